@@ -1,0 +1,1 @@
+//! The IoT Central REST API as a client.

@@ -1,0 +1,256 @@
+//! Does this chain lead to that certificate, and if not, why not? And is this certificate a proof of possession?
+//!
+//! Path validation of RFC 5280 section 6.1, as far as enrollment knows it: signatures, validity, basic constraints, path
+//! length, key usage. Policies, name constraints and revocation are not looked at, as the services do not.
+
+use time::OffsetDateTime;
+
+use super::{Certificate, SignatureError};
+
+/// The longest path that is followed, in certificates. Real ones have three or four.
+const MAX_PATH: usize = 16;
+
+/// Finds the path from a certificate to the enrolled one and checks it.
+///
+/// `presented` is what a device would send: its own certificate first, then any others in any order. `enrolled` is the
+/// certificate the path must end in, a root or an intermediate. The path found is returned, the device's certificate
+/// first, the enrolled one last.
+///
+/// # Errors
+/// [`ChainError`] tells which certificate fails and why.
+pub fn verify<'a>(
+    presented: &'a [Certificate],
+    enrolled: &'a Certificate,
+    at: OffsetDateTime,
+) -> Result<Vec<&'a Certificate>, ChainError> {
+    let (leaf, others) = presented.split_first().ok_or(ChainError::Empty)?;
+    let path = find_path(leaf, others, enrolled)?;
+    for (below, certificate) in path.iter().enumerate() {
+        check_validity(certificate, at)?;
+        if let Some(extension) = certificate.unknown_critical_extension() {
+            return Err(ChainError::CriticalExtension {
+                subject: subject(certificate),
+                extension: extension.to_owned(),
+            });
+        }
+        if below > 0 {
+            check_may_sign(certificate)?;
+            // Self-issued authorities do not count towards the path length (RFC 5280 section 4.2.1.9).
+            let authorities = path[1..below].iter().filter(|authority| !authority.is_self_issued()).count();
+            let allowed = certificate.basic_constraints().and_then(|constraints| constraints.path_length);
+            if let Some(allowed) = allowed.filter(|&allowed| authorities > allowed as usize) {
+                return Err(ChainError::PathLength { subject: subject(certificate), allowed, found: authorities });
+            }
+        }
+    }
+    Ok(path)
+}
+
+/// Checks that a certificate proves possession of the enrolled certificate's key: signed by that key, its common name
+/// the verification code to the letter, valid at that time.
+///
+/// # Errors
+/// [`ChainError`] tells which of these it is not.
+pub fn verify_possession(
+    proof: &Certificate,
+    enrolled: &Certificate,
+    code: &str,
+    at: OffsetDateTime,
+) -> Result<(), ChainError> {
+    proof.verify_signature(enrolled).map_err(|error| signature_error(proof, enrolled, error))?;
+    let found = proof.subject().common_name().unwrap_or_default();
+    if found != code {
+        return Err(ChainError::WrongCode { expected: code.to_owned(), found: found.to_owned() });
+    }
+    check_validity(proof, at)
+}
+
+/// Checks that a certificate may be enrolled as, or sign as, an authority: it is one, its key may sign certificates, and
+/// it is valid at that time.
+///
+/// # Errors
+/// [`ChainError`] tells which of these it is not.
+pub fn check_authority(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+    check_may_sign(certificate)?;
+    check_validity(certificate, at)
+}
+
+fn find_path<'a>(
+    leaf: &'a Certificate,
+    others: &'a [Certificate],
+    enrolled: &'a Certificate,
+) -> Result<Vec<&'a Certificate>, ChainError> {
+    let mut path = vec![leaf];
+    let mut refused = None;
+    loop {
+        let last = path[path.len() - 1];
+        if last == enrolled {
+            return Ok(path);
+        }
+        if last.issuer().matches(enrolled.subject()) {
+            match last.verify_signature(enrolled) {
+                Ok(()) => {
+                    path.push(enrolled);
+                    return Ok(path);
+                }
+                Err(error) => refused = Some(signature_error(last, enrolled, error)),
+            }
+        }
+        let next = others.iter().find(|candidate| {
+            last.issuer().matches(candidate.subject())
+                && !path.contains(candidate)
+                && last.verify_signature(candidate).is_ok()
+        });
+        match next {
+            Some(next) if path.len() < MAX_PATH => path.push(next),
+            _ => {
+                // What went wrong at the enrolled certificate itself tells more than where the search ended.
+                return Err(refused.unwrap_or_else(|| dead_end(last, others, enrolled)));
+            }
+        }
+    }
+}
+
+fn dead_end(last: &Certificate, others: &[Certificate], enrolled: &Certificate) -> ChainError {
+    if last.is_self_issued() && last.verify_signature(last).is_ok() {
+        return ChainError::LeadsElsewhere { root: subject(last), enrolled: subject(enrolled) };
+    }
+    let named = others.iter().find(|candidate| last.issuer().matches(candidate.subject()));
+    match named.map(|candidate| (candidate, last.verify_signature(candidate))) {
+        Some((candidate, Err(error))) => signature_error(last, candidate, error),
+        _ => ChainError::IssuerMissing { subject: subject(last), issuer: last.issuer().to_string() },
+    }
+}
+
+fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+    let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
+    if at < not_before {
+        Err(ChainError::NotYetValid { subject: subject(certificate), not_before, at })
+    } else if at > not_after {
+        Err(ChainError::Expired { subject: subject(certificate), not_after, at })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
+    if !certificate.basic_constraints().is_some_and(|constraints| constraints.authority) {
+        return Err(ChainError::NotAnAuthority { subject: subject(certificate) });
+    }
+    if certificate.key_usage().is_some_and(|usage| !usage.certificate_signing) {
+        return Err(ChainError::MayNotSign { subject: subject(certificate) });
+    }
+    Ok(())
+}
+
+fn signature_error(certificate: &Certificate, issuer: &Certificate, error: SignatureError) -> ChainError {
+    match error {
+        SignatureError::Unsupported(algorithm) => {
+            ChainError::UnsupportedSignature { subject: subject(certificate), algorithm }
+        }
+        SignatureError::Wrong => ChainError::WrongSigner { subject: subject(certificate), expected: subject(issuer) },
+    }
+}
+
+fn subject(certificate: &Certificate) -> String {
+    certificate.subject().to_string()
+}
+
+/// Why a chain does not lead where it should, or a certificate proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// No certificate was given.
+    #[error("there is no certificate to check")]
+    Empty,
+    /// A certificate of the path has run out.
+    #[error("{subject} expired at {not_after}; the check was for {at}")]
+    Expired {
+        /// The certificate's subject.
+        subject: String,
+        /// When it ran out.
+        not_after: OffsetDateTime,
+        /// The moment of the check.
+        at: OffsetDateTime,
+    },
+    /// A certificate of the path is not valid yet: made for later, or the clock is wrong.
+    #[error("{subject} is valid only from {not_before} on; the check was for {at}: is the clock right?")]
+    NotYetValid {
+        /// The certificate's subject.
+        subject: String,
+        /// When it begins.
+        not_before: OffsetDateTime,
+        /// The moment of the check.
+        at: OffsetDateTime,
+    },
+    /// A certificate that should have issued another is no authority.
+    #[error("{subject} is not an authority: its basic constraints do not say CA:TRUE")]
+    NotAnAuthority {
+        /// The certificate's subject.
+        subject: String,
+    },
+    /// An authority whose key usage excludes the signing of certificates.
+    #[error("{subject} may not sign certificates: its key usage lacks keyCertSign")]
+    MayNotSign {
+        /// The certificate's subject.
+        subject: String,
+    },
+    /// The names fit, the key does not.
+    #[error("{subject} was not signed by the key of {expected}")]
+    WrongSigner {
+        /// The certificate's subject.
+        subject: String,
+        /// The subject of the certificate whose key should have signed.
+        expected: String,
+    },
+    /// The path ends in another root.
+    #[error("the chain leads to another root, {root}, and not to {enrolled}")]
+    LeadsElsewhere {
+        /// The root it leads to.
+        root: String,
+        /// The certificate it should have led to.
+        enrolled: String,
+    },
+    /// The issuer is neither the enrolled certificate nor among those presented.
+    #[error("the issuer of {subject}, which is {issuer}, is not among the certificates: is the chain complete?")]
+    IssuerMissing {
+        /// The certificate's subject.
+        subject: String,
+        /// Its issuer.
+        issuer: String,
+    },
+    /// More authorities follow than one of them allows.
+    #[error("{subject} allows {allowed} authorities below it, and there are {found}")]
+    PathLength {
+        /// The subject of the authority that limits the path.
+        subject: String,
+        /// Its limit.
+        allowed: u32,
+        /// The number found.
+        found: usize,
+    },
+    /// A critical extension that is not understood here.
+    #[error("{subject} has a critical extension that is not understood: {extension}")]
+    CriticalExtension {
+        /// The certificate's subject.
+        subject: String,
+        /// The extension, by name or object identifier.
+        extension: String,
+    },
+    /// A signature algorithm that is not supported.
+    #[error("{subject} is signed with {algorithm}, which is not supported")]
+    UnsupportedSignature {
+        /// The certificate's subject.
+        subject: String,
+        /// The algorithm, by name.
+        algorithm: String,
+    },
+    /// The common name of a proof is not the verification code.
+    #[error("the proof carries the code {found:?}, and the current one is {expected:?}")]
+    WrongCode {
+        /// The current code.
+        expected: String,
+        /// The common name found.
+        found: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! IoT Central on a loopback port.

@@ -1,0 +1,30 @@
+//! X.509 enrollment and certificates for Azure IoT Central.
+//!
+//! | module | what it is for | feature |
+//! | --- | --- | --- |
+//! | [`certificate`] | reading certificates, thumbprints, chains | always |
+//! | `certificate::CertificateAuthority` | making root, intermediate, device and verification certificates | `issue` |
+//! | `central` | the IoT Central REST API as a client | `client` |
+//! | `workflow` | the enrollment of a group from end to end | `client` |
+//! | `emulator` | IoT Central on a loopback port, for tests and for trying things out | `emulator` |
+//!
+//! The default feature `cli` is all of these and the program `iot-enroll`. A program that only needs a thumbprint takes
+//! the crate with `default-features = false`:
+//!
+//! ```
+//! use iot_enroll::certificate::Certificate;
+//!
+//! # let bytes = include_bytes!("../fixtures/root-openssl.pem");
+//! let certificate = Certificate::read(bytes)?;
+//! println!("{}", certificate.sha1_thumbprint());
+//! # Ok::<(), iot_enroll::certificate::ReadError>(())
+//! ```
+
+pub mod certificate;
+
+#[cfg(feature = "client")]
+pub mod central;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+#[cfg(feature = "client")]
+pub mod workflow;

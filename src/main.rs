@@ -1,0 +1,3 @@
+//! The program `iot-enroll`.
+
+fn main() {}

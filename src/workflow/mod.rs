@@ -1,0 +1,1 @@
+//! Sequences over certificates and the client.
