@@ -81,7 +81,8 @@ impl DeviceId {
         let length = check_length(&text, what, MAX_DEVICE_ID)?;
         for (index, character) in text.chars().enumerate() {
             let special = matches!(character, '-' | '.' | '_' | ':');
-            if !character.is_ascii_alphanumeric() && !(special && index > 0 && index + 1 < length) {
+            let inside = index > 0 && index + 1 < length;
+            if !(character.is_ascii_alphanumeric() || special && inside) {
                 return Err(NameError::Character {
                     what,
                     character,
