@@ -17,6 +17,7 @@ use x509_parser::{
     public_key::PublicKey,
     x509::{SubjectPublicKeyInfo, X509Name, X509Version},
 };
+use zeroize::Zeroizing;
 
 use super::Thumbprint;
 
@@ -582,9 +583,11 @@ fn pem_label(item: &rustls_pemfile::Item) -> &'static str {
 
 /// Puts every boundary on a line of its own, without white space around it: scripts glue words to boundaries, editors
 /// indent them.
-pub(super) fn part_pem_lines(text: &[u8]) -> String {
+///
+/// The text may hold a private key, so it is wiped afterwards; the capacity keeps it from moving while it grows.
+pub(super) fn part_pem_lines(text: &[u8]) -> Zeroizing<String> {
     let text = String::from_utf8_lossy(text);
-    let mut parted = String::with_capacity(text.len() + 16);
+    let mut parted = Zeroizing::new(String::with_capacity(text.len() + text.len() / 4 + 64));
     for line in text.split(['\n', '\r']) {
         let mut line = line.trim();
         while let Some(start) = line.find("-----BEGIN ").or_else(|| line.find("-----END ")) {

@@ -8,6 +8,25 @@ mod encoding;
 mod name;
 mod thumbprint;
 
+#[cfg(feature = "issue")]
+mod authority;
+#[cfg(feature = "issue")]
+pub mod files;
+#[cfg(feature = "issue")]
+mod key;
+#[cfg(feature = "issue")]
+mod profile;
+
+#[cfg(feature = "pfx")]
+pub mod pfx;
+
+#[cfg(feature = "issue")]
+pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCertificate};
+pub use chain::ChainError;
 pub use encoding::{BasicConstraints, Certificate, KeyUsage, Name, PublicKeyAlgorithm, ReadError, SignatureError};
+#[cfg(feature = "issue")]
+pub use key::{KeyAlgorithm, KeyError, PrivateKey};
 pub use name::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
+#[cfg(feature = "issue")]
+pub use profile::{Lifetime, Profile, Validity};
 pub use thumbprint::{Thumbprint, ThumbprintError};

@@ -1,0 +1,307 @@
+//! `CertificateAuthority`: root, intermediate, device and verification certificates.
+
+use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SigningKey};
+use time::OffsetDateTime;
+
+use super::{
+    Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile, ReadError,
+    chain,
+    profile::{Lifetime, Validity},
+};
+
+/// What can be chosen about a new certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct IssueOptions {
+    /// The kind of key.
+    pub algorithm: KeyAlgorithm,
+    /// How long it is valid; each [`Profile`] has a default.
+    pub lifetime: Option<Lifetime>,
+    /// The moment it is made.
+    pub at: OffsetDateTime,
+}
+
+impl Default for IssueOptions {
+    /// P-256, the profile's lifetime, now.
+    fn default() -> Self {
+        Self { algorithm: KeyAlgorithm::default(), lifetime: None, at: OffsetDateTime::now_utc() }
+    }
+}
+
+/// A new certificate with its key and the certificates above it.
+#[derive(Debug)]
+pub struct IssuedCertificate {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Its key.
+    pub key: PrivateKey,
+    /// The certificates above it, the issuer first; empty when it is self-signed.
+    pub issuers: Vec<Certificate>,
+    /// The end that was asked for, where the issuer ends earlier and the validity was cut to that.
+    pub shortened_from: Option<OffsetDateTime>,
+}
+
+impl IssuedCertificate {
+    /// The certificate and those above it.
+    pub fn fullchain(&self) -> impl Iterator<Item = &Certificate> {
+        std::iter::once(&self.certificate).chain(&self.issuers)
+    }
+
+    /// Certificate and key as an authority, when it is one.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when it is not one.
+    pub fn into_authority(self, at: OffsetDateTime) -> Result<CertificateAuthority, AuthorityError> {
+        let certificates = std::iter::once(self.certificate).chain(self.issuers).collect();
+        CertificateAuthority::new(certificates, self.key, at)
+    }
+}
+
+/// A certificate and the key that signs others in its name.
+#[derive(Debug)]
+pub struct CertificateAuthority {
+    certificate: Certificate,
+    issuers: Vec<Certificate>,
+    issuer: Issuer<'static, PrivateKey>,
+}
+
+impl CertificateAuthority {
+    /// Takes certificates and a key as an authority. Its certificate is the one the key belongs to; the certificates
+    /// that lead up from it are kept as its chain, any others are passed over.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] tells which check failed: the key belongs to none of the certificates, the certificate may not
+    /// sign, or it is not valid at that moment.
+    pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: OffsetDateTime) -> Result<Self, AuthorityError> {
+        let certificate = certificates
+            .iter()
+            .find(|certificate| key.belongs_to(certificate))
+            .ok_or_else(|| AuthorityError::KeyMismatch(subjects(&certificates)))?
+            .clone();
+        chain::check_authority(&certificate, at).map_err(AuthorityError::Unfit)?;
+        let issuers = issuers_of(&certificate, certificates);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, certificate.subject().common_name().unwrap_or_default());
+        if let Some(id) = certificate.subject_key_identifier() {
+            params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
+        }
+        Ok(Self { certificate, issuers, issuer: Issuer::new(params, key) })
+    }
+
+    /// Makes a self-signed root.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Lifetime`], or when the cryptographic library fails.
+    pub fn new_root(name: &CommonName, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
+        self_signed(Profile::Root, name, options)
+    }
+
+    /// Makes a self-signed device certificate, which no authority answers for: for individual attestation.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Name`] when the id is longer than a common name may be; otherwise as
+    /// [`new_root`](Self::new_root).
+    pub fn self_signed_device(id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
+        self_signed(Profile::Device, &id.common_name()?, options)
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> &PrivateKey {
+        self.issuer.key()
+    }
+
+    /// The certificates above it, its issuer first, as far as they are known.
+    #[must_use]
+    pub fn issuers(&self) -> &[Certificate] {
+        &self.issuers
+    }
+
+    /// Makes an authority under this one. Where this one limits the length of paths, the new one's limit is one less.
+    ///
+    /// # Errors
+    /// [`AuthorityError::PathLength`] when this one allows no authority below it; otherwise as
+    /// [`new_root`](Self::new_root).
+    pub fn issue_intermediate(
+        &self,
+        name: &CommonName,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        self.issue(Profile::Intermediate, name, options)
+    }
+
+    /// Makes a device's certificate, its id the common name.
+    ///
+    /// # Errors
+    /// As [`self_signed_device`](Self::self_signed_device).
+    pub fn issue_device(&self, id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
+        self.issue(Profile::Device, &id.common_name()?, options)
+    }
+
+    /// Makes a proof of possession: a certificate whose common name is the verification code.
+    ///
+    /// # Errors
+    /// As [`new_root`](Self::new_root).
+    pub fn issue_verification(
+        &self,
+        code: &CommonName,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        self.issue(Profile::Verification, code, options)
+    }
+
+    fn issue(
+        &self,
+        profile: Profile,
+        name: &CommonName,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        // An authority may have run out since it was loaded.
+        chain::check_authority(&self.certificate, options.at).map_err(AuthorityError::Unfit)?;
+        let path_length = match self.certificate.basic_constraints().and_then(|limits| limits.path_length) {
+            Some(0) if profile.is_authority() => {
+                return Err(AuthorityError::PathLength(self.certificate.subject().to_string()));
+            }
+            // Longer limits than 255 occur nowhere; rcgen holds the number in an octet.
+            limit => limit.map(|limit| u8::try_from(limit.saturating_sub(1)).unwrap_or(u8::MAX)),
+        };
+        let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
+        let (validity, shortened_from) = Validity::new(lifetime, options.at, Some(&self.certificate))?;
+        let key = PrivateKey::generate(options.algorithm)?;
+        let params = profile.params(name, validity, path_length)?;
+        let mut certificate = Certificate::from_der(params.signed_by(&key, &self.issuer)?.der())?;
+        let issuer_name = self.certificate.subject().der();
+        if certificate.issuer().der() != issuer_name {
+            certificate = with_issuer_name(&certificate, issuer_name, self.key())?;
+        }
+        let issuers = std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect();
+        Ok(IssuedCertificate { certificate, key, issuers, shortened_from })
+    }
+}
+
+fn self_signed(
+    profile: Profile,
+    name: &CommonName,
+    options: &IssueOptions,
+) -> Result<IssuedCertificate, AuthorityError> {
+    let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
+    let (validity, shortened_from) = Validity::new(lifetime, options.at, None)?;
+    let key = PrivateKey::generate(options.algorithm)?;
+    let params = profile.params(name, validity, None)?;
+    let certificate = Certificate::from_der(params.self_signed(&key)?.der())?;
+    Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
+}
+
+fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>) -> Vec<Certificate> {
+    let mut issuers: Vec<Certificate> = Vec::new();
+    others.retain(|other| other != certificate);
+    loop {
+        let last = issuers.last().unwrap_or(certificate);
+        let next = others
+            .iter()
+            .position(|other| last.issuer().matches(other.subject()) && last.verify_signature(other).is_ok());
+        match next {
+            Some(position) => issuers.push(others.swap_remove(position)),
+            None => return issuers,
+        }
+    }
+}
+
+/// The certificate with another issuer name, signed anew.
+///
+/// rcgen writes a name from its own model, which knows neither several attributes of one type (`DC=contoso, DC=com`) nor
+/// every string type. The issuer of a certificate has to be its authority's subject byte for byte.
+fn with_issuer_name(certificate: &Certificate, issuer: &[u8], key: &PrivateKey) -> Result<Certificate, AuthorityError> {
+    let malformed = || AuthorityError::Certificate(ReadError::Certificate("made with a malformed frame".to_owned()));
+    let (_, outer, _) = der_element(certificate.der()).ok_or_else(malformed)?;
+    let (tbs, content, rest) = der_element(outer).ok_or_else(malformed)?;
+    let (algorithm, ..) = der_element(rest).ok_or_else(malformed)?;
+    debug_assert_eq!(tbs.len() + rest.len(), outer.len());
+    let old = certificate.issuer().der();
+    let start = content.windows(old.len()).position(|window| window == old).ok_or_else(malformed)?;
+    let tbs = der_sequence(&[&content[..start], issuer, &content[start + old.len()..]]);
+    let signature = key.sign(&tbs)?;
+    // A bit string begins with the number of unused bits, none.
+    let signature = der_frame(0x03, &[&[0], &signature]);
+    Ok(Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature]))?)
+}
+
+/// The first element of the bytes whole, its content, and what follows it.
+fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let first = *bytes.get(1)?;
+    let (header, length) = if first < 0x80 {
+        (2, usize::from(first))
+    } else {
+        let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
+        (2 + octets.len(), octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)))
+    };
+    let element = bytes.get(..header + length)?;
+    Some((element, &element[header..], &bytes[element.len()..]))
+}
+
+fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
+    der_frame(0x30, parts)
+}
+
+fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let octets = content.len().to_be_bytes();
+    let octets = &octets[octets.iter().take_while(|&&octet| octet == 0).count()..];
+    let mut der = vec![tag];
+    if content.len() >= 0x80 {
+        #[expect(clippy::cast_possible_truncation, reason = "a length has at most eight octets")]
+        der.push(0x80 | octets.len() as u8);
+    }
+    der.extend_from_slice(if content.is_empty() { &[0] } else { octets });
+    der.extend_from_slice(&content);
+    der
+}
+
+fn subjects(certificates: &[Certificate]) -> String {
+    certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Why an authority cannot be used, or cannot make what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The private key belongs to none of the certificates, whose subjects are given.
+    #[error("the private key does not belong to the certificate {0}")]
+    KeyMismatch(String),
+    /// The certificate may not sign, or is not valid now.
+    #[error("it cannot sign certificates: {0}")]
+    Unfit(#[source] ChainError),
+    /// The authority, whose subject is given, allows no authority below it.
+    #[error("{0} allows no intermediate below it: its path length is 0")]
+    PathLength(String),
+    /// A lifetime of no time at all, or one that ends after the year 9999.
+    #[error("a certificate cannot be valid for {0:?}: at least one day, and not past the year 9999")]
+    Lifetime(Lifetime),
+    /// The name does not fit a certificate.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The key cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What was made does not read back.
+    #[error("the new certificate is not sound: {0}")]
+    Certificate(#[from] ReadError),
+    /// The random source failed.
+    #[error("the random source of the system failed")]
+    Random,
+    /// rcgen could not make it.
+    #[error("the certificate could not be made: {0}")]
+    Rcgen(String),
+}
+
+impl From<rcgen::Error> for AuthorityError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Rcgen(error.to_string())
+    }
+}
