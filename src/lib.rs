@@ -14,7 +14,7 @@
 //! ```
 //! use iot_enroll::certificate::Certificate;
 //!
-//! # let bytes = include_bytes!("../fixtures/root-openssl.pem");
+//! # let bytes = include_bytes!("../fixtures/authorities/ec-sec1_cert.pem");
 //! let certificate = Certificate::read(bytes)?;
 //! println!("{}", certificate.sha1_thumbprint());
 //! # Ok::<(), iot_enroll::certificate::ReadError>(())
@@ -24,6 +24,8 @@ pub mod certificate;
 
 #[cfg(feature = "client")]
 pub mod central;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 #[cfg(feature = "client")]

@@ -1,3 +1,7 @@
 //! The program `iot-enroll`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    iot_enroll::cli::main()
+}

@@ -122,7 +122,7 @@ fn dead_end(last: &Certificate, others: &[Certificate], enrolled: &Certificate) 
     }
 }
 
-fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+pub(super) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if at < not_before {
         Err(ChainError::NotYetValid { subject: subject(certificate), not_before, at })
@@ -156,6 +156,12 @@ fn subject(certificate: &Certificate) -> String {
     certificate.subject().to_string()
 }
 
+/// A moment as people read it: `2026-11-23 06:05:50 UTC`.
+pub(super) fn moment(at: OffsetDateTime) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.to_string())
+}
+
 /// Why a chain does not lead where it should, or a certificate proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -164,7 +170,7 @@ pub enum ChainError {
     #[error("there is no certificate to check")]
     Empty,
     /// A certificate of the path has run out.
-    #[error("{subject} expired at {not_after}; the check was for {at}")]
+    #[error("{subject} expired at {}; the check was for {}", moment(*.not_after), moment(*.at))]
     Expired {
         /// The certificate's subject.
         subject: String,
@@ -174,7 +180,7 @@ pub enum ChainError {
         at: OffsetDateTime,
     },
     /// A certificate of the path is not valid yet: made for later, or the clock is wrong.
-    #[error("{subject} is valid only from {not_before} on; the check was for {at}: is the clock right?")]
+    #[error("{subject} is valid only from {} on; the check was for {}: is the clock right?", moment(*.not_before), moment(*.at))]
     NotYetValid {
         /// The certificate's subject.
         subject: String,

@@ -11,7 +11,6 @@ use x509_parser::{
     oid_registry::{
         OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
         OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519, OidRegistry,
-        format_oid,
     },
     prelude::FromDer,
     public_key::PublicKey,
@@ -493,7 +492,8 @@ impl PublicKeyAlgorithm {
 }
 
 fn oid_name(oid: &x509_parser::oid_registry::Oid<'_>) -> String {
-    format_oid(oid, &OidRegistry::default().with_crypto().with_x509())
+    let registry = OidRegistry::default().with_crypto().with_x509();
+    registry.get(oid).map_or_else(|| oid.to_id_string(), |entry| entry.sn().to_owned())
 }
 
 /// Why no certificate could be read.

@@ -6,6 +6,7 @@
 pub mod chain;
 mod encoding;
 mod name;
+mod objection;
 mod thumbprint;
 
 #[cfg(feature = "issue")]
@@ -27,6 +28,7 @@ pub use encoding::{BasicConstraints, Certificate, KeyUsage, Name, PublicKeyAlgor
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
 pub use name::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
+pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
 pub use thumbprint::{Thumbprint, ThumbprintError};

@@ -1,0 +1,413 @@
+//! `cert`: make and look at certificates.
+
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{
+    args::{KeyPassword, Making, PfxPassword, read},
+    output::{BAD, DIM, GOOD, Output, Told, WARN},
+};
+use crate::{
+    certificate::{
+        Certificate, CertificateAuthority, CommonName, DeviceId, IssuedCertificate, chain,
+        files::{self, FileSet},
+        objections,
+    },
+    workflow::CertificateRecord,
+};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a self-signed root certificate
+    #[command(after_help = "Example:\n  iot-enroll cert root mytestrootcert")]
+    Root {
+        /// The common name
+        #[arg(default_value = "Test Root Cert")]
+        name: CommonName,
+        #[command(flatten)]
+        making: Making,
+    },
+    /// Make an intermediate certificate under another authority
+    #[command(after_help = "Example:\n  iot-enroll cert intermediate factory-1 mytestrootcert")]
+    Intermediate {
+        /// The common name
+        name: CommonName,
+        /// The common name of the authority above it, looked up by its files
+        parent: CommonName,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        key_password: KeyPassword,
+    },
+    /// Make a device's certificate under an authority, or self-signed
+    #[command(after_help = "Example:\n  iot-enroll cert device sample-device-01 mytestrootcert")]
+    Device {
+        /// The device id, which becomes the common name
+        id: DeviceId,
+        /// The common name of the authority, looked up by its files; self-signed without
+        parent: Option<CommonName>,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        key_password: KeyPassword,
+    },
+    /// Make a proof of possession of an authority's key for a verification code
+    #[command(
+        after_help = "Example:\n  iot-enroll cert verification --ca mytestrootcert_cert.pem --key mytestrootcert_key.pem \
+                      --nonce CODE"
+    )]
+    Verification {
+        /// The authority's certificate
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        /// The authority's private key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The verification code that the service made
+        #[arg(long, value_name = "CODE")]
+        nonce: CommonName,
+        #[command(flatten)]
+        making: Making,
+        #[command(flatten)]
+        key_password: KeyPassword,
+    },
+    /// Show what is in a certificate file, and what a service would dislike about it
+    #[command(after_help = "Example:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem")]
+    Inspect {
+        /// PEM, DER, base64 of either, or PFX; - is standard input
+        file: PathBuf,
+        #[command(flatten)]
+        pfx_password: PfxPassword,
+    },
+    /// Check that a chain leads to a certificate, or that a proof of possession is valid
+    #[command(
+        after_help = "Examples:\n  iot-enroll cert verify sampleDevice01_fullchain.pem --ca mytestrootcert_cert.pem\n  \
+                      iot-enroll cert verify verification_cert.pem --ca mytestrootcert_cert.pem --code CODE"
+    )]
+    Verify {
+        /// The certificate to check, with the others of its chain in any order
+        file: PathBuf,
+        /// The certificate it has to lead to
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        /// The verification code that a proof has to carry
+        #[arg(long)]
+        code: Option<String>,
+        #[command(flatten)]
+        pfx_password: PfxPassword,
+    },
+    /// Print the thumbprint of certificates, as the services show it
+    #[command(after_help = "Example:\n  iot-enroll cert thumbprint sampleDevice01_cert.pem")]
+    Thumbprint {
+        /// PEM, DER, base64 of either, or PFX; of several certificates the first counts; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// SHA-256 instead of SHA-1
+        #[arg(long)]
+        sha256: bool,
+        #[command(flatten)]
+        pfx_password: PfxPassword,
+    },
+    /// Print a file in base64 on one line, as the service's `certificate` fields take it
+    #[command(after_help = "Example:\n  iot-enroll cert base64 mytestrootcert_cert.pem")]
+    Base64 {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+}
+
+impl Command {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Root { name, making } => {
+                let issued = CertificateAuthority::new_root(&name, &making.options())?;
+                write("a root certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
+            }
+            Self::Intermediate { name, parent, making, key_password } => {
+                let authority = read_parent(&parent, &making, &key_password)?;
+                let issued = authority.issue_intermediate(&name, &making.options())?;
+                write("an intermediate certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
+            }
+            Self::Device { id, parent, making, key_password } => {
+                let files = FileSet::new(&making.dir, &id.common_name()?)?;
+                let issued = match parent {
+                    Some(parent) => {
+                        read_parent(&parent, &making, &key_password)?.issue_device(&id, &making.options())?
+                    }
+                    None => CertificateAuthority::self_signed_device(&id, &making.options())?,
+                };
+                write("a device certificate", &files, &issued, &making, output)
+            }
+            Self::Verification { ca, key, nonce, making, key_password } => {
+                let options = making.options();
+                let password = key_password.given()?;
+                let authority =
+                    files::read_authority(&ca, &key, password.as_ref().map(|password| password.as_str()), options.at)?;
+                let issued = authority.issue_verification(&nonce, &options)?;
+                write("a verification certificate", &FileSet::verification(&making.dir), &issued, &making, output)
+            }
+            Self::Inspect { file, pfx_password } => inspect(&pfx_password.read_certificates(&file)?, output),
+            Self::Verify { file, ca, code, pfx_password } => {
+                let certificates = pfx_password.read_certificates(&file)?;
+                let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
+                verify(&certificates, &enrolled, code.as_deref(), output)
+            }
+            Self::Thumbprint { files, sha256, pfx_password } => thumbprint(&files, sha256, &pfx_password, output),
+            Self::Base64 { file } => base64(&file, output),
+        }
+    }
+}
+
+fn read_parent(
+    parent: &CommonName,
+    making: &Making,
+    key_password: &KeyPassword,
+) -> anyhow::Result<CertificateAuthority> {
+    let password = key_password.given()?;
+    FileSet::new(&making.dir, parent)?
+        .read_authority(password.as_ref().map(|password| password.as_str()), OffsetDateTime::now_utc())
+        .with_context(|| format!("there is no authority {parent} to sign with"))
+}
+
+fn write(
+    what: &str,
+    files: &FileSet,
+    issued: &IssuedCertificate,
+    making: &Making,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let pfx = making.pfx()?;
+    files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
+    let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
+    if let Some(asked) = issued.shortened_from {
+        output.note(format_args!(
+            "the certificate ends on {} with its issuer, not on {} as its lifetime would have it",
+            issued.certificate.not_after().date(),
+            asked.date()
+        ));
+    }
+    if let Some(pfx) = &pfx {
+        pfx.tell(output);
+    }
+    output.result(&record, || {
+        let signer = match issued.issuers.first() {
+            Some(signer) => format!("signed by {}", name_of(signer)),
+            None => "signed by itself".to_owned(),
+        };
+        let mut text = format!(
+            "Made {what} for {}, {signer}, valid until {}.\n",
+            name_of(&issued.certificate),
+            issued.certificate.not_after().date()
+        );
+        let mut line = |label: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(text, "  {DIM}{label:<12}{DIM:#} {value}");
+        };
+        line("certificate", &record.certificate.display());
+        line("private key", &format_args!("{} (readable by you alone)", record.private_key.display()));
+        line("full chain", &record.fullchain.display());
+        if let Some(pfx) = &record.pfx {
+            line("PFX", &pfx.display());
+        }
+        line("thumbprint", &record.sha1_thumbprint);
+        text
+    })
+}
+
+/// The common name of a certificate's subject, or the whole name when it has none.
+fn name_of(certificate: &Certificate) -> String {
+    let subject = certificate.subject();
+    subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspection {
+    subject: String,
+    issuer: String,
+    serial_number: String,
+    version: u32,
+    not_before: String,
+    not_after: String,
+    public_key: String,
+    signature_algorithm: String,
+    authority: bool,
+    path_length: Option<u32>,
+    sha1_thumbprint: String,
+    sha256_thumbprint: String,
+    warnings: Vec<String>,
+}
+
+impl Inspection {
+    fn new(certificate: &Certificate, at: OffsetDateTime) -> Self {
+        let constraints = certificate.basic_constraints();
+        Self {
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            serial_number: certificate.serial_number(),
+            version: certificate.version(),
+            not_before: crate::workflow::rfc3339(certificate.not_before()),
+            not_after: crate::workflow::rfc3339(certificate.not_after()),
+            public_key: certificate.public_key_algorithm().to_string(),
+            signature_algorithm: certificate.signature_algorithm().to_owned(),
+            authority: constraints.is_some_and(|constraints| constraints.authority),
+            path_length: constraints.and_then(|constraints| constraints.path_length),
+            sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
+            sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
+            warnings: objections(certificate, at).iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn human(&self) -> String {
+        let mut text = String::new();
+        let kind = match (self.authority, self.path_length) {
+            (true, Some(limit)) => format!("an authority that allows {limit} authorities below it"),
+            (true, None) => "an authority".to_owned(),
+            (false, _) => "a leaf".to_owned(),
+        };
+        let rows = [
+            ("subject", &self.subject),
+            ("issuer", &self.issuer),
+            ("kind", &kind),
+            ("serial number", &self.serial_number),
+            ("not before", &self.not_before),
+            ("not after", &self.not_after),
+            ("public key", &self.public_key),
+            ("signed with", &self.signature_algorithm),
+            ("SHA-1", &self.sha1_thumbprint),
+            ("SHA-256", &self.sha256_thumbprint),
+        ];
+        for (label, value) in rows {
+            let _ = writeln!(text, "{DIM}{label:<14}{DIM:#} {value}");
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "{WARN}warning{WARN:#}: {warning}");
+        }
+        text
+    }
+}
+
+#[derive(Serialize)]
+struct InspectionReport {
+    certificates: Vec<Inspection>,
+    /// Why the certificates after the first do not make a chain for it, where they do not.
+    #[serde(rename = "chainError")]
+    chain_error: Option<String>,
+}
+
+fn inspect(certificates: &[Certificate], output: &Output) -> anyhow::Result<()> {
+    let at = OffsetDateTime::now_utc();
+    let report = InspectionReport {
+        certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
+        chain_error: match certificates {
+            [_, .., last] => chain::verify(certificates, last, at).err().map(|error| error.to_string()),
+            _ => None,
+        },
+    };
+    output.result(&report, || {
+        let mut text = report.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
+        match &report.chain_error {
+            Some(error) => {
+                let _ = writeln!(text, "\n{WARN}warning{WARN:#}: these certificates are no valid chain: {error}");
+            }
+            None if certificates.len() > 1 => {
+                let _ = writeln!(text, "\n{GOOD}These {} certificates are a valid chain.{GOOD:#}", certificates.len());
+            }
+            None => {}
+        }
+        text
+    })
+}
+
+#[derive(Serialize)]
+struct Verdict {
+    valid: bool,
+    /// The subjects from the certificate to the authority.
+    path: Vec<String>,
+    reason: Option<String>,
+}
+
+fn verify(
+    certificates: &[Certificate],
+    enrolled: &Certificate,
+    code: Option<&str>,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let at = OffsetDateTime::now_utc();
+    let checked = match code {
+        Some(code) => {
+            chain::verify_possession(&certificates[0], enrolled, code, at).map(|()| vec![&certificates[0], enrolled])
+        }
+        None => chain::verify(certificates, enrolled, at),
+    };
+    let verdict = match &checked {
+        Ok(path) => {
+            Verdict { valid: true, path: path.iter().map(|certificate| name_of(certificate)).collect(), reason: None }
+        }
+        Err(error) => Verdict { valid: false, path: Vec::new(), reason: Some(error.to_string()) },
+    };
+    output.result(&verdict, || match (&verdict.reason, code) {
+        (Some(reason), _) => format!("{BAD}Not valid{BAD:#}: {reason}"),
+        (None, Some(_)) => {
+            format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", name_of(enrolled))
+        }
+        (None, None) => format!("{GOOD}Valid{GOOD:#}: {}.", verdict.path.join(", under ")),
+    })?;
+    if verdict.valid { Ok(()) } else { Err(Told.into()) }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileThumbprint {
+    file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha1_thumbprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256_thumbprint: Option<String>,
+}
+
+fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Output) -> anyhow::Result<()> {
+    let thumbprints = files
+        .iter()
+        .map(|file| {
+            let certificate = pfx.read_certificates(file)?.swap_remove(0);
+            Ok(FileThumbprint {
+                file: file.clone(),
+                sha1_thumbprint: (!sha256).then(|| certificate.sha1_thumbprint().to_string()),
+                sha256_thumbprint: sha256.then(|| certificate.sha256_thumbprint().to_string()),
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    output.result(&thumbprints, || {
+        let line = |entry: &FileThumbprint| {
+            let thumbprint = entry.sha1_thumbprint.as_ref().or(entry.sha256_thumbprint.as_ref()).cloned();
+            let thumbprint = thumbprint.unwrap_or_default();
+            if files.len() > 1 { format!("{thumbprint}  {}\n", entry.file.display()) } else { thumbprint }
+        };
+        thumbprints.iter().map(line).collect()
+    })
+}
+
+#[derive(Serialize)]
+struct Base64File {
+    file: PathBuf,
+    base64: String,
+}
+
+fn base64(file: &Path, output: &Output) -> anyhow::Result<()> {
+    let bytes = read(file)?;
+    if bytes.is_empty() {
+        bail!("{} is empty", file.display());
+    }
+    if bytes.windows(12).any(|window| window == b"PRIVATE KEY-") {
+        output.note(format_args!("{} holds a private key, which belongs to no service", file.display()));
+    }
+    let encoded = Base64File { file: file.to_owned(), base64: BASE64_STANDARD.encode(bytes) };
+    output.result(&encoded, || encoded.base64.clone())
+}

@@ -1,0 +1,42 @@
+//! What to do about an error, in the words of the command line.
+
+use crate::certificate::{AuthorityError, KeyError, files::FileError, pfx::PfxError};
+
+/// The remedy for an error, where the command line has one that the error itself cannot know of.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<FileError>() {
+            return file_hint(error);
+        }
+        if let Some(PfxError::Password) = cause.downcast_ref::<PfxError>() {
+            return Some(
+                "give its password with --pfx-password-file FILE, or in the environment as IOT_ENROLL_PFX_PASSWORD"
+                    .into(),
+            );
+        }
+        None
+    })
+}
+
+fn file_hint(error: &FileError) -> Option<String> {
+    match error {
+        FileError::Exists(_) => {
+            Some("--force replaces the whole set, --dir FOLDER writes it elsewhere".into())
+        }
+        FileError::Missing(_) => Some(
+            "make the authority first with `iot-enroll cert root NAME`, or say with --dir FOLDER where it is; an authority \
+             is named by its common name, without _cert.pem"
+                .into(),
+        ),
+        FileError::Incomplete { .. } => Some(
+            "put the missing file back, or move the other away and make the set anew".into(),
+        ),
+        FileError::Key { error: KeyError::PasswordNeeded | KeyError::WrongPassword, .. } => Some(
+            "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD".into(),
+        ),
+        FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
+            Some("take the key file that was made with this certificate".into())
+        }
+        _ => None,
+    }
+}

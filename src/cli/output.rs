@@ -1,0 +1,124 @@
+//! What the program prints: results to standard output, everything else to standard error.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::hint::hint;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// Whole sentences and tables
+    Human,
+    /// One JSON document
+    Json,
+}
+
+/// Prints. Results are for standard output; notes, progress and errors for standard error.
+pub(super) struct Output {
+    format: Format,
+    quiet: bool,
+}
+
+/// A failure that has been told already, as a result of the command: only the exit status is left to say.
+#[derive(Debug)]
+pub(super) struct Told;
+
+impl Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failed")
+    }
+}
+
+impl std::error::Error for Told {}
+
+pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub(super) const WARN: Style = AnsiColor::Yellow.on_default().bold();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+
+impl Output {
+    pub(super) fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Prints a result: the value as JSON, or the text for people.
+    pub(super) fn result(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let mut text = match self.format {
+            Format::Json => serde_json::to_string_pretty(value)?,
+            Format::Human => human(),
+        };
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Self::raw(text.as_bytes())
+    }
+
+    /// Prints bytes as they are, without colour where nobody sees it.
+    pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = AutoStream::new(io::stdout(), stdout_choice()).lock();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        match written {
+            // Whoever reads has seen enough, as `head` does.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|error| anyhow::anyhow!("could not write to standard output: {error}")),
+        }
+    }
+
+    /// Tells something that is worth knowing and is no failure.
+    pub(super) fn note(&self, text: impl Display) {
+        if !self.quiet {
+            Self::diagnostic(format_args!("{WARN}note{WARN:#}: {text}"));
+        }
+    }
+
+    /// Tells how it goes on, where there is somebody to read it.
+    pub(super) fn progress(&self, text: impl Display) {
+        if !self.quiet && !self.is_json() {
+            Self::diagnostic(text);
+        }
+    }
+
+    fn diagnostic(text: impl Display) {
+        // When nobody can be told there is nobody to tell that to.
+        let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+
+    /// Tells an error with its causes and what to do about it; the exit status it stands for.
+    pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+        if error.downcast_ref::<Told>().is_none() {
+            Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
+            if let Some(hint) = hint(error) {
+                Self::diagnostic(format_args!("  {DIM}hint{DIM:#}: {hint}"));
+            }
+        }
+        ExitCode::FAILURE
+    }
+}
+
+fn stdout_choice() -> ColorChoice {
+    AutoStream::choice(&io::stdout())
+}
+
+/// The error and its causes on one line. Many errors tell their cause themselves; what was said is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}

@@ -1,0 +1,62 @@
+//! What is told of a certificate that was made or found.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::certificate::{Certificate, files::FileSet};
+
+/// A certificate's files and what they hold, as programs read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRecord {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// The private key's file.
+    pub private_key: PathBuf,
+    /// The file of the certificate and all above it.
+    pub fullchain: PathBuf,
+    /// The PFX file, where there is one.
+    pub pfx: Option<PathBuf>,
+    /// The subject.
+    pub subject: String,
+    /// The issuer.
+    pub issuer: String,
+    /// The serial number in upper-case hexadecimal.
+    pub serial_number: String,
+    /// The first moment of validity, as RFC 3339.
+    pub not_before: String,
+    /// The last moment of validity, as RFC 3339.
+    pub not_after: String,
+    /// The SHA-1 thumbprint.
+    pub sha1_thumbprint: String,
+    /// The SHA-256 thumbprint.
+    pub sha256_thumbprint: String,
+}
+
+impl CertificateRecord {
+    /// The record of a certificate and the set of files it is in.
+    #[must_use]
+    pub fn new(certificate: &Certificate, files: &FileSet, has_pfx: bool) -> Self {
+        Self {
+            certificate: files.certificate(),
+            private_key: files.private_key(),
+            fullchain: files.fullchain(),
+            pfx: has_pfx.then(|| files.pfx()),
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            serial_number: certificate.serial_number(),
+            not_before: rfc3339(certificate.not_before()),
+            not_after: rfc3339(certificate.not_after()),
+            sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
+            sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
+        }
+    }
+}
+
+/// A moment as RFC 3339, such as `2026-11-23T06:05:50Z`.
+#[must_use]
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
