@@ -93,7 +93,9 @@ fn find_path<'a>(
                     path.push(enrolled);
                     return Ok(path);
                 }
-                Err(error) => refused = Some(signature_error(last, enrolled, error)),
+                Err(error) => {
+                    refused.get_or_insert(signature_error(last, enrolled, error));
+                }
             }
         }
         let next = others.iter().find(|candidate| {
