@@ -133,7 +133,14 @@ impl Certificate {
         }
         let decoded = BASE64_STANDARD.decode(&compact).map_err(|_| ReadError::Unrecognised)?;
         let decoded = plain_text(&decoded);
-        if contains(&decoded, PEM_BEGIN) { Self::all_from_pem(&decoded) } else { Self::one_from_der(&decoded) }
+        if contains(&decoded, PEM_BEGIN) {
+            Self::all_from_pem(&decoded)
+        } else if decoded.first() == Some(&DER_SEQUENCE) {
+            Self::one_from_der(&decoded)
+        } else {
+            // Many a word is base64 by chance.
+            Err(ReadError::Unrecognised)
+        }
     }
 
     /// Reads a certificate from exactly its DER.
