@@ -1,1 +1,47 @@
 //! The IoT Central REST API as a client.
+//!
+//! A [`Client`] speaks to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps to the service's rate,
+//! tries again what can be tried again ([`RetryPolicy`]), and never sends its token to another host. Each resource is one
+//! file with its model and its calls, [`EnrollmentGroups`] among them. Failures are an [`Error`] that says which world
+//! failed and what to do.
+//!
+//! ```no_run
+//! use iot_enroll::central::{Authorization, Client, Endpoint};
+//!
+//! # async fn example(token: String) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder(Endpoint::from_subdomain("contoso")?)
+//!     .authorization(Authorization::parse(token)?)
+//!     .build()?;
+//! let group = client.enrollment_groups().get(&"myx509eg".parse()?).await?;
+//! println!("{}: {}", group.display_name, group.attestation.kind());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and 2022-10-31-preview.
+
+mod authorization;
+mod client;
+mod clock;
+mod endpoint;
+mod enrollment_groups;
+mod error;
+mod id;
+mod page;
+mod rate;
+mod retry;
+
+pub use authorization::{Authorization, AuthorizationError, TokenCredential};
+pub use client::{BuildError, Client, ClientBuilder};
+pub use clock::Clock;
+pub use endpoint::{ApiVersion, ApiVersionError, Endpoint, EndpointError};
+pub use enrollment_groups::{
+    Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
+    NewEnrollmentGroup, SigningCertificate, SymmetricKeys, VerificationCode,
+};
+pub use error::{AnswerError, AnswerProblem, Error, NetworkError, NetworkFailure, Operation, ServiceError};
+pub use id::{CertificateEntry, EnrollmentGroupId, Etag, IdError, MAX_ENROLLMENT_GROUP_ID};
+pub use page::Listing;
+pub use retry::RetryPolicy;
+/// For the secrets in this module's types.
+pub use secrecy::{ExposeSecret, SecretString};

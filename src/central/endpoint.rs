@@ -1,0 +1,215 @@
+//! Where an application answers, and in which version of the API.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use reqwest::Url;
+
+/// The most characters a label of a host name may have (RFC 1035 section 2.3.4).
+const MAX_LABEL: usize = 63;
+
+/// The base domain of the public cloud. Sovereign clouds have others: parse a whole URL for them.
+const BASE_DOMAIN: &str = "azureiotcentral.com";
+
+/// The address of an IoT Central application: scheme, host and port, nothing else.
+///
+/// It is checked once, here. Plain HTTP is taken only to `localhost`, `127.0.0.0/8` and `::1`, because every request
+/// carries a token.
+///
+/// ```
+/// use iot_enroll::central::Endpoint;
+///
+/// assert_eq!(Endpoint::from_subdomain("contoso")?.as_str(), "https://contoso.azureiotcentral.com");
+/// assert_eq!("http://127.0.0.1:8080/api/".parse::<Endpoint>()?.as_str(), "http://127.0.0.1:8080");
+/// assert!("http://contoso.azureiotcentral.com".parse::<Endpoint>().is_err());
+/// # Ok::<(), iot_enroll::central::EndpointError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The endpoint of an application in the public cloud: `https://SUBDOMAIN.azureiotcentral.com`.
+    ///
+    /// # Errors
+    /// [`EndpointError::Subdomain`] when the text is not one label of a host name (RFC 1123 section 2.1): 1 to 63
+    /// letters, digits and hyphens, no hyphen first or last.
+    pub fn from_subdomain(subdomain: &str) -> Result<Self, EndpointError> {
+        let label = (1..=MAX_LABEL).contains(&subdomain.len())
+            && subdomain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !subdomain.starts_with('-')
+            && !subdomain.ends_with('-');
+        if label {
+            format!("https://{subdomain}.{BASE_DOMAIN}").parse()
+        } else {
+            Err(EndpointError::Subdomain(excerpt(subdomain)))
+        }
+    }
+
+    /// The endpoint as text, without a slash at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
+
+    /// The host, with the port where it is not the scheme's own.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.authority()
+    }
+
+    /// Whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+
+    /// Whether requests are encrypted.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The URL of a path below `/api`.
+    pub(super) fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("api").extend(segments);
+        }
+        url
+    }
+
+    /// Takes a link out of an answer, if it leads to this very endpoint; otherwise says why it does not.
+    pub(super) fn follow(&self, link: &str) -> Result<Url, String> {
+        let url = self.0.join(link).map_err(|error| format!("it is not a URL ({error})"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it carries a user name".to_owned());
+        }
+        if url.origin() != self.0.origin() {
+            return Err(format!("it leads to {}://{}", url.scheme(), url.authority()));
+        }
+        Ok(url)
+    }
+}
+
+/// Whether a URL's host is this machine. An IPv6 address stands in brackets there.
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let text = text.trim();
+        let mut url = Url::parse(text).map_err(|error| EndpointError::Url(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(EndpointError::Scheme(url.scheme().to_owned()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::UserInfo);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(EndpointError::Query);
+        }
+        if !matches!(url.path().trim_end_matches('/'), "" | "/api") {
+            return Err(EndpointError::Path(excerpt(url.path())));
+        }
+        if url.scheme() == "http" && !is_loopback(&url) {
+            return Err(EndpointError::PlainHttp(url.authority().to_owned()));
+        }
+        url.set_path("/");
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(MAX_LABEL + 1).collect()
+}
+
+/// Why a text is not the address of an application.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// Not one label of a host name.
+    #[error(
+        "{0:?} is not a subdomain: give what stands before .azureiotcentral.com in the application's address, 1 to 63 \
+         letters, digits and hyphens; give an address elsewhere as a whole URL"
+    )]
+    Subdomain(String),
+    /// Not a URL at all.
+    #[error("the endpoint is not a URL ({0}): write it as https://SUBDOMAIN.azureiotcentral.com")]
+    Url(String),
+    /// Neither `https` nor `http`.
+    #[error("the endpoint begins with {0}: where https:// is expected")]
+    Scheme(String),
+    /// A user name or password in the URL.
+    #[error("the endpoint has a user name or password before its host: remove it, the token is given apart")]
+    UserInfo,
+    /// A query or fragment in the URL.
+    #[error("the endpoint has a query or fragment: give scheme and host only, as in https://app.azureiotcentral.com")]
+    Query,
+    /// A path other than `/api`.
+    #[error("the endpoint has the path {0}: give scheme and host only, as in https://app.azureiotcentral.com")]
+    Path(String),
+    /// Plain HTTP to another machine.
+    #[error("plain http to {0} would send the token unprotected: use https (http is taken only to this machine)")]
+    PlainHttp(String),
+}
+
+/// A version of the IoT Central REST API: the query parameter `api-version` of every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ApiVersion {
+    /// `2022-07-31`, generally available.
+    #[default]
+    V2022_07_31,
+    /// `2022-10-31-preview`, which adds deployment manifests.
+    V2022_10_31Preview,
+}
+
+impl ApiVersion {
+    /// Every version this client knows.
+    pub const ALL: [Self; 2] = [Self::V2022_07_31, Self::V2022_10_31Preview];
+
+    /// The version as the service writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2022_07_31 => "2022-07-31",
+            Self::V2022_10_31Preview => "2022-10-31-preview",
+        }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ApiVersion {
+    type Err = ApiVersionError;
+
+    fn from_str(text: &str) -> Result<Self, ApiVersionError> {
+        Self::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| ApiVersionError(excerpt(text)))
+    }
+}
+
+/// A text that is not a known version of the API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a known version of the API: use 2022-07-31 or 2022-10-31-preview")]
+pub struct ApiVersionError(String);

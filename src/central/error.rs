@@ -1,0 +1,424 @@
+//! What the service said, and what never arrived.
+
+use std::{error::Error as StdError, fmt, io, time::Duration};
+
+use reqwest::Method;
+use time::OffsetDateTime;
+
+use super::authorization::{AuthorizationError, rfc3339};
+
+/// The most characters of an answer that a message repeats.
+const MAX_EXCERPT: usize = 300;
+
+/// Why a call failed. Its variants are the worlds it can fail in: on this side, on the way, at the service, and in what
+/// the service answered.
+///
+/// A message names the call, what was found and what to do; none holds a token or a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing was sent: there was no token to send.
+    #[error("{operation}: {cause}")]
+    Authorization {
+        /// The call.
+        operation: Operation,
+        /// Why there was none.
+        cause: AuthorizationError,
+    },
+    /// No answer arrived.
+    #[error(transparent)]
+    Network(Box<NetworkError>),
+    /// The service refused.
+    #[error(transparent)]
+    Service(Box<ServiceError>),
+    /// An answer arrived that cannot be read.
+    #[error(transparent)]
+    Answer(Box<AnswerError>),
+    /// The service sent the call elsewhere. The token was not sent there.
+    #[error(
+        "{operation}: answered {status}, which leads to {target}; the token is sent to its own host only, so this was \
+         not followed. Check the application's address"
+    )]
+    Redirect {
+        /// The call.
+        operation: Operation,
+        /// The status of the answer.
+        status: u16,
+        /// The host it leads to, or what stands in its place.
+        target: String,
+    },
+    /// The link to a list's next page cannot be followed. Nothing was sent there.
+    #[error("{operation}: the link to the next page was not followed: {problem}")]
+    NextLink {
+        /// The call whose answer has the link.
+        operation: Operation,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The answer to a change guarded by an etag was lost, and its repetition was refused with 412, as it is when the
+    /// first attempt was carried out, and also when somebody else changed the thing.
+    #[error(
+        "{operation}: an answer was lost, and the repeated request was refused with 412: either the first was carried \
+         out or somebody else made a change. Read it again to see which. First failure: {first}"
+    )]
+    Lost {
+        /// The call.
+        operation: Operation,
+        /// How the answer was lost.
+        first: Box<Error>,
+    },
+    /// The entry of an enrollment group holds no certificate.
+    #[error("{operation}: there is no certificate in this entry: set one first")]
+    NoCertificate {
+        /// The call.
+        operation: Operation,
+    },
+}
+
+impl Error {
+    /// The call that failed.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        match self {
+            Self::Authorization { operation, .. }
+            | Self::Redirect { operation, .. }
+            | Self::NextLink { operation, .. }
+            | Self::Lost { operation, .. }
+            | Self::NoCertificate { operation } => operation,
+            Self::Network(error) => &error.operation,
+            Self::Service(error) => &error.operation,
+            Self::Answer(error) => &error.operation,
+        }
+    }
+
+    /// Whether the thing does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NoCertificate { .. }) || matches!(self, Self::Service(error) if error.status == 404)
+    }
+
+    /// The HTTP status of the answer, where one arrived that belongs to this failure.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Service(error) => Some(error.status),
+            Self::Answer(error) => Some(error.status),
+            Self::Redirect { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The service's code for the failure, such as `NotFound`.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        if let Self::Service(error) = self { error.code.as_deref() } else { None }
+    }
+
+    /// The service's id for the request, by which its operators find it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        if let Self::Service(error) = self { error.request_id.as_deref() } else { None }
+    }
+
+    /// Whether the request, or an earlier attempt at it, may have been carried out although this is a failure.
+    #[must_use]
+    pub fn answer_was_lost(&self) -> bool {
+        match self {
+            Self::Network(error) => error.answer_was_lost,
+            Self::Service(error) => error.answer_was_lost,
+            Self::Answer(error) => (200..300).contains(&error.status),
+            Self::Lost { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Notes that this ended a call after so many attempts, an earlier one of which may have been carried out.
+    pub(super) fn after(mut self, count: u32, lost: bool) -> Self {
+        match &mut self {
+            Self::Network(error) => {
+                error.attempts = count;
+                error.answer_was_lost |= lost;
+            }
+            Self::Service(error) => {
+                error.attempts = count;
+                error.answer_was_lost |= lost;
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// A call, as it is named in messages: method, and path below `/api`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    pub(super) method: Method,
+    pub(super) path: String,
+}
+
+impl Operation {
+    /// The HTTP method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// The path below `/api`, without a slash in front.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// A call to which no answer arrived.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NetworkError {
+    /// The call.
+    pub operation: Operation,
+    /// The host and port it went to.
+    pub host: String,
+    /// Where it failed.
+    pub failure: NetworkFailure,
+    /// What the operating system and the protocols said, outermost first.
+    pub cause: String,
+    /// How many times it was tried.
+    pub attempts: u32,
+    /// Whether it may have been carried out.
+    pub answer_was_lost: bool,
+}
+
+/// Where on the way a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NetworkFailure {
+    /// The host was not found or did not take the connection. Nothing was sent.
+    Connect,
+    /// TLS was not agreed on; above all, the server's certificate is not trusted. Nothing was sent.
+    Tls,
+    /// The time for an answer ran out.
+    TimedOut,
+    /// The connection ended before the answer did.
+    Broken,
+}
+
+impl NetworkError {
+    pub(super) fn new(operation: Operation, host: &str, error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let failure = if error.is_connect() {
+            if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::Connect }
+        } else if error.is_timeout() {
+            NetworkFailure::TimedOut
+        } else {
+            NetworkFailure::Broken
+        };
+        Self {
+            operation,
+            host: host.to_owned(),
+            failure,
+            cause: chain(&error),
+            attempts: 1,
+            answer_was_lost: matches!(failure, NetworkFailure::TimedOut | NetworkFailure::Broken),
+        }
+    }
+}
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, host, cause, .. } = self;
+        let (what, remedy) = match self.failure {
+            NetworkFailure::Connect => {
+                ("no connection to", "Check the application's address, and the network and proxy settings here")
+            }
+            NetworkFailure::Tls => (
+                "no trusted connection to",
+                "Check the address; if a private authority issued the server's certificate, add it as a root",
+            ),
+            NetworkFailure::TimedOut => ("no answer in time from", "Try again, or allow more time"),
+            NetworkFailure::Broken => ("the connection ended before the answer from", "Try again"),
+        };
+        write!(f, "{operation}: {what} {host}{}: {cause}. {remedy}", Tries(self.attempts))
+    }
+}
+
+impl StdError for NetworkError {}
+
+/// TLS reports its failures as `InvalidData`, inside the connector's errors.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let within = error.downcast_ref::<io::Error>().is_some_and(|error| {
+        error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_tls(inner))
+    });
+    within || error.source().is_some_and(is_tls)
+}
+
+/// An error and its causes on one line, repetitions left out.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What the service answered instead of doing what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ServiceError {
+    /// The call.
+    pub operation: Operation,
+    /// The HTTP status.
+    pub status: u16,
+    /// The service's code, from the body or the header `x-ms-error-code`.
+    pub code: Option<String>,
+    /// The service's words, shortened, or the beginning of a body that is not in its form.
+    pub message: String,
+    /// The service's id for the request, from the body or the header `x-ms-request-id`.
+    pub request_id: Option<String>,
+    /// How long the service asks to wait. [`Duration::MAX`] stands for a number too large to hold.
+    pub retry_after: Option<Duration>,
+    /// How many times it was tried.
+    pub attempts: u32,
+    /// Whether it, or an earlier attempt, may have been carried out.
+    pub answer_was_lost: bool,
+    pub(super) token_expired: Option<OffsetDateTime>,
+    /// How long the client waits in all.
+    pub(super) patience: Duration,
+}
+
+impl ServiceError {
+    fn remedy(&self) -> &'static str {
+        match self.status {
+            401 => "Check that the token belongs to this application and was neither revoked nor expired",
+            403 => "Use a token whose role allows this, such as App Administrator",
+            404 => "Check the id and the application's address",
+            409 => "It exists already or is being changed: read it, then decide",
+            412 => "It has changed since it was read: read it again and repeat the change with its new etag",
+            422 => "The service read the request but does not accept its values: correct what it names",
+            429 => "Lower the rate of requests; everything that uses this application shares its limit",
+            500..=599 => "The fault is at the service: try again later",
+            _ => "Correct what the service names",
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: the service answered {}{}", self.operation, self.status, Tries(self.attempts))?;
+        match &self.code {
+            Some(code) => write!(f, " {code}: ")?,
+            None => f.write_str(": ")?,
+        }
+        f.write_str(if self.message.is_empty() { "it gave no reason" } else { self.message.trim_end_matches('.') })?;
+        if let Some(id) = &self.request_id {
+            write!(f, " (request id {id})")?;
+        }
+        f.write_str(". ")?;
+        match &self.token_expired {
+            Some(at) => write!(f, "The token expired at {}: make a new one in the application", rfc3339(at))?,
+            None => f.write_str(self.remedy())?,
+        }
+        match self.retry_after {
+            Some(Duration::MAX) => f.write_str("; it asks to wait for longer than can be counted"),
+            Some(asked) if asked > self.patience => write!(
+                f,
+                "; it asks to wait {} s, and this client waits {} s in all",
+                asked.as_secs(),
+                self.patience.as_secs()
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StdError for ServiceError {}
+
+/// An answer that cannot be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AnswerError {
+    /// The call.
+    pub operation: Operation,
+    /// The HTTP status.
+    pub status: u16,
+    /// The content type it came with.
+    pub content_type: Option<String>,
+    /// What is wrong with it.
+    pub problem: AnswerProblem,
+    /// How it begins. Left out where it looks like JSON: that may hold keys.
+    pub excerpt: Option<String>,
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerProblem {
+    /// Larger than any true answer.
+    #[error("it is larger than {limit} bytes")]
+    TooLarge {
+        /// How many bytes are read.
+        limit: usize,
+    },
+    /// Not JSON, or JSON that breaks off.
+    #[error("it is not JSON ({0})")]
+    NotJson(String),
+    /// JSON, but not what the API describes.
+    #[error("it is not what the API describes ({0})")]
+    Shape(String),
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.content_type.as_deref().unwrap_or("no content type");
+        write!(f, "{}: the answer {} ({kind}) cannot be read: {}", self.operation, self.status, self.problem)?;
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, "; it begins {excerpt:?}")?;
+        }
+        f.write_str(". Check that the address is that of an IoT Central application")
+    }
+}
+
+impl StdError for AnswerError {}
+
+/// "after N attempts", where there was more than one.
+struct Tries(u32);
+
+impl fmt::Display for Tries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 { write!(f, " after {} attempts", self.0) } else { Ok(()) }
+    }
+}
+
+/// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
+/// service repeat them.
+pub(super) fn sanitise(text: &str, secrets: &[&str]) -> String {
+    let clean = secrets
+        .iter()
+        .filter(|secret| !secret.is_empty())
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
+    let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = line.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// What serde says about an answer, without the values it quotes: they may be keys.
+pub(super) fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
+        _ => text,
+    }
+}

@@ -1,0 +1,116 @@
+//! Which failures are tried again, and when.
+
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use super::error::{Error, NetworkFailure};
+
+/// A host that is not there is seldom there a moment later: a wrong address should be reported soon.
+const CONNECT_RETRIES: u32 = 2;
+
+/// How often and how long a call is tried again.
+///
+/// Tried again are answers 429 (for every method, since the service has done nothing), and for calls that may be repeated
+/// also 500, 502, 503, 504, time-outs and broken connections. Waiting times double, and have a random part so that
+/// clients do not return together; where the service asks for a longer time (`Retry-After`), that counts.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// How many times a call is repeated at most. 5 by default; 0 turns repeating off.
+    pub retries: usize,
+    /// The first waiting time, to which up to as much again is added at random. 0.5 s by default.
+    pub first_delay: Duration,
+    /// The longest waiting time, random part left aside. 20 s by default.
+    pub longest_delay: Duration,
+    /// The time from the first attempt after which no other begins. 2 minutes by default. A service that asks to wait
+    /// past it is not waited for: the call fails and says so.
+    pub budget: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            retries: 5,
+            first_delay: Duration::from_millis(500),
+            longest_delay: Duration::from_secs(20),
+            budget: Duration::from_secs(120),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Every call is tried once.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { retries: 0, ..Self::default() }
+    }
+}
+
+/// Whether a request that may have been carried out can be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Twice has the effect of once.
+    Safe,
+    /// Only when it surely was not carried out.
+    Unsent,
+}
+
+/// The attempts at one call.
+pub(super) struct Attempts {
+    delays: ExponentialBackoff,
+    deadline: Duration,
+    count: u32,
+}
+
+impl Attempts {
+    /// `now` as [`Clock::elapsed`](super::Clock::elapsed) gives it.
+    pub(super) fn new(policy: &RetryPolicy, now: Duration) -> Self {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(policy.first_delay)
+            .with_max_delay(policy.longest_delay)
+            .with_max_times(policy.retries)
+            .with_jitter()
+            .build();
+        Self { delays, deadline: now.saturating_add(policy.budget), count: 0 }
+    }
+
+    /// Counts one more attempt.
+    pub(super) fn begin(&mut self) {
+        self.count += 1;
+    }
+
+    /// How many were begun.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// How long to wait before the next attempt; nothing when this failure is to be reported.
+    pub(super) fn next(&mut self, failure: &Error, repeat: Repeat, now: Duration) -> Option<Duration> {
+        let mut asked = Duration::ZERO;
+        let again = match failure {
+            Error::Network(error) => match error.failure {
+                NetworkFailure::Connect => self.count <= CONNECT_RETRIES,
+                NetworkFailure::Tls => false,
+                NetworkFailure::TimedOut | NetworkFailure::Broken => repeat == Repeat::Safe,
+            },
+            Error::Service(error) => {
+                asked = error.retry_after.unwrap_or_default();
+                error.status == 429 || (repeat == Repeat::Safe && matches!(error.status, 500 | 502 | 503 | 504))
+            }
+            _ => false,
+        };
+        let wait = if again { self.delays.next()?.max(asked) } else { return None };
+        (now.saturating_add(wait) <= self.deadline).then_some(wait)
+    }
+}
+
+/// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date. A date gone by is no time at all, a number too
+/// large to hold [`Duration::MAX`]; anything else is nothing.
+pub(super) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}

@@ -1,0 +1,233 @@
+//! Holds requests and answers to the API's description.
+//!
+//! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
+//! misspelt one is found.
+
+use jsonschema::{Draft, Validator};
+use serde_json::{Map, Value, json};
+
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// The description of version 2022-07-31.
+pub(crate) struct OpenApi(Value);
+
+/// Which way a message goes. A request has no fields that are read-only.
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Request,
+    Response,
+}
+
+impl OpenApi {
+    pub(crate) fn load() -> Self {
+        let text = include_str!("../../fixtures/iotcentral-2022-07-31.openapi.json");
+        Self(serde_json::from_str(text).expect("the description is JSON"))
+    }
+
+    /// Whether a request is one that the API describes. The path may begin with `/api`.
+    pub(crate) fn check_request(
+        &self,
+        method: &str,
+        path_and_query: &str,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let (template, operation, values) = self.operation(method, path)?;
+        let parameters = self.parameters(operation);
+        for (name, value) in values {
+            let parameter = find(&parameters, "path", &name).ok_or(format!("{template} does not describe {name}"))?;
+            self.check_parameter(parameter, &value)?;
+        }
+        let query: Vec<_> = query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
+        for (name, value) in &query {
+            match find(&parameters, "query", name) {
+                Some(parameter) => self.check_parameter(parameter, value)?,
+                // Part of a nextLink, whose form is the service's own.
+                None if name == "$skiptoken" => {}
+                None => return Err(format!("{method} {template} has no query parameter {name}")),
+            }
+        }
+        for parameter in &parameters {
+            let name = parameter["name"].as_str().unwrap_or_default();
+            if parameter["in"] == "query" && parameter["required"] == true && !query.iter().any(|(key, _)| key == name) {
+                return Err(format!("{method} {template} needs the query parameter {name}"));
+            }
+        }
+        let content = &operation["requestBody"]["content"];
+        if content.is_null() {
+            return if body.is_empty() { Ok(()) } else { Err(format!("{method} {template} has no body")) };
+        }
+        let schema = schema_of(content, content_type)?;
+        let body = parse(body)?;
+        // The description leaves a merge patch open: it has the fields of what it changes, each optional or null.
+        if schema["$ref"] == json!(format!("{SCHEMAS}MergePatch")) {
+            let whole = &self.0["paths"][&template]["put"]["requestBody"]["content"]["application/json"]["schema"];
+            return self.validate(whole, Direction::Request, true, &body);
+        }
+        self.validate(schema, Direction::Request, false, &body)
+    }
+
+    /// Whether an answer is one that the API describes for this request.
+    pub(crate) fn check_response(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<(), String> {
+        let (path, _) = path.split_once('?').unwrap_or((path, ""));
+        let (template, operation, _) = self.operation(method, path)?;
+        let responses = &operation["responses"];
+        let described = match responses.get(status.to_string()) {
+            Some(response) => response,
+            None if status >= 400 => &responses["default"],
+            None => return Err(format!("{method} {template} does not answer {status}")),
+        };
+        let content = &described["content"];
+        if content.is_null() {
+            return if body.is_empty() { Ok(()) } else { Err(format!("{status} to {method} {template} has no body")) };
+        }
+        let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type")).map(|it| it.1);
+        self.validate(schema_of(content, content_type)?, Direction::Response, false, &parse(body)?)
+    }
+
+    /// The operation that a path belongs to, with its template and the values of the template's parameters.
+    fn operation(&self, method: &str, path: &str) -> Result<(String, &Value, Vec<(String, String)>), String> {
+        let path = path.strip_prefix("/api").unwrap_or(path);
+        let segments: Vec<_> = path.split('/').collect();
+        let paths = self.0["paths"].as_object().expect("paths");
+        let (template, item, values) = paths
+            .iter()
+            .find_map(|(template, item)| Some((template, item, captures(template, &segments)?)))
+            .ok_or(format!("{path} is not a path of the API"))?;
+        let operation = item.get(method.to_lowercase()).ok_or(format!("{template} has no method {method}"))?;
+        Ok((template.clone(), operation, values))
+    }
+
+    fn parameters(&self, operation: &Value) -> Vec<Value> {
+        let listed = operation["parameters"].as_array().cloned().unwrap_or_default();
+        listed
+            .into_iter()
+            .map(|parameter| match parameter["$ref"].as_str() {
+                Some(reference) => self.0.pointer(&reference[1..]).cloned().expect("a parameter"),
+                None => parameter,
+            })
+            .collect()
+    }
+
+    fn check_parameter(&self, parameter: &Value, text: &str) -> Result<(), String> {
+        let schema = &parameter["schema"];
+        let number = (schema["type"] == "integer").then(|| text.parse::<i64>().ok()).flatten();
+        let value = number.map_or_else(|| json!(text), |number| json!(number));
+        self.validate(schema, Direction::Request, false, &value)
+            .map_err(|problem| format!("parameter {}: {problem}", parameter["name"]))
+    }
+
+    fn validate(&self, schema: &Value, direction: Direction, partial: bool, instance: &Value) -> Result<(), String> {
+        let convert = |schema: &Value| convert(schema, direction, partial);
+        let all = self.0["components"]["schemas"].as_object().expect("schemas");
+        let all: Map<_, _> = all.iter().map(|(name, schema)| (name.clone(), convert(schema))).collect();
+        // The references in a schema are pointers from its root.
+        let root = json!({ "allOf": [convert(schema)], "components": { "schemas": all } });
+        let validator: Validator =
+            jsonschema::options().with_draft(Draft::Draft7).build(&root).map_err(|error| error.to_string())?;
+        let problems: Vec<_> =
+            validator.iter_errors(instance).map(|error| format!("{error} at {:?}", error.instance_path().to_string())).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+}
+
+/// An `OpenAPI` 3.0 schema as JSON Schema draft 7: `nullable` becomes a type, and what the schema does not name is refused.
+fn convert(schema: &Value, direction: Direction, partial: bool) -> Value {
+    let Value::Object(fields) = schema else { return schema.clone() };
+    let mut result: Map<String, Value> = fields.clone();
+    let nullable = result.remove("nullable") == Some(Value::Bool(true));
+    if let Some(Value::Object(properties)) = fields.get("properties") {
+        let read_only = |name: &str| direction == Direction::Request && properties[name]["readOnly"] == true;
+        let converted: Map<_, _> = properties
+            .iter()
+            .map(|(name, property)| {
+                let converted = if read_only(name) {
+                    Value::Bool(false)
+                } else if partial {
+                    json!({ "anyOf": [convert(property, direction, partial), { "type": "null" }] })
+                } else {
+                    convert(property, direction, partial)
+                };
+                (name.clone(), converted)
+            })
+            .collect();
+        result.insert("properties".to_owned(), Value::Object(converted));
+        result.entry("additionalProperties").or_insert(Value::Bool(false));
+        if partial {
+            result.remove("required");
+        } else if let Some(Value::Array(required)) = result.get_mut("required") {
+            required.retain(|name| !read_only(name.as_str().unwrap_or_default()));
+        }
+    }
+    if let Some(items) = result.get_mut("items") {
+        *items = convert(items, direction, partial);
+    }
+    let result = Value::Object(result);
+    if nullable { json!({ "anyOf": [result, { "type": "null" }] }) } else { result }
+}
+
+fn captures(template: &str, segments: &[&str]) -> Option<Vec<(String, String)>> {
+    let template: Vec<_> = template.split('/').collect();
+    if template.len() != segments.len() {
+        return None;
+    }
+    let mut values = Vec::new();
+    for (expected, found) in template.into_iter().zip(segments) {
+        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => values.push((name.to_owned(), decode(found))),
+            None if expected == *found => {}
+            None => return None,
+        }
+    }
+    Some(values)
+}
+
+fn find<'a>(parameters: &'a [Value], place: &str, name: &str) -> Option<&'a Value> {
+    parameters.iter().find(|parameter| parameter["in"] == place && parameter["name"] == name)
+}
+
+fn schema_of<'a>(content: &'a Value, content_type: Option<&str>) -> Result<&'a Value, String> {
+    let kind = content_type.ok_or("there is no content type")?;
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    content.get(kind).map(|described| &described["schema"]).ok_or(format!("{kind} is not among its content types"))
+}
+
+fn parse(body: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (decode(name), decode(value))
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (b'+', _) => {
+                bytes.push(b' ');
+                rest = tail;
+            }
+            _ => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
