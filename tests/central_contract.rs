@@ -133,8 +133,10 @@ async fn create_puts_the_group_with_its_symmetric_keys_and_etag() {
     client(&server).enrollment_groups().create(&id(), &new).await.expect("created");
     let request = sent(&server, "PUT", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
     assert_eq!(request.header("content-type"), Some("application/json"));
-    let attestation = json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": "a2V5MQ==", "secondaryKey": "a2V5Mg==" } });
-    let expected = json!({ "displayName": "Keys", "enabled": false, "type": "iotEdge", "attestation": attestation, "etag": "e0" });
+    let attestation =
+        json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": "a2V5MQ==", "secondaryKey": "a2V5Mg==" } });
+    let expected =
+        json!({ "displayName": "Keys", "enabled": false, "type": "iotEdge", "attestation": attestation, "etag": "e0" });
     assert_eq!(request.json(), expected);
     assert!(!format!("{new:?}").contains("a2V5"));
 }
@@ -144,7 +146,8 @@ async fn create_puts_an_x509_group_as_the_article_does() {
     let server = Server::start([Reply::json(200, &group())]);
     client(&server).enrollment_groups().create(&id(), &NewEnrollmentGroup::x509("My group")).await.expect("created");
     let request = sent(&server, "PUT", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
-    let expected = json!({ "displayName": "My group", "enabled": true, "type": "iot", "attestation": { "type": "x509" } });
+    let expected =
+        json!({ "displayName": "My group", "enabled": true, "type": "iot", "attestation": { "type": "x509" } });
     assert_eq!(request.json(), expected);
 }
 
@@ -171,7 +174,8 @@ async fn update_can_name_every_field() {
     };
     client(&server).enrollment_groups().update(&id(), &update).await.expect("updated");
     let request = sent(&server, "PATCH", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
-    let expected = json!({ "displayName": "New", "enabled": true, "type": "iotEdge", "attestation": { "type": "x509" } });
+    let expected =
+        json!({ "displayName": "New", "enabled": true, "type": "iotEdge", "attestation": { "type": "x509" } });
     assert_eq!(request.json(), expected);
 }
 

@@ -96,7 +96,7 @@ async fn refusals_are_not_tried_again() {
         let (server, groups, clock) = scripted([status(refused)]);
         let error = groups.get(&id()).await.expect_err("refused");
         assert_eq!((error.status(), server.requests().len()), (Some(refused), 1), "{error}");
-        assert_eq!(clock.sleeps(), []);
+        assert!(clock.sleeps().is_empty());
     }
 }
 
@@ -330,7 +330,7 @@ async fn one_throttled_call_makes_every_clone_wait() {
     assert!(clock.sleeps().contains(&(50 * SECOND)), "{:?}", clock.sleeps());
 }
 
-/// A date in the form of RFC 9110, by the standard library alone.
+/// A date in the form of RFC 9110 section 5.6.7.
 fn httpdate_after(since_epoch: Duration) -> String {
     let date = time::OffsetDateTime::from(SystemTime::UNIX_EPOCH + since_epoch);
     let form = time::macros::format_description!(

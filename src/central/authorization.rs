@@ -89,7 +89,10 @@ impl Authorization {
     fn field(&self, name: &str) -> Option<&str> {
         let Source::Fixed(value) = &self.0 else { return None };
         let fields = value.expose_secret().split_once(' ')?.1;
-        fields.split('&').find_map(|field| field.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+        fields
+            .split('&')
+            .find_map(|field| field.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, value)| value)
     }
 
     /// The value of the header for one request.

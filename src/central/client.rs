@@ -22,10 +22,7 @@ use super::{
     clock::{Clock, SystemClock},
     endpoint::{ApiVersion, Endpoint},
     enrollment_groups::EnrollmentGroups,
-    error::{
-        AnswerError, AnswerProblem, Error, NetworkError, Operation, ServiceError, sanitise,
-        without_values,
-    },
+    error::{AnswerError, AnswerProblem, Error, NetworkError, Operation, ServiceError, sanitise, without_values},
     rate::Rate,
     retry::{Attempts, Repeat, RetryPolicy, parse_retry_after},
 };
@@ -187,8 +184,7 @@ impl Client {
             Error::Network(Box::new(error))
         };
         let response = request.send().await.map_err(broken)?;
-        let mut secrets = call.secrets.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>();
-        secrets.extend(parts(&token));
+        let secrets: Vec<_> = call.secrets.iter().cloned().chain(parts(&token)).collect();
 
         let status = response.status();
         let headers = response.headers().clone();
@@ -200,13 +196,16 @@ impl Client {
             attempt,
             "answered"
         );
-        let too_large = |limit| {
-            let problem = AnswerProblem::TooLarge { limit };
-            Answer::new(status.as_u16(), &headers, Vec::new()).unreadable(call, problem, &secrets)
+        let body = match body(response).await {
+            Ok(body) => body,
+            Err(Some(error)) => return Err(broken(error)),
+            Err(None) => {
+                let problem = AnswerProblem::TooLarge { limit: MAX_ANSWER };
+                return Err(Answer::new(status.as_u16(), &headers, Vec::new(), secrets).unreadable(call, problem));
+            }
         };
-        let body = body(response).await.map_err(|failure| failure.map_or_else(|| too_large(MAX_ANSWER), broken))?;
         if status.is_success() {
-            return Ok(Answer::new(status.as_u16(), &headers, body));
+            return Ok(Answer::new(status.as_u16(), &headers, body, secrets));
         }
         if let Some(location) = header(&headers, &LOCATION).filter(|_| status.is_redirection()) {
             let target = Url::parse(location).map_or_else(|_| location.to_owned(), |url| url.authority().to_owned());
@@ -231,7 +230,14 @@ impl Client {
         }
     }
 
-    fn service_error(&self, call: &Call, status: u16, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> Error {
+    fn service_error(
+        &self,
+        call: &Call,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+        secrets: &[SecretString],
+    ) -> Error {
         let text = String::from_utf8_lossy(body);
         let said = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error).unwrap_or_default();
         let now = self.0.clock.now();
@@ -337,7 +343,8 @@ impl ClientBuilder {
         if let Some(at) = authorization.expired(self.clock.now()) {
             return Err(AuthorizationError::Expired { at }.into());
         }
-        let roots = self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der())).collect::<Result<Vec<_>, _>>();
+        let roots =
+            self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der())).collect::<Result<Vec<_>, _>>();
         let roots = roots.map_err(|error| BuildError::Tls(error.to_string()))?;
         let mut http = reqwest::Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -482,31 +489,34 @@ pub(super) struct Answer {
     status: u16,
     content_type: Option<String>,
     body: Vec<u8>,
+    /// What no message about it may repeat.
+    secrets: Vec<SecretString>,
 }
 
 impl Answer {
-    fn new(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Self {
-        Self { status, content_type: header(headers, &CONTENT_TYPE).map(str::to_owned), body }
+    fn new(status: u16, headers: &HeaderMap, body: Vec<u8>, secrets: Vec<SecretString>) -> Self {
+        let content_type = header(headers, &CONTENT_TYPE).map(|kind| sanitise(kind, &secrets));
+        Self { status, content_type, body, secrets }
     }
 
     fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let text = without_values(&error);
             let problem = if error.is_data() { AnswerProblem::Shape(text) } else { AnswerProblem::NotJson(text) };
-            self.unreadable(call, problem, &[])
+            self.unreadable(call, problem)
         })
     }
 
-    fn unreadable(&self, call: &Call, problem: AnswerProblem, secrets: &[&str]) -> Error {
+    fn unreadable(&self, call: &Call, problem: AnswerProblem) -> Error {
         let text = String::from_utf8_lossy(&self.body);
         let text = text.trim_start();
         let shown = !text.is_empty() && !text.starts_with(['{', '[', '"']);
         Error::Answer(Box::new(AnswerError {
             operation: call.operation(),
             status: self.status,
-            content_type: self.content_type.as_deref().map(|kind| sanitise(kind, secrets)),
+            content_type: self.content_type.clone(),
             problem,
-            excerpt: shown.then(|| sanitise(text, secrets)),
+            excerpt: shown.then(|| sanitise(text, &self.secrets)),
         }))
     }
 }
@@ -542,9 +552,9 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Option<reqwest::Error>>
 }
 
 /// The texts that give a token away: the whole header, what follows its scheme, and an API token's signature.
-fn parts(token: &SecretString) -> impl Iterator<Item = &str> {
+fn parts(token: &SecretString) -> impl Iterator<Item = SecretString> {
     let whole = token.expose_secret();
     let bare = whole.split_once(' ').map(|(_, bare)| bare);
     let signature = bare.and_then(|bare| bare.split('&').find_map(|field| field.strip_prefix("sig=")));
-    [Some(whole), bare, signature].into_iter().flatten()
+    [Some(whole), bare, signature].into_iter().flatten().map(SecretString::from)
 }

@@ -97,7 +97,11 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; its status is 412 where the update has an etag and the group was changed meanwhile, and it is
     /// [`Error::Lost`] where that was perhaps this very call.
-    pub async fn update(&self, id: &EnrollmentGroupId, update: &EnrollmentGroupUpdate) -> Result<EnrollmentGroup, Error> {
+    pub async fn update(
+        &self,
+        id: &EnrollmentGroupId,
+        update: &EnrollmentGroupUpdate,
+    ) -> Result<EnrollmentGroup, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
         self.client.read(&call.with_secrets(update.attestation.iter().flat_map(NewAttestation::secrets))).await
     }

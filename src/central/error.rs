@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use reqwest::Method;
+use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use super::authorization::{AuthorizationError, rfc3339};
@@ -401,11 +402,9 @@ impl fmt::Display for Tries {
 
 /// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
 /// service repeat them.
-pub(super) fn sanitise(text: &str, secrets: &[&str]) -> String {
-    let clean = secrets
-        .iter()
-        .filter(|secret| !secret.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
+pub(super) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
+    let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
+    let clean = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
     let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = line.collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_EXCERPT) {

@@ -35,7 +35,12 @@ impl EnrollmentGroupId {
         let what = "the id of an enrollment group";
         let stranger = text.chars().enumerate().find(|(_, c)| !c.is_ascii_alphanumeric() && *c != '-');
         if let Some((index, character)) = stranger {
-            return Err(IdError::Character { what, character, position: index + 1, rule: "letters, digits and hyphens" });
+            return Err(IdError::Character {
+                what,
+                character,
+                position: index + 1,
+                rule: "letters, digits and hyphens",
+            });
         }
         if (1..=MAX_ENROLLMENT_GROUP_ID).contains(&text.len()) {
             Ok(Self(text))

@@ -8,7 +8,7 @@ use std::{
 
 use governor::{
     Quota, RateLimiter,
-    clock::{Clock as GovernorClock, Reference},
+    clock::Clock as GovernorClock,
     middleware::NoOpMiddleware,
     nanos::Nanos,
     state::{InMemoryState, NotKeyed},

@@ -1,4 +1,5 @@
 //! A client of the scripted server.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! A clock that nobody waits for: sleeping moves it on.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
     pin::Pin,

@@ -2,6 +2,7 @@
 //!
 //! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
 //! misspelt one is found.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
@@ -50,7 +51,8 @@ impl OpenApi {
         }
         for parameter in &parameters {
             let name = parameter["name"].as_str().unwrap_or_default();
-            if parameter["in"] == "query" && parameter["required"] == true && !query.iter().any(|(key, _)| key == name) {
+            if parameter["in"] == "query" && parameter["required"] == true && !query.iter().any(|(key, _)| key == name)
+            {
                 return Err(format!("{method} {template} needs the query parameter {name}"));
             }
         }
@@ -133,8 +135,10 @@ impl OpenApi {
         let root = json!({ "allOf": [convert(schema)], "components": { "schemas": all } });
         let validator: Validator =
             jsonschema::options().with_draft(Draft::Draft7).build(&root).map_err(|error| error.to_string())?;
-        let problems: Vec<_> =
-            validator.iter_errors(instance).map(|error| format!("{error} at {:?}", error.instance_path().to_string())).collect();
+        let problems: Vec<_> = validator
+            .iter_errors(instance)
+            .map(|error| format!("{error} at {:?}", error.instance_path().to_string()))
+            .collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }

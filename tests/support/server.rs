@@ -1,4 +1,5 @@
 //! A server on a real socket that answers what it was told to, and remembers what it was asked.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
     collections::VecDeque,
