@@ -202,19 +202,34 @@ impl FileSet {
         key_password: Option<&str>,
         at: OffsetDateTime,
     ) -> Result<CertificateAuthority, FileError> {
+        let certificates = self.read_certificates()?;
+        authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
+    }
+
+    /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, but is
+    /// not read.
+    ///
+    /// # Errors
+    /// As [`read_authority`](Self::read_authority).
+    pub fn read_certificates(&self) -> Result<Vec<Certificate>, FileError> {
         let existing = self.existing()?;
         let (certificate, key) = (self.certificate(), self.private_key());
         match (existing.contains(&certificate), existing.contains(&key)) {
-            (false, false) => return Err(FileError::Missing(certificate)),
-            (true, false) => return Err(FileError::Incomplete { found: certificate, missing: key }),
-            (false, true) => return Err(FileError::Incomplete { found: key, missing: certificate }),
             (true, true) => {}
+            (true, false) => return Err(FileError::Incomplete { found: certificate, missing: key }),
+            (false, _) => {
+                let found = existing.into_iter().next();
+                return Err(match found {
+                    Some(found) => FileError::Incomplete { found, missing: certificate },
+                    None => FileError::Missing(certificate),
+                });
+            }
         }
         let mut certificates = read_certificates(&certificate)?;
         if existing.contains(&self.fullchain()) {
             certificates.extend(read_certificates(&self.fullchain())?);
         }
-        authority(certificates, &certificate, &key, key_password, at)
+        Ok(certificates)
     }
 }
 

@@ -1,0 +1,680 @@
+//! The enrollment of a group from end to end.
+
+use std::{collections::HashMap, fmt, path::PathBuf};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::CertificateRecord;
+use crate::{
+    central::{
+        Attestation, CertificateEntry, Client, DeviceType, EnrollmentGroup, EnrollmentGroupId, Error, Etag,
+        NewEnrollmentGroup, SigningCertificate,
+    },
+    certificate::{
+        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm, Lifetime,
+        NameError, Thumbprint, chain,
+        files::{self, FileError, FileSet, PfxOptions},
+    },
+};
+
+/// What a group is to be provisioned with.
+pub struct ProvisionRequest<'a> {
+    /// The enrollment group, which is created where it does not exist.
+    pub group: EnrollmentGroupId,
+    /// The name of a group that is created; its id without one.
+    pub display_name: Option<String>,
+    /// What devices the group is for. A group that exists has to be of this type; without one any will do, and one that
+    /// is created is for IoT devices.
+    pub device_type: Option<DeviceType>,
+    /// The entry for the certificate.
+    pub entry: CertificateEntry,
+    /// The authority to enroll.
+    pub authority: AuthoritySource,
+    /// The password of the authority's key, when it is found in files and encrypted.
+    pub key_password: Option<&'a str>,
+    /// The devices to make certificates for.
+    pub devices: Vec<DeviceId>,
+    /// The folder for certificates.
+    pub directory: PathBuf,
+    /// The kind of key for what is made.
+    pub algorithm: KeyAlgorithm,
+    /// How long device certificates are valid.
+    pub device_lifetime: Option<Lifetime>,
+    /// How PFX files are made, when they are.
+    pub pfx: Option<PfxOptions<'a>>,
+    /// Upload the certificate as verified instead of proving possession of its key.
+    pub attest: bool,
+    /// Replace another certificate in the entry.
+    pub replace: bool,
+    /// Only read and tell what would be done.
+    pub dry_run: bool,
+}
+
+/// Where the authority comes from.
+#[derive(Debug)]
+pub enum AuthoritySource {
+    /// The root by this name in the folder; it is made where it does not exist.
+    Root(CommonName),
+    /// An authority of your own, from its certificate file and key file: a root or an intermediate.
+    Files {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+}
+
+/// A step of provisioning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Step {
+    /// Find or make the authority.
+    Root,
+    /// Find or create the enrollment group.
+    Group,
+    /// Upload the authority's certificate.
+    Certificate,
+    /// Have the service make a verification code.
+    Code,
+    /// Sign a certificate for the code.
+    Proof,
+    /// Send it.
+    Verify,
+    /// Read the entry again: it has to be verified, and hold our certificate.
+    Confirm,
+    /// Make a device's certificate.
+    Device,
+}
+
+impl Step {
+    /// The step's name, as in the report.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Group => "group",
+            Self::Certificate => "certificate",
+            Self::Code => "code",
+            Self::Proof => "proof",
+            Self::Verify => "verify",
+            Self::Confirm => "confirm",
+            Self::Device => "device",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// There was nothing to do.
+    Unchanged,
+    /// It would be done: this was a dry run.
+    Planned,
+}
+
+/// A step that has been taken, and what there is to say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Which step.
+    pub step: Step,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// What happens while a group is provisioned.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProvisionEvent<'a> {
+    /// A step begins, with a sentence that says what it does.
+    Started(Step, &'a str),
+    /// A step has ended well.
+    Finished(&'a StepReport),
+}
+
+/// What came of provisioning a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ProvisionReport {
+    /// The enrollment group.
+    pub group: EnrollmentGroupId,
+    /// The entry of the certificate.
+    pub entry: CertificateEntry,
+    /// Whether the entry is verified, as the service says.
+    pub verified: bool,
+    /// The thumbprint of the authority; nothing when it would have been made in a dry run.
+    #[serde(serialize_with = "as_text")]
+    pub sha1_thumbprint: Option<Thumbprint>,
+    /// The steps in their order.
+    pub steps: Vec<StepReport>,
+    /// The device certificates that exist now.
+    pub devices: Vec<ProvisionedDevice>,
+}
+
+/// A device's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ProvisionedDevice {
+    /// The device's id.
+    pub id: String,
+    /// Its certificate.
+    #[serde(flatten)]
+    pub record: CertificateRecord,
+}
+
+/// Provisions an enrollment group: finds or makes the root, finds or creates the group, uploads the certificate, proves
+/// possession of its key, and makes device certificates.
+///
+/// It may be called as often as one likes. What to do is decided by reading the service's state and the files, never by
+/// a note of an earlier run, so that a run that was killed between any two steps is finished by the next. All of that
+/// is read before anything is changed: a group of the wrong kind, an entry that holds another certificate, or device
+/// files of another authority stop it with nothing done.
+///
+/// # Errors
+/// [`ProvisionError`]. What was done before stays done, and the next call goes on from there.
+pub async fn provision(
+    client: &Client,
+    request: &ProvisionRequest<'_>,
+    observer: &mut (dyn FnMut(ProvisionEvent<'_>) + Send),
+) -> Result<ProvisionReport, ProvisionError> {
+    let run = Run { client, request, observer, at: OffsetDateTime::now_utc(), steps: Vec::new() };
+    let plan = run.plan().await?;
+    run.carry_out(plan).await
+}
+
+/// What there is to do, from what there is.
+struct Plan {
+    /// The authority, unless it has to be made.
+    authority: Option<CertificateAuthority>,
+    group: Option<EnrollmentGroup>,
+    certificate: CertificatePlan,
+    /// Each device with its files, and its certificate where it has one.
+    devices: Vec<(DeviceId, FileSet, Option<Certificate>)>,
+}
+
+#[derive(PartialEq, Eq)]
+enum CertificatePlan {
+    /// Our certificate is there and verified.
+    Keep,
+    /// It is there, and not verified yet.
+    Prove,
+    /// It has to be uploaded, in the place of what has this etag.
+    Upload(Option<Etag>),
+}
+
+struct Run<'a, 'o> {
+    client: &'a Client,
+    request: &'a ProvisionRequest<'a>,
+    observer: &'o mut (dyn FnMut(ProvisionEvent<'_>) + Send),
+    at: OffsetDateTime,
+    steps: Vec<StepReport>,
+}
+
+impl Run<'_, '_> {
+    async fn plan(&self) -> Result<Plan, ProvisionError> {
+        let authority = self.find_authority()?;
+        let devices = self.find_devices(authority.as_ref())?;
+        let group = self.client.enrollment_groups().find(&self.request.group).await?;
+        let certificate = match &group {
+            None => CertificatePlan::Upload(None),
+            Some(group) => {
+                self.check_group(group)?;
+                let entry = self.client.enrollment_groups().find_certificate(&group.id, self.request.entry).await?;
+                self.plan_certificate(authority.as_ref(), entry)?
+            }
+        };
+        Ok(Plan { authority, group, certificate, devices })
+    }
+
+    fn find_authority(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
+        match &self.request.authority {
+            AuthoritySource::Files { certificate, key } => {
+                Ok(Some(files::read_authority(certificate, key, self.request.key_password, self.at)?))
+            }
+            AuthoritySource::Root(name) => {
+                let set = FileSet::new(&self.request.directory, name)?;
+                if set.existing()?.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(set.read_authority(self.request.key_password, self.at)?))
+            }
+        }
+    }
+
+    fn find_devices(
+        &self,
+        authority: Option<&CertificateAuthority>,
+    ) -> Result<Vec<(DeviceId, FileSet, Option<Certificate>)>, ProvisionError> {
+        let mut owners = HashMap::new();
+        if let AuthoritySource::Root(name) = &self.request.authority {
+            owners.insert(FileSet::new(&self.request.directory, name)?.certificate(), name.to_string());
+        }
+        let mut devices = Vec::new();
+        for id in &self.request.devices {
+            let set = FileSet::new(&self.request.directory, &id.common_name()?)?;
+            if let Some(other) = owners.insert(set.certificate(), id.to_string()) {
+                return Err(ProvisionError::SameFiles {
+                    first: other,
+                    second: id.to_string(),
+                    path: set.certificate(),
+                });
+            }
+            let existing = set.existing()?;
+            let certificate = if existing.is_empty() { None } else { Some(self.find_device(id, &set, authority)?) };
+            devices.push((id.clone(), set, certificate));
+        }
+        Ok(devices)
+    }
+
+    /// The certificate that a device has already, which has to be of this authority and valid.
+    fn find_device(
+        &self,
+        id: &DeviceId,
+        set: &FileSet,
+        authority: Option<&CertificateAuthority>,
+    ) -> Result<Certificate, ProvisionError> {
+        let unfit = |reason: String| ProvisionError::Device { id: id.clone(), path: set.certificate(), reason };
+        let certificates = set.read_certificates()?;
+        let certificate = certificates[0].clone();
+        if certificate.subject().common_name() != Some(id.as_str()) {
+            return Err(unfit(format!("it is for {}", certificate.subject())));
+        }
+        let Some(authority) = authority else {
+            return Err(unfit(format!("it was issued by {}, whose files are not here", certificate.issuer())));
+        };
+        chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| unfit(error.to_string()))?;
+        Ok(certificate)
+    }
+
+    fn check_group(&self, group: &EnrollmentGroup) -> Result<(), ProvisionError> {
+        if !matches!(group.attestation, Attestation::X509 { .. }) {
+            let found = group.attestation.kind().to_owned();
+            return Err(ProvisionError::Attestation { group: group.id.clone(), found });
+        }
+        match &self.request.device_type {
+            Some(expected) if *expected != group.device_type => Err(ProvisionError::DeviceType {
+                group: group.id.clone(),
+                expected: expected.clone(),
+                found: group.device_type.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan_certificate(
+        &self,
+        authority: Option<&CertificateAuthority>,
+        entry: Option<SigningCertificate>,
+    ) -> Result<CertificatePlan, ProvisionError> {
+        let Some((found, entry)) = entry.and_then(|entry| entry.sha1_thumbprint.map(|found| (found, entry))) else {
+            return Ok(CertificatePlan::Upload(None));
+        };
+        let ours = authority.map(|authority| authority.certificate().sha1_thumbprint());
+        if ours == Some(found) {
+            return Ok(match (entry.verified, self.request.attest) {
+                (true, _) => CertificatePlan::Keep,
+                (false, false) => CertificatePlan::Prove,
+                (false, true) => CertificatePlan::Upload(entry.etag),
+            });
+        }
+        if self.request.replace {
+            return Ok(CertificatePlan::Upload(entry.etag));
+        }
+        Err(ProvisionError::OtherCertificate {
+            group: self.request.group.clone(),
+            entry: self.request.entry,
+            verified: entry.verified,
+            found,
+            ours,
+        })
+    }
+
+    async fn carry_out(mut self, plan: Plan) -> Result<ProvisionReport, ProvisionError> {
+        let verified_before = plan.certificate == CertificatePlan::Keep;
+        let authority = self.root(plan.authority)?;
+        self.group(plan.group.as_ref()).await?;
+        let verified = match &authority {
+            Some(authority) if !self.request.dry_run => {
+                self.enroll(authority.certificate(), plan.certificate, authority).await?;
+                true
+            }
+            _ => {
+                self.plan_enrollment(&plan.certificate);
+                verified_before
+            }
+        };
+        let devices = self.devices(authority.as_ref(), plan.devices)?;
+        Ok(ProvisionReport {
+            group: self.request.group.clone(),
+            entry: self.request.entry,
+            verified,
+            sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
+            steps: self.steps,
+            devices,
+        })
+    }
+
+    fn options(&self, lifetime: Option<Lifetime>) -> IssueOptions {
+        IssueOptions { algorithm: self.request.algorithm, lifetime, at: self.at }
+    }
+
+    fn root(&mut self, found: Option<CertificateAuthority>) -> Result<Option<CertificateAuthority>, ProvisionError> {
+        if let Some(authority) = found {
+            let certificate = authority.certificate();
+            let detail = format!("found {}, valid until {}", certificate.subject(), certificate.not_after().date());
+            self.finish(Step::Root, Outcome::Unchanged, detail);
+            return Ok(Some(authority));
+        }
+        let AuthoritySource::Root(name) = &self.request.authority else { return Ok(None) };
+        let set = FileSet::new(&self.request.directory, name)?;
+        let path = set.certificate();
+        if self.request.dry_run {
+            self.finish(Step::Root, Outcome::Planned, format!("would make {name} in {}", path.display()));
+            return Ok(None);
+        }
+        self.start(Step::Root, "making a root certificate");
+        let issued = CertificateAuthority::new_root(name, &self.options(None))?;
+        set.write(&issued, self.request.pfx, false)?;
+        self.finish(Step::Root, Outcome::Done, format!("made {name} in {}", path.display()));
+        Ok(Some(issued.into_authority(self.at)?))
+    }
+
+    async fn group(&mut self, found: Option<&EnrollmentGroup>) -> Result<(), ProvisionError> {
+        let id = &self.request.group;
+        if let Some(group) = found {
+            let state = if group.enabled { "" } else { "; it is disabled, so no device can connect through it" };
+            let detail =
+                format!("found {id}, named {:?}, for {} devices{state}", group.display_name, group.device_type);
+            self.finish(Step::Group, Outcome::Unchanged, detail);
+            return Ok(());
+        }
+        let device_type = self.request.device_type.clone().unwrap_or_default();
+        if self.request.dry_run {
+            self.finish(Step::Group, Outcome::Planned, format!("would create {id} for {device_type} devices"));
+            return Ok(());
+        }
+        self.start(Step::Group, "creating the enrollment group");
+        let name = self.request.display_name.as_deref().unwrap_or(id.as_str());
+        let group = NewEnrollmentGroup { device_type, ..NewEnrollmentGroup::x509(name) };
+        let group = self.client.enrollment_groups().create(id, &group).await?;
+        self.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
+        Ok(())
+    }
+
+    async fn enroll(
+        &mut self,
+        certificate: &Certificate,
+        plan: CertificatePlan,
+        authority: &CertificateAuthority,
+    ) -> Result<(), ProvisionError> {
+        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.request.entry);
+        let thumbprint = certificate.sha1_thumbprint();
+        let verified = match plan {
+            CertificatePlan::Keep => {
+                let detail = format!("{entry} holds {thumbprint}, and it is verified");
+                self.finish(Step::Certificate, Outcome::Unchanged, detail);
+                return Ok(());
+            }
+            CertificatePlan::Prove => {
+                let detail = format!("{entry} holds {thumbprint}, and it is not verified yet");
+                self.finish(Step::Certificate, Outcome::Unchanged, detail);
+                false
+            }
+            CertificatePlan::Upload(etag) => {
+                self.start(Step::Certificate, "uploading the certificate");
+                let verified = self.upload(certificate, etag.as_ref()).await?;
+                let how = if self.request.attest { ", attested as verified" } else { "" };
+                self.finish(Step::Certificate, Outcome::Done, format!("uploaded {thumbprint} as {entry}{how}"));
+                verified
+            }
+        };
+        if !verified {
+            self.start(Step::Code, "asking for a verification code");
+            let code = groups.generate_verification_code(group, entry).await?;
+            self.finish(Step::Code, Outcome::Done, "received a verification code".to_owned());
+            self.start(Step::Proof, "signing a certificate for the code");
+            let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
+            // A proof is used once and at once: the default key is the quickest, whatever the devices have.
+            let options = IssueOptions { at: self.at, ..IssueOptions::default() };
+            let proof = authority.issue_verification(&name, &options)?.certificate;
+            let signer = certificate.subject();
+            self.finish(
+                Step::Proof,
+                Outcome::Done,
+                format!("signed a certificate for the code with the key of {signer}"),
+            );
+            self.start(Step::Verify, "proving possession of the key");
+            groups.verify_certificate(group, entry, &proof).await?;
+            self.finish(Step::Verify, Outcome::Done, "the service took the proof".to_owned());
+        }
+        self.start(Step::Confirm, "reading the entry again");
+        let found = groups.certificate(group, entry).await?;
+        if !found.verified || found.sha1_thumbprint != Some(thumbprint) {
+            return Err(ProvisionError::NotConfirmed {
+                group: group.clone(),
+                entry,
+                verified: found.verified,
+                found: found.sha1_thumbprint,
+                ours: thumbprint,
+            });
+        }
+        self.finish(Step::Confirm, Outcome::Done, format!("the service says that {thumbprint} is verified"));
+        Ok(())
+    }
+
+    /// Uploads the certificate; whether it is verified then.
+    async fn upload(&self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
+        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.request.entry);
+        let error = match groups.set_certificate(group, entry, certificate, self.request.attest, etag).await {
+            Ok(set) => return Ok(set.verified),
+            Err(error) => error,
+        };
+        // The answer to an upload that was carried out may have been lost: what the entry holds decides.
+        if error.answer_was_lost() || error.status() == Some(412) {
+            let found = groups.find_certificate(group, entry).await?;
+            if let Some(found) = found.filter(|it| it.sha1_thumbprint == Some(certificate.sha1_thumbprint())) {
+                return Ok(found.verified);
+            }
+        }
+        Err(error.into())
+    }
+
+    fn plan_enrollment(&mut self, plan: &CertificatePlan) {
+        let entry = self.request.entry;
+        let (step, detail) = match plan {
+            CertificatePlan::Keep => {
+                let detail = format!("{entry} holds this certificate, and it is verified");
+                return self.finish(Step::Certificate, Outcome::Unchanged, detail);
+            }
+            CertificatePlan::Prove => {
+                (Outcome::Unchanged, format!("{entry} holds this certificate, and it is not verified yet"))
+            }
+            CertificatePlan::Upload(None) => (Outcome::Planned, format!("would upload the certificate as {entry}")),
+            CertificatePlan::Upload(Some(_)) => {
+                (Outcome::Planned, format!("would upload the certificate in place of what {entry} holds"))
+            }
+        };
+        self.finish(Step::Certificate, step, detail);
+        let proving = [
+            (Step::Code, "would ask for a verification code"),
+            (Step::Proof, "would sign a certificate for the code"),
+            (Step::Verify, "would send it as the proof of possession"),
+        ];
+        for (step, detail) in proving.into_iter().filter(|_| !self.request.attest) {
+            self.finish(step, Outcome::Planned, detail.to_owned());
+        }
+        self.finish(Step::Confirm, Outcome::Planned, "would read the entry again".to_owned());
+    }
+
+    fn devices(
+        &mut self,
+        authority: Option<&CertificateAuthority>,
+        devices: Vec<(DeviceId, FileSet, Option<Certificate>)>,
+    ) -> Result<Vec<ProvisionedDevice>, ProvisionError> {
+        let mut provisioned = Vec::new();
+        for (id, set, found) in devices {
+            let certificate = match (found, authority) {
+                (Some(certificate), _) => {
+                    let detail = format!("found {id}, valid until {}", certificate.not_after().date());
+                    self.finish(Step::Device, Outcome::Unchanged, detail);
+                    certificate
+                }
+                (None, Some(authority)) if !self.request.dry_run => {
+                    self.start(Step::Device, &format!("making a certificate for {id}"));
+                    let issued = authority.issue_device(&id, &self.options(self.request.device_lifetime))?;
+                    set.write(&issued, self.request.pfx, false)?;
+                    let shortened = match issued.shortened_from {
+                        Some(_) => ", as long as its issuer",
+                        None => "",
+                    };
+                    let until = issued.certificate.not_after().date();
+                    let detail =
+                        format!("made {id} in {}, valid until {until}{shortened}", set.certificate().display());
+                    self.finish(Step::Device, Outcome::Done, detail);
+                    issued.certificate
+                }
+                (None, _) => {
+                    let detail = format!("would make {id} in {}", set.certificate().display());
+                    self.finish(Step::Device, Outcome::Planned, detail);
+                    continue;
+                }
+            };
+            let record = CertificateRecord::new(&certificate, &set, set.pfx().exists());
+            provisioned.push(ProvisionedDevice { id: id.to_string(), record });
+        }
+        Ok(provisioned)
+    }
+
+    fn start(&mut self, step: Step, text: &str) {
+        (self.observer)(ProvisionEvent::Started(step, text));
+    }
+
+    fn finish(&mut self, step: Step, outcome: Outcome, detail: String) {
+        let report = StepReport { step, outcome, detail };
+        (self.observer)(ProvisionEvent::Finished(&report));
+        self.steps.push(report);
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde asks for it")]
+fn as_text<S: serde::Serializer>(thumbprint: &Option<Thumbprint>, serializer: S) -> Result<S::Ok, S::Error> {
+    thumbprint.map(|thumbprint| thumbprint.to_string()).serialize(serializer)
+}
+
+/// Why a group could not be provisioned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvisionError {
+    /// The service refused a call, or could not be reached.
+    #[error(transparent)]
+    Central(#[from] Error),
+    /// Files could not be read or written.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A name that files cannot be called by.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The group has another kind of attestation, so that it takes no certificates.
+    #[error(
+        "the enrollment group {group} attests devices by {found}, not by x509, so it takes no certificates: use another \
+         group"
+    )]
+    Attestation {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// How it attests.
+        found: String,
+    },
+    /// The group is for other devices.
+    #[error("the enrollment group {group} is for {found} devices, not for {expected} devices: use another group")]
+    DeviceType {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// What was asked for.
+        expected: DeviceType,
+        /// What it is for.
+        found: DeviceType,
+    },
+    /// The entry holds another certificate.
+    #[error(
+        "the {entry} entry of {group} holds {} certificate, {found}, and not ours, {}: replace it, or use the {} entry",
+        if *.verified { "another verified" } else { "another" },
+        .ours.map_or_else(|| "which would be a new one".to_owned(), |ours| ours.to_string()),
+        .entry.other()
+    )]
+    OtherCertificate {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// Whether the other certificate is verified, so that devices connect by it.
+        verified: bool,
+        /// Its thumbprint.
+        found: Thumbprint,
+        /// The thumbprint of ours; nothing when it would be made.
+        ours: Option<Thumbprint>,
+    },
+    /// The code that the service made cannot be a common name.
+    #[error("the service's verification code cannot be the common name of a certificate: {0}")]
+    Code(#[source] NameError),
+    /// The service took the proof, and yet the entry is not what it should be.
+    #[error(
+        "the {entry} entry of {group} is not as it should be: it holds {}, which is {}, and ours is {ours}. Somebody else \
+         may be changing it: look at it, then run this again",
+        .found.map_or_else(|| "nothing".to_owned(), |found| found.to_string()),
+        if *.verified { "verified" } else { "not verified" }
+    )]
+    NotConfirmed {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// Whether it is verified.
+        verified: bool,
+        /// The thumbprint it holds.
+        found: Option<Thumbprint>,
+        /// The thumbprint of ours.
+        ours: Thumbprint,
+    },
+    /// A device has files that do not fit.
+    #[error(
+        "{} exists and is of no use for {id}: {reason}. Move it and its key away, or use another folder",
+        .path.display()
+    )]
+    Device {
+        /// The device.
+        id: DeviceId,
+        /// Its certificate file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two names have the same files.
+    #[error("{first} and {second} have the same files, {}: give one of them another name", .path.display())]
+    SameFiles {
+        /// The first name.
+        first: String,
+        /// The second.
+        second: String,
+        /// The certificate file of both.
+        path: PathBuf,
+    },
+}
