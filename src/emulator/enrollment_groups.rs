@@ -541,9 +541,6 @@ impl CertificateBody {
     fn read(mut fields: Fields, now: OffsetDateTime) -> Result<Self, ApiError> {
         let certificate = read_certificate(&mut fields)?;
         let refuse = |why: String| Err(fields.refuse("certificate", why));
-        if let Err(error) = chain::check_authority(&certificate, now) {
-            return refuse(error.to_string());
-        }
         let algorithm = certificate.public_key_algorithm();
         let fits = match algorithm {
             PublicKeyAlgorithm::Rsa { bits } => *bits >= MIN_RSA_BITS,
@@ -552,6 +549,9 @@ impl CertificateBody {
         };
         if !fits {
             return refuse(format!("its key is {algorithm}; use RSA of {MIN_RSA_BITS} bits or more, or a NIST curve"));
+        }
+        if let Err(error) = chain::check_authority(&certificate, now) {
+            return refuse(error.to_string());
         }
         if let Some(mut info) = fields.object("info")? {
             let thumbprint = info.string("sha1Thumbprint")?;
