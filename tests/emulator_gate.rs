@@ -120,8 +120,8 @@ async fn a_body_is_json_by_its_media_type_and_its_bytes() {
     for broken in [&b""[..], b"{", b"{\"displayName\": \"\xff\"}", b"{} {}", "[".repeat(100_000).as_bytes()] {
         app.send(json().body(broken.to_vec())).await.refused(400, "not JSON");
     }
-    let body = |size: usize| format!("{:size$}", group);
+    let body = |size: usize| group.clone() + &" ".repeat(size - group.len());
     app.send(json().body(body(1 << 20))).await.expect(200);
     app.send(json().body(body((1 << 20) + 1))).await.refused(413, "1048576");
-    app.send(json().body(body(20 << 20))).await.refused(413, "1048576");
+    app.send(json().body(body(7 << 20))).await.refused(413, "1048576");
 }

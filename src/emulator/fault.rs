@@ -43,9 +43,9 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// The request is answered with this status and is not carried out.
+    /// The request is answered with this error, in the service's form, and is not carried out.
     Status {
-        /// 200 to 599.
+        /// 400 to 599.
         status: u16,
         /// The `Retry-After` header, in whole seconds, rounded up.
         retry_after: Option<Duration>,
@@ -108,8 +108,8 @@ pub(super) struct Faults(Mutex<Vec<Fault>>);
 impl Faults {
     pub(super) fn add(&self, fault: Fault) -> Result<(), EmulatorError> {
         match &fault.kind {
-            FaultKind::Status { status, .. } if !(200..600).contains(status) => {
-                return Err(EmulatorError::Fault(format!("{status} is not the status of an answer: use 200 to 599")));
+            FaultKind::Status { status, .. } if !(400..600).contains(status) => {
+                return Err(EmulatorError::Fault(format!("{status} is not the status of an error: use 400 to 599")));
             }
             FaultKind::Redirect(url) if HeaderValue::from_str(url).is_err() => {
                 return Err(EmulatorError::Fault(format!("{url:?} cannot be sent as a Location")));
