@@ -1,1 +1,48 @@
-//! IoT Central on a loopback port.
+//! IoT Central on a loopback port: an application to write and test against, without an account.
+//!
+//! It speaks the REST API of the service, versions `2022-07-31` and `2022-10-31-preview`, over HTTP on a real socket,
+//! keeps its state in memory, and checks what the service checks: authorization, version, bodies, etags, certificates
+//! and proofs of possession. [`Fault`]s make it misbehave on request.
+//!
+//! ```
+//! # async fn example() -> Result<(), iot_enroll::emulator::EmulatorError> {
+//! use iot_enroll::emulator::Emulator;
+//!
+//! let emulator = Emulator::builder().start().await?;
+//! println!("{}/api/enrollmentGroups?api-version=2022-07-31", emulator.endpoint());
+//! // ... requests with `Authorization: ` and emulator.token() ...
+//! emulator.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where the documentation is silent
+//! Each choice is written where it is made. The general ones:
+//!
+//! - Checks come in this order: fault, authorization (401), throttling (429), query and version (400), route (404, 405),
+//!   names in the path (400), media type (415), size and JSON (413, 400), fields (422), existence (404), etag (412), rules
+//!   between fields (422). Nothing outside `/api` exists (404).
+//! - A query parameter that the route does not have, or has twice, is refused with 400: a misspelt one that is passed over
+//!   gives a wrong answer. So is `$top` where the contract does not list it.
+//! - Ids are compared with regard to case.
+//! - 409 is not among the statuses of the service: a contradiction between a body and the state is 422.
+//!
+//! It shares no code with `central`, the client: the two are independent readings of the API description.
+
+mod application;
+mod clock;
+mod enrollment_groups;
+mod error;
+mod fault;
+mod gate;
+mod json;
+mod page;
+mod random;
+mod request_log;
+mod server;
+mod store;
+
+pub use clock::Clock;
+pub use fault::{Fault, FaultKind};
+pub use request_log::RequestRecord;
+pub use server::{Builder, Emulator, EmulatorError};

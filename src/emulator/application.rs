@@ -1,0 +1,67 @@
+//! The application that requests reach: its settings and its state.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderMap, header, uri::Authority},
+    middleware,
+};
+
+use super::{
+    clock::Clock,
+    enrollment_groups,
+    fault::Faults,
+    gate::{self, Origin, Throttle},
+    json,
+    request_log::RequestLog,
+    store::Store,
+};
+
+/// What every request shares.
+pub(super) struct Application {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    /// What the `Authorization` header must be. Secret: it is neither printed nor logged.
+    pub(super) token: String,
+    pub(super) id_scope: String,
+    /// Where it listens, as a URL without a path.
+    pub(super) endpoint: String,
+    pub(super) port: u16,
+    pub(super) page_size: usize,
+    pub(super) read_timeout: Duration,
+    pub(super) throttle: Option<Throttle>,
+    pub(super) faults: Faults,
+    pub(super) log: RequestLog,
+}
+
+pub(super) type Shared = Arc<Application>;
+
+impl Application {
+    /// Its routes: one file of them a resource.
+    pub(super) fn router(self: &Shared) -> Router {
+        let api = enrollment_groups::routes()
+            .fallback(gate::unknown_route)
+            .method_not_allowed_fallback(gate::unknown_method)
+            .layer(DefaultBodyLimit::max(json::MAX_READ))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), gate::check));
+        Router::new().nest("/api", api).fallback(gate::unknown_route).with_state(Arc::clone(self))
+    }
+
+    /// What a `nextLink` begins with: the name by which the client called, where that leads here, since a client does not
+    /// follow a link to another host with its token.
+    pub(super) fn origin(&self, headers: &HeaderMap) -> Origin {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        let leads_here = |authority: &Authority| {
+            let host = authority.host().trim_matches(['[', ']']);
+            authority.port_u16() == Some(self.port)
+                && (host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
+                && !authority.as_str().contains('@')
+        };
+        match host.filter(leads_here) {
+            Some(authority) => Origin(format!("http://{authority}")),
+            None => Origin(self.endpoint.clone()),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the emulator answers when it refuses: status, code, message.
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+use super::json;
+
+/// The response header that repeats the code of an error.
+pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+
+/// The form of the time in an error: RFC 1123, as in `Sat, 05 Dec 2020 10:00:00 GMT`.
+const RFC_1123: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+
+/// A refusal. It becomes the service's error body, `{"error": {"code", "message", "requestId", "time"}}`, when the answer
+/// leaves: only there are the request's id and the time known ([`finish`]).
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+    /// Seconds for `Retry-After`.
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// The query, the path or the JSON cannot be understood.
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// What the path names does not exist.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// The body is JSON, and says something that cannot be.
+    pub(super) fn invalid_body(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    pub(super) fn retry_after(self, seconds: Option<u64>) -> Self {
+        Self { retry_after: seconds, ..self }
+    }
+
+    /// The code, one for each status. The documentation names the statuses and no codes.
+    fn code(&self) -> &'static str {
+        match self.status {
+            StatusCode::BAD_REQUEST => "BadRequest",
+            StatusCode::UNAUTHORIZED => "Unauthorized",
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::NOT_FOUND => "NotFound",
+            StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+            StatusCode::REQUEST_TIMEOUT => "RequestTimeout",
+            StatusCode::PRECONDITION_FAILED => "PreconditionFailed",
+            StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLarge",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
+            StatusCode::UNPROCESSABLE_ENTITY => "InvalidBody",
+            StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+            StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+            status if status.is_client_error() => "BadRequest",
+            _ => "InternalServerError",
+        }
+    }
+}
+
+/// The system has no randomness to give, which is no fault of the request.
+impl From<aws_lc_rs::error::Unspecified> for ApiError {
+    fn from(_: aws_lc_rs::error::Unspecified) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the system's random number generator failed")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the body of a response that is an [`ApiError`]; any other is left as it is.
+pub(super) fn finish(mut response: Response, request_id: &str, now: OffsetDateTime) -> Response {
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    // Every component of the format is there, and years before 10,000 are written.
+    let time = now.format(RFC_1123).unwrap_or_default();
+    let body = json!({
+        "error": { "code": error.code(), "message": error.message, "requestId": request_id, "time": time }
+    });
+    let mut finished = json::answer(error.status, &body);
+    let headers = finished.headers_mut();
+    headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
+    if let Some(seconds) = error.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // Which methods a route has (RFC 9110 section 15.5.6) is written by the router.
+    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+        headers.insert(header::ALLOW, allow);
+    }
+    finished
+}

@@ -1,0 +1,221 @@
+//! What every request passes: faults, authorization, throttling, query and version; and what every answer passes on its
+//! way out.
+
+use std::{collections::HashSet, fmt, time::Duration};
+
+use axum::{
+    Extension, Router,
+    extract::{FromRequestParts, RawPathParams, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use form_urlencoded::Serializer;
+use governor::{
+    RateLimiter,
+    clock::Clock as _,
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+use hyper::{body::Incoming, service::Service as _};
+use hyper_util::service::TowerToHyperService;
+
+use super::{
+    application::Shared,
+    clock::Clock,
+    error::{self, ApiError},
+    fault::{self, FaultKind, Severed},
+    random,
+};
+
+/// The response header with the request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+
+/// The query parameter that names the version.
+const API_VERSION: &str = "api-version";
+
+/// The versions that are known: the generally available one and the preview.
+const VERSIONS: [&str; 2] = ["2022-07-31", "2022-10-31-preview"];
+
+/// The rate limit of the application, over all tokens.
+pub(super) type Throttle = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Duration>>;
+
+/// The emulator's clock as the rate limiter reads it.
+pub(super) struct Ticks(pub(super) Clock);
+
+impl governor::clock::Clock for Ticks {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    application: &Shared,
+    router: &TowerToHyperService<Router>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Severed> {
+    let method = request.method().as_str().to_owned();
+    let path = request.uri().path().to_owned();
+    // An answer without an id is better than none.
+    let request_id = random::uuid().unwrap_or_default();
+    let handled = async {
+        let response = router.call(request).await.unwrap_or_else(|never| match never {});
+        finish(response, application, &request_id)
+    };
+    let answered = match application.faults.strike(&method, &path) {
+        None => Ok(handled.await),
+        Some(FaultKind::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            Ok(handled.await)
+        }
+        Some(FaultKind::CloseBeforeHandling) => Err(Severed),
+        Some(FaultKind::CloseAfterHandling) => {
+            handled.await;
+            Err(Severed)
+        }
+        Some(FaultKind::TruncateBody) => fault::truncate(handled.await).await,
+        Some(FaultKind::Status { status, retry_after }) => {
+            Ok(finish(fault::status(status, retry_after), application, &request_id))
+        }
+        Some(FaultKind::NotJson) => Ok(fault::not_json()),
+        Some(FaultKind::Redirect(url)) => Ok(fault::redirect(&url)),
+    };
+    let status = answered.as_ref().ok().map(|response| response.status().as_u16());
+    tracing::debug!(method, path, status, request_id, "request");
+    application.log.add(&method, &path, status);
+    answered
+}
+
+fn finish(response: Response, application: &Shared, request_id: &str) -> Response {
+    let mut response = error::finish(response, request_id, application.clock.now());
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The checks before any route of the API.
+///
+/// Choice: throttling counts what is authorized, whether it is otherwise right or not.
+pub(super) async fn check(State(application): State<Shared>, mut request: Request, next: Next) -> Response {
+    let checked = authorize(request.headers(), &application.token)
+        .and_then(|()| application.throttle.as_ref().map_or(Ok(()), throttle))
+        .and_then(|()| Query::read(request.uri().query().unwrap_or_default()));
+    match checked {
+        Ok(query) => {
+            let origin = application.origin(request.headers());
+            request.extensions_mut().insert(query);
+            request.extensions_mut().insert(origin);
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Choice: the header is compared as a whole and to the letter. A token's own expiry (`se`) is not looked at.
+fn authorize(headers: &HeaderMap, token: &str) -> Result<(), ApiError> {
+    let refuse = |message| Err(ApiError::new(StatusCode::UNAUTHORIZED, message));
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    match (all.next(), all.next()) {
+        (None, _) => refuse("the Authorization header is missing; send the API token in it, as it is"),
+        (Some(_), Some(_)) => refuse("there are several Authorization headers; send one"),
+        (Some(found), None) => aws_lc_rs::constant_time::verify_slices_are_equal(found.as_bytes(), token.as_bytes())
+            .or_else(|_| {
+                refuse("the token in the Authorization header is not this application's; send the API token as it is")
+            }),
+    }
+}
+
+fn throttle(limit: &Throttle) -> Result<(), ApiError> {
+    limit.check().map_err(|refused| {
+        let wait = fault::seconds(refused.wait_time_from(limit.clock().now())).max(1);
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "there are too many requests; wait, and send fewer at a time")
+            .retry_after(Some(wait))
+    })
+}
+
+/// The query of a request: its parameters in their order, none of them twice, among them a known version.
+#[derive(Clone)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn read(query: &str) -> Result<Self, ApiError> {
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let mut seen = HashSet::new();
+        if let Some((twice, _)) = pairs.iter().find(|(name, _)| !seen.insert(name)) {
+            return Err(ApiError::bad_request(format!("the query parameter {twice:?} is given more than once")));
+        }
+        let query = Self(pairs);
+        match query.get(API_VERSION) {
+            Some(version) if VERSIONS.contains(&version) => Ok(query),
+            Some(version) => Err(ApiError::bad_request(format!(
+                "{API_VERSION} {version:?} is not known here; use {}",
+                VERSIONS.join(" or ")
+            ))),
+            None => Err(ApiError::bad_request(format!(
+                "the query parameter {API_VERSION} is missing; use {API_VERSION}={}",
+                VERSIONS[0]
+            ))),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All parameters but this one, ready for more.
+    pub(super) fn without(&self, name: &str) -> Serializer<'static, String> {
+        let mut others = Serializer::new(String::new());
+        others.extend_pairs(self.0.iter().filter(|(found, _)| found != name));
+        others
+    }
+
+    /// Refuses every parameter that the route does not have.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+        let mut names = self.0.iter().map(|(name, _)| name.as_str());
+        match names.find(|name| *name != API_VERSION && !known.contains(name)) {
+            Some(name) => Err(ApiError::bad_request(format!("the query parameter {name:?} does not exist here"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// For routes without parameters but the version.
+pub(super) async fn no_parameters(Extension(query): Extension<Query>, request: Request, next: Next) -> Response {
+    match query.only(&[]) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Scheme and authority by which the client reached the application.
+#[derive(Clone)]
+pub(super) struct Origin(pub(super) String);
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A parameter of the path, percent-decoded.
+pub(super) async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    let parameters = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| ApiError::bad_request("the path is not UTF-8 once it is percent-decoded"))?;
+    let found = parameters.iter().find(|(found, _)| *found == name);
+    // Every route that asks has it.
+    found.map(|(_, value)| value.to_owned()).ok_or_else(|| ApiError::not_found("there is no such path"))
+}
+
+pub(super) async fn unknown_route(request: Request) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", request.uri().path()))
+}
+
+pub(super) async fn unknown_method(request: Request) -> ApiError {
+    let message = format!("the method {} is not for this path", request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

@@ -1,0 +1,61 @@
+//! The state: everything behind one lock, and the etags that guard it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use axum::http::StatusCode;
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{enrollment_groups::EnrollmentGroup, error::ApiError, random};
+
+/// The application's state. One lock over all of it, so that a request sees and leaves it whole; nothing waits while
+/// holding it.
+#[derive(Default)]
+pub(super) struct Store(Mutex<State>);
+
+/// What the application holds, by id. The order of the ids is the order of the collections.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) enrollment_groups: BTreeMap<String, EnrollmentGroup>,
+}
+
+impl Store {
+    /// Runs one request's part on the state. A change must be made in one piece after everything that can fail.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        // The state is whole even where a holder of the lock panicked, by the rule above.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The version of a thing: opaque, and never the same twice. Base64 of a quoted string, as the service's are.
+#[derive(Clone)]
+pub(super) struct Etag(String);
+
+impl Etag {
+    pub(super) fn new() -> Result<Self, ApiError> {
+        Ok(Self(BASE64_STANDARD.encode(format!("\"{}\"", random::uuid()?))))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Compares the etag that a body carries with that of the thing it is for. Without one in the body there is nothing to
+/// compare.
+///
+/// Choice: an etag for a thing that does not exist does not match.
+pub(super) fn check_etag(given: Option<&str>, current: Option<&Etag>) -> Result<(), ApiError> {
+    let Some(given) = given else { return Ok(()) };
+    if current.is_some_and(|current| current.0 == given) {
+        return Ok(());
+    }
+    let found = match current {
+        Some(_) => "it has changed since",
+        None => "it does not exist",
+    };
+    let message = format!("the etag {given:?} does not match: {found}; get it again and repeat the change");
+    Err(ApiError::new(StatusCode::PRECONDITION_FAILED, message))
+}

@@ -1,0 +1,135 @@
+//! Misbehaviour on request.
+#![cfg(feature = "emulator")]
+
+#[path = "support/app.rs"]
+mod app;
+#[path = "support/raw.rs"]
+mod raw;
+
+use std::time::Duration;
+
+use app::{App, x509_group};
+use iot_enroll::emulator::{Emulator, EmulatorError, Fault, FaultKind};
+
+const GROUP: &str = "/enrollmentGroups/g";
+
+fn inject(app: &App, fault: Fault) {
+    app.emulator.inject(fault).expect("a fault that can be carried out");
+}
+
+/// PUTs a group by hand and returns all that comes back.
+async fn put_raw(app: &App) -> String {
+    let body = x509_group().to_string();
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let text = raw::request(&app.emulator, "PUT", GROUP, &headers, &body);
+    raw::rest(&mut raw::connect(&app.emulator, &text).await).await
+}
+
+#[tokio::test]
+async fn a_status_strikes_so_often_and_only_where_it_matches() {
+    let app = App::start().await;
+    let unavailable = FaultKind::Status { status: 503, retry_after: Some(Duration::from_millis(1500)) };
+    inject(&app, Fault::new(unavailable).method("put").path_contains("/enrollmentGroups/").times(2));
+    app.get("/enrollmentGroups").await.expect(200);
+    app.get(GROUP).await.expect(404);
+    for _ in 0..2 {
+        let answer = app.put(GROUP, &x509_group()).await.expect(503);
+        assert_eq!(answer.headers["retry-after"], "2");
+        assert_eq!(answer.body["error"]["code"], "ServiceUnavailable");
+    }
+    app.get(GROUP).await.expect(404);
+    app.put(GROUP, &x509_group()).await.expect(200);
+}
+
+#[tokio::test]
+async fn faults_strike_in_their_order_and_can_be_taken_back() {
+    let app = App::start().await;
+    for status in [500, 429] {
+        inject(&app, Fault::new(FaultKind::Status { status, retry_after: None }));
+    }
+    inject(&app, Fault::new(FaultKind::Status { status: 502, retry_after: None }).always());
+    for status in [500, 429, 502, 502, 502] {
+        app.get("/enrollmentGroups").await.expect(status);
+    }
+    app.emulator.clear_faults();
+    app.get("/enrollmentGroups").await.expect(200);
+}
+
+#[tokio::test]
+async fn close_before_handling_breaks_the_connection_and_changes_nothing() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::CloseBeforeHandling));
+    assert_eq!(put_raw(&app).await, "");
+    app.get(GROUP).await.expect(404);
+    assert_eq!(app.emulator.requests()[0].status, None);
+}
+
+#[tokio::test]
+async fn close_after_handling_loses_the_answer_of_a_request_that_was_carried_out() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::CloseAfterHandling));
+    assert_eq!(put_raw(&app).await, "");
+    app.get(GROUP).await.expect(200);
+}
+
+#[tokio::test]
+async fn truncate_body_breaks_the_connection_in_the_middle_of_the_body() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::TruncateBody));
+    let received = put_raw(&app).await;
+    let (head, body) = received.split_once("\r\n\r\n").expect("a whole head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let length =
+        head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    assert!(!body.is_empty() && body.len() < length.expect("a length"), "{received}");
+    app.get(GROUP).await.expect(200);
+}
+
+#[tokio::test]
+async fn truncate_body_without_a_body_breaks_the_connection() {
+    let app = App::start().await;
+    app.put(GROUP, &x509_group()).await.expect(200);
+    inject(&app, Fault::new(FaultKind::TruncateBody).method("DELETE"));
+    let text = raw::request(&app.emulator, "DELETE", GROUP, "", "");
+    assert_eq!(raw::rest(&mut raw::connect(&app.emulator, &text).await).await, "");
+    app.get(GROUP).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_web_page_and_a_redirect_come_instead_of_the_answer() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::NotJson));
+    inject(&app, Fault::new(FaultKind::Redirect("https://elsewhere.example/".to_owned())));
+    let get = || app.request("GET", "/enrollmentGroups?api-version=2022-07-31");
+    let page = get().send().await.expect("an answer");
+    assert_eq!(page.status(), 200);
+    assert!(page.headers()["content-type"].to_str().expect("ASCII").starts_with("text/html"));
+    let redirect = get().send().await.expect("an answer");
+    assert_eq!(redirect.status(), 307);
+    assert_eq!(redirect.headers()["location"], "https://elsewhere.example/");
+}
+
+#[tokio::test]
+async fn a_delay_comes_before_the_answer() {
+    // Longer than the delay, as time passes by itself below.
+    let app = App::with(Emulator::builder().read_timeout(Duration::from_secs(7200))).await;
+    inject(&app, Fault::new(FaultKind::Delay(Duration::from_secs(3600))));
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    app.get("/enrollmentGroups").await.expect(200);
+    assert!(begun.elapsed() >= Duration::from_secs(3600), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_fault_that_cannot_be_carried_out_is_refused() {
+    let app = App::start().await;
+    for kind in [
+        FaultKind::Status { status: 200, retry_after: None },
+        FaultKind::Status { status: 399, retry_after: None },
+        FaultKind::Status { status: 600, retry_after: None },
+        FaultKind::Redirect("a\nb".to_owned()),
+    ] {
+        assert!(matches!(app.emulator.inject(Fault::new(kind)), Err(EmulatorError::Fault(_))));
+    }
+    app.get("/enrollmentGroups").await.expect(200);
+}

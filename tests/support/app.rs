@@ -1,0 +1,183 @@
+//! An emulator with a plain HTTP client, every answer held to the contract; and certificates to send there.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+#[path = "contract.rs"]
+mod contract;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use iot_enroll::emulator::{Builder, Emulator};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use reqwest::{Method, Request, header::HeaderMap};
+use serde_json::{Value, json};
+
+pub(crate) const VERSION: &str = "api-version=2022-07-31";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+pub(crate) struct App {
+    pub(crate) emulator: Emulator,
+    pub(crate) http: reqwest::Client,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Null where there is none.
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    /// Expects a refusal whose message contains this.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, message: &str) -> Self {
+        let found = self.body["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(self.status, status, "{found}");
+        assert!(found.contains(message), "{message:?} is not in {found:?}");
+        self
+    }
+
+    pub(crate) fn text(&self, pointer: &str) -> String {
+        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{}", self.body)).to_owned()
+    }
+}
+
+impl App {
+    pub(crate) async fn start() -> Self {
+        Self::with(Emulator::builder()).await
+    }
+
+    pub(crate) async fn with(builder: Builder) -> Self {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+        Self { emulator: builder.start().await.expect("a free loopback port"), http }
+    }
+
+    /// A request below `/api` with everything it needs but a body.
+    pub(crate) fn request(&self, method: &str, path_and_query: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}/api{path_and_query}", self.emulator.endpoint());
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        self.http.request(method, url).header("Authorization", self.emulator.token())
+    }
+
+    /// Sends it and holds the answer to the contract.
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.send_built(request.build().expect("a request")).await
+    }
+
+    async fn send_built(&self, request: Request) -> Answer {
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole body");
+        let code = headers.get("x-ms-error-code").map(|code| code.to_str().expect("ASCII"));
+        contract::check(&method, path.trim_start_matches("/api"), status, code, &text);
+        assert!(headers.contains_key("x-ms-request-id"));
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
+        Answer { status, headers, body }
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method, &format!("{path}?{VERSION}"));
+        if let Some(body) = body {
+            let media_type = if method == "PATCH" { MERGE_PATCH } else { "application/json" };
+            request = request.header("Content-Type", media_type).body(body.to_string());
+        }
+        self.send(request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call("PUT", path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.call("PATCH", path, Some(body)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Answer {
+        self.call("POST", path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, None).await
+    }
+
+    /// An X.509 group `g` with this primary certificate, unverified; returns the certificate's path.
+    pub(crate) async fn enrolled(&self, authority: &Authority) -> String {
+        self.put("/enrollmentGroups/g", &x509_group()).await.expect(200);
+        let path = "/enrollmentGroups/g/certificates/primary".to_owned();
+        self.put(&path, &json!({ "certificate": authority.base64() })).await.expect(200);
+        path
+    }
+
+    pub(crate) async fn code(&self, certificate: &str) -> String {
+        let answer = self.post(&format!("{certificate}/generateVerificationCode"), None).await;
+        answer.expect(200).text("/verificationCode")
+    }
+
+    pub(crate) async fn verify(&self, certificate: &str, proof: &str) -> Answer {
+        let body = json!({ "certificate": BASE64_STANDARD.encode(proof) });
+        self.post(&format!("{certificate}/verify"), Some(&body)).await
+    }
+}
+
+pub(crate) fn x509_group() -> Value {
+    json!({ "displayName": "My group", "enabled": true, "type": "iot", "attestation": { "type": "x509" } })
+}
+
+pub(crate) fn symmetric_group() -> Value {
+    json!({ "displayName": "Keys", "type": "iotEdge", "attestation": { "type": "symmetricKey" } })
+}
+
+/// A self-signed authority and its key.
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    pub(crate) der: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+pub(crate) fn parameters(common_name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.remove(DnType::CommonName);
+    parameters.distinguished_name.push(DnType::CommonName, common_name);
+    parameters
+}
+
+impl Authority {
+    pub(crate) fn new(common_name: &str) -> Self {
+        Self::of(common_name, KeyPair::generate().expect("a key"), |_| {})
+    }
+
+    pub(crate) fn of(common_name: &str, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut parameters = parameters(common_name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        change(&mut parameters);
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(parameters, key) }
+    }
+
+    /// Base64 of the whole PEM, as the article's script makes it.
+    pub(crate) fn base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.pem)
+    }
+
+    /// A certificate with this common name, signed by the authority, as PEM.
+    pub(crate) fn issue(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let mut parameters = parameters(common_name);
+        change(&mut parameters);
+        let key = KeyPair::generate().expect("a key");
+        parameters.signed_by(&key, &self.issuer).expect("a certificate").pem()
+    }
+
+    pub(crate) fn proof(&self, code: &str) -> String {
+        self.issue(code, |_| {})
+    }
+}
