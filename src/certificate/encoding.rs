@@ -45,7 +45,6 @@ pub struct Certificate {
 
 /// A distinguished name (RFC 5280 section 4.1.2.4).
 #[derive(Clone, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "common name is the field's word")]
 pub struct Name {
     der: Vec<u8>,
     text: String,

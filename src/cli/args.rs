@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::output::Output;
+use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, IssueOptions, KeyAlgorithm, Lifetime, ReadError,
     files::PfxOptions,
@@ -36,9 +37,31 @@ pub(super) struct Making {
     /// verification 1 day]
     #[arg(long)]
     days: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub(super) keys: Keys,
+    /// Replace files that exist
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl Making {
+    pub(super) fn options(&self) -> IssueOptions {
+        IssueOptions { algorithm: self.keys.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() }
+    }
+}
+
+/// A lifetime as it is given on the command line.
+pub(super) fn lifetime(days: Option<NonZeroU32>) -> Option<Lifetime> {
+    days.map(|days| Lifetime::Days(days.get()))
+}
+
+/// What kind of key is made, and how it is put into PFX files.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Making certificates")]
+pub(super) struct Keys {
     /// The kind of key
     #[arg(long, value_name = "ALGORITHM", default_value = "ec-p256", value_parser = algorithm())]
-    algorithm: KeyAlgorithm,
+    pub(super) algorithm: KeyAlgorithm,
     #[command(flatten)]
     pfx_password: PfxPassword,
     /// Encrypt the PFX file in the older way that Windows Server 2016 and macOS still need
@@ -47,20 +70,9 @@ pub(super) struct Making {
     /// Make no PFX file
     #[arg(long, conflicts_with_all = ["pfx_password_file", "pfx_legacy"])]
     no_pfx: bool,
-    /// Replace files that exist
-    #[arg(long)]
-    pub(super) force: bool,
 }
 
-impl Making {
-    pub(super) fn options(&self) -> IssueOptions {
-        IssueOptions {
-            algorithm: self.algorithm,
-            lifetime: self.days.map(|days| Lifetime::Days(days.get())),
-            at: OffsetDateTime::now_utc(),
-        }
-    }
-
+impl Keys {
     /// How PFX files are made, when any are to be made.
     pub(super) fn pfx(&self) -> anyhow::Result<Option<Pfx>> {
         if self.no_pfx {
@@ -170,4 +182,10 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
     PossibleValuesParser::new(KeyAlgorithm::ALL.map(KeyAlgorithm::name)).try_map(|name| name.parse::<KeyAlgorithm>())
+}
+
+/// An entry of an enrollment group.
+pub(super) fn certificate_entry() -> impl TypedValueParser<Value = CertificateEntry> {
+    let names = [CertificateEntry::Primary, CertificateEntry::Secondary].map(CertificateEntry::as_str);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<CertificateEntry>())
 }

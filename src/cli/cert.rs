@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::{
     args::{KeyPassword, Making, PfxPassword, read},
-    output::{BAD, DIM, GOOD, Output, Told, WARN},
+    output::{BAD, GOOD, Output, Told, WARN, fields},
 };
 use crate::{
     certificate::{
@@ -183,7 +183,7 @@ fn write(
     making: &Making,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let pfx = making.pfx()?;
+    let pfx = making.keys.pfx()?;
     files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
     if let Some(asked) = issued.shortened_from {
@@ -206,16 +206,14 @@ fn write(
             name_of(&issued.certificate),
             issued.certificate.not_after().date()
         );
-        let mut line = |label: &str, value: &dyn std::fmt::Display| {
-            let _ = writeln!(text, "  {DIM}{label:<12}{DIM:#} {value}");
-        };
-        line("certificate", &record.certificate.display());
-        line("private key", &format_args!("{} (readable by you alone)", record.private_key.display()));
-        line("full chain", &record.fullchain.display());
-        if let Some(pfx) = &record.pfx {
-            line("PFX", &pfx.display());
-        }
-        line("thumbprint", &record.sha1_thumbprint);
+        let mut rows = vec![
+            ("certificate", record.certificate.display().to_string()),
+            ("private key", format!("{} (readable by you alone)", record.private_key.display())),
+            ("full chain", record.fullchain.display().to_string()),
+        ];
+        rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
+        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+        text.push_str(&fields(&rows));
         text
     })
 }
@@ -265,27 +263,24 @@ impl Inspection {
     }
 
     fn human(&self) -> String {
-        let mut text = String::new();
         let kind = match (self.authority, self.path_length) {
             (true, Some(limit)) => format!("an authority that allows {limit} authorities below it"),
             (true, None) => "an authority".to_owned(),
             (false, _) => "a leaf".to_owned(),
         };
         let rows = [
-            ("subject", &self.subject),
-            ("issuer", &self.issuer),
-            ("kind", &kind),
-            ("serial number", &self.serial_number),
-            ("not before", &self.not_before),
-            ("not after", &self.not_after),
-            ("public key", &self.public_key),
-            ("signed with", &self.signature_algorithm),
-            ("SHA-1", &self.sha1_thumbprint),
-            ("SHA-256", &self.sha256_thumbprint),
+            ("subject", self.subject.clone()),
+            ("issuer", self.issuer.clone()),
+            ("kind", kind),
+            ("serial number", self.serial_number.clone()),
+            ("not before", self.not_before.clone()),
+            ("not after", self.not_after.clone()),
+            ("public key", self.public_key.clone()),
+            ("signed with", self.signature_algorithm.clone()),
+            ("SHA-1", self.sha1_thumbprint.clone()),
+            ("SHA-256", self.sha256_thumbprint.clone()),
         ];
-        for (label, value) in rows {
-            let _ = writeln!(text, "{DIM}{label:<14}{DIM:#} {value}");
-        }
+        let mut text = fields(&rows);
         for warning in &self.warnings {
             let _ = writeln!(text, "{WARN}warning{WARN:#}: {warning}");
         }

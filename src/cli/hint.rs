@@ -1,12 +1,26 @@
 //! What to do about an error, in the words of the command line.
 
-use crate::certificate::{AuthorityError, KeyError, files::FileError, pfx::PfxError};
+use crate::{
+    certificate::{AuthorityError, KeyError, files::FileError, pfx::PfxError},
+    workflow::ProvisionError,
+};
 
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
+        }
+        match cause.downcast_ref::<ProvisionError>() {
+            Some(ProvisionError::Files(error)) => return file_hint(error),
+            Some(ProvisionError::OtherCertificate { entry, .. }) => {
+                return Some(format!(
+                    "--replace puts ours in its place, and devices that connect by the other no longer can; --entry {} \
+                     leaves it as it is",
+                    entry.other()
+                ));
+            }
+            _ => {}
         }
         if let Some(PfxError::Password) = cause.downcast_ref::<PfxError>() {
             return Some(

@@ -3,8 +3,13 @@
 mod args;
 mod cert;
 mod completions;
+mod emulator;
+mod enrollment_group;
 mod hint;
 mod output;
+mod progress;
+mod provision;
+mod service;
 
 use std::process::ExitCode;
 
@@ -44,6 +49,10 @@ enum Command {
     /// Make and look at certificates; needs no service
     #[command(subcommand)]
     Cert(cert::Command),
+    Provision(Box<provision::Provision>),
+    /// Enrollment groups and their certificates
+    EnrollmentGroup(Box<enrollment_group::Command>),
+    Emulator(emulator::Emulator),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -71,6 +80,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Cert(command) => command.run(output),
+        Command::Provision(provision) => provision.run(output),
+        Command::EnrollmentGroup(command) => command.run(output),
+        Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(),
     }
 }

@@ -49,12 +49,9 @@ impl Output {
         Self { format, quiet }
     }
 
-    pub(super) fn is_json(&self) -> bool {
-        self.format == Format::Json
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.quiet
+    /// Whether there is somebody to read how it goes on.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && self.format == Format::Human
     }
 
     /// Prints a result: the value as JSON, or the text for people.
@@ -87,9 +84,9 @@ impl Output {
         }
     }
 
-    /// Tells how it goes on, where there is somebody to read it.
+    /// Tells how it goes on.
     pub(super) fn progress(&self, text: impl Display) {
-        if !self.quiet && !self.is_json() {
+        if self.shows_progress() {
             Self::diagnostic(text);
         }
     }
@@ -121,4 +118,23 @@ fn chain(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+/// Names and values below one another.
+pub(super) fn fields(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    rows.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {value}\n")).collect()
+}
+
+/// Rows in columns, each as wide as what it holds; the last is not filled up.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        })
+        .collect()
 }

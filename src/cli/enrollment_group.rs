@@ -1,0 +1,376 @@
+//! `enrollment-group`: the groups of an application and their certificates.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    args::{PfxPassword, certificate_entry, read},
+    output::{GOOD, Output, WARN, fields, table},
+    provision::DeviceKind,
+    service::{Service, block_on},
+};
+use crate::central::{
+    Attestation, CertificateEntry, DeviceType, EnrollmentGroup, EnrollmentGroupId, EnrollmentGroupUpdate,
+    EnrollmentGroups, Etag, NewAttestation, NewEnrollmentGroup, SigningCertificate, SymmetricKeys,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the enrollment groups
+    #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
+    List {
+        /// Stop after so many
+        #[arg(long)]
+        top: Option<usize>,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Show an enrollment group
+    #[command(after_help = "Example:\n  iot-enroll enrollment-group show myx509eg --app contoso --token-file token")]
+    Show {
+        /// The group
+        id: EnrollmentGroupId,
+        /// Show the symmetric keys too, where the group has them
+        #[arg(long)]
+        show_keys: bool,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Create an enrollment group
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group create myx509eg --display-name 'My group' --app contoso \
+                      --token-file token"
+    )]
+    Create {
+        /// The group
+        id: EnrollmentGroupId,
+        /// Its name, as people see it [default: its id]
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// What devices it is for
+        #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
+        device_type: DeviceKind,
+        /// How devices prove who they are
+        #[arg(long, default_value = "x509")]
+        attestation: AttestationKind,
+        /// A file with the two symmetric keys in base64, one a line, instead of keys that the service makes
+        #[arg(long, value_name = "FILE")]
+        keys_file: Option<PathBuf>,
+        /// Let no device connect through it yet
+        #[arg(long)]
+        disabled: bool,
+        /// Replace a group that exists, with its certificates
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Change an enrollment group; what is not named stays as it is
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group update myx509eg --display-name 'My new group' --app contoso \
+                      --token-file token"
+    )]
+    Update {
+        /// The group
+        id: EnrollmentGroupId,
+        /// The new name
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// Whether devices may connect through it
+        #[arg(long, value_name = "BOOLEAN")]
+        enabled: Option<bool>,
+        /// What devices it is for
+        #[arg(long = "type", value_name = "TYPE")]
+        device_type: Option<DeviceKind>,
+        /// Change it only if it still has this etag
+        #[arg(long)]
+        etag: Option<String>,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Delete an enrollment group
+    #[command(after_help = "Example:\n  iot-enroll enrollment-group delete myx509eg --app contoso --token-file token")]
+    Delete {
+        /// The group
+        id: EnrollmentGroupId,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// The certificates of an enrollment group
+    #[command(subcommand)]
+    Certificate(CertificateAction),
+}
+
+/// Which certificate of which group.
+#[derive(clap::Args)]
+struct EntryOf {
+    /// The group
+    id: EnrollmentGroupId,
+    /// The entry
+    #[arg(long, default_value = "primary", value_parser = certificate_entry())]
+    entry: CertificateEntry,
+    #[command(flatten)]
+    service: Service,
+}
+
+#[derive(clap::Subcommand)]
+enum CertificateAction {
+    /// Show a certificate: its thumbprint and whether it is verified
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group certificate show myx509eg --app contoso --token-file token"
+    )]
+    Show(EntryOf),
+    /// Upload a root or intermediate certificate
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group certificate set myx509eg --file mytestrootcert_cert.pem --app \
+                      contoso --token-file token"
+    )]
+    Set {
+        #[command(flatten)]
+        entry: EntryOf,
+        /// The certificate; of several the first counts
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Attest that it is yours, instead of proving it
+        #[arg(long)]
+        verified: bool,
+        /// Replace what the entry holds only if it still has this etag
+        #[arg(long)]
+        etag: Option<String>,
+        #[command(flatten)]
+        pfx_password: PfxPassword,
+    },
+    /// Remove a certificate
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group certificate delete myx509eg --entry secondary --app contoso --token-file token"
+    )]
+    Delete(EntryOf),
+    /// Have a verification code made; it makes the one before void
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
+    )]
+    GenerateCode(EntryOf),
+    /// Send a proof of possession, made with `cert verification`
+    #[command(
+        after_help = "Example:\n  iot-enroll enrollment-group certificate verify myx509eg --file verification_cert.pem --app \
+                      contoso --token-file token"
+    )]
+    Verify {
+        #[command(flatten)]
+        entry: EntryOf,
+        /// The verification certificate
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// How devices prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum AttestationKind {
+    /// By certificates
+    X509,
+    /// By keys derived from a symmetric key
+    #[value(alias = "symmetricKey")]
+    SymmetricKey,
+}
+
+impl Command {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        block_on(self.action.run(output))
+    }
+}
+
+impl Action {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { top, service } => {
+                let groups = service.client()?.enrollment_groups();
+                let groups: Vec<_> = groups.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                output.result(&groups, || list(&groups))
+            }
+            Self::Show { id, show_keys, service } => {
+                let group = service.client()?.enrollment_groups().get(&id).await?;
+                show(&group, show_keys, output)
+            }
+            Self::Create { id, display_name, device_type, attestation, keys_file, disabled, force, service } => {
+                let attestation = match attestation {
+                    AttestationKind::SymmetricKey => {
+                        NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
+                    }
+                    AttestationKind::X509 if keys_file.is_some() => {
+                        bail!("--keys-file belongs to --attestation symmetric-key")
+                    }
+                    AttestationKind::X509 => NewAttestation::X509,
+                };
+                let groups = service.client()?.enrollment_groups();
+                // The service's PUT would replace a group, and its certificates with it.
+                if !force && groups.find(&id).await?.is_some() {
+                    bail!("the enrollment group {id} exists already: update it, or replace it with --force");
+                }
+                let group = NewEnrollmentGroup {
+                    enabled: !disabled,
+                    device_type: device_type.into(),
+                    attestation,
+                    ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
+                };
+                show(&groups.create(&id, &group).await?, false, output)
+            }
+            Self::Update { id, display_name, enabled, device_type, etag, service } => {
+                if display_name.is_none() && enabled.is_none() && device_type.is_none() {
+                    bail!("nothing to change: name at least one of --display-name, --enabled and --type");
+                }
+                let update = EnrollmentGroupUpdate {
+                    display_name,
+                    enabled,
+                    device_type: device_type.map(DeviceType::from),
+                    etag: etag.map(Etag::new),
+                    ..EnrollmentGroupUpdate::default()
+                };
+                show(&service.client()?.enrollment_groups().update(&id, &update).await?, false, output)
+            }
+            Self::Delete { id, service } => {
+                service.client()?.enrollment_groups().delete(&id).await?;
+                output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the enrollment group {id}."))
+            }
+            Self::Certificate(action) => action.run(output).await,
+        }
+    }
+}
+
+impl EntryOf {
+    fn open(self) -> anyhow::Result<(EnrollmentGroups, EnrollmentGroupId, CertificateEntry)> {
+        Ok((self.service.client()?.enrollment_groups(), self.id, self.entry))
+    }
+}
+
+impl CertificateAction {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Show(entry) => {
+                let (groups, id, entry) = entry.open()?;
+                show_certificate(&groups.certificate(&id, entry).await?, &id, entry, output)
+            }
+            Self::Set { entry, file, verified, etag, pfx_password } => {
+                let certificate = pfx_password.read_certificates(&file)?.swap_remove(0);
+                let (groups, id, entry) = entry.open()?;
+                let etag = etag.map(Etag::new);
+                let set = groups.set_certificate(&id, entry, &certificate, verified, etag.as_ref()).await?;
+                show_certificate(&set, &id, entry, output)
+            }
+            Self::Delete(entry) => {
+                let (groups, id, entry) = entry.open()?;
+                groups.delete_certificate(&id, entry).await?;
+                output.result(&json!({ "group": id, "entry": entry, "deleted": true }), || {
+                    format!("Removed the {entry} certificate of {id}.")
+                })
+            }
+            Self::GenerateCode(entry) => {
+                let (groups, id, entry) = entry.open()?;
+                let code = groups.generate_verification_code(&id, entry).await?.code;
+                output.result(&json!({ "verificationCode": code }), || code.clone())
+            }
+            Self::Verify { entry, file } => {
+                let proof = crate::certificate::Certificate::read(&read(&file)?)
+                    .with_context(|| format!("no certificate could be read from {}", file.display()))?;
+                let (groups, id, entry) = entry.open()?;
+                groups.verify_certificate(&id, entry, &proof).await?;
+                // What counts is not that the proof was taken, but what the service says of the entry now.
+                let state = groups.certificate(&id, entry).await?;
+                if !state.verified {
+                    bail!("the service took the proof, but the {entry} certificate of {id} is not verified");
+                }
+                show_certificate(&state, &id, entry, output)
+            }
+        }
+    }
+}
+
+fn symmetric_keys(file: &std::path::Path) -> anyhow::Result<SymmetricKeys> {
+    let bytes = zeroize::Zeroizing::new(read(file)?);
+    let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(primary), Some(secondary), None) => {
+            Ok(SymmetricKeys { primary_key: SecretString::from(primary), secondary_key: SecretString::from(secondary) })
+        }
+        _ => bail!("{} should have two lines, the primary and the secondary key", file.display()),
+    }
+}
+
+fn list(groups: &[EnrollmentGroup]) -> String {
+    let rows = groups.iter().map(|group| {
+        [
+            group.id.to_string(),
+            group.display_name.clone(),
+            group.device_type.to_string(),
+            group.attestation.kind().to_owned(),
+            if group.enabled { "yes" } else { "no" }.to_owned(),
+        ]
+    });
+    table(["ID", "NAME", "TYPE", "ATTESTATION", "ENABLED"], rows)
+}
+
+/// A group with its symmetric keys, for who asked to see them.
+#[derive(Serialize)]
+struct WithKeys<'a> {
+    #[serde(flatten)]
+    group: &'a EnrollmentGroup,
+    #[serde(rename = "symmetricKey")]
+    keys: serde_json::Value,
+}
+
+fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Result<()> {
+    let mut rows = vec![
+        ("id", group.id.to_string()),
+        ("name", group.display_name.clone()),
+        ("enabled", if group.enabled { "yes" } else { "no" }.to_owned()),
+        ("type", group.device_type.to_string()),
+        ("attestation", group.attestation.kind().to_owned()),
+    ];
+    let state = |certificate: &Option<SigningCertificate>| certificate.as_ref().map_or("empty".to_owned(), describe);
+    match &group.attestation {
+        Attestation::X509 { primary, secondary } => {
+            rows.extend([("primary", state(primary)), ("secondary", state(secondary))]);
+        }
+        Attestation::SymmetricKey(Some(keys)) if show_keys => {
+            let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
+            rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
+            let keys = json!({ "primaryKey": primary, "secondaryKey": secondary });
+            return output.result(&WithKeys { group, keys }, || fields(&rows));
+        }
+        _ => {}
+    }
+    if let Some(etag) = &group.etag {
+        rows.push(("etag", etag.as_str().to_owned()));
+    }
+    output.result(group, || fields(&rows))
+}
+
+fn describe(certificate: &SigningCertificate) -> String {
+    let thumbprint = certificate.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    if certificate.verified {
+        format!("{thumbprint} {GOOD}verified{GOOD:#}")
+    } else {
+        format!("{thumbprint} {WARN}not verified{WARN:#}")
+    }
+}
+
+fn show_certificate(
+    certificate: &SigningCertificate,
+    group: &EnrollmentGroupId,
+    entry: CertificateEntry,
+    output: &Output,
+) -> anyhow::Result<()> {
+    output.result(certificate, || format!("The {entry} certificate of {group} is {}.", describe(certificate)))
+}

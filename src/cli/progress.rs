@@ -1,0 +1,55 @@
+//! Steps as they happen: a live line on a terminal, finished lines anywhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{DIM, GOOD, Output};
+use crate::workflow::{Outcome, ProvisionEvent, StepReport};
+
+/// A list of steps on standard error that grows as they are taken.
+pub(super) struct Steps<'a> {
+    output: &'a Output,
+    /// The step under way. Draws nothing where standard error is no terminal.
+    live: ProgressBar,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(output: &'a Output) -> Self {
+        let live = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        // The template is a constant; were it wrong, the default one is no harm.
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            live.set_style(style);
+        }
+        Self { output, live }
+    }
+
+    /// Shows what happened.
+    pub(super) fn show(&self, event: &ProvisionEvent<'_>) {
+        match event {
+            ProvisionEvent::Started(_, text) => {
+                self.live.set_message((*text).to_owned());
+                self.live.enable_steady_tick(Duration::from_millis(100));
+            }
+            ProvisionEvent::Finished(report) => {
+                self.live.disable_steady_tick();
+                self.live.suspend(|| self.output.progress(line(report)));
+            }
+        }
+    }
+
+    /// Removes the live line.
+    pub(super) fn finish(&self) {
+        self.live.finish_and_clear();
+    }
+}
+
+fn line(report: &StepReport) -> String {
+    let StepReport { step, outcome, detail } = report;
+    let (style, mark) = match outcome {
+        Outcome::Done => (GOOD, "✓"),
+        Outcome::Unchanged => (DIM, "="),
+        Outcome::Planned => (DIM, "…"),
+    };
+    format!("{style}{mark}{style:#} {:<12} {detail}", step.name())
+}

@@ -1,0 +1,177 @@
+//! `provision`: the whole sequence.
+
+use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
+
+use super::{
+    args::{KeyPassword, Keys, certificate_entry, lifetime},
+    output::{DIM, GOOD, Output},
+    progress::Steps,
+    service::{Service, block_on},
+};
+use crate::{
+    central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
+    certificate::{CommonName, DeviceId},
+    emulator::Emulator,
+    workflow::{AuthoritySource, ProvisionReport, ProvisionRequest, provision},
+};
+
+/// Take an enrollment group from nothing to verified, and make its devices' certificates
+///
+/// Finds or makes the root, finds or creates the group, uploads the certificate, proves possession of its key, and
+/// makes the devices' certificates. It can be run as often as one likes: what is done already is left as it is, and a
+/// run that was interrupted is finished by the next.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  iot-enroll provision --emulator
+  iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --device sample-device-01
+  iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run")]
+pub(super) struct Provision {
+    /// Run against an embedded service, started for the purpose
+    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "ca_file"])]
+    emulator: bool,
+    /// The enrollment group, created where it does not exist [with --emulator by default: myx509eg]
+    #[arg(long, value_name = "ID", required_unless_present = "emulator")]
+    group: Option<EnrollmentGroupId>,
+    /// The name of a group that is created [default: its id]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// What devices the group is for [default: iot for a group that is created, any for one that exists]
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<DeviceKind>,
+    /// The entry for the certificate
+    #[arg(long, default_value = "primary", value_parser = certificate_entry())]
+    entry: CertificateEntry,
+    /// The common name of the root, made where it does not exist [with --emulator by default: mytestrootcert]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["emulator", "ca_cert"])]
+    root: Option<CommonName>,
+    /// The certificate of your own authority, a root or an intermediate, instead of --root
+    #[arg(long, value_name = "FILE", requires = "ca_key", conflicts_with = "root")]
+    ca_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    #[command(flatten)]
+    key_password: KeyPassword,
+    /// A device to make a certificate for; may be given more than once [with --emulator by default: sample-device-01]
+    #[arg(long = "device", value_name = "ID")]
+    devices: Vec<DeviceId>,
+    /// How many days device certificates are valid [default: a year]
+    #[arg(long)]
+    days: Option<NonZeroU32>,
+    /// Upload the certificate as verified instead of proving possession of its key
+    #[arg(long)]
+    attest: bool,
+    /// Replace another certificate in the entry
+    #[arg(long)]
+    replace: bool,
+    /// Only read, and tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder for certificates
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    dir: PathBuf,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// What devices a group is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum DeviceKind {
+    /// Devices
+    Iot,
+    /// Gateways that run Azure IoT Edge
+    #[value(alias = "iotEdge")]
+    IotEdge,
+}
+
+impl From<DeviceKind> for DeviceType {
+    fn from(kind: DeviceKind) -> Self {
+        match kind {
+            DeviceKind::Iot => Self::Iot,
+            DeviceKind::IotEdge => Self::IotEdge,
+        }
+    }
+}
+
+impl Provision {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        block_on(self.provision(output))
+    }
+
+    async fn provision(self, output: &Output) -> anyhow::Result<()> {
+        let name = |text: &str| CommonName::new(text);
+        let authority = match (self.ca_cert, self.ca_key, self.root) {
+            (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
+            (_, _, Some(root)) => AuthoritySource::Root(root),
+            _ => AuthoritySource::Root(name("mytestrootcert")?),
+        };
+        let mut devices = self.devices;
+        if self.emulator && devices.is_empty() {
+            devices.push(DeviceId::new("sample-device-01")?);
+        }
+        let pfx = self.keys.pfx()?;
+        let key_password = self.key_password.given()?;
+        let request = ProvisionRequest {
+            group: match self.group {
+                Some(group) => group,
+                None => EnrollmentGroupId::new("myx509eg")?,
+            },
+            display_name: self.display_name,
+            device_type: self.device_type.map(DeviceType::from),
+            entry: self.entry,
+            authority,
+            key_password: key_password.as_ref().map(|password| password.as_str()),
+            devices,
+            directory: self.dir,
+            algorithm: self.keys.algorithm,
+            device_lifetime: lifetime(self.days),
+            pfx: pfx.as_ref().map(super::args::Pfx::options),
+            attest: self.attest,
+            replace: self.replace,
+            dry_run: self.dry_run,
+        };
+        let emulator = if self.emulator { Some(Emulator::builder().start().await?) } else { None };
+        let client = match &emulator {
+            Some(emulator) => emulator_client(emulator)?,
+            None => self.service.client()?,
+        };
+        if let Some(emulator) = &emulator {
+            output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
+        }
+        let steps = Steps::new(output);
+        let provisioned = provision(&client, &request, &mut |event| steps.show(&event)).await;
+        steps.finish();
+        if let Some(emulator) = emulator {
+            emulator.stop().await;
+        }
+        let report = provisioned?;
+        if let Some(pfx) = pfx.filter(|_| report.devices.iter().any(|device| device.record.pfx.is_some())) {
+            pfx.tell(output);
+        }
+        output.result(&report, || human(&report, self.dry_run))
+    }
+}
+
+fn emulator_client(emulator: &Emulator) -> anyhow::Result<Client> {
+    Ok(Client::builder(emulator.endpoint().parse::<Endpoint>()?)
+        .authorization(Authorization::parse(emulator.token().to_owned())?)
+        // The embedded service is ours alone and has no limit.
+        .rate(NonZeroU32::MAX)
+        .build()?)
+}
+
+fn human(report: &ProvisionReport, dry_run: bool) -> String {
+    if dry_run {
+        return "This was a dry run: nothing was changed.\n".to_owned();
+    }
+    let ProvisionReport { group, entry, .. } = report;
+    let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let mut text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
+    for device in &report.devices {
+        let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());
+        let _ = writeln!(text, "{} connects with {chain} and {key}.", device.id);
+    }
+    text
+}

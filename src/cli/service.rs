@@ -1,0 +1,87 @@
+//! Which service the commands speak to, and with what right.
+
+use std::{env, num::NonZeroU32, path::PathBuf};
+
+use anyhow::{Context, bail};
+use secrecy::SecretString;
+
+use super::args::{read, secret};
+use crate::central::{ApiVersion, Authorization, Client, Endpoint};
+
+const APP: &str = "IOT_ENROLL_APP";
+const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
+const TOKEN: &str = "IOT_ENROLL_TOKEN";
+
+/// The application and the token.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Service")]
+pub(super) struct Service {
+    /// The application's subdomain: APP of <https://APP.azureiotcentral.com> [env: `IOT_ENROLL_APP`]
+    #[arg(long, value_name = "SUBDOMAIN", conflicts_with = "endpoint")]
+    app: Option<String>,
+    /// The application's address, where it is not under azureiotcentral.com [env: `IOT_ENROLL_ENDPOINT`]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<Endpoint>,
+    /// The file whose first line is the API token, or `Bearer` and a Microsoft Entra token; without, the environment
+    /// variable `IOT_ENROLL_TOKEN` holds it
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A PEM file with one more root to trust for TLS
+    #[arg(long, value_name = "PEM")]
+    ca_file: Option<PathBuf>,
+    /// The version of the REST API
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    api_version: ApiVersion,
+    /// How many requests a second are sent at most; the service takes 20 from all its clients together
+    #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
+    rate: NonZeroU32,
+}
+
+impl Service {
+    /// A client of that service.
+    pub(super) fn client(self) -> anyhow::Result<Client> {
+        let endpoint = self.endpoint()?;
+        let token = secret(self.token_file.as_deref(), TOKEN)?.with_context(|| {
+            format!("no token is given: name its file with --token-file FILE, or set {TOKEN} in the environment")
+        })?;
+        let authorization = Authorization::parse(SecretString::from(token.trim()))?;
+        let mut builder =
+            Client::builder(endpoint).authorization(authorization).api_version(self.api_version).rate(self.rate);
+        if let Some(file) = &self.ca_file {
+            let bytes = read(file)?;
+            builder = builder
+                .add_root_certificate(&bytes)
+                .with_context(|| format!("no certificate could be read from {}", file.display()))?;
+        }
+        Ok(builder.build()?)
+    }
+
+    /// The address. Whatever the command line names counts before the environment: clap's own reading of variables
+    /// would take `--endpoint` and `IOT_ENROLL_APP` for a contradiction.
+    fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(endpoint) = &self.endpoint {
+            return Ok(endpoint.clone());
+        }
+        if let Some(app) = &self.app {
+            return Ok(Endpoint::from_subdomain(app)?);
+        }
+        if let Some(endpoint) = variable(ENDPOINT) {
+            return endpoint.parse().with_context(|| format!("the environment variable {ENDPOINT} is no address"));
+        }
+        if let Some(app) = variable(APP) {
+            return Endpoint::from_subdomain(&app)
+                .with_context(|| format!("the environment variable {APP} is no subdomain"));
+        }
+        bail!("no application is named: give --app SUBDOMAIN or --endpoint URL, or set {APP} or {ENDPOINT}")
+    }
+}
+
+/// Runs what waits for the network.
+pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the program could not start its threads")?
+        .block_on(future)
+}
