@@ -1,7 +1,7 @@
 //! Enrollment groups and their signing certificates: model, rules, calls.
 //!
 //! # Where the documentation is silent
-//! - **Replacing a group** (PUT on one that exists) sets display name, type and enabled. What attests stays: the signing
+//! - **Replacing a group** (PUT on one that exists) sets display name, enabled, and the type of its devices. What attests stays: the signing
 //!   certificates, which have calls of their own, and the symmetric keys unless the body has others. So that a sequence
 //!   which begins with the group can be run again.
 //! - **The attestation type** of a group does not change, neither by PUT nor by PATCH (422): every device under it would
@@ -440,31 +440,39 @@ struct CertificateBody {
 impl GroupBody {
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
         let id = fields.string("id")?;
-        let display_name = fields.string("displayName")?;
-        let display_name = fields.required("displayName", display_name)?;
+        let display_name = fields.required("displayName", Fields::string)?;
         let enabled = fields.boolean("enabled")?.unwrap_or(true);
-        let device_type = fields.choice("type", "iot or iotEdge", |text| match text {
-            "iot" => Some(DeviceType::Iot),
-            "iotEdge" => Some(DeviceType::IotEdge),
-            _ => None,
-        })?;
-        let device_type = fields.required("type", device_type)?;
-        let attestation = fields.object("attestation")?;
-        let attestation = AttestationBody::read(fields.required("attestation", attestation)?)?;
+        let device_type = fields.required("type", DeviceType::read)?;
+        let attestation = AttestationBody::read(fields.required("attestation", Fields::object)?)?;
         let etag = fields.string("etag")?;
         fields.finish()?;
         Ok(Self { id, display_name, enabled, device_type, attestation, etag })
     }
 }
 
+impl DeviceType {
+    fn read(fields: &mut Fields, name: &str) -> Result<Option<Self>, ApiError> {
+        fields.choice(name, "iot or iotEdge", |text| match text {
+            "iot" => Some(Self::Iot),
+            "iotEdge" => Some(Self::IotEdge),
+            _ => None,
+        })
+    }
+}
+
+impl AttestationType {
+    fn read(fields: &mut Fields, name: &str) -> Result<Option<Self>, ApiError> {
+        fields.choice(name, "symmetricKey or x509", |text| match text {
+            "symmetricKey" => Some(Self::SymmetricKey),
+            "x509" => Some(Self::X509),
+            _ => None,
+        })
+    }
+}
+
 impl AttestationBody {
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let attestation_type = fields.choice("type", "symmetricKey or x509", |text| match text {
-            "symmetricKey" => Some(AttestationType::SymmetricKey),
-            "x509" => Some(AttestationType::X509),
-            _ => None,
-        })?;
-        let attestation_type = fields.required("type", attestation_type)?;
+        let attestation_type = fields.required("type", AttestationType::read)?;
         let symmetric_key = fields.object("symmetricKey")?.map(read_symmetric_key).transpose()?;
         let x509 = fields.object("x509")?;
         match attestation_type {
@@ -524,8 +532,7 @@ impl AttestationBody {
 
 fn read_symmetric_key(mut fields: Fields) -> Result<SymmetricKey, ApiError> {
     let mut key = |name| {
-        let text = fields.string(name)?;
-        let text = fields.required(name, text)?;
+        let text = fields.required(name, Fields::string)?;
         match BASE64_STANDARD.decode(&text) {
             Ok(bytes) if (16..=64).contains(&bytes.len()) => Ok(text),
             Ok(bytes) => Err(fields.refuse(name, format_args!("a key has 16 to 64 bytes, found {}", bytes.len()))),
@@ -554,8 +561,7 @@ impl CertificateBody {
             return refuse(error.to_string());
         }
         if let Some(mut info) = fields.object("info")? {
-            let thumbprint = info.string("sha1Thumbprint")?;
-            if info.required("sha1Thumbprint", thumbprint)? != certificate.sha1_thumbprint().to_string() {
+            if info.required("sha1Thumbprint", Fields::string)? != certificate.sha1_thumbprint().to_string() {
                 return Err(info.refuse("sha1Thumbprint", "it is not that of the certificate"));
             }
             info.finish()?;
@@ -569,8 +575,7 @@ impl CertificateBody {
 
 /// The one certificate in the field `certificate`: base64 of PEM or of DER, or PEM as it is.
 fn read_certificate(fields: &mut Fields) -> Result<Certificate, ApiError> {
-    let text = fields.string("certificate")?;
-    let text = fields.required("certificate", text)?;
+    let text = fields.required("certificate", Fields::string)?;
     let mut all = Certificate::read_all(text.as_bytes())
         .map_err(|error| fields.refuse("certificate", format_args!("no certificate can be read from it: {error}")))?;
     match (all.pop(), all.len()) {

@@ -168,9 +168,13 @@ impl Fields {
         parse(&text).map(Some).ok_or_else(|| self.refuse(name, format_args!("expected {expected}, found {text:?}")))
     }
 
-    /// The value of a field that must be there.
-    pub(super) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, ApiError> {
-        value.ok_or_else(|| self.refuse(name, "is missing"))
+    /// A field that must be there; `read` is one of the other readers.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self, &str) -> Result<Option<T>, ApiError>,
+    ) -> Result<T, ApiError> {
+        read(self, name)?.ok_or_else(|| self.refuse(name, "is missing"))
     }
 
     /// Nothing else may be there.

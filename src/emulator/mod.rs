@@ -24,6 +24,7 @@
 //!   between fields (422). Nothing outside `/api` exists (404).
 //! - A query parameter that the route does not have, or has twice, is refused with 400: a misspelt one that is passed over
 //!   gives a wrong answer. So is `$top` where the contract does not list it.
+//! - HEAD is answered as GET, without the body (RFC 9110 section 9.3.2).
 //! - Ids are compared with regard to case.
 //! - 409 is not among the statuses of the service: a contradiction between a body and the state is 422.
 //!

@@ -234,7 +234,7 @@ pub enum EmulatorError {
     #[error("{0} is in use already; choose another port, or port 0 for a free one")]
     AddressInUse(SocketAddr),
     /// Listening failed for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -1,0 +1,55 @@
+//! What is kept secret. Alone in its file, as it looks at everything that the process logs.
+#![cfg(feature = "emulator")]
+
+#[path = "support/app.rs"]
+mod app;
+
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
+
+use app::{App, VERSION, symmetric_group};
+use iot_enroll::emulator::Emulator;
+
+/// Keeps everything that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut log = self.0.lock().expect("a lock");
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            writeln!(log, "{field}={value:?}").expect("written");
+        });
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn neither_token_nor_keys_nor_codes_are_logged_or_shown_by_debug() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).expect("the only one");
+    let app = App::with(Emulator::builder().token("the-secret-token".to_owned())).await;
+    let path = app.enrolled(&app::Authority::new("Root")).await;
+    let code = app.code(&path).await;
+    let keys = app.put("/enrollmentGroups/keys", &symmetric_group()).await.expect(200);
+    let key = keys.text("/attestation/symmetricKey/primaryKey");
+    app.send(app.request("GET", &format!("/enrollmentGroups?{VERSION}&{VERSION}"))).await.expect(400);
+    let debug = format!("{:?} {:?}", app.emulator, Emulator::builder().token("the-secret-token".to_owned()));
+    app.emulator.stop().await;
+    let logged = log.0.lock().expect("a lock").clone() + &debug;
+    assert!(logged.contains("/api/enrollmentGroups/keys"), "requests are logged: {logged}");
+    for secret in ["the-secret-token", key.as_str(), code.as_str()] {
+        assert!(!logged.contains(secret), "{logged}");
+    }
+}
