@@ -30,7 +30,7 @@ fn id() -> EnrollmentGroupId {
 }
 
 fn certificate() -> Certificate {
-    Certificate::read(include_bytes!("../fixtures/root-openssl.pem")).expect("a certificate")
+    Certificate::read(include_bytes!("../fixtures/authorities/ec-sec1_cert.pem")).expect("a certificate")
 }
 
 fn group() -> Value {
