@@ -175,6 +175,34 @@ async fn a_credential_is_asked_for_each_attempt() {
     assert_eq!(server.requests().len(), 2, "without a token nothing is sent");
 }
 
+/// A proxy is set for the whole process, so this test runs itself in another one.
+#[test]
+fn a_proxy_of_the_environment_never_sees_what_is_for_this_machine() {
+    const CHILD: &str = "CENTRAL_EDGES_SERVER";
+    if let Ok(url) = std::env::var(CHILD) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let groups = builder(&url, &ManualClock::new()).build().expect("a client").enrollment_groups();
+        let found = runtime.block_on(groups.find(&"g".parse().expect("an id")));
+        assert!(found.expect("the server's own answer").is_none());
+        return;
+    }
+    let (server, proxy) = (Server::start([]), Server::start([]));
+    for url in [server.url(), server.url().replace("127.0.0.1", "localhost")] {
+        server.then(Reply::error(404, "NotFound", "none"));
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
+        child.args(["--exact", "a_proxy_of_the_environment_never_sees_what_is_for_this_machine"]).env(CHILD, url);
+        for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+            child.env(name, proxy.url());
+        }
+        for name in ["NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+            child.env_remove(name);
+        }
+        let output = child.output().expect("a run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    assert_eq!((server.requests().len(), proxy.requests().len()), (2, 0));
+}
+
 #[test]
 fn versions_and_entries_are_read_as_they_are_written() {
     for version in ApiVersion::ALL {

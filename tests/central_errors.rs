@@ -116,7 +116,17 @@ async fn an_answer_that_is_not_json_is_shown_by_its_beginning() {
     {
         assert!(text.contains(part), "{text}");
     }
-    assert!(error.answer_was_lost(), "a 2xx means that it was carried out");
+    assert!(!error.answer_was_lost(), "nothing is changed by reading");
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_cannot_be_read_may_have_been_made() {
+    let server = Server::start([Reply::with(200, &[], "<html>"), Reply::error(501, "NotImplemented", "no")]);
+    let groups = client(&server).enrollment_groups();
+    for _ in 0..2 {
+        let error = groups.create(&id(), &NewEnrollmentGroup::x509("n")).await.expect_err("unclear");
+        assert!(error.answer_was_lost(), "{error}");
+    }
 }
 
 #[tokio::test]

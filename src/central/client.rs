@@ -241,16 +241,17 @@ impl Client {
         let text = String::from_utf8_lossy(body);
         let said = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error).unwrap_or_default();
         let now = self.0.clock.now();
+        let operation = call.operation();
         let clean = |text: &str| sanitise(text, secrets);
         Error::Service(Box::new(ServiceError {
-            operation: call.operation(),
+            answer_was_lost: status >= 500 && operation.changes(),
+            operation,
             status,
             code: said.code.as_deref().or_else(|| header(headers, &ERROR_CODE)).map(clean),
             message: clean(said.message.as_deref().unwrap_or(&text)),
             request_id: said.request_id.as_deref().or_else(|| header(headers, &REQUEST_ID)).map(clean),
             retry_after: header(headers, &RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
             attempts: 1,
-            answer_was_lost: status >= 500 && call.method != Method::GET,
             token_expired: if status == 401 { self.0.authorization.expired(now) } else { None },
             patience: self.0.retry.budget,
         }))

@@ -121,13 +121,14 @@ impl Error {
         if let Self::Service(error) = self { error.request_id.as_deref() } else { None }
     }
 
-    /// Whether the request, or an earlier attempt at it, may have been carried out although this is a failure.
+    /// Whether the change asked for, by this or an earlier attempt, may have been made although this is a failure. Never
+    /// so for a call that only reads.
     #[must_use]
     pub fn answer_was_lost(&self) -> bool {
         match self {
             Self::Network(error) => error.answer_was_lost,
             Self::Service(error) => error.answer_was_lost,
-            Self::Answer(error) => (200..300).contains(&error.status),
+            Self::Answer(error) => error.operation.changes() && (200..300).contains(&error.status),
             Self::Lost { .. } => true,
             _ => false,
         }
@@ -169,6 +170,11 @@ impl Operation {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Whether it asks for a change.
+    pub(super) fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
 }
 
 impl fmt::Display for Operation {
@@ -191,7 +197,7 @@ pub struct NetworkError {
     pub cause: String,
     /// How many times it was tried.
     pub attempts: u32,
-    /// Whether it may have been carried out.
+    /// Whether a change, by this or an earlier attempt, may have been made.
     pub answer_was_lost: bool,
 }
 
@@ -219,13 +225,14 @@ impl NetworkError {
         } else {
             NetworkFailure::Broken
         };
+        let sent = matches!(failure, NetworkFailure::TimedOut | NetworkFailure::Broken);
         Self {
+            answer_was_lost: sent && operation.changes(),
             operation,
             host: host.to_owned(),
             failure,
             cause: chain(&error),
             attempts: 1,
-            answer_was_lost: matches!(failure, NetworkFailure::TimedOut | NetworkFailure::Broken),
         }
     }
 }
@@ -290,7 +297,7 @@ pub struct ServiceError {
     pub retry_after: Option<Duration>,
     /// How many times it was tried.
     pub attempts: u32,
-    /// Whether it, or an earlier attempt, may have been carried out.
+    /// Whether a change, by this or an earlier attempt, may have been made.
     pub answer_was_lost: bool,
     pub(super) token_expired: Option<OffsetDateTime>,
     /// How long the client waits in all.

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     client::{Call, Client},
-    error::{Error, Operation},
+    error::{Error, Operation, sanitise},
 };
 
 /// The things of a list, fetched page by page as they are asked for: a caller that stops, for instance by
@@ -48,7 +48,7 @@ pub(super) fn items<T: DeserializeOwned + Send + 'static>(client: Client, first:
 }
 
 fn follow(client: &Client, operation: &Operation, link: &str, seen: &mut HashSet<String>) -> Result<Call, Error> {
-    let refuse = |problem| Error::NextLink { operation: operation.clone(), problem };
+    let refuse = |problem: String| Error::NextLink { operation: operation.clone(), problem: sanitise(&problem, &[]) };
     let url = client.endpoint().follow(link).map_err(refuse)?;
     if seen.insert(url.to_string()) {
         Ok(Call::page(url, operation))

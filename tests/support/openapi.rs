@@ -12,6 +12,14 @@ const SCHEMAS: &str = "#/components/schemas/";
 /// The description of version 2022-07-31.
 pub(crate) struct OpenApi(Value);
 
+/// What a method and path lead to.
+struct Described<'a> {
+    template: String,
+    operation: &'a Value,
+    /// The names and values of the template's parameters.
+    values: Vec<(String, String)>,
+}
+
 /// Which way a message goes. A request has no fields that are read-only.
 #[derive(Clone, Copy, PartialEq)]
 enum Direction {
@@ -34,7 +42,7 @@ impl OpenApi {
         body: &[u8],
     ) -> Result<(), String> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
-        let (template, operation, values) = self.operation(method, path)?;
+        let Described { template, operation, values } = self.operation(method, path)?;
         let parameters = self.parameters(operation);
         for (name, value) in values {
             let parameter = find(&parameters, "path", &name).ok_or(format!("{template} does not describe {name}"))?;
@@ -80,7 +88,7 @@ impl OpenApi {
         body: &[u8],
     ) -> Result<(), String> {
         let (path, _) = path.split_once('?').unwrap_or((path, ""));
-        let (template, operation, _) = self.operation(method, path)?;
+        let Described { template, operation, .. } = self.operation(method, path)?;
         let responses = &operation["responses"];
         let described = match responses.get(status.to_string()) {
             Some(response) => response,
@@ -95,8 +103,7 @@ impl OpenApi {
         self.validate(schema_of(content, content_type)?, Direction::Response, false, &parse(body)?)
     }
 
-    /// The operation that a path belongs to, with its template and the values of the template's parameters.
-    fn operation(&self, method: &str, path: &str) -> Result<(String, &Value, Vec<(String, String)>), String> {
+    fn operation(&self, method: &str, path: &str) -> Result<Described<'_>, String> {
         let path = path.strip_prefix("/api").unwrap_or(path);
         let segments: Vec<_> = path.split('/').collect();
         let paths = self.0["paths"].as_object().expect("paths");
@@ -105,7 +112,7 @@ impl OpenApi {
             .find_map(|(template, item)| Some((template, item, captures(template, &segments)?)))
             .ok_or(format!("{path} is not a path of the API"))?;
         let operation = item.get(method.to_lowercase()).ok_or(format!("{template} has no method {method}"))?;
-        Ok((template.clone(), operation, values))
+        Ok(Described { template: template.clone(), operation, values })
     }
 
     fn parameters(&self, operation: &Value) -> Vec<Value> {

@@ -46,14 +46,12 @@ impl Reply {
     }
 
     pub(crate) fn with(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        Self::Raw(
-            format!(
-                "HTTP/1.1 {status} Scripted\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-                body.len()
-            )
-            .into_bytes(),
-        )
+        let mut text = format!("HTTP/1.1 {status} Scripted\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            text.extend([name, ": ", value, "\r\n"]);
+        }
+        text.extend(["\r\n", body]);
+        Self::Raw(text.into_bytes())
     }
 }
 
