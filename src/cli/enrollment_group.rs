@@ -338,10 +338,12 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
         ("type", group.device_type.to_string()),
         ("attestation", group.attestation.kind().to_owned()),
     ];
-    let state = |certificate: &Option<SigningCertificate>| certificate.as_ref().map_or("empty".to_owned(), describe);
+    let describe = |certificate: &Option<SigningCertificate>| {
+        certificate.as_ref().map_or("empty".to_owned(), |it| format!("{}, {}", thumbprint(it), state(it)))
+    };
     match &group.attestation {
         Attestation::X509 { primary, secondary } => {
-            rows.extend([("primary", state(primary)), ("secondary", state(secondary))]);
+            rows.extend([("primary", describe(primary)), ("secondary", describe(secondary))]);
         }
         Attestation::SymmetricKey(Some(keys)) if show_keys => {
             let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
@@ -357,13 +359,12 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
     output.result(group, || fields(&rows))
 }
 
-fn describe(certificate: &SigningCertificate) -> String {
-    let thumbprint = certificate.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
-    if certificate.verified {
-        format!("{thumbprint} {GOOD}verified{GOOD:#}")
-    } else {
-        format!("{thumbprint} {WARN}not verified{WARN:#}")
-    }
+fn thumbprint(certificate: &SigningCertificate) -> String {
+    certificate.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default()
+}
+
+fn state(certificate: &SigningCertificate) -> String {
+    if certificate.verified { format!("{GOOD}verified{GOOD:#}") } else { format!("{WARN}not verified{WARN:#}") }
 }
 
 fn show_certificate(
@@ -372,5 +373,9 @@ fn show_certificate(
     entry: CertificateEntry,
     output: &Output,
 ) -> anyhow::Result<()> {
-    output.result(certificate, || format!("The {entry} certificate of {group} is {}.", describe(certificate)))
+    output.result(certificate, || {
+        let thumbprint = thumbprint(certificate);
+        let state = state(certificate);
+        format!("The {entry} certificate of {group}, {thumbprint}, is {state}.")
+    })
 }

@@ -12,7 +12,7 @@ use crate::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
     certificate::{CommonName, DeviceId},
     emulator::Emulator,
-    workflow::{AuthoritySource, ProvisionReport, ProvisionRequest, provision},
+    workflow::{AuthoritySource, Outcome, ProvisionReport, ProvisionRequest, Step, StepReport, provision},
 };
 
 /// Take an enrollment group from nothing to verified, and make its devices' certificates
@@ -147,7 +147,8 @@ impl Provision {
             emulator.stop().await;
         }
         let report = provisioned?;
-        if let Some(pfx) = pfx.filter(|_| report.devices.iter().any(|device| device.record.pfx.is_some())) {
+        let made = |step: &StepReport| step.outcome == Outcome::Done && matches!(step.step, Step::Root | Step::Device);
+        if let Some(pfx) = pfx.filter(|_| report.steps.iter().any(made)) {
             pfx.tell(output);
         }
         output.result(&report, || human(&report, self.dry_run))
