@@ -30,3 +30,8 @@ pub mod cli;
 pub mod emulator;
 #[cfg(feature = "client")]
 pub mod workflow;
+
+/// The example of the README is compiled with the tests.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -12,7 +12,7 @@ use super::{KeyError, PrivateKey};
 #[cfg(feature = "issue")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PfxEncryption {
-    /// PBES2 with AES-256 and HMAC-SHA-256: what OpenSSL 3 makes, and Windows Server 2019 and later read.
+    /// PBES2 with AES-256 and HMAC-SHA-256: what OpenSSL 3 makes by itself.
     #[default]
     Aes256,
     /// PKCS#12 PBE with triple DES and HMAC-SHA-1: what Windows Server 2016 and macOS still need. It is weak.
