@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use secrecy::SecretString;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -167,6 +168,16 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
         bail!("the first line of {} is empty; it should hold the secret", file.display());
     }
     Ok(Some(Zeroizing::new(line.to_owned())))
+}
+
+/// Several secrets from the lines of a file, empty ones left out; `what` says what they are.
+pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[SecretString; N]> {
+    let bytes = Zeroizing::new(read(file)?);
+    let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
+    lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
+        anyhow::anyhow!("{} should have {N} lines, {what}; found {}", file.display(), found.len())
+    })
 }
 
 /// The bytes of a file; `-` is standard input.

@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     args::{PfxPassword, certificate_entry, read},
-    output::{GOOD, Output, WARN, fields, table},
+    device::symmetric_keys,
+    output::{GOOD, Output, WARN, fields, table, yes},
     provision::DeviceKind,
     service::{Service, block_on},
 };
 use crate::central::{
     Attestation, CertificateEntry, DeviceType, EnrollmentGroup, EnrollmentGroupId, EnrollmentGroupUpdate,
-    EnrollmentGroups, Etag, NewAttestation, NewEnrollmentGroup, SigningCertificate, SymmetricKeys,
+    EnrollmentGroups, Etag, NewAttestation, NewEnrollmentGroup, SigningCertificate,
 };
 
 #[derive(clap::Args)]
@@ -296,18 +297,6 @@ impl CertificateAction {
     }
 }
 
-fn symmetric_keys(file: &std::path::Path) -> anyhow::Result<SymmetricKeys> {
-    let bytes = zeroize::Zeroizing::new(read(file)?);
-    let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    match (lines.next(), lines.next(), lines.next()) {
-        (Some(primary), Some(secondary), None) => {
-            Ok(SymmetricKeys { primary_key: SecretString::from(primary), secondary_key: SecretString::from(secondary) })
-        }
-        _ => bail!("{} should have two lines, the primary and the secondary key", file.display()),
-    }
-}
-
 fn list(groups: &[EnrollmentGroup]) -> String {
     let rows = groups.iter().map(|group| {
         [
@@ -315,7 +304,7 @@ fn list(groups: &[EnrollmentGroup]) -> String {
             group.display_name.clone(),
             group.device_type.to_string(),
             group.attestation.kind().to_owned(),
-            if group.enabled { "yes" } else { "no" }.to_owned(),
+            yes(group.enabled),
         ]
     });
     table(["ID", "NAME", "TYPE", "ATTESTATION", "ENABLED"], rows)
@@ -334,7 +323,7 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
     let mut rows = vec![
         ("id", group.id.to_string()),
         ("name", group.display_name.clone()),
-        ("enabled", if group.enabled { "yes" } else { "no" }.to_owned()),
+        ("enabled", yes(group.enabled)),
         ("type", group.device_type.to_string()),
         ("attestation", group.attestation.kind().to_owned()),
     ];

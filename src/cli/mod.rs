@@ -3,6 +3,10 @@
 mod args;
 mod cert;
 mod completions;
+mod deployment_manifest;
+mod device;
+mod device_group;
+mod device_import;
 mod emulator;
 mod enrollment_group;
 mod hint;
@@ -52,6 +56,15 @@ enum Command {
     Provision(Box<provision::Provision>),
     /// Enrollment groups and their certificates
     EnrollmentGroup(Box<enrollment_group::Command>),
+    /// Devices and how they prove who they are
+    #[command(subcommand)]
+    Device(Box<device::Command>),
+    /// Queries over the devices
+    #[command(subcommand)]
+    DeviceGroup(Box<device_group::Command>),
+    /// What runs on IoT Edge devices
+    #[command(subcommand)]
+    DeploymentManifest(Box<deployment_manifest::Command>),
     Emulator(emulator::Emulator),
     /// Print a completion script for a shell
     Completions(completions::Completions),
@@ -82,6 +95,9 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Cert(command) => command.run(output),
         Command::Provision(provision) => provision.run(output),
         Command::EnrollmentGroup(command) => command.run(output),
+        Command::Device(command) => command.run(output),
+        Command::DeviceGroup(command) => command.run(output),
+        Command::DeploymentManifest(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(),
     }

@@ -8,6 +8,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use serde::Serialize;
 
 use super::hint::hint;
@@ -55,7 +56,7 @@ impl Output {
     }
 
     /// Prints a result: the value as JSON, or the text for people.
-    pub(super) fn result(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<()> {
+    pub(super) fn result(&self, value: &(impl Serialize + ?Sized), human: impl FnOnce() -> String) -> anyhow::Result<()> {
         let mut text = match self.format {
             Format::Json => serde_json::to_string_pretty(value)?,
             Format::Human => human(),
@@ -126,15 +127,41 @@ pub(super) fn fields(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {value}\n")).collect()
 }
 
-/// Rows in columns, each as wide as what it holds; the last is not filled up.
+/// Rows in columns, each as wide as what it holds; the last is not filled up. On a terminal the widest columns are cut
+/// until the table fits.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    let mut widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or_default()
+    });
+    if let Some((_, columns)) = Term::stdout().size_checked() {
+        fit(&mut widths, usize::from(columns).saturating_sub(GAP.len() * (N - 1)));
+    }
     rows.iter()
         .map(|row| {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+            let cells = row.iter().zip(widths).map(|(cell, width)| {
+                pad_str(&truncate_str(cell, width, "…"), width, Alignment::Left, None).into_owned()
+            });
+            format!("{}\n", cells.collect::<Vec<_>>().join(GAP).trim_end())
         })
         .collect()
+}
+
+const GAP: &str = "  ";
+
+/// No column is made narrower than this.
+const NARROWEST: usize = 8;
+
+fn fit(widths: &mut [usize], available: usize) {
+    while widths.iter().sum::<usize>() > available {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > NARROWEST => *widest -= 1,
+            _ => return,
+        }
+    }
+}
+
+/// A boolean for people.
+pub(super) fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }

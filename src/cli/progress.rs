@@ -53,3 +53,16 @@ fn line(report: &StepReport) -> String {
     };
     format!("{style}{mark}{style:#} {:<12} {detail}", step.name())
 }
+
+/// A bar for so many things, with rate and time left. Draws nothing where standard error is no terminal.
+pub(super) fn bar(output: &Output, length: u64, what: &str) -> ProgressBar {
+    if !output.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left");
+    let bar = ProgressBar::new(length);
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,183 @@
+//! `device-group`: queries over the devices of an application.
+
+use anyhow::bail;
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::json;
+
+use super::{
+    device::{comma_separated, list as list_devices},
+    output::{Output, fields, table},
+    service::{Service, block_on},
+};
+use crate::central::{Change, DeviceGroup, DeviceGroupId, DeviceGroupUpdate, DeviceGroups, Etag, NewDeviceGroup};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// List the device groups
+    #[command(after_help = "Example:\n  iot-enroll device-group list --app contoso --token-file token")]
+    List {
+        /// Stop after so many
+        #[arg(long)]
+        top: Option<usize>,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Show a device group
+    #[command(after_help = "Example:\n  iot-enroll device-group show group1")]
+    Show {
+        /// The group
+        id: DeviceGroupId,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Create a device group
+    #[command(
+        after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
+                      'SELECT * FROM devices WHERE $template = \"dtmi:modelDefinition:dtdlv2\" AND $provisioned = true'"
+    )]
+    Create {
+        /// The group
+        id: DeviceGroupId,
+        /// Its name, as people see it [default: its id]
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// Its query
+        #[arg(long, value_name = "QUERY")]
+        filter: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// An organization it belongs to; may be given more than once
+        #[arg(long = "organization", value_name = "ID")]
+        organizations: Vec<String>,
+        /// Replace a group that exists
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Change a device group; what is not named stays as it is
+    #[command(after_help = "Example:\n  iot-enroll device-group update group1 --display-name 'New group name'")]
+    Update {
+        /// The group
+        id: DeviceGroupId,
+        #[command(flatten)]
+        change: Changes,
+        /// Change it only if it still has this etag
+        #[arg(long)]
+        etag: Option<String>,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// Delete a device group
+    #[command(after_help = "Example:\n  iot-enroll device-group delete group1")]
+    Delete {
+        /// The group
+        id: DeviceGroupId,
+        #[command(flatten)]
+        service: Service,
+    },
+    /// List the devices that a group selects
+    #[command(after_help = "Example:\n  iot-enroll device-group devices group1")]
+    Devices {
+        /// The group
+        id: DeviceGroupId,
+        /// Stop after so many
+        #[arg(long)]
+        top: Option<usize>,
+        #[command(flatten)]
+        service: Service,
+    },
+}
+
+/// What an update changes.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct Changes {
+    /// The new name
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// The new query
+    #[arg(long, value_name = "QUERY")]
+    filter: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Have no description any more
+    #[arg(long, conflicts_with = "description")]
+    clear_description: bool,
+    /// All organizations it belongs to, parted by commas; empty for none
+    #[arg(long, value_name = "IDS")]
+    organizations: Option<String>,
+}
+
+impl Command {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        block_on(self.act(output))
+    }
+
+    async fn act(self, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { top, service } => {
+                let found: Vec<_> = groups(service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                output.result(&found, || {
+                    let rows = found.iter().map(|it| [it.id.to_string(), it.display_name.clone(), it.filter.clone()]);
+                    table(["ID", "NAME", "FILTER"], rows)
+                })
+            }
+            Self::Show { id, service } => show(&groups(service)?.get(&id).await?, output),
+            Self::Create { id, display_name, filter, description, organizations, force, service } => {
+                let groups = groups(service)?;
+                // The service's PUT would replace a group.
+                if !force && groups.find(&id).await?.is_some() {
+                    bail!("the device group {id} exists already: update it, or replace it with --force");
+                }
+                let name = display_name.unwrap_or_else(|| id.to_string());
+                let group = NewDeviceGroup { description, organizations, ..NewDeviceGroup::new(name, filter) };
+                show(&groups.create(&id, &group).await?, output)
+            }
+            Self::Update { id, change, etag, service } => {
+                let update = DeviceGroupUpdate {
+                    display_name: change.display_name,
+                    filter: change.filter,
+                    description: match change.description {
+                        Some(description) => Change::Set(description),
+                        None if change.clear_description => Change::Clear,
+                        None => Change::Keep,
+                    },
+                    organizations: change.organizations.map(|ids| comma_separated(&ids)),
+                    etag: etag.map(Etag::new),
+                };
+                show(&groups(service)?.update(&id, &update).await?, output)
+            }
+            Self::Delete { id, service } => {
+                groups(service)?.delete(&id).await?;
+                output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device group {id}."))
+            }
+            Self::Devices { id, top, service } => {
+                let devices = groups(service)?.devices(&id).take(top.unwrap_or(usize::MAX));
+                list_devices(&devices.try_collect::<Vec<_>>().await?, output)
+            }
+        }
+    }
+}
+
+fn groups(service: Service) -> anyhow::Result<DeviceGroups> {
+    Ok(service.client()?.device_groups())
+}
+
+fn show(group: &DeviceGroup, output: &Output) -> anyhow::Result<()> {
+    output.result(group, || {
+        let mut rows = vec![
+            ("id", group.id.to_string()),
+            ("name", group.display_name.clone()),
+            ("filter", group.filter.clone()),
+        ];
+        rows.extend(group.description.clone().map(|description| ("description", description)));
+        if !group.organizations.is_empty() {
+            rows.push(("organizations", group.organizations.join(", ")));
+        }
+        rows.extend(group.etag.as_ref().map(|etag| ("etag", etag.as_str().to_owned())));
+        fields(&rows)
+    })
+}
