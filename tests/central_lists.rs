@@ -1,4 +1,4 @@
-//! Lists follow every page, and no page that nobody asked for.
+//! Lists follow every page, one ahead of the caller.
 #![cfg(feature = "client")]
 
 mod support {
@@ -57,11 +57,51 @@ async fn a_list_follows_its_links_as_they_are_and_with_the_token() {
     }
 }
 
+/// Waits until the server was asked so many times.
+async fn asked(server: &Server, times: usize) {
+    while server.requests().len() < times {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
-async fn a_caller_that_stops_causes_no_further_request() {
+async fn the_next_page_is_asked_for_while_the_caller_works_on_this_one() {
     let server = three_pages();
-    let groups: Vec<_> = client(&server).enrollment_groups().list().take(2).try_collect().await.expect("groups");
-    assert_eq!((groups.len(), server.requests().len()), (2, 1));
+    let mut groups = client(&server).enrollment_groups().list();
+    assert!(server.requests().is_empty(), "nothing is asked for before the caller begins");
+    groups.next().await.expect("an item").expect("a group");
+    // Nothing polls the stream here.
+    asked(&server, 2).await;
+    assert_eq!(groups.try_collect::<Vec<_>>().await.expect("groups").len(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_causes_no_request_but_the_next_pages() {
+    let server = three_pages();
+    let mut groups = client(&server).enrollment_groups().list();
+    for _ in 0..2 {
+        groups.next().await.expect("an item").expect("a group");
+    }
+    asked(&server, 2).await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.requests().len(), 2, "one page ahead, not two");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_ends_the_request_that_is_ahead() {
+    let (server, next) = (Server::start([]), |server: &Server| format!("{}/api/enrollmentGroups?t=2", server.url()));
+    server.then(Reply::json(200, &page(&["a"], Some(next(&server)))));
+    server.then(Reply::Silence);
+    let mut groups = client(&server).enrollment_groups().list();
+    groups.next().await.expect("an item").expect("a group");
+    asked(&server, 2).await;
+    drop(groups);
+    // The server would wait for ever; the connection ends because the client lets go of it.
+    while !server.silent_are_closed() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

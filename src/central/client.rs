@@ -20,6 +20,9 @@ use tracing::debug;
 use super::{
     authorization::{Authorization, AuthorizationError, sensitive},
     clock::{Clock, SystemClock},
+    deployment_manifests::DeploymentManifests,
+    device_groups::DeviceGroups,
+    devices::Devices,
     endpoint::{ApiVersion, Endpoint},
     enrollment_groups::EnrollmentGroups,
     error::{AnswerError, AnswerProblem, Error, NetworkError, Operation, ServiceError, sanitise, without_values},
@@ -53,12 +56,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    inner: Arc<Inner>,
+    version: ApiVersion,
+}
 
 struct Inner {
     http: reqwest::Client,
     endpoint: Endpoint,
-    version: ApiVersion,
     authorization: Authorization,
     retry: RetryPolicy,
     rate: Rate,
@@ -84,13 +89,38 @@ impl Client {
     /// The application's address.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.0.endpoint
+        &self.inner.endpoint
     }
 
     /// The version of the API that calls name.
     #[must_use]
     pub fn api_version(&self) -> ApiVersion {
-        self.0.version
+        self.version
+    }
+
+    /// A client whose calls name another version of the API. It shares everything else with this one, the rate limit
+    /// above all.
+    #[must_use]
+    pub fn with_api_version(&self, version: ApiVersion) -> Self {
+        Self { inner: Arc::clone(&self.inner), version }
+    }
+
+    /// The devices of the application.
+    #[must_use]
+    pub fn devices(&self) -> Devices {
+        Devices::new(self.clone())
+    }
+
+    /// The device groups of the application.
+    #[must_use]
+    pub fn device_groups(&self) -> DeviceGroups {
+        DeviceGroups::new(self.clone())
+    }
+
+    /// The deployment manifests of the application, in version 2022-10-31-preview of the API: no other has them.
+    #[must_use]
+    pub fn deployment_manifests(&self) -> DeploymentManifests {
+        DeploymentManifests::new(self.with_api_version(ApiVersion::V2022_10_31Preview))
     }
 
     /// The enrollment groups of the application.
@@ -120,14 +150,14 @@ impl Client {
 
     /// A fresh allowance of attempts.
     pub(super) fn attempts(&self) -> Attempts {
-        Attempts::new(&self.0.retry, self.0.clock.elapsed())
+        Attempts::new(&self.inner.retry)
     }
 
     /// As [`send`](Self::send), within attempts that several calls share.
     pub(super) async fn send_within(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
         let mut lost: Option<Error> = None;
         loop {
-            attempts.begin();
+            attempts.begin(self.inner.rate.turn().await);
             let error = match self.send_once(call, attempts.count()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -151,20 +181,25 @@ impl Client {
 
     /// Waits until a failed call may be tried again; false when it may not.
     pub(super) async fn pause(&self, attempts: &mut Attempts, failure: &Error, repeat: Repeat) -> bool {
-        let Some(wait) = attempts.next(failure, repeat, self.0.clock.elapsed()) else { return false };
+        let throttled = failure.status() == Some(429);
+        let Some(wait) = attempts.next(failure, repeat, self.inner.clock.elapsed()) else {
+            if throttled {
+                self.inner.rate.throttled(attempts.last(), Duration::ZERO);
+            }
+            return false;
+        };
         debug!(operation = %failure.operation(), attempt = attempts.count(), ?wait, "will be tried again");
-        if failure.status() == Some(429) {
+        if throttled {
             // The limit is the application's: whatever any clone sends now would be refused too.
-            self.0.rate.pause(wait);
+            self.inner.rate.throttled(attempts.last(), wait);
         } else {
-            self.0.clock.sleep(wait).await;
+            self.inner.clock.sleep(wait).await;
         }
         true
     }
 
     async fn send_once(&self, call: &Call, attempt: u32) -> Result<Answer, Error> {
-        let inner = &*self.0;
-        inner.rate.turn().await;
+        let inner = &*self.inner;
         let unauthorized = |cause| Error::Authorization { operation: call.operation(), cause };
         let token = inner.authorization.header().await.map_err(unauthorized)?;
         let mut request = inner
@@ -223,8 +258,11 @@ impl Client {
             Target::Link(url) => url.clone(),
             Target::Path(segments) => {
                 let segments = segments.iter().map(String::as_str).collect::<Vec<_>>();
-                let mut url = self.0.endpoint.url(&segments);
-                url.query_pairs_mut().append_pair("api-version", self.0.version.as_str());
+                let mut url = self.inner.endpoint.url(&segments);
+                url.query_pairs_mut().append_pair("api-version", self.version.as_str()).extend_pairs(&call.query);
+                // A space as + is the way of forms (URL, "application/x-www-form-urlencoded"); %20 is read everywhere.
+                let query = url.query().map(|query| query.replace('+', "%20"));
+                url.set_query(query.as_deref());
                 url
             }
         }
@@ -240,7 +278,7 @@ impl Client {
     ) -> Error {
         let text = String::from_utf8_lossy(body);
         let said = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error).unwrap_or_default();
-        let now = self.0.clock.now();
+        let now = self.inner.clock.now();
         let operation = call.operation();
         let clean = |text: &str| sanitise(text, secrets);
         Error::Service(Box::new(ServiceError {
@@ -252,8 +290,8 @@ impl Client {
             request_id: said.request_id.as_deref().or_else(|| header(headers, &REQUEST_ID)).map(clean),
             retry_after: header(headers, &RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
             attempts: 1,
-            token_expired: if status == 401 { self.0.authorization.expired(now) } else { None },
-            patience: self.0.retry.budget,
+            token_expired: if status == 401 { self.inner.authorization.expired(now) } else { None },
+            patience: self.inner.retry.budget,
         }))
     }
 }
@@ -261,9 +299,9 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("endpoint", &self.0.endpoint)
-            .field("version", &self.0.version)
-            .field("authorization", &self.0.authorization)
+            .field("endpoint", &self.inner.endpoint)
+            .field("version", &self.version)
+            .field("authorization", &self.inner.authorization)
             .finish_non_exhaustive()
     }
 }
@@ -323,7 +361,8 @@ impl ClientBuilder {
     }
 
     /// How many requests a second go out at most, over all clones and with repetitions; 20 by default, which is the
-    /// service's limit for one application. They are evenly spaced.
+    /// service's limit for one application. They are evenly spaced. While the service refuses requests nevertheless
+    /// (429), since others use the application too, fewer go out: half as many at each refusal, then slowly more again.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.rate = per_second;
         self
@@ -361,15 +400,15 @@ impl ClientBuilder {
             let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
             http = http.no_proxy().resolve_to_addrs("localhost", &addresses);
         }
-        Ok(Client(Arc::new(Inner {
+        let inner = Inner {
             http: http.build().map_err(|error| BuildError::Tls(super::error::chain(&error)))?,
             endpoint: self.endpoint,
-            version: self.version,
             authorization,
             retry: self.retry,
             rate: Rate::new(self.rate, Arc::clone(&self.clock)),
             clock: self.clock,
-        })))
+        };
+        Ok(Client { inner: Arc::new(inner), version: self.version })
     }
 }
 
@@ -404,6 +443,7 @@ pub(super) struct Call {
     method: Method,
     path: String,
     target: Target,
+    query: Vec<(&'static str, String)>,
     body: Option<(&'static str, Vec<u8>)>,
     repeat: Repeat,
     secrets: Vec<SecretString>,
@@ -423,6 +463,7 @@ impl Call {
             method,
             path: segments.join("/"),
             target: Target::Path(segments.iter().map(|&segment| segment.to_owned()).collect()),
+            query: Vec::new(),
             body: None,
             repeat: Repeat::Safe,
             secrets: Vec::new(),
@@ -461,6 +502,18 @@ impl Call {
         Self { path: first.path.clone(), target: Target::Link(link), ..Self::get(&[]) }
     }
 
+    /// Parameters beside the version.
+    pub(super) fn with_query(mut self, query: Vec<(&'static str, String)>) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// Says that twice has the effect of once, which for a POST is not so by itself.
+    pub(super) fn repeatable(mut self) -> Self {
+        self.repeat = Repeat::Safe;
+        self
+    }
+
     /// Texts of the body that no message may repeat.
     pub(super) fn with_secrets(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
         self.secrets.extend(secrets);
@@ -468,7 +521,7 @@ impl Call {
     }
 
     fn with_body(mut self, content_type: &'static str, body: &impl Serialize) -> Self {
-        // Bodies are objects of texts and booleans, which always can be written.
+        // Bodies are objects whose keys are texts, which always can be written.
         self.body = Some((content_type, serde_json::to_vec(body).unwrap_or_default()));
         self
     }

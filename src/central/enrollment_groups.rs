@@ -4,16 +4,17 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
+    change::{json_of, object},
     client::{Call, Client},
     error::Error,
     id::{CertificateEntry, EnrollmentGroupId, Etag},
     page::{self, Listing},
     retry::Repeat,
 };
-use crate::certificate::{Certificate, Thumbprint};
+use crate::certificate::{Certificate, Thumbprint, ThumbprintError};
 
 const COLLECTION: &str = "enrollmentGroups";
 
@@ -57,13 +58,13 @@ impl EnrollmentGroups {
     /// Every enrollment group, page by page as they are asked for.
     #[must_use]
     pub fn list(&self) -> Listing<EnrollmentGroup> {
-        page::items(self.client.clone(), Call::get(&[COLLECTION]))
+        page::items(self.client.clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// As [`list`](Self::list), whole pages at a time.
     #[must_use]
     pub fn list_pages(&self) -> Listing<Vec<EnrollmentGroup>> {
-        page::pages(self.client.clone(), Call::get(&[COLLECTION]))
+        page::pages(self.client.clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// One enrollment group.
@@ -235,7 +236,7 @@ fn certificate_path(id: &EnrollmentGroupId, entry: CertificateEntry) -> [&str; 4
 ///
 /// It is serialised as the service does, but without symmetric keys.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(try_from = "WireGroup", rename_all = "camelCase")]
+#[serde(from = "WireGroup", rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct EnrollmentGroup {
     /// Its id.
@@ -337,11 +338,8 @@ impl Serialize for Attestation {
         let mut value = json!({ "type": self.kind() });
         if let Self::X509 { primary, secondary } = self {
             let entries = [("primary", primary), ("secondary", secondary)];
-            let certificates: Map<_, _> = entries
-                .into_iter()
-                .filter_map(|(entry, certificate)| certificate.as_ref().map(|it| (entry.to_owned(), json!(it))))
-                .collect();
-            value["x509"] = json!({ "signingCertificates": certificates });
+            let certificates = entries.map(|(entry, certificate)| (entry, json_of(certificate.as_ref())));
+            value["x509"] = json!({ "signingCertificates": object(certificates) });
         }
         value.serialize(serializer)
     }
@@ -486,14 +484,13 @@ pub struct EnrollmentGroupUpdate {
 
 impl EnrollmentGroupUpdate {
     fn body(&self) -> Value {
-        let fields = [
-            ("displayName", self.display_name.as_ref().map(|it| json!(it))),
-            ("enabled", self.enabled.map(|it| json!(it))),
-            ("type", self.device_type.as_ref().map(|it| json!(it))),
+        object([
+            ("displayName", json_of(self.display_name.as_ref())),
+            ("enabled", json_of(self.enabled.as_ref())),
+            ("type", json_of(self.device_type.as_ref())),
             ("attestation", self.attestation.as_ref().map(NewAttestation::body)),
-            ("etag", self.etag.as_ref().map(|it| json!(it))),
-        ];
-        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>().into()
+            ("etag", json_of(self.etag.as_ref())),
+        ])
     }
 }
 
@@ -501,7 +498,7 @@ impl EnrollmentGroupUpdate {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireGroup {
-    id: String,
+    id: EnrollmentGroupId,
     display_name: String,
     enabled: Option<bool>,
     #[serde(rename = "type")]
@@ -541,20 +538,31 @@ struct WireCertificate {
     etag: Option<Etag>,
 }
 
+/// What the service tells of a certificate that it does not give back.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WireInfo {
+pub(super) struct WireInfo {
     sha1_thumbprint: Option<String>,
 }
 
-impl TryFrom<WireGroup> for EnrollmentGroup {
-    type Error = super::IdError;
+impl WireInfo {
+    pub(super) fn of(thumbprint: Thumbprint) -> Self {
+        Self { sha1_thumbprint: Some(thumbprint.to_string()) }
+    }
 
-    fn try_from(wire: WireGroup) -> Result<Self, Self::Error> {
+    /// The thumbprint in it; an empty one is none.
+    pub(super) fn thumbprint(info: Option<Self>) -> Result<Option<Thumbprint>, ThumbprintError> {
+        let text = info.and_then(|info| info.sha1_thumbprint).filter(|text| !text.is_empty());
+        text.map(|text| text.parse()).transpose()
+    }
+}
+
+impl From<WireGroup> for EnrollmentGroup {
+    fn from(wire: WireGroup) -> Self {
         let WireAttestation { kind, symmetric_key, x509 } = wire.attestation;
         let certificates = x509.and_then(|x509| x509.signing_certificates).unwrap_or_default();
-        Ok(Self {
-            id: EnrollmentGroupId::new(wire.id)?,
+        Self {
+            id: wire.id,
             display_name: wire.display_name,
             // The API's default.
             enabled: wire.enabled.unwrap_or(true),
@@ -568,18 +576,17 @@ impl TryFrom<WireGroup> for EnrollmentGroup {
                 _ => Attestation::Other(kind),
             },
             etag: wire.etag,
-        })
+        }
     }
 }
 
 impl TryFrom<WireCertificate> for SigningCertificate {
-    type Error = crate::certificate::ThumbprintError;
+    type Error = ThumbprintError;
 
-    fn try_from(wire: WireCertificate) -> Result<Self, Self::Error> {
-        let thumbprint = wire.info.and_then(|info| info.sha1_thumbprint).filter(|text| !text.is_empty());
+    fn try_from(wire: WireCertificate) -> Result<Self, ThumbprintError> {
         Ok(Self {
             verified: wire.verified.unwrap_or_default(),
-            sha1_thumbprint: thumbprint.map(|text| text.parse()).transpose()?,
+            sha1_thumbprint: WireInfo::thumbprint(wire.info)?,
             etag: wire.etag,
         })
     }
@@ -589,7 +596,7 @@ impl From<SigningCertificate> for WireCertificate {
     fn from(certificate: SigningCertificate) -> Self {
         Self {
             verified: Some(certificate.verified),
-            info: certificate.sha1_thumbprint.map(|it| WireInfo { sha1_thumbprint: Some(it.to_string()) }),
+            info: certificate.sha1_thumbprint.map(WireInfo::of),
             etag: certificate.etag,
         }
     }

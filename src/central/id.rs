@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The most characters the id of an enrollment group may have.
 pub const MAX_ENROLLMENT_GROUP_ID: usize = 255;
 
+/// The most characters the id of a device group may have.
+pub const MAX_DEVICE_GROUP_ID: usize = 255;
+
 /// The id of an enrollment group: 1 to 255 ASCII letters, digits and hyphens.
 ///
 /// The rule is the parameter `enrollmentGroupId` of the API, version 2022-07-31.
@@ -21,8 +24,8 @@ pub const MAX_ENROLLMENT_GROUP_ID: usize = 255;
 /// );
 /// # Ok::<(), iot_enroll::central::IdError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EnrollmentGroupId(String);
 
 impl EnrollmentGroupId {
@@ -31,48 +34,145 @@ impl EnrollmentGroupId {
     /// # Errors
     /// [`IdError`] when it is empty, too long, or has another character, which it names.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
-        let text = text.into();
-        let what = "the id of an enrollment group";
-        let stranger = text.chars().enumerate().find(|(_, c)| !c.is_ascii_alphanumeric() && *c != '-');
-        if let Some((index, character)) = stranger {
-            return Err(IdError::Character {
-                what,
-                character,
-                position: index + 1,
-                rule: "letters, digits and hyphens",
-            });
+        let rule = "letters, digits and hyphens";
+        named(text.into(), "the id of an enrollment group", rule, MAX_ENROLLMENT_GROUP_ID, &['-']).map(Self)
+    }
+}
+
+/// The id of a device group: 1 to 255 ASCII letters, digits, hyphens and underscores.
+///
+/// The rule is the parameter `deviceGroupId` of the API, version 2022-07-31.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceGroupId(String);
+
+impl DeviceGroupId {
+    /// Takes a text as an id.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is empty, too long, or has another character, which it names.
+    pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+        let rule = "letters, digits, hyphens and underscores";
+        named(text.into(), "the id of a device group", rule, MAX_DEVICE_GROUP_ID, &['-', '_']).map(Self)
+    }
+}
+
+/// The id of a device, as an application knows it: any text that can stand in a path.
+///
+/// The API asks for one character at least (its parameter `deviceId`). Ids of existing devices need not keep the rule of
+/// the Device Provisioning Service, which is that of
+/// [`certificate::DeviceId`](crate::certificate::DeviceId); a device that shall register there should.
+///
+/// ```
+/// use iot_enroll::central::DeviceId;
+///
+/// let id: DeviceId = "plant 7/sensor".parse()?;
+/// assert_eq!(id.as_str(), "plant 7/sensor");
+/// assert!("..".parse::<DeviceId>().is_err());
+/// # Ok::<(), iot_enroll::central::IdError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId(String);
+
+impl DeviceId {
+    /// Takes a text as an id.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is empty, `.` or `..`, or has a control character.
+    pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+        in_a_path(text.into(), "the id of a device").map(Self)
+    }
+}
+
+impl From<crate::certificate::DeviceId> for DeviceId {
+    fn from(id: crate::certificate::DeviceId) -> Self {
+        Self(id.as_str().to_owned())
+    }
+}
+
+/// The id of a deployment manifest: any text that can stand in a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeploymentManifestId(String);
+
+impl DeploymentManifestId {
+    /// Takes a text as an id.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is empty, `.` or `..`, or has a control character.
+    pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+        in_a_path(text.into(), "the id of a deployment manifest").map(Self)
+    }
+}
+
+macro_rules! text {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        if (1..=MAX_ENROLLMENT_GROUP_ID).contains(&text.len()) {
-            Ok(Self(text))
-        } else {
-            Err(IdError::Length { what, found: text.len(), max: MAX_ENROLLMENT_GROUP_ID })
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
         }
-    }
 
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    )*};
+}
+text!(EnrollmentGroupId DeviceGroupId DeviceId DeploymentManifestId);
+
+/// Checks an id of ASCII letters, digits and these.
+fn named(text: String, what: &'static str, rule: &'static str, max: usize, others: &[char]) -> Result<String, IdError> {
+    let stranger = text.chars().enumerate().find(|(_, c)| !c.is_ascii_alphanumeric() && !others.contains(c));
+    if let Some((index, character)) = stranger {
+        return Err(IdError::Character { what, character, position: index + 1, rule });
     }
+    if (1..=max).contains(&text.len()) { Ok(text) } else { Err(IdError::Length { what, found: text.len(), max }) }
 }
 
-impl fmt::Display for EnrollmentGroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Checks an id that has no rule but this: written as a segment of a path, it is still there. `.` and `..` are not, even
+/// percent-encoded (WHATWG URL, "dot segment").
+fn in_a_path(text: String, what: &'static str) -> Result<String, IdError> {
+    if matches!(text.as_str(), "" | "." | "..") {
+        return Err(IdError::Path { what, found: text });
     }
-}
-
-impl AsRef<str> for EnrollmentGroupId {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for EnrollmentGroupId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::new(text)
+    match text.chars().enumerate().find(|(_, c)| c.is_control()) {
+        Some((index, character)) => {
+            Err(IdError::Character { what, character, position: index + 1, rule: "no control characters" })
+        }
+        None => Ok(text),
     }
 }
 
@@ -101,6 +201,14 @@ pub enum IdError {
         found: usize,
         /// The most it may have.
         max: usize,
+    },
+    /// Nothing that can stand in a path.
+    #[error("{what} cannot be {found:?}, which does not stand in an address")]
+    Path {
+        /// Whose id.
+        what: &'static str,
+        /// The text found.
+        found: String,
     },
     /// Neither `primary` nor `secondary`.
     #[error("a certificate entry is primary or secondary, found {0:?}")]

@@ -2,8 +2,8 @@
 //!
 //! A [`Client`] speaks to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps to the service's rate,
 //! tries again what can be tried again ([`RetryPolicy`]), and never sends its token to another host. Each resource is one
-//! file with its model and its calls, [`EnrollmentGroups`] among them. Failures are an [`Error`] that says which world
-//! failed and what to do.
+//! file with its model and its calls: [`Devices`], [`DeviceGroups`], [`EnrollmentGroups`], [`DeploymentManifests`].
+//! Failures are an [`Error`] that says which world failed and what to do.
 //!
 //! ```no_run
 //! use iot_enroll::central::{Authorization, Client, Endpoint};
@@ -21,26 +21,44 @@
 //! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and 2022-10-31-preview.
 
 mod authorization;
+mod change;
 mod client;
 mod clock;
+mod deployment_manifests;
+mod device_groups;
+mod devices;
 mod endpoint;
 mod enrollment_groups;
 mod error;
+mod filter;
 mod id;
 mod page;
 mod rate;
 mod retry;
 
 pub use authorization::{Authorization, AuthorizationError, TokenCredential};
+pub use change::Change;
 pub use client::{BuildError, Client, ClientBuilder};
 pub use clock::Clock;
+pub use deployment_manifests::{
+    DeploymentManifest, DeploymentManifestUpdate, DeploymentManifests, NewDeploymentManifest,
+};
+pub use device_groups::{DeviceGroup, DeviceGroupUpdate, DeviceGroups, NewDeviceGroup};
+pub use devices::{
+    ClientCertificate, ClientCertificates, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials,
+    DeviceUpdate, Devices, NewDevice, NewDeviceAttestation,
+};
 pub use endpoint::{ApiVersion, ApiVersionError, Endpoint, EndpointError};
 pub use enrollment_groups::{
     Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
     NewEnrollmentGroup, SigningCertificate, SymmetricKeys, VerificationCode,
 };
 pub use error::{AnswerError, AnswerProblem, Error, NetworkError, NetworkFailure, Operation, ServiceError};
-pub use id::{CertificateEntry, EnrollmentGroupId, Etag, IdError, MAX_ENROLLMENT_GROUP_ID};
+pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
+pub use id::{
+    CertificateEntry, DeploymentManifestId, DeviceGroupId, DeviceId, EnrollmentGroupId, Etag, IdError,
+    MAX_DEVICE_GROUP_ID, MAX_ENROLLMENT_GROUP_ID,
+};
 pub use page::Listing;
 pub use retry::RetryPolicy;
 /// For the secrets in this module's types.

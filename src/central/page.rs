@@ -7,14 +7,23 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::{
     client::{Call, Client},
-    error::{Error, Operation, sanitise},
+    error::{Error, sanitise},
 };
 
-/// The things of a list, fetched page by page as they are asked for: a caller that stops, for instance by
-/// `futures_util::StreamExt::take`, causes no further request.
+/// The things of a list.
+///
+/// The first page is asked for when the stream is first polled. When a page arrives, the next is asked for at once, so
+/// that it comes while the caller works on this one. A caller that stops has caused one request more than it needed at
+/// most, which dropping the stream ends; one that says beforehand how many it wants ([`DeviceQuery::limit`]) none.
+///
+/// After an error the stream ends. It must be polled within a tokio runtime.
+///
+/// [`DeviceQuery::limit`]: super::DeviceQuery::limit
 pub type Listing<T> = BoxStream<'static, Result<T, Error>>;
 
 #[derive(Deserialize)]
@@ -24,35 +33,70 @@ struct Page<T> {
     next_link: Option<String>,
 }
 
-/// The pages of a list, beginning with this call.
-pub(super) fn pages<T: DeserializeOwned + Send + 'static>(client: Client, first: Call) -> Listing<Vec<T>> {
-    let operation = first.operation();
-    let start = (Some(first), HashSet::new());
-    Box::pin(stream::try_unfold(start, move |(call, mut seen)| {
-        let (client, operation) = (client.clone(), operation.clone());
-        async move {
-            let Some(call) = call else { return Ok(None) };
-            let page: Page<T> = client.read(&call).await?;
-            let next = match page.next_link.filter(|link| !link.is_empty()) {
-                Some(link) => Some(follow(&client, &operation, &link, &mut seen)?),
-                None => None,
-            };
-            Ok(Some((page.value, (next, seen))))
-        }
+/// What is left of a list.
+struct Rest<T> {
+    client: Client,
+    /// The next page, if there is one.
+    call: Option<Call>,
+    /// The task that fetches it, if it was begun. Dropping it ends it.
+    fetch: JoinSet<Result<Page<T>, Error>>,
+    /// The links that were followed.
+    seen: HashSet<String>,
+    /// How many things are still wanted.
+    wanted: usize,
+}
+
+/// The pages of a list, beginning with this call, until there are so many things.
+pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
+    client: Client,
+    first: Call,
+    limit: Option<usize>,
+) -> Listing<Vec<T>> {
+    let wanted = limit.unwrap_or(usize::MAX);
+    let call = (wanted > 0).then_some(first);
+    let start = Rest { client, call, fetch: JoinSet::new(), seen: HashSet::new(), wanted };
+    Box::pin(stream::try_unfold(start, |mut rest| async move {
+        let page = rest.next().await?;
+        Ok(page.map(|page| (page, rest)))
     }))
 }
 
-/// The things of a list, beginning with this call.
-pub(super) fn items<T: DeserializeOwned + Send + 'static>(client: Client, first: Call) -> Listing<T> {
-    Box::pin(pages(client, first).map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten())
+/// The things of a list, beginning with this call, so many at most.
+pub(super) fn items<T: DeserializeOwned + Send + 'static>(
+    client: Client,
+    first: Call,
+    limit: Option<usize>,
+) -> Listing<T> {
+    Box::pin(pages(client, first, limit).map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten())
 }
 
-fn follow(client: &Client, operation: &Operation, link: &str, seen: &mut HashSet<String>) -> Result<Call, Error> {
-    let refuse = |problem: String| Error::NextLink { operation: operation.clone(), problem: sanitise(&problem, &[]) };
-    let url = client.endpoint().follow(link).map_err(refuse)?;
-    if seen.insert(url.to_string()) {
-        Ok(Call::page(url, operation))
-    } else {
-        Err(refuse("it leads to a page that was read before".to_owned()))
+impl<T: DeserializeOwned + Send + 'static> Rest<T> {
+    async fn next(&mut self) -> Result<Option<Vec<T>>, Error> {
+        let Some(call) = self.call.take() else { return Ok(None) };
+        let mut page: Page<T> = match self.fetch.join_next().await {
+            Some(Ok(fetched)) => fetched?,
+            // Nothing was begun, or its task was ended from outside: then here and now.
+            Some(Err(_)) | None => self.client.read(&call).await?,
+        };
+        page.value.truncate(self.wanted);
+        self.wanted -= page.value.len();
+        let link = page.next_link.filter(|link| !link.is_empty() && self.wanted > 0);
+        self.call = link.map(|link| self.follow(&call, &link)).transpose()?;
+        if let Some(next) = self.call.clone() {
+            let client = self.client.clone();
+            self.fetch.spawn(async move { client.read(&next).await }.in_current_span());
+        }
+        Ok(Some(page.value))
+    }
+
+    fn follow(&mut self, from: &Call, link: &str) -> Result<Call, Error> {
+        let refuse =
+            |problem: String| Error::NextLink { operation: from.operation(), problem: sanitise(&problem, &[]) };
+        let url = self.client.endpoint().follow(link).map_err(refuse)?;
+        if self.seen.insert(url.to_string()) {
+            Ok(Call::page(url, &from.operation()))
+        } else {
+            Err(refuse("it leads to a page that was read before".to_owned()))
+        }
     }
 }

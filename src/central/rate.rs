@@ -1,4 +1,5 @@
-//! The rate limit: how many requests a second go out, over all clones of a client.
+//! The rate limit: how many requests a second go out, over all clones of a client, and how that gives way to a service
+//! that takes fewer.
 
 use std::{
     num::NonZeroU32,
@@ -6,74 +7,98 @@ use std::{
     time::Duration,
 };
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock as GovernorClock,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{InMemoryState, NotKeyed},
-};
-
 use super::clock::Clock;
 
+/// How long the pace takes to rise from nothing to its limit again.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// How late a timer may be. tokio's counts in milliseconds.
+const TIMER: Duration = Duration::from_millis(5);
+
+/// The slowest pace, as a part of the limit.
+const SLOWEST: f64 = 1.0 / 64.0;
+
 /// Lets requests through one by one, evenly spaced. A burst would be refused by the service, which counts by the second.
+///
+/// When the service refuses a request nevertheless (429), others use the application too: the pace is halved, and rises
+/// again by a steady amount each second (additive increase, multiplicative decrease, as in RFC 5681).
+///
+/// governor, which has fixed quotas, cannot change its pace; and it counts from the moment a request is let through, so
+/// that a timer's lateness lowers the rate. Here a request that waited keeps the time it was promised.
 pub(super) struct Rate {
     clock: Arc<dyn Clock>,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>,
+    /// Requests a second.
+    limit: f64,
     /// Requests wait in the order they came.
     queue: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+/// All times are those of [`Clock::elapsed`].
+struct State {
+    /// When the next request may go.
+    next: Duration,
     /// Until when the service has asked everybody to wait.
-    paused_until: Mutex<Duration>,
+    paused_until: Duration,
+    /// When the pace was lowered.
+    lowered_at: Duration,
+    /// To what part of the limit. It rises from there once the pause is over.
+    lowered_to: f64,
 }
 
 impl Rate {
     pub(super) fn new(per_second: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
-        let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::MIN);
-        Self {
-            limiter: RateLimiter::direct_with_clock(quota, Ticks(Arc::clone(&clock))),
-            clock,
-            queue: tokio::sync::Mutex::new(()),
-            paused_until: Mutex::new(Duration::ZERO),
-        }
+        let state =
+            State { next: Duration::ZERO, paused_until: Duration::ZERO, lowered_at: Duration::ZERO, lowered_to: 1.0 };
+        Self { clock, limit: f64::from(per_second.get()), queue: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
-    /// Waits for this request's turn.
-    pub(super) async fn turn(&self) {
+    /// Waits for this request's turn, and gives the time at which it came.
+    pub(super) async fn turn(&self) -> Duration {
         let _place = self.queue.lock().await;
         loop {
-            let pause = self.paused_until().saturating_sub(self.clock.elapsed());
-            let wait = if pause > Duration::ZERO {
-                pause
-            } else {
-                match self.limiter.check() {
-                    Ok(()) => return,
-                    Err(refused) => refused.wait_time_from(GovernorClock::now(&Ticks(Arc::clone(&self.clock)))),
+            let now = self.clock.elapsed();
+            let wait = self.with(|state| {
+                let due = state.next.max(state.paused_until);
+                let wait = due.saturating_sub(now);
+                if wait > Duration::ZERO {
+                    return Some(wait);
                 }
-            };
-            self.clock.sleep(wait).await;
+                let interval = Duration::from_secs_f64(1.0 / (self.limit * state.pace(now)));
+                // One that waited comes late by as much as its timer; had it been longer, nobody waited.
+                let promised = if now.saturating_sub(due) < interval.max(TIMER) { due } else { now };
+                state.next = promised + interval;
+                None
+            });
+            match wait {
+                Some(wait) => self.clock.sleep(wait).await,
+                None => return now,
+            }
         }
     }
 
-    /// Holds every request back for this long.
-    pub(super) fn pause(&self, wait: Duration) {
-        let until = self.clock.elapsed().saturating_add(wait);
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = until.max(*paused);
+    /// Holds every request back for this long, since the service refused one that was sent at that time, and lowers the
+    /// pace: once for all the requests that were already on their way.
+    pub(super) fn throttled(&self, sent: Duration, wait: Duration) {
+        let now = self.clock.elapsed();
+        self.with(|state| {
+            if sent >= state.lowered_at {
+                state.lowered_to = (state.pace(now) / 2.0).max(SLOWEST);
+                state.lowered_at = now;
+            }
+            state.paused_until = state.paused_until.max(now.saturating_add(wait));
+        });
     }
 
-    fn paused_until(&self) -> Duration {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The client's clock as governor reads it.
-#[derive(Clone)]
-struct Ticks(Arc<dyn Clock>);
-
-impl GovernorClock for Ticks {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.elapsed().into()
+impl State {
+    /// The part of the limit that is used now.
+    fn pace(&self, now: Duration) -> f64 {
+        let rising = now.saturating_sub(self.lowered_at.max(self.paused_until));
+        (self.lowered_to + rising.as_secs_f64() / RECOVERY.as_secs_f64()).min(1.0)
     }
 }

@@ -58,25 +58,37 @@ pub(super) enum Repeat {
 /// The attempts at one call.
 pub(super) struct Attempts {
     delays: ExponentialBackoff,
-    deadline: Duration,
+    budget: Duration,
+    /// When the first and the last of them began.
+    first: Duration,
+    last: Duration,
     count: u32,
 }
 
 impl Attempts {
-    /// `now` as [`Clock::elapsed`](super::Clock::elapsed) gives it.
-    pub(super) fn new(policy: &RetryPolicy, now: Duration) -> Self {
+    pub(super) fn new(policy: &RetryPolicy) -> Self {
         let delays = ExponentialBuilder::new()
             .with_min_delay(policy.first_delay)
             .with_max_delay(policy.longest_delay)
             .with_max_times(policy.retries)
             .with_jitter()
             .build();
-        Self { delays, deadline: now.saturating_add(policy.budget), count: 0 }
+        Self { delays, budget: policy.budget, first: Duration::ZERO, last: Duration::ZERO, count: 0 }
     }
 
-    /// Counts one more attempt.
-    pub(super) fn begin(&mut self) {
+    /// Counts one more attempt. `now` as [`Clock::elapsed`](super::Clock::elapsed) gives it: the time a call waits for
+    /// its first turn is not part of its budget.
+    pub(super) fn begin(&mut self, now: Duration) {
+        if self.count == 0 {
+            self.first = now;
+        }
+        self.last = now;
         self.count += 1;
+    }
+
+    /// When the last one began.
+    pub(super) fn last(&self) -> Duration {
+        self.last
     }
 
     /// How many were begun.
@@ -100,7 +112,7 @@ impl Attempts {
             _ => false,
         };
         let wait = if again { self.delays.next()?.max(asked) } else { return None };
-        (now.saturating_add(wait) <= self.deadline).then_some(wait)
+        (now.saturating_add(wait) <= self.first.saturating_add(self.budget)).then_some(wait)
     }
 }
 

@@ -1,13 +1,19 @@
 //! Holds requests and answers to the API's description.
 //!
 //! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
-//! misspelt one is found.
+//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists have
+//! other names, and only it has deployment manifests and a device's type.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
 const SCHEMAS: &str = "#/components/schemas/";
+
+const PREVIEW: &str = "2022-10-31-preview";
+
+/// The parameters of lists: their names in 2022-07-31, and in the preview version.
+const LIST_PARAMETERS: [(&str, &str); 3] = [("$top", "maxpagesize"), ("$filter", "filter"), ("$orderby", "orderby")];
 
 /// The description of version 2022-07-31.
 pub(crate) struct OpenApi(Value);
@@ -49,8 +55,16 @@ impl OpenApi {
             self.check_parameter(parameter, &value)?;
         }
         let query: Vec<_> = query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
+        let preview = query.iter().any(|(name, value)| name == "api-version" && value == PREVIEW);
+        if !preview && (template.starts_with("/deploymentManifests") || template.ends_with("applyDeploymentManifest")) {
+            return Err(format!("{template} is of the preview version only"));
+        }
         for (name, value) in &query {
-            match find(&parameters, "query", name) {
+            let described = LIST_PARAMETERS.iter().find(|(old, new)| name == if preview { new } else { old });
+            if described.is_none() && LIST_PARAMETERS.iter().any(|(old, new)| name == old || name == new) {
+                return Err(format!("{name} is of another version"));
+            }
+            match find(&parameters, "query", described.map_or(name, |(old, _)| old)) {
                 Some(parameter) => self.check_parameter(parameter, value)?,
                 // Part of a nextLink, whose form is the service's own.
                 None if name == "$skiptoken" => {}
@@ -70,6 +84,9 @@ impl OpenApi {
         }
         let schema = schema_of(content, content_type)?;
         let body = parse(body)?;
+        if !preview && template.starts_with("/devices/") && template.ends_with('}') && !body["type"].is_null() {
+            return Err("a device's type is of the preview version only".to_owned());
+        }
         // The description leaves a merge patch open: it has the fields of what it changes, each optional or null.
         if schema["$ref"] == json!(format!("{SCHEMAS}MergePatch")) {
             let whole = &self.0["paths"][&template]["put"]["requestBody"]["content"]["application/json"]["schema"];
@@ -92,6 +109,7 @@ impl OpenApi {
         let responses = &operation["responses"];
         let described = match responses.get(status.to_string()) {
             Some(response) => response,
+            None if (200..300).contains(&status) && !responses["2XX"].is_null() => &responses["2XX"],
             None if status >= 400 => &responses["default"],
             None => return Err(format!("{method} {template} does not answer {status}")),
         };

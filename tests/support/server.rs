@@ -140,6 +140,16 @@ impl Server {
         self.state.lock().expect("server").requests.clone()
     }
 
+    /// Whether the other side has closed every connection that is kept in silence.
+    pub(crate) fn silent_are_closed(&self) -> bool {
+        let state = self.state.lock().expect("server");
+        let closed = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).expect("a socket");
+            matches!(stream.read(&mut [0]), Ok(0))
+        };
+        !state.silent.is_empty() && state.silent.iter().all(closed)
+    }
+
     /// The methods and paths so far.
     pub(crate) fn log(&self) -> Vec<String> {
         let name = |target: &str| target.split('?').next().unwrap_or_default().trim_start_matches("/api/").to_owned();
