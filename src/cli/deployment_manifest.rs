@@ -146,9 +146,8 @@ impl Command {
             }
             Self::Delete { id, service } => {
                 manifests(service)?.delete(&id).await?;
-                output.result(&json!({ "id": id, "deleted": true }), || {
-                    format!("Deleted the deployment manifest {id}.")
-                })
+                output
+                    .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))
             }
             Self::Assign { id, file, device, service } => {
                 let content = file.as_deref().map(content).transpose()?;
@@ -160,7 +159,8 @@ impl Command {
                 };
                 manifests.assign(&device, &data).await?;
                 let what = id.map_or("the manifest".to_owned(), |id| id.to_string());
-                output.result(&json!({ "device": device, "assigned": true }), || format!("Assigned {what} to {device}."))
+                output
+                    .result(&json!({ "device": device, "assigned": true }), || format!("Assigned {what} to {device}."))
             }
         }
     }
@@ -174,7 +174,9 @@ fn manifests(service: Service) -> anyhow::Result<DeploymentManifests> {
 fn content(file: &Path) -> anyhow::Result<Map<String, Value>> {
     let mut read: Map<String, Value> = json_file(file)?;
     match read.remove("data") {
-        Some(Value::Object(data)) if read.keys().all(|name| matches!(name.as_str(), "id" | "displayName" | "etag" | "organizations")) => {
+        Some(Value::Object(data))
+            if read.keys().all(|name| matches!(name.as_str(), "id" | "displayName" | "etag" | "organizations")) =>
+        {
             Ok(data)
         }
         Some(data) => {

@@ -335,12 +335,7 @@ impl AttestationAction {
 
 impl From<Query> for DeviceQuery {
     fn from(query: Query) -> Self {
-        Self {
-            filter: query.filter.map(Filter::raw),
-            order_by: query.order_by,
-            limit: query.top,
-            ..Self::default()
-        }
+        Self { filter: query.filter.map(Filter::raw), order_by: query.order_by, limit: query.top, ..Self::default() }
     }
 }
 
@@ -367,7 +362,8 @@ impl Changes {
 
 impl Proof {
     fn attestation(self) -> anyhow::Result<NewDeviceAttestation> {
-        let certificate = |file: &Path| Ok::<_, anyhow::Error>(self.pfx_password.read_certificates(file)?.swap_remove(0));
+        let certificate =
+            |file: &Path| Ok::<_, anyhow::Error>(self.pfx_password.read_certificates(file)?.swap_remove(0));
         if let Some(primary) = &self.certificate {
             return Ok(NewDeviceAttestation::X509 {
                 primary: Box::new(certificate(primary)?),
@@ -380,7 +376,9 @@ impl Proof {
         if self.symmetric_key || self.keys_file.is_some() {
             return Ok(NewDeviceAttestation::SymmetricKey(self.keys_file.as_deref().map(symmetric_keys).transpose()?));
         }
-        bail!("say what it proves itself with: --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE")
+        bail!(
+            "say what it proves itself with: --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE"
+        )
     }
 
     fn update(self, clear_secondary: bool) -> anyhow::Result<DeviceAttestationUpdate> {

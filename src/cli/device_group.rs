@@ -168,11 +168,8 @@ fn groups(service: Service) -> anyhow::Result<DeviceGroups> {
 
 fn show(group: &DeviceGroup, output: &Output) -> anyhow::Result<()> {
     output.result(group, || {
-        let mut rows = vec![
-            ("id", group.id.to_string()),
-            ("name", group.display_name.clone()),
-            ("filter", group.filter.clone()),
-        ];
+        let mut rows =
+            vec![("id", group.id.to_string()), ("name", group.display_name.clone()), ("filter", group.filter.clone())];
         rows.extend(group.description.clone().map(|description| ("description", description)));
         if !group.organizations.is_empty() {
             rows.push(("organizations", group.organizations.join(", ")));

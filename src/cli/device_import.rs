@@ -1,7 +1,7 @@
 //! `device import`: many devices from a CSV file.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     fs::File,
     io::{BufWriter, Read, Write},
@@ -169,12 +169,11 @@ fn is_as(found: &Device, row: &NewDevice) -> bool {
 
 /// The devices of the file that the application has already.
 async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<DeviceId, Device>> {
-    let wanted: HashMap<&DeviceId, ()> =
-        rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| (id, ())).collect();
+    let wanted: HashSet<_> = rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| id).collect();
     let mut existing = HashMap::new();
     let mut all = devices.list(&DeviceQuery::default());
     while let Some(device) = all.try_next().await? {
-        if wanted.contains_key(&device.id) {
+        if wanted.contains(&device.id) {
             existing.insert(device.id.clone(), device);
         }
     }
@@ -196,15 +195,23 @@ impl Columns {
         let names: Vec<_> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
         let find = |wanted: &str| names.iter().position(|name| name == wanted);
         let Some(id) = find("iotc_deviceid") else {
-            bail!("its first line names no column IOTC_DEVICEID; found {}", header.iter().collect::<Vec<_>>().join(", "));
+            bail!(
+                "its first line names no column IOTC_DEVICEID; found {}",
+                header.iter().collect::<Vec<_>>().join(", ")
+            );
         };
-        let known =
-            ["iotc_deviceid", "iotc_devicename", "template", "simulated", "enabled", "organizations"];
-        if let Some(twice) = names.iter().enumerate().find(|(at, name)| known.contains(&name.as_str()) && names[..*at].contains(name)) {
+        let known = ["iotc_deviceid", "iotc_devicename", "template", "simulated", "enabled", "organizations"];
+        if let Some(twice) =
+            names.iter().enumerate().find(|(at, name)| known.contains(&name.as_str()) && names[..*at].contains(name))
+        {
             bail!("its column {} occurs twice", twice.1);
         }
-        let unused: Vec<_> =
-            header.iter().zip(&names).filter(|(_, name)| !known.contains(&name.as_str())).map(|(name, _)| name).collect();
+        let unused: Vec<_> = header
+            .iter()
+            .zip(&names)
+            .filter(|(_, name)| !known.contains(&name.as_str()))
+            .map(|(name, _)| name)
+            .collect();
         if !unused.is_empty() {
             output.note(format_args!("these columns are not used: {}", unused.join(", ")));
         }
@@ -236,7 +243,9 @@ impl Columns {
             template: text(self.template).map(str::to_owned),
             simulated: flag(self.simulated, "simulated", false)?,
             enabled: flag(self.enabled, "enabled", true)?,
-            organizations: text(self.organizations).map(|ids| comma_separated(&ids.replace(';', ","))).unwrap_or_default(),
+            organizations: text(self.organizations)
+                .map(|ids| comma_separated(&ids.replace(';', ",")))
+                .unwrap_or_default(),
             ..NewDevice::default()
         };
         Ok((id.into(), device))
@@ -250,7 +259,8 @@ fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
     } else {
         Box::new(File::open(file).with_context(unreadable)?)
     };
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(without_mark(source).with_context(unreadable)?);
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).from_reader(without_mark(source).with_context(unreadable)?);
     let columns = Columns::read(reader.headers().with_context(unreadable)?, output).with_context(unreadable)?;
     let mut lines: HashMap<String, u64> = HashMap::new();
     let mut rows = Vec::new();

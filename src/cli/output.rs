@@ -56,7 +56,11 @@ impl Output {
     }
 
     /// Prints a result: the value as JSON, or the text for people.
-    pub(super) fn result(&self, value: &(impl Serialize + ?Sized), human: impl FnOnce() -> String) -> anyhow::Result<()> {
+    pub(super) fn result(
+        &self,
+        value: &(impl Serialize + ?Sized),
+        human: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
         let mut text = match self.format {
             Format::Json => serde_json::to_string_pretty(value)?,
             Format::Human => human(),
@@ -131,9 +135,8 @@ pub(super) fn fields(rows: &[(&str, String)]) -> String {
 /// until the table fits.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let mut widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or_default()
-    });
+    let mut widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or_default());
     if let Some((_, columns)) = Term::stdout().size_checked() {
         fit(&mut widths, usize::from(columns).saturating_sub(GAP.len() * (N - 1)));
     }
