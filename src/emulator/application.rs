@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::hmac;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -11,7 +12,9 @@ use axum::{
 
 use super::{
     clock::Clock,
-    enrollment_groups,
+    deployment_manifests, device_attestation,
+    device_attestation::DeviceKeys,
+    device_groups, devices, enrollment_groups,
     fault::Faults,
     gate::{self, Origin, Throttle},
     json,
@@ -30,6 +33,10 @@ pub(super) struct Application {
     pub(super) endpoint: String,
     pub(super) port: u16,
     pub(super) page_size: usize,
+    /// Seals skip tokens.
+    pub(super) page_key: hmac::Key,
+    /// What the keys of the devices are derived from. Secret.
+    pub(super) device_keys: DeviceKeys,
     pub(super) read_timeout: Duration,
     pub(super) throttle: Option<Throttle>,
     pub(super) faults: Faults,
@@ -42,6 +49,10 @@ impl Application {
     /// Its routes: one file of them a resource.
     pub(super) fn router(self: &Shared) -> Router {
         let api = enrollment_groups::routes()
+            .merge(devices::routes())
+            .merge(device_attestation::routes())
+            .merge(device_groups::routes())
+            .merge(deployment_manifests::routes())
             .fallback(gate::unknown_route)
             .method_not_allowed_fallback(gate::unknown_method)
             .layer(DefaultBodyLimit::max(json::MAX_READ))

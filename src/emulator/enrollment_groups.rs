@@ -31,28 +31,21 @@ use axum::{
     response::Response,
     routing::{get as on_get, post as on_post},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
     application::Shared,
+    credential::{SymmetricKey, check_key, read_certificate, read_thumbprint},
     error::ApiError,
     gate::{self, Origin, Query},
+    id::{Id, Resource, consists_of},
     json::{self, Fields, Json, MergePatch},
-    page, random,
+    page::{self, PageRequest},
+    random,
     store::{Etag, State as Everything, check_etag},
 };
-use crate::certificate::{Certificate, PublicKeyAlgorithm, chain};
-
-/// The most characters of an id.
-const MAX_ID: usize = 255;
-
-/// The fewest bits of an RSA key.
-const MIN_RSA_BITS: usize = 2048;
-
-/// The bytes of a symmetric key that the emulator makes.
-const KEY_BYTES: usize = 64;
+use crate::certificate::{Certificate, chain};
 
 /// The bytes of a verification code; it has twice as many characters, and must fit into a common name of 64.
 const CODE_BYTES: usize = 24;
@@ -100,13 +93,6 @@ enum AttestationType {
     SymmetricKey,
 }
 
-/// The keys that the devices' keys are derived from, in base64. Secret.
-#[derive(Clone)]
-struct SymmetricKey {
-    primary: String,
-    secondary: String,
-}
-
 #[derive(Clone, Default)]
 struct SigningCertificates {
     primary: Option<SigningCertificate>,
@@ -130,8 +116,7 @@ enum Entry {
     Secondary,
 }
 
-/// The id of an enrollment group: 1 to 255 letters, digits and hyphens.
-struct GroupId(String);
+type GroupId = Id<EnrollmentGroup>;
 
 // The calls
 
@@ -141,10 +126,8 @@ async fn list(
     Extension(origin): Extension<Origin>,
 ) -> Result<Response, ApiError> {
     query.only(page::PARAMETERS)?;
-    let page = application.store.with(|state| {
-        let groups = &state.enrollment_groups;
-        page::page(groups, "/api/enrollmentGroups", application.page_size, &query, &origin, EnrollmentGroup::show)
-    })?;
+    let page = PageRequest::read(&application, &query, &origin, "/api/enrollmentGroups", &[])?;
+    let page = application.store.with(|state| page.of_ids(&state.enrollment_groups, EnrollmentGroup::show));
     Ok(json::answer(StatusCode::OK, &page))
 }
 
@@ -156,9 +139,9 @@ async fn get(State(application): State<Shared>, id: GroupId) -> Result<Response,
 async fn put(State(application): State<Shared>, id: GroupId, Json(fields): Json) -> Result<Response, ApiError> {
     let body = GroupBody::read(fields)?;
     let shown = application.store.with(|state| {
-        let group = EnrollmentGroup::from_body(&id, body, state.enrollment_groups.get(&id.0))?;
+        let group = EnrollmentGroup::from_body(&id, body, state.enrollment_groups.get(&id.text))?;
         let shown = group.show();
-        state.enrollment_groups.insert(id.0, group);
+        state.enrollment_groups.insert(id.text, group);
         Ok::<_, ApiError>(shown)
     })?;
     Ok(json::answer(StatusCode::OK, &shown))
@@ -179,14 +162,14 @@ async fn patch(State(application): State<Shared>, id: GroupId, patch: MergePatch
             ));
         }
         let shown = patched.show();
-        state.enrollment_groups.insert(id.0, patched);
+        state.enrollment_groups.insert(id.text, patched);
         Ok(shown)
     })?;
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
 async fn delete(State(application): State<Shared>, id: GroupId) -> Result<StatusCode, ApiError> {
-    let removed = application.store.with(|state| state.enrollment_groups.remove(&id.0));
+    let removed = application.store.with(|state| state.enrollment_groups.remove(&id.text));
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| id.not_found())
 }
 
@@ -207,7 +190,7 @@ async fn put_certificate(
         let Attestation::X509(certificates) = &mut id.find(state)?.attestation else {
             return Err(ApiError::invalid_body(format!(
                 "the enrollment group {:?} attests with symmetric keys and has no certificates",
-                id.0
+                id.text
             )));
         };
         let (this, other) = match entry {
@@ -271,17 +254,16 @@ async fn verify(
 
 // What the path names
 
-impl<S: Sync> FromRequestParts<S> for GroupId {
-    type Rejection = ApiError;
+impl Resource for EnrollmentGroup {
+    const NAME: &'static str = "enrollment group";
+    const ID_RULE: &'static str = "1 to 255 letters, digits and hyphens";
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let id = gate::path_parameter(parts, "id").await?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if (1..=MAX_ID).contains(&id.len()) && id.chars().all(fits) {
-            return Ok(Self(id));
-        }
-        let message = format!("{id:?} is no id of an enrollment group: use 1 to {MAX_ID} letters, digits and hyphens");
-        Err(ApiError::bad_request(message))
+    fn is_id(text: &str) -> bool {
+        consists_of(text, 255, |byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    }
+
+    fn find<'a>(state: &'a mut Everything, id: &str) -> Option<&'a mut Self> {
+        state.enrollment_groups.get_mut(id)
     }
 }
 
@@ -307,10 +289,6 @@ impl Entry {
 }
 
 impl GroupId {
-    fn find<'a>(&self, state: &'a mut Everything) -> Result<&'a mut EnrollmentGroup, ApiError> {
-        state.enrollment_groups.get_mut(&self.0).ok_or_else(|| self.not_found())
-    }
-
     fn find_certificate<'a>(
         &self,
         entry: Entry,
@@ -320,12 +298,8 @@ impl GroupId {
         slot.and_then(Option::as_mut).ok_or_else(|| self.certificate_not_found(entry))
     }
 
-    fn not_found(&self) -> ApiError {
-        ApiError::not_found(format!("there is no enrollment group {:?}", self.0))
-    }
-
     fn certificate_not_found(&self, entry: Entry) -> ApiError {
-        ApiError::not_found(format!("the enrollment group {:?} has no {} certificate", self.0, entry.name()))
+        ApiError::not_found(format!("the enrollment group {:?} has no {} certificate", self.text, entry.name()))
     }
 }
 
@@ -335,11 +309,9 @@ impl EnrollmentGroup {
     /// The group that a body describes, in place of the current one.
     fn from_body(id: &GroupId, body: GroupBody, current: Option<&Self>) -> Result<Self, ApiError> {
         check_etag(body.etag.as_deref(), current.map(|group| &group.etag))?;
-        if let Some(other) = body.id.filter(|given| *given != id.0) {
-            return Err(ApiError::invalid_body(format!("id: found {other:?}, and the path says {:?}", id.0)));
-        }
+        id.check_body(body.id.as_deref())?;
         Ok(Self {
-            id: id.0.clone(),
+            id: id.text.clone(),
             display_name: body.display_name,
             enabled: body.enabled,
             device_type: body.device_type,
@@ -378,10 +350,7 @@ impl Attestation {
             Self::X509(certificates) => {
                 json!({ "type": "x509", "x509": { "signingCertificates": certificates.show() } })
             }
-            Self::SymmetricKey(key) => json!({
-                "type": "symmetricKey",
-                "symmetricKey": { "primaryKey": key.primary, "secondaryKey": key.secondary },
-            }),
+            Self::SymmetricKey(key) => json!({ "type": "symmetricKey", "symmetricKey": key.show() }),
         }
     }
 }
@@ -403,13 +372,6 @@ impl SigningCertificate {
             "info": { "sha1Thumbprint": self.certificate.sha1_thumbprint().to_string() },
             "etag": self.etag.as_str(),
         })
-    }
-}
-
-impl SymmetricKey {
-    fn random() -> Result<Self, ApiError> {
-        let key = || random::bytes::<KEY_BYTES>().map(|bytes| BASE64_STANDARD.encode(bytes));
-        Ok(Self { primary: key()?, secondary: key()? })
     }
 }
 
@@ -473,7 +435,7 @@ impl AttestationType {
 impl AttestationBody {
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
         let attestation_type = fields.required("type", AttestationType::read)?;
-        let symmetric_key = fields.object("symmetricKey")?.map(read_symmetric_key).transpose()?;
+        let symmetric_key = SymmetricKey::read(&mut fields)?;
         let x509 = fields.object("x509")?;
         match attestation_type {
             AttestationType::X509 if symmetric_key.is_some() => {
@@ -530,56 +492,19 @@ impl AttestationBody {
     }
 }
 
-fn read_symmetric_key(mut fields: Fields) -> Result<SymmetricKey, ApiError> {
-    let mut key = |name| {
-        let text = fields.required(name, Fields::string)?;
-        match BASE64_STANDARD.decode(&text) {
-            Ok(bytes) if (16..=64).contains(&bytes.len()) => Ok(text),
-            Ok(bytes) => Err(fields.refuse(name, format_args!("a key has 16 to 64 bytes, found {}", bytes.len()))),
-            Err(_) => Err(fields.refuse(name, "it is not base64")),
-        }
-    };
-    let (primary, secondary) = (key("primaryKey")?, key("secondaryKey")?);
-    fields.finish()?;
-    Ok(SymmetricKey { primary, secondary })
-}
-
 impl CertificateBody {
     fn read(mut fields: Fields, now: OffsetDateTime) -> Result<Self, ApiError> {
         let certificate = read_certificate(&mut fields)?;
-        let refuse = |why: String| Err(fields.refuse("certificate", why));
-        let algorithm = certificate.public_key_algorithm();
-        let fits = match algorithm {
-            PublicKeyAlgorithm::Rsa { bits } => *bits >= MIN_RSA_BITS,
-            PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => true,
-            _ => false,
-        };
-        if !fits {
-            return refuse(format!("its key is {algorithm}; use RSA of {MIN_RSA_BITS} bits or more, or a NIST curve"));
-        }
+        check_key(&certificate, &fields)?;
         if let Err(error) = chain::check_authority(&certificate, now) {
-            return refuse(error.to_string());
+            return Err(fields.refuse("certificate", error));
         }
-        if let Some(mut info) = fields.object("info")? {
-            if info.required("sha1Thumbprint", Fields::string)? != certificate.sha1_thumbprint().to_string() {
-                return Err(info.refuse("sha1Thumbprint", "it is not that of the certificate"));
-            }
-            info.finish()?;
+        if read_thumbprint(&mut fields)?.is_some_and(|given| given != certificate.sha1_thumbprint()) {
+            return Err(fields.refuse("info.sha1Thumbprint", "it is not that of the certificate"));
         }
         let verified = fields.boolean("verified")?.unwrap_or(false);
         let etag = fields.string("etag")?;
         fields.finish()?;
         Ok(Self { certificate, verified, etag })
-    }
-}
-
-/// The one certificate in the field `certificate`: base64 of PEM or of DER, or PEM as it is.
-fn read_certificate(fields: &mut Fields) -> Result<Certificate, ApiError> {
-    let text = fields.required("certificate", Fields::string)?;
-    let mut all = Certificate::read_all(text.as_bytes())
-        .map_err(|error| fields.refuse("certificate", format_args!("no certificate can be read from it: {error}")))?;
-    match (all.pop(), all.len()) {
-        (Some(only), 0) => Ok(only),
-        (_, others) => Err(fields.refuse("certificate", format_args!("send one certificate, found {}", others + 1))),
     }
 }

@@ -5,7 +5,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use time::{
+    Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset, format_description::BorrowedFormatItem,
+    macros::format_description,
+};
 
 use super::json;
 
@@ -22,8 +25,15 @@ const RFC_1123: &[BorrowedFormatItem<'_>] =
 pub(super) struct ApiError {
     status: StatusCode,
     message: String,
-    /// Seconds for `Retry-After`.
-    retry_after: Option<u64>,
+    retry_after: Option<RetryAfter>,
+}
+
+/// The two forms of the `Retry-After` header (RFC 9110 section 10.2.3).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RetryAfter {
+    Seconds(u64),
+    /// The date that is so many seconds ahead.
+    Date(u64),
 }
 
 impl ApiError {
@@ -46,8 +56,8 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
-    pub(super) fn retry_after(self, seconds: Option<u64>) -> Self {
-        Self { retry_after: seconds, ..self }
+    pub(super) fn retry_after(self, retry_after: Option<RetryAfter>) -> Self {
+        Self { retry_after, ..self }
     }
 
     /// The code, one for each status. The documentation names the statuses and no codes.
@@ -89,20 +99,37 @@ impl IntoResponse for ApiError {
 /// Writes the body of a response that is an [`ApiError`]; any other is left as it is.
 pub(super) fn finish(mut response: Response, request_id: &str, now: OffsetDateTime) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
-    // Every component of the format is there, and years before 10,000 are written.
-    let time = now.format(RFC_1123).unwrap_or_default();
+    let time = rfc_1123(now);
     let body = json!({
         "error": { "code": error.code(), "message": error.message, "requestId": request_id, "time": time }
     });
     let mut finished = json::answer(error.status, &body);
     let headers = finished.headers_mut();
     headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
-    if let Some(seconds) = error.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let retry_after = match error.retry_after {
+        None => None,
+        Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(seconds)),
+        Some(RetryAfter::Date(seconds)) => HeaderValue::try_from(rfc_1123(later(now, seconds))).ok(),
+    };
+    if let Some(retry_after) = retry_after {
+        headers.insert(header::RETRY_AFTER, retry_after);
     }
     // Which methods a route has (RFC 9110 section 15.5.6) is written by the router.
     if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
         headers.insert(header::ALLOW, allow);
     }
     finished
+}
+
+fn rfc_1123(time: OffsetDateTime) -> String {
+    // Every component of the format is there, and years before 10,000 are written.
+    time.to_offset(UtcOffset::UTC).format(RFC_1123).unwrap_or_default()
+}
+
+/// So many seconds later, rounded up to a whole one, which is all that a date has. It stops at the last moment that can be
+/// represented.
+fn later(now: OffsetDateTime, seconds: u64) -> OffsetDateTime {
+    let seconds = seconds.saturating_add(u64::from(now.nanosecond() > 0));
+    let later = i64::try_from(seconds).ok().and_then(|seconds| now.checked_add(Duration::seconds(seconds)));
+    later.unwrap_or_else(|| PrimitiveDateTime::MAX.assume_utc())
 }

@@ -1,7 +1,9 @@
 //! Misbehaviour on request: what networks, proxies and services do to a client, made to happen where a test wants it.
 
 use std::{
+    collections::HashSet,
     pin::Pin,
+    str::FromStr,
     sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -14,7 +16,10 @@ use axum::{
 };
 use hyper::body::Frame;
 
-use super::{error::ApiError, server::EmulatorError};
+use super::{
+    error::{ApiError, RetryAfter},
+    server::EmulatorError,
+};
 
 /// A fault: what goes wrong, for which requests, how often.
 ///
@@ -50,7 +55,16 @@ pub enum FaultKind {
         /// The `Retry-After` header, in whole seconds, rounded up.
         retry_after: Option<Duration>,
     },
-    /// The connection breaks before the request is carried out.
+    /// As [`Status`](Self::Status), with the `Retry-After` header as a date, by the emulator's clock.
+    StatusUntil {
+        /// 400 to 599.
+        status: u16,
+        /// How far ahead the date is; it is rounded up to a whole second.
+        retry_after: Duration,
+    },
+    /// The next connection is closed when it is made, before anything is read from it. It knows neither method nor path.
+    CloseOnConnect,
+    /// The connection breaks when the head of the request has come, before its body is read or anything carried out.
     CloseBeforeHandling,
     /// The request is carried out, and the connection breaks before the answer.
     CloseAfterHandling,
@@ -97,7 +111,194 @@ impl Fault {
     }
 
     fn matches(&self, method: &str, path: &str) -> bool {
-        self.method.as_deref().is_none_or(|expected| expected == method) && path.contains(&self.path)
+        self.kind != FaultKind::CloseOnConnect
+            && self.method.as_deref().is_none_or(|expected| expected == method)
+            && path.contains(&self.path)
+    }
+
+    /// Says why it cannot be carried out.
+    fn check(&self) -> Result<(), String> {
+        match &self.kind {
+            FaultKind::Status { status, .. } | FaultKind::StatusUntil { status, .. }
+                if !(400..600).contains(status) =>
+            {
+                Err(format!("{status} is not the status of an error: use 400 to 599"))
+            }
+            FaultKind::Redirect(url) if HeaderValue::from_str(url).is_err() => {
+                Err(format!("{url:?} cannot be sent as a Location"))
+            }
+            FaultKind::CloseOnConnect if self.method.is_some() || !self.path.is_empty() => {
+                Err("a connection that is closed at once has no method and no path yet".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads the text form, `KIND[,OPTION]...`, as in `429:retry-after=2,method=PUT,path=/devices,times=3`.
+///
+/// | kind | what goes wrong |
+/// | --- | --- |
+/// | `400` to `599` | [`FaultKind::Status`]; with `:retry-after=SECONDS` its header, with `:retry-after-date=+TIME` [`FaultKind::StatusUntil`] |
+/// | `delay=TIME` | [`FaultKind::Delay`] |
+/// | `close-on-connect` | [`FaultKind::CloseOnConnect`] |
+/// | `close-before` | [`FaultKind::CloseBeforeHandling`] |
+/// | `close-after` | [`FaultKind::CloseAfterHandling`] |
+/// | `truncate` | [`FaultKind::TruncateBody`] |
+/// | `not-json` | [`FaultKind::NotJson`] |
+/// | `redirect=URL` | [`FaultKind::Redirect`] |
+///
+/// The options are `method=METHOD`, `path=PART`, and `times=COUNT` or `times=always`; without `times` it strikes once. A
+/// TIME is a whole number with its unit: `500ms`, `5s` or `2m`. A comma in a path or a URL is written `%2C`.
+///
+/// ```
+/// use iot_enroll::emulator::Fault;
+///
+/// let fault: Fault = "503:retry-after-date=+5s,times=always".parse()?;
+/// let wrong = "delay=soon".parse::<Fault>().unwrap_err();
+/// assert_eq!(wrong.position(), 7);
+/// # Ok::<(), iot_enroll::emulator::FaultSyntaxError>(())
+/// ```
+impl FromStr for Fault {
+    type Err = FaultSyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, FaultSyntaxError> {
+        let mut parts = Part { text, position: 1 }.split(',');
+        let kind = parts.next().map_or(Err(FaultSyntaxError::new(1, KINDS)), Part::kind)?;
+        let mut fault = Self::new(kind);
+        let mut seen = HashSet::new();
+        for option in parts {
+            let (name, value) = option.name_and_value(OPTIONS)?;
+            if !seen.insert(name.text) {
+                return Err(name.refuse("this option is given more than once"));
+            }
+            fault = match name.text {
+                "method" if !value.text.is_empty() && value.text.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                    fault.method(value.text)
+                }
+                "method" => return Err(value.refuse("expected a method, as in PUT")),
+                "path" if value.text.is_empty() => return Err(value.refuse("expected a part of the path")),
+                "path" => fault.path_contains(value.text),
+                "times" if value.text == "always" => fault.always(),
+                "times" => match value.text.parse() {
+                    Ok(count) if count > 0 => fault.times(count),
+                    _ => return Err(value.refuse("expected a number from 1 on, or always")),
+                },
+                _ => return Err(name.refuse(OPTIONS)),
+            };
+        }
+        fault.check().map_err(|problem| FaultSyntaxError::new(1, problem))?;
+        Ok(fault)
+    }
+}
+
+const KINDS: &str = "expected a status from 400 to 599, delay=TIME, close-on-connect, close-before, close-after, \
+     truncate, not-json or redirect=URL";
+const OPTIONS: &str = "expected method=METHOD, path=PART, times=COUNT or times=always";
+const STATUS_OPTIONS: &str = "expected retry-after=SECONDS or retry-after-date=+TIME";
+
+/// Where the text form of a fault is wrong, and what is allowed there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at character {position}: {problem}")]
+pub struct FaultSyntaxError {
+    position: usize,
+    problem: String,
+}
+
+impl FaultSyntaxError {
+    fn new(position: usize, problem: impl Into<String>) -> Self {
+        Self { position, problem: problem.into() }
+    }
+
+    /// The character at which the part that is wrong begins, counted from 1.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+}
+
+/// A part of the text form, and where it begins.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    position: usize,
+}
+
+impl Part<'_> {
+    fn split(self, separator: char) -> impl Iterator<Item = Self> {
+        let mut position = self.position;
+        self.text.split(separator).map(move |text| {
+            let part = Self { text, position };
+            position += text.chars().count() + 1;
+            part
+        })
+    }
+
+    /// What is before and after the first of these characters.
+    fn split_once(self, separator: char) -> Option<(Self, Self)> {
+        let (before, after) = self.text.split_once(separator)?;
+        let position = self.position + before.chars().count() + 1;
+        Some((Self { text: before, ..self }, Self { text: after, position }))
+    }
+
+    fn name_and_value(self, expected: &str) -> Result<(Self, Self), FaultSyntaxError> {
+        self.split_once('=').ok_or_else(|| self.refuse(expected))
+    }
+
+    fn refuse(self, problem: &str) -> FaultSyntaxError {
+        FaultSyntaxError::new(self.position, format!("{problem}; found {:?}", self.text))
+    }
+
+    fn kind(self) -> Result<FaultKind, FaultSyntaxError> {
+        if self.text.starts_with(|c: char| c.is_ascii_digit()) {
+            return self.status();
+        }
+        match (self.text, self.split_once('=')) {
+            ("close-on-connect", _) => Ok(FaultKind::CloseOnConnect),
+            ("close-before", _) => Ok(FaultKind::CloseBeforeHandling),
+            ("close-after", _) => Ok(FaultKind::CloseAfterHandling),
+            ("truncate", _) => Ok(FaultKind::TruncateBody),
+            ("not-json", _) => Ok(FaultKind::NotJson),
+            (_, Some((Part { text: "delay", .. }, time))) => time.time().map(FaultKind::Delay),
+            (_, Some((Part { text: "redirect", .. }, url))) if !url.text.is_empty() => {
+                Ok(FaultKind::Redirect(url.text.to_owned()))
+            }
+            _ => Err(self.refuse(KINDS)),
+        }
+    }
+
+    fn status(self) -> Result<FaultKind, FaultSyntaxError> {
+        let (status, option) = match self.split_once(':') {
+            Some((status, option)) => (status, Some(option)),
+            None => (self, None),
+        };
+        let status = status.text.parse().map_err(|_| status.refuse(KINDS))?;
+        let Some(option) = option else { return Ok(FaultKind::Status { status, retry_after: None }) };
+        let (name, value) = option.name_and_value(STATUS_OPTIONS)?;
+        match (name.text, value.text.strip_prefix('+')) {
+            ("retry-after", None) => {
+                let seconds = value.text.parse().map_err(|_| value.refuse("expected a whole number of seconds"))?;
+                Ok(FaultKind::Status { status, retry_after: Some(Duration::from_secs(seconds)) })
+            }
+            ("retry-after-date", Some(time)) => {
+                let retry_after = Self { text: time, position: value.position + 1 }.time()?;
+                Ok(FaultKind::StatusUntil { status, retry_after })
+            }
+            _ => Err(option.refuse(STATUS_OPTIONS)),
+        }
+    }
+
+    /// A whole number with its unit.
+    fn time(self) -> Result<Duration, FaultSyntaxError> {
+        let unit = self.text.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.text.len());
+        let (number, unit) = self.text.split_at(unit);
+        let time = number.parse().ok().and_then(|number: u64| match unit {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            "m" => number.checked_mul(60).map(Duration::from_secs),
+            _ => None,
+        });
+        time.ok_or_else(|| self.refuse("expected a time, as in 500ms, 5s or 2m"))
     }
 }
 
@@ -107,15 +308,7 @@ pub(super) struct Faults(Mutex<Vec<Fault>>);
 
 impl Faults {
     pub(super) fn add(&self, fault: Fault) -> Result<(), EmulatorError> {
-        match &fault.kind {
-            FaultKind::Status { status, .. } if !(400..600).contains(status) => {
-                return Err(EmulatorError::Fault(format!("{status} is not the status of an error: use 400 to 599")));
-            }
-            FaultKind::Redirect(url) if HeaderValue::from_str(url).is_err() => {
-                return Err(EmulatorError::Fault(format!("{url:?} cannot be sent as a Location")));
-            }
-            _ => {}
-        }
+        fault.check().map_err(EmulatorError::Fault)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
         Ok(())
     }
@@ -126,9 +319,18 @@ impl Faults {
 
     /// The fault that strikes this request.
     pub(super) fn strike(&self, method: &str, path: &str) -> Option<FaultKind> {
+        self.first(|fault| fault.matches(method, path))
+    }
+
+    /// Whether this connection is to be closed at once.
+    pub(super) fn strike_connection(&self) -> bool {
+        self.first(|fault| fault.kind == FaultKind::CloseOnConnect).is_some()
+    }
+
+    fn first(&self, strikes: impl Fn(&Fault) -> bool) -> Option<FaultKind> {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         faults.retain(|fault| fault.left != Some(0));
-        let fault = faults.iter_mut().find(|fault| fault.matches(method, path))?;
+        let fault = faults.iter_mut().find(|fault| strikes(fault))?;
         fault.left = fault.left.map(|left| left - 1);
         Some(fault.kind.clone())
     }
@@ -139,10 +341,9 @@ impl Faults {
 #[error("the connection was broken by a fault")]
 pub(super) struct Severed;
 
-pub(super) fn status(status: u16, retry_after: Option<Duration>) -> Response {
+pub(super) fn status(status: u16, retry_after: Option<RetryAfter>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let seconds = retry_after.map(seconds);
-    ApiError::new(status, "a fault was injected here").retry_after(seconds).into_response()
+    ApiError::new(status, "a fault was injected here").retry_after(retry_after).into_response()
 }
 
 /// Whole seconds, rounded up: less would be too early.

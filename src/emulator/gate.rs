@@ -23,7 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use super::{
     application::Shared,
     clock::Clock,
-    error::{self, ApiError},
+    error::{self, ApiError, RetryAfter},
     fault::{self, FaultKind, Severed},
     random,
 };
@@ -34,8 +34,28 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 /// The query parameter that names the version.
 const API_VERSION: &str = "api-version";
 
-/// The versions that are known: the generally available one and the preview.
-const VERSIONS: [&str; 2] = ["2022-07-31", "2022-10-31-preview"];
+/// A version of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ApiVersion {
+    /// `2022-07-31`, which is generally available.
+    Stable,
+    /// `2022-10-31-preview`.
+    Preview,
+}
+
+impl ApiVersion {
+    const ALL: [Self; 2] = [Self::Stable, Self::Preview];
+
+    /// How the query parameter `api-version` names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "2022-07-31",
+            Self::Preview => "2022-10-31-preview",
+        }
+    }
+}
 
 /// The rate limit of the application, over all tokens.
 pub(super) type Throttle = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Duration>>;
@@ -71,14 +91,20 @@ pub(super) async fn answer(
             tokio::time::sleep(time).await;
             Ok(handled.await)
         }
-        Some(FaultKind::CloseBeforeHandling) => Err(Severed),
+        // The server closes such a connection before it has a request.
+        Some(FaultKind::CloseBeforeHandling | FaultKind::CloseOnConnect) => Err(Severed),
         Some(FaultKind::CloseAfterHandling) => {
             handled.await;
             Err(Severed)
         }
         Some(FaultKind::TruncateBody) => fault::truncate(handled.await).await,
         Some(FaultKind::Status { status, retry_after }) => {
+            let retry_after = retry_after.map(|time| RetryAfter::Seconds(fault::seconds(time)));
             Ok(finish(fault::status(status, retry_after), application, &request_id))
+        }
+        Some(FaultKind::StatusUntil { status, retry_after }) => {
+            let retry_after = RetryAfter::Date(fault::seconds(retry_after));
+            Ok(finish(fault::status(status, Some(retry_after)), application, &request_id))
         }
         Some(FaultKind::NotJson) => Ok(fault::not_json()),
         Some(FaultKind::Redirect(url)) => Ok(fault::redirect(&url)),
@@ -133,13 +159,16 @@ fn throttle(limit: &Throttle) -> Result<(), ApiError> {
     limit.check().map_err(|refused| {
         let wait = fault::seconds(refused.wait_time_from(limit.clock().now())).max(1);
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "there are too many requests; wait, and send fewer at a time")
-            .retry_after(Some(wait))
+            .retry_after(Some(RetryAfter::Seconds(wait)))
     })
 }
 
 /// The query of a request: its parameters in their order, none of them twice, among them a known version.
 #[derive(Clone)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query {
+    version: ApiVersion,
+    parameters: Vec<(String, String)>,
+}
 
 impl Query {
     fn read(query: &str) -> Result<Self, ApiError> {
@@ -148,34 +177,39 @@ impl Query {
         if let Some((twice, _)) = pairs.iter().find(|(name, _)| !seen.insert(name)) {
             return Err(ApiError::bad_request(format!("the query parameter {twice:?} is given more than once")));
         }
-        let query = Self(pairs);
-        match query.get(API_VERSION) {
-            Some(version) if VERSIONS.contains(&version) => Ok(query),
-            Some(version) => Err(ApiError::bad_request(format!(
-                "{API_VERSION} {version:?} is not known here; use {}",
-                VERSIONS.join(" or ")
-            ))),
-            None => Err(ApiError::bad_request(format!(
+        let Some((_, given)) = pairs.iter().find(|(name, _)| name == API_VERSION) else {
+            return Err(ApiError::bad_request(format!(
                 "the query parameter {API_VERSION} is missing; use {API_VERSION}={}",
-                VERSIONS[0]
-            ))),
-        }
+                ApiVersion::Stable.as_str()
+            )));
+        };
+        let Some(version) = ApiVersion::ALL.into_iter().find(|version| version.as_str() == given) else {
+            return Err(ApiError::bad_request(format!(
+                "{API_VERSION} {given:?} is not known here; use {}",
+                ApiVersion::ALL.map(ApiVersion::as_str).join(" or ")
+            )));
+        };
+        Ok(Self { version, parameters: pairs })
+    }
+
+    pub(super) fn version(&self) -> ApiVersion {
+        self.version
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// All parameters but this one, ready for more.
     pub(super) fn without(&self, name: &str) -> Serializer<'static, String> {
         let mut others = Serializer::new(String::new());
-        others.extend_pairs(self.0.iter().filter(|(found, _)| found != name));
+        others.extend_pairs(self.parameters.iter().filter(|(found, _)| found != name));
         others
     }
 
     /// Refuses every parameter that the route does not have.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
-        let mut names = self.0.iter().map(|(name, _)| name.as_str());
+        let mut names = self.parameters.iter().map(|(name, _)| name.as_str());
         match names.find(|name| *name != API_VERSION && !known.contains(name)) {
             Some(name) => Err(ApiError::bad_request(format!("the query parameter {name:?} does not exist here"))),
             None => Ok(()),
@@ -189,6 +223,20 @@ pub(super) async fn no_parameters(Extension(query): Extension<Query>, request: R
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
+}
+
+/// For routes that only the preview version has: they do not exist in the other.
+pub(super) async fn preview_only(Extension(query): Extension<Query>, request: Request, next: Next) -> Response {
+    if query.version == ApiVersion::Preview {
+        return next.run(request).await;
+    }
+    let message = format!(
+        "there is nothing at {} in version {}; use {API_VERSION}={}",
+        request.uri().path(),
+        query.version.as_str(),
+        ApiVersion::Preview.as_str()
+    );
+    ApiError::not_found(message).into_response()
 }
 
 /// Scheme and authority by which the client reached the application.

@@ -35,7 +35,7 @@ impl FromRequest<Shared> for Json {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, application: &Shared) -> Result<Self, ApiError> {
-        Fields::of_body(read(request, application, JSON).await?).map(Self)
+        Fields::of_body(read(request, application, &[JSON]).await?).map(Self)
     }
 }
 
@@ -46,7 +46,18 @@ impl FromRequest<Shared> for MergePatch {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, application: &Shared) -> Result<Self, ApiError> {
-        read(request, application, MERGE_PATCH).await.map(Self)
+        read(request, application, &[MERGE_PATCH]).await.map(Self)
+    }
+}
+
+/// A merge patch that may also call itself `application/json`, as the service describes it for all but enrollment groups.
+pub(super) struct AnyPatch(pub(super) MergePatch);
+
+impl FromRequest<Shared> for AnyPatch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, application: &Shared) -> Result<Self, ApiError> {
+        read(request, application, &[MERGE_PATCH, JSON]).await.map(MergePatch).map(Self)
     }
 }
 
@@ -57,6 +68,20 @@ impl MergePatch {
         let mut merged = document.clone();
         merge(&mut merged, self.0);
         merged
+    }
+
+    /// Refuses null for the members that cannot be reset. Those of objects in them are not looked at.
+    pub(super) fn only_nullable(&self, names: &[&str]) -> Result<(), ApiError> {
+        let mut members = self.0.as_object().into_iter().flatten();
+        match members.find(|(name, value)| value.is_null() && !names.contains(&name.as_str())) {
+            Some((name, _)) => Err(ApiError::invalid_body(format!("{name}: it cannot be null"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What the patch says at this place (RFC 6901).
+    pub(super) fn pointer(&self, pointer: &str) -> Option<&Value> {
+        self.0.pointer(pointer)
     }
 }
 
@@ -78,8 +103,8 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-async fn read(request: Request, application: &Shared, media_type: &str) -> Result<Value, ApiError> {
-    check_media_type(request.headers(), media_type)?;
+async fn read(request: Request, application: &Shared, media_types: &[&str]) -> Result<Value, ApiError> {
+    check_media_type(request.headers(), media_types)?;
     let body = tokio::time::timeout(application.read_timeout, Bytes::from_request(request, application))
         .await
         .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
@@ -96,7 +121,7 @@ async fn read(request: Request, application: &Shared, media_type: &str) -> Resul
 
 /// Choice: a `charset` may be given where it is UTF-8, the only one JSON has (RFC 8259 section 8.1); other parameters are
 /// passed over.
-fn check_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
+fn check_media_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), ApiError> {
     let mut all = headers.get_all(header::CONTENT_TYPE).iter();
     let found = match (all.next(), all.next()) {
         (None, _) => "nothing",
@@ -107,10 +132,10 @@ fn check_media_type(headers: &HeaderMap, expected: &str) -> Result<(), ApiError>
     let essence = parts.next().unwrap_or_default();
     let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
     let utf_8 = charset.is_none_or(|(_, charset)| charset.trim_matches('"').eq_ignore_ascii_case("utf-8"));
-    if essence.eq_ignore_ascii_case(expected) && utf_8 {
+    if utf_8 && expected.iter().any(|expected| essence.eq_ignore_ascii_case(expected)) {
         return Ok(());
     }
-    let message = format!("Content-Type must be {expected}, in UTF-8; found {found}");
+    let message = format!("Content-Type must be {}, in UTF-8; found {found}", expected.join(" or "));
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
@@ -152,9 +177,26 @@ impl Fields {
         })
     }
 
+    /// An object whose members are not looked at.
+    pub(super) fn any_object(&mut self, name: &str) -> Result<Option<Value>, ApiError> {
+        self.take(name, "an object", |value| if value.is_object() { Ok(value) } else { Err(value) })
+    }
+
+    pub(super) fn strings(&mut self, name: &str) -> Result<Option<Vec<String>>, ApiError> {
+        self.take(name, "an array of strings", |value| {
+            let all = value.as_array().and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+            all.ok_or(value)
+        })
+    }
+
     /// A value of any kind.
     pub(super) fn any(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)
+    }
+
+    /// Whether the field is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
     }
 
     /// A string that is one of those `parse` knows; `expected` lists them.

@@ -1,8 +1,8 @@
 //! IoT Central on a loopback port: an application to write and test against, without an account.
 //!
 //! It speaks the REST API of the service, versions `2022-07-31` and `2022-10-31-preview`, over HTTP on a real socket,
-//! keeps its state in memory, and checks what the service checks: authorization, version, bodies, etags, certificates
-//! and proofs of possession. [`Fault`]s make it misbehave on request.
+//! keeps its state in memory, and checks what the service checks: authorization, version, bodies, etags, certificates,
+//! proofs of possession, filters and queries. [`Fault`]s make it misbehave on request.
 //!
 //! ```
 //! # async fn example() -> Result<(), iot_enroll::emulator::EmulatorError> {
@@ -24,6 +24,8 @@
 //!   between fields (422). Nothing outside `/api` exists (404).
 //! - A query parameter that the route does not have, or has twice, is refused with 400: a misspelt one that is passed over
 //!   gives a wrong answer. So is `$top` where the contract does not list it.
+//! - A skip token works for the list that it was made for alone: the same collection, filter and order. Another is refused
+//!   with 400.
 //! - HEAD is answered as GET, without the body (RFC 9110 section 9.3.2).
 //! - Ids are compared with regard to case.
 //! - 409 is not among the statuses of the service: a contradiction between a body and the state is 422.
@@ -32,11 +34,22 @@
 
 mod application;
 mod clock;
+mod condition;
+mod credential;
+mod deployment_manifests;
+mod device_attestation;
+mod device_groups;
+mod device_index;
+mod devices;
 mod enrollment_groups;
 mod error;
 mod fault;
+mod filter;
 mod gate;
+mod group_query;
+mod id;
 mod json;
+mod organizations;
 mod page;
 mod random;
 mod request_log;
@@ -44,6 +57,11 @@ mod server;
 mod store;
 
 pub use clock::Clock;
-pub use fault::{Fault, FaultKind};
+pub use condition::SyntaxError;
+pub use devices::DeviceProperties;
+pub use fault::{Fault, FaultKind, FaultSyntaxError};
+pub use filter::Filter;
+pub use gate::ApiVersion;
+pub use group_query::GroupQuery;
 pub use request_log::RequestRecord;
 pub use server::{Builder, Emulator, EmulatorError};

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::hmac;
 use axum::Router;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use governor::{Quota, RateLimiter};
@@ -30,6 +31,8 @@ use tokio::{
 use super::{
     application::{Application, Shared},
     clock::Clock,
+    device_attestation::DeviceKeys,
+    devices::{Device, DeviceProperties},
     fault::{Fault, Faults},
     gate, page, random,
     request_log::{RequestLog, RequestRecord},
@@ -127,6 +130,8 @@ impl Builder {
             endpoint: format!("http://{address}"),
             port: address.port(),
             page_size: self.page_size,
+            page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
+            device_keys: DeviceKeys::random()?,
             read_timeout: self.read_timeout,
             throttle,
             faults: Faults::default(),
@@ -180,6 +185,25 @@ impl Emulator {
     #[must_use]
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.application.log.all()
+    }
+
+    /// Adds devices, or replaces those with the same ids, all of them or none. For many at once: the API takes them one by
+    /// one, and cannot say that one is provisioned.
+    ///
+    /// # Errors
+    /// [`EmulatorError::Device`] when an id, a template or an organization is none.
+    pub fn add_devices(&self, devices: impl IntoIterator<Item = DeviceProperties>) -> Result<(), EmulatorError> {
+        let devices: Result<Vec<Device>, String> = devices.into_iter().map(Device::from_properties).collect();
+        let devices = devices.map_err(EmulatorError::Device)?;
+        self.application.store.with(|state| devices.into_iter().for_each(|device| state.devices.insert(device)));
+        Ok(())
+    }
+
+    /// The deployment manifest that was assigned to a device last, as JSON: what the body called `data`.
+    #[must_use]
+    pub fn assigned_manifest(&self, device_id: &str) -> Option<String> {
+        let assigned = |device: &Device| device.manifest.as_ref().map(ToString::to_string);
+        self.application.store.with(|state| state.devices.get(device_id).and_then(assigned))
     }
 
     /// Makes it misbehave.
@@ -246,6 +270,9 @@ pub enum EmulatorError {
         "the token cannot stand in an Authorization header: use visible ASCII characters, and spaces only between them"
     )]
     Token,
+    /// A device cannot be added.
+    #[error("this device cannot be added: {0}")]
+    Device(String),
     /// The fault cannot be carried out.
     #[error("this fault cannot be injected: {0}")]
     Fault(String),
@@ -295,6 +322,7 @@ async fn serve(listener: TcpListener, application: Shared, mut stopped: watch::R
             // Ended connections are taken out, so that they do not pile up.
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
+                Ok(_) if application.faults.strike_connection() => {}
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, Arc::clone(&application), router.clone(), stopped.clone()));
                 }

@@ -8,7 +8,10 @@ use std::{
 use axum::http::StatusCode;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{enrollment_groups::EnrollmentGroup, error::ApiError, random};
+use super::{
+    deployment_manifests::DeploymentManifest, device_groups::DeviceGroup, device_index::DeviceIndex,
+    enrollment_groups::EnrollmentGroup, error::ApiError, random,
+};
 
 /// The application's state. One lock over all of it, so that a request sees and leaves it whole; nothing waits while
 /// holding it.
@@ -18,6 +21,9 @@ pub(super) struct Store(Mutex<State>);
 /// What the application holds, by id. The order of the ids is the order of the collections.
 #[derive(Default)]
 pub(super) struct State {
+    pub(super) deployment_manifests: BTreeMap<String, DeploymentManifest>,
+    pub(super) device_groups: BTreeMap<String, DeviceGroup>,
+    pub(super) devices: DeviceIndex,
     pub(super) enrollment_groups: BTreeMap<String, EnrollmentGroup>,
 }
 

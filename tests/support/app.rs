@@ -11,6 +11,7 @@ use reqwest::{Method, Request, header::HeaderMap};
 use serde_json::{Value, json};
 
 pub(crate) const VERSION: &str = "api-version=2022-07-31";
+pub(crate) const PREVIEW: &str = "api-version=2022-10-31-preview";
 pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
 
 pub(crate) struct App {
@@ -39,6 +40,12 @@ impl Answer {
         assert_eq!(self.status, status, "{found}");
         assert!(found.contains(message), "{message:?} is not in {found:?}");
         self
+    }
+
+    /// The ids of the members of a collection.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let members = self.body["value"].as_array().unwrap_or_else(|| panic!("{}", self.body));
+        members.iter().map(|member| member["id"].as_str().expect("an id").to_owned()).collect()
     }
 
     pub(crate) fn text(&self, pointer: &str) -> String {
@@ -87,6 +94,38 @@ impl App {
             request = request.header("Content-Type", media_type).body(body.to_string());
         }
         self.send(request).await
+    }
+
+    /// The same with the preview version.
+    pub(crate) async fn preview(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = self.request(method, &format!("{path}?{PREVIEW}"));
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        self.send(request).await
+    }
+
+    /// GET with these parameters, of which the first is often the version.
+    pub(crate) async fn query(&self, path: &str, parameters: &[(&str, &str)]) -> Answer {
+        let url = format!("{}/api{path}", self.emulator.endpoint());
+        let url = reqwest::Url::parse_with_params(&url, parameters).expect("a URL");
+        self.send(self.http.get(url).header("Authorization", self.emulator.token())).await
+    }
+
+    /// The page that the answer links to.
+    pub(crate) async fn next(&self, page: &Answer) -> Option<Answer> {
+        let link = page.body.get("nextLink")?.as_str().expect("a link");
+        Some(self.send(self.http.get(link).header("Authorization", self.emulator.token())).await.expect(200))
+    }
+
+    /// The ids on all pages, the first one given.
+    pub(crate) async fn all_ids(&self, first: Answer) -> Vec<String> {
+        let (mut ids, mut page) = (first.ids(), first);
+        while let Some(next) = self.next(&page).await {
+            ids.extend(next.ids());
+            page = next;
+        }
+        ids
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -27,7 +27,8 @@ fn close(schema: &mut Value) {
 pub(crate) fn check(method: &str, path: &str, status: u16, error_code: Option<&str>, body: &str) {
     let schema = if status < 400 {
         let responses = &operation(method, path)["responses"];
-        let response = responses.get(status.to_string());
+        let class = format!("{}XX", status / 100);
+        let response = responses.get(status.to_string()).or_else(|| responses.get(class));
         let response = response.unwrap_or_else(|| panic!("{method} {path} must not answer {status}: {responses}"));
         assert_eq!(error_code, None, "a success has no error code");
         response.pointer("/content/application~1json/schema").cloned()
@@ -55,6 +56,8 @@ pub(crate) fn check(method: &str, path: &str, status: u16, error_code: Option<&s
 }
 
 fn operation(method: &str, path: &str) -> &'static Value {
+    // The article asks for devices there.
+    let path = if path == "/deviceTemplates" { "/devices" } else { path };
     let fits = |template: &str| {
         let (mut found, mut expected) = (path.split('/'), template.split('/'));
         loop {

@@ -1,0 +1,391 @@
+//! Conditions on devices, and how they are read: what `$filter` and the query of a device group have in common.
+
+use super::devices::DeviceProperties;
+
+/// How deep brackets and negations may be nested, so that no text can exhaust the stack.
+const MAX_DEPTH: usize = 64;
+
+/// Where a `$filter` or the query of a device group is wrong, and how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at character {position}: {problem}")]
+pub struct SyntaxError {
+    position: usize,
+    problem: String,
+}
+
+impl SyntaxError {
+    pub(super) fn new(position: usize, problem: impl Into<String>) -> Self {
+        Self { position, problem: problem.into() }
+    }
+
+    /// The character at which the part that is wrong begins, counted from 1; one past the last where the end came too
+    /// early.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+}
+
+/// A condition put together from tests.
+#[derive(Debug, Clone)]
+pub(super) enum Condition {
+    Test(Test),
+    Not(Box<Self>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+}
+
+/// A test of one field.
+#[derive(Debug, Clone)]
+pub(super) enum Test {
+    Text {
+        field: TextField,
+        operator: Operator,
+        value: String,
+    },
+    Flag {
+        field: FlagField,
+        wanted: bool,
+    },
+    /// Whether the field contains the text, and what then holds.
+    Contains {
+        field: TextField,
+        text: String,
+        if_found: bool,
+        if_not: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Text(TextField),
+    Flag(FlagField),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TextField {
+    Id,
+    DisplayName,
+    Template,
+    Organizations,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FlagField {
+    Enabled,
+    Provisioned,
+    Simulated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Condition {
+    pub(super) fn holds(&self, device: &DeviceProperties) -> bool {
+        match self {
+            Self::Test(test) => test.holds(device),
+            Self::Not(inner) => !inner.holds(device),
+            Self::All(parts) => parts.iter().all(|part| part.holds(device)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(device)),
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, device: &DeviceProperties) -> bool {
+        match self {
+            // A list is unequal where none of its members is equal.
+            Self::Text { field, operator: Operator::NotEqual, value } => !field.any_of(device, |found| found == value),
+            Self::Text { field, operator, value } => {
+                field.any_of(device, |found| operator.compare(found, value.as_str()))
+            }
+            Self::Flag { field, wanted } => field.of(device) == *wanted,
+            Self::Contains { field, text, if_found, if_not } => {
+                if field.any_of(device, |found| found.contains(text.as_str())) { *if_found } else { *if_not }
+            }
+        }
+    }
+}
+
+impl TextField {
+    /// Whether this holds of the field's value, or of one of them; a field without a value fulfils nothing.
+    fn any_of(self, device: &DeviceProperties, mut test: impl FnMut(&str) -> bool) -> bool {
+        match self {
+            Self::Id => test(&device.id),
+            Self::DisplayName => test(&device.display_name),
+            Self::Template => device.template.as_deref().is_some_and(test),
+            Self::Organizations => device.organizations.iter().any(|organization| test(organization)),
+        }
+    }
+}
+
+impl FlagField {
+    fn of(self, device: &DeviceProperties) -> bool {
+        match self {
+            Self::Enabled => device.enabled,
+            Self::Provisioned => device.provisioned,
+            Self::Simulated => device.simulated,
+        }
+    }
+}
+
+impl Operator {
+    pub(super) fn compare<T: PartialOrd + ?Sized>(self, left: &T, right: &T) -> bool {
+        match self {
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+        }
+    }
+}
+
+/// A part of a text that has a meaning of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Token<'a> {
+    /// A name or a keyword; a name may begin with `$`.
+    Word(&'a str),
+    /// A string in single quotes, a quote in it doubled, as in `OData`.
+    Single(String),
+    /// A string in double quotes, with escapes.
+    Double(String),
+    Number(i64),
+    Symbol(&'a str),
+    End,
+}
+
+/// Reads a text token by token, and the conditions in it.
+pub(super) struct Parser<'a> {
+    /// What comes after the current token.
+    rest: &'a str,
+    /// The characters before `rest`.
+    consumed: usize,
+    token: Token<'a>,
+    /// Where the current token begins, from 1.
+    position: usize,
+    depth: usize,
+    /// Whether the language has a NOT.
+    negation: bool,
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(text: &'a str, negation: bool) -> Result<Self, SyntaxError> {
+        let mut parser = Self { rest: text, consumed: 0, token: Token::End, position: 1, depth: 0, negation };
+        parser.advance()?;
+        Ok(parser)
+    }
+
+    pub(super) fn token(&self) -> &Token<'a> {
+        &self.token
+    }
+
+    /// Where the current token begins, counted from 1.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The current token, and on to the next.
+    pub(super) fn take(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let token = self.token.clone();
+        self.advance()?;
+        Ok(token)
+    }
+
+    pub(super) fn is_word(&self, expected: &str) -> bool {
+        matches!(self.token, Token::Word(word) if word.eq_ignore_ascii_case(expected))
+    }
+
+    /// Goes on past this word, in any case, if it is the current token.
+    pub(super) fn skip_word(&mut self, expected: &str) -> Result<bool, SyntaxError> {
+        let found = self.is_word(expected);
+        if found {
+            self.advance()?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn expect_word(&mut self, expected: &str) -> Result<(), SyntaxError> {
+        if self.skip_word(expected)? { Ok(()) } else { Err(self.unexpected(expected)) }
+    }
+
+    pub(super) fn expect_symbol(&mut self, expected: &str) -> Result<(), SyntaxError> {
+        if self.token != Token::Symbol(expected) {
+            return Err(self.unexpected(&format!("\"{expected}\"")));
+        }
+        self.advance()
+    }
+
+    pub(super) fn expect_end(&self) -> Result<(), SyntaxError> {
+        if self.token == Token::End { Ok(()) } else { Err(self.unexpected("and, or, or the end")) }
+    }
+
+    /// The refusal of the current token.
+    pub(super) fn unexpected(&self, expected: &str) -> SyntaxError {
+        let found = match &self.token {
+            Token::Word(text) | Token::Symbol(text) => format!("{text:?}"),
+            Token::Single(text) | Token::Double(text) => format!("the string {text:?}"),
+            Token::Number(number) => format!("the number {number}"),
+            Token::End => "the end".to_owned(),
+        };
+        SyntaxError::new(self.position, format!("expected {expected}, found {found}"))
+    }
+
+    /// `true` or `false`, in any case.
+    pub(super) fn boolean(&mut self) -> Result<bool, SyntaxError> {
+        let value = self.is_word("true");
+        if !value && !self.is_word("false") {
+            return Err(self.unexpected("true or false"));
+        }
+        self.advance()?;
+        Ok(value)
+    }
+
+    /// A condition, in which `test` reads the tests. NOT binds more than AND, and AND more than OR.
+    pub(super) fn condition(
+        &mut self,
+        test: &impl Fn(&mut Self) -> Result<Test, SyntaxError>,
+    ) -> Result<Condition, SyntaxError> {
+        let mut parts = vec![self.conjunction(test)?];
+        while self.skip_word("or")? {
+            parts.push(self.conjunction(test)?);
+        }
+        Ok(one_or(parts, Condition::Any))
+    }
+
+    fn conjunction(
+        &mut self,
+        test: &impl Fn(&mut Self) -> Result<Test, SyntaxError>,
+    ) -> Result<Condition, SyntaxError> {
+        let mut parts = vec![self.operand(test)?];
+        while self.skip_word("and")? {
+            parts.push(self.operand(test)?);
+        }
+        Ok(one_or(parts, Condition::All))
+    }
+
+    fn operand(&mut self, test: &impl Fn(&mut Self) -> Result<Test, SyntaxError>) -> Result<Condition, SyntaxError> {
+        if self.depth == MAX_DEPTH {
+            return Err(SyntaxError::new(self.position, format!("it is nested more than {MAX_DEPTH} deep")));
+        }
+        self.depth += 1;
+        let operand = if self.token == Token::Symbol("(") {
+            self.advance()?;
+            let inner = self.condition(test)?;
+            if self.token != Token::Symbol(")") {
+                return Err(self.unexpected("and, or, or \")\""));
+            }
+            self.advance()?;
+            inner
+        } else if self.negation && self.skip_word("not")? {
+            Condition::Not(Box::new(self.operand(test)?))
+        } else {
+            Condition::Test(test(self)?)
+        };
+        self.depth -= 1;
+        Ok(operand)
+    }
+
+    /// Reads the next token.
+    fn advance(&mut self) -> Result<(), SyntaxError> {
+        let blank = self.rest.find(|c: char| !c.is_ascii_whitespace()).unwrap_or(self.rest.len());
+        self.consume(blank);
+        self.position = self.consumed + 1;
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut chars = self.rest.chars();
+        let first = chars.next();
+        self.token = match first {
+            None => Token::End,
+            Some('\'') => self.single_quoted()?,
+            Some('"') => self.double_quoted()?,
+            Some('(' | ')' | ',' | '=' | '*') => Token::Symbol(self.consume(1)),
+            Some('!') if chars.next() == Some('=') => Token::Symbol(self.consume(2)),
+            Some('-' | '0'..='9') => {
+                let digits =
+                    self.rest[1..].find(|c: char| !is_word(c) && c != '.').map_or(self.rest.len(), |end| end + 1);
+                let text = self.consume(digits);
+                let number = text.parse().map_err(|_| {
+                    SyntaxError::new(
+                        self.position,
+                        format!("expected a whole number of at most 64 bits, found {text:?}"),
+                    )
+                })?;
+                Token::Number(number)
+            }
+            Some(c) if is_word(c) || c == '$' => {
+                let end = self.rest[1..].find(|c| !is_word(c)).map_or(self.rest.len(), |end| end + 1);
+                Token::Word(self.consume(end))
+            }
+            Some(c) => return Err(SyntaxError::new(self.position, format!("the character {c:?} has no place here"))),
+        };
+        Ok(())
+    }
+
+    /// Goes on past so many bytes, the end of a character.
+    fn consume(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.consumed += taken.chars().count();
+        self.rest = rest;
+        taken
+    }
+
+    fn single_quoted(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let mut text = String::new();
+        let mut chars = self.rest.char_indices().skip(1).peekable();
+        while let Some((at, c)) = chars.next() {
+            if c != '\'' {
+                text.push(c);
+            } else if chars.next_if(|(_, next)| *next == '\'').is_some() {
+                text.push('\'');
+            } else {
+                self.consume(at + 1);
+                return Ok(Token::Single(text));
+            }
+        }
+        Err(SyntaxError::new(self.position, "the string that begins here has no end; a quote in a string is doubled"))
+    }
+
+    fn double_quoted(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let mut text = String::new();
+        let mut chars = self.rest.char_indices().enumerate().skip(1);
+        while let Some((count, (at, c))) = chars.next() {
+            match c {
+                '"' => {
+                    self.consume(at + 1);
+                    return Ok(Token::Double(text));
+                }
+                '\\' => match chars.next() {
+                    Some((_, (_, c @ ('"' | '\\')))) => text.push(c),
+                    Some((_, (_, 'n'))) => text.push('\n'),
+                    Some((_, (_, 'r'))) => text.push('\r'),
+                    Some((_, (_, 't'))) => text.push('\t'),
+                    Some(_) => {
+                        let problem = r#"no escape begins so; there are \", \\, \n, \r and \t"#;
+                        return Err(SyntaxError::new(self.position + count, problem));
+                    }
+                    None => break,
+                },
+                c => text.push(c),
+            }
+        }
+        Err(SyntaxError::new(self.position, r#"the string that begins here has no end; a quote in a string is \""#))
+    }
+}
+
+fn one_or(mut parts: Vec<Condition>, several: impl FnOnce(Vec<Condition>) -> Condition) -> Condition {
+    match (parts.pop(), parts.is_empty()) {
+        (Some(only), true) => only,
+        (last, _) => {
+            parts.extend(last);
+            several(parts)
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Devices: model, rules, calls.
+//!
+//! # Where the documentation is silent
+//! - **The id** is a registration id of the Device Provisioning Service: up to 128 letters, digits and `- . _ :`, a letter
+//!   or digit first and last. Another in a path is 400.
+//! - **Replacing a device** (PUT on one that exists) gives every field that the body leaves out its default, as at creation:
+//!   the id as display name, enabled, not simulated, without template and organizations. What has calls of its own stays:
+//!   the attestation, the manifest that was assigned, and whether the device is provisioned. So does the type with the
+//!   version that does not know it.
+//! - **`id` and `provisioned` in a body** may repeat what is, so that what GET showed can be sent back; another is 422.
+//! - **A device is provisioned** when it comes through the Device Provisioning Service; a simulated one does not, and is
+//!   `false` as the article shows it.
+//! - **Templates** are not kept here: every id but the empty one is taken. `template` and `organizations` are shown where
+//!   there are any.
+//! - **Null in a patch** resets display name (to the id) and template, as the description has it; for every other field it
+//!   is 422.
+//! - **Etags** guard PUT and PATCH of the device. Its attestation and manifest have none and leave the device's as it is.
+//! - **The type** is shown and taken by the preview version alone; in a body of the other it is an unknown field. An empty
+//!   list is no type. A device that is no longer an IoT Edge device loses its manifest.
+//! - **The parameters of the list** are `$top`, `$filter` and `$orderby` in version 2022-07-31, `maxpagesize`, `filter` and
+//!   `orderby` in the preview. The other version's are refused (400). `$top` is the size of a page, not of the whole list.
+//! - **`$orderby`** is read without regard to case, as `$filter` is.
+//! - **GET on `/deviceTemplates`** lists devices, since the article's requests for devices with a filter say so.
+//! - **A manifest for a device that is no IoT Edge device** is 422. The assignment is answered with 204.
+
+use axum::{
+    Extension, Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    response::Response,
+    routing::{get as on_get, post as on_post},
+};
+use serde_json::{Value, json};
+
+use super::{
+    application::Shared,
+    device_attestation::DeviceAttestation,
+    device_index::Order,
+    error::ApiError,
+    filter::Filter,
+    gate::{self, ApiVersion, Origin, Query},
+    id::{Id, Resource, consists_of},
+    json::{self, AnyPatch, Fields, Json},
+    organizations,
+    page::{self, PageRequest},
+    store::{Etag, State as Everything, check_etag},
+};
+
+/// The most members of a page that may be asked for.
+const MAX_TOP: usize = 100;
+
+/// The parameters of the list: size of a page, filter, order. The same ones in both versions.
+const PARAMETERS: [&str; 3] = ["$top", "$filter", "$orderby"];
+const PREVIEW_PARAMETERS: [&str; 3] = ["maxpagesize", "filter", "orderby"];
+
+/// The one type there is.
+const IOT_EDGE: &str = "iotEdge";
+
+/// The routes of the resource, below `/api`.
+pub(super) fn routes() -> Router<Shared> {
+    let preview = Router::new()
+        .route("/devices/{id}/applyDeploymentManifest", on_post(apply_manifest))
+        .route_layer(middleware::from_fn(gate::preview_only));
+    Router::new()
+        .route("/devices/{id}", on_get(get).put(put).patch(patch).delete(delete))
+        .merge(preview)
+        .route_layer(middleware::from_fn(gate::no_parameters))
+        .route("/devices", on_get(list))
+        .route("/deviceTemplates", on_get(list))
+}
+
+/// What a device is, as far as `$filter` and the queries of device groups can ask for it.
+///
+/// ```
+/// use iot_enroll::emulator::DeviceProperties;
+///
+/// let device = DeviceProperties { simulated: true, ..DeviceProperties::new("thermostat-1") };
+/// assert_eq!(device.display_name, "thermostat-1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceProperties {
+    /// The id: up to 128 letters, digits and `- . _ :`, a letter or digit first and last.
+    pub id: String,
+    /// The name that people see. The id, where nothing else is said.
+    pub display_name: String,
+    /// The id of its template.
+    pub template: Option<String>,
+    /// Whether it may connect.
+    pub enabled: bool,
+    /// Whether it came through the Device Provisioning Service.
+    pub provisioned: bool,
+    /// Whether the service plays it.
+    pub simulated: bool,
+    /// The ids of the organizations it belongs to.
+    pub organizations: Vec<String>,
+}
+
+impl DeviceProperties {
+    /// A device that is enabled, and nothing else.
+    pub fn new(id: impl Into<String>) -> Self {
+        let id = id.into();
+        Self {
+            display_name: id.clone(),
+            id,
+            template: None,
+            enabled: true,
+            provisioned: false,
+            simulated: false,
+            organizations: Vec::new(),
+        }
+    }
+}
+
+/// A device as it is kept.
+pub(super) struct Device {
+    pub(super) properties: DeviceProperties,
+    iot_edge: bool,
+    /// Its own, where it has one.
+    pub(super) attestation: Option<DeviceAttestation>,
+    /// The deployment manifest that was assigned last.
+    pub(super) manifest: Option<Value>,
+    etag: Etag,
+}
+
+// The calls
+
+async fn list(
+    State(application): State<Shared>,
+    Extension(query): Extension<Query>,
+    Extension(origin): Extension<Origin>,
+) -> Result<Response, ApiError> {
+    let options = ListOptions::read(&query)?;
+    let page = PageRequest::read(&application, &query, &origin, "/api/devices", &options.texts)?;
+    let size = options.top.unwrap_or(application.page_size);
+    let page = application.store.with(|state| {
+        let rest = state.devices.after(options.order, page.after());
+        let rest =
+            rest.filter(|device| options.filter.as_ref().is_none_or(|filter| filter.matches(&device.properties)));
+        page.page(size, rest, |device| options.order.key(device), |device| device.show(query.version()))
+    });
+    Ok(json::answer(StatusCode::OK, &page))
+}
+
+async fn get(
+    State(application): State<Shared>,
+    Extension(query): Extension<Query>,
+    id: Id<Device>,
+) -> Result<Response, ApiError> {
+    let shown = application.store.with(|state| id.find(state).map(|device| device.show(query.version())))?;
+    Ok(json::answer(StatusCode::OK, &shown))
+}
+
+async fn put(
+    State(application): State<Shared>,
+    Extension(query): Extension<Query>,
+    id: Id<Device>,
+    Json(fields): Json,
+) -> Result<Response, ApiError> {
+    let body = DeviceBody::read(fields, query.version())?;
+    let shown = application.store.with(|state| {
+        let device = body.into_device(&id, state.devices.get(&id.text))?;
+        let shown = device.show(query.version());
+        state.devices.insert(device);
+        Ok::<_, ApiError>(shown)
+    })?;
+    Ok(json::answer(StatusCode::OK, &shown))
+}
+
+async fn patch(
+    State(application): State<Shared>,
+    Extension(query): Extension<Query>,
+    id: Id<Device>,
+    AnyPatch(patch): AnyPatch,
+) -> Result<Response, ApiError> {
+    patch.only_nullable(&["displayName", "template"])?;
+    let shown = application.store.with(|state| {
+        let current = id.find(state)?;
+        let patched = patch.apply_to(&current.show(query.version()));
+        let body = DeviceBody::read(Fields::of_body(patched)?, query.version())?;
+        let patched = body.into_device(&id, Some(current))?;
+        let shown = patched.show(query.version());
+        state.devices.insert(patched);
+        Ok::<_, ApiError>(shown)
+    })?;
+    Ok(json::answer(StatusCode::OK, &shown))
+}
+
+async fn delete(State(application): State<Shared>, id: Id<Device>) -> Result<StatusCode, ApiError> {
+    let removed = application.store.with(|state| state.devices.remove(&id.text));
+    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| id.not_found())
+}
+
+async fn apply_manifest(
+    State(application): State<Shared>,
+    id: Id<Device>,
+    Json(mut fields): Json,
+) -> Result<StatusCode, ApiError> {
+    let manifest = fields.required("data", Fields::any_object)?;
+    fields.finish()?;
+    application.store.with(|state| {
+        let device = id.find(state)?;
+        if !device.iot_edge {
+            return Err(ApiError::invalid_body(format!(
+                "the device {:?} is no IoT Edge device; set its type to [\"{IOT_EDGE}\"] first",
+                id.text
+            )));
+        }
+        device.manifest = Some(manifest);
+        Ok(StatusCode::NO_CONTENT)
+    })
+}
+
+/// What the parameters of the list say.
+struct ListOptions<'a> {
+    top: Option<usize>,
+    filter: Option<Filter>,
+    order: Order,
+    /// What decides about members and order, as it was sent.
+    texts: [&'a str; 2],
+}
+
+impl<'a> ListOptions<'a> {
+    fn read(query: &'a Query) -> Result<Self, ApiError> {
+        let (known, others) = match query.version() {
+            ApiVersion::Stable => (PARAMETERS, PREVIEW_PARAMETERS),
+            ApiVersion::Preview => (PREVIEW_PARAMETERS, PARAMETERS),
+        };
+        if let Some((known, other)) = known.iter().zip(others).find(|(_, other)| query.get(other).is_some()) {
+            return Err(ApiError::bad_request(format!(
+                "the query parameter {other:?} is called {known:?} in version {}",
+                query.version().as_str()
+            )));
+        }
+        query.only(&[page::PARAMETERS, &known].concat())?;
+        let [top, filter, order] = known;
+        let texts = [filter, order].map(|name| query.get(name).unwrap_or_default());
+        let top = query.get(top).map(|text| match text.parse() {
+            Ok(number) if (1..=MAX_TOP).contains(&number) => Ok(number),
+            _ => Err(ApiError::bad_request(format!("{top}: expected a number from 1 to {MAX_TOP}, found {text:?}"))),
+        });
+        let filter = query.get(filter).map(|text| {
+            Filter::parse(text, query.version()).map_err(|error| ApiError::bad_request(format!("{filter}: {error}")))
+        });
+        let order = query.get(order).map_or(Ok(Order::Id), |text| {
+            read_order(text).ok_or_else(|| {
+                let message =
+                    format!("{order}: expected displayName, displayName asc or displayName desc, found {text:?}");
+                ApiError::bad_request(message)
+            })
+        })?;
+        Ok(Self { top: top.transpose()?, filter: filter.transpose()?, order, texts })
+    }
+}
+
+fn read_order(text: &str) -> Option<Order> {
+    let mut words = text.split_ascii_whitespace();
+    let (field, direction, more) = (words.next()?, words.next().unwrap_or("asc"), words.next());
+    match direction.to_ascii_lowercase().as_str() {
+        _ if more.is_some() || !field.eq_ignore_ascii_case("displayName") => None,
+        "asc" => Some(Order::DisplayName),
+        "desc" => Some(Order::DisplayNameDescending),
+        _ => None,
+    }
+}
+
+// The model
+
+impl Resource for Device {
+    const NAME: &'static str = "device";
+    const ID_RULE: &'static str = "1 to 128 letters, digits and - . _ : with a letter or digit first and last";
+
+    fn is_id(text: &str) -> bool {
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        consists_of(text, 128, |byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
+            && text.starts_with(ends)
+            && text.ends_with(ends)
+    }
+
+    fn find<'a>(state: &'a mut Everything, id: &str) -> Option<&'a mut Self> {
+        state.devices.get_mut(id)
+    }
+}
+
+impl Device {
+    /// A device that does not come by the API. Says what is wrong with it.
+    pub(super) fn from_properties(properties: DeviceProperties) -> Result<Self, String> {
+        if !Self::is_id(&properties.id) {
+            return Err(format!("{:?} is no id of a device: use {}", properties.id, Self::ID_RULE));
+        }
+        if properties.template.as_ref().is_some_and(String::is_empty) {
+            return Err(format!("the template of {:?} is empty", properties.id));
+        }
+        organizations::check(&properties.organizations)?;
+        let etag = Etag::new().map_err(|_| "the system's random number generator failed".to_owned())?;
+        Ok(Self { properties, iot_edge: false, attestation: None, manifest: None, etag })
+    }
+
+    pub(super) fn show(&self, version: ApiVersion) -> Value {
+        let properties = &self.properties;
+        let mut shown = json!({
+            "id": properties.id,
+            "etag": self.etag.as_str(),
+            "displayName": properties.display_name,
+            "simulated": properties.simulated,
+            "provisioned": properties.provisioned,
+            "enabled": properties.enabled,
+        });
+        if let Some(template) = &properties.template {
+            shown["template"] = json!(template);
+        }
+        if !properties.organizations.is_empty() {
+            shown["organizations"] = json!(properties.organizations);
+        }
+        if self.iot_edge && version == ApiVersion::Preview {
+            shown["type"] = json!([IOT_EDGE]);
+        }
+        shown
+    }
+}
+
+struct DeviceBody {
+    id: Option<String>,
+    display_name: Option<String>,
+    template: Option<String>,
+    enabled: bool,
+    provisioned: Option<bool>,
+    simulated: bool,
+    organizations: Vec<String>,
+    /// `None` with the version that has no types.
+    iot_edge: Option<bool>,
+    etag: Option<String>,
+}
+
+impl DeviceBody {
+    fn read(mut fields: Fields, version: ApiVersion) -> Result<Self, ApiError> {
+        let body = Self {
+            id: fields.string("id")?,
+            display_name: fields.string("displayName")?,
+            template: fields.string("template")?,
+            enabled: fields.boolean("enabled")?.unwrap_or(true),
+            provisioned: fields.boolean("provisioned")?,
+            simulated: fields.boolean("simulated")?.unwrap_or(false),
+            organizations: organizations::read(&mut fields)?,
+            iot_edge: match version {
+                ApiVersion::Preview => Some(read_type(&mut fields)?),
+                ApiVersion::Stable => None,
+            },
+            etag: fields.string("etag")?,
+        };
+        if body.template.as_ref().is_some_and(String::is_empty) {
+            return Err(fields.refuse("template", "it is empty; leave it out for a device without a template"));
+        }
+        fields.finish()?;
+        Ok(body)
+    }
+
+    /// The device it describes, in place of the current one.
+    fn into_device(self, id: &Id<Device>, current: Option<&Device>) -> Result<Device, ApiError> {
+        check_etag(self.etag.as_deref(), current.map(|device| &device.etag))?;
+        id.check_body(self.id.as_deref())?;
+        let provisioned = current.is_some_and(|device| device.properties.provisioned);
+        if self.provisioned.is_some_and(|given| given != provisioned) {
+            return Err(ApiError::invalid_body(format!("provisioned: it is {provisioned} and cannot be set")));
+        }
+        let iot_edge = self.iot_edge.unwrap_or_else(|| current.is_some_and(|device| device.iot_edge));
+        Ok(Device {
+            properties: DeviceProperties {
+                display_name: self.display_name.unwrap_or_else(|| id.text.clone()),
+                id: id.text.clone(),
+                template: self.template,
+                enabled: self.enabled,
+                provisioned,
+                simulated: self.simulated,
+                organizations: self.organizations,
+            },
+            iot_edge,
+            attestation: current.and_then(|device| device.attestation.clone()),
+            manifest: current.filter(|_| iot_edge).and_then(|device| device.manifest.clone()),
+            etag: Etag::new()?,
+        })
+    }
+}
+
+/// Whether the field `type` makes it an IoT Edge device.
+fn read_type(fields: &mut Fields) -> Result<bool, ApiError> {
+    let types = fields.strings("type")?.unwrap_or_default();
+    match types.as_slice() {
+        [] => Ok(false),
+        [only] if only == IOT_EDGE => Ok(true),
+        _ => Err(fields.refuse("type", format_args!("expected [\"{IOT_EDGE}\"] or [], found {types:?}"))),
+    }
+}
