@@ -15,13 +15,17 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use iot_enroll::central::{Client, Clock, Devices, Error, NewDevice, RetryPolicy};
+use iot_enroll::central::{
+    Authorization, AuthorizationError, Client, Clock, Devices, Error, NewDevice, RetryPolicy, SecretString,
+    TokenCredential,
+};
 use serde_json::json;
 use support::{
     client::builder,
     clock::ManualClock,
     server::{Reply, Server},
 };
+use tokio::sync::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,14 +104,14 @@ async fn idle_time_is_not_made_up_for() {
     clock.sleep(60 * SECOND).await;
     let begun = clock.elapsed();
     create(&devices, 21, 8).await.expect("created");
-    assert!(clock.elapsed() - begun >= 2 * SECOND, "no burst after a pause");
+    assert!(clock.elapsed() >= begun + 2 * SECOND, "no burst after a pause");
 }
 
 /// How long so many calls take, one after another.
 async fn takes(devices: &Devices, clock: &ManualClock, count: u32) -> Duration {
     let begun = clock.elapsed();
     create(devices, count, 1).await.expect("created");
-    clock.elapsed() - begun
+    clock.elapsed().saturating_sub(begun)
 }
 
 #[tokio::test]
@@ -156,14 +160,48 @@ async fn bulk_work_finishes_though_the_service_takes_less_than_its_limit() {
     assert_eq!(distinct.len(), 200);
 }
 
+/// A credential that takes its time.
+struct Slow(watch::Receiver<bool>);
+
+impl TokenCredential for Slow {
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<SecretString, AuthorizationError>> + Send + '_>> {
+        let mut ready = self.0.clone();
+        Box::pin(async move {
+            ready.wait_for(|ready| *ready).await.expect("the test goes on");
+            Ok("token".into())
+        })
+    }
+}
+
+#[tokio::test]
+async fn requests_that_waited_for_a_token_do_not_go_as_a_burst() {
+    let (server, clock) = (Server::start((0..20).map(|_| device())), ManualClock::new());
+    let (ready, wait) = watch::channel(false);
+    let builder = builder(&server.url(), &clock).authorization(Authorization::from_credential(Slow(wait)));
+    let devices = builder.rate(rate(10)).build().expect("a client").devices();
+    let work = tokio::spawn(async move { create(&devices, 20, 20).await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(clock.elapsed(), Duration::ZERO, "no turn passes while there is no token");
+    ready.send_replace(true);
+    work.await.expect("no panic").expect("created");
+    assert!(clock.elapsed() >= SECOND * 19 / 10, "{:?}", clock.elapsed());
+}
+
 #[tokio::test]
 async fn a_call_that_waits_long_for_its_turn_still_has_its_attempts() {
-    let server = Server::start((0..30).map(|_| device()));
-    (0..2).for_each(|_| server.then(Reply::throttled("1")));
-    (0..2).for_each(|_| server.then(device()));
-    let clock = ManualClock::new();
+    let (server, clock) = (Server::start([Reply::throttled("1"), device()]), ManualClock::new());
+    let (ready, wait) = watch::channel(false);
+    let builder = builder(&server.url(), &clock).authorization(Authorization::from_credential(Slow(wait)));
     let policy = RetryPolicy { budget: 5 * SECOND, ..RetryPolicy::default() };
-    let client = builder(&server.url(), &clock).rate(rate(1)).retry(policy).build().expect("a client");
-    create(&client.devices(), 32, 32).await.expect("the last of them too");
-    assert!(clock.elapsed() > 30 * SECOND);
+    let devices = builder.retry(policy).build().expect("a client").devices();
+    let work = tokio::spawn(async move { create(&devices, 1, 1).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    clock.sleep(60 * SECOND).await;
+    ready.send_replace(true);
+    work.await.expect("no panic").expect("the time before the first attempt is not part of the budget");
+    assert_eq!(server.requests().len(), 2);
 }

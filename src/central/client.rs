@@ -157,8 +157,7 @@ impl Client {
     pub(super) async fn send_within(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
         let mut lost: Option<Error> = None;
         loop {
-            attempts.begin(self.inner.rate.turn().await);
-            let error = match self.send_once(call, attempts.count()).await {
+            let error = match self.send_once(call, attempts).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -198,10 +197,14 @@ impl Client {
         true
     }
 
-    async fn send_once(&self, call: &Call, attempt: u32) -> Result<Answer, Error> {
+    async fn send_once(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
         let inner = &*self.inner;
         let unauthorized = |cause| Error::Authorization { operation: call.operation(), cause };
+        // The token comes first: requests that had their turn and then waited for it together would go as a burst.
+        let place = inner.rate.enter().await;
         let token = inner.authorization.header().await.map_err(unauthorized)?;
+        attempts.begin(place.turn().await);
+        let attempt = attempts.count();
         let mut request = inner
             .http
             .request(call.method.clone(), self.url(call))

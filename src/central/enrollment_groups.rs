@@ -55,7 +55,7 @@ impl EnrollmentGroups {
         Self { client }
     }
 
-    /// Every enrollment group, page by page as they are asked for.
+    /// Every enrollment group.
     #[must_use]
     pub fn list(&self) -> Listing<EnrollmentGroup> {
         page::items(self.client.clone(), Call::get(&[COLLECTION]), None)

@@ -29,6 +29,10 @@ mod device_groups;
 mod devices;
 mod endpoint;
 mod enrollment_groups;
+#[cfg(feature = "entra")]
+mod entra;
+#[cfg(feature = "entra")]
+mod entra_certificate;
 mod error;
 mod filter;
 mod id;
@@ -53,6 +57,8 @@ pub use enrollment_groups::{
     Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
     NewEnrollmentGroup, SigningCertificate, SymmetricKeys, VerificationCode,
 };
+#[cfg(feature = "entra")]
+pub use entra::{EntraCredential, EntraCredentialBuilder};
 pub use error::{AnswerError, AnswerProblem, Error, NetworkError, NetworkFailure, Operation, ServiceError};
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{

@@ -12,8 +12,8 @@ use super::clock::Clock;
 /// How long the pace takes to rise from nothing to its limit again.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How late a timer may be. tokio's counts in milliseconds.
-const TIMER: Duration = Duration::from_millis(5);
+/// How late a timer may be: tokio's counts in milliseconds, and a busy machine adds some.
+const TIMER: Duration = Duration::from_millis(20);
 
 /// The slowest pace, as a part of the limit.
 const SLOWEST: f64 = 1.0 / 64.0;
@@ -53,28 +53,9 @@ impl Rate {
         Self { clock, limit: f64::from(per_second.get()), queue: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
-    /// Waits for this request's turn, and gives the time at which it came.
-    pub(super) async fn turn(&self) -> Duration {
-        let _place = self.queue.lock().await;
-        loop {
-            let now = self.clock.elapsed();
-            let wait = self.with(|state| {
-                let due = state.next.max(state.paused_until);
-                let wait = due.saturating_sub(now);
-                if wait > Duration::ZERO {
-                    return Some(wait);
-                }
-                let interval = Duration::from_secs_f64(1.0 / (self.limit * state.pace(now)));
-                // One that waited comes late by as much as its timer; had it been longer, nobody waited.
-                let promised = if now.saturating_sub(due) < interval.max(TIMER) { due } else { now };
-                state.next = promised + interval;
-                None
-            });
-            match wait {
-                Some(wait) => self.clock.sleep(wait).await,
-                None => return now,
-            }
-        }
+    /// Waits until it is this request that goes next.
+    pub(super) async fn enter(&self) -> Place<'_> {
+        Place { rate: self, _queue: self.queue.lock().await }
     }
 
     /// Holds every request back for this long, since the service refused one that was sent at that time, and lowers the
@@ -95,7 +76,41 @@ impl Rate {
     }
 }
 
+/// The head of the queue.
+pub(super) struct Place<'a> {
+    rate: &'a Rate,
+    _queue: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Place<'_> {
+    /// Waits for the time to send, and gives it.
+    pub(super) async fn turn(self) -> Duration {
+        let clock = &self.rate.clock;
+        loop {
+            let now = clock.elapsed();
+            match self.rate.with(|state| state.claim(now, self.rate.limit)) {
+                Some(wait) => clock.sleep(wait).await,
+                None => return now,
+            }
+        }
+    }
+}
+
 impl State {
+    /// How long to wait; nothing when a request may go now, which it then does.
+    fn claim(&mut self, now: Duration, limit: f64) -> Option<Duration> {
+        let due = self.next.max(self.paused_until);
+        let wait = due.saturating_sub(now);
+        if wait > Duration::ZERO {
+            return Some(wait);
+        }
+        let interval = Duration::from_secs_f64(1.0 / (limit * self.pace(now)));
+        // One that waited comes late by as much as its timer; had it been longer, nobody waited.
+        let promised = if now.saturating_sub(due) < interval.max(TIMER) { due } else { now };
+        self.next = promised + interval;
+        None
+    }
+
     /// The part of the limit that is used now.
     fn pace(&self, now: Duration) -> f64 {
         let rising = now.saturating_sub(self.lowered_at.max(self.paused_until));

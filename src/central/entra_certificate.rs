@@ -1,0 +1,127 @@
+//! The assertion by which an application signs in with a certificate.
+//!
+//! `azure_identity` has a credential for this too, but on OpenSSL. The assertion is a JSON Web Token, signed with the
+//! certificate's key (RFC 7523 section 3, and Microsoft's "certificate credentials").
+
+use std::{fmt, fs, future::Future, path::Path, pin::Pin, sync::Arc, time::SystemTime};
+
+use aws_lc_rs::rand;
+use azure_core::{Error, error::ErrorKind, http::ClientMethodOptions};
+use azure_identity::ClientAssertion;
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
+use rcgen::{PKCS_RSA_SHA256, PublicKeyData, SigningKey};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use super::clock::Clock;
+use crate::certificate::{Certificate, PrivateKey, pfx};
+
+/// How long an assertion is good.
+const LIFETIME: u64 = 300;
+
+/// A certificate with its key, read from a file.
+pub(super) struct CertificateAssertion {
+    key: PrivateKey,
+    /// The certificate of the key first.
+    certificates: Vec<Certificate>,
+}
+
+impl CertificateAssertion {
+    /// Reads a PEM or PFX file that holds an RSA key and its certificate.
+    pub(super) fn read(path: &Path, password: Option<&SecretString>) -> Result<Self, String> {
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let password = password.map(ExposeSecret::expose_secret);
+        let (key, mut certificates) = if is_pfx(&bytes) {
+            let password = password.unwrap_or_default();
+            let certificates = pfx::read(&bytes, password).map_err(|error| error.to_string())?;
+            let store = KeyStore::from_pkcs12(&bytes, password, Pkcs12ImportPolicy::Strict);
+            let store = store.map_err(|error| error.to_string())?;
+            let (_, chain) = store.private_key_chain().ok_or("the PFX file holds no private key")?;
+            (PrivateKey::read(chain.key().as_der(), None), certificates)
+        } else {
+            let certificates = Certificate::read_all(&bytes).map_err(|error| error.to_string())?;
+            (PrivateKey::read(&bytes, password), certificates)
+        };
+        let key = key.map_err(|error| error.to_string())?;
+        if key.algorithm() != &PKCS_RSA_SHA256 {
+            return Err("Microsoft Entra takes RSA keys only, and this is another".to_owned());
+        }
+        let own = certificates.iter().position(|certificate| key.belongs_to(certificate));
+        certificates.swap(0, own.ok_or("none of its certificates belongs to its private key")?);
+        Ok(Self { key, certificates })
+    }
+
+    /// The assertion that this application is the certificate's owner, for that audience.
+    pub(super) fn about(self, client: &str, audience: &str, send_chain: bool, clock: Arc<dyn Clock>) -> Assertion {
+        Assertion { certificate: self, client: client.to_owned(), audience: audience.to_owned(), send_chain, clock }
+    }
+}
+
+/// Whether it is DER: a sequence of more than 127 bytes. No PEM file begins so.
+fn is_pfx(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x80..=0xff, ..])
+}
+
+/// Makes a fresh assertion for each token.
+pub(super) struct Assertion {
+    certificate: CertificateAssertion,
+    client: String,
+    audience: String,
+    /// Whether the certificates are sent along, as applications need that trust them by subject and issuer.
+    send_chain: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Assertion {
+    fn sign(&self) -> azure_core::Result<String> {
+        let failed = || Error::with_message(ErrorKind::Credential, "the assertion could not be signed");
+        let certificates = &self.certificate.certificates;
+        let mut header = json!({
+            "alg": "RS256",
+            "typ": "JWT",
+            "x5t": BASE64_URL_SAFE_NO_PAD.encode(certificates[0].sha1_thumbprint().as_bytes()),
+        });
+        if self.send_chain {
+            header["x5c"] = certificates.iter().map(|it| json!(BASE64_STANDARD.encode(it.der()))).collect();
+        }
+        let mut number = [0; 16];
+        rand::fill(&mut number).map_err(|_| failed())?;
+        let now = self.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let claims = json!({
+            "aud": self.audience,
+            "iss": self.client,
+            "sub": self.client,
+            "jti": BASE64_URL_SAFE_NO_PAD.encode(number),
+            "nbf": now,
+            "exp": now + LIFETIME,
+        });
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&header), part(&claims));
+        let signature = self.certificate.key.sign(signed.as_bytes()).map_err(|_| failed())?;
+        Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+impl ClientAssertion for Assertion {
+    fn secret<'this, 'options, 'all>(
+        &'this self,
+        _options: Option<ClientMethodOptions<'options>>,
+    ) -> Pin<Box<dyn Future<Output = azure_core::Result<String>> + Send + 'all>>
+    where
+        'this: 'all,
+        'options: 'all,
+        Self: 'all,
+    {
+        Box::pin(async { self.sign() })
+    }
+}
+
+impl fmt::Debug for Assertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assertion").finish_non_exhaustive()
+    }
+}
