@@ -76,12 +76,9 @@ async fn every_call_for_enrollment_groups_works_in_its_order() {
     app.send(article).await.refused(400, "not JSON");
 
     // List the groups, delete the group.
-    let ids = |answer: &app::Answer| -> Vec<_> {
-        answer.body["value"].as_array().expect("groups").iter().map(|group| group["id"].clone()).collect()
-    };
-    assert_eq!(ids(&app.get("/enrollmentGroups").await.expect(200)), ["mysymmetric", "myx509eg"]);
+    assert_eq!(app.get("/enrollmentGroups").await.expect(200).ids(), ["mysymmetric", "myx509eg"]);
     app.delete("/enrollmentGroups/myx509eg").await.expect(204);
-    assert_eq!(ids(&app.get("/enrollmentGroups").await.expect(200)), ["mysymmetric"]);
+    assert_eq!(app.get("/enrollmentGroups").await.expect(200).ids(), ["mysymmetric"]);
 }
 
 const THERMOSTAT: &str = "dtmi:contoso:Thermostat;1";

@@ -154,7 +154,7 @@ impl Operator {
 pub(super) enum Token<'a> {
     /// A name or a keyword; a name may begin with `$`.
     Word(&'a str),
-    /// A string in single quotes, a quote in it doubled, as in `OData`.
+    /// A string in single quotes, a quote in it doubled.
     Single(String),
     /// A string in double quotes, with escapes.
     Double(String),
