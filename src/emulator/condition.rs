@@ -193,13 +193,6 @@ impl<'a> Parser<'a> {
         self.position
     }
 
-    /// The current token, and on to the next.
-    pub(super) fn take(&mut self) -> Result<Token<'a>, SyntaxError> {
-        let token = self.token.clone();
-        self.advance()?;
-        Ok(token)
-    }
-
     pub(super) fn is_word(&self, expected: &str) -> bool {
         matches!(self.token, Token::Word(word) if word.eq_ignore_ascii_case(expected))
     }
@@ -294,8 +287,8 @@ impl<'a> Parser<'a> {
         Ok(operand)
     }
 
-    /// Reads the next token.
-    fn advance(&mut self) -> Result<(), SyntaxError> {
+    /// Goes on to the next token.
+    pub(super) fn advance(&mut self) -> Result<(), SyntaxError> {
         let blank = self.rest.find(|c: char| !c.is_ascii_whitespace()).unwrap_or(self.rest.len());
         self.consume(blank);
         self.position = self.consumed + 1;

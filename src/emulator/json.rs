@@ -21,7 +21,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// A JSON answer.
 pub(super) fn answer(status: StatusCode, value: &Value) -> Response {
-    // A value can always be written; its `Display` takes twice as long.
+    // A value can always be written.
     let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap_or_default()));
     *response.status_mut() = status;
     let media_type = HeaderValue::from_static("application/json; charset=utf-8");
