@@ -107,7 +107,11 @@ async fn a_certificates_body_is_checked_field_by_field() {
         (json!({ "certificate": root, "verified": null }), "verified: expected true or false, found null"),
         (json!({ "certificate": root, "etag": 1 }), "etag: expected a string"),
         (json!({ "certificate": root, "info": {} }), "info.sha1Thumbprint: is missing"),
-        (json!({ "certificate": root, "info": { "sha1Thumbprint": "00" } }), "info.sha1Thumbprint: it is not that"),
+        (json!({ "certificate": root, "info": { "sha1Thumbprint": "00" } }), "info.sha1Thumbprint: expected 40"),
+        (
+            json!({ "certificate": root, "info": { "sha1Thumbprint": "0".repeat(40) } }),
+            "info.sha1Thumbprint: it is not that",
+        ),
         (json!({ "certificate": root, "isVerified": true }), "isVerified: is not a field"),
     ] {
         app.put(PRIMARY, &body).await.refused(422, field);

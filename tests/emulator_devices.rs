@@ -233,11 +233,14 @@ async fn a_patch_of_an_attestation_merges_and_checks_the_result() {
     app.patch(ATTESTATION, &json!({ "type": "tpm" })).await.refused(404, "no attestation of its own");
     let certificates = json!({ "primary": { "certificate": one.base64() } });
     app.put(ATTESTATION, &x509(&certificates)).await.expect(200);
-    let patch = |primary: Value, secondary: Value| json!({ "x509": { "clientCertificates": { "primary": primary, "secondary": secondary } } });
+    let patch = |primary: Value, secondary: Value| {
+        let certificates = json!({ "primary": primary, "secondary": secondary });
+        json!({ "x509": { "clientCertificates": certificates } })
+    };
     let change = patch(json!({ "certificate": two.base64() }), json!({ "certificate": one.base64() }));
     let patched = app.patch(ATTESTATION, &change).await.expect(200);
-    let path = "/x509/clientCertificates/primary/info/sha1Thumbprint";
-    assert_eq!(patched.text(path), thumbprint(&two));
+    let shown = patched.text("/x509/clientCertificates/primary/info/sha1Thumbprint");
+    assert_eq!(shown, thumbprint(&two));
     app.patch(ATTESTATION, &patch(Value::Null, json!({}))).await.refused(422, "primary: is missing");
     let removed = app.patch(ATTESTATION, &patch(json!({}), Value::Null)).await.expect(200);
     assert_eq!(removed.body["x509"]["clientCertificates"].get("secondary"), None);

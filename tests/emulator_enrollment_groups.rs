@@ -6,7 +6,7 @@ mod app;
 
 use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
 
-use app::{Answer, App, Authority, MERGE_PATCH, VERSION, symmetric_group, x509_group};
+use app::{App, Authority, MERGE_PATCH, VERSION, symmetric_group, x509_group};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::Emulator;
 use serde_json::{Value, json};
@@ -193,19 +193,6 @@ async fn ids_follow_their_pattern_once_they_are_percent_decoded() {
     }
 }
 
-fn ids(page: &Answer) -> Vec<String> {
-    let groups = page.body["value"].as_array().expect("groups");
-    groups.iter().map(|group| group["id"].as_str().expect("an id").to_owned()).collect()
-}
-
-async fn follow(app: &App, page: &Answer) -> Option<Answer> {
-    let link = page.body.get("nextLink")?.as_str().expect("a link").to_owned();
-    let path =
-        link.strip_prefix(&format!("{}/api", app.emulator.endpoint())).expect("an absolute link to the emulator");
-    assert!(path.contains(VERSION), "it carries the version: {path}");
-    Some(app.send(app.request("GET", path)).await.expect(200))
-}
-
 #[tokio::test]
 async fn a_list_has_pages_of_25_and_an_absolute_link_to_the_next() {
     let app = App::start().await;
@@ -217,9 +204,9 @@ async fn a_list_has_pages_of_25_and_an_absolute_link_to_the_next() {
     let (mut found, mut sizes) = (Vec::new(), Vec::new());
     let mut page = Some(app.get("/enrollmentGroups").await.expect(200));
     while let Some(current) = page {
-        sizes.push(ids(&current).len());
-        found.extend(ids(&current));
-        page = follow(&app, &current).await;
+        sizes.push(current.ids().len());
+        found.extend(current.ids());
+        page = app.next(&current).await;
     }
     assert_eq!(sizes, [25, 25, 1]);
     assert_eq!(found, all);
@@ -241,13 +228,13 @@ async fn paging_neither_repeats_nor_loses_a_group_while_others_come_and_go() {
         app.put(&format!("/enrollmentGroups/{id}"), &x509_group()).await.expect(200);
     }
     let first = app.get("/enrollmentGroups").await.expect(200);
-    assert_eq!(ids(&first), ["b", "d"]);
+    assert_eq!(first.ids(), ["b", "d"]);
     app.put("/enrollmentGroups/a", &x509_group()).await.expect(200);
     app.put("/enrollmentGroups/e", &x509_group()).await.expect(200);
     app.delete("/enrollmentGroups/d").await.expect(204);
-    let second = follow(&app, &first).await.expect("a second page");
-    assert_eq!(ids(&second), ["e", "f"]);
-    assert_eq!(ids(&follow(&app, &second).await.expect("a third page")), ["h"]);
+    let second = app.next(&first).await.expect("a second page");
+    assert_eq!(second.ids(), ["e", "f"]);
+    assert_eq!(app.next(&second).await.expect("a third page").ids(), ["h"]);
 }
 
 #[tokio::test]
@@ -308,11 +295,5 @@ async fn two_hundred_parallel_requests_leave_one_consistent_state() {
     let statuses = tasks.join_all().await;
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1);
     assert_eq!(statuses.iter().filter(|status| **status == 412).count(), 199);
-    let mut page = app.get("/enrollmentGroups").await.expect(200);
-    let mut count = ids(&page).len();
-    while let Some(next) = follow(&app, &page).await {
-        count += ids(&next).len();
-        page = next;
-    }
-    assert_eq!(count, 201);
+    assert_eq!(app.all_ids(app.get("/enrollmentGroups").await.expect(200)).await.len(), 201);
 }

@@ -9,7 +9,8 @@ mod raw;
 use std::time::Duration;
 
 use app::{App, x509_group};
-use iot_enroll::emulator::{Emulator, EmulatorError, Fault, FaultKind};
+use iot_enroll::emulator::{Clock, Emulator, EmulatorError, Fault, FaultKind};
+use time::macros::datetime;
 
 const GROUP: &str = "/enrollmentGroups/g";
 
@@ -121,12 +122,102 @@ async fn a_delay_comes_before_the_answer() {
 }
 
 #[tokio::test]
+async fn a_status_can_name_a_date_by_the_emulators_clock() {
+    let clock = Clock::frozen(datetime!(2026-12-31 23:59:58.5 UTC));
+    let app = App::with(Emulator::builder().clock(clock)).await;
+    inject(&app, Fault::new(FaultKind::StatusUntil { status: 429, retry_after: Duration::from_millis(4200) }));
+    let answer = app.get("/enrollmentGroups").await.expect(429);
+    assert_eq!(answer.headers["retry-after"], "Fri, 01 Jan 2027 00:00:04 GMT");
+}
+
+#[tokio::test]
+async fn close_on_connect_ends_a_connection_before_anything_is_read() {
+    let app = App::start().await;
+    // Begun before, it goes on.
+    let body = x509_group().to_string();
+    let mut before = raw::waiting_for_body(&app.emulator, GROUP, body.len()).await;
+    inject(&app, Fault::new(FaultKind::CloseOnConnect).times(2));
+    for _ in 0..2 {
+        // Nothing was sent that could have been read.
+        assert_eq!(raw::rest(&mut raw::connect(&app.emulator, "").await).await, "");
+    }
+    tokio::io::AsyncWriteExt::write_all(&mut before, body.as_bytes()).await.expect("sent");
+    app.get(GROUP).await;
+    assert!(app.emulator.requests().iter().all(|request| request.status.is_some()));
+    let elsewhere = Fault::new(FaultKind::CloseOnConnect).method("PUT");
+    assert!(matches!(app.emulator.inject(elsewhere), Err(EmulatorError::Fault(_))));
+}
+
+#[test]
+fn a_fault_has_a_text_form() {
+    let status =
+        |status, seconds: Option<u64>| FaultKind::Status { status, retry_after: seconds.map(Duration::from_secs) };
+    for (text, expected) in [
+        ("500", Fault::new(status(500, None))),
+        (
+            "429:retry-after=2,method=PUT,path=/devices,times=3",
+            Fault::new(status(429, Some(2))).method("PUT").path_contains("/devices").times(3),
+        ),
+        (
+            "503:retry-after-date=+5s,times=always",
+            Fault::new(FaultKind::StatusUntil { status: 503, retry_after: Duration::from_secs(5) }).always(),
+        ),
+        ("delay=500ms", Fault::new(FaultKind::Delay(Duration::from_millis(500)))),
+        ("delay=2m,method=get", Fault::new(FaultKind::Delay(Duration::from_secs(120))).method("GET")),
+        ("close-on-connect,times=2", Fault::new(FaultKind::CloseOnConnect).times(2)),
+        ("close-before", Fault::new(FaultKind::CloseBeforeHandling)),
+        ("close-after", Fault::new(FaultKind::CloseAfterHandling)),
+        ("truncate", Fault::new(FaultKind::TruncateBody)),
+        ("not-json", Fault::new(FaultKind::NotJson)),
+        (
+            "redirect=https://elsewhere.example:8443/?a=b,times=1",
+            Fault::new(FaultKind::Redirect("https://elsewhere.example:8443/?a=b".to_owned())),
+        ),
+    ] {
+        assert_eq!(text.parse::<Fault>(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_is_no_fault_is_refused_with_the_position() {
+    for (text, position, message) in [
+        ("", 1, "expected a status from 400 to 599, delay=TIME"),
+        ("oops", 1, "found \"oops\""),
+        ("200", 1, "200 is not the status of an error"),
+        ("99999", 1, "expected a status"),
+        ("429:", 5, "expected retry-after=SECONDS"),
+        ("429:retry-after=soon", 17, "expected a whole number of seconds"),
+        ("429:retry-after-date=5s", 5, "expected retry-after=SECONDS or retry-after-date=+TIME"),
+        ("429:retry-after-date=+5", 23, "expected a time"),
+        ("delay=", 7, "expected a time, as in 500ms, 5s or 2m"),
+        ("delay=99999999999999999999s", 7, "expected a time"),
+        ("delay=9999999999999999999m", 7, "expected a time"),
+        ("redirect=", 1, "expected a status"),
+        ("redirect=a\nb", 1, "cannot be sent as a Location"),
+        ("close-on-connect,path=/x", 1, "no method and no path yet"),
+        ("truncate,", 10, "expected method=METHOD, path=PART, times=COUNT or times=always; found \"\""),
+        ("truncate,path", 10, "expected method=METHOD"),
+        ("truncate,size=1", 10, "expected method=METHOD"),
+        ("truncate,path=", 15, "expected a part of the path"),
+        ("truncate,method=P T", 17, "expected a method"),
+        ("truncate,times=0", 16, "expected a number from 1 on, or always"),
+        ("truncate,path=/\u{e4},times=-1", 24, "expected a number"),
+        ("truncate,times=1,times=2", 18, "more than once"),
+    ] {
+        let error = text.parse::<Fault>().expect_err(text);
+        assert_eq!(error.position(), position, "{text}: {error}");
+        assert!(error.to_string().contains(message), "{text}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_that_cannot_be_carried_out_is_refused() {
     let app = App::start().await;
     for kind in [
         FaultKind::Status { status: 200, retry_after: None },
         FaultKind::Status { status: 399, retry_after: None },
         FaultKind::Status { status: 600, retry_after: None },
+        FaultKind::StatusUntil { status: 200, retry_after: Duration::ZERO },
         FaultKind::Redirect("a\nb".to_owned()),
     ] {
         assert!(matches!(app.emulator.inject(Fault::new(kind)), Err(EmulatorError::Fault(_))));

@@ -4,11 +4,12 @@
 #[path = "support/app.rs"]
 mod app;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use app::{App, VERSION, x509_group};
 use iot_enroll::emulator::{Clock, Emulator};
 use time::OffsetDateTime;
+use tokio::task::JoinSet;
 
 const GROUP: &str = "/enrollmentGroups/g";
 
@@ -100,6 +101,28 @@ async fn past_the_rate_the_answer_is_429_until_the_time_it_names() {
     app.send(app.http.get(format!("{}/api/enrollmentGroups", app.emulator.endpoint()))).await.expect(401);
     clock.advance(Duration::from_secs(seconds));
     app.get("/enrollmentGroups").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_is_exact_however_many_requests_come_at_once() {
+    let clock = Clock::frozen(OffsetDateTime::now_utc());
+    let app = Arc::new(App::with(Emulator::builder().clock(clock.clone()).rate(NonZeroU32::new(20))).await);
+    let let_in = async || {
+        let mut requests = JoinSet::new();
+        for _ in 0..100 {
+            let app = Arc::clone(&app);
+            requests.spawn(async move { app.get("/devices").await.status });
+        }
+        let statuses = requests.join_all().await;
+        assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+        statuses.iter().filter(|status| **status == 200).count()
+    };
+    assert_eq!(let_in().await, 20);
+    assert_eq!(let_in().await, 0);
+    clock.advance(Duration::from_millis(500));
+    assert_eq!(let_in().await, 10);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(let_in().await, 20);
 }
 
 #[tokio::test]

@@ -44,12 +44,16 @@ async fn neither_token_nor_keys_nor_codes_are_logged_or_shown_by_debug() {
     let code = app.code(&path).await;
     let keys = app.put("/enrollmentGroups/keys", &symmetric_group()).await.expect(200);
     let key = keys.text("/attestation/symmetricKey/primaryKey");
+    app.put("/devices/d", &serde_json::json!({})).await.expect(200);
+    let derived = app.get("/devices/d/credentials").await.expect(200).text("/symmetricKey/primaryKey");
+    let own = app.put("/devices/d/attestation", &serde_json::json!({ "type": "symmetricKey" })).await.expect(200);
+    let own = own.text("/symmetricKey/secondaryKey");
     app.send(app.request("GET", &format!("/enrollmentGroups?{VERSION}&{VERSION}"))).await.expect(400);
     let debug = format!("{:?} {:?}", app.emulator, Emulator::builder().token("the-secret-token".to_owned()));
     app.emulator.stop().await;
     let logged = log.0.lock().expect("a lock").clone() + &debug;
     assert!(logged.contains("/api/enrollmentGroups/keys"), "requests are logged: {logged}");
-    for secret in ["the-secret-token", key.as_str(), code.as_str()] {
+    for secret in ["the-secret-token", key.as_str(), code.as_str(), derived.as_str(), own.as_str()] {
         assert!(!logged.contains(secret), "{logged}");
     }
 }

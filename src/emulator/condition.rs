@@ -154,7 +154,7 @@ impl Operator {
 pub(super) enum Token<'a> {
     /// A name or a keyword; a name may begin with `$`.
     Word(&'a str),
-    /// A string in single quotes, a quote in it doubled, as in `OData`.
+    /// A string in single quotes, a quote in it doubled.
     Single(String),
     /// A string in double quotes, with escapes.
     Double(String),
@@ -191,13 +191,6 @@ impl<'a> Parser<'a> {
     /// Where the current token begins, counted from 1.
     pub(super) fn position(&self) -> usize {
         self.position
-    }
-
-    /// The current token, and on to the next.
-    pub(super) fn take(&mut self) -> Result<Token<'a>, SyntaxError> {
-        let token = self.token.clone();
-        self.advance()?;
-        Ok(token)
     }
 
     pub(super) fn is_word(&self, expected: &str) -> bool {
@@ -294,8 +287,8 @@ impl<'a> Parser<'a> {
         Ok(operand)
     }
 
-    /// Reads the next token.
-    fn advance(&mut self) -> Result<(), SyntaxError> {
+    /// Goes on to the next token.
+    pub(super) fn advance(&mut self) -> Result<(), SyntaxError> {
         let blank = self.rest.find(|c: char| !c.is_ascii_whitespace()).unwrap_or(self.rest.len());
         self.consume(blank);
         self.position = self.consumed + 1;

@@ -16,7 +16,7 @@ use super::{
     application::Shared,
     error::ApiError,
     gate::{self, Origin, Query},
-    id::{Id, Resource, consists_of},
+    id::{Id, NAME_RULE, Resource, is_name},
     json::{self, AnyPatch, Fields, Json},
     organizations,
     page::{self, PageRequest},
@@ -98,10 +98,10 @@ async fn delete(State(application): State<Shared>, id: Id<DeploymentManifest>) -
 
 impl Resource for DeploymentManifest {
     const NAME: &'static str = "deployment manifest";
-    const ID_RULE: &'static str = "1 to 255 letters, digits, hyphens and underscores";
+    const ID_RULE: &'static str = NAME_RULE;
 
     fn is_id(text: &str) -> bool {
-        consists_of(text, 255, |byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        is_name(text)
     }
 
     fn find<'a>(state: &'a mut Everything, id: &str) -> Option<&'a mut Self> {

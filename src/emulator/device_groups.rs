@@ -19,7 +19,7 @@ use super::{
     error::ApiError,
     gate::{self, Origin, Query},
     group_query::GroupQuery,
-    id::{Id, Resource, consists_of},
+    id::{Id, NAME_RULE, Resource, is_name},
     json::{self, AnyPatch, Fields, Json},
     organizations,
     page::{self, PageRequest},
@@ -119,10 +119,10 @@ async fn delete(State(application): State<Shared>, id: Id<DeviceGroup>) -> Resul
 
 impl Resource for DeviceGroup {
     const NAME: &'static str = "device group";
-    const ID_RULE: &'static str = "1 to 255 letters, digits, hyphens and underscores";
+    const ID_RULE: &'static str = NAME_RULE;
 
     fn is_id(text: &str) -> bool {
-        consists_of(text, 255, |byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        is_name(text)
     }
 
     fn find<'a>(state: &'a mut Everything, id: &str) -> Option<&'a mut Self> {

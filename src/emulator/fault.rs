@@ -35,7 +35,7 @@ use super::{
 ///     .path_contains("/certificates/")
 ///     .times(2);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     kind: FaultKind,
     method: Option<String>,

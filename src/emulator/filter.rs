@@ -95,7 +95,7 @@ fn contains(parser: &mut Parser<'_>, version: ApiVersion) -> Result<Test, Syntax
         let Token::Number(number) = *parser.token() else {
             return Err(parser.unexpected("a whole number, which this version compares contains with"));
         };
-        parser.take()?;
+        parser.advance()?;
         (operator.compare(&1, &number), operator.compare(&-1, &number))
     };
     Ok(Test::Contains { field, text, if_found, if_not })
@@ -113,7 +113,7 @@ fn field(parser: &mut Parser<'_>, expected: &str) -> Result<Field, SyntaxError> 
         "simulated" => Field::Flag(FlagField::Simulated),
         _ => return Err(parser.unexpected(expected)),
     };
-    parser.take()?;
+    parser.advance()?;
     Ok(field)
 }
 
@@ -132,7 +132,7 @@ fn as_operator(token: &Token<'_>) -> Option<Operator> {
 
 fn operator(parser: &mut Parser<'_>) -> Result<Operator, SyntaxError> {
     let operator = as_operator(parser.token()).ok_or_else(|| parser.unexpected("eq, ne, lt, le, gt or ge"))?;
-    parser.take()?;
+    parser.advance()?;
     Ok(operator)
 }
 
@@ -142,7 +142,7 @@ fn equality(parser: &mut Parser<'_>) -> Result<bool, SyntaxError> {
     if !equal && !parser.is_word("ne") {
         return Err(parser.unexpected("eq or ne, by which booleans are compared"));
     }
-    parser.take()?;
+    parser.advance()?;
     Ok(equal)
 }
 
@@ -150,6 +150,6 @@ fn string(parser: &mut Parser<'_>) -> Result<String, SyntaxError> {
     let Token::Single(text) = parser.token().clone() else {
         return Err(parser.unexpected("a string in single quotes"));
     };
-    parser.take()?;
+    parser.advance()?;
     Ok(text)
 }

@@ -72,20 +72,20 @@ fn test(parser: &mut Parser<'_>) -> Result<Test, SyntaxError> {
             ));
         }
     };
-    parser.take()?;
+    parser.advance()?;
     let equal = match parser.token() {
         Token::Symbol("=") => true,
         Token::Symbol("!=") => false,
         _ => return Err(parser.unexpected("= or !=")),
     };
-    parser.take()?;
+    parser.advance()?;
     match field {
         Field::Flag(field) => Ok(Test::Flag { field, wanted: parser.boolean()? == equal }),
         Field::Text(field) => {
             let Token::Double(value) = parser.token().clone() else {
                 return Err(parser.unexpected("a string in double quotes"));
             };
-            parser.take()?;
+            parser.advance()?;
             let operator = if equal { Operator::Equal } else { Operator::NotEqual };
             Ok(Test::Text { field, operator, value })
         }

@@ -56,6 +56,13 @@ impl<R: Resource> Id<R> {
     }
 }
 
+/// The rule for the ids of device groups and deployment manifests.
+pub(super) const NAME_RULE: &str = "1 to 255 letters, digits, hyphens and underscores";
+
+pub(super) fn is_name(text: &str) -> bool {
+    consists_of(text, 255, |byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
 /// Whether the text has one to so many characters, each of them fitting.
 pub(super) fn consists_of(text: &str, most: usize, fits: impl Fn(u8) -> bool) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(fits)

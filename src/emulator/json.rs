@@ -21,7 +21,8 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// A JSON answer.
 pub(super) fn answer(status: StatusCode, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    // A value can always be written.
+    let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap_or_default()));
     *response.status_mut() = status;
     let media_type = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);

@@ -71,8 +71,8 @@ impl<'a> PageRequest<'a> {
         )
     }
 
-    /// The page: `{"value": […], "nextLink"?}`. `rest` is what comes after [`after`](Self::after), in order, each with
-    /// its sort key. Not more of it is looked at than is needed to know whether there is a next page.
+    /// The page: `{"value": […], "nextLink"?}`. `rest` is what comes after [`after`](Self::after), in order. Not
+    /// more of it is looked at than is needed to know whether there is a next page.
     pub(super) fn page<T>(
         &self,
         size: usize,

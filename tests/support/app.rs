@@ -115,6 +115,7 @@ impl App {
     /// The page that the answer links to.
     pub(crate) async fn next(&self, page: &Answer) -> Option<Answer> {
         let link = page.body.get("nextLink")?.as_str().expect("a link");
+        assert!(link.contains("?api-version="), "it carries the version: {link}");
         Some(self.send(self.http.get(link).header("Authorization", self.emulator.token())).await.expect(200))
     }
 
