@@ -13,7 +13,7 @@ use std::{
 
 use iot_enroll::certificate::Certificate;
 use serde_json::{Value, json};
-use support::{Run, program};
+use support::{Run, authority_fixture, program};
 use tempfile::TempDir;
 
 const WRONG_TOKEN: &str = "SharedAccessSignature sr=app&sig=topsecret&skn=ops&se=4102444800000";
@@ -236,6 +236,53 @@ fn another_certificate_in_the_entry_stops_provision_with_a_hint_and_replace_goes
     service.run(folder.path(), &["enrollment-group", "certificate", "delete", "myx509eg", "--entry", "secondary"]).ok();
     let report = service.json(folder.path(), &[&PROVISION[..], &["--replace"]].concat());
     assert_eq!(report["sha1Thumbprint"], thumbprint(folder.path(), "mytestrootcert_cert.pem"));
+}
+
+#[test]
+fn what_the_command_line_names_reaches_the_service_and_the_files() {
+    let (service, folder) = (Service::start(), folder());
+    fs::write(folder.path().join("password"), "fixture\n").expect("written");
+    let fixture = |name: &str| authority_fixture(name).display().to_string();
+    let (certificate, key) = (fixture("ec-pkcs8_cert.pem"), fixture("ec-pkcs8_key_aes.pem"));
+    let arguments = [
+        ["provision", "--attest"].as_slice(),
+        &["--group", "g", "--display-name", "Gateways", "--type", "iot-edge", "--entry", "secondary"],
+        &["--ca-cert", &certificate, "--ca-key", &key, "--key-password-file", "password"],
+        &["--device", "one", "--device", "two", "--days", "3", "--algorithm", "ec-p384", "--dir", "devices"],
+    ]
+    .concat();
+    let report = service.json(folder.path(), &arguments);
+    let steps: Vec<_> = report["steps"].as_array().expect("steps").iter().map(|step| step["step"].clone()).collect();
+    assert_eq!(steps, ["root", "group", "certificate", "confirm", "device", "device"]);
+    let group = service.json(folder.path(), &["enrollment-group", "show", "g"]);
+    assert_eq!((&group["displayName"], &group["type"]), (&json!("Gateways"), &json!("iotEdge")));
+    let entries = &group["attestation"]["x509"]["signingCertificates"];
+    assert_eq!(keys(entries), ["secondary"]);
+    assert_eq!(entries["secondary"]["verified"], true);
+    assert_eq!(entries["secondary"]["info"]["sha1Thumbprint"], thumbprint(folder.path(), &certificate));
+    for (device, id) in report["devices"].as_array().expect("devices").iter().zip(["one", "two"]) {
+        assert_eq!(device["id"], id);
+        let file = format!("devices/{id}_cert.pem");
+        assert_eq!(device["certificate"], file);
+        let made = Certificate::read(&fs::read(folder.path().join(&file)).expect("read")).expect("a certificate");
+        assert!((2..=4).contains(&(made.not_after() - made.not_before()).whole_days()), "{made:?}");
+        let inspected = Run::of(program(folder.path()).args(["cert", "inspect", &file])).ok();
+        assert!(inspected.contains("384"), "{inspected}");
+    }
+    service.run(folder.path(), &["enrollment-group", "certificate", "delete", "g", "--entry", "secondary"]).ok();
+    let set = ["enrollment-group", "certificate", "set", "g", "--file", &certificate, "--verified"];
+    assert_eq!(service.json(folder.path(), &set)["verified"], true);
+    let error = service.run(folder.path(), &["provision", "--group", "g", "--root", "r", "--type", "iot"]).fails(1);
+    assert!(error.contains("iotEdge devices"), "{error}");
+}
+
+#[test]
+fn the_embedded_emulator_is_used_whatever_the_environment_names() {
+    let folder = folder();
+    let mut command = program(folder.path());
+    command.args(["provision", "--emulator", "--no-pfx", "-o", "json"]);
+    command.envs([("IOT_ENROLL_ENDPOINT", "http://127.0.0.1:1"), ("IOT_ENROLL_TOKEN", WRONG_TOKEN)]);
+    assert_eq!(Run::of(&mut command).json()["verified"], true);
 }
 
 #[test]

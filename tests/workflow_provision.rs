@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use support::{
     clock::ManualClock,
     lab::{DEVICE, Lab, ROOT, days_ago, files, name, new_root, set, write},
-    server::{Reply, Server},
+    server::{Reply, Request, Server},
 };
 use time::OffsetDateTime;
 
@@ -497,7 +497,7 @@ async fn against(
     script: Vec<Reply>,
     lab: &Lab,
     request: &ProvisionRequest<'_>,
-) -> (Result<ProvisionReport, ProvisionError>, Vec<String>) {
+) -> (Result<ProvisionReport, ProvisionError>, Vec<Request>) {
     let server = Server::start(script);
     let client = Client::builder(server.url().parse::<Endpoint>().expect("an endpoint"))
         .authorization(Authorization::parse(lab.emulator.token().to_owned()).expect("a token"))
@@ -505,7 +505,7 @@ async fn against(
         .build()
         .expect("a client");
     let result = provision(&client, request, &mut |_| ()).await;
-    (result, server.log())
+    (result, server.requests())
 }
 
 fn group() -> Value {
@@ -568,9 +568,14 @@ async fn an_entry_that_changes_between_reading_and_replacing_is_left() {
         ]
     };
     let script = begin().into_iter().chain([Reply::json(200, &signing(&theirs, true))]).collect();
-    let (result, log) = against(script, &lab, &replace).await;
+    let (result, requests) = against(script, &lab, &replace).await;
     assert!(matches!(&result, Err(ProvisionError::Central(error)) if error.status() == Some(412)), "{result:?}");
-    assert_eq!(log.iter().filter(|request| request.starts_with("PUT")).count(), 1, "{log:?}");
+    let puts: Vec<_> = requests.iter().filter(|request| request.method == "PUT").map(Request::json).collect();
+    assert_eq!(
+        puts.iter().map(|body| &body["etag"]).collect::<Vec<_>>(),
+        ["e1"],
+        "once, in the place of what was read"
+    );
     // A second process with the same root was quicker.
     let script =
         begin().into_iter().chain([Reply::json(200, &signing(&ours, true)), Reply::json(200, &signing(&ours, true))]);

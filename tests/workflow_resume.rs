@@ -250,6 +250,16 @@ async fn without_retries_an_upload_that_never_arrived_is_told() {
     finishes(&lab, || lab.request(), "an upload that was lost").await;
 }
 
+#[tokio::test]
+async fn two_runs_at_once_leave_one_root_and_nothing_that_the_next_run_cannot_finish() {
+    let lab = Lab::start().await;
+    let (one, other) = (lab.request(), lab.request());
+    let (one, other) = tokio::join!(lab.run(&one), lab.run(&other));
+    let thumbprints: Vec<_> = [one, other].into_iter().flatten().map(|report| report.sha1_thumbprint).collect();
+    assert!(thumbprints.iter().all(|thumbprint| *thumbprint == root_of(&lab)), "{thumbprints:?}");
+    finishes(&lab, || lab.request(), "two at once").await;
+}
+
 fn disturbance() -> impl Strategy<Value = Disturbance> {
     prop_oneof![
         (0..EVENTS).prop_map(KilledAtEvent),
