@@ -88,7 +88,14 @@ impl OpenApi {
         body: &[u8],
     ) -> Result<(), String> {
         let (path, _) = path.split_once('?').unwrap_or((path, ""));
-        let Described { template, operation, .. } = self.operation(method, path)?;
+        let Described { template, operation, .. } = match self.operation(method, path) {
+            // What is not described is refused as anything else is.
+            Err(_) if matches!(status, 404 | 405) => {
+                let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
+                return self.validate(&schema, Direction::Response, false, &parse(body)?);
+            }
+            found => found?,
+        };
         let responses = &operation["responses"];
         let described = match responses.get(status.to_string()) {
             Some(response) => response,
