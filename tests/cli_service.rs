@@ -1,6 +1,8 @@
 //! The commands that speak to a service, through the program, against the program's own emulator.
 #![cfg(all(feature = "cli", unix))]
 
+#[path = "support/server.rs"]
+mod server;
 mod support;
 
 use std::{
@@ -9,10 +11,14 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use iot_enroll::certificate::Certificate;
 use serde_json::{Value, json};
+use server::{Reply, Server};
 use support::{Run, authority_fixture, program};
 use tempfile::TempDir;
 
@@ -71,7 +77,16 @@ impl Service {
     fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
         assert!(sent.expect("the program kill").success());
+        let (ended, waiting) = mpsc::channel();
+        let id = self.process.id().to_string();
+        // One that does not end would hold the test for ever.
+        let guard = thread::spawn(move || {
+            let late = waiting.recv_timeout(Duration::from_secs(30)).is_err();
+            late.then(|| Command::new("kill").args(["-KILL", &id]).status())
+        });
         let status = self.process.wait().expect("its end");
+        ended.send(()).ok();
+        guard.join().expect("no panic");
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("the rest of its output");
         (status, rest)
@@ -368,6 +383,27 @@ fn a_proof_that_proves_nothing_is_refused() {
     let error = verify("mytestrootcert_key.pem");
     assert!(error.contains("mytestrootcert_key.pem"), "{error}");
     assert_eq!(service.json(folder.path(), &["enrollment-group", "certificate", "show", "g"])["verified"], false);
+}
+
+#[test]
+fn a_proof_that_is_taken_without_making_the_entry_verified_is_a_failure() {
+    let folder = folder();
+    Run::of(program(folder.path()).args(["cert", "root", "r", "--no-pfx"])).ok();
+    let entry = json!({ "verified": false, "info": { "sha1Thumbprint": thumbprint(folder.path(), "r_cert.pem") } });
+    let server = Server::start([Reply::no_content(), Reply::json(200, &entry)]);
+    let mut command = program(folder.path());
+    command.args([
+        "enrollment-group",
+        "certificate",
+        "verify",
+        "g",
+        "--file",
+        "r_cert.pem",
+        "--endpoint",
+        &server.url(),
+    ]);
+    let error = Run::of(command.env("IOT_ENROLL_TOKEN", WRONG_TOKEN)).fails(1);
+    assert!(error.contains("not verified"), "{error}");
 }
 
 #[test]
