@@ -234,15 +234,9 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
         authority_error(read("may-not-sign_cert.pem", "directory_key.pem")),
         AuthorityError::Unfit(ChainError::MayNotSign { .. })
     ));
-    let past =
-        CertificateAuthority::new_root(&name("r"), &IssueOptions { lifetime: Some(Lifetime::Days(1)), ..options() });
-    let at = |at| {
-        CertificateAuthority::new(
-            vec![past.as_ref().unwrap().certificate.clone()],
-            copy(&past.as_ref().unwrap().key),
-            at,
-        )
-    };
+    let one_day = IssueOptions { lifetime: Some(Lifetime::Days(1)), ..options() };
+    let past = CertificateAuthority::new_root(&name("r"), &one_day).expect("a root");
+    let at = |at| CertificateAuthority::new(vec![past.certificate.clone()], copy(&past.key), at);
     assert!(matches!(
         at(NOW + Duration::days(2)).expect_err("expired"),
         AuthorityError::Unfit(ChainError::Expired { .. })
