@@ -198,7 +198,10 @@ fn authorities_from_elsewhere_sign_in_their_own_name() {
             files::read_authority(&authority_fixture(certificate), &authority_fixture(key), password, NOW).expect(key);
         let device = authority.issue_device(&id("sensor-1"), &options()).expect("a device");
         assert_eq!(device.certificate.issuer().der(), authority.certificate().subject().der(), "{certificate}");
-        assert_eq!(chain::verify(&[device.certificate.clone()], authority.certificate(), NOW).map(|p| p.len()), Ok(2));
+        assert_eq!(
+            chain::verify(std::slice::from_ref(&device.certificate), authority.certificate(), NOW).map(|p| p.len()),
+            Ok(2)
+        );
         assert_eq!(webpki_accepts(&device, authority.certificate(), NOW), Ok(()), "{certificate}");
         let proof = authority.issue_verification(&name("70A1B2"), &options()).expect("a proof");
         assert_eq!(chain::verify_possession(&proof.certificate, authority.certificate(), "70A1B2", NOW), Ok(()));
@@ -234,15 +237,9 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
         authority_error(read("may-not-sign_cert.pem", "directory_key.pem")),
         AuthorityError::Unfit(ChainError::MayNotSign { .. })
     ));
-    let past =
-        CertificateAuthority::new_root(&name("r"), &IssueOptions { lifetime: Some(Lifetime::Days(1)), ..options() });
-    let at = |at| {
-        CertificateAuthority::new(
-            vec![past.as_ref().unwrap().certificate.clone()],
-            copy(&past.as_ref().unwrap().key),
-            at,
-        )
-    };
+    let one_day = IssueOptions { lifetime: Some(Lifetime::Days(1)), ..options() };
+    let past = CertificateAuthority::new_root(&name("r"), &one_day).expect("a root");
+    let at = |at| CertificateAuthority::new(vec![past.certificate.clone()], copy(&past.key), at);
     assert!(matches!(
         at(NOW + Duration::days(2)).expect_err("expired"),
         AuthorityError::Unfit(ChainError::Expired { .. })

@@ -5,15 +5,16 @@ use std::{net::SocketAddr, num::NonZeroU32};
 use serde_json::json;
 
 use super::{output::Output, service::block_on};
-use crate::emulator::Emulator as Server;
+use crate::emulator::{Emulator as Server, Fault};
 
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
 ///
 /// The first line on standard output is a JSON document with the address, a token and the id scope. It keeps its state
 /// in memory and serves until it is told to stop by Ctrl-C or SIGTERM.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'")]
+#[command(after_help = "Examples:
+  iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
+  iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
     /// The address to listen on, which has to be a loopback address; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -24,6 +25,11 @@ pub(super) struct Emulator {
     /// How many requests a second are served before they are answered 429
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
+    /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
+    /// such as 503 or 429:retry-after=2, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
+    /// redirect=URL
+    #[arg(long = "fault", value_name = "SPEC")]
+    faults: Vec<Fault>,
 }
 
 impl Emulator {
@@ -34,6 +40,9 @@ impl Emulator {
                 builder = builder.token(token);
             }
             let server = builder.start().await?;
+            for fault in self.faults {
+                server.inject(fault)?;
+            }
             let stop = stop_signal()?;
             let line = json!({
                 "endpoint": server.endpoint(),

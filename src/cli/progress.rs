@@ -44,7 +44,8 @@ impl<'a> Steps<'a> {
     }
 }
 
-fn line(report: &StepReport) -> String {
+/// A step that was taken, on a line.
+pub(super) fn line(report: &StepReport) -> String {
     let StepReport { step, outcome, detail } = report;
     let (style, mark) = match outcome {
         Outcome::Done => (GOOD, "✓"),

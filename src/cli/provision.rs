@@ -5,14 +5,16 @@ use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
 use super::{
     args::{KeyPassword, Keys, certificate_entry, lifetime},
     output::{DIM, GOOD, Output},
-    progress::Steps,
+    progress::{Steps, line},
     service::{Service, block_on},
 };
 use crate::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
     certificate::{CommonName, DeviceId},
     emulator::Emulator,
-    workflow::{AuthoritySource, Outcome, ProvisionReport, ProvisionRequest, Step, StepReport, provision},
+    workflow::{
+        AuthoritySource, Outcome, ProvisionEvent, ProvisionReport, ProvisionRequest, Step, StepReport, provision,
+    },
 };
 
 /// Take an enrollment group from nothing to verified, and make its devices' certificates
@@ -27,7 +29,7 @@ use crate::{
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run")]
 pub(super) struct Provision {
     /// Run against an embedded service, started for the purpose
-    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "ca_file"])]
+    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate"])]
     emulator: bool,
     /// The enrollment group, created where it does not exist [with --emulator by default: myx509eg]
     #[arg(long, value_name = "ID", required_unless_present = "emulator")]
@@ -141,7 +143,13 @@ impl Provision {
             output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
         }
         let steps = Steps::new(output);
-        let provisioned = provision(&client, &request, &mut |event| steps.show(&event)).await;
+        // The plan of a dry run is its result, not its progress.
+        let mut observe = |event: ProvisionEvent<'_>| {
+            if !self.dry_run {
+                steps.show(&event);
+            }
+        };
+        let provisioned = provision(&client, &request, &mut observe).await;
         steps.finish();
         if let Some(emulator) = emulator {
             emulator.stop().await;
@@ -165,7 +173,8 @@ fn emulator_client(emulator: &Emulator) -> anyhow::Result<Client> {
 
 fn human(report: &ProvisionReport, dry_run: bool) -> String {
     if dry_run {
-        return "This was a dry run: nothing was changed.\n".to_owned();
+        let plan: String = report.steps.iter().map(|step| format!("{}\n", line(step))).collect();
+        return format!("{plan}This was a dry run: nothing was changed.\n");
     }
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();

@@ -1,12 +1,16 @@
 //! Which service the commands speak to, and with what right.
 
-use std::{env, num::NonZeroU32, path::PathBuf};
+use std::{
+    env,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
 use super::args::{read, secret};
-use crate::central::{ApiVersion, Authorization, Client, Endpoint};
+use crate::central::{ApiVersion, Authorization, Client, Endpoint, EntraCredential};
 
 const APP: &str = "IOT_ENROLL_APP";
 const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
@@ -26,6 +30,10 @@ pub(super) struct Service {
     /// variable `IOT_ENROLL_TOKEN` holds it
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Sign in with Microsoft Entra instead of a token: by the usual AZURE_ variables, managed identity, or the sign-in of
+    /// the Azure command-line tools
+    #[arg(long, conflicts_with = "token_file")]
+    entra: bool,
     /// A PEM file with one more root to trust for TLS
     #[arg(long, value_name = "PEM")]
     ca_file: Option<PathBuf>,
@@ -41,17 +49,27 @@ impl Service {
     /// A client of that service.
     pub(super) fn client(self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
-        let token = secret(self.token_file.as_deref(), TOKEN)?.with_context(|| {
-            format!("no token is given: name its file with --token-file FILE, or set {TOKEN} in the environment")
-        })?;
-        let authorization = Authorization::parse(SecretString::from(token.trim()))?;
+        let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
+        let unreadable = |file: &Path| format!("no certificate could be read from {}", file.display());
+        let authorization = if self.entra {
+            let mut credential = EntraCredential::builder();
+            if let Some((file, bytes)) = &root {
+                credential = credential.add_root_certificate(bytes).with_context(|| unreadable(file))?;
+            }
+            Authorization::from_credential(credential.build()?)
+        } else {
+            let token = secret(self.token_file.as_deref(), TOKEN)?.with_context(|| {
+                format!(
+                    "no token is given: name its file with --token-file FILE, set {TOKEN} in the environment, or sign in \
+                     with --entra"
+                )
+            })?;
+            Authorization::parse(SecretString::from(token.trim()))?
+        };
         let mut builder =
             Client::builder(endpoint).authorization(authorization).api_version(self.api_version).rate(self.rate);
-        if let Some(file) = &self.ca_file {
-            let bytes = read(file)?;
-            builder = builder
-                .add_root_certificate(&bytes)
-                .with_context(|| format!("no certificate could be read from {}", file.display()))?;
+        if let Some((file, bytes)) = &root {
+            builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
         }
         Ok(builder.build()?)
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt, time::Duration};
 
 use axum::{
     Extension, Router,
-    extract::{FromRequestParts, RawPathParams, Request, State},
+    extract::{FromRequestParts, OriginalUri, RawPathParams, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -259,8 +259,8 @@ pub(super) async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Stri
     found.map(|(_, value)| value.to_owned()).ok_or_else(|| ApiError::not_found("there is no such path"))
 }
 
-pub(super) async fn unknown_route(request: Request) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}", request.uri().path()))
+pub(super) async fn unknown_route(OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
 }
 
 pub(super) async fn unknown_method(request: Request) -> ApiError {

@@ -1,9 +1,10 @@
 //! The enrollment of a group from end to end.
 
-use std::{collections::HashMap, fmt, path::PathBuf};
+use std::{collections::HashMap, fmt, fs, path::PathBuf};
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::CertificateRecord;
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
         NewEnrollmentGroup, SigningCertificate,
     },
     certificate::{
-        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm, Lifetime,
-        NameError, Thumbprint, chain,
+        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm, KeyError,
+        Lifetime, NameError, PrivateKey, Thumbprint, chain,
         files::{self, FileError, FileSet, PfxOptions},
     },
 };
@@ -192,7 +193,7 @@ pub async fn provision(
     request: &ProvisionRequest<'_>,
     observer: &mut (dyn FnMut(ProvisionEvent<'_>) + Send),
 ) -> Result<ProvisionReport, ProvisionError> {
-    let run = Run { client, request, observer, at: OffsetDateTime::now_utc(), steps: Vec::new() };
+    let mut run = Run { client, request, observer, at: OffsetDateTime::now_utc(), steps: Vec::new() };
     let plan = run.plan().await?;
     run.carry_out(plan).await
 }
@@ -225,8 +226,10 @@ struct Run<'a, 'o> {
     steps: Vec<StepReport>,
 }
 
+// What waits takes `&mut self`: the observer cannot be shared between threads, so `&self` would keep the whole future on
+// one.
 impl Run<'_, '_> {
-    async fn plan(&self) -> Result<Plan, ProvisionError> {
+    async fn plan(&mut self) -> Result<Plan, ProvisionError> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
         let group = self.client.enrollment_groups().find(&self.request.group).await?;
@@ -281,7 +284,7 @@ impl Run<'_, '_> {
         Ok(devices)
     }
 
-    /// The certificate that a device has already, which has to be of this authority and valid.
+    /// The certificate that a device has already, which has to be of this authority and valid, with its chain and key.
     fn find_device(
         &self,
         id: &DeviceId,
@@ -298,7 +301,20 @@ impl Run<'_, '_> {
             return Err(unfit(format!("it was issued by {}, whose files are not here", certificate.issuer())));
         };
         chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| unfit(error.to_string()))?;
-        Ok(certificate)
+        // The device presents its whole chain, and proves that it has the key.
+        let (fullchain, key) = (set.fullchain(), set.private_key());
+        if !fullchain.exists() {
+            return Err(FileError::Incomplete { found: set.certificate(), missing: fullchain }.into());
+        }
+        let bytes = Zeroizing::new(fs::read(&key).map_err(|error| unfit(format!("{}: {error}", key.display())))?);
+        match PrivateKey::read(&bytes, None) {
+            Ok(found) if !found.belongs_to(&certificate) => {
+                Err(unfit(format!("{} is the key of another certificate", key.display())))
+            }
+            // One that was encrypted since is its owner's to open.
+            Ok(_) | Err(KeyError::PasswordNeeded) => Ok(certificate),
+            Err(error) => Err(unfit(format!("{}: {error}", key.display()))),
+        }
     }
 
     fn check_group(&self, group: &EnrollmentGroup) -> Result<(), ProvisionError> {
@@ -478,7 +494,7 @@ impl Run<'_, '_> {
     }
 
     /// Uploads the certificate; whether it is verified then.
-    async fn upload(&self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
+    async fn upload(&mut self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
         let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.request.entry);
         let error = match groups.set_certificate(group, entry, certificate, self.request.attest, etag).await {
             Ok(set) => return Ok(set.verified),

@@ -1,8 +1,8 @@
 //! An emulator with a plain HTTP client, every answer held to the contract; and certificates to send there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-#[path = "contract.rs"]
-mod contract;
+#[path = "openapi.rs"]
+mod openapi;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Builder, Emulator};
@@ -80,10 +80,12 @@ impl App {
         let response = self.http.execute(request).await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a whole body");
-        let code = headers.get("x-ms-error-code").map(|code| code.to_str().expect("ASCII"));
-        contract::check(&method, path.trim_start_matches("/api"), status, code, &text);
-        assert!(headers.contains_key("x-ms-request-id"));
+        let named: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("ASCII"))).collect();
+        let held = openapi::OpenApi::load().check_response(&method, &path, status, &named, text.as_bytes());
+        assert_eq!(held, Ok(()), "{method} {path} {status}: {text}");
         let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
+        check_error(status, &headers, &body["error"]);
         Answer { status, headers, body }
     }
 
@@ -165,6 +167,20 @@ impl App {
     pub(crate) async fn verify(&self, certificate: &str, proof: &str) -> Answer {
         let body = json!({ "certificate": BASE64_STANDARD.encode(proof) });
         self.post(&format!("{certificate}/verify"), Some(&body)).await
+    }
+}
+
+/// What the service adds to each answer, and to each error beyond its description.
+fn check_error(status: u16, headers: &HeaderMap, error: &Value) {
+    assert!(headers.contains_key("x-ms-request-id"));
+    let code = headers.get("x-ms-error-code").map(|code| code.to_str().expect("ASCII"));
+    assert_eq!(error["code"].as_str(), code, "the header repeats the code, and a success has none");
+    if status >= 400 {
+        assert!(error["requestId"].is_string(), "{error}");
+        let format = time::macros::format_description!(
+            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        );
+        time::PrimitiveDateTime::parse(error["time"].as_str().expect("a time"), format).expect("an RFC 1123 date");
     }
 }
 
