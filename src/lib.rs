@@ -5,6 +5,7 @@
 //! | [`certificate`] | reading certificates, thumbprints, chains | always |
 //! | `certificate::CertificateAuthority` | making root, intermediate, device and verification certificates | `issue` |
 //! | `central` | the IoT Central REST API as a client | `client` |
+//! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
 //! | `workflow` | the enrollment of a group from end to end | `client` |
 //! | `emulator` | IoT Central on a loopback port, for tests and for trying things out | `emulator` |
 //!
