@@ -154,3 +154,14 @@ async fn a_page_that_fails_is_tried_again() {
     let groups: Vec<_> = client(&server).enrollment_groups().list().try_collect().await.expect("groups");
     assert_eq!((groups.len(), server.requests().len()), (2, 3));
 }
+
+#[tokio::test]
+async fn a_list_of_empty_pages_without_end_is_an_error() {
+    let server = Server::start([]);
+    for number in 0..1100 {
+        let link = format!("{}/api/enrollmentGroups?api-version=2022-07-31&n={number}", server.url());
+        server.then(Reply::json(200, &page(&[], Some(link))));
+    }
+    let error = client(&server).enrollment_groups().list().try_collect::<Vec<_>>().await.expect_err("no end");
+    assert!(matches!(&error, Error::NextLink { problem, .. } if problem.contains("1000 pages were empty")), "{error}");
+}

@@ -378,6 +378,33 @@ fn each_way_a_chain_can_fail_is_told_apart() {
 }
 
 #[test]
+fn a_cross_signed_authority_leads_on_by_whichever_signature_does() {
+    let (one, two) = (root(&options()), root(&options()));
+    let key = PrivateKey::generate(KeyAlgorithm::EcP256).expect("a key");
+    let params = |issuer: &CertificateAuthority| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Crossed");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let mut name = rcgen::CertificateParams::default();
+        name.distinguished_name = rcgen::DistinguishedName::new();
+        name.distinguished_name.push(rcgen::DnType::CommonName, "Test Root Cert");
+        let issuer = rcgen::Issuer::new(name, issuer.key());
+        Certificate::from_der(params.signed_by(&key, &issuer).expect("a certificate").der()).expect("reads back")
+    };
+    let crossed = [params(&one), params(&two)];
+    let authority = CertificateAuthority::new(vec![crossed[0].clone()], copy(&key), NOW).expect("an authority");
+    let device = authority.issue_device(&id("sensor-1"), &options()).expect("a device").certificate;
+    for order in [[0, 1], [1, 0]] {
+        let presented = [device.clone(), crossed[order[0]].clone(), crossed[order[1]].clone()];
+        for enrolled in [&one, &two] {
+            assert_eq!(chain::verify(&presented, enrolled.certificate(), NOW).map(|path| path.len()), Ok(3));
+        }
+    }
+}
+
+#[test]
 fn each_way_a_proof_can_fail_is_told_apart() {
     let (root, other) = (root(&options()), root(&options()));
     let proof = root.issue_verification(&name("70A1B2"), &options()).expect("a proof").certificate;
@@ -387,6 +414,9 @@ fn each_way_a_proof_can_fail_is_told_apart() {
     assert!(matches!(check(&root, "70a1b2", NOW), Err(ChainError::WrongCode { found, .. }) if found == "70A1B2"));
     assert!(matches!(check(&other, "70A1B2", NOW), Err(ChainError::WrongSigner { .. })));
     assert!(matches!(check(&root, "70A1B2", NOW + Duration::days(2)), Err(ChainError::Expired { .. })));
+    let lone = CertificateAuthority::self_signed_device(&id("70A1B2"), &options()).expect("a device").certificate;
+    let itself = chain::verify_possession(&lone, &lone, "70A1B2", NOW);
+    assert!(matches!(itself, Err(ChainError::NotAnAuthority { .. })), "{itself:?}");
 }
 
 #[test]
@@ -419,7 +449,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn any_allowed_name_makes_a_certificate_that_others_read(text in "[^\\s\\p{Cc}][^\\p{Cc}]{0,62}[^\\s\\p{Cc}]", days in 1_u32..40_000) {
+    fn any_allowed_name_makes_a_certificate_that_others_read(text in "[^\\s\\p{Cc}\\p{Cf}][^\\p{Cc}\\p{Cf}]{0,62}[^\\s\\p{Cc}\\p{Cf}]", days in 1_u32..40_000) {
         let name = CommonName::new(text.clone()).expect("an allowed name");
         let options = IssueOptions { lifetime: Some(Lifetime::Days(days)), ..options() };
         let root = CertificateAuthority::new_root(&name, &options).expect("a root");

@@ -108,7 +108,9 @@ fn names_are_refused_with_the_character_and_its_position() {
     assert_eq!(CommonName::new("a\nb").map_err(position), Err(Some(('\n', 2))));
     assert_eq!(CommonName::new("a ").map_err(position), Err(Some((' ', 2))));
     assert_eq!(CommonName::new("").map_err(position), Err(None));
+    assert_eq!(CommonName::new("a\u{202e}b").map_err(position), Err(Some(('\u{202e}', 2))));
     assert!(CommonName::new("é".repeat(64)).is_ok());
+    assert!(CommonName::new("😀".repeat(64)).expect("a name").file_stem().is_err(), "no file system takes it");
     assert_eq!(CommonName::new("é".repeat(65)).map_err(position), Err(None));
     assert_eq!(DeviceId::new("sensor/1").map_err(position), Err(Some(('/', 7))));
     assert_eq!(DeviceId::new("-sensor").map_err(position), Err(Some(('-', 1))));

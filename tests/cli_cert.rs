@@ -179,8 +179,8 @@ fn a_process_killed_at_any_moment_leaves_a_whole_set_or_none() {
 #[test]
 fn of_two_processes_that_make_one_set_one_wins_and_the_set_is_whole() {
     let folder = folder();
-    for _ in 0..5 {
-        let children: Vec<_> = (0..4)
+    for _ in 0..15 {
+        let children: Vec<_> = (0..6)
             .map(|_| {
                 let mut command = program(folder.path());
                 command.args(["cert", "root", "r", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -192,9 +192,77 @@ fn of_two_processes_that_make_one_set_one_wins_and_the_set_is_whole() {
         assert_eq!(won, 1);
         let key = PrivateKey::read(&fs::read(folder.path().join("r_key.pem")).expect("read"), None).expect("a key");
         assert!(key.belongs_to(&read(folder.path(), "r_cert.pem")));
+        assert_eq!(files(folder.path()).len(), 4);
         for name in files(folder.path()) {
             fs::remove_file(folder.path().join(name)).expect("only files are left");
         }
+    }
+}
+
+#[test]
+fn what_killed_processes_left_goes_with_the_next_write() {
+    let folder = folder();
+    let left = folder.path().join(".r.abc123.tmp");
+    fs::create_dir(&left).expect("made");
+    fs::write(left.join("r_key.pem"), "half").expect("written");
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_stops_a_set_before_anything_is_replaced() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    fs::remove_file(folder.path().join("r.pfx")).expect("removed");
+    let before = contents(folder.path());
+    fs::create_dir(folder.path().join("r.pfx")).expect("made");
+    let error = cert(folder.path(), &["root", "r", "--force"]).fails(1);
+    assert!(error.contains("r.pfx is a folder"), "{error}");
+    fs::remove_dir(folder.path().join("r.pfx")).expect("still empty");
+    assert_eq!(contents(folder.path()), before);
+    fs::write(folder.path().join("f"), "").expect("written");
+    assert!(cert(folder.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a folder"));
+}
+
+#[test]
+fn verify_looks_at_the_leaf_wherever_it_stands_in_the_file() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["intermediate", "i", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["device", "d", "i", "--no-pfx"]).ok();
+    let read = |name| fs::read_to_string(folder.path().join(name)).expect("read");
+    fs::write(folder.path().join("bundle"), read("r_cert.pem") + &read("i_cert.pem") + &read("d_cert.pem"))
+        .expect("written");
+    let verdict = cert(folder.path(), &["verify", "bundle", "--ca", "r_cert.pem"]).ok();
+    assert_eq!(verdict, "Valid: d, under i, under r.\n");
+}
+
+#[test]
+fn names_from_elsewhere_do_nothing_to_a_terminal() {
+    let folder = folder();
+    let subject = "/CN=a\x1b]0;title\x07\x1b[31mred";
+    let arguments = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "k.pem",
+        "-out",
+        "c.pem",
+        "-utf8",
+        "-subj",
+        subject,
+    ];
+    if openssl(folder.path(), &arguments).is_none_or(|output| !output.status.success()) {
+        return;
+    }
+    for color in ["always", "never"] {
+        let shown = cert(folder.path(), &["inspect", "c.pem", "--color", color]).ok();
+        assert!(!shown.contains("\x1b]") && !shown.contains('\x07'), "{shown:?}");
     }
 }
 

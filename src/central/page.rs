@@ -42,9 +42,14 @@ struct Rest<T> {
     fetch: JoinSet<Result<Page<T>, Error>>,
     /// The links that were followed.
     seen: HashSet<String>,
+    /// How many pages had nothing on them, one after another.
+    empty: usize,
     /// How many things are still wanted.
     wanted: usize,
 }
+
+/// How many pages without anything are followed. A filter may leave some empty, a service gone astray all of them.
+const MAX_EMPTY: usize = 1000;
 
 /// The pages of a list, beginning with this call, until there are so many things.
 pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
@@ -54,7 +59,7 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
 ) -> Listing<Vec<T>> {
     let wanted = limit.unwrap_or(usize::MAX);
     let call = (wanted > 0).then_some(first);
-    let start = Rest { client, call, fetch: JoinSet::new(), seen: HashSet::new(), wanted };
+    let start = Rest { client, call, fetch: JoinSet::new(), seen: HashSet::new(), empty: 0, wanted };
     Box::pin(stream::try_unfold(start, |mut rest| async move {
         let page = rest.next().await?;
         Ok(page.map(|page| (page, rest)))
@@ -78,6 +83,7 @@ impl<T: DeserializeOwned + Send + 'static> Rest<T> {
             // Nothing was begun, or its task was ended from outside: then here and now.
             Some(Err(_)) | None => self.client.read(&call).await?,
         };
+        self.empty = if page.value.is_empty() { self.empty + 1 } else { 0 };
         page.value.truncate(self.wanted);
         self.wanted -= page.value.len();
         let link = page.next_link.filter(|link| !link.is_empty() && self.wanted > 0);
@@ -92,6 +98,9 @@ impl<T: DeserializeOwned + Send + 'static> Rest<T> {
     fn follow(&mut self, from: &Call, link: &str) -> Result<Call, Error> {
         let refuse =
             |problem: String| Error::NextLink { operation: from.operation(), problem: sanitise(&problem, &[]) };
+        if self.empty > MAX_EMPTY {
+            return Err(refuse(format!("the last {MAX_EMPTY} pages were empty")));
+        }
         let url = self.client.endpoint().follow(link).map_err(refuse)?;
         if self.seen.insert(url.to_string()) {
             Ok(Call::page(url, &from.operation()))

@@ -281,7 +281,7 @@ pub enum AuthorityError {
     #[error("{0} allows no intermediate below it: its path length is 0")]
     PathLength(String),
     /// A lifetime of no time at all, or one that ends after the year 9999.
-    #[error("a certificate cannot be valid for {0:?}: at least one day, and not past the year 9999")]
+    #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]
     Lifetime(Lifetime),
     /// The name does not fit a certificate.
     #[error(transparent)]

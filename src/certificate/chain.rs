@@ -10,6 +10,9 @@ use super::{Certificate, SignatureError};
 /// The longest path that is followed, in certificates. Real ones have three or four.
 const MAX_PATH: usize = 16;
 
+/// The most signatures that are looked at, so that no heap of namesakes keeps the search busy.
+const MAX_SIGNATURES: usize = 1000;
+
 /// Finds the path from a certificate to the enrolled one and checks it.
 ///
 /// `presented` is what a device would send: its own certificate first, then any others in any order. `enrolled` is the
@@ -46,8 +49,8 @@ pub fn verify<'a>(
     Ok(path)
 }
 
-/// Checks that a certificate proves possession of the enrolled certificate's key: signed by that key, its common name
-/// the verification code to the letter, valid at that time.
+/// Checks that a certificate proves possession of the enrolled certificate's key: signed by that key, which is an
+/// authority's, its common name the verification code to the letter, valid at that time.
 ///
 /// # Errors
 /// [`ChainError`] tells which of these it is not.
@@ -57,6 +60,7 @@ pub fn verify_possession(
     code: &str,
     at: OffsetDateTime,
 ) -> Result<(), ChainError> {
+    check_may_sign(enrolled)?;
     proof.verify_signature(enrolled).map_err(|error| signature_error(proof, enrolled, error))?;
     let found = proof.subject().common_name().unwrap_or_default();
     if found != code {
@@ -80,36 +84,63 @@ fn find_path<'a>(
     others: &'a [Certificate],
     enrolled: &'a Certificate,
 ) -> Result<Vec<&'a Certificate>, ChainError> {
-    let mut path = vec![leaf];
-    let mut refused = None;
-    loop {
-        let last = path[path.len() - 1];
+    let mut search = Search { others, enrolled, path: vec![leaf], signatures: MAX_SIGNATURES, failure: None };
+    if search.found() {
+        return Ok(search.path);
+    }
+    Err(search.failure.unwrap_or(ChainError::Empty))
+}
+
+/// A search that goes back from dead ends: of several certificates with one subject, as where authorities are
+/// cross-signed, any may be the one that leads on.
+struct Search<'a> {
+    others: &'a [Certificate],
+    enrolled: &'a Certificate,
+    path: Vec<&'a Certificate>,
+    /// How many more signatures are looked at.
+    signatures: usize,
+    /// Why the first way did not lead there; a refusal at the enrolled certificate itself tells more.
+    failure: Option<ChainError>,
+}
+
+impl Search<'_> {
+    /// Whether the path leads to the enrolled certificate; it does so in full then.
+    fn found(&mut self) -> bool {
+        let (others, enrolled) = (self.others, self.enrolled);
+        let last = self.path[self.path.len() - 1];
         if last == enrolled {
-            return Ok(path);
+            return true;
         }
         if last.issuer().matches(enrolled.subject()) {
             match last.verify_signature(enrolled) {
                 Ok(()) => {
-                    path.push(enrolled);
-                    return Ok(path);
+                    self.path.push(enrolled);
+                    return true;
                 }
                 Err(error) => {
-                    refused.get_or_insert(signature_error(last, enrolled, error));
+                    self.failure.get_or_insert(signature_error(last, enrolled, error));
                 }
             }
         }
-        let next = others.iter().find(|candidate| {
-            last.issuer().matches(candidate.subject())
-                && !path.contains(candidate)
-                && last.verify_signature(candidate).is_ok()
-        });
-        match next {
-            Some(next) if path.len() < MAX_PATH => path.push(next),
-            _ => {
-                // What went wrong at the enrolled certificate itself tells more than where the search ended.
-                return Err(refused.unwrap_or_else(|| dead_end(last, others, enrolled)));
+        let mut led_on = false;
+        for next in others.iter().filter(|candidate| last.issuer().matches(candidate.subject())) {
+            if self.path.len() == MAX_PATH || self.signatures == 0 || self.path.contains(&next) {
+                continue;
+            }
+            self.signatures -= 1;
+            if last.verify_signature(next).is_ok() {
+                led_on = true;
+                self.path.push(next);
+                if self.found() {
+                    return true;
+                }
+                self.path.pop();
             }
         }
+        if !led_on {
+            self.failure.get_or_insert_with(|| dead_end(last, others, enrolled));
+        }
+        false
     }
 }
 

@@ -3,12 +3,12 @@
 //! A set is written into a hidden folder beside its place, flushed to the disk, and committed by one rename of that
 //! folder; then its files move out of it. A process killed before the rename leaves the old files as they were, one
 //! killed after it leaves a committed folder, and the next call that deals with the set moves the rest out. So a set is
-//! there whole or not at all, and no file is ever half written. The hidden folder of a killed process, `.NAME.*.tmp`,
-//! may stay behind; it holds nothing that is of use, and can be removed.
+//! there whole or not at all, and no file is ever half written. What a killed process left in hidden folders goes with the
+//! next write of the set. Processes that deal with one folder take turns, by a lock on it.
 
 use std::{
     fs, io,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,9 @@ pub struct FileSet {
     directory: PathBuf,
     stem: String,
 }
+
+/// How the name of a folder ends in which a set is being written.
+const STAGING: &str = ".tmp";
 
 /// How the PFX file of a set is made.
 #[derive(Clone, Copy)]
@@ -97,10 +100,33 @@ impl FileSet {
     /// The files of the set that exist. Finishes a set that a killed process had committed.
     ///
     /// # Errors
-    /// [`FileError::Io`].
+    /// [`FileError`] when the system refuses.
     pub fn existing(&self) -> Result<Vec<PathBuf>, FileError> {
+        if !self.directory.is_dir() {
+            return Ok(Vec::new());
+        }
+        let _turn = self.lock()?;
         self.finish()?;
-        Ok(self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect())
+        Ok(self.present())
+    }
+
+    fn present(&self) -> Vec<PathBuf> {
+        self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+
+    /// Waits for this process's turn with the folder; it ends with the value.
+    fn lock(&self) -> Result<fs::File, FileError> {
+        // A folder can be opened as a file where it can be locked; elsewhere a file in it stands for it.
+        let file = if cfg!(unix) {
+            fs::File::open(&self.directory)
+        } else {
+            let path = self.directory.join(".iot-enroll.lock");
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)
+        };
+        let file = file.map_err(|error| FileError::io("open the folder", &self.directory, error))?;
+        // Some network file systems have no locks. The rename that commits a set is one step there too.
+        let _ = file.lock();
+        Ok(file)
     }
 
     /// Writes the set: certificate, key and chain, and a PFX file when asked for. Makes the folder where it is missing.
@@ -116,23 +142,26 @@ impl FileSet {
         pfx: Option<PfxOptions<'_>>,
         overwrite: bool,
     ) -> Result<(), FileError> {
+        if self.directory.exists() && !self.directory.is_dir() {
+            return Err(FileError::NotAFolder(self.directory.clone()));
+        }
         fs::create_dir_all(&self.directory)
             .map_err(|error| FileError::io("make the folder", &self.directory, error))?;
-        self.refuse_existing(overwrite)?;
-        let staging = self.stage(issued, pfx)?;
-        let committed = self.committed();
-        fs::rename(staging.path(), &committed).map_err(|error| match error.kind() {
-            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => FileError::Busy(self.certificate()),
-            _ => FileError::io("put in place", &committed, error),
-        })?;
-        // The folder is no longer where the guard would remove it.
-        let _ = staging.keep();
-        // While the committed folder stands no other process can commit to this set; one may have done so before.
-        let existing: Vec<PathBuf> = self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
+        let _turn = self.lock()?;
+        self.finish()?;
+        let existing = self.present();
         if !overwrite && !existing.is_empty() {
-            fs::remove_dir_all(&committed).map_err(|error| FileError::io("remove", &committed, error))?;
             return Err(FileError::Exists(existing));
         }
+        if let Some(folder) = existing.into_iter().find(|path| path.is_dir()) {
+            return Err(FileError::NotAFile(folder));
+        }
+        self.remove_leftovers();
+        let staging = self.stage(issued, pfx)?;
+        let committed = self.committed();
+        fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
+        // The folder is no longer where the guard would remove it.
+        let _ = staging.keep();
         self.finish()?;
         if pfx.is_none() {
             remove_if_present(&self.pfx())?;
@@ -140,15 +169,25 @@ impl FileSet {
         Ok(())
     }
 
-    fn refuse_existing(&self, overwrite: bool) -> Result<(), FileError> {
-        let existing = self.existing()?;
-        if overwrite || existing.is_empty() { Ok(()) } else { Err(FileError::Exists(existing)) }
+    /// Removes what killed processes had not committed. With the lock held nobody is at work on it.
+    fn remove_leftovers(&self) {
+        let prefix = format!(".{}.", self.stem);
+        let leftover = |name: &str| name.starts_with(&prefix) && name.ends_with(STAGING);
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(leftover) {
+                // What cannot be removed does no harm.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     fn stage(&self, issued: &IssuedCertificate, pfx: Option<PfxOptions<'_>>) -> Result<tempfile::TempDir, FileError> {
-        let staging = tempfile::Builder::new()
-            .prefix(&format!(".{}.", self.stem))
-            .suffix(".tmp")
+        let prefix = format!(".{}.", self.stem);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(STAGING);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let staging = builder
             .tempdir_in(&self.directory)
             .map_err(|error| FileError::io("make a folder in", &self.directory, error))?;
         let fullchain: String = issued.fullchain().map(Certificate::to_pem).collect();
@@ -170,24 +209,19 @@ impl FileSet {
     /// Moves the files of a committed folder to their places, as far as that was not done before.
     fn finish(&self) -> Result<(), FileError> {
         let committed = self.committed();
-        if !committed.is_dir() {
+        if committed.symlink_metadata().is_err() {
             return Ok(());
         }
+        let stuck = |error| FileError::Unfinished { path: self.committed(), error };
+        let moved = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(stuck(error)),
+            _ => Ok(()),
+        };
         for target in self.all() {
             let staged = target.file_name().map(|name| committed.join(name)).unwrap_or_default();
-            match fs::rename(&staged, &target) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(FileError::io("put in place", &target, error));
-                }
-                _ => {}
-            }
+            moved(fs::rename(&staged, &target))?;
         }
-        match fs::remove_dir(&committed) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::io("remove", &committed, error));
-            }
-            _ => {}
-        }
+        moved(fs::remove_dir(&committed))?;
         sync_directory(&self.directory);
         Ok(())
     }
@@ -251,7 +285,7 @@ pub fn read_authority(
 /// # Errors
 /// [`FileError::Io`] or [`FileError::Certificate`], which names the file.
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
-    let bytes = fs::read(path).map_err(|error| FileError::io("read", path, error))?;
+    let bytes = read_limited(path)?;
     Certificate::read_all(&bytes).map_err(|error| FileError::Certificate { path: path.to_owned(), error })
 }
 
@@ -262,7 +296,7 @@ fn authority(
     key_password: Option<&str>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    let bytes = Zeroizing::new(fs::read(key_path).map_err(|error| FileError::io("read", key_path, error))?);
+    let bytes = read_limited(key_path)?;
     let key =
         PrivateKey::read(&bytes, key_password).map_err(|error| FileError::Key { path: key_path.to_owned(), error })?;
     certificates.dedup();
@@ -271,6 +305,21 @@ fn authority(
         key: key_path.to_owned(),
         error,
     })
+}
+
+/// The most bytes of a certificate or key file.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// Reads a file, which may hold a key, unless it is larger than any that belongs here.
+///
+/// # Errors
+/// [`FileError::Io`], or [`FileError::TooLarge`] past [`MAX_FILE`].
+pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let failed = |error| FileError::io("read", path, error);
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE { Err(FileError::TooLarge(path.to_owned())) } else { Ok(bytes) }
 }
 
 #[derive(Clone, Copy)]
@@ -319,9 +368,27 @@ pub enum FileError {
     /// Files of that name exist and were not to be overwritten.
     #[error("{} already {}, and nothing was written", list(.0), if .0.len() == 1 { "exists" } else { "exist" })]
     Exists(Vec<PathBuf>),
-    /// Another process is writing the same set.
-    #[error("another process is writing {} at this moment", .0.display())]
-    Busy(PathBuf),
+    /// The folder for the files is something else.
+    #[error("{} is not a folder", .0.display())]
+    NotAFolder(PathBuf),
+    /// A folder stands in the place of a file.
+    #[error("{} is a folder, and a file has to go there: move it away", .0.display())]
+    NotAFile(PathBuf),
+    /// A file larger than any certificate or key.
+    #[error("{} has more than 16 MiB, and no certificate or key has", .0.display())]
+    TooLarge(PathBuf),
+    /// What a killed process had committed cannot be put in its place.
+    #[error(
+        "could not finish the set that an interrupted run left in {}: {error}. Mend what is in the way, or move that \
+         folder elsewhere",
+        .path.display()
+    )]
+    Unfinished {
+        /// The hidden folder that holds the rest of the set.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// There is no certificate of that name.
     #[error("{} does not exist", .0.display())]
     Missing(PathBuf),

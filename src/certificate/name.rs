@@ -5,6 +5,9 @@ use std::{fmt, str::FromStr};
 /// The most characters a common name may have (`ub-common-name`, RFC 5280 appendix A.1).
 pub const MAX_COMMON_NAME: usize = 64;
 
+/// The most bytes of the stem of a file's name: 255, the limit of most file systems, less the longest ending.
+const MAX_STEM: usize = 240;
+
 /// The most characters a registration id of the Device Provisioning Service may have.
 pub const MAX_DEVICE_ID: usize = 128;
 
@@ -26,13 +29,13 @@ impl CommonName {
         let bad = text
             .chars()
             .enumerate()
-            .find(|&(index, c)| c.is_control() || (c.is_whitespace() && (index == 0 || index + 1 == length)));
+            .find(|&(index, c)| is_unprintable(c) || (c.is_whitespace() && (index == 0 || index + 1 == length)));
         match bad {
             Some((index, character)) => Err(NameError::Character {
                 what,
                 character,
                 position: index + 1,
-                rule: if character.is_control() { "no control characters" } else { "no white space first or last" },
+                rule: if is_unprintable(character) { "no control characters" } else { "no white space first or last" },
             }),
             None => Ok(Self(text)),
         }
@@ -59,7 +62,13 @@ impl CommonName {
             });
         }
         let stem = camel_case(&self.0);
-        if stem.is_empty() { Err(NameError::NoStem(self.0.clone())) } else { Ok(stem) }
+        match stem.len() {
+            0 => Err(NameError::NoStem(self.0.clone())),
+            1..=MAX_STEM => Ok(stem),
+            found => {
+                Err(NameError::Length { what: "a name that files are called by (in bytes)", max: MAX_STEM, found })
+            }
+        }
     }
 }
 
@@ -161,6 +170,12 @@ pub enum NameError {
     /// A name of separators alone, which leaves nothing to call a file by.
     #[error("{0:?} leaves nothing to name files by: it needs a character other than space, - . and _")]
     NoStem(String),
+}
+
+/// Control characters, and those that turn the direction of the text around them.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn check_length(text: &str, what: &'static str, max: usize) -> Result<usize, NameError> {

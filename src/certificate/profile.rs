@@ -79,6 +79,15 @@ pub enum Lifetime {
     Years(u16),
 }
 
+impl std::fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Days(days) => write!(f, "{days} days"),
+            Self::Years(years) => write!(f, "{years} years"),
+        }
+    }
+}
+
 impl Lifetime {
     fn end(self, from: OffsetDateTime) -> Option<OffsetDateTime> {
         match self {

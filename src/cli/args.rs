@@ -1,7 +1,7 @@
 //! Arguments that several commands share.
 
 use std::{
-    env, fs,
+    env,
     io::{self, Read},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use super::output::Output;
 use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, IssueOptions, KeyAlgorithm, Lifetime, ReadError,
-    files::PfxOptions,
+    files::{MAX_FILE, PfxOptions, read_limited},
     pfx::{self, PfxEncryption},
 };
 
@@ -124,7 +124,7 @@ impl PfxPassword {
     /// Reads the certificates of a file in any encoding, PFX too; `-` is standard input.
     pub(super) fn read_certificates(&self, file: &Path) -> anyhow::Result<Vec<Certificate>> {
         let unreadable = || format!("no certificate could be read from {}", file.display());
-        let bytes = Zeroizing::new(read(file)?);
+        let bytes = read(file)?;
         match Certificate::read_all(&bytes) {
             Err(ReadError::Pfx) => {
                 let given = self.given()?;
@@ -161,7 +161,7 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
             Err(env::VarError::NotUnicode(_)) => bail!("the environment variable {variable} is not UTF-8"),
         };
     };
-    let bytes = Zeroizing::new(read(file)?);
+    let bytes = read(file)?;
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
     let line = text.strip_prefix('\u{feff}').unwrap_or(text).lines().next().unwrap_or_default();
     if line.is_empty() {
@@ -172,7 +172,7 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
 
 /// Several secrets from the lines of a file, empty ones left out; `what` says what they are.
 pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[SecretString; N]> {
-    let bytes = Zeroizing::new(read(file)?);
+    let bytes = read(file)?;
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
     lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
@@ -180,15 +180,17 @@ pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::R
     })
 }
 
-/// The bytes of a file; `-` is standard input.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let read = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(file)
-    };
-    read.with_context(|| format!("could not read {}", file.display()))
+/// The bytes of a file, which may hold a secret; `-` is standard input.
+pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    if file != Path::new("-") {
+        return Ok(read_limited(file)?);
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes).context("could not read standard input")?;
+    if bytes.len() as u64 > MAX_FILE {
+        bail!("standard input has more than 16 MiB, and no certificate or key has");
+    }
+    Ok(bytes)
 }
 
 fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {

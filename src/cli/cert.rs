@@ -60,8 +60,9 @@ pub(super) enum Command {
     },
     /// Make a proof of possession of an authority's key for a verification code
     #[command(
-        after_help = "Example:\n  iot-enroll cert verification --ca mytestrootcert_cert.pem --key mytestrootcert_key.pem \
-                      --nonce CODE"
+        after_help = "The files are called verification whatever the code is; --force replaces those of the last one.\n\n\
+                      Example:\n  iot-enroll cert verification --ca mytestrootcert_cert.pem --key \
+                      mytestrootcert_key.pem --nonce CODE"
     )]
     Verification {
         /// The authority's certificate
@@ -155,7 +156,7 @@ impl Command {
             }
             Self::Inspect { file, pfx_password } => inspect(&pfx_password.read_certificates(&file)?, output),
             Self::Verify { file, ca, code, pfx_password } => {
-                let certificates = pfx_password.read_certificates(&file)?;
+                let certificates = leaf_first(pfx_password.read_certificates(&file)?);
                 let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
                 verify(&certificates, &enrolled, code.as_deref(), output)
             }
@@ -320,6 +321,17 @@ fn inspect(certificates: &[Certificate], output: &Output) -> anyhow::Result<()> 
     })
 }
 
+/// The certificates with the one first that issued none of the others: bundles come in either order.
+fn leaf_first(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
+    let issued_none = |at: &usize| {
+        let subject = certificates[*at].subject();
+        certificates.iter().enumerate().all(|(other, it)| other == *at || !it.issuer().matches(subject))
+    };
+    let leaf = (0..certificates.len()).find(issued_none).unwrap_or_default();
+    certificates[..=leaf].rotate_right(1);
+    certificates
+}
+
 #[derive(Serialize)]
 struct Verdict {
     valid: bool,
@@ -403,6 +415,6 @@ fn base64(file: &Path, output: &Output) -> anyhow::Result<()> {
     if bytes.windows(12).any(|window| window == b"PRIVATE KEY-") {
         output.note(format_args!("{} holds a private key, which belongs to no service", file.display()));
     }
-    let encoded = Base64File { file: file.to_owned(), base64: BASE64_STANDARD.encode(bytes) };
+    let encoded = Base64File { file: file.to_owned(), base64: BASE64_STANDARD.encode(&*bytes) };
     output.result(&encoded, || encoded.base64.clone())
 }

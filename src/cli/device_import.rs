@@ -110,8 +110,8 @@ impl Import {
             write_result(&mut writer, &row, outcome, &message)
                 .with_context(|| format!("could not write {}", results.display()))?;
             if outcome == Outcome::Failed {
-                let id = &row.id;
-                progress.suspend(|| output.progress(format_args!("{BAD}line {}{BAD:#}: {id}: {message}", row.line)));
+                let id = if row.id.is_empty() { String::new() } else { format!("{}: ", row.id) };
+                progress.suspend(|| output.progress(format_args!("{BAD}line {}{BAD:#}: {id}{message}", row.line)));
             }
             progress.inc(1);
         }

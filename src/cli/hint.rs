@@ -1,7 +1,7 @@
 //! What to do about an error, in the words of the command line.
 
 use crate::{
-    certificate::{AuthorityError, KeyError, files::FileError, pfx::PfxError},
+    certificate::{AuthorityError, KeyError, ReadError, files::FileError, pfx::PfxError},
     workflow::ProvisionError,
 };
 
@@ -47,6 +47,11 @@ fn file_hint(error: &FileError) -> Option<String> {
         ),
         FileError::Key { error: KeyError::PasswordNeeded | KeyError::WrongPassword, .. } => Some(
             "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD".into(),
+        ),
+        FileError::Certificate { error: ReadError::Pfx, .. } => Some(
+            "an authority is read from PEM: `openssl pkcs12 -in FILE.pfx -out FILE.pem -nodes` takes it out of the PFX file, \
+             key and all"
+                .into(),
         ),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("take the key file that was made with this certificate".into())

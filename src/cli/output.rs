@@ -63,7 +63,7 @@ impl Output {
     ) -> anyhow::Result<()> {
         let mut text = match self.format {
             Format::Json => serde_json::to_string_pretty(value)?,
-            Format::Human => human(),
+            Format::Human => printable(&human()),
         };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
@@ -98,7 +98,7 @@ impl Output {
 
     fn diagnostic(text: impl Display) {
         // When nobody can be told there is nobody to tell that to.
-        let _ = writeln!(anstream::stderr().lock(), "{text}");
+        let _ = writeln!(anstream::stderr().lock(), "{}", printable(&text.to_string()));
     }
 
     /// Tells an error with its causes and what to do about it; the exit status it stands for.
@@ -115,6 +115,30 @@ impl Output {
 
 fn stdout_choice() -> ColorChoice {
     AutoStream::choice(&io::stdout())
+}
+
+/// The text without what would do something to a terminal. Names come from certificates and services, and may hold
+/// anything; of control sequences only colours are left, which are our own.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if let Some(parameters) = rest.strip_prefix("\x1b[")
+            && let Some(end) = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')
+            && parameters[end..].starts_with('m')
+        {
+            let (sequence, after) = rest.split_at("\x1b[".len() + end + 1);
+            printable.push_str(sequence);
+            rest = after;
+            continue;
+        }
+        rest = &rest[character.len_utf8()..];
+        let turns_direction =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let harmless = character == '\n' || !(character.is_control() || turns_direction);
+        printable.push(if harmless { character } else { char::REPLACEMENT_CHARACTER });
+    }
+    printable
 }
 
 /// The error and its causes on one line. Many errors tell their cause themselves; what was said is not said again.

@@ -479,15 +479,11 @@ impl Run<'_, '_> {
             self.finish(Step::Verify, Outcome::Done, "the service took the proof".to_owned());
         }
         self.start(Step::Confirm, "reading the entry again");
-        let found = groups.certificate(group, entry).await?;
-        if !found.verified || found.sha1_thumbprint != Some(thumbprint) {
-            return Err(ProvisionError::NotConfirmed {
-                group: group.clone(),
-                entry,
-                verified: found.verified,
-                found: found.sha1_thumbprint,
-                ours: thumbprint,
-            });
+        let found = groups.find_certificate(group, entry).await?;
+        let (verified, found) = found.map_or((false, None), |found| (found.verified, found.sha1_thumbprint));
+        if !verified || found != Some(thumbprint) {
+            let group = group.clone();
+            return Err(ProvisionError::NotConfirmed { group, entry, verified, found, ours: thumbprint });
         }
         self.finish(Step::Confirm, Outcome::Done, format!("the service says that {thumbprint} is verified"));
         Ok(())
@@ -653,10 +649,12 @@ pub enum ProvisionError {
     Code(#[source] NameError),
     /// The service took the proof, and yet the entry is not what it should be.
     #[error(
-        "the {entry} entry of {group} is not as it should be: it holds {}, which is {}, and ours is {ours}. Somebody else \
-         may be changing it: look at it, then run this again",
-        .found.map_or_else(|| "nothing".to_owned(), |found| found.to_string()),
-        if *.verified { "verified" } else { "not verified" }
+        "the {entry} entry of {group} is not as it should be: {}. Look at it, then run this again",
+        match .found {
+            Some(found) if found == .ours => format!("the service took the proof of {ours}, and does not call it verified"),
+            Some(found) => format!("it holds {found}, and not ours, {ours}: somebody else may be changing it"),
+            None => format!("it is empty, and {ours} was put there: somebody else may be changing it"),
+        }
     )]
     NotConfirmed {
         /// The group.
