@@ -329,7 +329,12 @@ fn killed_at_any_moment_it_is_finished_by_the_next_run_and_nothing_is_sent_twice
         wait_until(|| lab.puts().len() >= moment);
         killed.kill().expect("killed");
         killed.wait().expect("its end");
-        // What is on its way still arrives.
+        // What was on its way still arrives.
+        wait_until(|| {
+            let puts = lab.puts();
+            lab.ids();
+            lab.puts() == puts
+        });
         let written = fs::read_to_string(lab.path().join("devices.results.csv")).unwrap_or_default();
         let told = written.lines().skip(1).count();
         lab.import(&[]).ok();

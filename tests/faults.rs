@@ -177,6 +177,8 @@ fn value(result: Result<impl serde::Serialize, Error>) -> Result<Value, Error> {
     result.map(|value| serde_json::to_value(value).expect("JSON"))
 }
 
+type Running = Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>>;
+
 /// A call of the client.
 struct Call {
     /// Method and path below `/api`, as its errors name it.
@@ -189,7 +191,7 @@ struct Call {
     guarded: bool,
     /// It is the proof of possession, which is not repeated blindly.
     proves: bool,
-    run: fn(Client, Given) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send>>,
+    run: fn(Client, Given) -> Running,
 }
 
 impl Call {
@@ -482,30 +484,30 @@ async fn hold(call: Call, elsewhere: String) {
     let new = without_etags(world.state().await);
     assert_eq!(new != without_etags(old.clone()), call.changes(), "{} changes something", call.name);
 
-    let mut now = Value::Null;
-    for (kind, always) in kinds(&elsewhere) {
-        let cell = format!("{} {kind:?} {}", call.name, if always { "always" } else { "once" });
-        if now != old {
+    let mut found = Value::Null;
+    for (fault, always) in kinds(&elsewhere) {
+        let cell = format!("{} {fault:?} {}", call.name, if always { "always" } else { "once" });
+        if found != old {
             world.given = set_up(&world.observer).await;
             old = world.state().await;
         }
-        strike(&world.emulator, &call, &kind, always);
+        strike(&world.emulator, &call, &fault, always);
         let clock = ManualClock::new();
-        let (result, end) = world.run(&call, &clock, &kind).await;
-        assert_eq!(end, End::expected(&call, &kind, always), "{cell}: {result:?}");
+        let (result, end) = world.run(&call, &clock, &fault).await;
+        assert_eq!(end, End::expected(&call, &fault, always), "{cell}: {result:?}");
         let carried_out = end == End::Done
-            || matches!(kind, FaultKind::CloseAfterHandling | FaultKind::TruncateBody) && !call.makes_code();
-        now = world.state().await;
+            || matches!(fault, FaultKind::CloseAfterHandling | FaultKind::TruncateBody) && !call.makes_code();
+        found = world.state().await;
         if call.changes() && carried_out {
-            assert_eq!(without_etags(now.clone()), new, "{cell}: the change was made");
+            assert_eq!(without_etags(found.clone()), new, "{cell}: the change was made");
         } else {
-            assert_eq!(now, old, "{cell}: nothing was changed");
+            assert_eq!(found, old, "{cell}: nothing was changed");
         }
-        let asked = matches!(kind, FaultKind::Status { retry_after: Some(_), .. } | FaultKind::StatusUntil { .. });
-        let waited = clock.sleeps().first().is_some_and(|sleep| *sleep > WAIT - SECOND);
+        let asked = matches!(fault, FaultKind::Status { retry_after: Some(_), .. } | FaultKind::StatusUntil { .. });
+        let waited = clock.sleeps().first().is_some_and(|sleep| *sleep + SECOND > WAIT);
         assert_eq!(waited, asked, "{cell}: {:?}", clock.sleeps());
         match result {
-            Ok(_) if call.finds && kind == (FaultKind::Status { status: 404, retry_after: None }) => {}
+            Ok(_) if call.finds && fault == (FaultKind::Status { status: 404, retry_after: None }) => {}
             Ok(value) => assert_eq!(value, right, "{cell}"),
             Err(error) => {
                 let message = error.to_string();
