@@ -486,7 +486,7 @@ async fn hold(call: Call, elsewhere: String) {
 
     let mut found = Value::Null;
     for (fault, always) in kinds(&elsewhere) {
-        let cell = format!("{} {fault:?} {}", call.name, if always { "always" } else { "once" });
+        let label = format!("{} {fault:?} {}", call.name, if always { "always" } else { "once" });
         if found != old {
             world.given = set_up(&world.observer).await;
             old = world.state().await;
@@ -494,29 +494,29 @@ async fn hold(call: Call, elsewhere: String) {
         strike(&world.emulator, &call, &fault, always);
         let clock = ManualClock::new();
         let (result, end) = world.run(&call, &clock, &fault).await;
-        assert_eq!(end, End::expected(&call, &fault, always), "{cell}: {result:?}");
+        assert_eq!(end, End::expected(&call, &fault, always), "{label}: {result:?}");
         let carried_out = end == End::Done
             || matches!(fault, FaultKind::CloseAfterHandling | FaultKind::TruncateBody) && !call.makes_code();
         found = world.state().await;
         if call.changes() && carried_out {
-            assert_eq!(without_etags(found.clone()), new, "{cell}: the change was made");
+            assert_eq!(without_etags(found.clone()), new, "{label}: the change was made");
         } else {
-            assert_eq!(found, old, "{cell}: nothing was changed");
+            assert_eq!(found, old, "{label}: nothing was changed");
         }
         let asked = matches!(fault, FaultKind::Status { retry_after: Some(_), .. } | FaultKind::StatusUntil { .. });
         let waited = clock.sleeps().first().is_some_and(|sleep| *sleep + SECOND > WAIT);
-        assert_eq!(waited, asked, "{cell}: {:?}", clock.sleeps());
+        assert_eq!(waited, asked, "{label}: {:?}", clock.sleeps());
         match result {
             Ok(_) if call.finds && fault == (FaultKind::Status { status: 404, retry_after: None }) => {}
-            Ok(value) => assert_eq!(value, right, "{cell}"),
+            Ok(value) => assert_eq!(value, right, "{label}"),
             Err(error) => {
                 let message = error.to_string();
-                assert!(message.starts_with(&format!("{}: ", call.name)), "{cell}: {message}");
-                assert!(!message.contains(world.emulator.token()), "{cell}: {message}");
+                assert!(message.starts_with(&format!("{}: ", call.name)), "{label}: {message}");
+                assert!(!message.contains(world.emulator.token()), "{label}: {message}");
                 let may_be_made = error.answer_was_lost();
                 assert!(
                     if carried_out { may_be_made == call.changes() } else { call.changes() || !may_be_made },
-                    "{cell}: {message}"
+                    "{label}: {message}"
                 );
             }
         }
