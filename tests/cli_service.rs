@@ -3,121 +3,29 @@
 
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/service.rs"]
+mod service;
 mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::Stdio,
 };
 
 use iot_enroll::certificate::Certificate;
 use serde_json::{Value, json};
 use server::{Reply, Server};
+use service::{Service, assert_without, folder, keys};
 use support::{Run, authority_fixture, program};
-use tempfile::TempDir;
 
 const WRONG_TOKEN: &str = "SharedAccessSignature sr=app&sig=topsecret&skn=ops&se=4102444800000";
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-/// `iot-enroll emulator` as a process of its own, ended with the test.
-struct Service {
-    process: Child,
-    stdout: BufReader<ChildStdout>,
-    endpoint: String,
-    token: String,
-    first_line: Value,
-}
-
-impl Service {
-    fn start() -> Self {
-        Self::with(&["--rate", "1000000"])
-    }
-
-    fn with(arguments: &[&str]) -> Self {
-        let mut command = program(Path::new("."));
-        command.arg("emulator").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().expect("the program starts");
-        let mut stdout = BufReader::new(process.stdout.take().expect("standard output"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("a line");
-        let first_line: Value = serde_json::from_str(&line).expect("one JSON document on the first line");
-        let text = |name: &str| first_line[name].as_str().expect(name).to_owned();
-        Self { process, stdout, endpoint: text("endpoint"), token: text("token"), first_line }
-    }
-
-    /// A command that speaks to it, as fast as it can.
-    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = program(folder);
-        command.args(arguments).args(["--endpoint", &self.endpoint, "--rate", "1000000"]);
-        command.env("IOT_ENROLL_TOKEN", &self.token);
-        command
-    }
-
-    /// Runs a command; the token is in nothing that it prints.
-    fn run(&self, folder: &Path, arguments: &[&str]) -> Run {
-        let run = Run::of(&mut self.command(folder, arguments));
-        assert_without(&run, &self.token);
-        run
-    }
-
-    fn json(&self, folder: &Path, arguments: &[&str]) -> Value {
-        self.run(folder, &[arguments, &["-o", "json"]].concat()).json()
-    }
-
-    /// Asks it to end, and waits until it has.
-    fn end(mut self, signal: &str) -> (ExitStatus, String) {
-        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
-        assert!(sent.expect("the program kill").success());
-        let (ended, waiting) = mpsc::channel();
-        let id = self.process.id().to_string();
-        // One that does not end would hold the test for ever.
-        let guard = thread::spawn(move || {
-            let late = waiting.recv_timeout(Duration::from_secs(30)).is_err();
-            late.then(|| Command::new("kill").args(["-KILL", &id]).status())
-        });
-        let status = self.process.wait().expect("its end");
-        ended.send(()).ok();
-        guard.join().expect("no panic");
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).expect("the rest of its output");
-        (status, rest)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Neither the token nor its signature is in what was printed.
-#[track_caller]
-fn assert_without(run: &Run, token: &str) {
-    let signature = token.split("sig=").nth(1).and_then(|rest| rest.split('&').next()).unwrap_or(token);
-    assert!(signature.len() > 5, "a signature to look for");
-    for printed in [&run.stdout, &run.stderr] {
-        assert!(!printed.contains(token) && !printed.contains(signature), "a token was printed: {printed}");
-    }
-}
 
 fn thumbprint(folder: &Path, file: &str) -> String {
     let bytes = fs::read(folder.join(file)).expect("read");
     Certificate::read(&bytes).expect("a certificate").sha1_thumbprint().to_string()
-}
-
-fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 const PROVISION: [&str; 8] =

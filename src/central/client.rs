@@ -14,7 +14,10 @@ use reqwest::{
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tracing::debug;
 
 use super::{
@@ -132,6 +135,18 @@ impl Client {
     /// Sends a call and reads its answer.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         self.send(call).await?.json(call)
+    }
+
+    /// Sends a call whose answer says nothing but that it was carried out.
+    pub(super) async fn carry_out(&self, call: &Call) -> Result<(), Error> {
+        self.carry_out_within(call, &mut self.attempts()).await
+    }
+
+    /// As [`carry_out`](Self::carry_out), within attempts that several calls share.
+    pub(super) async fn carry_out_within(&self, call: &Call, attempts: &mut Attempts) -> Result<(), Error> {
+        let answer = self.send_within(call, attempts).await?;
+        // A web page comes from something between here and the service, as from a proxy that wants a login.
+        if answer.body.is_empty() { Ok(()) } else { answer.json::<IgnoredAny>(call).map(drop) }
     }
 
     /// As [`read`](Self::read); nothing where the service answers 404.

@@ -100,7 +100,7 @@ impl DeploymentManifests {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeploymentManifestId) -> Result<(), Error> {
-        self.client.send(&Call::delete(&[COLLECTION, id.as_str()])).await.map(drop)
+        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// Gives a device the content of a deployment manifest: `applyDeploymentManifest`. The same content twice has the
@@ -111,7 +111,7 @@ impl DeploymentManifests {
     pub async fn assign(&self, device: &DeviceId, data: &Map<String, Value>) -> Result<(), Error> {
         let path = [devices::COLLECTION, device.as_str(), "applyDeploymentManifest"];
         let call = Call::post(&path, &json!({ "data": data })).repeatable();
-        self.client.send(&call.with_secrets(secrets(data))).await.map(drop)
+        self.client.carry_out(&call.with_secrets(secrets(data))).await
     }
 }
 

@@ -87,7 +87,7 @@ impl DeviceGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeviceGroupId) -> Result<(), Error> {
-        self.client.send(&Call::delete(&[COLLECTION, id.as_str()])).await.map(drop)
+        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// The devices that meet a group's query now.

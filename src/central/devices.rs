@@ -113,7 +113,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.send(&Call::delete(&[COLLECTION, id.as_str()])).await.map(drop)
+        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// What a device connects with. The keys among it are secrets.
@@ -172,7 +172,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete_attestation(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.send(&Call::delete(&attestation_path(id))).await.map(drop)
+        self.client.carry_out(&Call::delete(&attestation_path(id))).await
     }
 }
 

@@ -112,7 +112,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &EnrollmentGroupId) -> Result<(), Error> {
-        self.client.send(&Call::delete(&[COLLECTION, id.as_str()])).await.map(drop)
+        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// A signing certificate of a group.
@@ -170,7 +170,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete_certificate(&self, id: &EnrollmentGroupId, entry: CertificateEntry) -> Result<(), Error> {
-        self.client.send(&Call::delete(&certificate_path(id, entry))).await.map(drop)
+        self.client.carry_out(&Call::delete(&certificate_path(id, entry))).await
     }
 
     /// Makes a verification code for a signing certificate. A new code makes the one before void, so a call whose answer
@@ -208,7 +208,7 @@ impl EnrollmentGroups {
         let mut attempts = self.client.attempts();
         let mut lost = false;
         loop {
-            let Err(error) = self.client.send_within(&call, &mut attempts).await else { return Ok(()) };
+            let Err(error) = self.client.carry_out_within(&call, &mut attempts).await else { return Ok(()) };
             let now_lost = error.answer_was_lost();
             lost |= now_lost;
             if !lost {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
     fs::File,
-    io::{BufWriter, Read, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{
+    args::read,
     device::comma_separated,
     output::{BAD, GOOD, Output, Told},
     progress::bar,
@@ -254,32 +255,30 @@ impl Columns {
 
 fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
     let unreadable = || format!("no devices could be read from {}", file.display());
-    let source: Box<dyn Read> = if file == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(file).with_context(unreadable)?)
-    };
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).from_reader(without_mark(source).with_context(unreadable)?);
+    let bytes = read(file).with_context(unreadable)?;
+    // Spreadsheets begin their files with a byte-order mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
     let columns = Columns::read(reader.headers().with_context(unreadable)?, output).with_context(unreadable)?;
-    let mut lines: HashMap<String, u64> = HashMap::new();
+    let mut lines = Lines { bytes, at: 0, line: 1 };
+    let mut seen: HashMap<String, u64> = HashMap::new();
     let mut rows = Vec::new();
-    for (number, record) in (2..).zip(reader.records()) {
+    for record in reader.records() {
+        let line = lines.of(record.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position));
         let row = match record {
             Ok(record) => {
-                let line = record.position().map_or(number, csv::Position::line);
                 let id = record.get(columns.id).unwrap_or_default().trim().to_owned();
                 // The service compares ids without regard to case.
-                let before = lines.insert(id.to_ascii_lowercase(), line).filter(|_| !id.is_empty());
-                let device = match before {
-                    Some(before) => Err(format!("line {before} has the same id")),
-                    None => columns.device(&record),
+                let first = *seen.entry(id.to_ascii_lowercase()).or_insert(line);
+                let device = if first < line && !id.is_empty() {
+                    Err(format!("line {first} has the same id"))
+                } else {
+                    columns.device(&record)
                 };
                 Row { line, id, device }
             }
-            // What is not UTF-8 is one row's fault, the rest can be read; a file that breaks off is not.
+            // What is not UTF-8 is one row's fault, the rest can be read.
             Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                let line = error.position().map_or(number, csv::Position::line);
                 Row { line, id: String::new(), device: Err("the row is not UTF-8".to_owned()) }
             }
             Err(error) => return Err(error).with_context(unreadable),
@@ -292,14 +291,23 @@ fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The file without a byte-order mark, which spreadsheets write.
-fn without_mark(mut source: Box<dyn Read>) -> std::io::Result<impl Read> {
-    let mut start = Vec::new();
-    source.by_ref().take(3).read_to_end(&mut start)?;
-    if start == b"\xef\xbb\xbf" {
-        start.clear();
+/// Counts lines. The reader's own count is one behind where lines end with CRLF, and where lines are empty.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of what is at or after this position, which is not before the last one.
+    fn of(&mut self, position: Option<&csv::Position>) -> u64 {
+        let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
+        while self.at < self.bytes.len() && (self.at < start || matches!(self.bytes[self.at], b'\r' | b'\n')) {
+            self.line += u64::from(self.bytes[self.at] == b'\n');
+            self.at += 1;
+        }
+        self.line
     }
-    Ok(std::io::Cursor::new(start).chain(source))
 }
 
 fn results_path(file: &Path) -> PathBuf {
@@ -311,16 +319,16 @@ fn results_path(file: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A results file of an earlier run is replaced; any other file is not.
+/// A results file of an earlier run is replaced, once there are new results; any other file is not.
 fn check_results(path: &Path) -> anyhow::Result<()> {
-    if !path.exists() {
-        return Ok(());
+    if path.exists() {
+        let mut reader = csv::Reader::from_path(path).with_context(|| format!("could not read {}", path.display()))?;
+        if !reader.headers().is_ok_and(|header| header.is_empty() || header.iter().eq(RESULTS)) {
+            bail!("{} exists and holds no results of an import: name another file with --results", path.display());
+        }
     }
-    let mut reader = csv::Reader::from_path(path).with_context(|| format!("could not read {}", path.display()))?;
-    if reader.headers().is_ok_and(|header| header.iter().eq(RESULTS)) {
-        return Ok(());
-    }
-    bail!("{} exists and holds no results of an import: name another file with --results", path.display())
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("could not write {}", path.display()))
 }
 
 fn create_results(path: &Path) -> anyhow::Result<csv::Writer<BufWriter<File>>> {
