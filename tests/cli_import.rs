@@ -382,3 +382,15 @@ fn standard_input_can_be_imported() {
     let results = fs::read_to_string(folder.path().join("devices.results.csv")).expect("read");
     assert!(results.contains("d0001,3,created"), "{results}");
 }
+
+#[test]
+fn a_device_whose_id_differs_by_case_alone_is_left_as_it_is() {
+    let lab = Lab::start();
+    lab.emulator.add_devices([DeviceProperties::new("D0000")]).expect("added");
+    lab.write(many(150));
+    lab.import(&["--replace"]).ok();
+    assert_eq!(lab.puts().len(), 149);
+    let [id, _, outcome, message] = lab.results().swap_remove(0);
+    assert_eq!((id.as_str(), outcome.as_str()), ("d0000", "exists"));
+    assert!(message.contains("D0000"), "{message}");
+}

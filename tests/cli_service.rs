@@ -252,7 +252,10 @@ fn the_article_s_enrollment_section_works_line_by_line() {
     assert!(!made.ok().contains("key  "), "keys are shown to who asks only");
     assert_eq!(group(&["show", "mysymmetric"])["attestation"], json!({ "type": "symmetricKey" }));
     let keys = group(&["show", "mysymmetric", "--show-keys"]);
-    let keys = (keys["symmetricKey"]["primaryKey"].as_str(), keys["symmetricKey"]["secondaryKey"].as_str());
+    let keys = (
+        keys["attestation"]["symmetricKey"]["primaryKey"].as_str(),
+        keys["attestation"]["symmetricKey"]["secondaryKey"].as_str(),
+    );
     assert!(matches!(keys, (Some(one), Some(two)) if one.len() > 20 && two.len() > 20 && one != two), "{keys:?}");
     assert!(!people(&["show", "mysymmetric"]).contains(keys.0.expect("a key")));
 
@@ -448,7 +451,7 @@ fn the_most_verbose_run_prints_no_token_and_no_key() {
     service.run(folder.path(), &["enrollment-group", "create", "sym", "--attestation", "symmetric-key", "-vv"]).ok();
     let keys = service.json(folder.path(), &["enrollment-group", "show", "sym", "--show-keys"]);
     let run = service.run(folder.path(), &["enrollment-group", "show", "sym", "-vv"]);
-    let key = keys["symmetricKey"]["primaryKey"].as_str().expect("a key");
+    let key = keys["attestation"]["symmetricKey"]["primaryKey"].as_str().expect("a key");
     assert!(!run.stderr.contains(key) && !run.stdout.contains(key), "{}", run.stderr);
 }
 

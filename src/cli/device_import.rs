@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use serde::Serialize;
 
 use super::{
@@ -19,11 +22,14 @@ use super::{
     progress::bar,
     service::Service,
 };
-use crate::central::{Device, DeviceId, DeviceQuery, Devices, NewDevice};
+use crate::central::{Device, DeviceId, DeviceQuery, Devices, Error, NewDevice};
 
 /// How many requests are under way at once. The rate limit decides how many a second; this only has to be enough to keep
 /// it busy while answers take their time.
 const IN_FLIGHT: usize = 64;
+
+/// Of so few devices each is asked for; for more, all of the application are listed, a hundred at a time.
+const ASKED_SINGLY: usize = 100;
 
 /// The first line of a results file, by which one is known.
 const RESULTS: [&str; 4] = ["IOTC_DEVICEID", "line", "outcome", "message"];
@@ -136,17 +142,13 @@ impl Import {
     }
 }
 
-async fn import(
-    devices: &Devices,
-    existing: &HashMap<DeviceId, Device>,
-    replace: bool,
-    row: &Row,
-) -> (Outcome, String) {
+async fn import(devices: &Devices, existing: &HashMap<String, Device>, replace: bool, row: &Row) -> (Outcome, String) {
     let (id, device) = match &row.device {
         Ok(device) => device,
         Err(problem) => return (Outcome::Failed, problem.clone()),
     };
-    let done = match existing.get(id) {
+    let done = match existing.get(&key(id)) {
+        Some(found) if found.id != *id => return (Outcome::Exists, format!("the application has it as {}", found.id)),
         Some(found) if is_as(found, device) => return (Outcome::Unchanged, String::new()),
         Some(_) if !replace => return (Outcome::Exists, "it differs from this row".to_owned()),
         Some(_) => Outcome::Replaced,
@@ -168,17 +170,23 @@ fn is_as(found: &Device, row: &NewDevice) -> bool {
         && (row.organizations.is_empty() || row.organizations == found.organizations)
 }
 
-/// The devices of the file that the application has already.
-async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<DeviceId, Device>> {
-    let wanted: HashSet<_> = rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| id).collect();
-    let mut existing = HashMap::new();
-    let mut all = devices.list(&DeviceQuery::default());
-    while let Some(device) = all.try_next().await? {
-        if wanted.contains(&device.id) {
-            existing.insert(device.id.clone(), device);
-        }
-    }
-    Ok(existing)
+/// The devices of the file that the application has already, by their ids in lower case: the service may compare ids
+/// without regard to case, and a device must not be replaced for that.
+async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<String, Device>> {
+    let wanted: Vec<_> = rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| id.clone()).collect();
+    let found: BoxStream<'_, Result<Device, Error>> = if wanted.len() <= ASKED_SINGLY {
+        let asked = stream::iter(wanted.clone()).map(|id| async move { devices.find(&id).await });
+        Box::pin(asked.buffered(IN_FLIGHT).try_filter_map(|found| async move { Ok(found) }))
+    } else {
+        devices.list(&DeviceQuery::default())
+    };
+    let wanted: HashSet<_> = wanted.iter().map(key).collect();
+    let ours = found.try_filter(|device| std::future::ready(wanted.contains(&key(&device.id))));
+    Ok(ours.map_ok(|device| (key(&device.id), device)).try_collect().await?)
+}
+
+fn key(id: &DeviceId) -> String {
+    id.as_str().to_ascii_lowercase()
 }
 
 /// The columns that are used, by their names in lower case.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
-use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -310,15 +309,6 @@ fn list(groups: &[EnrollmentGroup]) -> String {
     table(["ID", "NAME", "TYPE", "ATTESTATION", "ENABLED"], rows)
 }
 
-/// A group with its symmetric keys, for who asked to see them.
-#[derive(Serialize)]
-struct WithKeys<'a> {
-    #[serde(flatten)]
-    group: &'a EnrollmentGroup,
-    #[serde(rename = "symmetricKey")]
-    keys: serde_json::Value,
-}
-
 fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Result<()> {
     let mut rows = vec![
         ("id", group.id.to_string()),
@@ -337,8 +327,9 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
         Attestation::SymmetricKey(Some(keys)) if show_keys => {
             let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
             rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
-            let keys = json!({ "primaryKey": primary, "secondaryKey": secondary });
-            return output.result(&WithKeys { group, keys }, || fields(&rows));
+            let mut value = serde_json::to_value(group)?;
+            value["attestation"]["symmetricKey"] = json!({ "primaryKey": primary, "secondaryKey": secondary });
+            return output.result(&value, || fields(&rows));
         }
         _ => {}
     }
