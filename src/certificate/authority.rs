@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use super::{
     Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile, ReadError,
     chain,
+    der::{der_element, der_frame, der_sequence},
     profile::{Lifetime, Validity},
 };
 
@@ -230,37 +231,6 @@ fn with_issuer_name(certificate: &Certificate, issuer: &[u8], key: &PrivateKey) 
     // A bit string begins with the number of unused bits, none.
     let signature = der_frame(0x03, &[&[0], &signature]);
     Ok(Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature]))?)
-}
-
-/// The first element of the bytes whole, its content, and what follows it.
-fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let first = *bytes.get(1)?;
-    let (header, length) = if first < 0x80 {
-        (2, usize::from(first))
-    } else {
-        let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
-        (2 + octets.len(), octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)))
-    };
-    let element = bytes.get(..header + length)?;
-    Some((element, &element[header..], &bytes[element.len()..]))
-}
-
-fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
-    der_frame(0x30, parts)
-}
-
-fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let content = parts.concat();
-    let octets = content.len().to_be_bytes();
-    let octets = &octets[octets.iter().take_while(|&&octet| octet == 0).count()..];
-    let mut der = vec![tag];
-    if content.len() >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "a length has at most eight octets")]
-        der.push(0x80 | octets.len() as u8);
-    }
-    der.extend_from_slice(if content.is_empty() { &[0] } else { octets });
-    der.extend_from_slice(&content);
-    der
 }
 
 fn subjects(certificates: &[Certificate]) -> String {

@@ -16,7 +16,7 @@ use x509_parser::{
     public_key::PublicKey,
     x509::{SubjectPublicKeyInfo, X509Name, X509Version},
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Thumbprint;
 
@@ -374,7 +374,7 @@ impl Certificate {
         let unreadable = |_| SignatureError::Unsupported(self.signature_algorithm.clone());
         let (_, parsed) = X509Certificate::from_der(&self.der).map_err(unreadable)?;
         let (_, key) = SubjectPublicKeyInfo::from_der(&issuer.public_key).map_err(unreadable)?;
-        let outcome = match p521_verification(&issuer.public_key_algorithm, &parsed) {
+        let outcome = match p521_verification(&issuer.public_key_algorithm, &parsed.signature_algorithm.algorithm) {
             Some(algorithm) => aws_lc_rs::signature::UnparsedPublicKey::new(algorithm, &key.subject_public_key.data)
                 .verify(parsed.tbs_certificate.as_ref(), &parsed.signature_value.data)
                 .map_err(|_| X509Error::SignatureVerificationError),
@@ -388,15 +388,14 @@ impl Certificate {
 }
 
 /// x509-parser leaves P-521 out; aws-lc-rs has it.
-fn p521_verification(
+pub(super) fn p521_verification(
     key: &PublicKeyAlgorithm,
-    certificate: &X509Certificate<'_>,
+    algorithm: &x509_parser::oid_registry::Oid<'_>,
 ) -> Option<&'static dyn aws_lc_rs::signature::VerificationAlgorithm> {
     use aws_lc_rs::signature::{ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1};
     if *key != PublicKeyAlgorithm::EcP521 {
         return None;
     }
-    let algorithm = &certificate.signature_algorithm.algorithm;
     if *algorithm == OID_SIG_ECDSA_WITH_SHA512 {
         Some(&ECDSA_P521_SHA512_ASN1)
     } else if *algorithm == OID_SIG_ECDSA_WITH_SHA384 {
@@ -426,7 +425,7 @@ impl fmt::Debug for Certificate {
 }
 
 impl Name {
-    fn from_parsed(name: &X509Name<'_>) -> Self {
+    pub(super) fn from_parsed(name: &X509Name<'_>) -> Self {
         Self {
             der: name.as_raw().to_vec(),
             text: name.to_string(),
@@ -468,7 +467,7 @@ impl fmt::Debug for Name {
 }
 
 impl PublicKeyAlgorithm {
-    fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
+    pub(super) fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
         let algorithm = &key.algorithm.algorithm;
         if *algorithm == OID_PKCS1_RSAENCRYPTION
             && let Ok(PublicKey::RSA(rsa)) = key.parsed()
@@ -497,7 +496,7 @@ impl PublicKeyAlgorithm {
     }
 }
 
-fn oid_name(oid: &x509_parser::oid_registry::Oid<'_>) -> String {
+pub(super) fn oid_name(oid: &x509_parser::oid_registry::Oid<'_>) -> String {
     let registry = OidRegistry::default().with_crypto().with_x509();
     registry.get(oid).map_or_else(|| oid.to_id_string(), |entry| entry.sn().to_owned())
 }
@@ -562,17 +561,28 @@ pub(super) fn pem_items(text: &[u8]) -> Result<Vec<rustls_pemfile::Item>, ReadEr
 
 /// One PEM section of 64-column lines (RFC 7468 section 2).
 pub(super) fn pem_block(label: &str, der: &[u8]) -> String {
-    let encoded = BASE64_STANDARD.encode(der);
-    let mut pem = String::with_capacity(encoded.len() + encoded.len() / 64 + 64);
-    pem.extend(["-----BEGIN ", label, "-----\n"]);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        pem.extend([line, "\n"]);
-        rest = after;
+    let mut pem = Vec::with_capacity(der.len() / 48 * 65 + 128);
+    push_pem(&mut pem, label, der);
+    // Labels and base64 are ASCII.
+    String::from_utf8(pem).unwrap_or_default()
+}
+
+/// Appends one PEM section.
+pub(super) fn push_pem(pem: &mut Vec<u8>, label: &str, der: &[u8]) {
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        pem.extend_from_slice(part.as_bytes());
     }
-    pem.extend(["-----END ", label, "-----\n"]);
-    pem
+    let mut line = [0; 64];
+    for octets in der.chunks(48) {
+        // 48 octets are 64 characters, so that the line always has room.
+        let length = BASE64_STANDARD.encode_slice(octets, &mut line).unwrap_or_default();
+        pem.extend_from_slice(&line[..length]);
+        pem.push(b'\n');
+    }
+    for part in ["-----END ", label, "-----\n"] {
+        pem.extend_from_slice(part.as_bytes());
+    }
+    line.zeroize();
 }
 
 fn pem_label(item: &rustls_pemfile::Item) -> &'static str {
@@ -624,11 +634,15 @@ pub(super) fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02X}");
-        text
-    })
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    push_hexadecimal(&mut text, bytes);
+    // Digits are ASCII.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Appends the bytes in upper-case hexadecimal.
+pub(super) fn push_hexadecimal(text: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.extend(bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])));
 }

@@ -142,6 +142,26 @@ impl FileSet {
         pfx: Option<PfxOptions<'_>>,
         overwrite: bool,
     ) -> Result<(), FileError> {
+        let fullchain: Vec<_> = issued.fullchain().collect();
+        self.commit(&fullchain, Some((&issued.key, pfx)), overwrite)
+    }
+
+    /// Writes the set of a device that keeps its own key: certificate and chain, the device's certificate first.
+    ///
+    /// With `overwrite` a key file and a PFX file of an old set go, as they do not belong to the new certificate.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_without_key(&self, fullchain: &[&Certificate], overwrite: bool) -> Result<(), FileError> {
+        self.commit(fullchain, None, overwrite)
+    }
+
+    fn commit(
+        &self,
+        fullchain: &[&Certificate],
+        key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
+        overwrite: bool,
+    ) -> Result<(), FileError> {
         if self.directory.exists() && !self.directory.is_dir() {
             return Err(FileError::NotAFolder(self.directory.clone()));
         }
@@ -157,13 +177,16 @@ impl FileSet {
             return Err(FileError::NotAFile(folder));
         }
         self.remove_leftovers();
-        let staging = self.stage(issued, pfx)?;
+        let staging = self.stage(fullchain, key)?;
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
         // The folder is no longer where the guard would remove it.
         let _ = staging.keep();
         self.finish()?;
-        if pfx.is_none() {
+        if key.is_none() {
+            remove_if_present(&self.private_key())?;
+        }
+        if key.is_none_or(|(_, pfx)| pfx.is_none()) {
             remove_if_present(&self.pfx())?;
         }
         Ok(())
@@ -181,7 +204,11 @@ impl FileSet {
         }
     }
 
-    fn stage(&self, issued: &IssuedCertificate, pfx: Option<PfxOptions<'_>>) -> Result<tempfile::TempDir, FileError> {
+    fn stage(
+        &self,
+        fullchain: &[&Certificate],
+        key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
+    ) -> Result<tempfile::TempDir, FileError> {
         let prefix = format!(".{}.", self.stem);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(STAGING);
@@ -190,18 +217,20 @@ impl FileSet {
         let staging = builder
             .tempdir_in(&self.directory)
             .map_err(|error| FileError::io("make a folder in", &self.directory, error))?;
-        let fullchain: String = issued.fullchain().map(Certificate::to_pem).collect();
+        let pems: Vec<String> = fullchain.iter().map(|certificate| certificate.to_pem()).collect();
         let put = |target: PathBuf, content: &[u8], access| {
             let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
             write_new(&staged, content, access).map_err(|error| FileError::io("write", &target, error))
         };
-        put(self.certificate(), issued.certificate.to_pem().as_bytes(), Access::Everyone)?;
-        put(self.fullchain(), fullchain.as_bytes(), Access::Everyone)?;
-        put(self.private_key(), issued.key.to_pem()?.as_bytes(), Access::Owner)?;
-        if let Some(options) = pfx {
-            let pfx =
-                Zeroizing::new(pfx::write(&issued.key, issued.fullchain(), options.password, options.encryption)?);
-            put(self.pfx(), &pfx, Access::Owner)?;
+        put(self.certificate(), pems.first().map_or(&[], |pem| pem.as_bytes()), Access::Everyone)?;
+        put(self.fullchain(), pems.concat().as_bytes(), Access::Everyone)?;
+        if let Some((key, pfx)) = key {
+            put(self.private_key(), key.to_pem()?.as_bytes(), Access::Owner)?;
+            if let Some(options) = pfx {
+                let chain = fullchain.iter().copied();
+                let pfx = Zeroizing::new(pfx::write(key, chain, options.password, options.encryption)?);
+                put(self.pfx(), &pfx, Access::Owner)?;
+            }
         }
         Ok(staging)
     }

@@ -12,11 +12,19 @@ mod thumbprint;
 #[cfg(feature = "issue")]
 mod authority;
 #[cfg(feature = "issue")]
+mod der;
+#[cfg(feature = "issue")]
+mod device_issuer;
+#[cfg(feature = "issue")]
 pub mod files;
+#[cfg(feature = "issue")]
+pub mod fleet;
 #[cfg(feature = "issue")]
 mod key;
 #[cfg(feature = "issue")]
 mod profile;
+#[cfg(feature = "issue")]
+mod request;
 
 #[cfg(feature = "pfx")]
 pub mod pfx;
@@ -24,6 +32,8 @@ pub mod pfx;
 #[cfg(feature = "issue")]
 pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCertificate};
 pub use chain::ChainError;
+#[cfg(feature = "issue")]
+pub use device_issuer::{DeviceIdentity, DeviceIssuer};
 pub use encoding::{BasicConstraints, Certificate, KeyUsage, Name, PublicKeyAlgorithm, ReadError, SignatureError};
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
@@ -31,4 +41,6 @@ pub use name::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, 
 pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
+#[cfg(feature = "issue")]
+pub use request::{CertificateRequest, RequestError};
 pub use thumbprint::{Thumbprint, ThumbprintError};

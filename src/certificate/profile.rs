@@ -54,7 +54,7 @@ impl Profile {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
-        params.serial_number = Some(random_serial()?);
+        params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         params.not_before = validity.not_before;
         params.not_after = validity.not_after;
         params.use_authority_key_identifier_extension = true;
@@ -129,11 +129,14 @@ impl Validity {
     }
 }
 
-/// 20 random octets, the most that RFC 5280 section 4.1.2.2 allows, of which 158 bits are random: the first is positive
-/// and not zero, so that the length is always the same.
-fn random_serial() -> Result<SerialNumber, AuthorityError> {
-    let mut bytes = [0; 20];
+/// The octets of a serial number: the most that RFC 5280 section 4.1.2.2 allows.
+pub(super) const SERIAL_LENGTH: usize = 20;
+
+/// Random octets, of which 158 bits are random: the first is positive and not zero, so that the length is always the
+/// same.
+pub(super) fn random_serial() -> Result<[u8; SERIAL_LENGTH], AuthorityError> {
+    let mut bytes = [0; SERIAL_LENGTH];
     rand::fill(&mut bytes).map_err(|_| AuthorityError::Random)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
+    Ok(bytes)
 }

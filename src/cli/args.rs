@@ -76,11 +76,7 @@ pub(super) struct Keys {
 impl Keys {
     /// How PFX files are made, when any are to be made.
     pub(super) fn pfx(&self) -> anyhow::Result<Option<Pfx>> {
-        if self.no_pfx {
-            return Ok(None);
-        }
-        let encryption = if self.pfx_legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 };
-        Ok(Some(Pfx { password: self.pfx_password.given()?, encryption }))
+        if self.no_pfx { Ok(None) } else { Pfx::new(&self.pfx_password, self.pfx_legacy).map(Some) }
     }
 }
 
@@ -91,6 +87,11 @@ pub(super) struct Pfx {
 }
 
 impl Pfx {
+    pub(super) fn new(password: &PfxPassword, legacy: bool) -> anyhow::Result<Self> {
+        let encryption = if legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 };
+        Ok(Self { password: password.given()?, encryption })
+    }
+
     pub(super) fn options(&self) -> PfxOptions<'_> {
         let password = self.password.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
         PfxOptions { password, encryption: self.encryption }
@@ -193,7 +194,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
+/// A kind of key.
+pub(super) fn algorithm() -> impl TypedValueParser<Value = KeyAlgorithm> {
     PossibleValuesParser::new(KeyAlgorithm::ALL.map(KeyAlgorithm::name)).try_map(|name| name.parse::<KeyAlgorithm>())
 }
 

@@ -12,11 +12,14 @@ use time::OffsetDateTime;
 
 use super::{
     args::{KeyPassword, Making, PfxPassword, read},
+    cert_expiring::Expiring,
+    cert_fleet::Fleet,
     output::{BAD, GOOD, Output, Told, WARN, fields},
 };
 use crate::{
     certificate::{
-        Certificate, CertificateAuthority, CommonName, DeviceId, IssuedCertificate, chain,
+        Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
+        chain,
         files::{self, FileSet},
         objections,
     },
@@ -53,11 +56,19 @@ pub(super) enum Command {
         id: DeviceId,
         /// The common name of the authority, looked up by its files; self-signed without
         parent: Option<CommonName>,
+        /// Sign this certificate request (PKCS#10) instead of making a key; its common name has to be the id; - is
+        /// standard input
+        #[arg(long, value_name = "FILE", requires = "parent", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
+        csr: Option<PathBuf>,
+        /// Sign the request whatever its subject is
+        #[arg(long, requires = "csr")]
+        replace_subject: bool,
         #[command(flatten)]
         making: Making,
         #[command(flatten)]
         key_password: KeyPassword,
     },
+    Fleet(Box<Fleet>),
     /// Make a proof of possession of an authority's key for a verification code
     #[command(
         after_help = "The files are called verification whatever the code is; --force replaces those of the last one.\n\n\
@@ -104,6 +115,7 @@ pub(super) enum Command {
         #[command(flatten)]
         pfx_password: PfxPassword,
     },
+    Expiring(Expiring),
     /// Print the thumbprint of certificates, as the services show it
     #[command(after_help = "Example:\n  iot-enroll cert thumbprint sampleDevice01_cert.pem")]
     Thumbprint {
@@ -136,7 +148,13 @@ impl Command {
                 let issued = authority.issue_intermediate(&name, &making.options())?;
                 write("an intermediate certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
             }
-            Self::Device { id, parent, making, key_password } => {
+            Self::Fleet(fleet) => fleet.run(output),
+            Self::Expiring(expiring) => expiring.run(output),
+            Self::Device { id, parent: Some(parent), csr: Some(csr), replace_subject, making, key_password } => {
+                let authority = read_parent(&parent, &making, &key_password)?;
+                sign_request(&csr, &id, &authority, replace_subject, &making, output)
+            }
+            Self::Device { id, parent, making, key_password, .. } => {
                 let files = FileSet::new(&making.dir, &id.common_name()?)?;
                 let issued = match parent {
                     Some(parent) => {
@@ -187,13 +205,7 @@ fn write(
     let pfx = making.keys.pfx()?;
     files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
-    if let Some(asked) = issued.shortened_from {
-        output.note(format_args!(
-            "the certificate ends on {} with its issuer, not on {} as its lifetime would have it",
-            issued.certificate.not_after().date(),
-            asked.date()
-        ));
-    }
+    tell_shortened(&issued.certificate, issued.shortened_from, output);
     if let Some(pfx) = &pfx {
         pfx.tell(output);
     }
@@ -217,6 +229,63 @@ fn write(
         text.push_str(&fields(&rows));
         text
     })
+}
+
+fn tell_shortened(certificate: &Certificate, from: Option<OffsetDateTime>, output: &Output) {
+    if let Some(asked) = from {
+        output.note(format_args!(
+            "the certificate ends on {} with its issuer, not on {} as its lifetime would have it",
+            certificate.not_after().date(),
+            asked.date()
+        ));
+    }
+}
+
+/// Makes a certificate for a key that is somewhere else.
+fn sign_request(
+    file: &Path,
+    id: &DeviceId,
+    authority: &CertificateAuthority,
+    replace_subject: bool,
+    making: &Making,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let request = CertificateRequest::read(&read(file)?)
+        .with_context(|| format!("the request in {} cannot be signed", file.display()))?;
+    if !replace_subject && request.subject().common_name() != Some(id.as_str()) {
+        bail!(
+            "the request in {} is for {:?} and not for {id}: --replace-subject signs it all the same",
+            file.display(),
+            request.subject().to_string()
+        );
+    }
+    let files = FileSet::new(&making.dir, &id.common_name()?)?;
+    let issuer = DeviceIssuer::new(authority, &making.options())?;
+    let (der, _) = issuer.issue_for_key(id, request.public_key())?;
+    let certificate = Certificate::from_der(&der)?;
+    let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
+    files.write_without_key(&chain, making.force)?;
+    tell_shortened(&certificate, issuer.shortened_from(), output);
+    for wish in request.wishes() {
+        output.note(format_args!("the request asks for {wish}, which was passed over"));
+    }
+    let record = CertificateRecord::new(&certificate, &files, false);
+    let text = format!(
+        "Signed the request of {}, under {}, valid until {}.\n{}",
+        name_of(&certificate),
+        name_of(authority.certificate()),
+        certificate.not_after().date(),
+        fields(&[
+            ("certificate", record.certificate.display().to_string()),
+            ("full chain", record.fullchain.display().to_string()),
+            ("thumbprint", record.sha1_thumbprint.clone()),
+        ])
+    );
+    // As of any other certificate, but for the key, which is not here.
+    let mut signed = serde_json::to_value(&record)?;
+    signed["privateKey"] = serde_json::Value::Null;
+    signed["passedOver"] = request.wishes().into();
+    output.result(&signed, || text)
 }
 
 /// The common name of a certificate's subject, or the whole name when it has none.

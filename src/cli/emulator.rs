@@ -60,7 +60,7 @@ impl Emulator {
 
 /// Ends when the process is asked to. Listens from the call on, so that no signal is missed.
 #[cfg(unix)]
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
@@ -73,7 +73,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 
 /// Ends when the process is asked to.
 #[cfg(not(unix))]
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     Ok(async {
         // Without a way to be told to stop, serving on is the better of two.
         if tokio::signal::ctrl_c().await.is_err() {

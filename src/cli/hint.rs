@@ -1,7 +1,7 @@
 //! What to do about an error, in the words of the command line.
 
 use crate::{
-    certificate::{AuthorityError, KeyError, ReadError, files::FileError, pfx::PfxError},
+    certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
     workflow::ProvisionError,
 };
 
@@ -19,6 +19,15 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
                      leaves it as it is",
                     entry.other()
                 ));
+            }
+            _ => {}
+        }
+        match cause.downcast_ref::<FleetError>() {
+            Some(FleetError::Exists(_)) => {
+                return Some("--resume goes on with it, --out puts the fleet elsewhere".into());
+            }
+            Some(FleetError::Interrupted { .. }) => {
+                return Some("when the cause is removed, the same command with --resume goes on".into());
             }
             _ => {}
         }

@@ -2,6 +2,8 @@
 
 mod args;
 mod cert;
+mod cert_expiring;
+mod cert_fleet;
 mod completions;
 mod deployment_manifest;
 mod device;
@@ -9,6 +11,7 @@ mod device_group;
 mod device_import;
 mod emulator;
 mod enrollment_group;
+mod fleet_ids;
 mod hint;
 mod output;
 mod progress;

@@ -1,0 +1,187 @@
+//! `DeviceIssuer`: device certificates one after the other, at little more than the price of their cryptography.
+
+use rcgen::{PublicKeyData, SigningKey};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use super::{
+    AuthorityError, CertificateAuthority, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm, PrivateKey,
+    ReadError, Validity,
+    der::{der_element, der_frame, push_header},
+    profile::{SERIAL_LENGTH, random_serial},
+};
+
+/// Makes device certificates under one authority that differ only in device, key and serial number.
+///
+/// rcgen makes the first, which is then the pattern of all others: what is the same in each is kept as it was encoded,
+/// and subject, key, key identifier and serial number are put in between. A certificate is byte for byte what
+/// [`CertificateAuthority::issue_device`] would make of the same values at the same moment. rcgen alone takes about as
+/// long for the encoding as the cryptography does, and has no place to give it a part that is encoded already.
+#[derive(Debug)]
+pub struct DeviceIssuer<'a> {
+    authority: &'a CertificateAuthority,
+    algorithm: KeyAlgorithm,
+    validity: Validity,
+    shortened_from: Option<OffsetDateTime>,
+    /// From the version to the length of the serial number.
+    before_serial: Vec<u8>,
+    /// Signature algorithm, issuer and validity.
+    before_subject: Vec<u8>,
+    /// What the public key information has before the key.
+    before_key: Vec<u8>,
+    /// The extensions up to the subject key identifier, and those after it.
+    before_identifier: Vec<u8>,
+    after_identifier: Vec<u8>,
+    signature_algorithm: Vec<u8>,
+}
+
+/// A new certificate in DER, and its key.
+#[derive(Debug)]
+pub struct DeviceIdentity {
+    /// The certificate in DER.
+    pub certificate: Vec<u8>,
+    /// Its serial number.
+    pub serial_number: [u8; SERIAL_LENGTH],
+    /// Its key.
+    pub key: PrivateKey,
+}
+
+impl<'a> DeviceIssuer<'a> {
+    /// Prepares certificates with these options.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when the authority cannot sign at that moment, or the lifetime is not possible.
+    pub fn new(authority: &'a CertificateAuthority, options: &IssueOptions) -> Result<Self, AuthorityError> {
+        // The pattern's key is not used again: only what surrounds it is.
+        let pattern = authority.issue_device(&DeviceId::new("pattern")?, options)?;
+        let unexpected = || ReadError::Certificate("the pattern of the certificates is not as expected".to_owned());
+        Self::from_pattern(authority, options.algorithm, &pattern).ok_or_else(|| unexpected().into())
+    }
+
+    fn from_pattern(
+        authority: &'a CertificateAuthority,
+        algorithm: KeyAlgorithm,
+        pattern: &IssuedCertificate,
+    ) -> Option<Self> {
+        let certificate = &pattern.certificate;
+        let (_, outer, _) = der_element(certificate.der())?;
+        let (_, content, rest) = der_element(outer)?;
+        let (signature_algorithm, ..) = der_element(rest)?;
+        let (version, _, rest) = der_element(content)?;
+        let (serial, serial_content, rest) = der_element(rest)?;
+        let (algorithm_element, _, rest) = der_element(rest)?;
+        let (issuer, _, rest) = der_element(rest)?;
+        let (validity, _, rest) = der_element(rest)?;
+        let (_subject, _, rest) = der_element(rest)?;
+        let (key_info, _, extensions) = der_element(rest)?;
+        let key = pattern.key.der_bytes();
+        let identifier = certificate.subject_key_identifier()?;
+        let at = extensions.windows(identifier.len()).position(|window| window == identifier)?;
+        if serial_content.len() != SERIAL_LENGTH || identifier != key_identifier(key_info) || !key_info.ends_with(key) {
+            return None;
+        }
+        Some(Self {
+            authority,
+            algorithm,
+            validity: Validity { not_before: certificate.not_before(), not_after: certificate.not_after() },
+            shortened_from: pattern.shortened_from,
+            before_serial: [version, &serial[..serial.len() - SERIAL_LENGTH]].concat(),
+            before_subject: [algorithm_element, issuer, validity].concat(),
+            before_key: key_info[..key_info.len() - key.len()].to_vec(),
+            before_identifier: extensions[..at].to_vec(),
+            after_identifier: extensions[at + identifier.len()..].to_vec(),
+            signature_algorithm: signature_algorithm.to_vec(),
+        })
+    }
+
+    /// The authority that signs.
+    #[must_use]
+    pub fn authority(&self) -> &'a CertificateAuthority {
+        self.authority
+    }
+
+    /// The validity of all certificates.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The end that was asked for, where the authority ends earlier and the validity was cut to that.
+    #[must_use]
+    pub fn shortened_from(&self) -> Option<OffsetDateTime> {
+        self.shortened_from
+    }
+
+    /// Makes a key and its certificate.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Name`] when the id is longer than a common name may be, or when the cryptographic library
+    /// fails.
+    pub fn issue(&self, id: &DeviceId) -> Result<DeviceIdentity, AuthorityError> {
+        let serial_number = random_serial()?;
+        let key = PrivateKey::generate(self.algorithm)?;
+        let mut key_info = Vec::with_capacity(self.before_key.len() + key.der_bytes().len());
+        key_info.extend_from_slice(&self.before_key);
+        key_info.extend_from_slice(key.der_bytes());
+        let certificate = self.certificate(id, &key_info, serial_number)?;
+        Ok(DeviceIdentity { certificate, serial_number, key })
+    }
+
+    /// Makes the certificate of a key that is somewhere else, from the DER of its `SubjectPublicKeyInfo`; the
+    /// certificate in DER and its serial number.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_for_key(
+        &self,
+        id: &DeviceId,
+        key_info: &[u8],
+    ) -> Result<(Vec<u8>, [u8; SERIAL_LENGTH]), AuthorityError> {
+        let serial_number = random_serial()?;
+        Ok((self.certificate(id, key_info, serial_number)?, serial_number))
+    }
+
+    fn certificate(
+        &self,
+        id: &DeviceId,
+        key_info: &[u8],
+        serial_number: [u8; SERIAL_LENGTH],
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let subject = subject(id.common_name()?.as_str());
+        let parts: [&[u8]; 8] = [
+            &self.before_serial,
+            &serial_number,
+            &self.before_subject,
+            &subject,
+            key_info,
+            &self.before_identifier,
+            &key_identifier(key_info),
+            &self.after_identifier,
+        ];
+        let tbs = der_frame(0x30, &parts);
+        let signature = self.authority.key().sign(&tbs)?;
+        let mut content = Vec::with_capacity(tbs.len() + self.signature_algorithm.len() + signature.len() + 16);
+        content.extend_from_slice(&tbs);
+        content.extend_from_slice(&self.signature_algorithm);
+        // A bit string begins with the number of unused bits, none.
+        push_header(&mut content, 0x03, signature.len() + 1);
+        content.push(0);
+        content.extend_from_slice(&signature);
+        Ok(der_frame(0x30, &[&content]))
+    }
+}
+
+/// A name of one common name, as UTF-8 (RFC 5280 section 4.1.2.4).
+fn subject(common_name: &str) -> Vec<u8> {
+    const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
+    let value = der_frame(0x0c, &[common_name.as_bytes()]);
+    der_frame(0x30, &[&der_frame(0x31, &[&der_frame(0x30, &[COMMON_NAME, &value])])])
+}
+
+/// The leftmost 160 bits of the SHA-256 of the public key information (RFC 7093 section 2, method 4), as rcgen has it.
+fn key_identifier(key_info: &[u8]) -> [u8; 20] {
+    let digest = Sha256::digest(key_info);
+    let mut identifier = [0; 20];
+    identifier.copy_from_slice(&digest[..20]);
+    identifier
+}

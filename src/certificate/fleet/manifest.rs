@@ -1,0 +1,73 @@
+//! `manifest.csv`: what was made, a row for each device.
+
+use super::{DeviceId, Kind, SetNames};
+use crate::certificate::{Thumbprint, encoding::push_hexadecimal};
+
+/// The columns. The first three are those of the application's CSV import; the thumbprint among them is the SHA-1, which
+/// the services compare.
+pub const MANIFEST_COLUMNS: [&str; 11] = [
+    "IOTC_DEVICEID",
+    "IOTC_DEVICENAME",
+    "IOTC_X509THUMBPRINTPRIMARY",
+    "sha256Thumbprint",
+    "serialNumber",
+    "notBefore",
+    "notAfter",
+    "certificate",
+    "privateKey",
+    "fullchain",
+    "pfx",
+];
+
+/// The name of the file.
+pub const MANIFEST: &str = "manifest.csv";
+
+pub(super) fn header() -> String {
+    MANIFEST_COLUMNS.join(",") + "\n"
+}
+
+/// Appends a row. `validity` is both moments with a comma between them.
+pub(super) fn push_row(
+    rows: &mut Vec<u8>,
+    (id, name): (&DeviceId, Option<&str>),
+    der: &[u8],
+    serial_number: &[u8],
+    validity: &str,
+    names: &SetNames<'_>,
+) {
+    rows.extend_from_slice(id.as_str().as_bytes());
+    rows.push(b',');
+    push_text(rows, name.unwrap_or(id.as_str()));
+    for value in [Thumbprint::sha1(der).as_bytes(), Thumbprint::sha256(der).as_bytes(), serial_number] {
+        rows.push(b',');
+        push_hexadecimal(rows, value);
+    }
+    rows.push(b',');
+    rows.extend_from_slice(validity.as_bytes());
+    for kind in Kind::ALL {
+        rows.push(b',');
+        if names.has(kind) {
+            names.push(rows, kind);
+        }
+    }
+    rows.push(b'\n');
+}
+
+/// A text of others, quoted where CSV (RFC 4180) asks for it.
+fn push_text(rows: &mut Vec<u8>, text: &str) {
+    if text.contains([',', '"']) {
+        rows.extend_from_slice(format!("\"{}\"", text.replace('"', "\"\"")).as_bytes());
+    } else {
+        rows.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// The id that a row begins with. Ids need no quotes.
+pub(super) fn id_of(row: &str) -> &str {
+    row.split_once(',').map_or(row, |(id, _)| id)
+}
+
+/// The paths that a row ends with. They need no quotes either.
+pub(super) fn paths_of(row: &str) -> impl Iterator<Item = &str> {
+    row.trim_end().rsplitn(Kind::ALL.len() + 1, ',').take(Kind::ALL.len()).filter(|path| !path.is_empty())
+}

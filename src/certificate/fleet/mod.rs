@@ -1,0 +1,374 @@
+//! Fleets: device certificates by the thousand, as folders of files or as one tar stream.
+//!
+//! The work is spread over threads, what comes out keeps the order of the devices, and the memory it takes does not
+//! depend on how many they are. Only whole sets of files ever appear: a process that is killed leaves what was complete,
+//! and the next one goes on from there.
+
+mod folders;
+mod manifest;
+mod ordered;
+mod tarball;
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS};
+use super::{
+    AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
+    ReadError,
+    encoding::push_pem,
+    files::PfxOptions,
+    pfx::{self, PfxError},
+};
+
+/// How many devices share a folder: with four files each, no folder has more than 4,001.
+const DEVICES_IN_FOLDER: u64 = 1_000;
+
+/// How many devices a thread makes before it hands them over: enough that the handing over costs nothing, few enough that
+/// the memory stays small on many cores. One where each takes long anyway.
+const BATCH: usize = 32;
+
+/// A device that is to have a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetDevice {
+    /// Its id, the common name of the certificate: at most 64 characters.
+    pub id: DeviceId,
+    /// Its display name, without control characters; the id where there is none.
+    pub name: Option<String>,
+    /// The public key as the DER of its `SubjectPublicKeyInfo`, where the device keeps its own key. Otherwise one is
+    /// made.
+    pub public_key: Option<Vec<u8>>,
+}
+
+/// Makes the certificates of many devices under one authority.
+pub struct Fleet<'a> {
+    issuer: DeviceIssuer<'a>,
+    pfx: Option<PfxOptions<'a>>,
+    threads: NonZeroUsize,
+    batch: usize,
+    made_at: u64,
+    /// The authority's certificate and those above it in PEM.
+    issuers: Vec<u8>,
+    /// As the manifest has it.
+    validity: String,
+}
+
+/// How a run is watched and ended.
+#[derive(Clone, Copy)]
+pub struct FleetControl<'a> {
+    /// Set by another thread to end the run after the devices that are under way.
+    pub stop: &'a AtomicBool,
+    /// Called from any thread with the number of devices that were made since the last call.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FleetReport {
+    /// The devices that have their files now.
+    pub devices: u64,
+    /// How many of them an earlier run had made.
+    pub resumed: u64,
+    /// Whether it was ended before all devices were done.
+    pub stopped: bool,
+    /// The manifest, where it is a file of its own.
+    pub manifest: Option<PathBuf>,
+}
+
+/// The files of a set, in the order of the manifest's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Certificate,
+    PrivateKey,
+    Fullchain,
+    Pfx,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Certificate, Self::PrivateKey, Self::Fullchain, Self::Pfx];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Certificate => "_cert.pem",
+            Self::PrivateKey => "_key.pem",
+            Self::Fullchain => "_fullchain.pem",
+            Self::Pfx => ".pfx",
+        }
+    }
+
+    /// Who may read it.
+    fn mode(self) -> u32 {
+        match self {
+            Self::Certificate | Self::Fullchain => 0o644,
+            Self::PrivateKey | Self::Pfx => 0o600,
+        }
+    }
+}
+
+/// The paths of a device's files: the folder's number and the device id.
+///
+/// Not the id in camel case, as single sets are called: `dev-1` and `dev1` would share their files. A colon, which
+/// Windows does not allow in names, is written `%3A`.
+struct SetNames<'a> {
+    folder: u64,
+    id: &'a str,
+    has_key: bool,
+    has_pfx: bool,
+}
+
+impl SetNames<'_> {
+    fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Certificate | Kind::Fullchain => true,
+            Kind::PrivateKey => self.has_key,
+            Kind::Pfx => self.has_key && self.has_pfx,
+        }
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(|&kind| self.has(kind))
+    }
+
+    fn push(&self, text: &mut Vec<u8>, kind: Kind) {
+        text.extend_from_slice(folder_name(self.folder).as_bytes());
+        text.push(b'/');
+        for (index, part) in self.id.split(':').enumerate() {
+            if index > 0 {
+                text.extend_from_slice(b"%3A");
+            }
+            text.extend_from_slice(part.as_bytes());
+        }
+        text.extend_from_slice(kind.suffix().as_bytes());
+    }
+
+    fn path(&self, kind: Kind) -> String {
+        let mut path = Vec::with_capacity(96);
+        self.push(&mut path, kind);
+        // Ids are ASCII.
+        String::from_utf8(path).unwrap_or_default()
+    }
+}
+
+fn folder_name(number: u64) -> String {
+    format!("{number:04}")
+}
+
+/// Devices that are made together, with the folder they go to.
+struct Batch {
+    folder: u64,
+    devices: Vec<FleetDevice>,
+}
+
+/// What a batch came to, and the memory it is made in.
+#[derive(Default)]
+struct Made {
+    folder: u64,
+    devices: u64,
+    /// Rows of the manifest.
+    rows: Vec<u8>,
+    /// Members of a tar stream.
+    members: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    chain: Vec<u8>,
+}
+
+impl<'a> Fleet<'a> {
+    /// Prepares certificates under that authority, with PFX files when asked for, on so many threads.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] when the authority cannot sign at that moment, or the lifetime is not possible.
+    pub fn new(
+        authority: &'a CertificateAuthority,
+        options: &IssueOptions,
+        pfx: Option<PfxOptions<'a>>,
+        threads: NonZeroUsize,
+    ) -> Result<Self, AuthorityError> {
+        let issuer = DeviceIssuer::new(authority, options)?;
+        let mut issuers = Vec::new();
+        for certificate in std::iter::once(authority.certificate()).chain(authority.issuers()) {
+            push_pem(&mut issuers, "CERTIFICATE", certificate.der());
+        }
+        let moment = |at: time::OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+        let validity = issuer.validity();
+        let validity = format!("{},{}", moment(validity.not_before), moment(validity.not_after));
+        let quick = pfx.is_none() && matches!(options.algorithm, KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
+        let batch = if quick { BATCH } else { 1 };
+        let made_at = u64::try_from(options.at.unix_timestamp()).unwrap_or_default();
+        Ok(Self { issuer, pfx, threads, batch, made_at, issuers, validity })
+    }
+
+    /// What makes the certificates.
+    #[must_use]
+    pub fn issuer(&self) -> &DeviceIssuer<'a> {
+        &self.issuer
+    }
+
+    fn names<'d>(&self, folder: u64, device: &'d FleetDevice) -> SetNames<'d> {
+        let has_key = device.public_key.is_none();
+        SetNames { folder, id: device.id.as_str(), has_key, has_pfx: self.pfx.is_some() }
+    }
+
+    /// Makes one device's files and hands each to `put`; its row goes to the manifest.
+    fn make(
+        &self,
+        names: &SetNames<'_>,
+        device: &FleetDevice,
+        made: &mut Made,
+        mut put: impl FnMut(&mut Zeroizing<Vec<u8>>, Kind, &[u8]) -> Result<(), FleetError>,
+    ) -> Result<(), FleetError> {
+        let failed = |error| FleetError::Device { id: device.id.to_string(), error };
+        let (der, serial_number, key) = match &device.public_key {
+            None => {
+                let made = self.issuer.issue(&device.id).map_err(failed)?;
+                (made.certificate, made.serial_number, Some(made.key))
+            }
+            Some(public_key) => {
+                let (der, serial_number) = self.issuer.issue_for_key(&device.id, public_key).map_err(failed)?;
+                (der, serial_number, None)
+            }
+        };
+        made.chain.clear();
+        push_pem(&mut made.chain, "CERTIFICATE", &der);
+        let certificate_length = made.chain.len();
+        made.chain.extend_from_slice(&self.issuers);
+        put(&mut made.members, Kind::Certificate, &made.chain[..certificate_length])?;
+        if let Some(key) = &key {
+            made.key.clear();
+            let pkcs8 = key.to_pkcs8_der().map_err(|error: KeyError| failed(error.into()))?;
+            push_pem(&mut made.key, "PRIVATE KEY", &pkcs8);
+            put(&mut made.members, Kind::PrivateKey, &made.key)?;
+        }
+        put(&mut made.members, Kind::Fullchain, &made.chain)?;
+        if let (Some(options), Some(key)) = (self.pfx, &key) {
+            let authority = self.issuer.authority();
+            let certificate = Certificate::from_der(&der).map_err(|error| failed(error.into()))?;
+            let chain = [&certificate, authority.certificate()].into_iter().chain(authority.issuers());
+            let pfx = pfx::write(key, chain, options.password, options.encryption)
+                .map_err(|error| FleetError::Pfx { id: device.id.to_string(), error })?;
+            put(&mut made.members, Kind::Pfx, &Zeroizing::new(pfx))?;
+        }
+        let whose = (&device.id, device.name.as_deref());
+        manifest::push_row(&mut made.rows, whose, &der, &serial_number, &self.validity, names);
+        made.devices += 1;
+        Ok(())
+    }
+
+    /// Gathers devices into batches, none of which goes over the end of a folder.
+    fn batches<S: Iterator<Item = Result<FleetDevice, SourceError>>>(
+        &self,
+        mut devices: S,
+        mut folder: u64,
+        mut in_folder: u64,
+        stop: &AtomicBool,
+    ) -> impl FnMut() -> Result<Option<Batch>, FleetError> {
+        let batch = self.batch;
+        move || {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if in_folder == DEVICES_IN_FOLDER {
+                (folder, in_folder) = (folder + 1, 0);
+            }
+            let room = usize::try_from(DEVICES_IN_FOLDER - in_folder).unwrap_or(batch);
+            let gathered: Vec<_> =
+                devices.by_ref().take(batch.min(room)).collect::<Result<_, _>>().map_err(FleetError::Source)?;
+            in_folder += gathered.len() as u64;
+            Ok((!gathered.is_empty()).then_some(Batch { folder, devices: gathered }))
+        }
+    }
+
+    /// Checks that a certificate of an earlier run was made by this authority.
+    fn check_earlier(&self, path: &Path, pem: &[u8]) -> Result<(), FleetError> {
+        let certificate = Certificate::read(pem)
+            .map_err(|error| FleetError::Earlier { path: path.to_owned(), reason: error.to_string() })?;
+        let authority = self.issuer.authority().certificate();
+        certificate.verify_signature(authority).map_err(|_| FleetError::Earlier {
+            path: path.to_owned(),
+            reason: format!("its certificates were not made by {}", authority.subject()),
+        })
+    }
+}
+
+/// Why the devices could not be told, in the words of who told them.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a fleet could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// There is something in the place where it was to go.
+    #[error("{} already exists, and nothing was written", .0.display())]
+    Exists(PathBuf),
+    /// What an earlier run left does not go with this one.
+    #[error("{} cannot be gone on with: {reason}", .path.display())]
+    Earlier {
+        /// The file or folder.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The run ended early. What was made before is whole, and is in the manifest.
+    #[error("{made} devices have been made, then: {error}")]
+    Interrupted {
+        /// The devices that have their files.
+        made: u64,
+        /// What ended it.
+        #[source]
+        error: Box<FleetError>,
+    },
+    /// A certificate could not be made.
+    #[error("the certificate of {id} could not be made: {error}")]
+    Device {
+        /// The device.
+        id: String,
+        /// What failed.
+        error: AuthorityError,
+    },
+    /// A PFX file could not be made.
+    #[error("the PFX file of {id} could not be made: {error}")]
+    Pfx {
+        /// The device.
+        id: String,
+        /// What failed.
+        error: PfxError,
+    },
+    /// The devices could not be told.
+    #[error(transparent)]
+    Source(SourceError),
+    /// The system refused.
+    #[error("could not {doing} {}: {error}", .path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl FleetError {
+    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::Io { doing, path, error }
+    }
+
+    /// The error with how far it came.
+    fn after(self, made: u64) -> Self {
+        Self::Interrupted { made, error: Box::new(self) }
+    }
+}
+
+impl From<ReadError> for FleetError {
+    fn from(error: ReadError) -> Self {
+        Self::Source(Box::new(error))
+    }
+}

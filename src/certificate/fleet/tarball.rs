@@ -1,0 +1,383 @@
+//! A fleet as one tar stream (POSIX ustar).
+//!
+//! The members are those of the folders, and the manifest is the last. In a file, the first block of each batch is
+//! written after the rest of it: until then it is zeros, which end an archive. So a file that a killed process left ends
+//! with a whole set to every reader.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use tar::Header;
+
+use super::{
+    Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
+    SourceError, folder_name, manifest, ordered::in_order,
+};
+
+/// Headers and contents fill whole blocks.
+const BLOCK: usize = 512;
+
+/// Two blocks of zeros end an archive.
+const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+impl Fleet<'_> {
+    /// Writes the devices' files as a tar stream; the last member is the manifest, which is kept in a nameless temporary
+    /// file until then.
+    ///
+    /// # Errors
+    /// [`FleetError::Interrupted`] when not all could be made and written.
+    pub fn write_tar(
+        &self,
+        devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
+        out: impl Write + Send,
+        control: FleetControl<'_>,
+    ) -> Result<FleetReport, FleetError> {
+        let path = Path::new("the tar stream");
+        let manifest = tempfile::tempfile().map_err(FleetError::io("write", std::env::temp_dir().join(MANIFEST)))?;
+        let rows = Rows::create(manifest, Path::new("the temporary file of the manifest"))?;
+        self.run_tar(devices, Stream { out, path }, rows, 0, control)
+    }
+
+    /// Writes the devices' files as a tar file, with a manifest in it and one beside it.
+    ///
+    /// With `resume`, the whole sets that an earlier run left in the file are kept, and the devices that are missing are
+    /// added. `devices` has to give the same devices in the same order.
+    ///
+    /// # Errors
+    /// [`FleetError::Exists`] when there is a file already and `resume` is not given, [`FleetError::Earlier`] when it
+    /// cannot be gone on with, [`FleetError::Interrupted`] when not all could be made.
+    pub fn write_tar_file(
+        &self,
+        mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
+        path: &Path,
+        resume: bool,
+        control: FleetControl<'_>,
+    ) -> Result<FleetReport, FleetError> {
+        let manifest_path = path.with_file_name(MANIFEST);
+        let unwritable = || FleetError::io("write", path);
+        if !resume && let Some(found) = [path, &manifest_path].into_iter().find(|path| path.exists()) {
+            return Err(FleetError::Exists(found.to_owned()));
+        }
+        let file = open(path, 0o600).map_err(unwritable())?;
+        let manifest = open(&manifest_path, 0o644).map_err(FleetError::io("write", &manifest_path))?;
+        let mut earlier = Earlier { position: 0, sets: 0, rows: 0, pending: None };
+        if resume {
+            self.find_earlier(&file, path, &manifest, &mut devices, &mut earlier)?;
+        }
+        let mut tarball = Tarball { file, path, position: earlier.position };
+        tarball.cut()?;
+        let mut rows = Rows { file: manifest, path: manifest_path.clone(), length: earlier.rows };
+        rows.cut().map_err(FleetError::io("write", &manifest_path))?;
+        if earlier.rows == 0 {
+            rows.append(manifest::header().as_bytes())?;
+        }
+        (control.progress)(earlier.sets);
+        let devices = earlier.pending.into_iter().map(Ok).chain(devices);
+        let mut report = self.run_tar(devices, tarball, rows, earlier.sets, control)?;
+        report.manifest = Some(manifest_path);
+        Ok(report)
+    }
+
+    fn run_tar(
+        &self,
+        devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
+        mut out: impl Members + Send,
+        mut rows: Rows,
+        resumed: u64,
+        control: FleetControl<'_>,
+    ) -> Result<FleetReport, FleetError> {
+        let mut total = resumed;
+        let headers = Kind::ALL.map(|kind| self.header(kind.mode()));
+        let ended = in_order(
+            self.threads,
+            self.batches(devices, resumed / DEVICES_IN_FOLDER, resumed % DEVICES_IN_FOLDER, control.stop),
+            |batch, made| {
+                self.encode(&headers, &batch, made)?;
+                (control.progress)(made.devices);
+                Ok(())
+            },
+            |made| {
+                out.append(&made.members)?;
+                rows.append(&made.rows)?;
+                total += made.devices;
+                Ok(())
+            },
+        );
+        ended
+            .and_then(|()| {
+                let mut header = self.header(0o644);
+                set_member(&mut header, MANIFEST, rows.length).map_err(FleetError::io("name", MANIFEST))?;
+                rows.file.rewind().map_err(FleetError::io("read", &rows.path))?;
+                out.finish(&header, &mut (&rows.file).take(rows.length), rows.length)?;
+                rows.sync()
+            })
+            .map_err(|error| error.after(total))?;
+        let stopped = control.stop.load(Ordering::Relaxed);
+        Ok(FleetReport { devices: total, resumed, stopped, manifest: None })
+    }
+
+    fn header(&self, mode: u32) -> Header {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(self.made_at);
+        header
+    }
+
+    fn encode(&self, headers: &[Header; 4], batch: &Batch, made: &mut Made) -> Result<(), FleetError> {
+        (made.folder, made.devices) = (batch.folder, 0);
+        made.rows.clear();
+        made.members.clear();
+        for device in &batch.devices {
+            let names = self.names(batch.folder, device);
+            self.make(&names, device, made, |members, kind, content| {
+                let mut header = headers[kind as usize].clone();
+                let path = names.path(kind);
+                set_member(&mut header, &path, content.len() as u64).map_err(FleetError::io("name", path))?;
+                members.extend_from_slice(header.as_bytes());
+                members.extend_from_slice(content);
+                let end = members.len().next_multiple_of(BLOCK);
+                members.resize(end, 0);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Finds the sets that are both whole in the file and in the manifest, as far as they are the devices asked for.
+    fn find_earlier(
+        &self,
+        file: &File,
+        path: &Path,
+        manifest: &File,
+        devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
+        earlier: &mut Earlier,
+    ) -> Result<(), FleetError> {
+        let unfit = |reason: String| FleetError::Earlier { path: path.to_owned(), reason };
+        let manifest_path = path.with_file_name(MANIFEST);
+        let length = file.metadata().map_err(FleetError::io("read", path))?.len();
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut rows = BufReader::new(manifest);
+        let mut row = Vec::new();
+        let begin = file.fill_buf().map_err(FleetError::io("read", path))?;
+        if !(begin.is_empty() || begin[0] == 0 || begin.starts_with(folder_name(0).as_bytes())) {
+            return Err(unfit("it is no tar file of a fleet".to_owned()));
+        }
+        loop {
+            row.clear();
+            rows.read_until(b'\n', &mut row).map_err(FleetError::io("read", &manifest_path))?;
+            if row.last() != Some(&b'\n') {
+                break;
+            }
+            if earlier.rows == 0 {
+                if row != manifest::header().as_bytes() {
+                    let reason = "its first line is not that of a fleet".to_owned();
+                    return Err(FleetError::Earlier { path: manifest_path, reason });
+                }
+                earlier.rows = row.len() as u64;
+                continue;
+            }
+            let found = String::from_utf8_lossy(&row);
+            let found = manifest::id_of(&found);
+            let device = devices.next().transpose().map_err(FleetError::Source)?;
+            let device = device.ok_or_else(|| unfit(format!("it has {found}, which is not asked for")))?;
+            if device.id.as_str() != found {
+                return Err(unfit(format!("it has {found} where {} is asked for", device.id)));
+            }
+            let device = earlier.pending.insert(device);
+            let names = self.names(earlier.sets / DEVICES_IN_FOLDER, device);
+            let mut end = earlier.position;
+            for kind in names.kinds() {
+                let Some((name, content)) =
+                    read_member(&mut file, &mut end, length).map_err(FleetError::io("read", path))?
+                else {
+                    return Ok(());
+                };
+                if name != names.path(kind).as_bytes() {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    return Err(unfit(format!("it has {name} where {} is asked for", names.path(kind))));
+                }
+                if earlier.sets == 0 && kind == Kind::Certificate {
+                    self.check_earlier(path, &content)?;
+                }
+            }
+            earlier.pending = None;
+            earlier.position = end;
+            earlier.sets += 1;
+            earlier.rows += row.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// How far an earlier run came.
+struct Earlier {
+    /// Where the last whole set ends in the file.
+    position: u64,
+    sets: u64,
+    /// Where its row ends in the manifest.
+    rows: u64,
+    /// The device after it, where it has been asked for already.
+    pending: Option<FleetDevice>,
+}
+
+/// The name and content of the next member; nothing where it is not whole. `position` is moved to its end.
+fn read_member(file: &mut impl Read, position: &mut u64, length: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let mut block = [0; BLOCK];
+    if *position + BLOCK as u64 > length {
+        return Ok(None);
+    }
+    file.read_exact(&mut block)?;
+    let header = Header::from_byte_slice(&block);
+    if block[0] == 0 || header.as_ustar().is_none() {
+        return Ok(None);
+    }
+    let size = header.entry_size()?;
+    let end = *position + BLOCK as u64 + size.next_multiple_of(BLOCK as u64);
+    if end > length {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    file.take(end - *position - BLOCK as u64).read_to_end(&mut content)?;
+    *position = end;
+    Ok(Some((header.path_bytes().into_owned(), content)))
+}
+
+fn set_member(header: &mut Header, path: &str, size: u64) -> io::Result<()> {
+    header.set_path(path)?;
+    header.set_size(size);
+    header.set_cksum();
+    Ok(())
+}
+
+fn open(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    options.open(path)
+}
+
+/// Where members go.
+trait Members {
+    /// Appends whole sets.
+    fn append(&mut self, members: &[u8]) -> Result<(), FleetError>;
+    /// Appends the manifest and ends the archive.
+    fn finish(&mut self, header: &Header, content: &mut impl Read, length: u64) -> Result<(), FleetError>;
+}
+
+fn write_last(out: &mut impl Write, header: &Header, content: &mut impl Read, length: u64) -> io::Result<()> {
+    out.write_all(header.as_bytes())?;
+    if io::copy(content, out)? != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let padding = length.next_multiple_of(BLOCK as u64) - length;
+    io::copy(&mut io::repeat(0).take(padding), out)?;
+    out.write_all(&END)?;
+    out.flush()
+}
+
+/// A stream, in which nothing can be taken back.
+struct Stream<'a, W> {
+    out: W,
+    path: &'a Path,
+}
+
+impl<W: Write> Members for Stream<'_, W> {
+    fn append(&mut self, members: &[u8]) -> Result<(), FleetError> {
+        self.out.write_all(members).map_err(FleetError::io("write", self.path))
+    }
+
+    fn finish(&mut self, header: &Header, content: &mut impl Read, length: u64) -> Result<(), FleetError> {
+        write_last(&mut self.out, header, content, length).map_err(FleetError::io("write", self.path))
+    }
+}
+
+/// A file.
+struct Tarball<'a> {
+    file: File,
+    path: &'a Path,
+    /// Where the last whole set ends.
+    position: u64,
+}
+
+impl Tarball<'_> {
+    fn cut(&mut self) -> Result<(), FleetError> {
+        self.file.set_len(self.position).map_err(FleetError::io("write", self.path))
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FleetError> {
+        write(&mut self.file).map_err(|error| {
+            // What was begun makes room.
+            let _ = self.cut();
+            FleetError::io("write", self.path)(error)
+        })
+    }
+}
+
+impl Members for Tarball<'_> {
+    fn append(&mut self, members: &[u8]) -> Result<(), FleetError> {
+        let (first, rest) = members.split_at(BLOCK.min(members.len()));
+        let position = self.position;
+        self.write(|file| {
+            file.seek(SeekFrom::Start(position + BLOCK as u64))?;
+            file.write_all(rest)?;
+            file.seek(SeekFrom::Start(position))?;
+            file.write_all(first)
+        })?;
+        self.position += members.len() as u64;
+        Ok(())
+    }
+
+    fn finish(&mut self, header: &Header, content: &mut impl Read, length: u64) -> Result<(), FleetError> {
+        let position = self.position;
+        self.write(|file| {
+            file.seek(SeekFrom::Start(position))?;
+            write_last(file, header, content, length)?;
+            file.sync_all()
+        })
+    }
+}
+
+/// The manifest as it grows.
+struct Rows {
+    file: File,
+    path: PathBuf,
+    /// The length up to the last whole row.
+    length: u64,
+}
+
+impl Rows {
+    fn create(file: File, path: &Path) -> Result<Self, FleetError> {
+        let mut rows = Self { file, path: path.to_owned(), length: 0 };
+        rows.append(manifest::header().as_bytes())?;
+        Ok(rows)
+    }
+
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length)).map(|_| ())
+    }
+
+    fn append(&mut self, rows: &[u8]) -> Result<(), FleetError> {
+        if let Err(error) = self.file.write_all(rows) {
+            // Nothing of a row that is not whole.
+            let _ = self.cut();
+            return Err(FleetError::io("write", &self.path)(error));
+        }
+        self.length += rows.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), FleetError> {
+        self.file.sync_all().map_err(FleetError::io("flush to the disk", &self.path))
+    }
+}

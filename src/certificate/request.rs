@@ -1,0 +1,130 @@
+//! Certificate requests (PKCS#10, RFC 2986): for devices whose key never leaves them.
+
+use x509_parser::{
+    certification_request::X509CertificationRequest, cri_attributes::ParsedCriAttribute, error::X509Error,
+    prelude::FromDer,
+};
+
+use super::{
+    Name, PublicKeyAlgorithm, ReadError,
+    encoding::{oid_name, p521_verification, pem_items, plain_text},
+};
+
+/// A request whose signature holds: who made it has the private key.
+#[derive(Debug, Clone)]
+pub struct CertificateRequest {
+    subject: Name,
+    public_key: Vec<u8>,
+    public_key_algorithm: PublicKeyAlgorithm,
+    wishes: Vec<String>,
+}
+
+impl CertificateRequest {
+    /// Reads a request in PEM or DER and checks its signature and its key.
+    ///
+    /// # Errors
+    /// [`RequestError`] when there is none, when its signature was not made by the key in it, or when the services would
+    /// not take a key of its kind.
+    pub fn read(bytes: &[u8]) -> Result<Self, RequestError> {
+        let text = plain_text(bytes);
+        if text.first() == Some(&0x30) {
+            return Self::from_der(&text);
+        }
+        // The label that Microsoft's tools write.
+        let text = String::from_utf8_lossy(&text).replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
+        let items = pem_items(text.as_bytes()).map_err(RequestError::Pem)?;
+        let request = items.into_iter().find_map(|item| match item {
+            rustls_pemfile::Item::Csr(der) => Some(der),
+            _ => None,
+        });
+        Self::from_der(&request.ok_or(RequestError::NoRequest)?)
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, RequestError> {
+        let malformed = |error: &dyn std::fmt::Display| RequestError::Malformed(error.to_string());
+        let (_, request) = X509CertificationRequest::from_der(der).map_err(|error| malformed(&error))?;
+        let info = &request.certification_request_info;
+        let public_key_algorithm = PublicKeyAlgorithm::of(&info.subject_pki);
+        match public_key_algorithm {
+            PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => {}
+            PublicKeyAlgorithm::Rsa { bits } if bits >= 2048 => {}
+            other => return Err(RequestError::Key(other)),
+        }
+        let algorithm = &request.signature_algorithm.algorithm;
+        match p521_verification(&public_key_algorithm, algorithm) {
+            Some(verification) => {
+                let key = &info.subject_pki.subject_public_key.data;
+                aws_lc_rs::signature::UnparsedPublicKey::new(verification, key)
+                    .verify(info.raw, &request.signature_value.data)
+                    .map_err(|_| RequestError::Signature)?;
+            }
+            None => request.verify_signature().map_err(|error| match error {
+                X509Error::SignatureUnsupportedAlgorithm => RequestError::SignatureAlgorithm(oid_name(algorithm)),
+                _ => RequestError::Signature,
+            })?,
+        }
+        let mut wishes = Vec::new();
+        for attribute in info.iter_attributes() {
+            match attribute.parsed_attribute() {
+                ParsedCriAttribute::ExtensionRequest(wanted) => {
+                    wishes.extend(wanted.extensions.iter().map(|extension| oid_name(&extension.oid)));
+                }
+                _ => wishes.push(oid_name(&attribute.oid)),
+            }
+        }
+        Ok(Self {
+            subject: Name::from_parsed(&info.subject),
+            public_key: info.subject_pki.raw.to_vec(),
+            public_key_algorithm,
+            wishes,
+        })
+    }
+
+    /// The subject it asks for.
+    #[must_use]
+    pub fn subject(&self) -> &Name {
+        &self.subject
+    }
+
+    /// The public key, as the DER of its `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// What kind of key it is.
+    #[must_use]
+    pub fn public_key_algorithm(&self) -> &PublicKeyAlgorithm {
+        &self.public_key_algorithm
+    }
+
+    /// What else it asks for, extensions and attributes by name: all of it is passed over.
+    #[must_use]
+    pub fn wishes(&self) -> &[String] {
+        &self.wishes
+    }
+}
+
+/// Why a request is not signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Neither PEM with a request nor DER.
+    #[error("there is no certificate request in it")]
+    NoRequest,
+    /// PEM that is damaged.
+    #[error(transparent)]
+    Pem(ReadError),
+    /// It does not decode.
+    #[error("it does not decode as a certificate request: {0}")]
+    Malformed(String),
+    /// Another key made the signature, or the request was changed afterwards.
+    #[error("the request was not signed by the key in it")]
+    Signature,
+    /// The signature algorithm, by name, is broken or unknown.
+    #[error("the request is signed with {0}, which is not supported")]
+    SignatureAlgorithm(String),
+    /// A key that the services would not take.
+    #[error("its key is {0}; the services take RSA of 2048 bits or more and the NIST curves")]
+    Key(PublicKeyAlgorithm),
+}

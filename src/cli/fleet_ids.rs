@@ -1,0 +1,316 @@
+//! The devices of a fleet: numbered, from a file of ids, or from a folder of certificate requests.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, BufRead, BufReader, Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow, bail};
+
+use super::output::Output;
+use crate::certificate::{
+    CertificateRequest, DeviceId, RequestError,
+    fleet::{FleetDevice, SourceError},
+};
+
+/// The devices, one after the other.
+pub(super) type Devices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>> + Send>;
+
+/// How many hashes of ids are held at once: 16 MiB of them. More ids are read several times instead.
+const HASHES: usize = 1 << 21;
+
+/// How many faults are told before it is enough.
+const FAULTS: usize = 10;
+
+/// `PREFIX` and a number from 1, with leading zeros so that all have the same length.
+pub(super) fn numbered(prefix: &str, count: u64) -> anyhow::Result<Devices> {
+    let width = count.to_string().len();
+    let id = move |prefix: &str, number: u64| device_id(&format!("{prefix}{number:0width$}"));
+    // All are of one form: where the last is good the others are.
+    id(prefix, count).map_err(|error| anyhow!("{prefix:?} cannot be the beginning of device ids: {error}"))?;
+    let prefix = prefix.to_owned();
+    Ok(Box::new((1..=count).map(move |number| {
+        let id = id(&prefix, number)?;
+        Ok(FleetDevice { id, name: None, public_key: None })
+    })))
+}
+
+/// A device id that fits a common name.
+fn device_id(text: &str) -> Result<DeviceId, SourceError> {
+    let id = DeviceId::new(text)?;
+    id.common_name()?;
+    Ok(id)
+}
+
+/// A file of ids: text with an id on each line, or CSV with a header.
+pub(super) struct IdFile {
+    path: PathBuf,
+    /// Read several times from its beginning.
+    file: File,
+    form: Form,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Text,
+    Csv { delimiter: u8, id: usize, name: Option<usize> },
+}
+
+/// The names a column of ids may have, in lower case and without what parts words.
+const ID_COLUMNS: [&str; 3] = ["iotcdeviceid", "deviceid", "id"];
+
+/// The line of an entry and the device it names, or what is wrong with it.
+type Entry = (u64, Result<FleetDevice, String>);
+
+impl IdFile {
+    /// Opens a file; `-` is standard input.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let unreadable = || format!("no device ids could be read from {}", path.display());
+        let is_stdin = path == Path::new("-");
+        let file = if is_stdin { None } else { Some(File::open(path).with_context(unreadable)?) };
+        let file = match file {
+            Some(file) if file.metadata().with_context(unreadable)?.is_file() => file,
+            // What can be read once only is kept where it can be read again.
+            other => {
+                let mut kept = tempfile::tempfile().with_context(unreadable)?;
+                match other {
+                    Some(mut file) => io::copy(&mut file, &mut kept),
+                    None => io::copy(&mut io::stdin(), &mut kept),
+                }
+                .with_context(unreadable)?;
+                kept
+            }
+        };
+        let mut ids = Self { path: path.to_owned(), file, form: Form::Text };
+        let mut first = String::new();
+        ids.rewound().and_then(|mut file| file.read_line(&mut first)).with_context(unreadable)?;
+        ids.form = form(first.trim()).with_context(unreadable)?;
+        Ok(ids)
+    }
+
+    fn rewound(&self) -> io::Result<BufReader<File>> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        let mut mark = Vec::new();
+        (&file).take(3).read_to_end(&mut mark)?;
+        // The byte-order mark that spreadsheets write.
+        if mark != b"\xef\xbb\xbf" {
+            file.rewind()?;
+        }
+        Ok(BufReader::with_capacity(1 << 16, file))
+    }
+
+    fn entries(&self) -> io::Result<Box<dyn Iterator<Item = Entry> + Send>> {
+        let file = self.rewound()?;
+        let device = |id: &str, name: Option<&str>| {
+            let name = name.map(str::trim).filter(|name| !name.is_empty());
+            if name.is_some_and(|name| name.contains(char::is_control)) {
+                return Err("its name has a control character".to_owned());
+            }
+            let id = device_id(id.trim()).map_err(|error| error.to_string())?;
+            Ok(FleetDevice { id, name: name.map(str::to_owned), public_key: None })
+        };
+        Ok(match self.form {
+            Form::Text => Box::new((1..).zip(file.lines()).filter_map(move |(line, text)| match text {
+                Ok(text) if text.trim().is_empty() => None,
+                Ok(text) => Some((line, device(&text, None))),
+                Err(error) => Some((line, Err(error.to_string()))),
+            })),
+            Form::Csv { delimiter, id, name } => {
+                let reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
+                Box::new((2..).zip(reader.into_records()).map(move |(number, record)| match record {
+                    Ok(record) => {
+                        let line = record.position().map_or(number, csv::Position::line);
+                        let name = name.and_then(|name| record.get(name));
+                        (line, device(record.get(id).unwrap_or_default(), name))
+                    }
+                    Err(error) => (error.position().map_or(number, csv::Position::line), Err(error.to_string())),
+                }))
+            }
+        })
+    }
+
+    /// Reads all of it and finds what is malformed or named twice; the number of devices.
+    ///
+    /// The memory it takes does not grow with the file: of the ids only hashes are held, and of those so many at once.
+    pub(super) fn check(&self) -> anyhow::Result<u64> {
+        let unreadable = || format!("no device ids could be read from {}", self.path.display());
+        let mut faults = Vec::new();
+        let mut count: u64 = 0;
+        for (line, device) in self.entries().with_context(unreadable)? {
+            count += 1;
+            if let Err(fault) = device {
+                faults.push(format!("line {line}: {fault}"));
+                if faults.len() == FAULTS {
+                    break;
+                }
+            }
+        }
+        self.refuse(&faults)?;
+        if count == 0 {
+            bail!("{} names no device", self.path.display());
+        }
+        let parts = count.div_ceil(HASHES as u64);
+        for part in 0..parts {
+            let mut hashes = Vec::new();
+            for (_, device) in self.entries().with_context(unreadable)? {
+                let hash = device.map(|device| hash(&device)).unwrap_or_default();
+                if hash % parts == part {
+                    hashes.push(hash);
+                }
+            }
+            hashes.sort_unstable();
+            let twice: Vec<_> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+            if !twice.is_empty() {
+                self.refuse(&self.duplicates(&twice).with_context(unreadable)?)?;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Those of the devices with these hashes that are the same, and not by chance.
+    fn duplicates(&self, hashes: &[u64]) -> io::Result<Vec<String>> {
+        let mut first: HashMap<String, u64> = HashMap::new();
+        let mut faults = Vec::new();
+        for (line, device) in self.entries()? {
+            let Ok(device) = device else { continue };
+            if hashes.binary_search(&hash(&device)).is_err() {
+                continue;
+            }
+            if let Some(before) = first.get(&device.id.as_str().to_ascii_lowercase()) {
+                faults.push(format!("line {line}: {} is on line {before} already; case does not count", device.id));
+                if faults.len() == FAULTS {
+                    break;
+                }
+            } else {
+                first.insert(device.id.as_str().to_ascii_lowercase(), line);
+            }
+        }
+        Ok(faults)
+    }
+
+    fn refuse(&self, faults: &[String]) -> anyhow::Result<()> {
+        refuse(&self.path, faults)
+    }
+
+    pub(super) fn devices(&self) -> anyhow::Result<Devices> {
+        let entries = self.entries().with_context(|| format!("could not read {}", self.path.display()))?;
+        let path = self.path.clone();
+        Ok(Box::new(entries.map(move |(line, device)| {
+            device.map_err(|fault| format!("{}, line {line}: {fault}: was it changed?", path.display()).into())
+        })))
+    }
+}
+
+fn refuse(path: &Path, faults: &[String]) -> anyhow::Result<()> {
+    let more = if faults.len() == FAULTS { "\n  and perhaps more" } else { "" };
+    match faults {
+        [] => Ok(()),
+        faults => {
+            bail!("{} cannot be used, and no certificate was made:\n  {}{more}", path.display(), faults.join("\n  "))
+        }
+    }
+}
+
+/// The services compare ids without regard to case.
+fn hash(device: &FleetDevice) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    device.id.as_str().to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether the first line is the header of a CSV file. Ids have neither commas nor semicolons nor tabs.
+fn form(first: &str) -> anyhow::Result<Form> {
+    let delimiter = [',', ';', '\t'].into_iter().find(|&delimiter| first.contains(delimiter));
+    let columns: Vec<String> = first
+        .split(delimiter.unwrap_or(','))
+        .map(|name| name.trim().trim_matches('"').to_ascii_lowercase().replace(['_', '-', ' '], ""))
+        .collect();
+    let find = |wanted: &[&str]| wanted.iter().find_map(|wanted| columns.iter().position(|name| name == wanted));
+    match find(&ID_COLUMNS) {
+        Some(id) => {
+            let delimiter = u8::try_from(delimiter.unwrap_or(',')).unwrap_or(b',');
+            Ok(Form::Csv { delimiter, id, name: find(&["iotcdevicename", "devicename", "displayname"]) })
+        }
+        None if delimiter.is_some() => {
+            bail!("its first line names no column IOTC_DEVICEID, deviceId or id; found {first}")
+        }
+        None => Ok(Form::Text),
+    }
+}
+
+/// The requests of a folder, in the order of their files' names.
+pub(super) struct Requests {
+    files: Vec<PathBuf>,
+}
+
+impl Requests {
+    /// Reads and checks all of them. Files that hold no request are passed over.
+    pub(super) fn check(folder: &Path, output: &Output) -> anyhow::Result<Self> {
+        let unreadable = || format!("no requests could be read from {}", folder.display());
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).with_context(unreadable)? {
+            let path = entry.with_context(unreadable)?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+        let mut faults = Vec::new();
+        let mut wishes: BTreeMap<String, usize> = BTreeMap::new();
+        let mut first: HashMap<String, PathBuf> = HashMap::new();
+        let mut requests = Vec::new();
+        for path in files {
+            match read_request(&path) {
+                Ok(None) => continue,
+                Ok(Some((device, request))) => {
+                    for wish in request.wishes() {
+                        *wishes.entry(wish.clone()).or_default() += 1;
+                    }
+                    if let Some(before) = first.insert(device.id.as_str().to_ascii_lowercase(), path.clone()) {
+                        faults.push(format!("{}: {} is in {} already", path.display(), device.id, before.display()));
+                    }
+                }
+                Err(error) => faults.push(format!("{}: {error}", path.display())),
+            }
+            requests.push(path);
+            if faults.len() == FAULTS {
+                break;
+            }
+        }
+        refuse(folder, &faults)?;
+        if requests.is_empty() {
+            bail!("{} holds no certificate requests", folder.display());
+        }
+        for (wish, count) in wishes {
+            output.note(format_args!("{count} requests ask for {wish}, which was passed over"));
+        }
+        Ok(Self { files: requests })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.files.len() as u64
+    }
+
+    pub(super) fn devices(self) -> Devices {
+        Box::new(self.files.into_iter().map(|path| match read_request(&path) {
+            Ok(Some((device, _))) => Ok(device),
+            Ok(None) => Err(format!("{} holds no request any more", path.display()).into()),
+            Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        }))
+    }
+}
+
+/// The request of a file and the device its common name says it is of; nothing where there is no request.
+fn read_request(path: &Path) -> Result<Option<(FleetDevice, CertificateRequest)>, SourceError> {
+    let request = match CertificateRequest::read(&fs::read(path)?) {
+        Err(RequestError::NoRequest) => return Ok(None),
+        other => other?,
+    };
+    let id =
+        device_id(request.subject().common_name().ok_or("its subject has no common name, which names the device")?)?;
+    Ok(Some((FleetDevice { id, name: None, public_key: Some(request.public_key().to_vec()) }, request)))
+}
