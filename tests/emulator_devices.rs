@@ -77,6 +77,25 @@ async fn what_get_shows_can_be_put_back() {
 }
 
 #[tokio::test]
+async fn ids_are_compared_without_regard_to_case_and_the_first_spelling_is_kept() {
+    let app = App::start().await;
+    app.put("/devices/Pump-1", &json!({})).await.expect(200);
+    let keys = app.get("/devices/Pump-1/credentials").await.expect(200).body;
+    let replaced = app.put("/devices/PUMP-1", &json!({ "id": "pump-1", "simulated": true })).await.expect(200).body;
+    assert_eq!((&replaced["id"], &replaced["displayName"]), (&json!("Pump-1"), &json!("Pump-1")));
+    assert_eq!(app.get("/devices/pump-1").await.expect(200).body, replaced);
+    let patched = app.patch("/devices/pUMP-1", &json!({ "enabled": false })).await.expect(200).body;
+    assert_eq!((&patched["id"], &patched["simulated"]), (&json!("Pump-1"), &json!(true)));
+    assert_eq!(app.get("/devices/pump-1/credentials").await.expect(200).body, keys);
+    app.emulator.add_devices([DeviceProperties::new("pump-1"), DeviceProperties::new("a")]).expect("devices");
+    assert_eq!(app.get("/devices").await.expect(200).ids(), ["a", "Pump-1"]);
+    app.delete("/devices/PUMP-1").await.expect(204);
+    assert_eq!(app.get("/devices").await.expect(200).ids(), ["a"]);
+    app.put("/devices/PUMP-1", &json!({})).await.expect(200);
+    assert_eq!(app.get("/devices/pump-1/credentials").await.expect(200).body, keys);
+}
+
+#[tokio::test]
 async fn a_patch_changes_what_it_names_and_null_resets_name_and_template() {
     let app = App::start().await;
     let whole = json!({

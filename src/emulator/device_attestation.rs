@@ -2,8 +2,8 @@
 //!
 //! # Where the documentation is silent
 //! - **A device without an attestation of its own** has symmetric keys that are derived from two of the application, as a
-//!   device's keys are derived from an enrollment group's: HMAC-SHA256 of the device's id. They are the same after the device
-//!   was deleted and created again. GET on its attestation is 404, as are PATCH and DELETE.
+//!   device's keys are derived from an enrollment group's: HMAC-SHA256 of the device's id in lower case. They are the same
+//!   after the device was deleted and created again. GET on its attestation is 404, as are PATCH and DELETE.
 //! - **Setting an attestation** (PUT) replaces all of it. Symmetric keys that the body leaves out are made.
 //! - **The section** that the type names must be there, but for `symmetricKey`, and no other may be (422).
 //! - **A certificate** is given as itself or as its thumbprint or both, then the same one (422). Like a signing certificate
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{
     application::Shared,
     credential::{SymmetricKey, check_key, read_certificate, read_thumbprint},
+    device_index::id_key,
     devices::Device,
     error::ApiError,
     gate,
@@ -60,7 +61,7 @@ impl DeviceKeys {
     }
 
     fn derive(&self, id: &str) -> SymmetricKey {
-        let derive = |key| hmac::sign(key, id.as_bytes());
+        let derive = |key| hmac::sign(key, id_key(id).as_bytes());
         SymmetricKey::new(derive(&self.primary).as_ref(), derive(&self.secondary).as_ref())
     }
 }

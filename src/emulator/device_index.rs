@@ -9,16 +9,20 @@ use super::{devices::Device, page};
 
 /// The devices by id, and an index of their display names, so that a page in either order costs its own length and a
 /// search, not a walk over all devices.
+///
+/// Ids are compared without regard to case, as the Device Provisioning Service compares registration ids; a device keeps
+/// the spelling that it came with first.
 #[derive(Default)]
 pub(super) struct DeviceIndex {
+    /// By the key of the id.
     by_id: BTreeMap<String, Device>,
-    /// Display name and id of each device.
+    /// Display name and key of the id of each device.
     by_name: BTreeSet<(String, String)>,
 }
 
 /// The order of a list of devices.
 ///
-/// Choice: without `$orderby` devices come by id. Names are ordered by their characters' code points, equal ones by id;
+/// Choice: without `$orderby` devices come by id, which counts in lower case. Names are ordered by their characters' code points, equal ones by id;
 /// descending is the reverse of ascending in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
@@ -29,18 +33,21 @@ pub(super) enum Order {
 
 impl DeviceIndex {
     pub(super) fn get(&self, id: &str) -> Option<&Device> {
-        self.by_id.get(id)
+        self.by_id.get(&id_key(id))
     }
 
-    /// The device, whose display name must not be changed in place.
+    /// The device, whose id and display name must not be changed in place.
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Device> {
-        self.by_id.get_mut(id)
+        self.by_id.get_mut(&id_key(id))
     }
 
     /// Adds a device or replaces the one with its id.
-    pub(super) fn insert(&mut self, device: Device) {
+    pub(super) fn insert(&mut self, mut device: Device) {
         let name = name_key(&device);
-        let former = self.by_id.insert(device.properties.id.clone(), device).map(|former| name_key(&former));
+        if let Some(former) = self.by_id.get(&name.1) {
+            device.properties.id.clone_from(&former.properties.id);
+        }
+        let former = self.by_id.insert(name.1.clone(), device).map(|former| name_key(&former));
         if former.as_ref() != Some(&name) {
             if let Some(former) = former {
                 self.by_name.remove(&former);
@@ -50,7 +57,7 @@ impl DeviceIndex {
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Option<Device> {
-        let removed = self.by_id.remove(id)?;
+        let removed = self.by_id.remove(&id_key(id))?;
         self.by_name.remove(&name_key(&removed));
         Some(removed)
     }
@@ -80,6 +87,11 @@ impl Order {
     }
 }
 
+/// What ids are compared by.
+pub(super) fn id_key(id: &str) -> String {
+    id.to_ascii_lowercase()
+}
+
 fn name_key(device: &Device) -> (String, String) {
-    (device.properties.display_name.clone(), device.properties.id.clone())
+    (device.properties.display_name.clone(), id_key(&device.properties.id))
 }

@@ -2,7 +2,8 @@
 //!
 //! # Where the documentation is silent
 //! - **The id** is a registration id of the Device Provisioning Service: up to 128 letters, digits and `- . _ :`, a letter
-//!   or digit first and last. Another in a path is 400.
+//!   or digit first and last. Another in a path is 400. Ids are compared without regard to case, as registration ids are; a device
+//!   keeps the spelling that it was created with.
 //! - **Replacing a device** (PUT on one that exists) gives every field that the body leaves out its default, as at creation:
 //!   the id as display name, enabled, not simulated, without template and organizations. What has calls of its own stays:
 //!   the attestation, the manifest that was assigned, and whether the device is provisioned. So does the type with the
@@ -36,7 +37,7 @@ use serde_json::{Value, json};
 use super::{
     application::Shared,
     device_attestation::DeviceAttestation,
-    device_index::Order,
+    device_index::{Order, id_key},
     error::ApiError,
     filter::Filter,
     gate::{self, ApiVersion, Origin, Query},
@@ -277,6 +278,10 @@ impl Resource for Device {
             && text.ends_with(ends)
     }
 
+    fn is_same_id(one: &str, other: &str) -> bool {
+        id_key(one) == id_key(other)
+    }
+
     fn find<'a>(state: &'a mut Everything, id: &str) -> Option<&'a mut Self> {
         state.devices.get_mut(id)
     }
@@ -364,10 +369,11 @@ impl DeviceBody {
             return Err(ApiError::invalid_body(format!("provisioned: it is {provisioned} and cannot be set")));
         }
         let iot_edge = self.iot_edge.unwrap_or_else(|| current.is_some_and(|device| device.iot_edge));
+        let spelled = current.map_or(&id.text, |device| &device.properties.id);
         Ok(Device {
             properties: DeviceProperties {
-                display_name: self.display_name.unwrap_or_else(|| id.text.clone()),
-                id: id.text.clone(),
+                display_name: self.display_name.unwrap_or_else(|| spelled.clone()),
+                id: spelled.clone(),
                 template: self.template,
                 enabled: self.enabled,
                 provisioned,

@@ -15,6 +15,11 @@ pub(super) trait Resource: Sized {
 
     fn is_id(text: &str) -> bool;
 
+    /// Whether the two are ids of one thing.
+    fn is_same_id(one: &str, other: &str) -> bool {
+        one == other
+    }
+
     fn find<'a>(state: &'a mut State, id: &str) -> Option<&'a mut Self>;
 }
 
@@ -47,7 +52,7 @@ impl<R: Resource> Id<R> {
 
     /// Checks the `id` that a body may repeat.
     pub(super) fn check_body(&self, given: Option<&str>) -> Result<(), ApiError> {
-        match given.filter(|given| *given != self.text) {
+        match given.filter(|given| !R::is_same_id(given, &self.text)) {
             Some(other) => {
                 Err(ApiError::invalid_body(format!("id: found {other:?}, and the path says {:?}", self.text)))
             }
