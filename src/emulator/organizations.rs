@@ -3,6 +3,8 @@
 //! Choice: the emulator keeps no organizations, so that each plausible id is taken: 1 to 48 lower-case letters, digits and
 //! hyphens, with a letter or digit first and last. None may be named twice.
 
+use std::collections::HashSet;
+
 use super::{error::ApiError, id::consists_of, json::Fields};
 
 /// The field `organizations`; none where it is missing.
@@ -14,14 +16,15 @@ pub(super) fn read(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
 
 /// Says what is wrong with the ids.
 pub(super) fn check(organizations: &[String]) -> Result<(), String> {
-    for (index, id) in organizations.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for id in organizations {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !consists_of(id, 48, fits) || id.starts_with('-') || id.ends_with('-') {
             return Err(format!(
                 "{id:?} is no id of an organization: use 1 to 48 lower-case letters, digits and hyphens, no hyphen first or last"
             ));
         }
-        if organizations[..index].contains(id) {
+        if !seen.insert(id) {
             return Err(format!("{id:?} is there twice"));
         }
     }
