@@ -144,10 +144,13 @@ fn each_row_s_outcome_is_told_in_the_order_of_the_file() {
     lab.write("IOTC_DEVICEID,IOTC_DEVICENAME\nnew,New\nsame,Same\nother,Another\nnot an id,N\nlast,\n");
     let run = lab.import(&["-o", "json"]);
     let summary: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
-    let counts = json!({ "results": "devices.results.csv", "created": 2, "unchanged": 1, "exists": 1, "failed": 1 });
-    assert_eq!(summary, counts);
-    assert!(run.fails(1).contains("--replace"));
     let results = lab.results();
+    let failure = json!({ "line": 5, "id": "not an id", "message": results[3][3] });
+    let told = json!({
+        "results": "devices.results.csv", "created": 2, "unchanged": 1, "exists": 1, "failed": 1, "failures": [failure],
+    });
+    assert_eq!(summary, told);
+    assert!(run.fails(1).contains("--replace"));
     let told: Vec<_> = results.iter().map(|[id, line, outcome, _]| [id.as_str(), line, outcome]).collect();
     assert_eq!(
         told,
@@ -183,14 +186,14 @@ fn people_read_how_it_went() {
 #[test]
 fn what_spreadsheets_write_can_be_read() {
     let lab = Lab::start();
-    let text = "\u{feff}iotc_deviceid,\"IOTC_DEVICENAME\",X\r\na,\"Pump, \"\"north\"\"\",1\r\n\"b\",\"two\nlines\",2\r\n c ,Tür,\r\n";
+    let text = "\u{feff}iotc_deviceid,\"IOTC_DEVICENAME\",X\r\na,\"Pump, \"\"north\"\"\",1\r\n\r\n\"b\",\"two lines\",2\r\n c ,Tür,\r\n";
     let run = lab.import_of(text);
     assert!(run.stderr.contains("not used: X"), "{}", run.stderr);
     run.ok();
     let names: Vec<_> = lab.devices().iter().map(|device| device["displayName"].clone()).collect();
-    assert_eq!(names, ["Pump, \"north\"", "two\nlines", "Tür"]);
+    assert_eq!(names, ["Pump, \"north\"", "two lines", "Tür"]);
     let lines: Vec<_> = lab.results().into_iter().map(|[id, line, ..]| (id, line)).collect();
-    assert_eq!(lines, [pair("a", "2"), pair("b", "3"), pair("c", "5")]);
+    assert_eq!(lines, [pair("a", "2"), pair("b", "4"), pair("c", "5")]);
 }
 
 #[test]
@@ -236,16 +239,31 @@ fn bad_rows_fail_and_the_others_are_done() {
     let error = lab.import_of(&text).fails(1);
     let results = lab.results();
     let outcomes: Vec<_> = results.iter().map(|[_, line, outcome, _]| (line.as_str(), outcome.as_str())).collect();
-    let failed = ["3", "4", "5", "6", "9", "10", "11"];
+    let failed = ["3", "4", "5", "6", "8", "9", "10", "11"];
     for (line, outcome) in outcomes {
         assert_eq!(outcome, if failed.contains(&line) { "failed" } else { "created" }, "line {line}");
         assert_eq!(error.contains(&format!("line {line}:")), failed.contains(&line), "line {line}");
     }
     assert_eq!(results.len(), 11);
-    for (row, why) in [(3, "maybe"), (4, "UTF-8"), (7, "line 2"), (8, "line 2")] {
+    for (row, why) in [(3, "maybe"), (4, "UTF-8"), (6, "6 fields"), (7, "line 2"), (8, "line 2")] {
         assert!(results[row][3].contains(why), "{:?}", results[row]);
     }
-    assert_eq!(lab.ids(), ["good1", "good2", "long", "short"]);
+    assert_eq!(lab.ids(), ["good1", "good2", "short"]);
+}
+
+#[test]
+fn a_quote_that_is_not_closed_swallows_no_row_without_a_word() {
+    let lab = Lab::start();
+    let error = lab.import_of("IOTC_DEVICEID,X,IOTC_DEVICENAME\na,,A\nb,,\"B\nc,,C\nd,,D\n").fails(1);
+    assert!(error.contains("line 3: b: the field IOTC_DEVICENAME") && error.contains("to line 5"), "{error}");
+    assert_eq!(lab.outcomes(), [pair("a", "created"), pair("b", "failed")]);
+    // One that a later quote closes by chance, in a column that is not even used.
+    let error =
+        lab.import_of("IOTC_DEVICEID,X,IOTC_DEVICENAME\na,,A\nb,\"x,B\nc,\"y\",C\r\nd,\"\u{1b}\",D\ne,,E\n").fails(1);
+    assert!(error.contains("the field X, whose quote begins on line 3, goes on to line 4"), "{error}");
+    assert!(error.contains("line 5: d: ") && error.contains("control character"), "{error}");
+    assert_eq!(lab.ids(), ["a", "e"]);
+    assert!(lab.import_of("IOTC_DEVICEID,\"X\na,A\n").fails(1).contains("quote"));
 }
 
 #[test]
@@ -257,6 +275,10 @@ fn a_file_that_cannot_be_imported_at_all_is_refused_before_anything_is_sent() {
         ("id,name\na,b\n", "id, name"),
         ("IOTC_DEVICEID,iotc_deviceid\na,b\n", "twice"),
         ("IOTC_DEVICEID,enabled,Enabled\na,,\n", "twice"),
+        ("IOTC_DEVICEID;IOTC_DEVICENAME\na;b\n", "semicolons"),
+        ("IOTC_DEVICEID\tIOTC_DEVICENAME\na\tb\n", "tabs"),
+        ("IOTC_DEVICEID,line,outcome,message\na,2,created,\n", "results of an import"),
+        ("I\0O\0T\0C\0_\0D\0E\0V\0I\0C\0E\0I\0D\0", "UTF-16"),
     ] {
         let error = lab.import_of(content).fails(1);
         assert!(error.contains(why) && error.contains("devices.csv"), "{content:?}: {error}");
@@ -271,12 +293,16 @@ fn a_results_file_that_cannot_be_had_is_told_before_anything_is_sent() {
     let lab = Lab::start();
     lab.write(many(3));
     fs::write(lab.path().join("notes.csv"), "my,notes\n").expect("written");
-    for results in ["notes.csv", "missing/results.csv", "."] {
+    for results in ["notes.csv", "missing/results.csv", ".", "-"] {
         let error = lab.import(&["--results", results]).fails(1);
         assert!(error.contains(results), "{error}");
     }
     assert_eq!(fs::read_to_string(lab.path().join("notes.csv")).expect("read"), "my,notes\n");
     assert_eq!(lab.emulator.requests(), []);
+    if Path::new("/dev/full").exists() {
+        assert!(lab.import(&["--results", "/dev/full"]).fails(1).contains("/dev/full"));
+        assert!(lab.puts().is_empty());
+    }
     lab.import(&["--results", "mine.csv"]).ok();
     assert!(fs::read_to_string(lab.path().join("mine.csv")).expect("read").contains("d0002,4,created"));
     lab.import(&["--results", "mine.csv"]).ok();
@@ -307,11 +333,11 @@ fn faults_of_the_service_fail_no_row_and_lose_none() {
 fn a_refused_row_is_told_with_what_the_service_said() {
     let lab = Lab::start();
     lab.write(many(5));
-    lab.emulator.inject("403,method=PUT,path=d0002".parse().expect("a fault")).expect("injected");
+    lab.emulator.inject("422,method=PUT,path=d0002".parse().expect("a fault")).expect("injected");
     lab.import(&[]).fails(1);
     let results = lab.results();
     assert_eq!(results[2][2], "failed");
-    assert!(results[2][3].contains("PUT devices/d0002") && results[2][3].contains("403"), "{results:?}");
+    assert!(results[2][3].contains("PUT devices/d0002") && results[2][3].contains("422"), "{results:?}");
     // The next run has only that one to do.
     lab.import(&[]).ok();
     assert_eq!(lab.outcomes()[2], pair("d0002", "created"));
@@ -385,12 +411,127 @@ fn standard_input_can_be_imported() {
 
 #[test]
 fn a_device_whose_id_differs_by_case_alone_is_left_as_it_is() {
+    // Few devices are asked for one by one, many are listed.
+    for count in [3, 150] {
+        let lab = Lab::start();
+        lab.emulator.add_devices([DeviceProperties::new("D0000")]).expect("added");
+        lab.write(many(count));
+        lab.import(&["--replace"]).ok();
+        assert_eq!(lab.puts().len(), count - 1);
+        let [id, _, outcome, message] = lab.results().swap_remove(0);
+        assert_eq!((id.as_str(), outcome.as_str()), ("d0000", "exists"));
+        assert!(message.contains("D0000"), "{message}");
+    }
+}
+
+#[test]
+fn replacing_changes_what_the_file_names_and_keeps_the_rest() {
     let lab = Lab::start();
-    lab.emulator.add_devices([DeviceProperties::new("D0000")]).expect("added");
-    lab.write(many(150));
+    let device = |id: &str| DeviceProperties {
+        display_name: "Old".to_owned(),
+        template: Some("dtmi:a:B;1".to_owned()),
+        enabled: false,
+        simulated: true,
+        organizations: vec!["seattle".to_owned()],
+        ..DeviceProperties::new(id)
+    };
+    lab.emulator.add_devices([device("a"), device("b"), device("c")]).expect("added");
+    let mut expected = lab.devices();
+    lab.write("IOTC_DEVICEID,IOTC_DEVICENAME,enabled\na,New,\nb,,yes\nc,Old,\n");
+    lab.emulator.inject("close-after,method=PATCH,path=/a".parse().expect("a fault")).expect("injected");
     lab.import(&["--replace"]).ok();
-    assert_eq!(lab.puts().len(), 149);
-    let [id, _, outcome, message] = lab.results().swap_remove(0);
-    assert_eq!((id.as_str(), outcome.as_str()), ("d0000", "exists"));
-    assert!(message.contains("D0000"), "{message}");
+    assert_eq!(lab.outcomes(), [pair("a", "replaced"), pair("b", "replaced"), pair("c", "unchanged")]);
+    let found = lab.devices();
+    expected[0]["displayName"] = json!("New");
+    expected[1]["enabled"] = json!(true);
+    for (expected, found) in expected.iter_mut().zip(&found) {
+        assert_eq!(expected["etag"] == found["etag"], found["id"] == "c");
+        expected["etag"] = found["etag"].clone();
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_results_file_belongs_to_one_import_at_a_time() {
+    let lab = Lab::start();
+    lab.write(many(3));
+    lab.import(&[]).ok();
+    let before = lab.results();
+    let held = fs::File::open(lab.path().join("devices.results.csv")).expect("opened");
+    held.lock().expect("locked");
+    let sent = lab.emulator.requests().len();
+    let error = lab.import(&[]).fails(1);
+    assert!(error.contains("another import") && error.contains("devices.results.csv"), "{error}");
+    assert_eq!((lab.results(), lab.emulator.requests().len()), (before, sent));
+    drop(held);
+    lab.import(&[]).ok();
+}
+
+#[test]
+fn what_no_row_can_overcome_stops_the_import_and_the_next_run_goes_on() {
+    for fault in ["401,method=PUT,times=1", "403,method=PUT,times=1", "501,method=PUT,times=130"] {
+        let lab = Lab::start();
+        lab.write(many(500));
+        lab.emulator.inject(fault.parse().expect("a fault")).expect("injected");
+        let run = lab.import(&["-o", "json"]);
+        let summary: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        let error = run.fails(1);
+        let told = lab.results().len();
+        assert!(error.contains(&format!("stopped after {told} of 500 rows")) && error.contains(&fault[..3]), "{error}");
+        assert!(told < 200 && summary["remaining"] == json!(500 - told), "{fault}: {summary}");
+        let created = summary.get("created").unwrap_or(&json!(0)).clone();
+        assert_eq!(created, json!(lab.ids().len()));
+        if !fault.starts_with("501") {
+            lab.import(&[]).ok();
+            lab.assert_each_once(500);
+        }
+    }
+}
+
+#[test]
+fn a_row_that_takes_long_does_not_hold_up_the_others() {
+    let lab = Lab::start();
+    lab.write(many(500));
+    lab.emulator.inject("delay=1000s,method=PUT,path=d0000".parse().expect("a fault")).expect("injected");
+    let mut run = lab.command(&["device", "import", "--file", "devices.csv", "--rate", "1000000"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    wait_until(|| lab.puts().len() == 499);
+    run.kill().expect("killed");
+    run.wait().expect("its end");
+}
+
+#[test]
+fn a_full_disk_stops_the_import_and_what_was_done_is_told() {
+    let lab = Lab::start();
+    lab.write(many(500));
+    let import = lab.command(&["device", "import", "--file", "devices.csv", "--rate", "1000000"]);
+    let mut limited = Command::new("sh");
+    limited.current_dir(lab.path()).env("IOT_ENROLL_TOKEN", lab.emulator.token());
+    // A file may have one block, and the signal that says so is passed over.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"]);
+    limited.arg(import.get_program()).args(import.get_args());
+    let run = Run::of(&mut limited);
+    assert!(run.stdout.contains(" created."), "{}", run.stdout);
+    let error = run.fails(1);
+    assert!(error.contains("could not write devices.results.csv") && error.contains("stopped after"), "{error}");
+    lab.import(&[]).ok();
+    lab.assert_each_once(500);
+}
+
+#[test]
+fn lines_are_counted_whatever_ends_them() {
+    let lab = Lab::start();
+    lab.import_of("IOTC_DEVICEID\ra\ra\r\rb\r").fails(1);
+    let lines: Vec<_> = lab.results().into_iter().map(|[id, line, outcome, _]| (id, line, outcome)).collect();
+    let row = |id: &str, line: &str, outcome: &str| (id.to_owned(), line.to_owned(), outcome.to_owned());
+    assert_eq!(lines, [row("a", "2", "created"), row("a", "3", "failed"), row("b", "5", "created")]);
+}
+
+#[test]
+fn a_file_may_be_larger_than_any_certificate() {
+    let lab = Lab::start();
+    let long = "x".repeat(1 << 20);
+    let rows: String = (0..17).map(|number| format!("d{number:02},{long}\n")).collect();
+    lab.import_of(format!("IOTC_DEVICEID,X\n{rows}")).ok();
+    assert_eq!(lab.ids().len(), 17);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fs::File,
     io::{self, Read},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -181,15 +182,27 @@ pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::R
     })
 }
 
-/// The bytes of a file, which may hold a secret; `-` is standard input.
+/// The bytes of a file of certificates or keys, which may hold a secret; `-` is standard input.
 pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    if file != Path::new("-") {
-        return Ok(read_limited(file)?);
+    if file == Path::new("-") {
+        read_up_to(file, MAX_FILE >> 20, "no certificate or key has")
+    } else {
+        Ok(read_limited(file)?)
     }
+}
+
+/// The bytes of a file, which may hold a secret, unless it has more MiB than this, as `none_has` more; `-` is standard
+/// input.
+pub(super) fn read_up_to(file: &Path, mebibytes: u64, none_has: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let stdin = file == Path::new("-");
+    let name = if stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let unreadable = || format!("could not read {name}");
+    let source: Box<dyn Read> =
+        if stdin { Box::new(io::stdin()) } else { Box::new(File::open(file).with_context(unreadable)?) };
     let mut bytes = Zeroizing::new(Vec::new());
-    io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes).context("could not read standard input")?;
-    if bytes.len() as u64 > MAX_FILE {
-        bail!("standard input has more than 16 MiB, and no certificate or key has");
+    source.take((mebibytes << 20) + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    if bytes.len() as u64 > mebibytes << 20 {
+        bail!("{name} has more than {mebibytes} MiB, and {none_has}");
     }
     Ok(bytes)
 }

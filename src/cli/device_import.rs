@@ -1,38 +1,42 @@
 //! `device import`: many devices from a CSV file.
 
 use std::{
+    cell::{Cell, OnceCell},
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsString,
-    fs::File,
-    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::{
-    args::read,
-    device::comma_separated,
+    import_results::Results,
+    import_rows::{Row, read_rows},
     output::{BAD, GOOD, Output, Told},
     progress::bar,
     service::Service,
 };
-use crate::central::{Device, DeviceId, DeviceQuery, Devices, Error, NewDevice};
+use crate::central::{Change, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice};
 
 /// How many requests are under way at once. The rate limit decides how many a second; this only has to be enough to keep
 /// it busy while answers take their time.
 const IN_FLIGHT: usize = 64;
 
+/// How many rows are looked ahead at. Results come in the order of the file, and a row that is tried again for two minutes
+/// must not hold up the others: at the service's 20 a second that is 2400.
+const WINDOW: usize = 4096;
+
+/// After so many requests in a row that the service failed, no more are sent.
+const MAX_FAILURES: usize = 64;
+
 /// Of so few devices each is asked for; for more, all of the application are listed, a hundred at a time.
 const ASKED_SINGLY: usize = 100;
-
-/// The first line of a results file, by which one is known.
-const RESULTS: [&str; 4] = ["IOTC_DEVICEID", "line", "outcome", "message"];
 
 /// Create many devices from a CSV file
 ///
@@ -49,7 +53,7 @@ pub(super) struct Import {
     /// Where the outcome of each row is written [default: the file's name and .results.csv]
     #[arg(long, value_name = "CSV")]
     results: Option<PathBuf>,
-    /// Replace devices that exist and differ
+    /// Change devices that exist and differ to what the file says; what it leaves empty or has no column for stays as it is
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
@@ -81,93 +85,232 @@ impl Outcome {
     }
 }
 
+/// What is printed at the end.
 #[derive(Serialize)]
 struct Summary {
     results: PathBuf,
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, usize>,
+    /// The rows that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<Failure>,
+    /// How many rows were not begun, as the import stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<usize>,
 }
 
-/// A row of the file: its line, its id as written, and the device or what is wrong with it.
-struct Row {
+#[derive(Serialize)]
+struct Failure {
     line: u64,
     id: String,
-    device: Result<(DeviceId, NewDevice), String>,
+    message: String,
 }
 
 impl Import {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         let rows = read_rows(&self.file, output)?;
-        let results = self.results.clone().unwrap_or_else(|| results_path(&self.file));
-        check_results(&results)?;
+        let total = rows.len();
+        let path = self.results.clone().unwrap_or_else(|| results_path(&self.file));
+        let results = Results::open(&path)?;
         let devices = self.service.client()?.devices();
         let existing = existing(&devices, &rows).await?;
-        let mut writer = create_results(&results)?;
-        let progress = bar(output, rows.len() as u64, "devices");
-        let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
-        let (devices, existing) = (&devices, &existing);
+        let mut results = results.begin()?;
+        let progress = bar(output, total as u64, "devices");
+        let sending = Sending::new(devices, existing, self.replace);
         let mut outcomes = stream::iter(rows)
-            .map(|row| async move {
-                let (outcome, message) = import(devices, existing, self.replace, &row).await;
-                (row, outcome, message)
+            .map(async |row| {
+                let outcome = sending.import(&row).await;
+                progress.inc(u64::from(outcome.is_some()));
+                (row, outcome)
             })
-            .buffered(IN_FLIGHT);
-        while let Some((row, outcome, message)) = outcomes.next().await {
+            .buffered(WINDOW);
+        let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
+        let mut failures = Vec::new();
+        let mut written = Ok(());
+        while let Some((row, outcome)) = outcomes.next().await {
+            let Some((outcome, message)) = outcome else { continue };
             *counts.entry(outcome).or_default() += 1;
-            write_result(&mut writer, &row, outcome, &message)
-                .with_context(|| format!("could not write {}", results.display()))?;
-            if outcome == Outcome::Failed {
-                let id = if row.id.is_empty() { String::new() } else { format!("{}: ", row.id) };
-                progress.suspend(|| output.progress(format_args!("{BAD}line {}{BAD:#}: {id}{message}", row.line)));
+            if written.is_ok() {
+                written = results.write([&row.id, &row.line.to_string(), outcome.name(), &message]);
+                if written.is_err() {
+                    sending.stop();
+                }
             }
-            progress.inc(1);
+            if outcome == Outcome::Failed {
+                let failure = Failure { line: row.line, id: row.id, message };
+                progress.suspend(|| output.progress(failure.line()));
+                failures.push(failure);
+            }
         }
+        drop(outcomes);
         progress.finish_and_clear();
-        let failed = counts.get(&Outcome::Failed).copied().unwrap_or_default();
         let differing = counts.get(&Outcome::Exists).copied().unwrap_or_default();
         if differing > 0 {
             output.note(format_args!(
-                "{differing} devices exist and differ from the file; they were left as they are, and --replace replaces \
-                 them"
+                "{differing} devices exist and differ from the file; they were left as they are, and --replace changes \
+                 them to what the file says"
             ));
         }
-        let outcomes = counts.iter().map(|(outcome, count)| (outcome.name(), *count)).collect();
-        let summary = Summary { results, outcomes };
+        let done: usize = counts.values().sum();
+        let stopped = match (written, sending.stopped.into_inner()) {
+            (Err(error), _) => Some(error.context(format!("could not write {}", path.display()))),
+            (Ok(()), reason) => reason.map(|reason| anyhow!(reason)),
+        };
+        let summary = Summary {
+            results: path,
+            outcomes: counts.iter().map(|(outcome, count)| (outcome.name(), *count)).collect(),
+            remaining: stopped.is_some().then_some(total - done),
+            failures,
+        };
         output.result(&summary, || {
             let counts: Vec<_> = counts.iter().map(|(outcome, count)| format!("{count} {}", outcome.name())).collect();
-            let style = if failed == 0 { GOOD } else { BAD };
-            format!("{style}{}{style:#}. Each row's outcome is in {}.", counts.join(", "), summary.results.display())
+            let style = if summary.failures.is_empty() && stopped.is_none() { GOOD } else { BAD };
+            let counts = if counts.is_empty() { "nothing done".to_owned() } else { counts.join(", ") };
+            format!("{style}{counts}{style:#}. Each row's outcome is in {}.", summary.results.display())
         })?;
-        if failed == 0 { Ok(()) } else { Err(Told.into()) }
+        if let Some(reason) = stopped {
+            return Err(reason).context(format!(
+                "the import stopped after {done} of {total} rows; when the cause is removed, the same command goes on, and \
+                 leaves what exists as it is"
+            ));
+        }
+        if summary.failures.is_empty() { Ok(()) } else { Err(Told.into()) }
     }
 }
 
-async fn import(devices: &Devices, existing: &HashMap<String, Device>, replace: bool, row: &Row) -> (Outcome, String) {
-    let (id, device) = match &row.device {
-        Ok(device) => device,
-        Err(problem) => return (Outcome::Failed, problem.clone()),
-    };
-    let done = match existing.get(&key(id)) {
-        Some(found) if found.id != *id => return (Outcome::Exists, format!("the application has it as {}", found.id)),
-        Some(found) if is_as(found, device) => return (Outcome::Unchanged, String::new()),
-        Some(_) if !replace => return (Outcome::Exists, "it differs from this row".to_owned()),
-        Some(_) => Outcome::Replaced,
-        None => Outcome::Created,
-    };
-    match devices.create(id, device).await {
-        Ok(_) => (done, String::new()),
-        Err(error) => (Outcome::Failed, error.to_string()),
+impl Failure {
+    /// As people read it.
+    fn line(&self) -> String {
+        let Self { line, id, message } = self;
+        let id = if id.is_empty() { String::new() } else { format!("{id}: ") };
+        format!("{BAD}line {line}{BAD:#}: {id}{message}")
+    }
+}
+
+/// What is sent for the rows.
+struct Sending {
+    devices: Devices,
+    /// The devices of the file that exist, by the keys of their ids.
+    existing: HashMap<String, Device>,
+    replace: bool,
+    /// A row that is sent has one of these. Closed when no more are to be sent.
+    turns: Semaphore,
+    /// Why no more are sent, where that is for a failure.
+    stopped: OnceCell<String>,
+    /// How many requests in a row the service failed.
+    failed: Cell<usize>,
+}
+
+impl Sending {
+    fn new(devices: Devices, existing: HashMap<String, Device>, replace: bool) -> Self {
+        let (turns, stopped, failed) = (Semaphore::new(IN_FLIGHT), OnceCell::new(), Cell::new(0));
+        Self { devices, existing, replace, turns, stopped, failed }
+    }
+
+    /// Begins no further row. Those under way are brought to their end.
+    fn stop(&self) {
+        self.turns.close();
+    }
+
+    /// Does what a row says; nothing where the import has stopped.
+    async fn import(&self, row: &Row) -> Option<(Outcome, String)> {
+        let (id, device) = match &row.device {
+            Ok(device) => device,
+            Err(problem) => return Some((Outcome::Failed, problem.clone())),
+        };
+        let found = self.existing.get(&key(id));
+        match found {
+            Some(found) if found.id != *id => {
+                return Some((Outcome::Exists, format!("the application has it as {}", found.id)));
+            }
+            Some(found) if is_as(found, device) => return Some((Outcome::Unchanged, String::new())),
+            Some(_) if !self.replace => return Some((Outcome::Exists, "it differs from this row".to_owned())),
+            _ => {}
+        }
+        let _turn = self.turns.acquire().await.ok()?;
+        let sent = match found {
+            Some(found) => self.update(id, device, found).await.map(|()| Outcome::Replaced),
+            None => self.devices.create(id, &new_device(device)).await.map(|_| Outcome::Created),
+        };
+        self.watch(sent.as_ref().err());
+        Some(match sent {
+            Ok(outcome) => (outcome, String::new()),
+            Err(error) => (Outcome::Failed, error.to_string()),
+        })
+    }
+
+    /// Changes what the row names, and only if nobody else changed the device meanwhile.
+    async fn update(&self, id: &DeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
+        let update = DeviceUpdate { etag: found.etag.clone(), ..row.clone() };
+        match self.devices.update(id, &update).await {
+            Ok(_) => Ok(()),
+            Err(lost @ Error::Lost { .. }) => match self.devices.find(id).await {
+                Ok(Some(now)) if is_as(&now, row) => Ok(()),
+                _ => Err(lost),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops where a failure says that the next rows will fail as well.
+    fn watch(&self, error: Option<&Error>) {
+        let failed = match error {
+            Some(error) if is_hopeless(error) => MAX_FAILURES,
+            Some(error) if is_service_s_fault(error) => self.failed.get() + 1,
+            _ => 0,
+        };
+        self.failed.set(failed);
+        if let (Some(error), true) = (error, failed >= MAX_FAILURES) {
+            self.stopped.get_or_init(|| error.to_string());
+            self.stop();
+        }
+    }
+}
+
+/// Whether every request will fail so: it lies with the token, or nobody is there.
+fn is_hopeless(error: &Error) -> bool {
+    match error {
+        Error::Authorization { .. } | Error::Redirect { .. } => true,
+        Error::Network(error) => matches!(error.failure, NetworkFailure::Connect | NetworkFailure::Tls),
+        Error::Service(error) => matches!(error.status, 401 | 403),
+        _ => false,
+    }
+}
+
+/// Whether it lies with the service or the way there, and not with the row.
+fn is_service_s_fault(error: &Error) -> bool {
+    match error {
+        Error::Network(_) | Error::Answer(_) => true,
+        Error::Service(error) => error.status == 429 || error.status >= 500,
+        _ => false,
+    }
+}
+
+/// The device that a row describes, where there was none.
+fn new_device(row: &DeviceUpdate) -> NewDevice {
+    let set = |change: &Change<String>| if let Change::Set(text) = change { Some(text.clone()) } else { None };
+    let default = NewDevice::default();
+    NewDevice {
+        display_name: set(&row.display_name),
+        template: set(&row.template),
+        enabled: row.enabled.unwrap_or(default.enabled),
+        simulated: row.simulated.unwrap_or(default.simulated),
+        organizations: row.organizations.clone().unwrap_or_default(),
+        ..default
     }
 }
 
 /// Whether a device is what the row says; what the row leaves out may be anything.
-fn is_as(found: &Device, row: &NewDevice) -> bool {
-    let told = |row: &Option<String>, found: &Option<String>| row.is_none() || row == found;
-    told(&row.display_name, &found.display_name)
-        && told(&row.template, &found.template)
-        && row.enabled == found.enabled
-        && row.simulated == found.simulated
-        && (row.organizations.is_empty() || row.organizations == found.organizations)
+fn is_as(found: &Device, row: &DeviceUpdate) -> bool {
+    let is = |row: &Change<String>, found: &Option<String>| match row {
+        Change::Set(text) => found.as_ref() == Some(text),
+        Change::Keep | Change::Clear => true,
+    };
+    is(&row.display_name, &found.display_name)
+        && is(&row.template, &found.template)
+        && row.enabled.is_none_or(|enabled| enabled == found.enabled)
+        && row.simulated.is_none_or(|simulated| simulated == found.simulated)
+        && row.organizations.as_ref().is_none_or(|organizations| *organizations == found.organizations)
 }
 
 /// The devices of the file that the application has already, by their ids in lower case: the service may compare ids
@@ -189,135 +332,6 @@ fn key(id: &DeviceId) -> String {
     id.as_str().to_ascii_lowercase()
 }
 
-/// The columns that are used, by their names in lower case.
-struct Columns {
-    id: usize,
-    name: Option<usize>,
-    template: Option<usize>,
-    simulated: Option<usize>,
-    enabled: Option<usize>,
-    organizations: Option<usize>,
-}
-
-impl Columns {
-    fn read(header: &csv::StringRecord, output: &Output) -> anyhow::Result<Self> {
-        let names: Vec<_> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
-        let find = |wanted: &str| names.iter().position(|name| name == wanted);
-        let Some(id) = find("iotc_deviceid") else {
-            bail!(
-                "its first line names no column IOTC_DEVICEID; found {}",
-                header.iter().collect::<Vec<_>>().join(", ")
-            );
-        };
-        let known = ["iotc_deviceid", "iotc_devicename", "template", "simulated", "enabled", "organizations"];
-        if let Some(twice) =
-            names.iter().enumerate().find(|(at, name)| known.contains(&name.as_str()) && names[..*at].contains(name))
-        {
-            bail!("its column {} occurs twice", twice.1);
-        }
-        let unused: Vec<_> = header
-            .iter()
-            .zip(&names)
-            .filter(|(_, name)| !known.contains(&name.as_str()))
-            .map(|(name, _)| name)
-            .collect();
-        if !unused.is_empty() {
-            output.note(format_args!("these columns are not used: {}", unused.join(", ")));
-        }
-        Ok(Self {
-            id,
-            name: find("iotc_devicename"),
-            template: find("template"),
-            simulated: find("simulated"),
-            enabled: find("enabled"),
-            organizations: find("organizations"),
-        })
-    }
-
-    fn device(&self, record: &csv::StringRecord) -> Result<(DeviceId, NewDevice), String> {
-        let text = |column: Option<usize>| {
-            column.and_then(|column| record.get(column)).map(str::trim).filter(|text| !text.is_empty())
-        };
-        let flag = |column, name, default| match text(column).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(default),
-            Some("true" | "yes" | "1") => Ok(true),
-            Some("false" | "no" | "0") => Ok(false),
-            Some(other) => Err(format!("{name} is true or false, found {other:?}")),
-        };
-        // Rows become devices that register: their ids have to be registration ids.
-        let id = crate::certificate::DeviceId::new(text(Some(self.id)).unwrap_or_default())
-            .map_err(|error| error.to_string())?;
-        let device = NewDevice {
-            display_name: text(self.name).map(str::to_owned),
-            template: text(self.template).map(str::to_owned),
-            simulated: flag(self.simulated, "simulated", false)?,
-            enabled: flag(self.enabled, "enabled", true)?,
-            organizations: text(self.organizations)
-                .map(|ids| comma_separated(&ids.replace(';', ",")))
-                .unwrap_or_default(),
-            ..NewDevice::default()
-        };
-        Ok((id.into(), device))
-    }
-}
-
-fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
-    let unreadable = || format!("no devices could be read from {}", file.display());
-    let bytes = read(file).with_context(unreadable)?;
-    // Spreadsheets begin their files with a byte-order mark.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let columns = Columns::read(reader.headers().with_context(unreadable)?, output).with_context(unreadable)?;
-    let mut lines = Lines { bytes, at: 0, line: 1 };
-    let mut seen: HashMap<String, u64> = HashMap::new();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let line = lines.of(record.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position));
-        let row = match record {
-            Ok(record) => {
-                let id = record.get(columns.id).unwrap_or_default().trim().to_owned();
-                // The service compares ids without regard to case.
-                let first = *seen.entry(id.to_ascii_lowercase()).or_insert(line);
-                let device = if first < line && !id.is_empty() {
-                    Err(format!("line {first} has the same id"))
-                } else {
-                    columns.device(&record)
-                };
-                Row { line, id, device }
-            }
-            // What is not UTF-8 is one row's fault, the rest can be read.
-            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                Row { line, id: String::new(), device: Err("the row is not UTF-8".to_owned()) }
-            }
-            Err(error) => return Err(error).with_context(unreadable),
-        };
-        rows.push(row);
-    }
-    if rows.is_empty() {
-        bail!("{} has no rows after its first line", file.display());
-    }
-    Ok(rows)
-}
-
-/// Counts lines. The reader's own count is one behind where lines end with CRLF, and where lines are empty.
-struct Lines<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    line: u64,
-}
-
-impl Lines<'_> {
-    /// The line of what is at or after this position, which is not before the last one.
-    fn of(&mut self, position: Option<&csv::Position>) -> u64 {
-        let start = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(self.at);
-        while self.at < self.bytes.len() && (self.at < start || matches!(self.bytes[self.at], b'\r' | b'\n')) {
-            self.line += u64::from(self.bytes[self.at] == b'\n');
-            self.at += 1;
-        }
-        self.line
-    }
-}
-
 fn results_path(file: &Path) -> PathBuf {
     if file == Path::new("-") {
         return PathBuf::from("devices.results.csv");
@@ -325,37 +339,4 @@ fn results_path(file: &Path) -> PathBuf {
     let mut name = OsString::from(file.with_extension(""));
     name.push(".results.csv");
     PathBuf::from(name)
-}
-
-/// A results file of an earlier run is replaced, once there are new results; any other file is not.
-fn check_results(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        let mut reader = csv::Reader::from_path(path).with_context(|| format!("could not read {}", path.display()))?;
-        if !reader.headers().is_ok_and(|header| header.is_empty() || header.iter().eq(RESULTS)) {
-            bail!("{} exists and holds no results of an import: name another file with --results", path.display());
-        }
-    }
-    let opened = File::options().append(true).create(true).open(path);
-    opened.map(drop).with_context(|| format!("could not write {}", path.display()))
-}
-
-fn create_results(path: &Path) -> anyhow::Result<csv::Writer<BufWriter<File>>> {
-    let unwritable = || format!("could not write {}", path.display());
-    let file = File::create(path).with_context(unwritable)?;
-    let mut writer = csv::Writer::from_writer(BufWriter::new(file));
-    writer.write_record(RESULTS).with_context(unwritable)?;
-    writer.flush().with_context(unwritable)?;
-    Ok(writer)
-}
-
-/// Each outcome is on the disk as soon as it is known: a run may be killed.
-fn write_result(
-    writer: &mut csv::Writer<impl Write>,
-    row: &Row,
-    outcome: Outcome,
-    message: &str,
-) -> anyhow::Result<()> {
-    writer.write_record([row.id.as_str(), &row.line.to_string(), outcome.name(), message])?;
-    writer.flush()?;
-    Ok(())
 }

@@ -13,6 +13,8 @@ mod emulator;
 mod enrollment_group;
 mod fleet_ids;
 mod hint;
+mod import_results;
+mod import_rows;
 mod output;
 mod progress;
 mod provision;
