@@ -153,6 +153,7 @@ async fn update_names_only_what_changes_and_can_empty_name_and_template() {
         simulated: Some(true),
         organizations: Some(Vec::new()),
         etag: Some(Etag::new("e1")),
+        ..Default::default()
     };
     let one = DeviceUpdate { enabled: Some(true), ..Default::default() };
     for update in [&DeviceUpdate::default(), &cleared, &whole, &one] {

@@ -427,9 +427,8 @@ fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
     let patch = lab.write("patch.json", &json!({ "modulesContent": { "camera": {} } }));
     let patched = manifest(&["update", "m", "--file", &patch]);
     assert_eq!(keys(&patched["data"]["modulesContent"]), ["$edgeAgent", "camera"]);
-    // What the API shows can be given back.
-    let whole = lab.write("whole.json", &patched);
-    assert_eq!(manifest(&["create", "copy", "--file", &whole])["data"], patched["data"]);
+    let body = lab.write("body.json", &json!({ "displayName": "Copy", "data": patched["data"] }));
+    assert_eq!(manifest(&["create", "copy", "--file", &body])["data"], patched["data"]);
     assert_eq!(lab.ids(&["deployment-manifest", "list"]), ["copy", "m"]);
     assert_eq!(lab.ids(&["deployment-manifest", "list", "--top", "1"]), ["copy"]);
 
@@ -446,6 +445,112 @@ fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
     lab.run(&["deployment-manifest", "assign", "m", "--file", &file, "--device", "gateway"]).fails(2);
     assert_eq!(manifest(&["delete", "m"]), json!({ "id": "m", "deleted": true }));
     assert!(lab.fails(&["deployment-manifest", "delete", "m"]).contains("404"));
+}
+
+#[test]
+fn a_manifest_s_whole_body_counts_with_all_its_members() {
+    let lab = Lab::start();
+    let manifest = |arguments: &[&str]| lab.json(&[&["deployment-manifest"], arguments].concat());
+    let content = json!({ "modulesContent": { "camera": {} } });
+    let body = json!({ "id": "m", "displayName": "Cameras", "data": content, "organizations": ["seattle"] });
+    let file = lab.write("body.json", &body);
+    let created = manifest(&["create", "m", "--file", &file]);
+    assert_eq!(without_etag(created.clone()), body);
+    // Flags count before the file's members.
+    let flags = ["--display-name", "Flag", "--organization", "redmond", "--force"];
+    let replaced = manifest(&[&["create", "m", "--file", &file], &flags[..]].concat());
+    assert_eq!((&replaced["displayName"], &replaced["organizations"]), (&json!("Flag"), &json!(["redmond"])));
+    // What is shown can be given back, as long as nobody changed it.
+    let shown = lab.write("shown.json", &replaced);
+    let again = manifest(&["create", "m", "--file", &shown]);
+    assert_eq!(without_etag(again.clone()), without_etag(replaced));
+    for stale in [&["create", "m", "--file", &shown][..], &["update", "m", "--file", &shown]] {
+        assert!(lab.fails(&[&["deployment-manifest"], stale].concat()).contains("412"));
+    }
+    let renamed = lab.write("name.json", &json!({ "displayName": "File", "etag": again["etag"] }));
+    let updated = manifest(&["update", "m", "--file", &renamed]);
+    assert_eq!((&updated["displayName"], &updated["data"]), (&json!("File"), &content));
+
+    for (wrong, why) in [
+        (json!({ "data": null }), "data is null"),
+        (json!({ "data": [] }), "expected a map"),
+        (json!({ "data": {}, "modulesContent": {} }), "unknown field"),
+        (json!({ "displayName": "n" }), "no data"),
+        (json!({ "data": {}, "id": "other" }), "other"),
+        (json!([]), "expected a map"),
+        (json!({}), "empty"),
+    ] {
+        let file = lab.write("wrong.json", &wrong);
+        let error = lab.fails(&["deployment-manifest", "create", "n", "--file", &file]);
+        assert!(error.contains("wrong.json") && error.contains(why), "{wrong}: {error}");
+        if !why.contains("no data") {
+            lab.fails(&["deployment-manifest", "update", "m", "--file", &file]);
+        }
+    }
+    assert_eq!(manifest(&["show", "m"]), updated);
+    assert_eq!(lab.ids(&["deployment-manifest", "list"]), ["m"]);
+}
+
+#[test]
+fn a_version_that_has_no_manifests_is_refused_and_not_passed_over() {
+    let lab = Lab::start();
+    let error = lab.fails(&["deployment-manifest", "list", "--api-version", "2022-07-31"]);
+    assert!(error.contains("2022-10-31-preview"), "{error}");
+    assert_eq!(lab.ids(&["deployment-manifest", "list", "--api-version", "2022-10-31-preview"]), [""; 0]);
+}
+
+#[test]
+fn what_show_prints_is_taken_as_a_file_and_standard_input_too() {
+    let lab = Lab::start();
+    lab.people(&["device", "create", "d", "--display-name", "Name", "--type", "iot-edge"]);
+    let shown = lab.json(&["device", "show", "d", "--api-version", "2022-10-31-preview"]);
+    assert_eq!((&shown["type"], &shown["provisioned"]), (&json!(["iotEdge"]), &json!(false)));
+    let file = lab.write("shown.json", &shown);
+    let marked = [b"\xef\xbb\xbf", fs::read(lab.path().join(&file)).expect("read").as_slice()].concat();
+    fs::write(lab.path().join(&file), marked).expect("written");
+    let mut etag = shown["etag"].clone();
+    for command in ["create", "update"] {
+        let mut given = shown.clone();
+        given["etag"] = etag;
+        let given = lab.write("given.json", &given);
+        let piped = fs::File::open(lab.path().join(given)).expect("opened");
+        let arguments = ["device", command, "d", "--file", "-", "-o", "json"];
+        let run = Run::of(lab.service.command(lab.path(), &arguments).stdin(piped));
+        assert!(run.stderr.contains("provisioned"), "{}", run.stderr);
+        let now = run.json();
+        etag = now["etag"].clone();
+        assert_eq!((&now["displayName"], &now["type"]), (&json!("Name"), &json!(["iotEdge"])));
+        let stale = lab.fails(&["device", command, "d", "--file", &file]);
+        assert!(stale.contains("412"), "{stale}");
+        let error = lab.fails(&["device", command, "other", "--file", &file]);
+        assert!(error.contains("shown.json") && error.contains("other"), "{error}");
+    }
+    let gone = lab.write("patch.json", &json!({ "type": [] }));
+    assert_eq!(lab.json(&["device", "update", "d", "--file", &gone]).get("type"), None);
+}
+
+#[test]
+fn null_is_taken_where_a_merge_patch_may_have_it_and_nowhere_else() {
+    let lab = Lab::start();
+    let before = lab.json(&["device", "create", "d", "--organization", "seattle"]);
+    for (command, member) in [
+        ("update", "enabled"),
+        ("update", "simulated"),
+        ("update", "organizations"),
+        ("update", "etag"),
+        ("update", "type"),
+        ("create", "enabled"),
+        ("create", "displayName"),
+    ] {
+        let file = lab.write("null.json", &json!({ member: null, "template": "dtmi:a:B;1" }));
+        let error = lab.fails(&["device", command, "d", "--file", &file]);
+        assert!(error.contains(&format!("{member} is null")), "{error}");
+    }
+    let list = lab.write("list.json", &json!(["Name", null, null, null, null, null, null]));
+    for command in ["create", "update"] {
+        assert!(lab.fails(&["device", command, "d", "--file", &list]).contains("expected a map"));
+    }
+    assert_eq!(lab.json(&["device", "show", "d"]), before);
 }
 
 #[test]

@@ -93,19 +93,23 @@ impl Devices {
     /// that was perhaps this very call.
     pub async fn create(&self, id: &DeviceId, device: &NewDevice) -> Result<Device, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
-        if device.device_types.is_empty() {
-            return self.client.read(&call).await;
-        }
-        self.client.with_api_version(ApiVersion::V2022_10_31Preview).read(&call).await
+        self.knowing_types(!device.device_types.is_empty()).read(&call).await
     }
 
-    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
+    /// The client, with the version of the API that knows types where there are any to tell.
+    fn knowing_types(&self, are_told: bool) -> Client {
+        if are_told { self.client.with_api_version(ApiVersion::V2022_10_31Preview) } else { self.client.clone() }
+    }
+
+    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396). With
+    /// [types](DeviceUpdate::device_types) it is sent in version 2022-10-31-preview of the API.
     ///
     /// # Errors
     /// [`Error`]; its status is 412 where the update has an etag and the device was changed meanwhile, and it is
     /// [`Error::Lost`] where that was perhaps this very call.
     pub async fn update(&self, id: &DeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
-        self.client.read(&Call::merge_patch(&[COLLECTION, id.as_str()], &update.body())).await
+        let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
+        self.knowing_types(update.device_types.is_some()).read(&call).await
     }
 
     /// Deletes a device.
@@ -278,6 +282,8 @@ pub struct DeviceUpdate {
     pub simulated: Option<bool>,
     /// The ids of its organizations, all of them.
     pub organizations: Option<Vec<String>>,
+    /// What it is besides a device, all of it.
+    pub device_types: Option<Vec<DeviceType>>,
     /// The state of the device that this changes: the service refuses with 412 if it has changed since.
     pub etag: Option<Etag>,
 }
@@ -290,6 +296,7 @@ impl DeviceUpdate {
             ("enabled", json_of(self.enabled.as_ref())),
             ("simulated", json_of(self.simulated.as_ref())),
             ("organizations", json_of(self.organizations.as_ref())),
+            ("type", json_of(self.device_types.as_ref())),
             ("etag", json_of(self.etag.as_ref())),
         ])
     }

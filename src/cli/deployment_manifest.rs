@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    device::{comma_separated, json_file},
+    device::comma_separated,
+    json_file::JsonFile,
     output::{Output, fields, table},
     service::{Service, block_on},
 };
@@ -43,12 +45,16 @@ pub(super) enum Command {
         /// Its name, as people see it [default: its id]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// A JSON file with its content: modulesContent and what else belongs to it
+        /// A JSON file with its content, modulesContent and what else belongs to it, or with the whole body as the REST API
+        /// takes it
         #[arg(long, value_name = "JSON")]
         file: PathBuf,
         /// An organization it belongs to; may be given more than once
         #[arg(long = "organization", value_name = "ID")]
         organizations: Vec<String>,
+        /// Replace it if it exists and still has this etag
+        #[arg(long, conflicts_with = "force")]
+        etag: Option<String>,
         /// Replace a manifest that exists
         #[arg(long)]
         force: bool,
@@ -102,7 +108,7 @@ pub(super) struct Changes {
     /// The new name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// A JSON file with what changes in its content, as a merge patch
+    /// A JSON file with what changes in its content, as a merge patch, or with the whole body of one
     #[arg(long, value_name = "JSON")]
     file: Option<PathBuf>,
     /// All organizations it belongs to, parted by commas; empty for none
@@ -124,24 +130,36 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&manifests(service)?.get(&id).await?, output),
-            Self::Create { id, display_name, file, organizations, force, service } => {
-                let data = content(&file)?;
+            Self::Create { id, display_name, file, organizations, etag, force, service } => {
+                let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
+                let manifest = NewDeploymentManifest {
+                    display_name: display_name.or(file.display_name).unwrap_or_else(|| id.to_string()),
+                    data,
+                    organizations: match file.organizations {
+                        Some(of_file) if organizations.is_empty() => of_file,
+                        _ => organizations,
+                    },
+                    etag: etag.map(Etag::new).or(file.etag),
+                };
                 let manifests = manifests(service)?;
                 // The service's PUT would replace a manifest.
-                if !force && manifests.find(&id).await?.is_some() {
+                if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
                     bail!("the deployment manifest {id} exists already: update it, or replace it with --force");
                 }
-                let name = display_name.unwrap_or_else(|| id.to_string());
-                let manifest = NewDeploymentManifest { organizations, ..NewDeploymentManifest::new(name, data) };
                 show(&manifests.create(&id, &manifest).await?, output)
             }
             Self::Update { id, change, etag, service } => {
+                let file =
+                    change.file.map(|file| ManifestFile::read(&file, Some(&id))).transpose()?.unwrap_or_default();
                 let update = DeploymentManifestUpdate {
-                    display_name: change.display_name,
-                    data: change.file.as_deref().map(content).transpose()?,
-                    organizations: change.organizations.map(|ids| comma_separated(&ids)),
-                    etag: etag.map(Etag::new),
+                    display_name: change.display_name.or(file.display_name),
+                    data: file.data,
+                    organizations: change.organizations.map(|ids| comma_separated(&ids)).or(file.organizations),
+                    etag: etag.map(Etag::new).or(file.etag),
                 };
+                if update.display_name.is_none() && update.data.is_none() && update.organizations.is_none() {
+                    bail!("the file changes nothing of the deployment manifest {id}");
+                }
                 show(&manifests(service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
@@ -150,10 +168,10 @@ impl Command {
                     .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))
             }
             Self::Assign { id, file, device, service } => {
-                let content = file.as_deref().map(content).transpose()?;
+                let file = file.map(|file| ManifestFile::read_with_data(&file, None)).transpose()?;
                 let manifests = manifests(service)?;
-                let data = match (content, &id) {
-                    (Some(data), _) => data,
+                let data = match (file, &id) {
+                    (Some((_, data)), _) => data,
                     (None, Some(id)) => manifests.get(id).await?.data,
                     (None, None) => bail!("name a manifest, or a file with --file"),
                 };
@@ -167,26 +185,47 @@ impl Command {
 }
 
 fn manifests(service: Service) -> anyhow::Result<DeploymentManifests> {
-    Ok(service.client()?.deployment_manifests())
+    Ok(service.preview_client()?.deployment_manifests())
 }
 
-/// The content of a manifest: the file itself, or its `data` where it is the whole body of the REST API.
-fn content(file: &Path) -> anyhow::Result<Map<String, Value>> {
-    let mut read: Map<String, Value> = json_file(file)?;
-    match read.remove("data") {
-        Some(Value::Object(data))
-            if read.keys().all(|name| matches!(name.as_str(), "id" | "displayName" | "etag" | "organizations")) =>
-        {
-            Ok(data)
+/// A manifest as the body of the REST API has it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ManifestFile {
+    display_name: Option<String>,
+    data: Option<Map<String, Value>>,
+    organizations: Option<Vec<String>>,
+    etag: Option<Etag>,
+}
+
+impl ManifestFile {
+    /// The members of a body, which are none of the content.
+    const MEMBERS: [&str; 5] = ["id", "displayName", "data", "organizations", "etag"];
+
+    /// Reads a file that is the whole body, known by its members, or the content alone.
+    fn read(path: &Path, id: Option<&DeploymentManifestId>) -> anyhow::Result<Self> {
+        let mut file = JsonFile::read(path)?;
+        if file.members.is_empty() {
+            return file.refuse("it is empty; a deployment manifest has content, such as modulesContent");
         }
-        Some(data) => {
-            read.insert("data".to_owned(), data);
-            Ok(read)
+        if !file.members.keys().any(|name| Self::MEMBERS.contains(&name.as_str())) {
+            return Ok(Self { data: Some(file.members), ..Self::default() });
         }
-        None if read.is_empty() => Err(anyhow::anyhow!("{} is empty", file.display())),
-        None => Ok(read),
+        file.only_nullable(&[])?;
+        match id {
+            Some(id) => file.take_id(id.as_str())?,
+            None => drop(file.members.remove("id")),
+        }
+        file.into()
     }
-    .with_context(|| "a deployment manifest has content, such as modulesContent".to_owned())
+
+    /// As [`read`](Self::read), where there has to be content.
+    fn read_with_data(path: &Path, id: Option<&DeploymentManifestId>) -> anyhow::Result<(Self, Map<String, Value>)> {
+        let mut file = Self::read(path, id)?;
+        let data = file.data.take();
+        let data = data.with_context(|| format!("{} has no data, which is a manifest's content", path.display()))?;
+        Ok((file, data))
+    }
 }
 
 fn show(manifest: &DeploymentManifest, output: &Output) -> anyhow::Result<()> {

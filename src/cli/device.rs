@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    args::{PfxPassword, read, secret_lines},
+    args::{PfxPassword, secret_lines},
     device_import::Import,
+    json_file::JsonFile,
     output::{Output, fields, table, yes},
     service::{Service, block_on},
 };
@@ -34,6 +35,8 @@ pub(super) enum Command {
         service: Service,
     },
     /// Show a device
+    ///
+    /// Its type, such as IoT Edge, is told with --api-version 2022-10-31-preview alone.
     #[command(after_help = "Example:\n  iot-enroll device show thermostat1 --app contoso --token-file token")]
     Show {
         /// The device
@@ -271,7 +274,7 @@ impl Command {
                 service,
             } => {
                 let device = match file {
-                    Some(file) => new_device(&file)?,
+                    Some(file) => new_device(&file, &id, output)?,
                     None => NewDevice {
                         display_name,
                         template,
@@ -291,7 +294,7 @@ impl Command {
                 show(&devices.create(&id, &device).await?, output)
             }
             Self::Update { id, change, etag, service } => {
-                let update = change.update()?;
+                let update = change.update(&id, output)?;
                 let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&devices(service)?.update(&id, &update).await?, output)
             }
@@ -340,22 +343,17 @@ impl From<Query> for DeviceQuery {
 }
 
 impl Changes {
-    fn update(self) -> anyhow::Result<DeviceUpdate> {
+    fn update(self, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
         if let Some(file) = self.file {
-            return device_update(&file);
+            return device_update(&file, id, output);
         }
-        let change = |value: Option<String>, clear| match value {
-            Some(value) => Change::Set(value),
-            None if clear => Change::Clear,
-            None => Change::Keep,
-        };
         Ok(DeviceUpdate {
             display_name: change(self.display_name, self.clear_display_name),
             template: change(self.template, self.clear_template),
             enabled: self.enabled,
             simulated: self.simulated,
             organizations: self.organizations.map(|ids| comma_separated(&ids)),
-            etag: None,
+            ..DeviceUpdate::default()
         })
     }
 }
@@ -424,56 +422,62 @@ struct DeviceFile {
     template: Option<String>,
     enabled: Option<bool>,
     simulated: Option<bool>,
-    #[serde(default)]
-    organizations: Vec<String>,
-    #[serde(default, rename = "type")]
-    device_types: Vec<DeviceType>,
+    organizations: Option<Vec<String>>,
+    #[serde(rename = "type")]
+    device_types: Option<Vec<DeviceType>>,
     etag: Option<Etag>,
 }
 
-fn new_device(file: &Path) -> anyhow::Result<NewDevice> {
-    let read: DeviceFile = json_file(file)?;
+/// What `device show` prints can be the body, so it may hold the id and what the service alone sets.
+fn read_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<JsonFile> {
+    let mut file = JsonFile::read(path)?;
+    file.take_id(id.as_str())?;
+    file.take_read_only("provisioned", output);
+    Ok(file)
+}
+
+fn new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<NewDevice> {
+    let file = read_device(path, id, output)?;
+    file.only_nullable(&[])?;
+    let read: DeviceFile = file.into()?;
     Ok(NewDevice {
         display_name: read.display_name,
         template: read.template,
         enabled: read.enabled.unwrap_or(true),
         simulated: read.simulated.unwrap_or(false),
+        organizations: read.organizations.unwrap_or_default(),
+        device_types: read.device_types.unwrap_or_default(),
+        etag: read.etag,
+    })
+}
+
+/// A merge patch, in which null and absence are two things.
+fn device_update(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+    let file = read_device(path, id, output)?;
+    if file.members.keys().all(|name| name == "etag") {
+        return file.refuse("it changes nothing");
+    }
+    file.only_nullable(&["displayName", "template"])?;
+    let cleared = |name: &str| file.members.get(name).is_some_and(Value::is_null);
+    let (name, template) = (cleared("displayName"), cleared("template"));
+    let read: DeviceFile = file.into()?;
+    Ok(DeviceUpdate {
+        display_name: change(read.display_name, name),
+        template: change(read.template, template),
+        enabled: read.enabled,
+        simulated: read.simulated,
         organizations: read.organizations,
         device_types: read.device_types,
         etag: read.etag,
     })
 }
 
-/// A merge patch, in which null and absence are two things.
-fn device_update(file: &Path) -> anyhow::Result<DeviceUpdate> {
-    let patch: Map<String, Value> = json_file(file)?;
-    if patch.keys().all(|name| name == "etag") {
-        bail!("{} changes nothing", file.display());
-    }
-    let cleared = |name: &str| patch.get(name).is_some_and(Value::is_null);
-    let (name, template) = (cleared("displayName"), cleared("template"));
-    let read: DeviceFile = json_file(file)?;
-    if !read.device_types.is_empty() {
-        bail!("{}: the type of a device is set when it is created", file.display());
-    }
-    let change = |value: Option<String>, clear| match value {
+fn change(value: Option<String>, clear: bool) -> Change<String> {
+    match value {
         Some(value) => Change::Set(value),
         None if clear => Change::Clear,
         None => Change::Keep,
-    };
-    Ok(DeviceUpdate {
-        display_name: change(read.display_name, name),
-        template: change(read.template, template),
-        enabled: read.enabled,
-        simulated: read.simulated,
-        organizations: patch.contains_key("organizations").then_some(read.organizations),
-        etag: read.etag,
-    })
-}
-
-/// The content of a JSON file.
-pub(super) fn json_file<T: serde::de::DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
-    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is not what is expected", file.display()))
+    }
 }
 
 /// The parts of a list on the command line.

@@ -15,6 +15,7 @@ mod fleet_ids;
 mod hint;
 mod import_results;
 mod import_rows;
+mod json_file;
 mod output;
 mod progress;
 mod provision;

@@ -37,15 +37,24 @@ pub(super) struct Service {
     /// A PEM file with one more root to trust for TLS
     #[arg(long, value_name = "PEM")]
     ca_file: Option<PathBuf>,
-    /// The version of the REST API
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    api_version: ApiVersion,
+    /// The version of the REST API [default: 2022-07-31, and 2022-10-31-preview for what that version alone has]
+    #[arg(long, value_name = "VERSION")]
+    api_version: Option<ApiVersion>,
     /// How many requests a second are sent at most; the service takes 20 from all its clients together
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
 }
 
 impl Service {
+    /// A client for what the preview version of the API alone has.
+    pub(super) fn preview_client(self) -> anyhow::Result<Client> {
+        let preview = ApiVersion::V2022_10_31Preview;
+        if let Some(version) = self.api_version.filter(|version| *version != preview) {
+            bail!("version {version} of the API does not have this: leave --api-version out, or name {preview}");
+        }
+        self.client()
+    }
+
     /// A client of that service.
     pub(super) fn client(self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
@@ -66,8 +75,10 @@ impl Service {
             })?;
             Authorization::parse(SecretString::from(token.trim()))?
         };
-        let mut builder =
-            Client::builder(endpoint).authorization(authorization).api_version(self.api_version).rate(self.rate);
+        let mut builder = Client::builder(endpoint)
+            .authorization(authorization)
+            .api_version(self.api_version.unwrap_or_default())
+            .rate(self.rate);
         if let Some((file, bytes)) = &root {
             builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
         }
