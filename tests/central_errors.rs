@@ -9,8 +9,8 @@ mod support {
 
 use futures_util::TryStreamExt;
 use iot_enroll::central::{
-    AnswerProblem, Authorization, Clock, EnrollmentGroupId, Error, NetworkFailure, NewAttestation, NewEnrollmentGroup,
-    SymmetricKeys,
+    AnswerProblem, Authorization, Clock, DeviceQuery, EnrollmentGroupId, Error, Filter, NetworkFailure, NewAttestation,
+    NewEnrollmentGroup, SymmetricKeys,
 };
 use serde_json::json;
 use support::{
@@ -169,12 +169,23 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_a_broken_connection() {
+async fn what_is_not_http_is_told_and_not_asked_again() {
     let server = Server::start((0..6).map(|_| Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec())));
     let error = client(&server).enrollment_groups().get(&id()).await.expect_err("not HTTP");
     let Error::Network(error) = error else { panic!("{error}") };
-    assert_eq!(error.failure, NetworkFailure::Broken);
+    assert_eq!((error.failure, error.attempts, server.requests().len()), (NetworkFailure::NotHttp, 1, 1));
     assert!(error.to_string().contains(error.host.as_str()));
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_written_is_told_and_not_tried_again() {
+    let server = Server::start([]);
+    let query = DeviceQuery { filter: Some(Filter::raw("x".repeat(70_000))), ..DeviceQuery::default() };
+    let listed = client(&server).devices().list(&query).try_collect::<Vec<_>>().await;
+    let Error::Network(error) = listed.expect_err("too long") else { panic!("another failure") };
+    assert_eq!((error.failure, error.attempts, error.answer_was_lost), (NetworkFailure::Request, 1, false));
+    assert!(error.to_string().len() < 300, "{error}");
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]

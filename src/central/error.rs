@@ -213,19 +213,27 @@ pub enum NetworkFailure {
     TimedOut,
     /// The connection ended before the answer did.
     Broken,
+    /// The request cannot be written, as when its address is too long. Nothing was sent.
+    Request,
+    /// What was answered is not HTTP.
+    NotHttp,
 }
 
 impl NetworkError {
     pub(super) fn new(operation: Operation, host: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
-        let failure = if error.is_connect() {
+        let failure = if error.is_builder() {
+            NetworkFailure::Request
+        } else if is_not_http(&error) {
+            NetworkFailure::NotHttp
+        } else if error.is_connect() {
             if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::Connect }
         } else if error.is_timeout() {
             NetworkFailure::TimedOut
         } else {
             NetworkFailure::Broken
         };
-        let sent = matches!(failure, NetworkFailure::TimedOut | NetworkFailure::Broken);
+        let sent = !matches!(failure, NetworkFailure::Request | NetworkFailure::Connect | NetworkFailure::Tls);
         Self {
             answer_was_lost: sent && operation.changes(),
             operation,
@@ -250,6 +258,10 @@ impl fmt::Display for NetworkError {
             ),
             NetworkFailure::TimedOut => ("no answer in time from", "Try again, or allow more time"),
             NetworkFailure::Broken => ("the connection ended before the answer from", "Try again"),
+            NetworkFailure::Request => {
+                ("no request can be made of this to", "Shorten what was asked for, such as the filter")
+            }
+            NetworkFailure::NotHttp => ("no HTTP from", "Check the application's address and port"),
         };
         write!(f, "{operation}: {what} {host}{}: {cause}. {remedy}", Tries(self.attempts))
     }
@@ -263,6 +275,10 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
         error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_tls(inner))
     });
     within || error.source().is_some_and(is_tls)
+}
+
+fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) || error.source().is_some_and(is_not_http)
 }
 
 /// An error and its causes on one line, repetitions left out.

@@ -102,7 +102,7 @@ impl Attempts {
         let again = match failure {
             Error::Network(error) => match error.failure {
                 NetworkFailure::Connect => self.count <= CONNECT_RETRIES,
-                NetworkFailure::Tls => false,
+                NetworkFailure::Tls | NetworkFailure::Request | NetworkFailure::NotHttp => false,
                 NetworkFailure::TimedOut | NetworkFailure::Broken => repeat == Repeat::Safe,
             },
             Error::Service(error) => {
