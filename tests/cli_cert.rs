@@ -240,7 +240,7 @@ fn verify_looks_at_the_leaf_wherever_it_stands_in_the_file() {
 #[test]
 fn names_from_elsewhere_do_nothing_to_a_terminal() {
     let folder = folder();
-    let subject = "/CN=a\x1b]0;title\x07\x1b[31mred";
+    let subject = "/CN=a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n";
     let arguments = [
         "req",
         "-x509",
@@ -260,10 +260,17 @@ fn names_from_elsewhere_do_nothing_to_a_terminal() {
     if openssl(folder.path(), &arguments).is_none_or(|output| !output.status.success()) {
         return;
     }
+    let foreign = ["\x1b]", "\x07", "\x1b[31m", "\u{9b}", "\u{202e}"];
     for color in ["always", "never"] {
         let shown = cert(folder.path(), &["inspect", "c.pem", "--color", color]).ok();
-        assert!(!shown.contains("\x1b]") && !shown.contains('\x07'), "{shown:?}");
+        assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
+        assert_eq!(shown.lines().filter(|line| line.contains("title")).count(), 2, "subject and issuer: {shown:?}");
     }
+    let shown = cert(folder.path(), &["inspect", "c.pem", "-o", "json"]).ok();
+    assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
+    let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let subject = read["certificates"][0]["subject"].as_str().expect("a subject");
+    assert!(subject.contains("\x1b[31mred\u{9b}8m\u{202e}"), "JSON keeps what it is: {subject:?}");
 }
 
 #[test]

@@ -138,6 +138,24 @@ fn the_article_s_devices_section_works_line_by_line() {
 }
 
 #[test]
+fn the_readme_s_commands_for_devices_work_when_pasted() {
+    let lab = Lab::start();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("read");
+    let section = readme.split("\n## Devices\n").nth(1).expect("the section");
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("its commands");
+    let program = Path::new(env!("CARGO_BIN_EXE_iot-enroll")).parent().expect("its folder").display();
+    let path = std::env::var("PATH").expect("a path");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-ec", block]).current_dir(lab.path()).env("PATH", format!("{program}:{path}"));
+    shell.envs([("IOT_ENROLL_ENDPOINT", &lab.service.endpoint), ("IOT_ENROLL_TOKEN", &lab.service.token)]);
+    let shown = Run::of(&mut shell).ok();
+    assert!(
+        shown.lines().any(|line| line.starts_with("thermostat1 ") && line.contains("CheckoutThermostat5")),
+        "{shown}"
+    );
+}
+
+#[test]
 fn the_article_s_filters_and_orders_work() {
     let lab = Lab::start();
     for (id, name) in [("a", "thermostat2"), ("b", "RS40 Occupancy Sensor"), ("c", "thermostat1"), ("d", "thermostat3")]
@@ -551,6 +569,23 @@ fn null_is_taken_where_a_merge_patch_may_have_it_and_nowhere_else() {
         assert!(lab.fails(&["device", command, "d", "--file", &list]).contains("expected a map"));
     }
     assert_eq!(lab.json(&["device", "show", "d"]), before);
+}
+
+#[test]
+fn a_device_s_name_does_nothing_to_a_terminal() {
+    let lab = Lab::start();
+    let name = "a\n\x1b[1m\x1b[32mb\x1b[8m\u{85}\u{2066}";
+    let file = lab.write("name.json", &json!({ "displayName": name }));
+    lab.people(&["device", "create", "d", "--file", &file]);
+    for command in [&["device", "show", "d"][..], &["device", "list"]] {
+        let shown = lab.people(&[command, &["--color", "always"]].concat());
+        for foreign in ["a\n", "\x1b[32m", "\x1b[8m", "\u{85}", "\u{2066}"] {
+            assert!(!shown.contains(foreign), "{shown:?}");
+        }
+    }
+    let run = lab.run(&["device", "show", "d", "-o", "json"]);
+    assert!(!run.stdout.contains(['\u{85}', '\u{2066}']), "{:?}", run.stdout);
+    assert_eq!(run.json()["displayName"], name);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     args::{KeyPassword, Making, PfxPassword, read},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
-    output::{BAD, GOOD, Output, Told, WARN, fields},
+    output::{BAD, GOOD, Output, Told, WARN, clean, fields},
 };
 use crate::{
     certificate::{
@@ -211,12 +211,12 @@ fn write(
     }
     output.result(&record, || {
         let signer = match issued.issuers.first() {
-            Some(signer) => format!("signed by {}", name_of(signer)),
+            Some(signer) => format!("signed by {}", clean(&name_of(signer))),
             None => "signed by itself".to_owned(),
         };
         let mut text = format!(
             "Made {what} for {}, {signer}, valid until {}.\n",
-            name_of(&issued.certificate),
+            clean(&name_of(&issued.certificate)),
             issued.certificate.not_after().date()
         );
         let mut rows = vec![
@@ -272,8 +272,8 @@ fn sign_request(
     let record = CertificateRecord::new(&certificate, &files, false);
     let text = format!(
         "Signed the request of {}, under {}, valid until {}.\n{}",
-        name_of(&certificate),
-        name_of(authority.certificate()),
+        clean(&name_of(&certificate)),
+        clean(&name_of(authority.certificate())),
         certificate.not_after().date(),
         fields(&[
             ("certificate", record.certificate.display().to_string()),
@@ -352,7 +352,7 @@ impl Inspection {
         ];
         let mut text = fields(&rows);
         for warning in &self.warnings {
-            let _ = writeln!(text, "{WARN}warning{WARN:#}: {warning}");
+            let _ = writeln!(text, "{WARN}warning{WARN:#}: {}", clean(warning));
         }
         text
     }
@@ -379,6 +379,7 @@ fn inspect(certificates: &[Certificate], output: &Output) -> anyhow::Result<()> 
         let mut text = report.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
         match &report.chain_error {
             Some(error) => {
+                let error = clean(error);
                 let _ = writeln!(text, "\n{WARN}warning{WARN:#}: these certificates are no valid chain: {error}");
             }
             None if certificates.len() > 1 => {
@@ -429,11 +430,11 @@ fn verify(
         Err(error) => Verdict { valid: false, path: Vec::new(), reason: Some(error.to_string()) },
     };
     output.result(&verdict, || match (&verdict.reason, code) {
-        (Some(reason), _) => format!("{BAD}Not valid{BAD:#}: {reason}"),
+        (Some(reason), _) => format!("{BAD}Not valid{BAD:#}: {}", clean(reason)),
         (None, Some(_)) => {
-            format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", name_of(enrolled))
+            format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", clean(&name_of(enrolled)))
         }
-        (None, None) => format!("{GOOD}Valid{GOOD:#}: {}.", verdict.path.join(", under ")),
+        (None, None) => format!("{GOOD}Valid{GOOD:#}: {}.", clean(&verdict.path.join(", under "))),
     })?;
     if verdict.valid { Ok(()) } else { Err(Told.into()) }
 }

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     args::PfxPassword,
-    output::{BAD, GOOD, Output, Told, WARN, table},
+    output::{BAD, GOOD, Output, Told, WARN, clean, table},
 };
 use crate::{
     certificate::{Certificate, ReadError, Thumbprint},
@@ -124,7 +124,8 @@ fn human(report: &Report) -> String {
         format!("{table}{BAD}{count} of {} certificates run out{BAD:#}.\n", report.certificates)
     };
     for unreadable in &report.unreadable {
-        let _ = writeln!(text, "{WARN}unreadable{WARN:#}: {}: {}", unreadable.file.display(), unreadable.reason);
+        let file = clean(&unreadable.file.display().to_string());
+        let _ = writeln!(text, "{WARN}unreadable{WARN:#}: {file}: {}", clean(&unreadable.reason));
     }
     text
 }

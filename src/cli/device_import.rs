@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{
     import_results::Results,
     import_rows::{Row, read_rows},
-    output::{BAD, GOOD, Output, Told},
+    output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
     service::Service,
 };
@@ -183,7 +183,7 @@ impl Failure {
     fn line(&self) -> String {
         let Self { line, id, message } = self;
         let id = if id.is_empty() { String::new() } else { format!("{id}: ") };
-        format!("{BAD}line {line}{BAD:#}: {id}{message}")
+        format!("{BAD}line {line}{BAD:#}: {}", clean(&format!("{id}{message}")))
     }
 }
 

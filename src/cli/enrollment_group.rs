@@ -343,8 +343,8 @@ fn thumbprint(certificate: &SigningCertificate) -> String {
     certificate.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default()
 }
 
-fn state(certificate: &SigningCertificate) -> String {
-    if certificate.verified { format!("{GOOD}verified{GOOD:#}") } else { format!("{WARN}not verified{WARN:#}") }
+fn state(certificate: &SigningCertificate) -> &'static str {
+    if certificate.verified { "verified" } else { "not verified" }
 }
 
 fn show_certificate(
@@ -355,7 +355,7 @@ fn show_certificate(
 ) -> anyhow::Result<()> {
     output.result(certificate, || {
         let thumbprint = thumbprint(certificate);
-        let state = state(certificate);
-        format!("The {entry} certificate of {group}, {thumbprint}, is {state}.")
+        let (style, state) = (if certificate.verified { GOOD } else { WARN }, state(certificate));
+        format!("The {entry} certificate of {group}, {thumbprint}, is {style}{state}{style:#}.")
     })
 }

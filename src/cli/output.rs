@@ -1,7 +1,7 @@
 //! What the program prints: results to standard output, everything else to standard error.
 
 use std::{
-    fmt::Display,
+    fmt::{Display, Write as _},
     io::{self, Write},
     process::ExitCode,
 };
@@ -45,6 +45,9 @@ pub(super) const WARN: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 
+/// What these styles are written with.
+const OWN_SEQUENCES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"];
+
 impl Output {
     pub(super) fn new(format: Format, quiet: bool) -> Self {
         Self { format, quiet }
@@ -62,7 +65,7 @@ impl Output {
         human: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
         let mut text = match self.format {
-            Format::Json => serde_json::to_string_pretty(value)?,
+            Format::Json => escaped(&serde_json::to_string_pretty(value)?),
             Format::Human => printable(&human()),
         };
         if !text.is_empty() && !text.ends_with('\n') {
@@ -85,7 +88,7 @@ impl Output {
     /// Tells something that is worth knowing and is no failure.
     pub(super) fn note(&self, text: impl Display) {
         if !self.quiet {
-            Self::diagnostic(format_args!("{WARN}note{WARN:#}: {text}"));
+            Self::diagnostic(format_args!("{WARN}note{WARN:#}: {}", clean_lines(&text.to_string())));
         }
     }
 
@@ -104,7 +107,7 @@ impl Output {
     /// Tells an error with its causes and what to do about it; the exit status it stands for.
     pub(super) fn report(error: &anyhow::Error) -> ExitCode {
         if error.downcast_ref::<Told>().is_none() {
-            Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", chain(error)));
+            Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", clean_lines(&chain(error))));
             if let Some(hint) = hint(error) {
                 Self::diagnostic(format_args!("  {DIM}hint{DIM:#}: {hint}"));
             }
@@ -117,28 +120,53 @@ fn stdout_choice() -> ColorChoice {
     AutoStream::choice(&io::stdout())
 }
 
-/// The text without what would do something to a terminal. Names come from certificates and services, and may hold
-/// anything; of control sequences only colours are left, which are our own.
+/// The text with what would do something to a terminal replaced. Of control sequences our own styles are left; a text from
+/// elsewhere that could use them goes through [`clean`] first.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
-        if let Some(parameters) = rest.strip_prefix("\x1b[")
-            && let Some(end) = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')
-            && parameters[end..].starts_with('m')
-        {
-            let (sequence, after) = rest.split_at("\x1b[".len() + end + 1);
-            printable.push_str(sequence);
-            rest = after;
-            continue;
+        let own = OWN_SEQUENCES.into_iter().find(|sequence| rest.starts_with(sequence));
+        let (taken, after) = rest.split_at(own.map_or(character.len_utf8(), str::len));
+        match own {
+            Some(sequence) => printable.push_str(sequence),
+            None if taken == "\n" => printable.push('\n'),
+            None => printable.push_str(&clean(taken)),
         }
-        rest = &rest[character.len_utf8()..];
-        let turns_direction =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let harmless = character == '\n' || !(character.is_control() || turns_direction);
-        printable.push(if harmless { character } else { char::REPLACEMENT_CHARACTER });
+        rest = after;
     }
     printable
+}
+
+/// A text from elsewhere, such as a certificate's or a device's name, as it can stand within a line.
+pub(super) fn clean(text: &str) -> String {
+    let does_something = |c: char| c.is_control() || turns_direction(c);
+    text.chars().map(|c| if does_something(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn clean_lines(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether it turns the direction of writing, so that a text does not read as what it is (Unicode Standard Annex 9,
+/// "Directional Formatting Characters").
+fn turns_direction(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON, with what would do something to a terminal written as escapes (RFC 8259 section 7), which read the same. All of it
+/// stands in strings; those below U+0020 are escaped already.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if matches!(character, '\u{7f}'..='\u{9f}') || turns_direction(character) {
+            // None of them is beyond U+FFFF.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// The error and its causes on one line. Many errors tell their cause themselves; what was said is not said again.
@@ -149,15 +177,16 @@ fn chain(error: &anyhow::Error) -> String {
     })
 }
 
-/// Names and values below one another.
+/// Names and values, which are cleaned, below one another.
 pub(super) fn fields(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    rows.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {value}\n")).collect()
+    rows.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {}\n", clean(value))).collect()
 }
 
-/// Rows in columns, each as wide as what it holds; the last is not filled up. On a terminal the widest columns are cut
+/// Rows of cells, which are cleaned, in columns, each as wide as what it holds; the last is not filled up. On a terminal the widest columns are cut
 /// until the table fits.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows = rows.into_iter().map(|row| row.map(|cell| clean(&cell)));
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let mut widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or_default());

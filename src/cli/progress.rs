@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{DIM, GOOD, Output};
+use super::output::{DIM, GOOD, Output, clean};
 use crate::workflow::{Outcome, ProvisionEvent, StepReport};
 
 /// A list of steps on standard error that grows as they are taken.
@@ -52,7 +52,7 @@ pub(super) fn line(report: &StepReport) -> String {
         Outcome::Unchanged => (DIM, "="),
         Outcome::Planned => (DIM, "…"),
     };
-    format!("{style}{mark}{style:#} {:<12} {detail}", step.name())
+    format!("{style}{mark}{style:#} {:<12} {}", step.name(), clean(detail))
 }
 
 /// A bar for so many things, with rate and time left. Draws nothing where standard error is no terminal.
