@@ -328,6 +328,29 @@ fn a_managed_identity_is_asked_where_the_host_says() {
 }
 
 #[test]
+fn a_managed_identity_that_the_host_names_and_that_fails_ends_the_search() {
+    let service = Server::start((0..9).map(|_| Reply::json(400, &json!({ "error": "no such identity" }))));
+    let mut case = Case::new(token)
+        .set("IDENTITY_ENDPOINT", &format!("{}/msi/token", service.url()))
+        .set("IDENTITY_HEADER", "hostsecret");
+    case.variables.remove("IDENTITY_SERVER_THUMBPRINT");
+    case.tool("az", "echo '{\"accessToken\": \"fromaz\", \"expires_on\": 4102444800, \"tokenType\": \"Bearer\"}'");
+    let said = case.run("token").remove(0);
+    assert!(said.starts_with("ERROR ") && said.contains("managed identity: ") && !said.contains("Azure CLI"), "{said}");
+}
+
+#[test]
+fn what_is_set_up_wrong_is_named() {
+    let case = Case::new(token).with_secret().set("AZURE_AUTHORITY_HOST", "garbage");
+    let said = case.run("token").remove(0);
+    assert!(said.contains("AZURE_AUTHORITY_HOST") && said.contains("garbage"), "{said}");
+    let case = Case::new(token).application();
+    let path = case.file("empty", b"\n");
+    let said = case.set("AZURE_FEDERATED_TOKEN_FILE", &path).run("token").remove(0);
+    assert!(said.contains(&path) && said.contains("empty"), "{said}");
+}
+
+#[test]
 fn developer_tools_give_a_token_and_are_not_run_for_each_request() {
     let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs() + 3600;
     let az = format!(

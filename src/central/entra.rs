@@ -74,7 +74,8 @@ const RENEW_AGAIN: Duration = Duration::from_secs(30);
 /// | Azure CLI | `az login` |
 /// | Azure Developer CLI | `azd auth login` |
 ///
-/// One of the first three that is set up and fails ends the search: to go on would be to act as somebody else.
+/// One of the first three that is set up and fails ends the search, and so does a managed identity whose address
+/// `IDENTITY_ENDPOINT` or `MSI_ENDPOINT` gives: to go on would be to act as somebody else.
 /// `AZURE_AUTHORITY_HOST` names the authority of another cloud; it must be `https`.
 ///
 /// A token is kept, and renewed five minutes before it expires; one request for a token is under way at a time, and
@@ -160,6 +161,8 @@ struct Environment {
     send_chain: bool,
     token_file: Option<PathBuf>,
     authority: String,
+    /// Whether the host says where its managed identity is to be asked.
+    names_identity: bool,
 }
 
 impl Environment {
@@ -175,13 +178,20 @@ impl Environment {
                 .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true")),
             token_file: get("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
             authority: get("AZURE_AUTHORITY_HOST").unwrap_or_else(|| PUBLIC_AUTHORITY.to_owned()),
+            names_identity: ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].into_iter().any(|name| get(name).is_some()),
         }
     }
 
     /// Tenant, client and what the credential needs beside them, if all of them are set.
     fn application<'a, T>(&'a self, name: &str, value: Option<&'a T>) -> Result<(&'a str, &'a str, &'a T), Failure> {
         match (&self.tenant, &self.client, value) {
-            (Some(tenant), Some(client), Some(value)) => Ok((tenant, client, value)),
+            (Some(tenant), Some(client), Some(value)) => match Url::parse(&self.authority) {
+                Ok(url) if url.has_host() => Ok((tenant, client, value)),
+                _ => Err(Failure::Failed(format!(
+                    "AZURE_AUTHORITY_HOST is {:?}, which is no address such as {PUBLIC_AUTHORITY}",
+                    self.authority
+                ))),
+            },
             (tenant, client, value) => {
                 let variables = [
                     ("AZURE_TENANT_ID", tenant.is_some()),
@@ -289,9 +299,14 @@ impl EntraCredential {
         // The first three are set up by variables of their own, so their failures are meant to be seen.
         let failed = match source {
             Source::ClientSecret | Source::ClientCertificate | Source::WorkloadIdentity => Failure::Failed,
+            Source::ManagedIdentity if self.environment.names_identity => Failure::Failed,
             Source::ManagedIdentity | Source::AzureCli | Source::AzureDeveloperCli => Failure::Absent,
         };
-        let credential = self.credential(source).await?.map_err(|error| failed(describe(&error)))?;
+        let credential = self.credential(source).await?.map_err(|error| match source {
+            // A kind of host that cannot be asked.
+            Source::ManagedIdentity => Failure::Absent(describe(&error)),
+            _ => failed(describe(&error)),
+        })?;
         match tokio::time::timeout(PATIENCE, credential.get_token(&[SCOPE], None)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(failed(describe(&error))),
@@ -327,6 +342,9 @@ impl EntraCredential {
             Source::WorkloadIdentity => {
                 let (tenant, client, path) =
                     environment.application("AZURE_FEDERATED_TOKEN_FILE", environment.token_file.as_ref())?;
+                if fs::read_to_string(path).is_ok_and(|token| token.trim().is_empty()) {
+                    return Err(Failure::Failed(format!("{} is empty; it should hold a token", path.display())));
+                }
                 let mut options = WorkloadIdentityCredentialOptions::default();
                 options.credential_options.client_options = client_options;
                 options.client_id = Some(client.to_owned());
@@ -335,7 +353,10 @@ impl EntraCredential {
                 WorkloadIdentityCredential::new(Some(options)).map(|it| it as Arc<_>)
             }
             Source::ManagedIdentity => {
-                metadata_service().await?;
+                // Outside Azure the credential would search for more than a minute.
+                if !environment.names_identity {
+                    metadata_service().await?;
+                }
                 let options = ManagedIdentityCredentialOptions {
                     client_options: self.local.clone(),
                     user_assigned_id: environment.client.clone().map(UserAssignedId::ClientId),
@@ -360,12 +381,8 @@ impl fmt::Debug for EntraCredential {
     }
 }
 
-/// Looks whether a managed identity can be had: outside Azure the credential would search for more than a minute.
+/// Looks whether this is a machine of Azure, which has a managed identity there.
 async fn metadata_service() -> Result<(), Failure> {
-    // Other hosts of Azure say by these where to ask.
-    if ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].iter().any(|name| env::var_os(name).is_some()) {
-        return Ok(());
-    }
     match tokio::time::timeout(METADATA_CONNECT, tokio::net::TcpStream::connect(METADATA_SERVICE)).await {
         Ok(Ok(_)) => Ok(()),
         _ => Err(Failure::Absent(format!("no metadata service at {METADATA_SERVICE}: this is no machine of Azure"))),
