@@ -48,7 +48,8 @@ async fn a_manifest_is_patched_guarded_and_deleted() {
 async fn the_version_that_is_no_preview_has_neither_manifests_nor_types() {
     let app = App::start().await;
     for path in [MANIFEST, "/deploymentManifests"] {
-        app.get(path).await.refused(404, "use api-version=2022-10-31-preview");
+        let refused = app.get(path).await.refused(404, "use api-version=2022-10-31-preview");
+        assert!(refused.text("/error/message").contains(&format!("/api{path} ")), "{}", refused.body);
     }
     let edge = json!({ "type": ["iotEdge"] });
     assert_eq!(app.preview("PUT", "/devices/e", Some(&edge)).await.expect(200).body["type"], json!(["iotEdge"]));

@@ -327,7 +327,10 @@ impl ServiceError {
             403 => "Use a token whose role allows this, such as App Administrator",
             404 => "Check the id and the application's address",
             409 => "It exists already or is being changed: read it, then decide",
-            412 => "It has changed since it was read: read it again and repeat the change with its new etag",
+            412 => {
+                "It has changed since it was read, or is gone: read it again and repeat the change with its new etag, or \
+                 without one if it is gone"
+            }
             422 => "The service read the request but does not accept its values: correct what it names",
             429 => "Lower the rate of requests; everything that uses this application shares its limit",
             500..=599 => "The fault is at the service: try again later",

@@ -226,13 +226,18 @@ pub(super) async fn no_parameters(Extension(query): Extension<Query>, request: R
 }
 
 /// For routes that only the preview version has: they do not exist in the other.
-pub(super) async fn preview_only(Extension(query): Extension<Query>, request: Request, next: Next) -> Response {
+pub(super) async fn preview_only(
+    Extension(query): Extension<Query>,
+    OriginalUri(uri): OriginalUri,
+    request: Request,
+    next: Next,
+) -> Response {
     if query.version == ApiVersion::Preview {
         return next.run(request).await;
     }
     let message = format!(
         "there is nothing at {} in version {}; use {API_VERSION}={}",
-        request.uri().path(),
+        uri.path(),
         query.version.as_str(),
         ApiVersion::Preview.as_str()
     );

@@ -59,9 +59,9 @@ pub(super) fn check_etag(given: Option<&str>, current: Option<&Etag>) -> Result<
         return Ok(());
     }
     let found = match current {
-        Some(_) => "it has changed since",
-        None => "it does not exist",
+        Some(_) => "it has changed since; get it again and repeat the change",
+        None => "it does not exist; leave the etag out to create it",
     };
-    let message = format!("the etag {given:?} does not match: {found}; get it again and repeat the change");
+    let message = format!("the etag {given:?} does not match: {found}");
     Err(ApiError::new(StatusCode::PRECONDITION_FAILED, message))
 }
