@@ -183,6 +183,7 @@ fn a_list_follows_its_pages_as_far_as_it_is_asked_to() {
     assert_eq!(list(&[]), all);
     assert_eq!(list(&["--top", "149"]), all[..149]);
     assert_eq!(list(&["--top", "0"]), [""; 0]);
+    assert!(lab.run(&["device", "list", "--top", "-1"]).fails(2).contains("0 or more"));
     // The names run against the ids.
     let by_name = list(&["--order-by", "displayName", "--filter", "enabled eq true"]);
     assert!(by_name.iter().rev().eq(&all), "{by_name:?}");
@@ -355,6 +356,9 @@ fn keys_are_shown_to_who_asks_only() {
     fs::write(lab.path().join("keys"), "only-one\n").expect("written");
     let error = lab.fails(&["device", "attestation", "set", "d", "--keys-file", "keys"]);
     assert!(error.contains("2 lines") && !error.contains("only-one"), "{error}");
+    fs::write(lab.path().join("tpm"), "").expect("written");
+    let error = lab.fails(&["device", "attestation", "set", "d", "--endorsement-key-file", "tpm"]);
+    assert!(error.contains("1 line,"), "{error}");
 }
 
 #[test]
@@ -381,6 +385,8 @@ fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
     assert!(lab.fails(&["device", "attestation", "delete", "d"]).contains("404"));
     let made = attestation(&["set", "d", "--symmetric-key"]);
     assert_eq!(made, json!({ "type": "symmetricKey" }));
+    lab.run(&["device", "attestation", "update", "d", "--symmetric-key"]).fails(2);
+    lab.run(&["device", "attestation", "set", "d", "--symmetric-key", "--certificate", &one]).fails(2);
     for nothing in ["set", "update"] {
         let error = lab.fails(&["device", "attestation", nothing, "d"]);
         assert!(error.contains("--certificate") && error.contains("--keys-file"), "{error}");
@@ -624,5 +630,23 @@ fn faults_are_named_on_the_emulator_s_command_line() {
     for (spec, position) in [("40,method=PUT", 1), ("503,methd=PUT", 5), ("delay=soon", 7), ("503,times=0", 11)] {
         let error = Run::of(program(folder.path()).args(["emulator", "--fault", spec])).fails(2);
         assert!(error.contains(&format!("at character {position}")), "{spec}: {error}");
+    }
+}
+
+#[test]
+fn the_emulator_listens_on_localhost_by_name_and_warns_of_a_token_that_nobody_could_send() {
+    let service = Service::with(&["--listen", "localhost:0"]);
+    assert!(service.endpoint.starts_with("http://127.0.0.1:"), "{}", service.endpoint);
+    let folder = folder();
+    let error = Run::of(program(folder.path()).args(["emulator", "--listen", "nowhere"])).fails(2);
+    assert!(error.contains("127.0.0.1:8080"), "{error}");
+    // It starts, and ends as the address is taken.
+    let taken = service.endpoint.trim_start_matches("http://");
+    for (token, warned) in
+        [("topsecret", true), ("SharedAccessSignature sr=a&sig=topsecret&skn=b&se=4102444800000", false)]
+    {
+        let error = Run::of(program(folder.path()).args(["emulator", "--token", token, "--listen", taken])).fails(1);
+        assert_eq!(error.contains("note"), warned, "{error}");
+        assert!(!error.contains("topsecret"), "{error}");
     }
 }

@@ -113,7 +113,7 @@ impl Pfx {
 #[derive(clap::Args)]
 pub(super) struct PfxPassword {
     /// The file whose first line is the password of the PFX file; without, the environment variable
-    /// `IOT_ENROLL_PFX_PASSWORD` holds it [default: 1234]
+    /// IOT_ENROLL_PFX_PASSWORD holds it [default: 1234]
     #[arg(long, value_name = "FILE")]
     pfx_password_file: Option<PathBuf>,
 }
@@ -142,7 +142,7 @@ impl PfxPassword {
 #[derive(clap::Args)]
 pub(super) struct KeyPassword {
     /// The file whose first line is the password of the authority's private key; without, the environment variable
-    /// `IOT_ENROLL_KEY_PASSWORD` holds it
+    /// IOT_ENROLL_KEY_PASSWORD holds it
     #[arg(long, value_name = "FILE")]
     key_password_file: Option<PathBuf>,
 }
@@ -178,7 +178,8 @@ pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::R
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
     lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
-        anyhow::anyhow!("{} should have {N} lines, {what}; found {}", file.display(), found.len())
+        let lines = if N == 1 { "line" } else { "lines" };
+        anyhow::anyhow!("{} should have {N} {lines}, {what}; found {}", file.display(), found.len())
     })
 }
 
@@ -205,6 +206,11 @@ pub(super) fn read_up_to(file: &Path, mebibytes: u64, none_has: &str) -> anyhow:
         bail!("{name} has more than {mebibytes} MiB, and {none_has}");
     }
     Ok(bytes)
+}
+
+/// How many things are wanted.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
 }
 
 /// A kind of key.

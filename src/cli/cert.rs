@@ -128,7 +128,7 @@ pub(super) enum Command {
         #[command(flatten)]
         pfx_password: PfxPassword,
     },
-    /// Print a file in base64 on one line, as the service's `certificate` fields take it
+    /// Print a file in base64 on one line, as the service's certificate fields take it
     #[command(after_help = "Example:\n  iot-enroll cert base64 mytestrootcert_cert.pem")]
     Base64 {
         /// The file; - is standard input

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    args::count,
     device::comma_separated,
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -24,7 +25,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest list --app contoso --token-file token")]
     List {
         /// Stop after so many
-        #[arg(long)]
+        #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{PfxPassword, secret_lines},
+    args::{PfxPassword, count, secret_lines},
     device_import::Import,
     json_file::JsonFile,
     output::{Output, fields, table, yes},
@@ -130,7 +130,7 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 pub(super) struct Query {
     /// Stop after so many; without, every page is followed
-    #[arg(long)]
+    #[arg(long, value_parser = count, allow_negative_numbers = true)]
     top: Option<usize>,
     /// Only those that meet this OData expression
     #[arg(long, value_name = "EXPRESSION")]
@@ -198,6 +198,9 @@ pub(super) enum AttestationAction {
         id: DeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
+        /// Symmetric keys, which the service makes
+        #[arg(long, conflicts_with_all = ["certificate", "secondary_certificate", "endorsement_key_file"])]
+        symmetric_key: bool,
         #[command(flatten)]
         service: Service,
     },
@@ -230,16 +233,13 @@ pub(super) enum AttestationAction {
 #[derive(clap::Args)]
 pub(super) struct Proof {
     /// Its certificate; of several in the file the first counts
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key", "keys_file", "endorsement_key_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys_file", "endorsement_key_file"])]
     certificate: Option<PathBuf>,
     /// A second certificate, to exchange the first by
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key", "keys_file", "endorsement_key_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys_file", "endorsement_key_file"])]
     secondary_certificate: Option<PathBuf>,
     #[command(flatten)]
     pfx_password: PfxPassword,
-    /// Symmetric keys, which the service makes
-    #[arg(long, conflicts_with = "endorsement_key_file")]
-    symmetric_key: bool,
     /// A file with its two symmetric keys in base64, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "endorsement_key_file")]
     keys_file: Option<PathBuf>,
@@ -318,8 +318,8 @@ impl AttestationAction {
             Self::Show { id, show_keys, service } => {
                 show_attestation(&devices(service)?.attestation(&id).await?, show_keys, output)
             }
-            Self::Set { id, proof, service } => {
-                let attestation = proof.attestation()?;
+            Self::Set { id, proof, symmetric_key, service } => {
+                let attestation = proof.attestation(symmetric_key)?;
                 show_attestation(&devices(service)?.set_attestation(&id, &attestation).await?, false, output)
             }
             Self::Update { id, proof, clear_secondary_certificate, service } => {
@@ -359,7 +359,7 @@ impl Changes {
 }
 
 impl Proof {
-    fn attestation(self) -> anyhow::Result<NewDeviceAttestation> {
+    fn attestation(self, symmetric_key: bool) -> anyhow::Result<NewDeviceAttestation> {
         let certificate =
             |file: &Path| Ok::<_, anyhow::Error>(self.pfx_password.read_certificates(file)?.swap_remove(0));
         if let Some(primary) = &self.certificate {
@@ -371,7 +371,7 @@ impl Proof {
         if let Some(file) = &self.endorsement_key_file {
             return Ok(NewDeviceAttestation::Tpm(endorsement_key(file)?));
         }
-        if self.symmetric_key || self.keys_file.is_some() {
+        if symmetric_key || self.keys_file.is_some() {
             return Ok(NewDeviceAttestation::SymmetricKey(self.keys_file.as_deref().map(symmetric_keys).transpose()?));
         }
         bail!(

@@ -5,6 +5,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 use super::{
+    args::count,
     device::{comma_separated, list as list_devices},
     output::{Output, fields, table},
     service::{Service, block_on},
@@ -17,7 +18,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device-group list --app contoso --token-file token")]
     List {
         /// Stop after so many
-        #[arg(long)]
+        #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -83,7 +84,7 @@ pub(super) enum Command {
         /// The group
         id: DeviceGroupId,
         /// Stop after so many
-        #[arg(long)]
+        #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, num::NonZeroU32};
 use serde_json::json;
 
 use super::{output::Output, service::block_on};
-use crate::emulator::{Emulator as Server, Fault};
+use crate::{
+    central::Authorization,
+    emulator::{Emulator as Server, Fault},
+};
 
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
 ///
@@ -17,7 +20,7 @@ use crate::emulator::{Emulator as Server, Fault};
   iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
     /// The address to listen on, which has to be a loopback address; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
     /// The value of the Authorization header that requests have to have [default: a random one]
     #[arg(long)]
@@ -26,10 +29,17 @@ pub(super) struct Emulator {
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
     /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
-    /// such as 503 or 429:retry-after=2, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
-    /// redirect=URL
+    /// such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
+    /// redirect=URL; a comma in a path or a URL is written %2C
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
+}
+
+/// An address, in which localhost may stand for 127.0.0.1.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let parsed = numeric.as_deref().unwrap_or(text).parse();
+    parsed.map_err(|_| "expected an address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 impl Emulator {
@@ -37,6 +47,9 @@ impl Emulator {
         block_on(async {
             let mut builder = Server::builder().listen(self.listen).rate(Some(self.rate));
             if let Some(token) = self.token {
+                if let Err(error) = Authorization::parse(token.clone()) {
+                    output.note(format_args!("this program's other commands do not send such a token: {error}"));
+                }
                 builder = builder.token(token);
             }
             let server = builder.start().await?;

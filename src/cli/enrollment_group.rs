@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    args::{PfxPassword, certificate_entry, read},
+    args::{PfxPassword, certificate_entry, count, read},
     device::symmetric_keys,
     output::{GOOD, Output, WARN, fields, table, yes},
     provision::DeviceKind,
@@ -31,7 +31,7 @@ enum Action {
     #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
     List {
         /// Stop after so many
-        #[arg(long)]
+        #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -161,7 +161,7 @@ enum CertificateAction {
         after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
     )]
     GenerateCode(EntryOf),
-    /// Send a proof of possession, made with `cert verification`
+    /// Send a proof of possession, made with cert verification
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate verify myx509eg --file verification_cert.pem --app \
                       contoso --token-file token"

@@ -20,14 +20,14 @@ const TOKEN: &str = "IOT_ENROLL_TOKEN";
 #[derive(clap::Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct Service {
-    /// The application's subdomain: APP of <https://APP.azureiotcentral.com> [env: `IOT_ENROLL_APP`]
+    /// The application's subdomain: APP of APP.azureiotcentral.com [env: IOT_ENROLL_APP]
     #[arg(long, value_name = "SUBDOMAIN", conflicts_with = "endpoint")]
     app: Option<String>,
-    /// The application's address, where it is not under azureiotcentral.com [env: `IOT_ENROLL_ENDPOINT`]
+    /// The application's address, where it is not under azureiotcentral.com [env: IOT_ENROLL_ENDPOINT]
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
-    /// The file whose first line is the API token, or `Bearer` and a Microsoft Entra token; without, the environment
-    /// variable `IOT_ENROLL_TOKEN` holds it
+    /// The file whose first line is the API token, or Bearer and a Microsoft Entra token; without, the environment
+    /// variable IOT_ENROLL_TOKEN holds it
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Sign in with Microsoft Entra instead of a token: by the usual AZURE_ variables, managed identity, or the sign-in of
