@@ -416,6 +416,24 @@ fn the_article_s_device_groups_section_works_line_by_line() {
     let cleared = group(&["update", "group1", "--clear-description", "--organizations", ""]);
     assert_eq!(keys(&cleared), ["displayName", "etag", "filter", "id"]);
 
+    let shown = lab.write("shown.json", &cleared);
+    let again = group(&["create", "group1", "--file", &shown]);
+    assert_eq!(without_etag(again.clone()), without_etag(cleared));
+    for stale in [&["create", "group1", "--file", &shown][..], &["update", "group1", "--file", &shown]] {
+        assert!(lab.fails(&[&["device-group"], stale].concat()).contains("412"));
+    }
+    group(&["create", "group1", "--filter", query, "--description", "x", "--etag", etag(&again)]);
+    let patch = lab.write("patch.json", &json!({ "description": null, "displayName": "File" }));
+    let patched = group(&["update", "group1", "--file", &patch]);
+    assert_eq!((&patched["displayName"], patched.get("description")), (&json!("File"), None));
+    for wrong in
+        [json!({ "displayName": "n" }), json!({ "filter": null }), json!([]), json!({ "id": "g", "filter": "f" })]
+    {
+        let file = lab.write("wrong.json", &wrong);
+        assert!(lab.fails(&["device-group", "create", "new", "--file", &file]).contains("wrong.json"), "{wrong}");
+    }
+    lab.run(&["device-group", "create", "new"]).fails(2);
+
     lab.people(&["device", "create", "a", "--template", "dtmi:modelDefinition:dtdlv2"]);
     lab.people(&["device", "create", "b"]);
     assert_eq!(lab.ids(&["device-group", "devices", "group1"]), [""; 0], "neither has connected");

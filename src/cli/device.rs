@@ -472,7 +472,8 @@ fn device_update(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<
     })
 }
 
-fn change(value: Option<String>, clear: bool) -> Change<String> {
+/// What a value and a wish to be without one come to.
+pub(super) fn change(value: Option<String>, clear: bool) -> Change<String> {
     match value {
         Some(value) => Change::Set(value),
         None if clear => Change::Clear,

@@ -1,16 +1,20 @@
 //! `device-group`: queries over the devices of an application.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::bail;
 use futures_util::{StreamExt, TryStreamExt};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     args::count,
-    device::{comma_separated, list as list_devices},
+    device::{change, comma_separated, list as list_devices},
+    json_file::JsonFile,
     output::{Output, fields, table},
     service::{Service, block_on},
 };
-use crate::central::{Change, DeviceGroup, DeviceGroupId, DeviceGroupUpdate, DeviceGroups, Etag, NewDeviceGroup};
+use crate::central::{DeviceGroup, DeviceGroupId, DeviceGroupUpdate, DeviceGroups, Etag, NewDeviceGroup};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -43,14 +47,24 @@ pub(super) enum Command {
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
         /// Its query
-        #[arg(long, value_name = "QUERY")]
-        filter: String,
+        #[arg(long, value_name = "QUERY", required_unless_present = "file")]
+        filter: Option<String>,
         /// What it is for
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
         /// An organization it belongs to; may be given more than once
         #[arg(long = "organization", value_name = "ID")]
         organizations: Vec<String>,
+        /// A JSON file with the body, as the REST API takes it, instead of the options
+        #[arg(
+            long,
+            value_name = "JSON",
+            conflicts_with_all = ["display_name", "filter", "description", "organizations"]
+        )]
+        file: Option<PathBuf>,
+        /// Replace it if it exists and still has this etag
+        #[arg(long, conflicts_with = "force")]
+        etag: Option<String>,
         /// Replace a group that exists
         #[arg(long)]
         force: bool,
@@ -110,6 +124,13 @@ pub(super) struct Changes {
     /// All organizations it belongs to, parted by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
+    /// A JSON file with the changes as a merge patch, instead of the options
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with_all = ["display_name", "filter", "description", "clear_description", "organizations"]
+    )]
+    file: Option<PathBuf>,
 }
 
 impl Command {
@@ -127,28 +148,29 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&groups(service)?.get(&id).await?, output),
-            Self::Create { id, display_name, filter, description, organizations, force, service } => {
+            Self::Create { id, display_name, filter, description, organizations, file, etag, force, service } => {
+                let group = match file {
+                    Some(file) => new_group(&file, &id)?,
+                    None => NewDeviceGroup {
+                        description,
+                        organizations,
+                        ..NewDeviceGroup::new(
+                            display_name.unwrap_or_else(|| id.to_string()),
+                            filter.unwrap_or_default(),
+                        )
+                    },
+                };
+                let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
                 let groups = groups(service)?;
                 // The service's PUT would replace a group.
-                if !force && groups.find(&id).await?.is_some() {
+                if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
                     bail!("the device group {id} exists already: update it, or replace it with --force");
                 }
-                let name = display_name.unwrap_or_else(|| id.to_string());
-                let group = NewDeviceGroup { description, organizations, ..NewDeviceGroup::new(name, filter) };
                 show(&groups.create(&id, &group).await?, output)
             }
             Self::Update { id, change, etag, service } => {
-                let update = DeviceGroupUpdate {
-                    display_name: change.display_name,
-                    filter: change.filter,
-                    description: match change.description {
-                        Some(description) => Change::Set(description),
-                        None if change.clear_description => Change::Clear,
-                        None => Change::Keep,
-                    },
-                    organizations: change.organizations.map(|ids| comma_separated(&ids)),
-                    etag: etag.map(Etag::new),
-                };
+                let update = change.update(&id)?;
+                let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&groups(service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
@@ -161,6 +183,66 @@ impl Command {
             }
         }
     }
+}
+
+impl Changes {
+    fn update(self, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUpdate> {
+        if let Some(file) = self.file {
+            return group_update(&file, id);
+        }
+        Ok(DeviceGroupUpdate {
+            display_name: self.display_name,
+            filter: self.filter,
+            description: change(self.description, self.clear_description),
+            organizations: self.organizations.map(|ids| comma_separated(&ids)),
+            etag: None,
+        })
+    }
+}
+
+/// A device group as the body of the REST API has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GroupFile {
+    display_name: Option<String>,
+    filter: Option<String>,
+    description: Option<String>,
+    organizations: Option<Vec<String>>,
+    etag: Option<Etag>,
+}
+
+fn new_group(path: &Path, id: &DeviceGroupId) -> anyhow::Result<NewDeviceGroup> {
+    let mut file = JsonFile::read(path)?;
+    file.take_id(id.as_str())?;
+    file.only_nullable(&[])?;
+    let read: GroupFile = file.into()?;
+    let Some(filter) = read.filter else { bail!("{} has no filter, which is a device group's query", path.display()) };
+    Ok(NewDeviceGroup {
+        display_name: read.display_name.unwrap_or_else(|| id.to_string()),
+        filter,
+        description: read.description,
+        organizations: read.organizations.unwrap_or_default(),
+        etag: read.etag,
+    })
+}
+
+/// A merge patch, in which null and absence are two things.
+fn group_update(path: &Path, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUpdate> {
+    let mut file = JsonFile::read(path)?;
+    file.take_id(id.as_str())?;
+    if file.members.keys().all(|name| name == "etag") {
+        return file.refuse("it changes nothing");
+    }
+    file.only_nullable(&["description"])?;
+    let cleared = file.members.get("description").is_some_and(Value::is_null);
+    let read: GroupFile = file.into()?;
+    Ok(DeviceGroupUpdate {
+        display_name: read.display_name,
+        filter: read.filter,
+        description: change(read.description, cleared),
+        organizations: read.organizations,
+        etag: read.etag,
+    })
 }
 
 fn groups(service: Service) -> anyhow::Result<DeviceGroups> {
