@@ -439,7 +439,8 @@ fn output_has_no_colour_unless_it_is_asked_for() {
     let made = cert(folder.path(), &["root", "r"]);
     assert!(!made.stdout.contains('\x1b') && !made.stderr.contains('\x1b'));
     let made = cert(folder.path(), &["root", "r", "--force", "--color", "always"]);
-    assert!(made.stdout.contains('\x1b'));
+    assert!(made.stdout.contains("\x1b[2m") && made.stderr.contains("\x1b[1m\x1b[33mnote"), "{}", made.stderr);
+    assert!(!made.stdout.contains('\u{fffd}') && !made.stderr.contains('\u{fffd}'), "{}", made.stderr);
 }
 
 #[test]

@@ -192,8 +192,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// The bytes of a file, which may hold a secret, unless it has more MiB than this, as `none_has` more; `-` is standard
-/// input.
+/// The bytes of a file, which may hold a secret, unless it has more MiB than this; `none_has` says what never has more. `-`
+/// is standard input.
 pub(super) fn read_up_to(file: &Path, mebibytes: u64, none_has: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let stdin = file == Path::new("-");
     let name = if stdin { "standard input".to_owned() } else { file.display().to_string() };

@@ -21,7 +21,7 @@ pub(super) struct Row {
 /// Reads all rows. Fails where the file as a whole is no such file; what is wrong with a row is in the row.
 pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
     let unreadable = || format!("no devices could be read from {}", file.display());
-    let bytes = read_up_to(file, MAX_MEBIBYTES, "no list of devices is that long").with_context(unreadable)?;
+    let bytes = read_up_to(file, MAX_MEBIBYTES, "no list of devices has").with_context(unreadable)?;
     // Spreadsheets begin their files with a byte-order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     check_encoding(bytes).with_context(unreadable)?;
@@ -174,7 +174,9 @@ impl Columns {
             template: change(self.template),
             simulated: flag(self.simulated, "simulated")?,
             enabled: flag(self.enabled, "enabled")?,
-            organizations: text(self.organizations).map(|ids| comma_separated(&ids.replace(';', ","))),
+            organizations: text(self.organizations)
+                .map(|ids| comma_separated(&ids.replace(';', ",")))
+                .filter(|ids| !ids.is_empty()),
             ..DeviceUpdate::default()
         };
         Ok((id.into(), device))

@@ -126,22 +126,23 @@ fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
-        let own = OWN_SEQUENCES.into_iter().find(|sequence| rest.starts_with(sequence));
-        let (taken, after) = rest.split_at(own.map_or(character.len_utf8(), str::len));
+        let own = OWN_SEQUENCES.into_iter().find(|sequence| character == '\x1b' && rest.starts_with(sequence));
         match own {
             Some(sequence) => printable.push_str(sequence),
-            None if taken == "\n" => printable.push('\n'),
-            None => printable.push_str(&clean(taken)),
+            None => printable.push(if character == '\n' { character } else { harmless(character) }),
         }
-        rest = after;
+        rest = &rest[own.map_or(character.len_utf8(), str::len)..];
     }
     printable
 }
 
 /// A text from elsewhere, such as a certificate's or a device's name, as it can stand within a line.
 pub(super) fn clean(text: &str) -> String {
-    let does_something = |c: char| c.is_control() || turns_direction(c);
-    text.chars().map(|c| if does_something(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(harmless).collect()
+}
+
+fn harmless(character: char) -> char {
+    if character.is_control() || turns_direction(character) { char::REPLACEMENT_CHARACTER } else { character }
 }
 
 fn clean_lines(text: &str) -> String {
@@ -183,8 +184,8 @@ pub(super) fn fields(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{DIM}{name:<width$}{DIM:#}  {}\n", clean(value))).collect()
 }
 
-/// Rows of cells, which are cleaned, in columns, each as wide as what it holds; the last is not filled up. On a terminal the widest columns are cut
-/// until the table fits.
+/// Rows of cells, which are cleaned, in columns, each as wide as what it holds; the last is not filled up. On a terminal
+/// the widest columns are cut until the table fits.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows = rows.into_iter().map(|row| row.map(|cell| clean(&cell)));
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
