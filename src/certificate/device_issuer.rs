@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
-    AuthorityError, CertificateAuthority, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm, PrivateKey,
-    ReadError, Validity,
+    AuthorityError, CertificateAuthority, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME,
+    PrivateKey, ReadError, Validity,
     der::{der_element, der_frame, push_header},
     profile::{SERIAL_LENGTH, random_serial},
 };
@@ -118,7 +118,15 @@ impl<'a> DeviceIssuer<'a> {
     /// [`AuthorityError::Name`] when the id is longer than a common name may be, or when the cryptographic library
     /// fails.
     pub fn issue(&self, id: &DeviceId) -> Result<DeviceIdentity, AuthorityError> {
-        let serial_number = random_serial()?;
+        self.issue_numbered(id, random_serial()?)
+    }
+
+    /// As [`issue`](Self::issue), with a serial number that was made before.
+    pub(super) fn issue_numbered(
+        &self,
+        id: &DeviceId,
+        serial_number: [u8; SERIAL_LENGTH],
+    ) -> Result<DeviceIdentity, AuthorityError> {
         let key = PrivateKey::generate(self.algorithm)?;
         let mut key_info = Vec::with_capacity(self.before_key.len() + key.der_bytes().len());
         key_info.extend_from_slice(&self.before_key);
@@ -147,7 +155,11 @@ impl<'a> DeviceIssuer<'a> {
         key_info: &[u8],
         serial_number: [u8; SERIAL_LENGTH],
     ) -> Result<Vec<u8>, AuthorityError> {
-        let subject = subject(id.common_name()?.as_str());
+        // What may be in an id may be in a common name; it can only be too long.
+        if id.as_str().len() > MAX_COMMON_NAME {
+            id.common_name()?;
+        }
+        let subject = subject(id.as_str());
         let parts: [&[u8]; 8] = [
             &self.before_serial,
             &serial_number,
@@ -160,22 +172,26 @@ impl<'a> DeviceIssuer<'a> {
         ];
         let tbs = der_frame(0x30, &parts);
         let signature = self.authority.key().sign(&tbs)?;
-        let mut content = Vec::with_capacity(tbs.len() + self.signature_algorithm.len() + signature.len() + 16);
-        content.extend_from_slice(&tbs);
-        content.extend_from_slice(&self.signature_algorithm);
         // A bit string begins with the number of unused bits, none.
-        push_header(&mut content, 0x03, signature.len() + 1);
-        content.push(0);
-        content.extend_from_slice(&signature);
-        Ok(der_frame(0x30, &[&content]))
+        let mut bits = Vec::with_capacity(8);
+        push_header(&mut bits, 0x03, signature.len() + 1);
+        bits.push(0);
+        Ok(der_frame(0x30, &[&tbs, &self.signature_algorithm, &bits, &signature]))
     }
 }
 
 /// A name of one common name, as UTF-8 (RFC 5280 section 4.1.2.4).
 fn subject(common_name: &str) -> Vec<u8> {
     const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
-    let value = der_frame(0x0c, &[common_name.as_bytes()]);
-    der_frame(0x30, &[&der_frame(0x31, &[&der_frame(0x30, &[COMMON_NAME, &value])])])
+    let mut name = Vec::with_capacity(common_name.len() + 16);
+    // Sequence, set and sequence again, each around the next; the text has at most 64 octets, so each header has two.
+    for (depth, tag) in [(2, 0x30), (1, 0x31), (0, 0x30)] {
+        push_header(&mut name, tag, common_name.len() + 2 + COMMON_NAME.len() + 2 * depth);
+    }
+    name.extend_from_slice(COMMON_NAME);
+    push_header(&mut name, 0x0c, common_name.len());
+    name.extend_from_slice(common_name.as_bytes());
+    name
 }
 
 /// The leftmost 160 bits of the SHA-256 of the public key information (RFC 7093 section 2, method 4), as rcgen has it.

@@ -16,7 +16,7 @@ use x509_parser::{
     public_key::PublicKey,
     x509::{SubjectPublicKeyInfo, X509Name, X509Version},
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::Thumbprint;
 
@@ -559,7 +559,10 @@ pub(super) fn pem_items(text: &[u8]) -> Result<Vec<rustls_pemfile::Item>, ReadEr
         .map_err(|error| ReadError::Pem(error.to_string()))
 }
 
-/// One PEM section of 64-column lines (RFC 7468 section 2).
+/// The width of PEM lines (RFC 7468 section 2).
+const COLUMNS: usize = 64;
+
+/// One PEM section.
 pub(super) fn pem_block(label: &str, der: &[u8]) -> String {
     let mut pem = Vec::with_capacity(der.len() / 48 * 65 + 128);
     push_pem(&mut pem, label, der);
@@ -572,17 +575,22 @@ pub(super) fn push_pem(pem: &mut Vec<u8>, label: &str, der: &[u8]) {
     for part in ["-----BEGIN ", label, "-----\n"] {
         pem.extend_from_slice(part.as_bytes());
     }
-    let mut line = [0; 64];
-    for octets in der.chunks(48) {
-        // 48 octets are 64 characters, so that the line always has room.
-        let length = BASE64_STANDARD.encode_slice(octets, &mut line).unwrap_or_default();
-        pem.extend_from_slice(&line[..length]);
-        pem.push(b'\n');
+    // All of it is encoded at once, as far behind its place as there will be line ends, and the lines moved forward.
+    let (length, start) = (der.len().div_ceil(3) * 4, pem.len());
+    let lines = length.div_ceil(COLUMNS);
+    pem.resize(start + lines + length, 0);
+    // The buffer has the size that is needed.
+    let _ = BASE64_STANDARD.encode_slice(der, &mut pem[start + lines..]);
+    for line in 0..lines {
+        let from = start + lines + line * COLUMNS;
+        let to = start + line * (COLUMNS + 1);
+        let width = COLUMNS.min(pem.len() - from);
+        pem.copy_within(from..from + width, to);
+        pem[to + width] = b'\n';
     }
     for part in ["-----END ", label, "-----\n"] {
         pem.extend_from_slice(part.as_bytes());
     }
-    line.zeroize();
 }
 
 fn pem_label(item: &rustls_pemfile::Item) -> &'static str {
@@ -644,5 +652,9 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 /// Appends the bytes in upper-case hexadecimal.
 pub(super) fn push_hexadecimal(text: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    text.extend(bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])));
+    let start = text.len();
+    text.resize(start + bytes.len() * 2, 0);
+    for (pair, byte) in text[start..].chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)]));
+    }
 }

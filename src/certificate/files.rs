@@ -269,6 +269,15 @@ impl FileSet {
         authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
     }
 
+    /// Reads the private key of the set.
+    ///
+    /// # Errors
+    /// [`FileError`], which names the file.
+    pub fn read_key(&self, password: Option<&str>) -> Result<PrivateKey, FileError> {
+        self.existing()?;
+        read_key(&self.private_key(), password)
+    }
+
     /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, but is
     /// not read.
     ///
@@ -325,15 +334,18 @@ fn authority(
     key_password: Option<&str>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    let bytes = read_limited(key_path)?;
-    let key =
-        PrivateKey::read(&bytes, key_password).map_err(|error| FileError::Key { path: key_path.to_owned(), error })?;
+    let key = read_key(key_path, key_password)?;
     certificates.dedup();
     CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
         certificate: certificate_path.to_owned(),
         key: key_path.to_owned(),
         error,
     })
+}
+
+fn read_key(path: &Path, password: Option<&str>) -> Result<PrivateKey, FileError> {
+    let bytes = read_limited(path)?;
+    PrivateKey::read(&bytes, password).map_err(|error| FileError::Key { path: path.to_owned(), error })
 }
 
 /// The most bytes of a certificate or key file.

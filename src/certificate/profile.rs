@@ -135,8 +135,15 @@ pub(super) const SERIAL_LENGTH: usize = 20;
 /// Random octets, of which 158 bits are random: the first is positive and not zero, so that the length is always the
 /// same.
 pub(super) fn random_serial() -> Result<[u8; SERIAL_LENGTH], AuthorityError> {
-    let mut bytes = [0; SERIAL_LENGTH];
-    rand::fill(&mut bytes).map_err(|_| AuthorityError::Random)?;
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(bytes)
+    random_serials().map(|[serial]| serial)
+}
+
+/// Several at once: a call for each costs more than the octets do.
+pub(super) fn random_serials<const N: usize>() -> Result<[[u8; SERIAL_LENGTH]; N], AuthorityError> {
+    let mut serials = [[0; SERIAL_LENGTH]; N];
+    rand::fill(serials.as_flattened_mut()).map_err(|_| AuthorityError::Random)?;
+    for serial in &mut serials {
+        serial[0] = serial[0] & 0x7f | 0x40;
+    }
+    Ok(serials)
 }

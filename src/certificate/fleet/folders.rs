@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
+    AHEAD, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
     SourceError, folder_name,
     manifest::{header, id_of, paths_of},
     ordered::in_order,
@@ -53,11 +53,11 @@ impl Fleet<'_> {
         writer.publish()?;
         let resumed = writer.made;
         let ended = in_order(
-            self.threads,
-            self.batches(devices, number, 0, control.stop),
-            |batch, made| {
-                self.write_sets(folder, &batch, made)?;
-                (control.progress)(made.devices);
+            // A folder for each thread: threads that write to one folder wait for one another in the file system.
+            (self.threads, if self.quick { 1 } else { AHEAD }),
+            self.batches(DEVICES_IN_FOLDER, devices, number, 0, control.stop),
+            |batch, made: &mut Made| {
+                made.failure = self.write_sets(folder, &batch, made, control.progress).err();
                 Ok(())
             },
             |made| writer.take(made),
@@ -70,7 +70,37 @@ impl Fleet<'_> {
         Ok(FleetReport { devices: made, resumed, stopped, manifest: Some(manifest) })
     }
 
-    fn write_sets(&self, folder: &Path, batch: &Batch, made: &mut Made) -> Result<(), FleetError> {
+    /// Checks, without a change, that what an earlier run left in a folder was made by this authority and is valid
+    /// still.
+    ///
+    /// # Errors
+    /// [`FleetError::Earlier`], or [`FleetError::Io`] when the system refuses.
+    pub fn check_folders(&self, folder: &Path) -> Result<(), FleetError> {
+        for number in 0.. {
+            let folder = folder.join(folder_name(number));
+            if !folder.exists() {
+                break;
+            }
+            let part = folder.join(MANIFEST);
+            let rows = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
+            if let Some(path) = rows.lines().nth(1).and_then(|row| paths_of(row).last()) {
+                let path = folder.with_file_name("").join(path);
+                let pem = fs::read(&path).map_err(FleetError::io("read", &path))?;
+                self.check_earlier(&folder, &pem)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_sets(
+        &self,
+        folder: &Path,
+        batch: &Batch,
+        made: &mut Made,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), FleetError> {
+        (made.folder, made.devices) = (batch.folder, 0);
+        made.rows.clear();
         let staging = hidden(folder, batch.folder);
         // Another thread may have made it for an earlier batch.
         if let Err(error) = fs::create_dir(&staging)
@@ -78,15 +108,15 @@ impl Fleet<'_> {
         {
             return Err(FleetError::io("make the folder", staging)(error));
         }
-        (made.folder, made.devices) = (batch.folder, 0);
-        made.rows.clear();
+        let name = folder_name(batch.folder);
         for device in &batch.devices {
-            let names = self.names(batch.folder, device);
+            let names = self.names(&name, device);
             self.make(&names, device, made, |_, kind, content| {
                 let path = names.path(kind);
                 let path = staging.join(path.rsplit('/').next().unwrap_or_default());
                 write_new(&path, kind, content).map_err(FleetError::io("write", &path))
             })?;
+            progress(1);
         }
         Ok(())
     }
@@ -98,7 +128,8 @@ impl Fleet<'_> {
         number: u64,
         devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
     ) -> Result<bool, FleetError> {
-        let folder = writer.root.join(folder_name(number));
+        let name = folder_name(number);
+        let folder = writer.root.join(&name);
         if !folder.exists() {
             return Ok(false);
         }
@@ -111,7 +142,7 @@ impl Fleet<'_> {
             if device.id.as_str() != id_of(row) {
                 return Err(unfit(format!("it has {} where {} is asked for", id_of(row), device.id)));
             }
-            let mut expected: Vec<_> = self.names(number, &device).kinds().collect();
+            let mut expected: Vec<_> = self.names(&name, &device).kinds().collect();
             for path in paths_of(row) {
                 let path = writer.root.join(path);
                 // After a loss of power a file may be there without its content.
@@ -127,7 +158,7 @@ impl Fleet<'_> {
                 return Err(unfit(format!("{} has no file of the kind {}", device.id, kind.suffix())));
             }
             if index == 0 {
-                let path = writer.root.join(self.names(number, &device).path(Kind::Certificate));
+                let path = writer.root.join(self.names(&name, &device).path(Kind::Certificate));
                 let pem = fs::read(&path).map_err(FleetError::io("read", &path))?;
                 self.check_earlier(&folder, &pem)?;
             }
@@ -214,10 +245,13 @@ impl FolderWriter {
         }
         self.rows.extend_from_slice(&made.rows);
         self.devices += made.devices;
+        if let Some(failure) = made.failure.take() {
+            return Err(failure);
+        }
         if self.devices == DEVICES_IN_FOLDER { self.name_folder() } else { Ok(()) }
     }
 
-    /// Gives the folder its name, then tells of its devices.
+    /// Gives the folder its name, then tells of its devices; both or neither.
     fn name_folder(&mut self) -> Result<(), FleetError> {
         if self.devices == 0 {
             return Ok(());
@@ -226,22 +260,39 @@ impl FolderWriter {
         let part = staging.join(MANIFEST);
         fs::write(&part, [header().as_bytes(), &self.rows].concat()).map_err(FleetError::io("write", part))?;
         let named = self.root.join(folder_name(self.folder));
-        fs::rename(&staging, &named).map_err(FleetError::io("put in place", named))?;
-        self.made += std::mem::take(&mut self.devices);
-        let rows = std::mem::take(&mut self.rows);
-        let appended = self.append(&rows);
+        fs::rename(&staging, &named).map_err(FleetError::io("put in place", &named))?;
+        let mut rows = std::mem::take(&mut self.rows);
+        if let Err(error) = self.append(&rows) {
+            self.rows = rows;
+            fs::rename(&named, &staging).map_err(FleetError::io("put aside", named))?;
+            return Err(error);
+        }
         // For its memory.
+        rows.clear();
         self.rows = rows;
-        self.rows.clear();
-        appended
+        self.made += std::mem::take(&mut self.devices);
+        Ok(())
     }
 
-    /// Names the last folder, and removes what later batches have left of a run that failed.
+    /// Names the last folder, and removes what later batches have left of a run that failed. Where a full disk has no
+    /// room for the manifest, the last devices go until it has.
     fn finish(&mut self, failed: bool) -> Result<(), FleetError> {
+        let staging = hidden(&self.root, self.folder);
         if failed && self.devices > 0 {
-            self.remove_untold(&hidden(&self.root, self.folder))?;
+            self.remove_untold(&staging)?;
         }
         let named = self.name_folder();
+        while named.is_err() && self.devices > 0 {
+            let kept = self.devices - self.devices.div_ceil(8);
+            let ends = self.rows.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at + 1);
+            let end = ends.take(usize::try_from(kept).unwrap_or_default()).last().unwrap_or_default();
+            self.rows.truncate(end);
+            self.devices = kept;
+            self.remove_untold(&staging)?;
+            if self.name_folder().is_ok() {
+                break;
+            }
+        }
         remove_hidden(&self.root)?;
         named
     }

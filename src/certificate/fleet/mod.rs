@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS};
@@ -26,14 +26,19 @@ use super::{
     encoding::push_pem,
     files::PfxOptions,
     pfx::{self, PfxError},
+    profile::{SERIAL_LENGTH, random_serials},
 };
 
 /// How many devices share a folder: with four files each, no folder has more than 4,001.
 const DEVICES_IN_FOLDER: u64 = 1_000;
 
-/// How many devices a thread makes before it hands them over: enough that the handing over costs nothing, few enough that
-/// the memory stays small on many cores. One where each takes long anyway.
+/// How many devices are made in a row: enough that what is done once for all of them costs nothing, few enough that the
+/// memory stays small on many cores.
 const BATCH: usize = 32;
+
+/// How many batches for each thread may be done or under way before the oldest of them is taken. Few, since they are
+/// held in memory.
+const AHEAD: usize = 4;
 
 /// A device that is to have a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +57,9 @@ pub struct Fleet<'a> {
     issuer: DeviceIssuer<'a>,
     pfx: Option<PfxOptions<'a>>,
     threads: NonZeroUsize,
-    batch: usize,
-    made_at: u64,
+    /// Whether a certificate takes so little time that handing it over alone would cost as much.
+    quick: bool,
+    made_at: OffsetDateTime,
     /// The authority's certificate and those above it in PEM.
     issuers: Vec<u8>,
     /// As the manifest has it.
@@ -113,12 +119,12 @@ impl Kind {
     }
 }
 
-/// The paths of a device's files: the folder's number and the device id.
+/// The paths of a device's files: the folder and the device id.
 ///
 /// Not the id in camel case, as single sets are called: `dev-1` and `dev1` would share their files. A colon, which
 /// Windows does not allow in names, is written `%3A`.
 struct SetNames<'a> {
-    folder: u64,
+    folder: &'a str,
     id: &'a str,
     has_key: bool,
     has_pfx: bool,
@@ -138,7 +144,7 @@ impl SetNames<'_> {
     }
 
     fn push(&self, text: &mut Vec<u8>, kind: Kind) {
-        text.extend_from_slice(folder_name(self.folder).as_bytes());
+        text.extend_from_slice(self.folder.as_bytes());
         text.push(b'/');
         for (index, part) in self.id.split(':').enumerate() {
             if index > 0 {
@@ -178,6 +184,19 @@ struct Made {
     members: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
     chain: Vec<u8>,
+    /// What ended the batch early; what it holds is whole.
+    failure: Option<FleetError>,
+    /// Serial numbers that are not used yet.
+    serials: Vec<[u8; SERIAL_LENGTH]>,
+}
+
+impl Made {
+    fn serial(&mut self) -> Result<[u8; SERIAL_LENGTH], AuthorityError> {
+        if self.serials.is_empty() {
+            self.serials.extend(random_serials::<BATCH>()?);
+        }
+        self.serials.pop().ok_or(AuthorityError::Random)
+    }
 }
 
 impl<'a> Fleet<'a> {
@@ -196,13 +215,11 @@ impl<'a> Fleet<'a> {
         for certificate in std::iter::once(authority.certificate()).chain(authority.issuers()) {
             push_pem(&mut issuers, "CERTIFICATE", certificate.der());
         }
-        let moment = |at: time::OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+        let moment = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
         let validity = issuer.validity();
         let validity = format!("{},{}", moment(validity.not_before), moment(validity.not_after));
         let quick = pfx.is_none() && matches!(options.algorithm, KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
-        let batch = if quick { BATCH } else { 1 };
-        let made_at = u64::try_from(options.at.unix_timestamp()).unwrap_or_default();
-        Ok(Self { issuer, pfx, threads, batch, made_at, issuers, validity })
+        Ok(Self { issuer, pfx, threads, quick, made_at: options.at, issuers, validity })
     }
 
     /// What makes the certificates.
@@ -211,7 +228,7 @@ impl<'a> Fleet<'a> {
         &self.issuer
     }
 
-    fn names<'d>(&self, folder: u64, device: &'d FleetDevice) -> SetNames<'d> {
+    fn names<'d>(&self, folder: &'d str, device: &'d FleetDevice) -> SetNames<'d> {
         let has_key = device.public_key.is_none();
         SetNames { folder, id: device.id.as_str(), has_key, has_pfx: self.pfx.is_some() }
     }
@@ -227,8 +244,9 @@ impl<'a> Fleet<'a> {
         let failed = |error| FleetError::Device { id: device.id.to_string(), error };
         let (der, serial_number, key) = match &device.public_key {
             None => {
-                let made = self.issuer.issue(&device.id).map_err(failed)?;
-                (made.certificate, made.serial_number, Some(made.key))
+                let serial_number = made.serial().map_err(failed)?;
+                let identity = self.issuer.issue_numbered(&device.id, serial_number).map_err(failed)?;
+                (identity.certificate, serial_number, Some(identity.key))
             }
             Some(public_key) => {
                 let (der, serial_number) = self.issuer.issue_for_key(&device.id, public_key).map_err(failed)?;
@@ -261,25 +279,40 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Gathers devices into batches, none of which goes over the end of a folder.
+    /// Gathers devices into batches, none of which goes over the end of a folder. Where each takes long, one is a batch.
     fn batches<S: Iterator<Item = Result<FleetDevice, SourceError>>>(
         &self,
+        largest: u64,
         mut devices: S,
         mut folder: u64,
         mut in_folder: u64,
         stop: &AtomicBool,
     ) -> impl FnMut() -> Result<Option<Batch>, FleetError> {
-        let batch = self.batch;
+        let largest = if self.quick { largest } else { 1 };
+        let mut failure = None;
         move || {
+            if let Some(error) = failure.take() {
+                return Err(FleetError::Source(error));
+            }
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             if in_folder == DEVICES_IN_FOLDER {
                 (folder, in_folder) = (folder + 1, 0);
             }
-            let room = usize::try_from(DEVICES_IN_FOLDER - in_folder).unwrap_or(batch);
-            let gathered: Vec<_> =
-                devices.by_ref().take(batch.min(room)).collect::<Result<_, _>>().map_err(FleetError::Source)?;
+            let size = usize::try_from(largest.min(DEVICES_IN_FOLDER - in_folder)).unwrap_or(BATCH);
+            let mut gathered = Vec::new();
+            for device in devices.by_ref().take(size) {
+                match device {
+                    Ok(device) => gathered.push(device),
+                    // Those before it are made first.
+                    Err(error) if !gathered.is_empty() => {
+                        failure = Some(error);
+                        break;
+                    }
+                    Err(error) => return Err(FleetError::Source(error)),
+                }
+            }
             in_folder += gathered.len() as u64;
             Ok((!gathered.is_empty()).then_some(Batch { folder, devices: gathered }))
         }
@@ -290,10 +323,13 @@ impl<'a> Fleet<'a> {
         let certificate = Certificate::read(pem)
             .map_err(|error| FleetError::Earlier { path: path.to_owned(), reason: error.to_string() })?;
         let authority = self.issuer.authority().certificate();
-        certificate.verify_signature(authority).map_err(|_| FleetError::Earlier {
-            path: path.to_owned(),
-            reason: format!("its certificates were not made by {}", authority.subject()),
-        })
+        let unfit = |reason| FleetError::Earlier { path: path.to_owned(), reason };
+        if certificate.not_after() <= self.made_at {
+            return Err(unfit(format!("its certificates were valid until {}", certificate.not_after().date())));
+        }
+        certificate
+            .verify_signature(authority)
+            .map_err(|_| unfit(format!("its certificates were not made by {}", authority.subject())))
     }
 }
 
@@ -324,6 +360,9 @@ pub enum FleetError {
         #[source]
         error: Box<FleetError>,
     },
+    /// The authority cannot sign at that moment, or the lifetime is not possible.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// A certificate could not be made.
     #[error("the certificate of {id} could not be made: {error}")]
     Device {

@@ -7,10 +7,6 @@ use std::{
     thread,
 };
 
-/// How many batches for each thread may be done or under way before the oldest of them is taken. Few, since they are
-/// held in memory.
-const AHEAD: usize = 4;
-
 struct Line<T, E, F> {
     /// The number of the batch that is taken next.
     next: usize,
@@ -22,13 +18,14 @@ struct Line<T, E, F> {
     failure: Option<E>,
 }
 
-/// Gets batches from `next`, does `work` on them on so many threads, and hands the results to `take` one after the other
+/// Gets batches from `next`, does `work` on them on so many threads, with so many for each thread under way or done before
+/// the oldest of them is taken, and hands the results to `take` one after the other
 /// in the order of the batches. A result is given back to `work` afterwards, for its memory.
 ///
 /// Each thread both works and takes: there is none that only waits. After the first failure in the order of the batches
 /// nothing more is taken.
 pub(super) fn in_order<I, T: Default + Send, E: Send>(
-    threads: NonZeroUsize,
+    (threads, ahead): (NonZeroUsize, usize),
     next: impl FnMut() -> Result<Option<I>, E> + Send,
     work: impl Fn(I, &mut T) -> Result<(), E> + Sync,
     take: impl FnMut(&mut T) -> Result<(), E> + Send,
@@ -51,7 +48,7 @@ pub(super) fn in_order<I, T: Default + Send, E: Send>(
             let mut result = {
                 let mut line = taken
                     .wait_while(lock(&line), |line| {
-                        number >= line.next + AHEAD * threads.get() && line.failure.is_none()
+                        number >= line.next + ahead * threads.get() && line.failure.is_none()
                     })
                     .unwrap_or_else(PoisonError::into_inner);
                 if line.failure.is_some() {

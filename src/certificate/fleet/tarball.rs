@@ -14,8 +14,8 @@ use std::{
 use tar::Header;
 
 use super::{
-    Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
-    SourceError, folder_name, manifest, ordered::in_order,
+    AHEAD, BATCH, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST,
+    Made, SourceError, folder_name, manifest, ordered::in_order,
 };
 
 /// Headers and contents fill whole blocks.
@@ -38,8 +38,8 @@ impl Fleet<'_> {
     ) -> Result<FleetReport, FleetError> {
         let path = Path::new("the tar stream");
         let manifest = tempfile::tempfile().map_err(FleetError::io("write", std::env::temp_dir().join(MANIFEST)))?;
-        let rows = Rows::create(manifest, Path::new("the temporary file of the manifest"))?;
-        self.run_tar(devices, Stream { out, path }, rows, 0, control)
+        let mut rows = Rows::create(manifest, Path::new("the temporary file of the manifest"))?;
+        self.run_tar(devices, Stream { out, path }, &mut rows, 0, control)
     }
 
     /// Writes the devices' files as a tar file, with a manifest in it and one beside it.
@@ -77,7 +77,8 @@ impl Fleet<'_> {
         }
         (control.progress)(earlier.sets);
         let devices = earlier.pending.into_iter().map(Ok).chain(devices);
-        let mut report = self.run_tar(devices, tarball, rows, earlier.sets, control)?;
+        let mut report = self.run_tar(devices, tarball, &mut rows, earlier.sets, control)?;
+        rows.file.sync_all().map_err(FleetError::io("flush to the disk", &manifest_path))?;
         report.manifest = Some(manifest_path);
         Ok(report)
     }
@@ -86,15 +87,15 @@ impl Fleet<'_> {
         &self,
         devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
         mut out: impl Members + Send,
-        mut rows: Rows,
+        rows: &mut Rows,
         resumed: u64,
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         let mut total = resumed;
         let headers = Kind::ALL.map(|kind| self.header(kind.mode()));
         let ended = in_order(
-            self.threads,
-            self.batches(devices, resumed / DEVICES_IN_FOLDER, resumed % DEVICES_IN_FOLDER, control.stop),
+            (self.threads, AHEAD),
+            self.batches(BATCH as u64, devices, resumed / DEVICES_IN_FOLDER, resumed % DEVICES_IN_FOLDER, control.stop),
             |batch, made| {
                 self.encode(&headers, &batch, made)?;
                 (control.progress)(made.devices);
@@ -110,10 +111,9 @@ impl Fleet<'_> {
         ended
             .and_then(|()| {
                 let mut header = self.header(0o644);
-                set_member(&mut header, MANIFEST, rows.length).map_err(FleetError::io("name", MANIFEST))?;
+                set_member(&mut header, MANIFEST.as_bytes(), rows.length)?;
                 rows.file.rewind().map_err(FleetError::io("read", &rows.path))?;
-                out.finish(&header, &mut (&rows.file).take(rows.length), rows.length)?;
-                rows.sync()
+                out.finish(&header, &mut (&rows.file).take(rows.length), rows.length)
             })
             .map_err(|error| error.after(total))?;
         let stopped = control.stop.load(Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl Fleet<'_> {
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(self.made_at);
+        header.set_mtime(u64::try_from(self.made_at.unix_timestamp()).unwrap_or_default());
         header
     }
 
@@ -134,12 +134,15 @@ impl Fleet<'_> {
         (made.folder, made.devices) = (batch.folder, 0);
         made.rows.clear();
         made.members.clear();
+        let folder = folder_name(batch.folder);
+        let mut path = Vec::new();
         for device in &batch.devices {
-            let names = self.names(batch.folder, device);
+            let names = self.names(&folder, device);
             self.make(&names, device, made, |members, kind, content| {
                 let mut header = headers[kind as usize].clone();
-                let path = names.path(kind);
-                set_member(&mut header, &path, content.len() as u64).map_err(FleetError::io("name", path))?;
+                path.clear();
+                names.push(&mut path, kind);
+                set_member(&mut header, &path, content.len() as u64)?;
                 members.extend_from_slice(header.as_bytes());
                 members.extend_from_slice(content);
                 let end = members.len().next_multiple_of(BLOCK);
@@ -191,7 +194,8 @@ impl Fleet<'_> {
                 return Err(unfit(format!("it has {found} where {} is asked for", device.id)));
             }
             let device = earlier.pending.insert(device);
-            let names = self.names(earlier.sets / DEVICES_IN_FOLDER, device);
+            let folder = folder_name(earlier.sets / DEVICES_IN_FOLDER);
+            let names = self.names(&folder, device);
             let mut end = earlier.position;
             for kind in names.kinds() {
                 let Some((name, content)) =
@@ -249,8 +253,14 @@ fn read_member(file: &mut impl Read, position: &mut u64, length: u64) -> io::Res
     Ok(Some((header.path_bytes().into_owned(), content)))
 }
 
-fn set_member(header: &mut Header, path: &str, size: u64) -> io::Result<()> {
-    header.set_path(path)?;
+fn set_member(header: &mut Header, path: &[u8], size: u64) -> Result<(), FleetError> {
+    // A short name stands in one field; taking a path apart, as the crate does, costs as much as the rest of the header.
+    if let Some(name) = header.as_ustar_mut().and_then(|header| header.name.get_mut(..path.len())) {
+        name.copy_from_slice(path);
+    } else {
+        let path = String::from_utf8_lossy(path).into_owned();
+        header.set_path(&path).map_err(FleetError::io("put into the tar stream", path))?;
+    }
     header.set_size(size);
     header.set_cksum();
     Ok(())
@@ -375,9 +385,5 @@ impl Rows {
         }
         self.length += rows.len() as u64;
         Ok(())
-    }
-
-    fn sync(&self) -> Result<(), FleetError> {
-        self.file.sync_all().map_err(FleetError::io("flush to the disk", &self.path))
     }
 }
