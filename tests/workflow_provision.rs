@@ -16,7 +16,7 @@ use iot_enroll::{
         files::{self, FileError},
     },
     workflow::{
-        AuthoritySource, Outcome, ProvisionError, ProvisionEvent, ProvisionReport, ProvisionRequest, Step, provision,
+        AuthoritySource, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Step, WorkflowEvent, provision,
     },
 };
 use serde_json::{Value, json};
@@ -64,11 +64,11 @@ async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
     let mut events = Vec::new();
     let report = provision(&lab.client(), &lab.request(), &mut |event| {
         events.push(match event {
-            ProvisionEvent::Started(step, text) => {
+            WorkflowEvent::Started(step, text) => {
                 assert!(!text.is_empty());
                 (step, None)
             }
-            ProvisionEvent::Finished(report) => (report.step, Some(report.clone())),
+            WorkflowEvent::Finished(report) => (report.step, Some(report.clone())),
             _ => panic!("{event:?}"),
         });
     })

@@ -74,7 +74,7 @@ async fn run(
         }
         Some(KilledAtWait(number)) => {
             let mut left = number;
-            let observer = &mut |_: iot_enroll::workflow::ProvisionEvent<'_>| ();
+            let observer = &mut |_: iot_enroll::workflow::WorkflowEvent<'_>| ();
             let mut running = pin!(provision(&client, &request, observer));
             poll_fn(|context| match running.as_mut().poll(context) {
                 Poll::Ready(result) => Poll::Ready(Some(result)),

@@ -18,14 +18,17 @@ use time::OffsetDateTime;
 use super::{
     args::{KeyPassword, Pfx, PfxPassword, algorithm, lifetime},
     emulator::stop_signal,
-    fleet_ids::{Devices, IdFile, Requests, numbered},
+    fleet_ids::{IdFile, Requests, numbered},
     output::{GOOD, Output},
     progress::bar,
 };
-use crate::certificate::{
-    CommonName, IssueOptions, KeyAlgorithm,
-    files::FileSet,
-    fleet::{Fleet as Maker, FleetControl, FleetReport},
+use crate::{
+    certificate::{
+        CommonName, IssueOptions, KeyAlgorithm,
+        files::FileSet,
+        fleet::{Fleet as Maker, FleetControl, FleetReport},
+    },
+    workflow::FleetDevices,
 };
 
 /// Make the certificates of many devices under an authority
@@ -154,11 +157,11 @@ impl Fleet {
         tell(&report?, &out, to_stdout, output)
     }
 
-    fn devices(&self, output: &Output) -> anyhow::Result<(u64, Devices)> {
+    fn devices(&self, output: &Output) -> anyhow::Result<(u64, FleetDevices)> {
         match (self.count, &self.ids, &self.csr_dir) {
             (Some(count), ..) => Ok((count.get(), numbered(&self.prefix, count.get())?)),
             (_, Some(ids), _) => {
-                let ids = IdFile::open(ids)?;
+                let ids = IdFile::open(ids, false)?;
                 Ok((ids.check()?, ids.devices()?))
             }
             (_, _, Some(folder)) => {

@@ -11,13 +11,13 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 
 use super::output::Output;
-use crate::certificate::{
-    CertificateRequest, DeviceId, RequestError,
-    fleet::{FleetDevice, SourceError},
+use crate::{
+    certificate::{
+        CertificateRequest, DeviceId, RequestError, files,
+        fleet::{FleetDevice, SourceError},
+    },
+    workflow::FleetDevices,
 };
-
-/// The devices, one after the other.
-pub(super) type Devices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>> + Send>;
 
 /// How many hashes of ids are held at once: 16 MiB of them. More ids are read several times instead.
 const HASHES: usize = 1 << 21;
@@ -26,7 +26,7 @@ const HASHES: usize = 1 << 21;
 const FAULTS: usize = 10;
 
 /// `PREFIX` and a number from 1, with leading zeros so that all have the same length.
-pub(super) fn numbered(prefix: &str, count: u64) -> anyhow::Result<Devices> {
+pub(super) fn numbered(prefix: &str, count: u64) -> anyhow::Result<FleetDevices> {
     let width = count.to_string().len();
     let id = move |prefix: &str, number: u64| device_id(&format!("{prefix}{number:0width$}"));
     // All are of one form: where the last is good the others are.
@@ -51,12 +51,14 @@ pub(super) struct IdFile {
     /// Read several times from its beginning.
     file: File,
     form: Form,
+    /// Whether each device has the key of the certificate that the file names for it.
+    keep_keys: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Form {
     Text,
-    Csv { delimiter: u8, id: usize, name: Option<usize> },
+    Csv { delimiter: u8, id: usize, name: Option<usize>, certificate: Option<usize> },
 }
 
 /// The names a column of ids may have, in lower case and without what parts words.
@@ -66,8 +68,9 @@ const ID_COLUMNS: [&str; 3] = ["iotcdeviceid", "deviceid", "id"];
 type Entry = (u64, Result<FleetDevice, String>);
 
 impl IdFile {
-    /// Opens a file; `-` is standard input.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Opens a file; `-` is standard input. With `keep_keys` it has to name a certificate for each device, as the manifest
+    /// of a fleet does, and the device's public key is read from that.
+    pub(super) fn open(path: &Path, keep_keys: bool) -> anyhow::Result<Self> {
         let unreadable = || format!("no device ids could be read from {}", path.display());
         let is_stdin = path == Path::new("-");
         let file = if is_stdin { None } else { Some(File::open(path).with_context(unreadable)?) };
@@ -84,10 +87,16 @@ impl IdFile {
                 kept
             }
         };
-        let mut ids = Self { path: path.to_owned(), file, form: Form::Text };
+        let mut ids = Self { path: path.to_owned(), file, form: Form::Text, keep_keys };
         let mut first = String::new();
         ids.rewound().and_then(|mut file| file.read_line(&mut first)).with_context(unreadable)?;
         ids.form = form(first.trim()).with_context(unreadable)?;
+        if keep_keys && !matches!(ids.form, Form::Csv { certificate: Some(_), .. }) {
+            bail!(
+                "{} has no column named certificate, as the manifest of a fleet has, so the devices' keys cannot be kept",
+                path.display()
+            );
+        }
         Ok(ids)
     }
 
@@ -119,13 +128,21 @@ impl IdFile {
                 Ok(text) => Some((line, device(&text, None))),
                 Err(error) => Some((line, Err(error.to_string()))),
             })),
-            Form::Csv { delimiter, id, name } => {
+            Form::Csv { delimiter, id, name, certificate } => {
+                // The paths are relative to the file.
+                let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
+                let certificate = certificate.filter(|_| self.keep_keys);
                 let reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
                 Box::new((2..).zip(reader.into_records()).map(move |(number, record)| match record {
                     Ok(record) => {
                         let line = record.position().map_or(number, csv::Position::line);
                         let name = name.and_then(|name| record.get(name));
-                        (line, device(record.get(id).unwrap_or_default(), name))
+                        let device = device(record.get(id).unwrap_or_default(), name);
+                        let keep = |device| match certificate {
+                            Some(at) => with_key(device, &folder.join(record.get(at).unwrap_or_default())),
+                            None => Ok(device),
+                        };
+                        (line, device.and_then(keep))
                     }
                     Err(error) => (error.position().map_or(number, csv::Position::line), Err(error.to_string())),
                 }))
@@ -196,13 +213,24 @@ impl IdFile {
         refuse(&self.path, faults)
     }
 
-    pub(super) fn devices(&self) -> anyhow::Result<Devices> {
+    pub(super) fn devices(&self) -> anyhow::Result<FleetDevices> {
         let entries = self.entries().with_context(|| format!("could not read {}", self.path.display()))?;
         let path = self.path.clone();
         Ok(Box::new(entries.map(move |(line, device)| {
             device.map_err(|fault| format!("{}, line {line}: {fault}: was it changed?", path.display()).into())
         })))
     }
+}
+
+/// The device with the key of its certificate in that file.
+fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String> {
+    let certificates = files::read_certificates(file).map_err(|error| error.to_string())?;
+    let subject = certificates[0].subject();
+    if !subject.common_name().is_some_and(|name| name.eq_ignore_ascii_case(device.id.as_str())) {
+        return Err(format!("{} is for {subject}, not for {}", file.display(), device.id));
+    }
+    device.public_key = Some(certificates[0].public_key().to_vec());
+    Ok(device)
 }
 
 fn refuse(path: &Path, faults: &[String]) -> anyhow::Result<()> {
@@ -233,7 +261,8 @@ fn form(first: &str) -> anyhow::Result<Form> {
     match find(&ID_COLUMNS) {
         Some(id) => {
             let delimiter = u8::try_from(delimiter.unwrap_or(',')).unwrap_or(b',');
-            Ok(Form::Csv { delimiter, id, name: find(&["iotcdevicename", "devicename", "displayname"]) })
+            let name = find(&["iotcdevicename", "devicename", "displayname"]);
+            Ok(Form::Csv { delimiter, id, name, certificate: find(&["certificate"]) })
         }
         None if delimiter.is_some() => {
             bail!("its first line names no column IOTC_DEVICEID, deviceId or id; found {first}")
@@ -295,7 +324,7 @@ impl Requests {
         self.files.len() as u64
     }
 
-    pub(super) fn devices(self) -> Devices {
+    pub(super) fn devices(self) -> FleetDevices {
         Box::new(self.files.into_iter().map(|path| match read_request(&path) {
             Ok(Some((device, _))) => Ok(device),
             Ok(None) => Err(format!("{} holds no request any more", path.display()).into()),

@@ -17,9 +17,11 @@ mod hint;
 mod import_results;
 mod import_rows;
 mod json_file;
+mod many_devices;
 mod output;
 mod progress;
 mod provision;
+mod rollover;
 mod service;
 
 use std::process::ExitCode;
@@ -61,6 +63,7 @@ enum Command {
     #[command(subcommand)]
     Cert(cert::Command),
     Provision(Box<provision::Provision>),
+    Rollover(Box<rollover::Rollover>),
     /// Enrollment groups and their certificates
     EnrollmentGroup(Box<enrollment_group::Command>),
     /// Devices and how they prove who they are
@@ -101,6 +104,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     match command {
         Command::Cert(command) => command.run(output),
         Command::Provision(provision) => provision.run(output),
+        Command::Rollover(rollover) => rollover.run(output),
         Command::EnrollmentGroup(command) => command.run(output),
         Command::Device(command) => command.run(output),
         Command::DeviceGroup(command) => command.run(output),

@@ -5,7 +5,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{DIM, GOOD, Output, clean};
-use crate::workflow::{Outcome, ProvisionEvent, StepReport};
+use crate::workflow::{Outcome, StepReport, WorkflowEvent};
+
+const SPINNING: &str = "{spinner} {msg}";
+const COUNTED: &str = "{spinner} {msg}: {human_pos} of {human_len}, {per_sec}, {eta} left";
 
 /// A list of steps on standard error that grows as they are taken.
 pub(super) struct Steps<'a> {
@@ -17,22 +20,36 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     pub(super) fn new(output: &'a Output) -> Self {
         let live = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        // The template is a constant; were it wrong, the default one is no harm.
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            live.set_style(style);
+        let steps = Self { output, live };
+        steps.set_style(SPINNING);
+        steps
+    }
+
+    fn set_style(&self, template: &str) {
+        // The templates are constants; were one wrong, the default is no harm.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.live.set_style(style);
         }
-        Self { output, live }
     }
 
     /// Shows what happened.
-    pub(super) fn show(&self, event: &ProvisionEvent<'_>) {
+    pub(super) fn show(&self, event: &WorkflowEvent<'_>) {
         match event {
-            ProvisionEvent::Started(_, text) => {
+            WorkflowEvent::Started(_, text) => {
                 self.live.set_message((*text).to_owned());
                 self.live.enable_steady_tick(Duration::from_millis(100));
             }
-            ProvisionEvent::Finished(report) => {
+            WorkflowEvent::Progressed { done, of, .. } => {
+                if self.live.length() != Some(*of) {
+                    self.live.set_length(*of);
+                    self.set_style(COUNTED);
+                }
+                self.live.set_position(*done);
+            }
+            WorkflowEvent::Finished(report) => {
                 self.live.disable_steady_tick();
+                self.live.unset_length();
+                self.set_style(SPINNING);
                 self.live.suspend(|| self.output.progress(line(report)));
             }
         }
@@ -45,7 +62,7 @@ impl<'a> Steps<'a> {
 }
 
 /// A step that was taken, on a line.
-pub(super) fn line(report: &StepReport) -> String {
+fn line(report: &StepReport) -> String {
     let StepReport { step, outcome, detail } = report;
     let (style, mark) = match outcome {
         Outcome::Done => (GOOD, "✓"),
@@ -53,6 +70,12 @@ pub(super) fn line(report: &StepReport) -> String {
         Outcome::Planned => (DIM, "…"),
     };
     format!("{style}{mark}{style:#} {:<12} {}", step.name(), clean(detail))
+}
+
+/// The plan of a dry run.
+pub(super) fn plan(steps: &[StepReport]) -> String {
+    let plan: String = steps.iter().map(|step| format!("{}\n", line(step))).collect();
+    format!("{plan}This was a dry run: nothing was changed.\n")
 }
 
 /// A bar for so many things, with rate and time left. Draws nothing where standard error is no terminal.

@@ -4,8 +4,9 @@ use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
 
 use super::{
     args::{KeyPassword, Keys, certificate_entry, lifetime},
+    many_devices::ManyDevices,
     output::{DIM, GOOD, Output},
-    progress::{Steps, line},
+    progress::{Steps, plan},
     service::{Service, block_on},
 };
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
     certificate::{CommonName, DeviceId},
     emulator::Emulator,
     workflow::{
-        AuthoritySource, Outcome, ProvisionEvent, ProvisionReport, ProvisionRequest, Step, StepReport, provision,
+        AuthoritySource, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice, Step, StepReport,
+        WorkflowEvent, provision,
     },
 };
 
@@ -26,7 +28,9 @@ use crate::{
 #[command(after_help = "Examples:
   iot-enroll provision --emulator
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --device sample-device-01
-  iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run")]
+  iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run
+  iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --devices ids.csv \\
+      --create-devices --template 'dtmi:contoso:Thermostat;1'")]
 pub(super) struct Provision {
     /// Run against an embedded service, started for the purpose
     #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate"])]
@@ -57,6 +61,17 @@ pub(super) struct Provision {
     /// A device to make a certificate for; may be given more than once [with --emulator by default: sample-device-01]
     #[arg(long = "device", value_name = "ID")]
     devices: Vec<DeviceId>,
+    #[command(flatten)]
+    many: ManyDevices,
+    /// The folder for the certificates of --devices and --count [default: fleet in --dir]
+    #[arg(long, value_name = "FOLDER", help_heading = "Many devices")]
+    out: Option<PathBuf>,
+    /// Create the devices in the application, as far as it does not have them
+    #[arg(long)]
+    create_devices: bool,
+    /// The device template of devices that are created [default: the service finds one when the device connects]
+    #[arg(long, value_name = "ID", requires = "create_devices")]
+    template: Option<String>,
     /// How many days device certificates are valid [default: a year]
     #[arg(long)]
     days: Option<NonZeroU32>,
@@ -110,7 +125,7 @@ impl Provision {
             _ => AuthoritySource::Root(name("mytestrootcert")?),
         };
         let mut devices = self.devices;
-        if self.emulator && devices.is_empty() {
+        if self.emulator && devices.is_empty() && !self.many.asked_for() {
             devices.push(DeviceId::new("sample-device-01")?);
         }
         let pfx = self.keys.pfx()?;
@@ -126,6 +141,9 @@ impl Provision {
             authority,
             key_password: key_password.as_ref().map(|password| password.as_str()),
             devices,
+            fleet: self.many.request(&self.out.unwrap_or_else(|| self.dir.join("fleet")), false)?,
+            create_devices: self.create_devices,
+            template: self.template,
             directory: self.dir,
             algorithm: self.keys.algorithm,
             device_lifetime: lifetime(self.days),
@@ -144,7 +162,7 @@ impl Provision {
         }
         let steps = Steps::new(output);
         // The plan of a dry run is its result, not its progress.
-        let mut observe = |event: ProvisionEvent<'_>| {
+        let mut observe = |event: WorkflowEvent<'_>| {
             if !self.dry_run {
                 steps.show(&event);
             }
@@ -155,11 +173,13 @@ impl Provision {
             emulator.stop().await;
         }
         let report = provisioned?;
-        let made = |step: &StepReport| step.outcome == Outcome::Done && matches!(step.step, Step::Root | Step::Device);
+        let made = |step: &StepReport| {
+            step.outcome == Outcome::Done && matches!(step.step, Step::Root | Step::Device | Step::Fleet)
+        };
         if let Some(pfx) = pfx.filter(|_| report.steps.iter().any(made)) {
             pfx.tell(output);
         }
-        output.result(&report, || human(&report, self.dry_run))
+        output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })
     }
 }
 
@@ -171,17 +191,22 @@ fn emulator_client(emulator: &Emulator) -> anyhow::Result<Client> {
         .build()?)
 }
 
-fn human(report: &ProvisionReport, dry_run: bool) -> String {
-    if dry_run {
-        let plan: String = report.steps.iter().map(|step| format!("{}\n", line(step))).collect();
-        return format!("{plan}This was a dry run: nothing was changed.\n");
-    }
+fn human(report: &ProvisionReport) -> String {
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
-    let mut text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
-    for device in &report.devices {
+    let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
+    text + &connecting(&report.devices, report.fleet.as_ref())
+}
+
+/// What the devices connect with.
+pub(super) fn connecting(devices: &[ProvisionedDevice], fleet: Option<&FleetSummary>) -> String {
+    let mut text = String::new();
+    for device in devices {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());
         let _ = writeln!(text, "{} connects with {chain} and {key}.", device.id);
+    }
+    if let Some(fleet) = fleet {
+        let _ = writeln!(text, "The files of {} devices are listed in {}.", fleet.devices, fleet.manifest.display());
     }
     text
 }

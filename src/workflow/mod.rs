@@ -1,12 +1,18 @@
 //! Sequences over certificates and the client.
 //!
-//! [`provision`] takes an enrollment group from nothing to *verified* and makes its devices' certificates.
+//! [`provision`] takes an enrollment group from nothing to *verified* and makes its devices' certificates. [`rollover`] takes
+//! it from one authority to another, and [`retire`] removes the old one.
 
+mod create;
+mod fleet;
 mod provision;
 mod record;
+mod rollover;
+mod step;
 
-pub use provision::{
-    AuthoritySource, Outcome, ProvisionError, ProvisionEvent, ProvisionReport, ProvisionRequest, ProvisionedDevice,
-    Step, StepReport, provision,
-};
+pub use create::CreatedDevices;
+pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
+pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
 pub use record::{CertificateRecord, rfc3339};
+pub use rollover::{EntryState, RetireReport, RolloverError, RolloverReport, RolloverRequest, retire, rollover};
+pub use step::{Outcome, Step, StepReport, WorkflowEvent};

@@ -1,21 +1,32 @@
 //! The enrollment of a group from end to end.
 
-use std::{collections::HashMap, fmt, fs, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::CertificateRecord;
+use super::{
+    CertificateRecord,
+    create::CreatedDevices,
+    fleet::{FleetRequest, FleetSummary},
+    step::{Outcome, Step, StepReport, Steps, WorkflowEvent},
+};
 use crate::{
     central::{
         Attestation, CertificateEntry, Client, DeviceType, EnrollmentGroup, EnrollmentGroupId, Error, Etag,
         NewEnrollmentGroup, SigningCertificate,
     },
     certificate::{
-        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm, KeyError,
-        Lifetime, NameError, PrivateKey, Thumbprint, chain,
+        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate,
+        KeyAlgorithm, KeyError, Lifetime, NameError, PrivateKey, Thumbprint, chain,
         files::{self, FileError, FileSet, PfxOptions},
+        fleet::{FleetError, SourceError},
     },
 };
 
@@ -36,6 +47,12 @@ pub struct ProvisionRequest<'a> {
     pub key_password: Option<&'a str>,
     /// The devices to make certificates for.
     pub devices: Vec<DeviceId>,
+    /// Many devices, whose certificates go to a folder of their own.
+    pub fleet: Option<FleetRequest>,
+    /// Create the devices, those of the fleet among them, in the application.
+    pub create_devices: bool,
+    /// The id of the device template of devices that are created. The service may find one when a device connects.
+    pub template: Option<String>,
     /// The folder for certificates.
     pub directory: PathBuf,
     /// The kind of key for what is made.
@@ -53,7 +70,7 @@ pub struct ProvisionRequest<'a> {
 }
 
 /// Where the authority comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum AuthoritySource {
     /// The root by this name in the folder; it is made where it does not exist.
     Root(CommonName),
@@ -64,87 +81,6 @@ pub enum AuthoritySource {
         /// The key file.
         key: PathBuf,
     },
-}
-
-/// A step of provisioning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Step {
-    /// Find or make the authority.
-    Root,
-    /// Find or create the enrollment group.
-    Group,
-    /// Upload the authority's certificate.
-    Certificate,
-    /// Have the service make a verification code.
-    Code,
-    /// Sign a certificate for the code.
-    Proof,
-    /// Send it.
-    Verify,
-    /// Read the entry again: it has to be verified, and hold our certificate.
-    Confirm,
-    /// Make a device's certificate.
-    Device,
-}
-
-impl Step {
-    /// The step's name, as in the report.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Group => "group",
-            Self::Certificate => "certificate",
-            Self::Code => "code",
-            Self::Proof => "proof",
-            Self::Verify => "verify",
-            Self::Confirm => "confirm",
-            Self::Device => "device",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    /// There was nothing to do.
-    Unchanged,
-    /// It would be done: this was a dry run.
-    Planned,
-}
-
-/// A step that has been taken, and what there is to say of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct StepReport {
-    /// Which step.
-    pub step: Step,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// A sentence for people.
-    pub detail: String,
-}
-
-/// What happens while a group is provisioned.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProvisionEvent<'a> {
-    /// A step begins, with a sentence that says what it does.
-    Started(Step, &'a str),
-    /// A step has ended well.
-    Finished(&'a StepReport),
 }
 
 /// What came of provisioning a group.
@@ -163,8 +99,14 @@ pub struct ProvisionReport {
     pub sha1_thumbprint: Option<Thumbprint>,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
-    /// The device certificates that exist now.
+    /// The device certificates that exist now, those of a fleet apart.
     pub devices: Vec<ProvisionedDevice>,
+    /// The fleet, where one was asked for and made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetSummary>,
+    /// What the application has of the devices, where they were to be created in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<CreatedDevices>,
 }
 
 /// A device's certificate.
@@ -191,15 +133,15 @@ pub struct ProvisionedDevice {
 pub async fn provision(
     client: &Client,
     request: &ProvisionRequest<'_>,
-    observer: &mut (dyn FnMut(ProvisionEvent<'_>) + Send),
+    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<ProvisionReport, ProvisionError> {
-    let mut run = Run { client, request, observer, at: OffsetDateTime::now_utc(), steps: Vec::new() };
+    let mut run = Run::new(client, request, Steps::new(observer));
     let plan = run.plan().await?;
     run.carry_out(plan).await
 }
 
 /// What there is to do, from what there is.
-struct Plan {
+pub(super) struct Plan {
     /// The authority, unless it has to be made.
     authority: Option<CertificateAuthority>,
     group: Option<EnrollmentGroup>,
@@ -209,7 +151,7 @@ struct Plan {
 }
 
 #[derive(PartialEq, Eq)]
-enum CertificatePlan {
+pub(super) enum CertificatePlan {
     /// Our certificate is there and verified.
     Keep,
     /// It is there, and not verified yet.
@@ -218,20 +160,31 @@ enum CertificatePlan {
     Upload(Option<Etag>),
 }
 
-struct Run<'a, 'o> {
-    client: &'a Client,
-    request: &'a ProvisionRequest<'a>,
-    observer: &'o mut (dyn FnMut(ProvisionEvent<'_>) + Send),
-    at: OffsetDateTime,
-    steps: Vec<StepReport>,
+pub(super) struct Run<'a, 'o> {
+    pub(super) client: &'a Client,
+    pub(super) request: &'a ProvisionRequest<'a>,
+    pub(super) steps: Steps<'o>,
+    pub(super) at: OffsetDateTime,
+    /// The folder of the devices' certificates.
+    pub(super) device_directory: &'a Path,
+    /// The folder of sets whose keys the devices keep.
+    pub(super) keys_of: Option<&'a Path>,
 }
 
 // What waits takes `&mut self`: the observer cannot be shared between threads, so `&self` would keep the whole future on
 // one.
-impl Run<'_, '_> {
-    async fn plan(&mut self) -> Result<Plan, ProvisionError> {
+impl<'a, 'o> Run<'a, 'o> {
+    pub(super) fn new(client: &'a Client, request: &'a ProvisionRequest<'a>, steps: Steps<'o>) -> Self {
+        let at = OffsetDateTime::now_utc();
+        Self { client, request, steps, at, device_directory: &request.directory, keys_of: None }
+    }
+
+    pub(super) async fn plan(&mut self) -> Result<Plan, ProvisionError> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
+        if let Some(fleet) = &self.request.fleet {
+            fleet.check(authority.as_ref(), &self.fleet_options())?;
+        }
         let group = self.client.enrollment_groups().find(&self.request.group).await?;
         let certificate = match &group {
             None => CertificatePlan::Upload(None),
@@ -244,7 +197,7 @@ impl Run<'_, '_> {
         Ok(Plan { authority, group, certificate, devices })
     }
 
-    fn find_authority(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
+    pub(super) fn find_authority(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
         match &self.request.authority {
             AuthoritySource::Files { certificate, key } => {
                 Ok(Some(files::read_authority(certificate, key, self.request.key_password, self.at)?))
@@ -269,7 +222,7 @@ impl Run<'_, '_> {
         }
         let mut devices = Vec::new();
         for id in &self.request.devices {
-            let set = FileSet::new(&self.request.directory, &id.common_name()?)?;
+            let set = FileSet::new(self.device_directory, &id.common_name()?)?;
             if let Some(other) = owners.insert(set.certificate(), id.to_string()) {
                 return Err(ProvisionError::SameFiles {
                     first: other,
@@ -360,9 +313,9 @@ impl Run<'_, '_> {
         })
     }
 
-    async fn carry_out(mut self, plan: Plan) -> Result<ProvisionReport, ProvisionError> {
+    pub(super) async fn carry_out(mut self, plan: Plan) -> Result<ProvisionReport, ProvisionError> {
         let verified_before = plan.certificate == CertificatePlan::Keep;
-        let authority = self.root(plan.authority)?;
+        let authority = self.root(plan.authority)?.map(Arc::new);
         self.group(plan.group.as_ref()).await?;
         let verified = match &authority {
             Some(authority) if !self.request.dry_run => {
@@ -374,14 +327,21 @@ impl Run<'_, '_> {
                 verified_before
             }
         };
-        let devices = self.devices(authority.as_ref(), plan.devices)?;
+        let devices = self.devices(authority.as_deref(), plan.devices)?;
+        let fleet = match &self.request.fleet {
+            Some(fleet) => self.fleet(fleet, authority.as_ref()).await?,
+            None => None,
+        };
+        let created = if self.request.create_devices { self.create_devices().await? } else { None };
         Ok(ProvisionReport {
             group: self.request.group.clone(),
             entry: self.request.entry,
             verified,
             sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
-            steps: self.steps,
+            steps: self.steps.taken(),
             devices,
+            fleet,
+            created,
         })
     }
 
@@ -389,24 +349,28 @@ impl Run<'_, '_> {
         IssueOptions { algorithm: self.request.algorithm, lifetime, at: self.at }
     }
 
+    pub(super) fn fleet_options(&self) -> IssueOptions {
+        self.options(self.request.device_lifetime)
+    }
+
     fn root(&mut self, found: Option<CertificateAuthority>) -> Result<Option<CertificateAuthority>, ProvisionError> {
         if let Some(authority) = found {
             let certificate = authority.certificate();
             let detail = format!("found {}, valid until {}", certificate.subject(), certificate.not_after().date());
-            self.finish(Step::Root, Outcome::Unchanged, detail);
+            self.steps.finish(Step::Root, Outcome::Unchanged, detail);
             return Ok(Some(authority));
         }
         let AuthoritySource::Root(name) = &self.request.authority else { return Ok(None) };
         let set = FileSet::new(&self.request.directory, name)?;
         let path = set.certificate();
         if self.request.dry_run {
-            self.finish(Step::Root, Outcome::Planned, format!("would make {name} in {}", path.display()));
+            self.steps.finish(Step::Root, Outcome::Planned, format!("would make {name} in {}", path.display()));
             return Ok(None);
         }
-        self.start(Step::Root, "making a root certificate");
+        self.steps.start(Step::Root, "making a root certificate");
         let issued = CertificateAuthority::new_root(name, &self.options(None))?;
         set.write(&issued, self.request.pfx, false)?;
-        self.finish(Step::Root, Outcome::Done, format!("made {name} in {}", path.display()));
+        self.steps.finish(Step::Root, Outcome::Done, format!("made {name} in {}", path.display()));
         Ok(Some(issued.into_authority(self.at)?))
     }
 
@@ -416,19 +380,19 @@ impl Run<'_, '_> {
             let state = if group.enabled { "" } else { "; it is disabled, so no device can connect through it" };
             let detail =
                 format!("found {id}, named {:?}, for {} devices{state}", group.display_name, group.device_type);
-            self.finish(Step::Group, Outcome::Unchanged, detail);
+            self.steps.finish(Step::Group, Outcome::Unchanged, detail);
             return Ok(());
         }
         let device_type = self.request.device_type.clone().unwrap_or_default();
         if self.request.dry_run {
-            self.finish(Step::Group, Outcome::Planned, format!("would create {id} for {device_type} devices"));
+            self.steps.finish(Step::Group, Outcome::Planned, format!("would create {id} for {device_type} devices"));
             return Ok(());
         }
-        self.start(Step::Group, "creating the enrollment group");
+        self.steps.start(Step::Group, "creating the enrollment group");
         let name = self.request.display_name.as_deref().unwrap_or(id.as_str());
         let group = NewEnrollmentGroup { device_type, ..NewEnrollmentGroup::x509(name) };
         let group = self.client.enrollment_groups().create(id, &group).await?;
-        self.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
+        self.steps.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
         Ok(())
     }
 
@@ -443,49 +407,49 @@ impl Run<'_, '_> {
         let verified = match plan {
             CertificatePlan::Keep => {
                 let detail = format!("{entry} holds {thumbprint}, and it is verified");
-                self.finish(Step::Certificate, Outcome::Unchanged, detail);
+                self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
                 return Ok(());
             }
             CertificatePlan::Prove => {
                 let detail = format!("{entry} holds {thumbprint}, and it is not verified yet");
-                self.finish(Step::Certificate, Outcome::Unchanged, detail);
+                self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
                 false
             }
             CertificatePlan::Upload(etag) => {
-                self.start(Step::Certificate, "uploading the certificate");
+                self.steps.start(Step::Certificate, "uploading the certificate");
                 let verified = self.upload(certificate, etag.as_ref()).await?;
                 let how = if self.request.attest { ", attested as verified" } else { "" };
-                self.finish(Step::Certificate, Outcome::Done, format!("uploaded {thumbprint} as {entry}{how}"));
+                self.steps.finish(Step::Certificate, Outcome::Done, format!("uploaded {thumbprint} as {entry}{how}"));
                 verified
             }
         };
         if !verified {
-            self.start(Step::Code, "asking for a verification code");
+            self.steps.start(Step::Code, "asking for a verification code");
             let code = groups.generate_verification_code(group, entry).await?;
-            self.finish(Step::Code, Outcome::Done, "received a verification code".to_owned());
-            self.start(Step::Proof, "signing a certificate for the code");
+            self.steps.finish(Step::Code, Outcome::Done, "received a verification code".to_owned());
+            self.steps.start(Step::Proof, "signing a certificate for the code");
             let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
             // A proof is used once and at once: the default key is the quickest, whatever the devices have.
             let options = IssueOptions { at: self.at, ..IssueOptions::default() };
             let proof = authority.issue_verification(&name, &options)?.certificate;
             let signer = certificate.subject();
-            self.finish(
+            self.steps.finish(
                 Step::Proof,
                 Outcome::Done,
                 format!("signed a certificate for the code with the key of {signer}"),
             );
-            self.start(Step::Verify, "proving possession of the key");
+            self.steps.start(Step::Verify, "proving possession of the key");
             groups.verify_certificate(group, entry, &proof).await?;
-            self.finish(Step::Verify, Outcome::Done, "the service took the proof".to_owned());
+            self.steps.finish(Step::Verify, Outcome::Done, "the service took the proof".to_owned());
         }
-        self.start(Step::Confirm, "reading the entry again");
+        self.steps.start(Step::Confirm, "reading the entry again");
         let found = groups.find_certificate(group, entry).await?;
         let (verified, found) = found.map_or((false, None), |found| (found.verified, found.sha1_thumbprint));
         if !verified || found != Some(thumbprint) {
             let group = group.clone();
             return Err(ProvisionError::NotConfirmed { group, entry, verified, found, ours: thumbprint });
         }
-        self.finish(Step::Confirm, Outcome::Done, format!("the service says that {thumbprint} is verified"));
+        self.steps.finish(Step::Confirm, Outcome::Done, format!("the service says that {thumbprint} is verified"));
         Ok(())
     }
 
@@ -511,7 +475,7 @@ impl Run<'_, '_> {
         let (step, detail) = match plan {
             CertificatePlan::Keep => {
                 let detail = format!("{entry} holds this certificate, and it is verified");
-                return self.finish(Step::Certificate, Outcome::Unchanged, detail);
+                return self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
             }
             CertificatePlan::Prove => {
                 (Outcome::Unchanged, format!("{entry} holds this certificate, and it is not verified yet"))
@@ -521,16 +485,35 @@ impl Run<'_, '_> {
                 (Outcome::Planned, format!("would upload the certificate in place of what {entry} holds"))
             }
         };
-        self.finish(Step::Certificate, step, detail);
+        self.steps.finish(Step::Certificate, step, detail);
         let proving = [
             (Step::Code, "would ask for a verification code"),
             (Step::Proof, "would sign a certificate for the code"),
             (Step::Verify, "would send it as the proof of possession"),
         ];
         for (step, detail) in proving.into_iter().filter(|_| !self.request.attest) {
-            self.finish(step, Outcome::Planned, detail.to_owned());
+            self.steps.finish(step, Outcome::Planned, detail.to_owned());
         }
-        self.finish(Step::Confirm, Outcome::Planned, "would read the entry again".to_owned());
+        self.steps.finish(Step::Confirm, Outcome::Planned, "would read the entry again".to_owned());
+    }
+
+    /// Makes a device's certificate, for a new key or the one it has.
+    fn issue(
+        &self,
+        authority: &CertificateAuthority,
+        id: &DeviceId,
+        set: &FileSet,
+    ) -> Result<IssuedCertificate, ProvisionError> {
+        let options = self.fleet_options();
+        let issued = match self.keys_of {
+            None => authority.issue_device(id, &options)?,
+            Some(folder) => {
+                let kept = FileSet::new(folder, &id.common_name()?)?.read_key(self.request.key_password)?;
+                authority.issue_device_for(id, kept, &options)?
+            }
+        };
+        set.write(&issued, self.request.pfx, false)?;
+        Ok(issued)
     }
 
     fn devices(
@@ -543,13 +526,12 @@ impl Run<'_, '_> {
             let certificate = match (found, authority) {
                 (Some(certificate), _) => {
                     let detail = format!("found {id}, valid until {}", certificate.not_after().date());
-                    self.finish(Step::Device, Outcome::Unchanged, detail);
+                    self.steps.finish(Step::Device, Outcome::Unchanged, detail);
                     certificate
                 }
                 (None, Some(authority)) if !self.request.dry_run => {
-                    self.start(Step::Device, &format!("making a certificate for {id}"));
-                    let issued = authority.issue_device(&id, &self.options(self.request.device_lifetime))?;
-                    set.write(&issued, self.request.pfx, false)?;
+                    self.steps.start(Step::Device, &format!("making a certificate for {id}"));
+                    let issued = self.issue(authority, &id, &set)?;
                     let shortened = match issued.shortened_from {
                         Some(_) => ", as long as its issuer",
                         None => "",
@@ -557,12 +539,12 @@ impl Run<'_, '_> {
                     let until = issued.certificate.not_after().date();
                     let detail =
                         format!("made {id} in {}, valid until {until}{shortened}", set.certificate().display());
-                    self.finish(Step::Device, Outcome::Done, detail);
+                    self.steps.finish(Step::Device, Outcome::Done, detail);
                     issued.certificate
                 }
                 (None, _) => {
                     let detail = format!("would make {id} in {}", set.certificate().display());
-                    self.finish(Step::Device, Outcome::Planned, detail);
+                    self.steps.finish(Step::Device, Outcome::Planned, detail);
                     continue;
                 }
             };
@@ -571,20 +553,10 @@ impl Run<'_, '_> {
         }
         Ok(provisioned)
     }
-
-    fn start(&mut self, step: Step, text: &str) {
-        (self.observer)(ProvisionEvent::Started(step, text));
-    }
-
-    fn finish(&mut self, step: Step, outcome: Outcome, detail: String) {
-        let report = StepReport { step, outcome, detail };
-        (self.observer)(ProvisionEvent::Finished(&report));
-        self.steps.push(report);
-    }
 }
 
 #[expect(clippy::ref_option, reason = "serde asks for it")]
-fn as_text<S: serde::Serializer>(thumbprint: &Option<Thumbprint>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: serde::Serializer>(thumbprint: &Option<Thumbprint>, serializer: S) -> Result<S::Ok, S::Error> {
     thumbprint.map(|thumbprint| thumbprint.to_string()).serialize(serializer)
 }
 
@@ -667,6 +639,29 @@ pub enum ProvisionError {
         found: Option<Thumbprint>,
         /// The thumbprint of ours.
         ours: Thumbprint,
+    },
+    /// A fleet could not be made, or what is in its folder does not fit.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The devices could not be told, in the words of who told them.
+    #[error(transparent)]
+    Devices(SourceError),
+    /// Not all devices could be created in the application.
+    #[error(
+        "{created} devices have been created and {existing} were there, of {of}; then {id}: {error}. The next run goes on"
+    )]
+    Create {
+        /// How many were created.
+        created: u64,
+        /// How many were found.
+        existing: u64,
+        /// How many there are.
+        of: u64,
+        /// The device that failed.
+        id: String,
+        /// What the service said.
+        #[source]
+        error: Box<Error>,
     },
     /// A device has files that do not fit.
     #[error(

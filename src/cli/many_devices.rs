@@ -1,0 +1,53 @@
+//! The many devices of a workflow: numbered, or from a file of ids.
+
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::fleet_ids::{IdFile, numbered};
+use crate::workflow::{FleetDevices, FleetRequest};
+
+/// Many devices.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Many devices")]
+pub(super) struct ManyDevices {
+    /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column `IOTC_DEVICEID`,
+    /// deviceId or id
+    #[arg(long = "devices", value_name = "FILE", conflicts_with = "count")]
+    ids: Option<PathBuf>,
+    /// Make certificates for so many devices, with ids made of the prefix and a number from 1 with leading zeros
+    #[arg(long, value_name = "N")]
+    count: Option<NonZeroU64>,
+    /// What the ids of --count begin with
+    #[arg(long, default_value = "device-", requires = "count")]
+    prefix: String,
+    /// Make PFX files for them too
+    #[arg(long, conflicts_with = "no_pfx")]
+    pfx: bool,
+}
+
+impl ManyDevices {
+    /// Whether there are any.
+    pub(super) fn asked_for(&self) -> bool {
+        self.ids.is_some() || self.count.is_some()
+    }
+
+    /// The devices as a workflow takes them, for a folder. With `keep_keys` each has the key of the certificate that the
+    /// file names for it.
+    pub(super) fn request(&self, folder: &Path, keep_keys: bool) -> anyhow::Result<Option<FleetRequest>> {
+        let request = |count, devices| FleetRequest { folder: folder.to_owned(), count, devices, pfx: self.pfx };
+        if let Some(ids) = &self.ids {
+            let ids = IdFile::open(ids, keep_keys)?;
+            let count = ids.check()?;
+            return Ok(Some(request(count, Arc::new(move || Ok(ids.devices()?)))));
+        }
+        let Some(count) = self.count.map(NonZeroU64::get) else { return Ok(None) };
+        // Found out before anything is done.
+        let _ = numbered(&self.prefix, count)?;
+        let prefix = self.prefix.clone();
+        let devices = move || -> Result<FleetDevices, _> { Ok(numbered(&prefix, count)?) };
+        Ok(Some(request(count, Arc::new(devices))))
+    }
+}
