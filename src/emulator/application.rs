@@ -31,6 +31,8 @@ pub(super) struct Application {
     pub(super) id_scope: String,
     /// Where it listens, as a URL without a path.
     pub(super) endpoint: String,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
     pub(super) port: u16,
     pub(super) page_size: usize,
     /// Seals skip tokens.
@@ -71,7 +73,7 @@ impl Application {
                 && !authority.as_str().contains('@')
         };
         match host.filter(leads_here) {
-            Some(authority) => Origin(format!("http://{authority}")),
+            Some(authority) => Origin(format!("{}://{authority}", self.scheme)),
             None => Origin(self.endpoint.clone()),
         }
     }

@@ -55,6 +55,7 @@ mod random;
 mod request_log;
 mod server;
 mod store;
+mod tls;
 
 pub use clock::Clock;
 pub use condition::SyntaxError;
