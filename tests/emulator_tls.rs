@@ -5,12 +5,12 @@
 mod caller;
 mod support;
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use caller::{Caller, Identity, request};
 use iot_enroll::{
     certificate::{Certificate, CertificateAuthority, IssueOptions, IssuedCertificate},
-    emulator::{Builder, Emulator, Fault, FaultKind},
+    emulator::{Builder, Clock, Emulator, Fault, FaultKind},
 };
 use rustls::{
     ProtocolVersion,
@@ -52,6 +52,7 @@ async fn a_certificate_of_whatever_worth_is_taken_with_tls_1_2_and_1_3() {
     for version in [&TLS12, &TLS13] {
         let caller = Caller::with(&emulator, Some(Identity::of(&device())), &[version]);
         caller.api("GET", "/enrollmentGroups", None).await.expect(200);
+        caller.register("sensor-1").await.refused(401, 401_002, "CA certificate not found.");
     }
 }
 
@@ -120,6 +121,19 @@ async fn plain_http_is_not_served_and_harms_nobody() {
     let _ = plain.read_to_end(&mut received).await;
     assert!(!received.starts_with(b"HTTP"), "{received:?}");
     Caller::new(&emulator).api("GET", "/devices", None).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_rate_limit_is_the_applications_and_devices_do_not_count_to_it() {
+    let frozen = Clock::frozen(time::OffsetDateTime::now_utc());
+    let emulator = start(Emulator::builder().rate(NonZeroU32::new(1)).clock(frozen)).await;
+    let caller = Caller::new(&emulator);
+    for _ in 0..3 {
+        caller.register("sensor-1").await.refused(401, 401_002, "Unauthorized");
+    }
+    caller.api("GET", "/devices", None).await.expect(200);
+    caller.api("GET", "/devices", None).await.expect(429);
+    caller.register("sensor-1").await.refused(401, 401_002, "Unauthorized");
 }
 
 #[tokio::test]

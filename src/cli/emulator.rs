@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -17,7 +18,8 @@ use crate::emulator::{Emulator as Server, Fault};
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
 ///
 /// The first line on standard output is a JSON document: `endpoint`, `token`, `idScope`, and with --tls `caFile`, the file
-/// with the certificate that clients have to trust.  It keeps its state in memory and serves until it is told to stop by Ctrl-C or
+/// with the certificate that clients have to trust. The application's REST API and the Device Provisioning Service, where
+/// devices register, are on the one port. It keeps its state in memory and serves until it is told to stop by Ctrl-C or
 /// SIGTERM.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -42,6 +44,12 @@ pub(super) struct Emulator {
     /// emulator stops [default: a new file in the folder for temporary files, removed when the emulator stops]
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
+    /// How often a device that registers is told that it is still being assigned
+    #[arg(long, value_name = "POLLS", default_value = "1")]
+    assign_after: u32,
+    /// How long a device that registers is told to wait between polls
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    retry_after: u32,
     /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
     /// such as 503 or 429:retry-after=2, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
     /// redirect=URL
@@ -52,7 +60,12 @@ pub(super) struct Emulator {
 impl Emulator {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
         block_on(async {
-            let mut builder = Server::builder().listen(self.listen).rate(Some(self.rate)).tls(self.tls);
+            let mut builder = Server::builder()
+                .listen(self.listen)
+                .rate(Some(self.rate))
+                .tls(self.tls)
+                .assign_after(self.assign_after)
+                .registration_retry_after(Duration::from_secs(self.retry_after.into()));
             if let Some(token) = self.token {
                 builder = builder.token(token);
             }

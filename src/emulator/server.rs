@@ -35,7 +35,7 @@ use super::{
     clock::Clock,
     device_attestation::DeviceKeys,
     devices::{Device, DeviceProperties},
-    fault::{Fault, Faults},
+    fault::{self, Fault, Faults},
     gate, page, random,
     request_log::{RequestLog, RequestRecord},
     store::Store,
@@ -75,6 +75,8 @@ pub struct Builder {
     page_size: usize,
     read_timeout: Duration,
     tls: bool,
+    assign_after: u32,
+    registration_retry_after: Duration,
 }
 
 impl Builder {
@@ -111,12 +113,25 @@ impl Builder {
         Self { read_timeout: timeout, ..self }
     }
 
-    /// Whether to serve over TLS, versions 1.2 and 1.3, asking for client certificates. Default: without.
+    /// Whether to serve over TLS, versions 1.2 and 1.3, on the same port: both the application's API and the Device
+    /// Provisioning Service, where devices prove by client certificates who they are. Default: without.
     ///
     /// The certificate is for `localhost`, `127.0.0.1` and `::1`, made anew at each start and valid for 30 days. Clients
     /// have to trust [`Emulator::ca_pem`].
     pub fn tls(self, tls: bool) -> Self {
         Self { tls, ..self }
+    }
+
+    /// How many polls of a device's registration are answered `assigning`, until one is answered `assigned`. With 0 the
+    /// device is assigned when it registers, and the first poll says so. Default 1.
+    pub fn assign_after(self, polls: u32) -> Self {
+        Self { assign_after: polls, ..self }
+    }
+
+    /// How long a device that registers is to wait between polls: the `retry-after` header, in whole seconds, rounded up.
+    /// Default 1 second; with 0 no time passes.
+    pub fn registration_retry_after(self, wait: Duration) -> Self {
+        Self { registration_retry_after: wait, ..self }
     }
 
     /// Listens, and serves from then on. Needs a tokio runtime.
@@ -150,6 +165,9 @@ impl Builder {
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: DeviceKeys::random()?,
+            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?),
+            assign_after: self.assign_after,
+            registration_retry_after: fault::seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
             throttle,
             faults: Faults::default(),
@@ -174,6 +192,8 @@ impl Emulator {
             page_size: page::PAGE_SIZE,
             read_timeout: Duration::from_secs(30),
             tls: false,
+            assign_after: 1,
+            registration_retry_after: Duration::from_secs(1),
         }
     }
 

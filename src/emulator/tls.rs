@@ -75,10 +75,13 @@ impl Tls {
 /// The certificates that a client presented, its own first: all that is known of them is that the client has the key of the
 /// first. None without TLS.
 #[derive(Clone, Default)]
-#[expect(dead_code, reason = "nothing that can be called looks at them yet")]
 pub(super) struct Presented(Arc<[Certificate]>);
 
 impl Presented {
+    pub(super) fn certificates(&self) -> &[Certificate] {
+        &self.0
+    }
+
     /// What cannot be read leads nowhere. The first can be: the handshake has used its key.
     fn read(certificates: &[CertificateDer<'_>]) -> Self {
         Self(certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
