@@ -81,7 +81,7 @@ impl Emulator {
             });
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {
-                line["caFile"] = json!(file.path());
+                line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
             }
             Output::raw(format!("{line}\n").as_bytes())?;
             output.progress("Serving until Ctrl-C.");

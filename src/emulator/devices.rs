@@ -299,7 +299,8 @@ impl Device {
     /// A device that comes through the Device Provisioning Service and was not known before.
     pub(super) fn new_provisioned(id: &str, template: Option<String>, iot_edge: bool) -> Result<Self, ApiError> {
         let properties = DeviceProperties { provisioned: true, template, ..DeviceProperties::new(id) };
-        Ok(Self { properties, iot_edge, attestation: None, manifest: None, etag: Etag::new()? })
+        let device = Self::from_properties(properties).map_err(ApiError::bad_request)?;
+        Ok(Self { iot_edge, ..device })
     }
 
     /// It comes through the Device Provisioning Service. The template is for a device that has none.
