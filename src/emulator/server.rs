@@ -28,7 +28,7 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
-use tokio_rustls::{TlsAcceptor, rustls};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     application::{Application, Shared},
@@ -332,12 +332,6 @@ pub enum EmulatorError {
 
 impl From<AuthorityError> for EmulatorError {
     fn from(error: AuthorityError) -> Self {
-        Self::Tls(error.to_string())
-    }
-}
-
-impl From<rustls::Error> for EmulatorError {
-    fn from(error: rustls::Error) -> Self {
         Self::Tls(error.to_string())
     }
 }

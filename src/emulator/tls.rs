@@ -61,15 +61,20 @@ impl Tls {
         let server = authority.issue_server(&name("iot-enroll emulator")?, &NAMES, &options)?;
         let certificate = server.certificate.der().to_vec().into();
         let key = PrivatePkcs8KeyDer::from(server.key.to_pkcs8_der().map_err(AuthorityError::from)?.to_vec());
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let any_client = AnyClient(provider.signature_verification_algorithms);
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_client_cert_verifier(Arc::new(any_client))
-            .with_single_cert(vec![certificate], key.into())?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = config(certificate, key).map_err(|error| EmulatorError::Tls(error.to_string()))?;
         Ok(Self { acceptor: Arc::new(config).into(), authority: authority.certificate().to_pem() })
     }
+}
+
+fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let any_client = AnyClient(provider.signature_verification_algorithms);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_client_cert_verifier(Arc::new(any_client))
+        .with_single_cert(vec![certificate], key.into())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// The certificates that a client presented, its own first: all that is known of them is that the client has the key of the
