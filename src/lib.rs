@@ -30,6 +30,8 @@ pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 #[cfg(feature = "client")]
+pub mod registration;
+#[cfg(feature = "client")]
 pub mod workflow;
 
 /// The example of the README is compiled with the tests.

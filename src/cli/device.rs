@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     args::{PfxPassword, read, secret_lines},
     device_import::Import,
+    device_register::{ComputeKey, Register},
     output::{Output, fields, table, yes},
     service::{Service, block_on},
 };
@@ -121,6 +122,8 @@ pub(super) enum Command {
     #[command(subcommand)]
     Attestation(AttestationAction),
     Import(Box<Import>),
+    Register(Box<Register>),
+    ComputeKey(ComputeKey),
 }
 
 /// Which devices, in what order, how many.
@@ -305,6 +308,8 @@ impl Command {
             }
             Self::Attestation(action) => action.act(output).await,
             Self::Import(import) => import.run(output).await,
+            Self::Register(register) => register.run(output).await,
+            Self::ComputeKey(compute) => compute.run(output),
         }
     }
 }

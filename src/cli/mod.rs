@@ -9,6 +9,8 @@ mod deployment_manifest;
 mod device;
 mod device_group;
 mod device_import;
+mod device_register;
+mod device_register_many;
 mod emulator;
 mod enrollment_group;
 mod fleet_ids;
@@ -16,6 +18,7 @@ mod hint;
 mod output;
 mod progress;
 mod provision;
+mod results;
 mod service;
 
 use std::process::ExitCode;

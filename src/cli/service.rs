@@ -36,18 +36,18 @@ pub(super) struct Service {
     entra: bool,
     /// A PEM file with one more root to trust for TLS
     #[arg(long, value_name = "PEM")]
-    ca_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
     /// The version of the REST API
     #[arg(long, value_name = "VERSION", default_value_t)]
     api_version: ApiVersion,
-    /// How many requests a second are sent at most; the service takes 20 from all its clients together
-    #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
-    rate: NonZeroU32,
+    /// How many requests a second are sent at most; the service takes 20 from all its clients together [default: 20]
+    #[arg(long, value_name = "REQUESTS_PER_SECOND")]
+    pub(super) rate: Option<NonZeroU32>,
 }
 
 impl Service {
     /// A client of that service.
-    pub(super) fn client(self) -> anyhow::Result<Client> {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
         let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
         let unreadable = |file: &Path| format!("no certificate could be read from {}", file.display());
@@ -66,18 +66,26 @@ impl Service {
             })?;
             Authorization::parse(SecretString::from(token.trim()))?
         };
-        let mut builder =
-            Client::builder(endpoint).authorization(authorization).api_version(self.api_version).rate(self.rate);
+        let mut builder = Client::builder(endpoint).authorization(authorization).api_version(self.api_version);
+        if let Some(rate) = self.rate {
+            builder = builder.rate(rate);
+        }
         if let Some((file, bytes)) = &root {
             builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
         }
         Ok(builder.build()?)
     }
 
+    /// Whether an application and a token are named, on the command line or in the environment.
+    pub(super) fn is_named(&self) -> bool {
+        let application =
+            self.app.is_some() || self.endpoint.is_some() || variable(ENDPOINT).or(variable(APP)).is_some();
+        application && (self.entra || self.token_file.is_some() || variable(TOKEN).is_some())
+    }
+
     /// The address. Whatever the command line names counts before the environment: clap's own reading of variables
     /// would take `--endpoint` and `IOT_ENROLL_APP` for a contradiction.
     fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(endpoint) = &self.endpoint {
             return Ok(endpoint.clone());
         }
@@ -93,6 +101,11 @@ impl Service {
         }
         bail!("no application is named: give --app SUBDOMAIN or --endpoint URL, or set {APP} or {ENDPOINT}")
     }
+}
+
+/// The value of an environment variable that is set to something.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Runs what waits for the network.
