@@ -269,18 +269,14 @@ impl Passwords {
             PrivateKey::read(bytes, key_password)
                 .with_context(|| format!("no private key could be read from {}", file.display()))
         };
+        let pfx_password = self.pfx.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
         let (certificates, key) = match (Certificate::read_all(&bytes), key) {
-            (Err(ReadError::Pfx), key) => {
-                let password = self.pfx.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
-                match key {
-                    Some(key) => {
-                        (pfx::read(&bytes, password).with_context(no_certificate)?, read_key(key, &read(key)?)?)
-                    }
-                    None => {
-                        let (key, certificates) = pfx::read_identity(&bytes, password).with_context(no_certificate)?;
-                        (certificates, key)
-                    }
-                }
+            (Err(ReadError::Pfx), None) => {
+                let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;
+                (certificates, key)
+            }
+            (Err(ReadError::Pfx), Some(key)) => {
+                (pfx::read(&bytes, pfx_password).with_context(no_certificate)?, read_key(key, &read(key)?)?)
             }
             (certificates, Some(key)) => (certificates.with_context(no_certificate)?, read_key(key, &read(key)?)?),
             (certificates, None) => (
@@ -336,7 +332,7 @@ impl Registrar {
             return None;
         }
         let unasked = |error: anyhow::Error| {
-            output.note(format_args!("the application could not be asked for the cause: {error:#}"))
+            output.note(format_args!("the application could not be asked for the cause: {error:#}"));
         };
         let groups = || async {
             let read = async {
