@@ -472,3 +472,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_certificate_is_for_the_names_that_it_is_given_and_not_for_clients() {
+    let root = root(&options());
+    let names = ["localhost", "127.0.0.1", "::1"];
+    let issued = root.issue_server(&name("server"), &names, &options()).expect("a certificate");
+    assert!(!issued.certificate.allows_client_authentication());
+    assert_eq!(issued.certificate.not_after(), NOW + Duration::days(90));
+    let der = CertificateDer::from(issued.certificate.der().to_vec());
+    let leaf = EndEntityCert::try_from(&der).expect("a certificate");
+    for name in names {
+        leaf.verify_is_valid_for_subject_name(&name.try_into().expect("a name")).expect(name);
+    }
+    leaf.verify_is_valid_for_subject_name(&"elsewhere.example".try_into().expect("a name")).expect_err("another name");
+    root.issue_server(&name("server"), &["no\u{e9}"], &options()).expect_err("no name of the DNS");
+}

@@ -9,12 +9,14 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
     process::Stdio,
 };
 
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::certificate::Certificate;
 use serde_json::{Value, json};
 use server::{Reply, Server};
@@ -60,6 +62,66 @@ fn the_emulator_takes_the_address_and_token_that_it_is_given() {
     assert_eq!(service.first_line["endpoint"], format!("http://127.0.0.1:{port}"));
     assert_eq!(service.first_line["token"], "SharedAccessSignature sr=a&sig=mine12");
     assert_eq!(service.json(folder().path(), &["enrollment-group", "list"]), json!([]));
+}
+
+#[test]
+fn the_emulator_over_tls_names_the_file_that_clients_trust_and_takes_it_away_at_the_end() {
+    let service = Service::with(&["--tls", "--rate", "1000000"]);
+    assert_eq!(keys(&service.first_line), ["caFile", "endpoint", "idScope", "token"]);
+    assert!(service.endpoint.starts_with("https://127.0.0.1:"), "{}", service.endpoint);
+    let file = Path::new(service.first_line["caFile"].as_str().expect("a path")).to_owned();
+    assert!(file.is_absolute(), "{}", file.display());
+    let trusting = ["enrollment-group", "list", "--ca-file", file.to_str().expect("UTF-8")];
+    assert_eq!(service.json(folder().path(), &trusting), json!([]));
+    service.run(folder().path(), &["enrollment-group", "list"]).fails(1);
+    assert_eq!(service.end("-TERM").0.code(), Some(0));
+    assert!(!file.exists(), "{}", file.display());
+}
+
+#[test]
+fn the_emulator_writes_its_authority_where_it_is_told_to() {
+    let folder = folder();
+    let file = folder.path().join("ca.pem");
+    let path = file.to_str().expect("UTF-8");
+    fs::write(&file, "of an earlier run").expect("written");
+    let service = Service::with(&["--tls", "--ca-out", path]);
+    assert_eq!(service.first_line["caFile"], path);
+    assert_eq!(service.json(folder.path(), &["device", "list", "--ca-file", path]), json!([]));
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left there");
+    service.end("-TERM");
+    Certificate::read(&fs::read(&file).expect("it stays")).expect("a certificate");
+
+    Run::of(program(folder.path()).args(["emulator", "--ca-out", path])).fails(2);
+    let error = Run::of(program(folder.path()).args(["emulator", "--tls", "--ca-out", "none/ca.pem"])).fails(1);
+    assert!(error.contains("none/ca.pem"), "{error}");
+}
+
+#[test]
+fn how_the_emulator_assigns_devices_can_be_chosen() {
+    let service = Service::with(&["--assign-after", "0", "--retry-after", "7"]);
+    let folder = folder();
+    service.json(folder.path(), &["device", "create", "sensor-1"]);
+    let shown = service.json(folder.path(), &["device", "credentials", "sensor-1", "--show-keys"]);
+    let key = BASE64_STANDARD.decode(shown["symmetricKey"]["primaryKey"].as_str().expect("a key")).expect("base64");
+    let resource = format!("{}%2fregistrations%2fsensor-1", shown["idScope"].as_str().expect("a scope"));
+    let signed = format!("{resource}\n4102444800");
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), signed.as_bytes());
+    let body = r#"{"registrationId":"sensor-1"}"#;
+    let mut stream = TcpStream::connect(service.endpoint.trim_start_matches("http://")).expect("a connection");
+    write!(
+        stream,
+        "PUT /{}/register?api-version=2021-06-01 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: SharedAccessSignature sr={resource}&sig={}&se=4102444800&skn=registration\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        resource.replace("%2f", "/"),
+        BASE64_STANDARD.encode(signature).replace('+', "%2B").replace('/', "%2F"),
+        body.len()
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("\r\nretry-after: 7\r\n"), "{answer}");
+    assert_eq!(service.json(folder.path(), &["device", "show", "sensor-1"])["provisioned"], true);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `CertificateAuthority`: root, intermediate, device and verification certificates.
 
-use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SigningKey};
+use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SanType, SigningKey};
 use time::OffsetDateTime;
 
 use super::{
@@ -134,7 +134,7 @@ impl CertificateAuthority {
         name: &CommonName,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Intermediate, name, options)
+        self.issue(Profile::Intermediate, name, Vec::new(), options)
     }
 
     /// Makes a device's certificate, its id the common name.
@@ -142,7 +142,7 @@ impl CertificateAuthority {
     /// # Errors
     /// As [`self_signed_device`](Self::self_signed_device).
     pub fn issue_device(&self, id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Device, &id.common_name()?, options)
+        self.issue(Profile::Device, &id.common_name()?, Vec::new(), options)
     }
 
     /// Makes a proof of possession: a certificate whose common name is the verification code.
@@ -154,13 +154,29 @@ impl CertificateAuthority {
         code: &CommonName,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Verification, code, options)
+        self.issue(Profile::Verification, code, Vec::new(), options)
+    }
+
+    /// Makes a TLS server's certificate. The names by which clients reach it, DNS names or IP addresses, are its subject
+    /// alternative names, which are what clients compare (RFC 9525 section 6.3).
+    ///
+    /// # Errors
+    /// [`AuthorityError::Rcgen`] when a name is neither; otherwise as [`new_root`](Self::new_root).
+    pub fn issue_server(
+        &self,
+        name: &CommonName,
+        alternative_names: &[&str],
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        let names: Vec<String> = alternative_names.iter().map(ToString::to_string).collect();
+        self.issue(Profile::Server, name, CertificateParams::new(names)?.subject_alt_names, options)
     }
 
     fn issue(
         &self,
         profile: Profile,
         name: &CommonName,
+        alternative_names: Vec<SanType>,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         // An authority may have run out since it was loaded.
@@ -175,7 +191,8 @@ impl CertificateAuthority {
         let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
         let (validity, shortened_from) = Validity::new(lifetime, options.at, Some(&self.certificate))?;
         let key = PrivateKey::generate(options.algorithm)?;
-        let params = profile.params(name, validity, path_length)?;
+        let mut params = profile.params(name, validity, path_length)?;
+        params.subject_alt_names = alternative_names;
         let mut certificate = Certificate::from_der(params.signed_by(&key, &self.issuer)?.der())?;
         let issuer_name = self.certificate.subject().der();
         if certificate.issuer().der() != issuer_name {

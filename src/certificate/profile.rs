@@ -23,6 +23,8 @@ pub enum Profile {
     Device,
     /// A proof of possession, presented once.
     Verification,
+    /// What a TLS server presents.
+    Server,
 }
 
 impl Profile {
@@ -32,7 +34,7 @@ impl Profile {
         matches!(self, Self::Root | Self::Intermediate)
     }
 
-    /// The lifetime where none is asked for: 10 years, 5 years, 1 year, 1 day.
+    /// The lifetime where none is asked for: 10 years, 5 years, 1 year, 1 day; 90 days for a server.
     #[must_use]
     pub fn default_lifetime(self) -> Lifetime {
         match self {
@@ -40,11 +42,13 @@ impl Profile {
             Self::Intermediate => Lifetime::Years(5),
             Self::Device => Lifetime::Years(1),
             Self::Verification => Lifetime::Days(1),
+            Self::Server => Lifetime::Days(90),
         }
     }
 
     /// The parameters of a certificate by RFC 5280 sections 4.1 and 4.2: version 3, a random serial number, subject and
-    /// authority key identifiers, critical basic constraints and key usage, client authentication for leaves.
+    /// authority key identifiers, critical basic constraints and key usage, client authentication for leaves, server
+    /// authentication for a server's.
     pub(super) fn params(
         self,
         name: &CommonName,
@@ -64,7 +68,10 @@ impl Profile {
         } else {
             params.is_ca = IsCa::ExplicitNoCa;
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params.extended_key_usages = vec![match self {
+                Self::Server => ExtendedKeyUsagePurpose::ServerAuth,
+                _ => ExtendedKeyUsagePurpose::ClientAuth,
+            }];
         }
         Ok(params)
     }

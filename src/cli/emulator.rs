@@ -1,19 +1,30 @@
 //! `emulator`: IoT Central on a loopback port, until it is told to stop.
 
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context;
 use serde_json::json;
+use tempfile::TempPath;
 
 use super::{output::Output, service::block_on};
 use crate::emulator::{Emulator as Server, Fault};
 
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
 ///
-/// The first line on standard output is a JSON document with the address, a token and the id scope. It keeps its state
-/// in memory and serves until it is told to stop by Ctrl-C or SIGTERM.
+/// The first line on standard output is a JSON document: `endpoint`, `token`, `idScope`, and with --tls `caFile`, the file
+/// with the certificate that clients have to trust. The application's REST API and the Device Provisioning Service, where
+/// devices register, are on the one port. It keeps its state in memory and serves until it is told to stop by Ctrl-C or
+/// SIGTERM.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
+  iot-enroll emulator --tls --ca-out emulator-ca.pem
   iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
     /// The address to listen on, which has to be a loopback address; port 0 picks a free one
@@ -25,6 +36,20 @@ pub(super) struct Emulator {
     /// How many requests a second are served before they are answered 429
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
+    /// Serve over TLS, with a certificate for localhost and the loopback addresses, from an authority that is made anew
+    /// each time. Devices register with their certificates
+    #[arg(long)]
+    tls: bool,
+    /// Where to write the certificate that clients have to trust, as PEM. What is there is replaced, and it stays when the
+    /// emulator stops [default: a new file in the folder for temporary files, removed when the emulator stops]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_out: Option<PathBuf>,
+    /// How often a device that registers is told that it is still being assigned
+    #[arg(long, value_name = "POLLS", default_value = "1")]
+    assign_after: u32,
+    /// How long a device that registers is told to wait between polls
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    retry_after: u32,
     /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
     /// such as 503 or 429:retry-after=2, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
     /// redirect=URL
@@ -35,7 +60,12 @@ pub(super) struct Emulator {
 impl Emulator {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
         block_on(async {
-            let mut builder = Server::builder().listen(self.listen).rate(Some(self.rate));
+            let mut builder = Server::builder()
+                .listen(self.listen)
+                .rate(Some(self.rate))
+                .tls(self.tls)
+                .assign_after(self.assign_after)
+                .registration_retry_after(Duration::from_secs(self.retry_after.into()));
             if let Some(token) = self.token {
                 builder = builder.token(token);
             }
@@ -44,11 +74,15 @@ impl Emulator {
                 server.inject(fault)?;
             }
             let stop = stop_signal()?;
-            let line = json!({
+            let mut line = json!({
                 "endpoint": server.endpoint(),
                 "token": server.token(),
                 "idScope": server.id_scope(),
             });
+            let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
+            if let Some(file) = &ca_file {
+                line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
+            }
             Output::raw(format!("{line}\n").as_bytes())?;
             output.progress("Serving until Ctrl-C.");
             stop.await;
@@ -56,6 +90,46 @@ impl Emulator {
             Ok(())
         })
     }
+}
+
+/// Where the authority's certificate is.
+enum CaFile {
+    Chosen(PathBuf),
+    /// Removed when it is dropped.
+    Temporary(TempPath),
+}
+
+impl CaFile {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Chosen(path) => path,
+            Self::Temporary(path) => path,
+        }
+    }
+}
+
+/// Writes the authority's certificate in one piece, so that nobody who waits for it reads a half.
+fn write_ca(pem: &str, chosen: Option<&Path>) -> anyhow::Result<CaFile> {
+    let write = |folder: &Path| -> io::Result<TempPath> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("iot-enroll-ca-").suffix(".pem");
+        // It is no secret: programs of other users may call the emulator.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let file = builder.tempfile_in(folder)?;
+        fs::write(file.path(), pem)?;
+        Ok(file.into_temp_path())
+    };
+    let Some(chosen) = chosen else {
+        let folder = std::env::temp_dir();
+        let written =
+            write(&folder).with_context(|| format!("cannot write the CA certificate in {}", folder.display()))?;
+        return Ok(CaFile::Temporary(written));
+    };
+    let folder = chosen.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = write(folder).and_then(|file| Ok(file.persist(chosen)?));
+    written.with_context(|| format!("cannot write the CA certificate to {}", chosen.display()))?;
+    Ok(CaFile::Chosen(chosen.to_owned()))
 }
 
 /// Ends when the process is asked to. Listens from the call on, so that no signal is missed.

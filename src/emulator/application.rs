@@ -17,7 +17,7 @@ use super::{
     device_groups, devices, enrollment_groups,
     fault::Faults,
     gate::{self, Origin, Throttle},
-    json,
+    json, registrations,
     request_log::RequestLog,
     store::Store,
 };
@@ -31,12 +31,20 @@ pub(super) struct Application {
     pub(super) id_scope: String,
     /// Where it listens, as a URL without a path.
     pub(super) endpoint: String,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
     pub(super) port: u16,
     pub(super) page_size: usize,
     /// Seals skip tokens.
     pub(super) page_key: hmac::Key,
     /// What the keys of the devices are derived from. Secret.
     pub(super) device_keys: DeviceKeys,
+    /// The hub that devices are assigned to.
+    pub(super) assigned_hub: String,
+    /// How many polls are answered `assigning`.
+    pub(super) assign_after: u32,
+    /// How long a device is to wait between polls, in seconds.
+    pub(super) registration_retry_after: u64,
     pub(super) read_timeout: Duration,
     pub(super) throttle: Option<Throttle>,
     pub(super) faults: Faults,
@@ -57,7 +65,10 @@ impl Application {
             .method_not_allowed_fallback(gate::unknown_method)
             .layer(DefaultBodyLimit::max(json::MAX_READ))
             .layer(middleware::from_fn_with_state(Arc::clone(self), gate::check));
-        Router::new().nest("/api", api).fallback(gate::unknown_route).with_state(Arc::clone(self))
+        let provisioning = registrations::routes()
+            .method_not_allowed_fallback(gate::unknown_method)
+            .layer(DefaultBodyLimit::max(json::MAX_READ));
+        Router::new().nest("/api", api).merge(provisioning).fallback(gate::unknown_route).with_state(Arc::clone(self))
     }
 
     /// What a `nextLink` begins with: the name by which the client called, where that leads here, since a client does not
@@ -71,7 +82,7 @@ impl Application {
                 && !authority.as_str().contains('@')
         };
         match host.filter(leads_here) {
-            Some(authority) => Origin(format!("http://{authority}")),
+            Some(authority) => Origin(format!("{}://{authority}", self.scheme)),
             None => Origin(self.endpoint.clone()),
         }
     }

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
+
+/// The form of the times of the Device Provisioning Service, as in `2020-12-05T10:00:00.0000000Z`.
+const TIMESTAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
 
 /// The time as the emulator sees it: validity of certificates, time stamps and throttling go by it.
 ///
@@ -79,4 +83,10 @@ impl Default for Clock {
     fn default() -> Self {
         Self::system()
     }
+}
+
+/// The time as the Device Provisioning Service writes it.
+pub(super) fn timestamp(time: OffsetDateTime) -> String {
+    // Every component of the format is there, and years before 10,000 are written.
+    time.to_offset(UtcOffset::UTC).format(TIMESTAMP).unwrap_or_default()
 }

@@ -28,6 +28,12 @@ impl SymmetricKey {
         Ok(Self::new(&random::bytes::<KEY_BYTES>()?, &random::bytes::<KEY_BYTES>()?))
     }
 
+    /// The bytes of both, the primary first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        // They were read from base64, or written to it.
+        [&self.primary, &self.secondary].into_iter().filter_map(|key| BASE64_STANDARD.decode(key).ok())
+    }
+
     pub(super) fn show(&self) -> Value {
         json!({ "primaryKey": self.primary, "secondaryKey": self.secondary })
     }
@@ -49,17 +55,21 @@ impl SymmetricKey {
     }
 }
 
-/// Refuses the field `certificate` where its key is none that the Device Provisioning Service takes.
-pub(super) fn check_key(certificate: &Certificate, fields: &Fields) -> Result<(), ApiError> {
-    let algorithm = certificate.public_key_algorithm();
-    let fits = match algorithm {
+/// Whether the certificate's key is one that the Device Provisioning Service takes.
+pub(super) fn has_fitting_key(certificate: &Certificate) -> bool {
+    match certificate.public_key_algorithm() {
         PublicKeyAlgorithm::Rsa { bits } => *bits >= MIN_RSA_BITS,
         PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => true,
         _ => false,
-    };
-    if fits {
+    }
+}
+
+/// Refuses the field `certificate` where its key is none that the Device Provisioning Service takes.
+pub(super) fn check_key(certificate: &Certificate, fields: &Fields) -> Result<(), ApiError> {
+    if has_fitting_key(certificate) {
         return Ok(());
     }
+    let algorithm = certificate.public_key_algorithm();
     let why = format!("its key is {algorithm}; use RSA of {MIN_RSA_BITS} bits or more, or a NIST curve");
     Err(fields.refuse("certificate", why))
 }

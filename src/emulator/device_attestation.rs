@@ -59,7 +59,8 @@ impl DeviceKeys {
         Ok(Self { primary: key()?, secondary: key()? })
     }
 
-    fn derive(&self, id: &str) -> SymmetricKey {
+    /// The keys of the device with this id.
+    pub(super) fn derive(&self, id: &str) -> SymmetricKey {
         let derive = |key| hmac::sign(key, id.as_bytes());
         SymmetricKey::new(derive(&self.primary).as_ref(), derive(&self.secondary).as_ref())
     }

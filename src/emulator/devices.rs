@@ -296,6 +296,25 @@ impl Device {
         Ok(Self { properties, iot_edge: false, attestation: None, manifest: None, etag })
     }
 
+    /// A device that comes through the Device Provisioning Service and was not known before.
+    pub(super) fn new_provisioned(id: &str, template: Option<String>, iot_edge: bool) -> Result<Self, ApiError> {
+        let properties = DeviceProperties { provisioned: true, template, ..DeviceProperties::new(id) };
+        let device = Self::from_properties(properties).map_err(ApiError::bad_request)?;
+        Ok(Self { iot_edge, ..device })
+    }
+
+    /// It comes through the Device Provisioning Service. The template is for a device that has none.
+    pub(super) fn provision(&mut self, template: Option<String>) -> Result<(), ApiError> {
+        let template = template.filter(|_| self.properties.template.is_none());
+        if self.properties.provisioned && template.is_none() {
+            return Ok(());
+        }
+        self.etag = Etag::new()?;
+        self.properties.provisioned = true;
+        self.properties.template = template.or(self.properties.template.take());
+        Ok(())
+    }
+
     pub(super) fn show(&self, version: ApiVersion) -> Value {
         let properties = &self.properties;
         let mut shown = json!({

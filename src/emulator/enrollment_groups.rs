@@ -320,6 +320,35 @@ impl EnrollmentGroup {
         })
     }
 
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(super) fn is_for_iot_edge(&self) -> bool {
+        matches!(self.device_type, DeviceType::IotEdge)
+    }
+
+    /// The certificates whose possession is proven or attested: those that let devices in.
+    pub(super) fn verified_certificates(&self) -> impl Iterator<Item = &Certificate> {
+        let certificates = match &self.attestation {
+            Attestation::X509(certificates) => [&certificates.primary, &certificates.secondary].map(Option::as_ref),
+            Attestation::SymmetricKey(_) => [None, None],
+        };
+        certificates.into_iter().flatten().filter(|entry| entry.verified).map(|entry| &entry.certificate)
+    }
+
+    /// The keys that those of the group's devices are derived from.
+    pub(super) fn symmetric_key(&self) -> Option<&SymmetricKey> {
+        match &self.attestation {
+            Attestation::SymmetricKey(key) => Some(key),
+            Attestation::X509(_) => None,
+        }
+    }
+
     /// The place of a certificate, where the group has such places.
     fn certificate(&mut self, entry: Entry) -> Option<&mut Option<SigningCertificate>> {
         match (&mut self.attestation, entry) {

@@ -1,4 +1,9 @@
 //! What the emulator answers when it refuses: status, code, message.
+//!
+//! # Where the documentation is silent
+//! The codes of the Device Provisioning Service are those of IoT Hub: three digits of status and three more. Documented or
+//! seen are 400004 (invalid argument), 401000 and 401002 (unauthorized), 404201 and 404202 (not found) and 429001
+//! (throttled). Any other status has its generic code, which ends in 000. What IoT Central would answer with 422 is 400 there.
 
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -10,7 +15,7 @@ use time::{
     macros::format_description,
 };
 
-use super::json;
+use super::{clock, json};
 
 /// The response header that repeats the code of an error.
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
@@ -19,11 +24,32 @@ pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-co
 const RFC_1123: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
-/// A refusal. It becomes the service's error body, `{"error": {"code", "message", "requestId", "time"}}`, when the answer
-/// leaves: only there are the request's id and the time known ([`finish`]).
+/// Which service a request is for, and in whose form it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Face {
+    /// IoT Central: `{"error": {"code", "message", "requestId", "time"}}`.
+    Application,
+    /// The Device Provisioning Service: `{"errorCode", "trackingId", "message", "timestampUtc"}`.
+    Provisioning,
+}
+
+impl Face {
+    pub(super) fn of(path: &str) -> Self {
+        let mut segments = path.split('/').skip(1);
+        match (segments.next(), segments.next()) {
+            (Some(id_scope), Some("registrations")) if id_scope != "api" => Self::Provisioning,
+            _ => Self::Application,
+        }
+    }
+}
+
+/// A refusal. It becomes the service's error body when the answer leaves: only there are the request's id and the time
+/// known ([`finish`]).
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     status: StatusCode,
+    /// The code of the Device Provisioning Service, where it is not the status's own.
+    error_code: Option<u32>,
     message: String,
     retry_after: Option<RetryAfter>,
 }
@@ -38,7 +64,7 @@ pub(super) enum RetryAfter {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None }
+        Self { status, error_code: None, message: message.into(), retry_after: None }
     }
 
     /// The query, the path or the JSON cannot be understood.
@@ -58,6 +84,21 @@ impl ApiError {
 
     pub(super) fn retry_after(self, retry_after: Option<RetryAfter>) -> Self {
         Self { retry_after, ..self }
+    }
+
+    /// A refusal of the Device Provisioning Service; the first digits of the code are the status.
+    pub(super) fn provisioning(error_code: u32, message: impl Into<String>) -> Self {
+        let status = u16::try_from(error_code / 1000).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let error = Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message);
+        Self { error_code: Some(error_code), ..error }
+    }
+
+    fn error_code(&self) -> u32 {
+        self.error_code.unwrap_or_else(|| match self.status.as_u16() {
+            400 => 400_004,
+            429 => 429_001,
+            status => u32::from(status) * 1000,
+        })
     }
 
     /// The code, one for each status. The documentation names the statuses and no codes.
@@ -97,15 +138,28 @@ impl IntoResponse for ApiError {
 }
 
 /// Writes the body of a response that is an [`ApiError`]; any other is left as it is.
-pub(super) fn finish(mut response: Response, request_id: &str, now: OffsetDateTime) -> Response {
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
-    let time = rfc_1123(now);
-    let body = json!({
-        "error": { "code": error.code(), "message": error.message, "requestId": request_id, "time": time }
-    });
+pub(super) fn finish(mut response: Response, face: Face, request_id: &str, now: OffsetDateTime) -> Response {
+    let Some(mut error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let (code, body) = match face {
+        Face::Application => {
+            let (code, time) = (error.code(), rfc_1123(now));
+            let body = json!({ "code": code, "message": error.message, "requestId": request_id, "time": time });
+            (HeaderValue::from_static(code), json!({ "error": body }))
+        }
+        Face::Provisioning => {
+            if error.status == StatusCode::UNPROCESSABLE_ENTITY {
+                error.status = StatusCode::BAD_REQUEST;
+            }
+            let (code, time) = (error.error_code(), clock::timestamp(now));
+            let body = json!({
+                "errorCode": code, "trackingId": request_id, "message": error.message, "timestampUtc": time
+            });
+            (HeaderValue::from(code), body)
+        }
+    };
     let mut finished = json::answer(error.status, &body);
     let headers = finished.headers_mut();
-    headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
+    headers.insert(ERROR_CODE, code);
     let retry_after = match error.retry_after {
         None => None,
         Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(seconds)),

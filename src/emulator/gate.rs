@@ -23,7 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use super::{
     application::Shared,
     clock::Clock,
-    error::{self, ApiError, RetryAfter},
+    error::{self, ApiError, Face, RetryAfter},
     fault::{self, FaultKind, Severed},
     random,
 };
@@ -32,7 +32,7 @@ use super::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// The query parameter that names the version.
-const API_VERSION: &str = "api-version";
+pub(super) const API_VERSION: &str = "api-version";
 
 /// A version of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,9 +81,10 @@ pub(super) async fn answer(
     let path = request.uri().path().to_owned();
     // An answer without an id is better than none.
     let request_id = random::uuid().unwrap_or_default();
+    let finish = |response| finish(response, application, Face::of(&path), &request_id);
     let handled = async {
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
-        finish(response, application, &request_id)
+        finish(response)
     };
     let answered = match application.faults.strike(&method, &path) {
         None => Ok(handled.await),
@@ -100,11 +101,11 @@ pub(super) async fn answer(
         Some(FaultKind::TruncateBody) => fault::truncate(handled.await).await,
         Some(FaultKind::Status { status, retry_after }) => {
             let retry_after = retry_after.map(|time| RetryAfter::Seconds(fault::seconds(time)));
-            Ok(finish(fault::status(status, retry_after), application, &request_id))
+            Ok(finish(fault::status(status, retry_after)))
         }
         Some(FaultKind::StatusUntil { status, retry_after }) => {
             let retry_after = RetryAfter::Date(fault::seconds(retry_after));
-            Ok(finish(fault::status(status, Some(retry_after)), application, &request_id))
+            Ok(finish(fault::status(status, Some(retry_after))))
         }
         Some(FaultKind::NotJson) => Ok(fault::not_json()),
         Some(FaultKind::Redirect(url)) => Ok(fault::redirect(&url)),
@@ -115,8 +116,8 @@ pub(super) async fn answer(
     answered
 }
 
-fn finish(response: Response, application: &Shared, request_id: &str) -> Response {
-    let mut response = error::finish(response, request_id, application.clock.now());
+fn finish(response: Response, application: &Shared, face: Face, request_id: &str) -> Response {
+    let mut response = error::finish(response, face, request_id, application.clock.now());
     if let Ok(id) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -1,8 +1,12 @@
 //! IoT Central on a loopback port: an application to write and test against, without an account.
 //!
-//! It speaks the REST API of the service, versions `2022-07-31` and `2022-10-31-preview`, over HTTP on a real socket,
-//! keeps its state in memory, and checks what the service checks: authorization, version, bodies, etags, certificates,
-//! proofs of possession, filters and queries. [`Fault`]s make it misbehave on request.
+//! It speaks the REST API of the service, versions `2022-07-31` and `2022-10-31-preview`, over HTTP on a real socket, or
+//! over [TLS](Builder::tls), keeps its state in memory, and checks what the service checks: authorization, version, bodies,
+//! etags, certificates, proofs of possession, filters and queries. [`Fault`]s make it misbehave on request.
+//!
+//! On the same port is the Device Provisioning Service, where a device registers with its certificate or key and is then in
+//! the application: `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and
+//! `2021-10-01`, with the [id scope](Emulator::id_scope) of the emulator.
 //!
 //! ```
 //! # async fn example() -> Result<(), iot_enroll::emulator::EmulatorError> {
@@ -21,7 +25,7 @@
 //!
 //! - Checks come in this order: fault, authorization (401), throttling (429), query and version (400), route (404, 405),
 //!   names in the path (400), media type (415), size and JSON (413, 400), fields (422), existence (404), etag (412), rules
-//!   between fields (422). Nothing outside `/api` exists (404).
+//!   between fields (422). Nothing outside `/api` exists (404) but the Device Provisioning Service, which has its own order.
 //! - A query parameter that the route does not have, or has twice, is refused with 400: a misspelt one that is passed over
 //!   gives a wrong answer. So is `$top` where the contract does not list it.
 //! - A skip token works for the list that it was made for alone: the same collection, filter and order. Another is refused
@@ -52,9 +56,12 @@ mod json;
 mod organizations;
 mod page;
 mod random;
+mod registration_proof;
+mod registrations;
 mod request_log;
 mod server;
 mod store;
+mod tls;
 
 pub use clock::Clock;
 pub use condition::SyntaxError;

@@ -23,21 +23,25 @@ use hyper_util::{
 };
 use time::OffsetDateTime;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::{
     application::{Application, Shared},
     clock::Clock,
     device_attestation::DeviceKeys,
     devices::{Device, DeviceProperties},
-    fault::{Fault, Faults},
+    fault::{self, Fault, Faults},
     gate, page, random,
     request_log::{RequestLog, RequestRecord},
     store::Store,
+    tls::{Handshakes, Presented, Tls},
 };
+use crate::certificate::AuthorityError;
 
 /// How long a stop waits for requests that are being answered.
 const GRACE: Duration = Duration::from_secs(3);
@@ -54,6 +58,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Emulator {
     application: Shared,
     address: SocketAddr,
+    /// The PEM of the authority, with TLS.
+    ca_pem: Option<String>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -68,6 +74,9 @@ pub struct Builder {
     clock: Clock,
     page_size: usize,
     read_timeout: Duration,
+    tls: bool,
+    assign_after: u32,
+    registration_retry_after: Duration,
 }
 
 impl Builder {
@@ -104,11 +113,32 @@ impl Builder {
         Self { read_timeout: timeout, ..self }
     }
 
+    /// Whether to serve over TLS, versions 1.2 and 1.3, on the same port: both the application's API and the Device
+    /// Provisioning Service, where devices prove by client certificates who they are. Default: without.
+    ///
+    /// The certificate is for `localhost`, `127.0.0.1` and `::1`, made anew at each start and valid for 30 days. Clients
+    /// have to trust [`Emulator::ca_pem`].
+    pub fn tls(self, tls: bool) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// How many polls of a device's registration are answered `assigning`, until one is answered `assigned`. With 0 the
+    /// device is assigned when it registers, and the first poll says so. Default 1.
+    pub fn assign_after(self, polls: u32) -> Self {
+        Self { assign_after: polls, ..self }
+    }
+
+    /// How long a device that registers is to wait between polls: the `retry-after` header, in whole seconds, rounded up.
+    /// Default 1 second; with 0 no time passes.
+    pub fn registration_retry_after(self, wait: Duration) -> Self {
+        Self { registration_retry_after: wait, ..self }
+    }
+
     /// Listens, and serves from then on. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`EmulatorError`] when the address is not a loopback address or cannot be listened on, or when the token cannot
-    /// stand in a header.
+    /// [`EmulatorError`] when the address is not a loopback address or cannot be listened on, when the token cannot stand
+    /// in a header, or when the certificates for TLS cannot be made.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
         if !self.listen.ip().to_canonical().is_loopback() {
             return Err(EmulatorError::NotLoopback(self.listen));
@@ -117,8 +147,10 @@ impl Builder {
             Some(token) => check_token(token)?,
             None => new_token(self.clock.now())?,
         };
+        let tls = if self.tls { Some(Tls::new()?) } else { None };
         let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
         let address = listener.local_addr().map_err(|source| listen_error(self.listen, source))?;
+        let scheme = if self.tls { "https" } else { "http" };
         let throttle = self
             .rate
             .map(|rate| RateLimiter::direct_with_clock(Quota::per_second(rate), gate::Ticks(self.clock.clone())));
@@ -127,20 +159,25 @@ impl Builder {
             clock: self.clock,
             token,
             id_scope: format!("0ne{}", random::hexadecimal::<4>()?),
-            endpoint: format!("http://{address}"),
+            endpoint: format!("{scheme}://{address}"),
+            scheme,
             port: address.port(),
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: DeviceKeys::random()?,
+            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?),
+            assign_after: self.assign_after,
+            registration_retry_after: fault::seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
             throttle,
             faults: Faults::default(),
             log: RequestLog::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(serve(listener, Arc::clone(&application), stopped));
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.authority)).unzip();
+        let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&application), stopped));
         tracing::debug!(endpoint = application.endpoint, "emulator listens");
-        Ok(Emulator { application, address, stop, server })
+        Ok(Emulator { application, address, ca_pem, stop, server })
     }
 }
 
@@ -154,10 +191,13 @@ impl Emulator {
             clock: Clock::system(),
             page_size: page::PAGE_SIZE,
             read_timeout: Duration::from_secs(30),
+            tls: false,
+            assign_after: 1,
+            registration_retry_after: Duration::from_secs(1),
         }
     }
 
-    /// Where it listens, as a URL without a path: `http://127.0.0.1:PORT`.
+    /// Where it listens, as a URL without a path: `http://127.0.0.1:PORT`, or `https` with TLS.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.application.endpoint.clone()
@@ -167,6 +207,12 @@ impl Emulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate of the authority that clients have to trust, as PEM. `None` without TLS.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// What the `Authorization` header of a request must be.
@@ -276,9 +322,24 @@ pub enum EmulatorError {
     /// The fault cannot be carried out.
     #[error("this fault cannot be injected: {0}")]
     Fault(String),
+    /// The certificates for TLS cannot be made, or cannot be used.
+    #[error("the emulator cannot set up TLS: {0}")]
+    Tls(String),
     /// The system's random number generator failed.
     #[error("the system's random number generator failed")]
     Random,
+}
+
+impl From<AuthorityError> for EmulatorError {
+    fn from(error: AuthorityError) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for EmulatorError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error.to_string())
+    }
 }
 
 impl From<aws_lc_rs::error::Unspecified> for EmulatorError {
@@ -312,19 +373,34 @@ fn new_token(now: OffsetDateTime) -> Result<String, EmulatorError> {
     Ok(format!("SharedAccessSignature {parts}"))
 }
 
-/// Accepts connections until it is stopped, then waits for those that are open.
-async fn serve(listener: TcpListener, application: Shared, mut stopped: watch::Receiver<bool>) {
+/// Accepts connections until it is stopped, then waits for those that are open. Handshakes go on beside it.
+async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    application: Shared,
+    mut stopped: watch::Receiver<bool>,
+) {
     let router = TowerToHyperService::new(application.router());
+    let context = Context { application, router, stopped: stopped.clone() };
+    let mut handshakes = Handshakes::default();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop(&mut stopped) => break,
             // Ended connections are taken out, so that they do not pile up.
             Some(_) = connections.join_next() => {}
+            Some(ended) = handshakes.next() => if let Some((stream, presented)) = ended {
+                connections.spawn(connection(stream, presented, context.clone()));
+            },
             accepted = listener.accept() => match accepted {
-                Ok(_) if application.faults.strike_connection() => {}
+                Ok(_) if context.application.faults.strike_connection() => {}
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&application), router.clone(), stopped.clone()));
+                    // Small answers must not wait for acknowledgements. If it cannot be set, they arrive later.
+                    let _ = stream.set_nodelay(true);
+                    match &tls {
+                        Some(tls) => handshakes.begin(tls, stream),
+                        None => drop(connections.spawn(connection(stream, Presented::default(), context.clone()))),
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
@@ -333,7 +409,7 @@ async fn serve(listener: TcpListener, application: Shared, mut stopped: watch::R
             },
         }
     }
-    drop(listener);
+    drop((listener, handshakes));
     while connections.join_next().await.is_some() {}
 }
 
@@ -342,18 +418,21 @@ async fn stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Serves one connection until it ends. Each has its own task, so that a slow one holds up no other.
-async fn connection(
-    stream: TcpStream,
+/// What every connection shares.
+#[derive(Clone)]
+struct Context {
     application: Shared,
     router: TowerToHyperService<Router>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    // Small answers must not wait for acknowledgements. If it cannot be set, they arrive later.
-    let _ = stream.set_nodelay(true);
+    stopped: watch::Receiver<bool>,
+}
+
+/// Serves one connection until it ends. Each has its own task, so that a slow one holds up no other.
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, presented: Presented, context: Context) {
+    let Context { application, router, mut stopped } = context;
     let answering = AtomicUsize::new(0);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         let (application, router, answering) = (&application, &router, &answering);
+        request.extensions_mut().insert(presented.clone());
         async move {
             answering.fetch_add(1, Ordering::Relaxed);
             let answer = gate::answer(application, router, request).await;

@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
     deployment_manifests::DeploymentManifest, device_groups::DeviceGroup, device_index::DeviceIndex,
-    enrollment_groups::EnrollmentGroup, error::ApiError, random,
+    enrollment_groups::EnrollmentGroup, error::ApiError, random, registrations::Registration,
 };
 
 /// The application's state. One lock over all of it, so that a request sees and leaves it whole; nothing waits while
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) device_groups: BTreeMap<String, DeviceGroup>,
     pub(super) devices: DeviceIndex,
     pub(super) enrollment_groups: BTreeMap<String, EnrollmentGroup>,
+    /// What the Device Provisioning Service knows of devices, by registration id in lower case.
+    pub(super) registrations: BTreeMap<String, Registration>,
 }
 
 impl Store {
