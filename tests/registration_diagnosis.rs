@@ -359,19 +359,26 @@ async fn an_application_that_lets_nothing_in_is_told() {
 
 #[tokio::test]
 async fn a_scope_that_is_unknown_is_told_and_with_a_token_the_right_one() {
-    let credential = credential(&issue(DEVICE, &root("Root")));
-    let dps = Dps::start(|_| error(404, 404_001, "ID scope not found"));
-    let error = fails(&dps, &credential).await;
-    told(only(&Case::of(&credential).diagnose(&error, None)), "wrong-id-scope", &[SCOPE, "does not know"]);
+    let stranger = credential(&issue(DEVICE, &root("Root")));
+    let dps = Dps::start(|_| error(404, 404_201, "Id scope not found"));
+    let error = fails(&dps, &stranger).await;
+    told(only(&Case::of(&stranger).diagnose(&error, None)), "wrong-id-scope", &[SCOPE, "does not know"]);
     let app = App::start().await;
     app.device("other").await;
     let application = app.read().await;
     let actual = application.id_scope.as_ref().expect("known").to_string();
-    let cause = Case::of(&credential).diagnose(&error, Some(&application));
+    let cause = Case::of(&stranger).diagnose(&error, Some(&application));
     told(only(&cause), "wrong-id-scope", &[SCOPE, &actual]);
     // The scope of another application is known to the service, and refused otherwise.
-    let cause = Case::of(&credential).diagnose(&refused(&credential).await, Some(&application));
+    let cause = Case::of(&stranger).diagnose(&refused(&stranger).await, Some(&application));
     told(only(&cause), "wrong-id-scope", &[&actual]);
+    // The right scope at a wrong address. Something is enrolled, so that the device is no cause.
+    let root = root("Root");
+    let app = App::with(&root, true).await;
+    app.device("other").await;
+    let application = app.read().await;
+    let credential = credential(&issue(DEVICE, &root));
+    let actual = application.id_scope.as_ref().expect("known").to_string();
     let right = Case { scope: actual, ..Case::of(&credential) };
     told(only(&right.diagnose(&error, Some(&application))), "wrong-id-scope", &["check the address"]);
 }

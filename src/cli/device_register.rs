@@ -51,9 +51,9 @@ const FULL_CHAIN: &str = "_fullchain.pem";
   iot-enroll device register sensor-1 --cert sensor1.pfx --id-scope 0ne00A1B2C3 --app contoso --token-file token
   iot-enroll device register sensor-1 --group-key-file group.key --id-scope 0ne00A1B2C3
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
 pub(super) struct Register {
     /// The device: its registration id, which is its certificate's common name
-    #[arg(required_unless_present = "manifest", conflicts_with = "manifest")]
     id: Option<DeviceId>,
     /// Its certificate with the chain above it, as PEM (_fullchain.pem), or a PFX file with its key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]

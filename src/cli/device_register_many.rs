@@ -112,8 +112,10 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let mut rows = manifest.rows()?;
     let mut pending = stream::FuturesUnordered::new();
     let mut stopped = None;
+    // The first one goes ahead alone: it may meet what every other would.
+    let mut at_once = 1;
     loop {
-        while pending.len() < concurrency && stopped.is_none() {
+        while pending.len() < at_once && stopped.is_none() {
             let Some(row) = rows.next() else { break };
             let row = row?;
             if earlier.contains(&hash(&row.id)) {
@@ -146,6 +148,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
             }
         }
         progress.inc(1);
+        at_once = concurrency;
     }
     progress.finish_and_clear();
     tell(&summary, count, stopped.as_deref(), output)

@@ -111,11 +111,8 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             None => Diagnosis::of(Vec::new()),
         },
         Kind::Refused(refusal) => match refusal.status {
-            404 if !is_enrollment_missing(refusal.error_code) => Diagnosis {
-                needs_application: application.is_none(),
-                ..Diagnosis::of(vec![wrong_scope(attempt, application)])
-            },
-            401 | 403 | 404 => refused(attempt, encounter, application),
+            401 | 403 => refused(attempt, encounter, application),
+            404 => not_found(attempt, encounter, application),
             _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
         },
         Kind::Ended { .. } => refused(attempt, encounter, application),
@@ -125,9 +122,14 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
     }
 }
 
-/// The service's codes of the kind 4042xx are about enrollments; the others of 404 are about the scope.
-fn is_enrollment_missing(code: Option<u64>) -> bool {
-    code.is_some_and(|code| code / 100 == 4042)
+/// The service does not know the scope; or, where the application has just that scope, it may mean the enrollment.
+fn not_found(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+    let diagnosis = refused(attempt, encounter, application);
+    if application.is_some_and(|it| it.id_scope.is_some()) && !diagnosis.causes.is_empty() {
+        return diagnosis;
+    }
+    let needs_application = application.is_none();
+    Diagnosis { needs_application, ..Diagnosis::of(vec![wrong_scope(attempt, application)]) }
 }
 
 /// The server's certificate was not trusted.
