@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 const ID: &str = "sensor-1";
+const HOUR: Duration = Duration::from_secs(3600);
 
 // What there is to register with
 
@@ -425,9 +426,9 @@ async fn a_certificate_is_good_in_its_time_by_the_clock_of_the_emulator() {
     let (today, later) = (issue(0), issue(10));
     lab.presenting(&later).register(ID).await.refused(401, 401_002, "Invalid certificate.");
     lab.presenting(&today).assigned(ID).await;
-    clock.advance(Duration::from_hours(25));
+    clock.advance(25 * HOUR);
     lab.presenting(&today).register(ID).await.refused(401, 401_002, "Invalid certificate.");
-    clock.advance(Duration::from_hours(9 * 24));
+    clock.advance(9 * 24 * HOUR);
     lab.presenting(&later).assigned(ID).await;
 }
 
@@ -444,7 +445,7 @@ async fn an_authority_that_has_run_out_lets_nobody_in() {
     let (leaf, der) = (odd_leaf(&authority, |_| {}, &key), authority.certificate().der().to_vec());
     let sensor = Caller::presenting(&lab.emulator, Identity::from_der(vec![leaf, der], key.serialize_der()));
     sensor.register(ID).await.expect(202);
-    clock.advance(Duration::from_hours(25));
+    clock.advance(25 * HOUR);
     sensor.register(ID).await.refused(401, 401_002, "CA certificate not found.");
 }
 
@@ -570,8 +571,11 @@ async fn a_registration_ends_with_its_device_and_can_begin_anew() {
     Caller::new(&lab.emulator).api("DELETE", &format!("/devices/{ID}"), None).await.expect(204);
     sensor.look_up(ID).await.refused(404, 404_202, "not found");
     sensor.poll(ID, &operation).await.refused(404, 404_202, "not found");
+    // Made anew by somebody else, it has not registered.
+    lab.api("PUT", &format!("/devices/{ID}"), json!({})).await.expect(200);
+    sensor.look_up(ID).await.refused(404, 404_202, "not found");
     sensor.assigned(ID).await;
-    lab.device(ID).await.expect(200);
+    assert_eq!(lab.device(ID).await.expect(200).body["provisioned"], true);
 }
 
 #[tokio::test]
@@ -809,7 +813,7 @@ async fn a_token_that_is_not_right_in_every_part_is_refused() {
     };
     let keyed = Keyed::with(&emulator, turned);
     let operation = keyed.register().await.expect(202).text("/operationId");
-    clock.advance(Duration::from_hours(1) + Duration::from_secs(1));
+    clock.advance(HOUR + Duration::from_secs(1));
     keyed.poll(&operation).await.refused(401, 401_000, "Unauthorized");
 }
 
