@@ -309,7 +309,8 @@ fn what_is_missing_is_asked_for() {
     holds(&run(&[]).fails(2), &["ID", "--manifest"]);
     holds(&run(&[DEVICE, "--manifest", "m"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--key", "k"]).fails(2), &["--cert"]);
-    holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["--manifest"]);
+    holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["cannot be used with"]);
+    holds(&run(&["--manifest", "m", "--key", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--cert", "c", "--symmetric-key-file", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(1), &["--cert FILE", "--group-key-file"]);
     fs::write(folder.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");

@@ -279,6 +279,23 @@ async fn a_server_of_another_authority_is_told_nothing_and_asked_once() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_not_there_is_told_soon() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let client = RegistrationClient::builder(SCOPE.parse().expect("a scope"))
+        .endpoint(format!("https://{address}").parse().expect("an endpoint"))
+        .add_root_certificate(root("Root").certificate().der())
+        .expect("a root")
+        .clock(ManualClock::new())
+        .build()
+        .expect("a client");
+    let error = register(&client).await.expect_err("nobody");
+    assert!(matches!(error.kind, Kind::Network { failure: NetworkFailure::Connect, attempts: 3, .. }), "{error}");
+    assert!(error.to_string().contains(&format!("no connection to {address} after 3 attempts")), "{error}");
+}
+
+#[tokio::test]
 async fn an_http_address_on_this_machine_takes_symmetric_keys_but_no_certificate() {
     let server = Server::start([assigned(DEVICE)]);
     let client = RegistrationClient::builder(SCOPE.parse().expect("a scope"))

@@ -438,6 +438,16 @@ async fn an_end_as_disabled_is_diagnosed() {
     told(only(&Case::of(&credential).diagnose(&error, Some(&app.read().await))), "group-disabled", &[]);
 }
 
+#[tokio::test]
+async fn an_end_of_another_kind_is_not_blamed_on_the_certificate() {
+    let state = serde_json::json!({ "status": "failed", "errorCode": 400_207, "errorMessage": "allocation failed" });
+    let dps = Dps::start(move |_| ended("failed", &state));
+    let credential = leaf_only(&issue(DEVICE, &root("Root")));
+    let error = fails(&dps, &credential).await;
+    let diagnosis = Case::of(&credential).diagnose(&error, None);
+    assert!(diagnosis.first().is_none() && !diagnosis.needs_application, "{diagnosis:?}");
+}
+
 fn key(text: &str) -> SymmetricKey {
     use base64::{Engine, prelude::BASE64_STANDARD};
     SymmetricKey::from_base64(&BASE64_STANDARD.encode(text)).expect("a key")

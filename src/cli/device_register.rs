@@ -59,7 +59,7 @@ pub(super) struct Register {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     cert: Option<PathBuf>,
     /// Its private key [default: the one in the certificate's file]
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     key: Option<PathBuf>,
     #[command(flatten)]
     pub(super) pfx_password: PfxPassword,

@@ -44,10 +44,10 @@ pub(super) struct Many {
     #[arg(long, value_name = "CSV")]
     manifest: Option<PathBuf>,
     /// Where the outcome of each row is written [default: the manifest's name and .registrations.csv]
-    #[arg(long, value_name = "CSV", requires = "manifest")]
+    #[arg(long, value_name = "CSV", conflicts_with = "id")]
     results: Option<PathBuf>,
-    /// How many registrations are under way at once; --rate says how many are begun a second
-    #[arg(long, value_name = "N", default_value = "64", requires = "manifest")]
+    /// How many registrations are under way at once; --rate says how many are begun a second, 16 without it
+    #[arg(long, value_name = "N", default_value = "64", conflicts_with = "id")]
     concurrency: NonZeroUsize,
 }
 

@@ -115,7 +115,13 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             404 => not_found(attempt, encounter, application),
             _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
         },
-        Kind::Ended { .. } => refused(attempt, encounter, application),
+        // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
+        Kind::Ended { status, error_code, .. }
+            if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
+        {
+            refused(attempt, encounter, application)
+        }
+        Kind::Ended { .. } => Diagnosis::of(Vec::new()),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
             Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
         }
