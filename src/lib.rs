@@ -6,6 +6,7 @@
 //! | `certificate::CertificateAuthority` | making root, intermediate, device and verification certificates | `issue` |
 //! | `central` | the IoT Central REST API as a client | `client` |
 //! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
+//! | `registration` | registering devices at the Device Provisioning Service, and why it failed | `client` |
 //! | `workflow` | the enrollment of a group from end to end | `client` |
 //! | `emulator` | IoT Central and its Device Provisioning Service on a loopback port, for tests and for trying things out | `emulator` |
 //!
@@ -29,6 +30,8 @@ pub mod central;
 pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+#[cfg(feature = "client")]
+pub mod registration;
 #[cfg(feature = "client")]
 pub mod workflow;
 

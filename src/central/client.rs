@@ -35,7 +35,7 @@ use super::{
 use crate::certificate::{Certificate, ReadError};
 
 /// The most bytes of an answer that are read. A page of a hundred devices has well below one hundredth of it.
-const MAX_ANSWER: usize = 16 << 20;
+pub(crate) const MAX_ANSWER: usize = 16 << 20;
 
 /// The service's limit for one application, over all its tokens.
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -196,7 +196,7 @@ impl Client {
     /// Waits until a failed call may be tried again; false when it may not.
     pub(super) async fn pause(&self, attempts: &mut Attempts, failure: &Error, repeat: Repeat) -> bool {
         let throttled = failure.status() == Some(429);
-        let Some(wait) = attempts.next(failure, repeat, self.inner.clock.elapsed()) else {
+        let Some(wait) = attempts.next(failure.met(), repeat, self.inner.clock.elapsed()) else {
             if throttled {
                 self.inner.rate.throttled(attempts.last(), Duration::ZERO);
             }
@@ -404,20 +404,9 @@ impl ClientBuilder {
         let roots =
             self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der())).collect::<Result<Vec<_>, _>>();
         let roots = roots.map_err(|error| BuildError::Tls(error.to_string()))?;
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.connect_timeout)
-            .timeout(self.timeout)
-            // A redirect would carry the token to another host.
-            .redirect(redirect::Policy::none())
-            .referer(false);
+        let mut http = http_builder(self.connect_timeout, self.timeout, self.endpoint.is_loopback());
         // Without TLS the platform's roots are not read: a machine need not have any to speak to an emulator.
         http = if self.endpoint.is_https() { http.tls_certs_merge(roots) } else { http.tls_certs_only([]) };
-        if self.endpoint.is_loopback() {
-            // A proxy would see the token; and whatever a hosts file says, localhost is this machine.
-            let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-            http = http.no_proxy().resolve_to_addrs("localhost", &addresses);
-        }
         let inner = Inner {
             http: http.build().map_err(|error| BuildError::Tls(super::error::chain(&error)))?,
             endpoint: self.endpoint,
@@ -428,6 +417,23 @@ impl ClientBuilder {
         };
         Ok(Client { inner: Arc::new(inner), version: self.version })
     }
+}
+
+/// What every connection of this crate keeps to.
+pub(crate) fn http_builder(connect_timeout: Duration, timeout: Duration, loopback: bool) -> reqwest::ClientBuilder {
+    let http = reqwest::Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        .timeout(timeout)
+        // A redirect would carry the token to another host.
+        .redirect(redirect::Policy::none())
+        .referer(false);
+    if !loopback {
+        return http;
+    }
+    // A proxy would see the token; and whatever a hosts file says, localhost is this machine.
+    let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    http.no_proxy().resolve_to_addrs("localhost", &addresses)
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -612,7 +618,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Reads a body, but not more than any true answer has. The failure is nothing where there is more.
-async fn body(mut response: Response) -> Result<Vec<u8>, Option<reqwest::Error>> {
+pub(crate) async fn body(mut response: Response) -> Result<Vec<u8>, Option<reqwest::Error>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Some)? {
         if body.len() + chunk.len() > MAX_ANSWER {

@@ -22,10 +22,10 @@ pub trait Clock: Send + Sync + 'static {
 
 /// The clock of the machine, by way of tokio.
 #[derive(Debug)]
-pub(super) struct SystemClock(tokio::time::Instant);
+pub(crate) struct SystemClock(tokio::time::Instant);
 
 impl SystemClock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tokio::time::Instant::now())
     }
 }

@@ -91,7 +91,7 @@ impl Endpoint {
 }
 
 /// Whether a URL's host is this machine. An IPv6 address stands in brackets there.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

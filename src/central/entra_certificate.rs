@@ -12,7 +12,6 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use rcgen::{PKCS_RSA_SHA256, PublicKeyData, SigningKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -36,17 +35,11 @@ impl CertificateAssertion {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
         let password = password.map(ExposeSecret::expose_secret);
         let (key, mut certificates) = if is_pfx(&bytes) {
-            let password = password.unwrap_or_default();
-            let certificates = pfx::read(&bytes, password).map_err(|error| error.to_string())?;
-            let store = KeyStore::from_pkcs12(&bytes, password, Pkcs12ImportPolicy::Strict);
-            let store = store.map_err(|error| error.to_string())?;
-            let (_, chain) = store.private_key_chain().ok_or("the PFX file holds no private key")?;
-            (PrivateKey::read(chain.key().as_der(), None), certificates)
+            pfx::read_identity(&bytes, password.unwrap_or_default()).map_err(|error| error.to_string())?
         } else {
             let certificates = Certificate::read_all(&bytes).map_err(|error| error.to_string())?;
-            (PrivateKey::read(&bytes, password), certificates)
+            (PrivateKey::read(&bytes, password).map_err(|error| error.to_string())?, certificates)
         };
-        let key = key.map_err(|error| error.to_string())?;
         if key.algorithm() != &PKCS_RSA_SHA256 {
             return Err("Microsoft Entra takes RSA keys only, and this is another".to_owned());
         }

@@ -6,7 +6,10 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
-use super::authorization::{AuthorizationError, rfc3339};
+use super::{
+    authorization::{AuthorizationError, rfc3339},
+    retry::Met,
+};
 
 /// The most characters of an answer that a message repeats.
 const MAX_EXCERPT: usize = 300;
@@ -134,6 +137,15 @@ impl Error {
         }
     }
 
+    /// What trying again depends on.
+    pub(super) fn met(&self) -> Met {
+        match self {
+            Self::Network(error) => Met::Network(error.failure),
+            Self::Service(error) => Met::Status(error.status, error.retry_after),
+            _ => Met::Final,
+        }
+    }
+
     /// Notes that this ended a call after so many attempts, an earlier one of which may have been carried out.
     pub(super) fn after(mut self, count: u32, lost: bool) -> Self {
         match &mut self {
@@ -219,20 +231,26 @@ pub enum NetworkFailure {
     NotHttp,
 }
 
+impl NetworkFailure {
+    pub(crate) fn of(error: &reqwest::Error) -> Self {
+        if error.is_builder() {
+            Self::Request
+        } else if is_not_http(error) {
+            Self::NotHttp
+        } else if error.is_connect() {
+            if is_tls(error) { Self::Tls } else { Self::Connect }
+        } else if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Broken
+        }
+    }
+}
+
 impl NetworkError {
     pub(super) fn new(operation: Operation, host: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
-        let failure = if error.is_builder() {
-            NetworkFailure::Request
-        } else if is_not_http(&error) {
-            NetworkFailure::NotHttp
-        } else if error.is_connect() {
-            if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::Connect }
-        } else if error.is_timeout() {
-            NetworkFailure::TimedOut
-        } else {
-            NetworkFailure::Broken
-        };
+        let failure = NetworkFailure::of(&error);
         let sent = !matches!(failure, NetworkFailure::Request | NetworkFailure::Connect | NetworkFailure::Tls);
         Self {
             answer_was_lost: sent && operation.changes(),
@@ -270,7 +288,7 @@ impl fmt::Display for NetworkError {
 impl StdError for NetworkError {}
 
 /// TLS reports its failures as `InvalidData`, inside the connector's errors.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let within = error.downcast_ref::<io::Error>().is_some_and(|error| {
         error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_tls(inner))
     });
@@ -282,7 +300,7 @@ fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// An error and its causes on one line, repetitions left out.
-pub(super) fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -418,7 +436,7 @@ impl fmt::Display for AnswerError {
 impl StdError for AnswerError {}
 
 /// "after N attempts", where there was more than one.
-struct Tries(u32);
+pub(crate) struct Tries(pub(crate) u32);
 
 impl fmt::Display for Tries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -428,7 +446,7 @@ impl fmt::Display for Tries {
 
 /// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
 /// service repeat them.
-pub(super) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
+pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
     let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
     let clean = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
     let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
@@ -440,7 +458,7 @@ pub(super) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
 }
 
 /// What serde says about an answer, without the values it quotes: they may be keys.
-pub(super) fn without_values(error: &serde_json::Error) -> String {
+pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),

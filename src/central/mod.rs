@@ -43,7 +43,9 @@ mod retry;
 pub use authorization::{Authorization, AuthorizationError, TokenCredential};
 pub use change::Change;
 pub use client::{BuildError, Client, ClientBuilder};
+pub(crate) use client::{MAX_ANSWER, body, http_builder};
 pub use clock::Clock;
+pub(crate) use clock::SystemClock;
 pub use deployment_manifests::{
     DeploymentManifest, DeploymentManifestUpdate, DeploymentManifests, NewDeploymentManifest,
 };
@@ -52,6 +54,7 @@ pub use devices::{
     ClientCertificate, ClientCertificates, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials,
     DeviceUpdate, Devices, NewDevice, NewDeviceAttestation,
 };
+pub(crate) use endpoint::is_loopback;
 pub use endpoint::{ApiVersion, ApiVersionError, Endpoint, EndpointError};
 pub use enrollment_groups::{
     Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
@@ -60,12 +63,15 @@ pub use enrollment_groups::{
 #[cfg(feature = "entra")]
 pub use entra::{EntraCredential, EntraCredentialBuilder};
 pub use error::{AnswerError, AnswerProblem, Error, NetworkError, NetworkFailure, Operation, ServiceError};
+pub(crate) use error::{Tries, chain, is_tls, sanitise, without_values};
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{
     CertificateEntry, DeploymentManifestId, DeviceGroupId, DeviceId, EnrollmentGroupId, Etag, IdError,
     MAX_DEVICE_GROUP_ID, MAX_ENROLLMENT_GROUP_ID,
 };
 pub use page::Listing;
+pub(crate) use rate::Rate;
 pub use retry::RetryPolicy;
+pub(crate) use retry::{Attempts, Met, Repeat, parse_retry_after};
 /// For the secrets in this module's types.
 pub use secrecy::{ExposeSecret, SecretString};

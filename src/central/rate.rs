@@ -25,7 +25,7 @@ const SLOWEST: f64 = 1.0 / 64.0;
 ///
 /// governor, which has fixed quotas, cannot change its pace; and it counts from the moment a request is let through, so
 /// that a timer's lateness lowers the rate. Here a request that waited keeps the time it was promised.
-pub(super) struct Rate {
+pub(crate) struct Rate {
     clock: Arc<dyn Clock>,
     /// Requests a second.
     limit: f64,
@@ -47,20 +47,20 @@ struct State {
 }
 
 impl Rate {
-    pub(super) fn new(per_second: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
         let state =
             State { next: Duration::ZERO, paused_until: Duration::ZERO, lowered_at: Duration::ZERO, lowered_to: 1.0 };
         Self { clock, limit: f64::from(per_second.get()), queue: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
     /// Waits until it is this request that goes next.
-    pub(super) async fn enter(&self) -> Place<'_> {
+    pub(crate) async fn enter(&self) -> Place<'_> {
         Place { rate: self, _queue: self.queue.lock().await }
     }
 
     /// Holds every request back for this long, since the service refused one that was sent at that time, and lowers the
     /// pace: once for all the requests that were already on their way.
-    pub(super) fn throttled(&self, sent: Duration, wait: Duration) {
+    pub(crate) fn throttled(&self, sent: Duration, wait: Duration) {
         let now = self.clock.elapsed();
         self.with(|state| {
             if sent >= state.lowered_at {
@@ -77,14 +77,14 @@ impl Rate {
 }
 
 /// The head of the queue.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     rate: &'a Rate,
     _queue: tokio::sync::MutexGuard<'a, ()>,
 }
 
 impl Place<'_> {
     /// Waits for the time to send, and gives it.
-    pub(super) async fn turn(self) -> Duration {
+    pub(crate) async fn turn(self) -> Duration {
         let clock = &self.rate.clock;
         loop {
             let now = clock.elapsed();

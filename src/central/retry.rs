@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use super::error::{Error, NetworkFailure};
+use super::error::NetworkFailure;
 
 /// A host that is not there is seldom there a moment later: a wrong address should be reported soon.
 const CONNECT_RETRIES: u32 = 2;
@@ -48,15 +48,26 @@ impl RetryPolicy {
 
 /// Whether a request that may have been carried out can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(crate) enum Repeat {
     /// Twice has the effect of once.
     Safe,
     /// Only when it surely was not carried out.
     Unsent,
 }
 
+/// What a failed attempt met, as far as trying again depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// No answer.
+    Network(NetworkFailure),
+    /// An answer with this status, which asks to wait so long.
+    Status(u16, Option<Duration>),
+    /// What no repetition can mend.
+    Final,
+}
+
 /// The attempts at one call.
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     delays: ExponentialBackoff,
     budget: Duration,
     /// When the first and the last of them began.
@@ -66,7 +77,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    pub(super) fn new(policy: &RetryPolicy) -> Self {
+    pub(crate) fn new(policy: &RetryPolicy) -> Self {
         let delays = ExponentialBuilder::new()
             .with_min_delay(policy.first_delay)
             .with_max_delay(policy.longest_delay)
@@ -78,7 +89,7 @@ impl Attempts {
 
     /// Counts one more attempt. `now` as [`Clock::elapsed`](super::Clock::elapsed) gives it: the time a call waits for
     /// its first turn is not part of its budget.
-    pub(super) fn begin(&mut self, now: Duration) {
+    pub(crate) fn begin(&mut self, now: Duration) {
         if self.count == 0 {
             self.first = now;
         }
@@ -87,38 +98,39 @@ impl Attempts {
     }
 
     /// When the last one began.
-    pub(super) fn last(&self) -> Duration {
+    pub(crate) fn last(&self) -> Duration {
         self.last
     }
 
     /// How many were begun.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
     /// How long to wait before the next attempt; nothing when this failure is to be reported.
-    pub(super) fn next(&mut self, failure: &Error, repeat: Repeat, now: Duration) -> Option<Duration> {
-        let mut asked = Duration::ZERO;
-        let again = match failure {
-            Error::Network(error) => match error.failure {
-                NetworkFailure::Connect => self.count <= CONNECT_RETRIES,
-                NetworkFailure::Tls | NetworkFailure::Request | NetworkFailure::NotHttp => false,
-                NetworkFailure::TimedOut | NetworkFailure::Broken => repeat == Repeat::Safe,
-            },
-            Error::Service(error) => {
-                asked = error.retry_after.unwrap_or_default();
-                error.status == 429 || (repeat == Repeat::Safe && matches!(error.status, 500 | 502 | 503 | 504))
-            }
-            _ => false,
+    pub(crate) fn next(&mut self, met: Met, repeat: Repeat, now: Duration) -> Option<Duration> {
+        let (again, asked) = match met {
+            Met::Network(NetworkFailure::Connect) => (self.count <= CONNECT_RETRIES, None),
+            Met::Network(NetworkFailure::TimedOut | NetworkFailure::Broken) => (repeat == Repeat::Safe, None),
+            Met::Status(429, asked) => (true, asked),
+            Met::Status(500 | 502 | 503 | 504, asked) => (repeat == Repeat::Safe, asked),
+            Met::Network(NetworkFailure::Tls | NetworkFailure::Request | NetworkFailure::NotHttp)
+            | Met::Status(..)
+            | Met::Final => (false, None),
         };
-        let wait = if again { self.delays.next()?.max(asked) } else { return None };
+        let wait = if again { self.delays.next()?.max(asked.unwrap_or_default()) } else { return None };
+        self.allow(wait, now)
+    }
+
+    /// This waiting time, if the budget has room for it.
+    pub(crate) fn allow(&self, wait: Duration, now: Duration) -> Option<Duration> {
         (now.saturating_add(wait) <= self.first.saturating_add(self.budget)).then_some(wait)
     }
 }
 
 /// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date. A date gone by is no time at all, a number too
 /// large to hold [`Duration::MAX`]; anything else is nothing.
-pub(super) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));

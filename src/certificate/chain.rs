@@ -155,7 +155,7 @@ fn dead_end(last: &Certificate, others: &[Certificate], enrolled: &Certificate) 
     }
 }
 
-pub(super) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if at < not_before {
         Err(ChainError::NotYetValid { subject: subject(certificate), not_before, at })
@@ -190,7 +190,7 @@ fn subject(certificate: &Certificate) -> String {
 }
 
 /// A moment as people read it: `2026-11-23 06:05:50 UTC`.
-pub(super) fn moment(at: OffsetDateTime) -> String {
+pub(crate) fn moment(at: OffsetDateTime) -> String {
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
     at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.to_string())
 }

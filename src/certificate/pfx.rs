@@ -29,10 +29,28 @@ const ITERATIONS: u32 = 10_000;
 /// [`PfxError::Password`] when the password does not open it, [`PfxError`] otherwise when it is damaged or holds no
 /// certificate.
 pub fn read(bytes: &[u8], password: &str) -> Result<Vec<Certificate>, PfxError> {
-    let archive = Pkcs12Archive::from_pkcs12(bytes, password).map_err(|error| match error {
+    certificates(&open(bytes, password)?)
+}
+
+/// Reads the private key of a PFX file and its certificates, those in the order of [`read`].
+///
+/// # Errors
+/// As [`read`]; [`PfxError::NoKey`] and [`PfxError::Key`] when there is no key, or none that can be used.
+#[cfg(feature = "issue")]
+pub fn read_identity(bytes: &[u8], password: &str) -> Result<(PrivateKey, Vec<Certificate>), PfxError> {
+    let archive = open(bytes, password)?;
+    let key = archive.keys.first().ok_or(PfxError::NoKey)?;
+    Ok((PrivateKey::read(key.key.as_der(), None)?, certificates(&archive)?))
+}
+
+fn open(bytes: &[u8], password: &str) -> Result<Pkcs12Archive, PfxError> {
+    Pkcs12Archive::from_pkcs12(bytes, password).map_err(|error| match error {
         P12Error::MacError(_) | P12Error::UnpadError | P12Error::Pkcs5Error(_) => PfxError::Password,
         other => PfxError::Damaged(other.to_string()),
-    })?;
+    })
+}
+
+fn certificates(archive: &Pkcs12Archive) -> Result<Vec<Certificate>, PfxError> {
     let is_leaf = |id: &Option<Vec<u8>>| {
         id.is_some() && archive.keys.iter().any(|key| key.local_key_id.as_ref().map(|key| &key.0) == id.as_ref())
     };
@@ -98,6 +116,14 @@ pub enum PfxError {
     /// A certificate in it cannot be read.
     #[error("a certificate in the PFX file cannot be read: {0}")]
     Certificate(#[from] ReadError),
+    /// It holds no private key.
+    #[cfg(feature = "issue")]
+    #[error("the PFX file holds no private key")]
+    NoKey,
+    /// The private key in it cannot be used.
+    #[cfg(feature = "issue")]
+    #[error("the private key in the PFX file cannot be used: {0}")]
+    Key(#[from] KeyError),
     /// It could not be written.
     #[error("the PFX file could not be made: {0}")]
     Write(String),

@@ -23,7 +23,7 @@ use crate::certificate::{
 };
 
 /// The password of PFX files where none is given: what `create_test_cert.js` always uses.
-const DEFAULT_PFX_PASSWORD: &str = "1234";
+pub(super) const DEFAULT_PFX_PASSWORD: &str = "1234";
 
 const PFX_PASSWORD: &str = "IOT_ENROLL_PFX_PASSWORD";
 const KEY_PASSWORD: &str = "IOT_ENROLL_KEY_PASSWORD";
@@ -119,7 +119,7 @@ pub(super) struct PfxPassword {
 }
 
 impl PfxPassword {
-    fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+    pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         secret(self.pfx_password_file.as_deref(), PFX_PASSWORD)
     }
 
@@ -138,11 +138,11 @@ impl PfxPassword {
     }
 }
 
-/// The password of an authority's private key.
+/// The password of a private key.
 #[derive(clap::Args)]
 pub(super) struct KeyPassword {
-    /// The file whose first line is the password of the authority's private key; without, the environment variable
-    /// IOT_ENROLL_KEY_PASSWORD holds it
+    /// The file whose first line is the password of the private key, where it is encrypted; without, the environment
+    /// variable IOT_ENROLL_KEY_PASSWORD holds it
     #[arg(long, value_name = "FILE")]
     key_password_file: Option<PathBuf>,
 }

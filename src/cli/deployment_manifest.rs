@@ -125,12 +125,12 @@ impl Command {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let found: Vec<_> = manifests(service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                let found: Vec<_> = manifests(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
                 output.result(&found, || {
                     table(["ID", "NAME"], found.iter().map(|it| [it.id.to_string(), it.display_name.clone()]))
                 })
             }
-            Self::Show { id, service } => show(&manifests(service)?.get(&id).await?, output),
+            Self::Show { id, service } => show(&manifests(&service)?.get(&id).await?, output),
             Self::Create { id, display_name, file, organizations, etag, force, service } => {
                 let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
                 let manifest = NewDeploymentManifest {
@@ -142,7 +142,7 @@ impl Command {
                     },
                     etag: etag.map(Etag::new).or(file.etag),
                 };
-                let manifests = manifests(service)?;
+                let manifests = manifests(&service)?;
                 // The service's PUT would replace a manifest.
                 if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
                     bail!("the deployment manifest {id} exists already: update it, or replace it with --force");
@@ -161,16 +161,16 @@ impl Command {
                 if update.display_name.is_none() && update.data.is_none() && update.organizations.is_none() {
                     bail!("the file changes nothing of the deployment manifest {id}");
                 }
-                show(&manifests(service)?.update(&id, &update).await?, output)
+                show(&manifests(&service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
-                manifests(service)?.delete(&id).await?;
+                manifests(&service)?.delete(&id).await?;
                 output
                     .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))
             }
             Self::Assign { id, file, device, service } => {
                 let file = file.map(|file| ManifestFile::read_with_data(&file, None)).transpose()?;
-                let manifests = manifests(service)?;
+                let manifests = manifests(&service)?;
                 let data = match (file, &id) {
                     (Some((_, data)), _) => data,
                     (None, Some(id)) => manifests.get(id).await?.data,
@@ -185,7 +185,7 @@ impl Command {
     }
 }
 
-fn manifests(service: Service) -> anyhow::Result<DeploymentManifests> {
+fn manifests(service: &Service) -> anyhow::Result<DeploymentManifests> {
     Ok(service.preview_client()?.deployment_manifests())
 }
 

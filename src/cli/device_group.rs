@@ -141,13 +141,13 @@ impl Command {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let found: Vec<_> = groups(service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                let found: Vec<_> = groups(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
                 output.result(&found, || {
                     let rows = found.iter().map(|it| [it.id.to_string(), it.display_name.clone(), it.filter.clone()]);
                     table(["ID", "NAME", "FILTER"], rows)
                 })
             }
-            Self::Show { id, service } => show(&groups(service)?.get(&id).await?, output),
+            Self::Show { id, service } => show(&groups(&service)?.get(&id).await?, output),
             Self::Create { id, display_name, filter, description, organizations, file, etag, force, service } => {
                 let group = match file {
                     Some(file) => new_group(&file, &id)?,
@@ -161,7 +161,7 @@ impl Command {
                     },
                 };
                 let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
-                let groups = groups(service)?;
+                let groups = groups(&service)?;
                 // The service's PUT would replace a group.
                 if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
                     bail!("the device group {id} exists already: update it, or replace it with --force");
@@ -171,14 +171,14 @@ impl Command {
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id)?;
                 let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
-                show(&groups(service)?.update(&id, &update).await?, output)
+                show(&groups(&service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
-                groups(service)?.delete(&id).await?;
+                groups(&service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device group {id}."))
             }
             Self::Devices { id, top, service } => {
-                let devices = groups(service)?.devices(&id).take(top.unwrap_or(usize::MAX));
+                let devices = groups(&service)?.devices(&id).take(top.unwrap_or(usize::MAX));
                 list_devices(&devices.try_collect::<Vec<_>>().await?, output)
             }
         }
@@ -245,7 +245,7 @@ fn group_update(path: &Path, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUp
     })
 }
 
-fn groups(service: Service) -> anyhow::Result<DeviceGroups> {
+fn groups(service: &Service) -> anyhow::Result<DeviceGroups> {
     Ok(service.client()?.device_groups())
 }
 

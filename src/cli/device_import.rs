@@ -3,8 +3,7 @@
 use std::{
     cell::{Cell, OnceCell},
     collections::{BTreeMap, HashMap, HashSet},
-    ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, anyhow};
@@ -16,10 +15,10 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::{
-    import_results::Results,
     import_rows::{Row, read_rows},
     output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
+    results::{self, Results},
     service::Service,
 };
 use crate::central::{Change, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice};
@@ -27,6 +26,9 @@ use crate::central::{Change, Device, DeviceId, DeviceQuery, DeviceUpdate, Device
 /// How many requests are under way at once. The rate limit decides how many a second; this only has to be enough to keep
 /// it busy while answers take their time.
 const IN_FLIGHT: usize = 64;
+
+/// The first line of the results, by which they are known.
+pub(super) const RESULTS: [&str; 4] = ["IOTC_DEVICEID", "line", "outcome", "message"];
 
 /// How many rows are looked ahead at. Results come in the order of the file, and a row that is tried again for two minutes
 /// must not hold up the others: at the service's 20 a second that is 2400.
@@ -110,8 +112,8 @@ impl Import {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         let rows = read_rows(&self.file, output)?;
         let total = rows.len();
-        let path = self.results.clone().unwrap_or_else(|| results_path(&self.file));
-        let results = Results::open(&path)?;
+        let path = self.results.clone().unwrap_or_else(|| results::path(&self.file, "results"));
+        let results = Results::open(&path, &RESULTS, "import")?;
         let devices = self.service.client()?.devices();
         let existing = existing(&devices, &rows).await?;
         let mut results = results.begin()?;
@@ -131,7 +133,7 @@ impl Import {
             let Some((outcome, message)) = outcome else { continue };
             *counts.entry(outcome).or_default() += 1;
             if written.is_ok() {
-                written = results.write([&row.id, &row.line.to_string(), outcome.name(), &message]);
+                written = results.write(&[&row.id, &row.line.to_string(), outcome.name(), &message]);
                 if written.is_err() {
                     sending.stop();
                 }
@@ -153,7 +155,7 @@ impl Import {
         }
         let done: usize = counts.values().sum();
         let stopped = match (written, sending.stopped.into_inner()) {
-            (Err(error), _) => Some(error.context(format!("could not write {}", path.display()))),
+            (Err(error), _) => Some(error),
             (Ok(()), reason) => reason.map(|reason| anyhow!(reason)),
         };
         let summary = Summary {
@@ -330,13 +332,4 @@ async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<Str
 
 fn key(id: &DeviceId) -> String {
     id.as_str().to_ascii_lowercase()
-}
-
-fn results_path(file: &Path) -> PathBuf {
-    if file == Path::new("-") {
-        return PathBuf::from("devices.results.csv");
-    }
-    let mut name = OsString::from(file.with_extension(""));
-    name.push(".results.csv");
-    PathBuf::from(name)
 }

@@ -1,15 +1,25 @@
 //! What to do about an error, in the words of the command line.
 
+use super::device_register::Unregistered;
 use crate::{
     certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
     workflow::ProvisionError,
 };
+
+const KEY_PASSWORD: &str =
+    "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD";
 
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
+        }
+        if let Some(unregistered) = cause.downcast_ref::<Unregistered>() {
+            return unregistered.hint.clone();
+        }
+        if let Some(KeyError::PasswordNeeded | KeyError::WrongPassword) = cause.downcast_ref::<KeyError>() {
+            return Some(KEY_PASSWORD.into());
         }
         match cause.downcast_ref::<ProvisionError>() {
             Some(ProvisionError::Files(error)) => return file_hint(error),
@@ -54,9 +64,7 @@ fn file_hint(error: &FileError) -> Option<String> {
         FileError::Incomplete { .. } => Some(
             "put the missing file back, or move the other away and make the set anew".into(),
         ),
-        FileError::Key { error: KeyError::PasswordNeeded | KeyError::WrongPassword, .. } => Some(
-            "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD".into(),
-        ),
+        FileError::Key { error: KeyError::PasswordNeeded | KeyError::WrongPassword, .. } => Some(KEY_PASSWORD.into()),
         FileError::Certificate { error: ReadError::Pfx, .. } => Some(
             "an authority is read from PEM: `openssl pkcs12 -in FILE.pfx -out FILE.pem -nodes` takes it out of the PFX file, \
              key and all"

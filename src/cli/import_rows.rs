@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context, bail};
 
-use super::{args::read_up_to, device::comma_separated, import_results, output::Output};
+use super::{args::read_up_to, device::comma_separated, device_import, output::Output};
 use crate::central::{Change, DeviceId, DeviceUpdate};
 
 /// The most bytes of the file, in MiB. An application has at most a million devices, and a row about a hundred bytes.
@@ -116,7 +116,7 @@ impl Columns {
         if header.iter().any(|name| line_breaks(name.as_bytes()) > 0) {
             bail!("its first line has a quote that is not closed there");
         }
-        if header.iter().eq(import_results::HEADER) {
+        if header.iter().eq(device_import::RESULTS) {
             bail!("it holds the results of an import: name the file that was imported");
         }
         let names: Vec<_> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();

@@ -23,6 +23,7 @@ pub(super) enum Format {
 }
 
 /// Prints. Results are for standard output; notes, progress and errors for standard error.
+#[derive(Clone)]
 pub(super) struct Output {
     format: Format,
     quiet: bool,

@@ -36,18 +36,18 @@ pub(super) struct Service {
     entra: bool,
     /// A PEM file with one more root to trust for TLS
     #[arg(long, value_name = "PEM")]
-    ca_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
     /// The version of the REST API [default: 2022-07-31, and 2022-10-31-preview for what that version alone has]
     #[arg(long, value_name = "VERSION")]
     api_version: Option<ApiVersion>,
-    /// How many requests a second are sent at most; the service takes 20 from all its clients together
-    #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
-    rate: NonZeroU32,
+    /// How many requests a second are sent at most; the service takes 20 from all its clients together [default: 20]
+    #[arg(long, value_name = "REQUESTS_PER_SECOND")]
+    pub(super) rate: Option<NonZeroU32>,
 }
 
 impl Service {
     /// A client for what the preview version of the API alone has.
-    pub(super) fn preview_client(self) -> anyhow::Result<Client> {
+    pub(super) fn preview_client(&self) -> anyhow::Result<Client> {
         let preview = ApiVersion::V2022_10_31Preview;
         if let Some(version) = self.api_version.filter(|version| *version != preview) {
             bail!("version {version} of the API does not have this: leave --api-version out, or name {preview}");
@@ -56,7 +56,7 @@ impl Service {
     }
 
     /// A client of that service.
-    pub(super) fn client(self) -> anyhow::Result<Client> {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
         let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
         let unreadable = |file: &Path| format!("no certificate could be read from {}", file.display());
@@ -75,20 +75,27 @@ impl Service {
             })?;
             Authorization::parse(SecretString::from(token.trim()))?
         };
-        let mut builder = Client::builder(endpoint)
-            .authorization(authorization)
-            .api_version(self.api_version.unwrap_or_default())
-            .rate(self.rate);
+        let mut builder =
+            Client::builder(endpoint).authorization(authorization).api_version(self.api_version.unwrap_or_default());
+        if let Some(rate) = self.rate {
+            builder = builder.rate(rate);
+        }
         if let Some((file, bytes)) = &root {
             builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
         }
         Ok(builder.build()?)
     }
 
+    /// Whether an application and a token are named, on the command line or in the environment.
+    pub(super) fn is_named(&self) -> bool {
+        let application =
+            self.app.is_some() || self.endpoint.is_some() || variable(ENDPOINT).or(variable(APP)).is_some();
+        application && (self.entra || self.token_file.is_some() || variable(TOKEN).is_some())
+    }
+
     /// The address. Whatever the command line names counts before the environment: clap's own reading of variables
     /// would take `--endpoint` and `IOT_ENROLL_APP` for a contradiction.
     fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(endpoint) = &self.endpoint {
             return Ok(endpoint.clone());
         }
@@ -104,6 +111,11 @@ impl Service {
         }
         bail!("no application is named: give --app SUBDOMAIN or --endpoint URL, or set {APP} or {ENDPOINT}")
     }
+}
+
+/// The value of an environment variable that is set to something.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Runs what waits for the network.

@@ -31,7 +31,7 @@
 //! - A skip token works for the list that it was made for alone: the same collection, filter and order. Another is refused
 //!   with 400.
 //! - HEAD is answered as GET, without the body (RFC 9110 section 9.3.2).
-//! - Ids are compared with regard to case.
+//! - Ids are compared with regard to case, but for those of devices, which are registration ids.
 //! - 409 is not among the statuses of the service: a contradiction between a body and the state is 422.
 //!
 //! It shares no code with `central`, the client: the two are independent readings of the API description.

@@ -1,0 +1,398 @@
+//! `device register`: a device, as it would do it itself. And `device compute-key`.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+use super::{
+    args::{DEFAULT_PFX_PASSWORD, KeyPassword, PfxPassword, read, secret},
+    device_register_many::Many,
+    output::{GOOD, Output, fields},
+    service::{Service, variable},
+};
+use crate::{
+    central::Client,
+    certificate::{Certificate, DeviceId, PrivateKey, ReadError, pfx},
+    registration::{
+        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, Diagnosis, IdScope,
+        ProvisioningEndpoint, RegistrationClient, RegistrationError, SymmetricKey, derive_device_key, diagnose,
+        objections,
+    },
+};
+
+const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
+const DPS_ENDPOINT: &str = "IOT_ENROLL_DPS_ENDPOINT";
+const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
+
+/// What a certificate's file is called, and the file beside it that has the chain too.
+const CERTIFICATE: &str = "_cert.pem";
+const FULL_CHAIN: &str = "_fullchain.pem";
+
+/// Register a device at the Device Provisioning Service, as the device would do it itself
+///
+/// It does what the device's firmware would: it presents the certificate, or a token of the symmetric key, and waits
+/// until the device is assigned to a hub. If it is refused, the cause is told, as far as it can be found; with an
+/// application and a token, which are asked for nothing else, that is nearly always. To register again does no harm.
+///
+/// With --manifest all devices of a fleet are registered. Each row's outcome is in the results file; those that are
+/// assigned there already are left alone, so that the same command goes on after an interruption.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  iot-enroll device register sensor-1 --cert sensor1_fullchain.pem --key sensor1_key.pem --id-scope 0ne00A1B2C3
+  iot-enroll device register sensor-1 --cert sensor1.pfx --id-scope 0ne00A1B2C3 --app contoso --token-file token
+  iot-enroll device register sensor-1 --group-key-file group.key --id-scope 0ne00A1B2C3
+  iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
+pub(super) struct Register {
+    /// The device: its registration id, which is its certificate's common name
+    id: Option<DeviceId>,
+    /// Its certificate with the chain above it, as PEM (_fullchain.pem), or a PFX file with its key
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
+    cert: Option<PathBuf>,
+    /// Its private key [default: the one in the certificate's file]
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) pfx_password: PfxPassword,
+    #[command(flatten)]
+    pub(super) key_password: KeyPassword,
+    /// The file whose first line is its symmetric key in base64
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["group_key_file", "manifest"])]
+    symmetric_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) group_key: GroupKey,
+    /// A JSON file that the service's allocation policy is given
+    #[arg(long, value_name = "JSON")]
+    payload: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) many: Many,
+    #[command(flatten)]
+    provisioning: Provisioning,
+    #[command(flatten)]
+    pub(super) service: Service,
+}
+
+/// Which provisioning service.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Provisioning service")]
+struct Provisioning {
+    /// The id scope, as the application's page Device connection and the emulator show it [env: `IOT_ENROLL_ID_SCOPE`]
+    #[arg(long, value_name = "SCOPE")]
+    id_scope: Option<IdScope>,
+    /// The address of the provisioning service [env: `IOT_ENROLL_DPS_ENDPOINT`]
+    /// [default: <https://global.azure-devices-provisioning.net>]
+    #[arg(long, value_name = "URL")]
+    dps_endpoint: Option<ProvisioningEndpoint>,
+}
+
+/// The key of an enrollment group.
+#[derive(clap::Args)]
+pub(super) struct GroupKey {
+    /// The file whose first line is the enrollment group's symmetric key in base64, from which the device's is derived;
+    /// without, the environment variable `IOT_ENROLL_GROUP_KEY` holds it
+    #[arg(long, value_name = "FILE")]
+    group_key_file: Option<PathBuf>,
+}
+
+impl GroupKey {
+    pub(super) fn read(&self) -> anyhow::Result<Option<SymmetricKey>> {
+        let key = secret(self.group_key_file.as_deref(), GROUP_KEY)?;
+        let key = key.map(|key| SymmetricKey::from_base64(&key)).transpose();
+        key.context("the enrollment group's key cannot be used")
+    }
+
+    /// Whether it is named on the command line.
+    pub(super) fn is_named(&self) -> bool {
+        self.group_key_file.is_some()
+    }
+}
+
+/// An assignment, in the service's words.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Assigned<'a> {
+    registration_id: &'a str,
+    status: &'static str,
+    assigned_hub: &'a str,
+    device_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substatus: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_updated_date_time_utc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a Value>,
+}
+
+impl Register {
+    pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Some(id) = self.id.clone() else { return super::device_register_many::run(self, output).await };
+        let (credential, unsent) = self.credential(&id)?;
+        let full_chain = self.full_chain();
+        let registrar = self.registrar()?;
+        let attempt =
+            Attempt { id: &id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
+        for objection in objections(&attempt, OffsetDateTime::now_utc()) {
+            if matches!(objection, Cause::Expired { .. } | Cause::NotYetValid { .. } | Cause::Certificate { .. }) {
+                output.note(format_args!("{objection}; it is for the service to judge"));
+            }
+        }
+        let assignment = match registrar.register(&id, &credential).await {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                let mut failure = registrar.explain(&attempt, error, output).await;
+                if let Some(file) = full_chain.filter(|file| file.exists() && failure.lacks_chain()) {
+                    failure.hint = Some(format!("{} is there: give it with --cert", file.display()));
+                }
+                return Err(failure.into());
+            }
+        };
+        let moment = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
+        let assigned = Assigned {
+            registration_id: &assignment.registration_id,
+            status: "assigned",
+            assigned_hub: &assignment.assigned_hub,
+            device_id: &assignment.device_id,
+            substatus: assignment.substatus.as_deref(),
+            created_date_time_utc: moment(assignment.created_at),
+            last_updated_date_time_utc: moment(assignment.updated_at),
+            payload: assignment.payload.as_ref(),
+        };
+        output.result(&assigned, || {
+            let mut rows =
+                vec![("assigned hub", assignment.assigned_hub.clone()), ("device id", assignment.device_id.clone())];
+            rows.extend(assignment.substatus.clone().map(|substatus| ("substatus", substatus)));
+            rows.extend(moment(assignment.created_at).map(|at| ("first registered", at)));
+            format!("{GOOD}{id} is registered.{GOOD:#}\n{}", fields(&rows))
+        })
+    }
+
+    /// What the device proves itself with, and what is known of its chain besides.
+    fn credential(&self, id: &DeviceId) -> anyhow::Result<(Credential, Vec<Certificate>)> {
+        if let Some(file) = &self.cert {
+            let device = self.passwords()?.device_certificate(file, self.key.as_deref())?;
+            let unsent = self.full_chain().and_then(|file| Certificate::read_all(&read(&file).ok()?).ok());
+            return Ok((device.into(), unsent.unwrap_or_default()));
+        }
+        if let Some(file) = &self.symmetric_key_file {
+            let text = secret(Some(file), "")?.unwrap_or_default();
+            let key = SymmetricKey::from_base64(&text);
+            return Ok((key.with_context(|| format!("{} cannot be used", file.display()))?.into(), Vec::new()));
+        }
+        if let Some(key) = self.group_key.read()? {
+            return Ok((derive_device_key(&key, id).into(), Vec::new()));
+        }
+        bail!(
+            "say what the device proves itself with: --cert FILE and --key FILE, --symmetric-key-file FILE or \
+             --group-key-file FILE"
+        )
+    }
+
+    /// The file beside the certificate's that has its chain.
+    fn full_chain(&self) -> Option<PathBuf> {
+        let file = self.cert.as_ref()?;
+        let stem = file.file_name()?.to_str()?.strip_suffix(CERTIFICATE)?;
+        Some(file.with_file_name(format!("{stem}{FULL_CHAIN}")))
+    }
+
+    pub(super) fn passwords(&self) -> anyhow::Result<Passwords> {
+        Ok(Passwords { pfx: self.pfx_password.given()?, key: self.key_password.given()? })
+    }
+
+    pub(super) fn registrar(self) -> anyhow::Result<Registrar> {
+        let payload = self.payload.as_deref().map(payload).transpose()?;
+        let mut builder =
+            RegistrationClient::builder(self.provisioning.id_scope()?).endpoint(self.provisioning.endpoint()?);
+        if let Some(file) = &self.service.ca_file {
+            let unreadable = || format!("no certificate could be read from {}", file.display());
+            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
+        }
+        if let Some(rate) = self.service.rate {
+            builder = builder.rate(rate);
+        }
+        Ok(Registrar { client: builder.build()?, payload, service: self.service, application: OnceCell::new() })
+    }
+}
+
+impl Provisioning {
+    fn id_scope(&self) -> anyhow::Result<IdScope> {
+        if let Some(scope) = &self.id_scope {
+            return Ok(scope.clone());
+        }
+        let scope = variable(ID_SCOPE).with_context(|| {
+            format!(
+                "no id scope is given: name it with --id-scope SCOPE or in the environment as {ID_SCOPE}; it stands in the \
+                 application's page Device connection"
+            )
+        })?;
+        scope.parse().with_context(|| format!("the environment variable {ID_SCOPE} is no id scope"))
+    }
+
+    fn endpoint(&self) -> anyhow::Result<ProvisioningEndpoint> {
+        match (&self.dps_endpoint, variable(DPS_ENDPOINT)) {
+            (Some(endpoint), _) => Ok(endpoint.clone()),
+            (None, Some(text)) => {
+                text.parse().with_context(|| format!("the environment variable {DPS_ENDPOINT} is no address"))
+            }
+            (None, None) => Ok(ProvisioningEndpoint::default()),
+        }
+    }
+}
+
+fn payload(file: &Path) -> anyhow::Result<Value> {
+    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is not JSON", file.display()))
+}
+
+/// The passwords of the files that devices' keys are in.
+pub(super) struct Passwords {
+    pfx: Option<Zeroizing<String>>,
+    key: Option<Zeroizing<String>>,
+}
+
+impl Passwords {
+    /// Reads a device's certificate, chain and key: from two PEM files, or from one that has it all, PEM or PFX.
+    pub(super) fn device_certificate(&self, cert: &Path, key: Option<&Path>) -> anyhow::Result<DeviceCertificate> {
+        let no_certificate = || format!("no certificate could be read from {}", cert.display());
+        let bytes = read(cert)?;
+        let key_password = self.key.as_ref().map(|password| password.as_str());
+        let read_key = |file: &Path, bytes: &[u8]| {
+            PrivateKey::read(bytes, key_password)
+                .with_context(|| format!("no private key could be read from {}", file.display()))
+        };
+        let pfx_password = self.pfx.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
+        let (certificates, key) = match (Certificate::read_all(&bytes), key) {
+            (Err(ReadError::Pfx), None) => {
+                let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;
+                (certificates, key)
+            }
+            (Err(ReadError::Pfx), Some(key)) => {
+                (pfx::read(&bytes, pfx_password).with_context(no_certificate)?, read_key(key, &read(key)?)?)
+            }
+            (certificates, Some(key)) => (certificates.with_context(no_certificate)?, read_key(key, &read(key)?)?),
+            (certificates, None) => (
+                certificates.with_context(no_certificate)?,
+                read_key(cert, &bytes).context("give its private key with --key FILE")?,
+            ),
+        };
+        Ok(DeviceCertificate::new(certificates, &key)?)
+    }
+}
+
+/// Registers devices, and asks the application why one was refused.
+pub(super) struct Registrar {
+    pub(super) client: RegistrationClient,
+    payload: Option<Value>,
+    service: Service,
+    /// The application as it was when the first device was refused; nothing where it is not named or does not answer.
+    application: OnceCell<Option<(Client, Application)>>,
+}
+
+impl Registrar {
+    pub(super) async fn register(
+        &self,
+        id: &DeviceId,
+        credential: &Credential,
+    ) -> Result<Assignment, RegistrationError> {
+        self.client.register(id, credential, self.payload.as_ref()).await
+    }
+
+    /// Finds out why a device was not registered.
+    pub(super) async fn explain(
+        &self,
+        attempt: &Attempt<'_>,
+        error: RegistrationError,
+        output: &Output,
+    ) -> Unregistered {
+        let mut diagnosis = diagnose(attempt, &error, None);
+        if diagnosis.needs_application
+            && let Some(application) = self.application(attempt.id, output).await
+        {
+            diagnosis = diagnose(attempt, &error, Some(&application));
+        }
+        let hint = diagnosis.needs_application.then(|| {
+            "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
+             enabled"
+                .to_owned()
+        });
+        Unregistered { error, diagnosis, hint }
+    }
+
+    async fn application(&self, id: &DeviceId, output: &Output) -> Option<Application> {
+        if !self.service.is_named() {
+            return None;
+        }
+        let unasked = |error: anyhow::Error| {
+            output.note(format_args!("the application could not be asked for the cause: {error:#}"));
+        };
+        let groups = || async {
+            let read = async {
+                let client = self.service.client()?;
+                let application = Application::read(&client).await?;
+                anyhow::Ok((client, application))
+            };
+            read.await.map_err(unasked).ok()
+        };
+        let (client, application) = self.application.get_or_init(groups).await.as_ref()?;
+        application.of_device(client, id).await.map_err(|error| unasked(error.into())).ok()
+    }
+}
+
+/// A device that was not registered, and why.
+#[derive(Debug)]
+pub(super) struct Unregistered {
+    error: RegistrationError,
+    pub(super) diagnosis: Diagnosis,
+    /// What else can be done, in the words of the command line.
+    pub(super) hint: Option<String>,
+}
+
+impl Unregistered {
+    fn lacks_chain(&self) -> bool {
+        matches!(self.diagnosis.first(), Some(Cause::ChainNotSent { .. }))
+    }
+}
+
+impl fmt::Display for Unregistered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        let diagnosis = self.diagnosis.to_string();
+        // What was not sent has told its cause already.
+        if self.error.is_not_sent() || diagnosis.is_empty() {
+            return Ok(());
+        }
+        diagnosis.lines().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for Unregistered {}
+
+/// Derive a device's symmetric key from its enrollment group's
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll device compute-key sensor-1 --group-key-file group.key > sensor-1.key")]
+pub(super) struct ComputeKey {
+    /// The device: its registration id, exactly as it will register
+    id: DeviceId,
+    #[command(flatten)]
+    group_key: GroupKey,
+}
+
+impl ComputeKey {
+    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let group_key = self.group_key.read()?.with_context(|| {
+            format!("no key is given: name its file with --group-key-file FILE, or set {GROUP_KEY} in the environment")
+        })?;
+        let key = derive_device_key(&group_key, &self.id).to_base64();
+        let document = json!({ "id": self.id.as_str(), "key": key.expose_secret() });
+        output.result(&document, || key.expose_secret().to_owned())
+    }
+}

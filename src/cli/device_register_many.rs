@@ -1,0 +1,318 @@
+//! `device register --manifest`: the devices of a fleet.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+
+use super::{
+    device_register::{Passwords, Register, Registrar, Unregistered},
+    output::{BAD, GOOD, Output, Told},
+    progress::bar,
+    results::{self, Results},
+};
+use crate::{
+    certificate::DeviceId,
+    registration::{Assignment, Attempt, Cause, Credential, CredentialError, SymmetricKey, derive_device_key},
+};
+
+/// The first line of a results file, by which one is known.
+const RESULTS: [&str; 8] =
+    ["IOTC_DEVICEID", "line", "outcome", "idScope", "assignedHub", "deviceId", "cause", "message"];
+
+/// Where in it the outcome and the id scope stand.
+const OUTCOME: usize = 2;
+const ID_SCOPE: usize = 3;
+
+const ASSIGNED: &str = "assigned";
+const FAILED: &str = "failed";
+
+/// Many devices.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Many devices")]
+pub(super) struct Many {
+    /// The CSV file that lists the devices and their files, as `cert fleet` makes it; paths in it are relative to its
+    /// folder
+    #[arg(long, value_name = "CSV")]
+    manifest: Option<PathBuf>,
+    /// Where the outcome of each row is written [default: the manifest's name and .registrations.csv]
+    #[arg(long, value_name = "CSV", conflicts_with = "id")]
+    results: Option<PathBuf>,
+    /// How many registrations are under way at once; --rate says how many are begun a second, 16 without it
+    #[arg(long, value_name = "N", default_value = "64", conflicts_with = "id")]
+    concurrency: NonZeroUsize,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    results: PathBuf,
+    /// Registered by this run.
+    assigned: u64,
+    /// Registered by an earlier run, and left alone.
+    earlier: u64,
+    failed: u64,
+}
+
+/// A row of the manifest.
+struct Row {
+    line: u64,
+    id: String,
+    files: Files,
+}
+
+/// The paths of a device's files, where the manifest names them.
+#[derive(Default)]
+struct Files {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    pfx: Option<PathBuf>,
+}
+
+/// What all rows share.
+struct Run {
+    registrar: Registrar,
+    passwords: Passwords,
+    group_key: Option<SymmetricKey>,
+}
+
+/// Why a row failed: the cause as one word, where it is known, and a text.
+struct Failure {
+    cause: &'static str,
+    message: String,
+    /// Whether every other row would fail likewise.
+    concerns_all: bool,
+}
+
+pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
+    let Many { manifest, results, concurrency } = &register.many;
+    let (concurrency, results) = (concurrency.get(), results.clone());
+    let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
+    let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
+    let count = manifest.check(register.group_key.is_named())?;
+    let group_key = if register.group_key.is_named() { register.group_key.read()? } else { None };
+    let passwords = register.passwords()?;
+    let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
+    let file = Results::open(&results, &RESULTS, "registration")?;
+    let scope = run.registrar.client.id_scope().to_string();
+    let mut earlier = HashSet::new();
+    let mut writer = file.resume(|row| {
+        let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE] == scope;
+        keep && earlier.insert(hash(&row[0]))
+    })?;
+    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0 };
+    let progress = bar(output, count, "devices");
+    let mut rows = manifest.rows()?;
+    let mut pending = stream::FuturesUnordered::new();
+    let mut stopped = None;
+    // The first one goes ahead alone: it may meet what every other would.
+    let mut at_once = 1;
+    loop {
+        while pending.len() < at_once && stopped.is_none() {
+            let Some(row) = rows.next() else { break };
+            let row = row?;
+            if earlier.contains(&hash(&row.id)) {
+                summary.earlier += 1;
+                progress.inc(1);
+                continue;
+            }
+            let (run, output) = (Arc::clone(&run), output.clone());
+            // A task of its own: handshakes are work for a processor.
+            pending.push(tokio::spawn(async move {
+                let result = run.register(&row, &output).await;
+                (row, result)
+            }));
+        }
+        let Some(done) = pending.next().await else { break };
+        let (row, result) = done.context("a registration ended unexpectedly")?;
+        let line = row.line.to_string();
+        match &result {
+            Ok(Assignment { assigned_hub, device_id, .. }) => {
+                summary.assigned += 1;
+                writer.write(&[&row.id, &line, ASSIGNED, &scope, assigned_hub, device_id, "", ""])?;
+            }
+            Err(Failure { cause, message, concerns_all }) => {
+                summary.failed += 1;
+                writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
+                progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {message}")));
+                if *concerns_all {
+                    stopped.get_or_insert(line);
+                }
+            }
+        }
+        progress.inc(1);
+        at_once = concurrency;
+    }
+    progress.finish_and_clear();
+    tell(&summary, count, stopped.as_deref(), output)
+}
+
+fn tell(summary: &Summary, count: u64, stopped: Option<&str>, output: &Output) -> anyhow::Result<()> {
+    let Summary { results, assigned, earlier, failed } = summary;
+    output.result(summary, || {
+        let style = if *failed == 0 { GOOD } else { BAD };
+        let before = if *earlier > 0 { format!(", {earlier} registered before") } else { String::new() };
+        format!(
+            "{style}{assigned} registered{before}, {failed} failed{style:#}. Each row's outcome is in {}.",
+            results.display()
+        )
+    })?;
+    if let Some(line) = stopped {
+        let left = count - (assigned + earlier + failed).min(count);
+        output.note(format_args!(
+            "what line {line} met every other device would meet: {left} were not tried. The same command goes on with them"
+        ));
+    }
+    if *failed == 0 { Ok(()) } else { Err(Told.into()) }
+}
+
+impl Run {
+    async fn register(&self, row: &Row, output: &Output) -> Result<Assignment, Failure> {
+        let id = DeviceId::new(row.id.as_str()).map_err(|error| Failure::because("bad-id", &error.into()))?;
+        let credential = self.credential(&id, &row.files).map_err(|error| {
+            let mismatch = matches!(error.downcast_ref(), Some(CredentialError::KeyMismatch { .. }));
+            Failure::because(if mismatch { "key-mismatch" } else { "unreadable" }, &error.context(id.clone()))
+        })?;
+        match self.registrar.register(&id, &credential).await {
+            Ok(assignment) => Ok(assignment),
+            Err(error) => {
+                let id_scope = self.registrar.client.id_scope();
+                let attempt = Attempt { id: &id, id_scope, credential: &credential, unsent: &[] };
+                Err(self.registrar.explain(&attempt, error, output).await.into())
+            }
+        }
+    }
+
+    fn credential(&self, id: &DeviceId, files: &Files) -> anyhow::Result<Credential> {
+        if let Some(key) = &self.group_key {
+            return Ok(derive_device_key(key, id).into());
+        }
+        let device = match files {
+            Files { certificate: Some(certificate), key: Some(key), .. } => {
+                self.passwords.device_certificate(certificate, Some(key))
+            }
+            Files { pfx: Some(pfx), .. } => self.passwords.device_certificate(pfx, None),
+            _ => bail!(
+                "the manifest names no private key for it, as where it was certified by a request: only the device itself \
+                 can register"
+            ),
+        };
+        Ok(device?.into())
+    }
+}
+
+impl Failure {
+    fn because(cause: &'static str, error: &anyhow::Error) -> Self {
+        Self { cause, message: format!("{error:#}"), concerns_all: false }
+    }
+}
+
+impl From<Unregistered> for Failure {
+    fn from(unregistered: Unregistered) -> Self {
+        let cause = unregistered.diagnosis.first();
+        Self {
+            cause: cause.map(Cause::name).unwrap_or_default(),
+            message: unregistered.to_string().replace("\n  ", "; "),
+            concerns_all: unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices),
+        }
+    }
+}
+
+/// The ids of a fleet may be many: eight bytes of each are enough to know it again.
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A manifest, read row by row.
+struct Manifest {
+    path: PathBuf,
+    columns: Columns,
+}
+
+/// Where in a row things stand.
+#[derive(Clone, Copy)]
+struct Columns {
+    id: usize,
+    fullchain: Option<usize>,
+    certificate: Option<usize>,
+    key: Option<usize>,
+    pfx: Option<usize>,
+}
+
+impl Manifest {
+    fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let unreadable = || format!("no devices could be read from {}", path.display());
+        let mut reader = reader(&path).with_context(unreadable)?;
+        let header = reader.headers().with_context(unreadable)?;
+        let find = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
+        let Some(id) = find("\u{feff}IOTC_DEVICEID").or(find("IOTC_DEVICEID")) else {
+            let found = header.iter().collect::<Vec<_>>().join(", ");
+            bail!("{}: its first line names no column IOTC_DEVICEID; found {found}", unreadable());
+        };
+        let columns = Columns {
+            id,
+            fullchain: find("fullchain"),
+            certificate: find("certificate"),
+            key: find("privateKey"),
+            pfx: find("pfx"),
+        };
+        Ok(Self { path, columns })
+    }
+
+    /// Counts the rows, all of which have to be CSV.
+    fn check(&self, has_group_key: bool) -> anyhow::Result<u64> {
+        let Columns { fullchain, certificate, key, pfx, .. } = self.columns;
+        let has_files = (fullchain.or(certificate).is_some() && key.is_some()) || pfx.is_some();
+        if !has_files && !has_group_key {
+            bail!(
+                "{} names no files to register with: it needs the columns fullchain and privateKey, or pfx, as `cert \
+                 fleet` makes them; or give the enrollment group's key with --group-key-file",
+                self.path.display()
+            );
+        }
+        let mut count = 0;
+        for row in self.rows()? {
+            row?;
+            count += 1;
+        }
+        if count == 0 {
+            bail!("{} has no rows after its first line", self.path.display());
+        }
+        Ok(count)
+    }
+
+    fn rows(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Row>>> {
+        let path = self.path.clone();
+        let unreadable = move || format!("{} could not be read", path.display());
+        let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let columns = self.columns;
+        let records = reader(&self.path).with_context(unreadable.clone())?.into_records();
+        Ok(records.map(move |record| {
+            let record = record.with_context(&unreadable)?;
+            let text = |column: Option<usize>| record.get(column?).map(str::trim).filter(|text| !text.is_empty());
+            let file = |column| text(column).map(|name| folder.join(name));
+            Ok(Row {
+                line: record.position().map_or(0, csv::Position::line),
+                id: text(Some(columns.id)).unwrap_or_default().to_owned(),
+                files: Files {
+                    certificate: file(columns.fullchain).or_else(|| file(columns.certificate)),
+                    key: file(columns.key),
+                    pfx: file(columns.pfx),
+                },
+            })
+        }))
+    }
+}
+
+fn reader(path: &Path) -> csv::Result<csv::Reader<File>> {
+    csv::ReaderBuilder::new().flexible(true).from_path(path)
+}

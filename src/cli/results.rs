@@ -1,0 +1,131 @@
+//! Results files: a CSV row for each thing that was done, in the file as soon as it is known.
+
+use std::{
+    ffi::OsString,
+    fs::{File, TryLockError},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+/// Where the results go by themselves: beside the file, with this ending.
+pub(super) fn path(file: &Path, ending: &str) -> PathBuf {
+    let stem = if file == Path::new("-") { PathBuf::from("devices") } else { file.with_extension("") };
+    let mut name = OsString::from(stem);
+    name.push(format!(".{ending}.csv"));
+    PathBuf::from(name)
+}
+
+/// A results file that belongs to this run alone until the run has ended.
+pub(super) struct Results {
+    path: PathBuf,
+    header: &'static [&'static str],
+    file: File,
+    is_file: bool,
+}
+
+impl Results {
+    /// Takes the file. One of an earlier run, which is known by its header, is replaced once there are new results; any
+    /// other file is not. `what` says what the runs are.
+    pub(super) fn open(path: &Path, header: &'static [&'static str], what: &str) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            bail!("results go to a file, not to standard output: name one with --results");
+        }
+        let unwritable = || format!("could not write {}", path.display());
+        // What is no file, such as a terminal, is only written.
+        let is_file = path.metadata().map_or(true, |found| found.is_file());
+        let file = if is_file {
+            File::options().read(true).write(true).create(true).truncate(false).open(path)
+        } else {
+            File::options().write(true).open(path)
+        };
+        let file = file.with_context(unwritable)?;
+        if is_file {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => bail!(
+                    "another {what} is under way that writes {}: wait until it has ended, or name another file with \
+                     --results",
+                    path.display()
+                ),
+                // Some file systems have no locks, and it should not be impossible there.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            if !is_results(&file, header).with_context(|| format!("could not read {}", path.display()))? {
+                bail!("{} exists and holds no results of {what}s: name another file with --results", path.display());
+            }
+        }
+        Ok(Self { path: path.to_owned(), header, file, is_file })
+    }
+
+    /// Begins the results anew.
+    pub(super) fn begin(self) -> anyhow::Result<Writer> {
+        let Self { path, header, mut file, is_file } = self;
+        if is_file {
+            let emptied = file.set_len(0).and_then(|()| file.rewind());
+            emptied.with_context(|| format!("could not write {}", path.display()))?;
+        }
+        let mut writer = Writer::new(path, file, None);
+        writer.write(header)?;
+        Ok(writer)
+    }
+
+    /// Begins the results anew with those rows of an earlier run that are to be kept. Whatever happens, either the old
+    /// file is there or the new one with all of them.
+    pub(super) fn resume(self, mut keep: impl FnMut(&csv::StringRecord) -> bool) -> anyhow::Result<Writer> {
+        if !self.is_file {
+            return self.begin();
+        }
+        let Self { path, header, file: earlier, .. } = self;
+        let unwritable = || format!("could not write {}", path.display());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder).with_context(unwritable)?;
+        let file = temporary.reopen().with_context(unwritable)?;
+        // Locked before it has the name. The old one stays locked for those who have opened it already.
+        let _ = file.try_lock();
+        let rows = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(&earlier));
+        let mut writer = Writer::new(path.clone(), file, None);
+        writer.csv.write_record(header).with_context(unwritable)?;
+        for record in rows.into_records() {
+            // What is cut short or not UTF-8 is no whole row.
+            let Ok(record) = record else { continue };
+            if record.len() == header.len() && keep(&record) {
+                writer.csv.write_record(&record).with_context(unwritable)?;
+            }
+        }
+        writer.csv.flush().with_context(unwritable)?;
+        temporary.persist(&path).with_context(unwritable)?;
+        Ok(Writer { _earlier: Some(earlier), ..writer })
+    }
+}
+
+/// Writes results. The file stays locked until this is dropped.
+pub(super) struct Writer {
+    path: PathBuf,
+    csv: csv::Writer<BufWriter<File>>,
+    _earlier: Option<File>,
+}
+
+impl Writer {
+    fn new(path: PathBuf, file: File, earlier: Option<File>) -> Self {
+        Self { path, csv: csv::Writer::from_writer(BufWriter::new(file)), _earlier: earlier }
+    }
+
+    /// Adds a row, which is in the file when this returns: a run may be killed.
+    pub(super) fn write(&mut self, row: &[&str]) -> anyhow::Result<()> {
+        let written = self.csv.write_record(row).and_then(|()| Ok(self.csv.flush()?));
+        written.with_context(|| format!("could not write {}", self.path.display()))
+    }
+}
+
+/// Whether the file is empty or begins as results do.
+fn is_results(mut file: &File, header: &[&str]) -> io::Result<bool> {
+    let mut line = Vec::new();
+    let header = header.join(",");
+    BufReader::new(file.take(header.len() as u64 + 2)).read_until(b'\n', &mut line)?;
+    file.rewind()?;
+    Ok(line.is_empty() || line.trim_ascii_end() == header.as_bytes())
+}

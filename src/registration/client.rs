@@ -1,0 +1,513 @@
+//! The client: how it is built, and how it registers a device.
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use reqwest::{
+    Method,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use rustls::{CertificateError, client::danger::ServerCertVerifier};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::debug;
+
+use super::{
+    Credential, IdScope, ProvisioningEndpoint,
+    diagnosis::{Attempt, certain_refusal},
+    error::{Distrust, Encounter, Refusal, RegistrationError, RegistrationErrorKind as Kind},
+    tls::{self, Handshake},
+};
+use crate::{
+    central::{
+        AnswerProblem, Attempts, Clock, MAX_ANSWER, Met, NetworkFailure, Rate, Repeat, RetryPolicy, SystemClock, body,
+        chain, http_builder, is_tls, parse_retry_after, sanitise, without_values,
+    },
+    certificate::{Certificate, DeviceId, ReadError},
+};
+
+/// The version of the API that is spoken.
+const API_VERSION: &str = "2021-06-01";
+
+/// How long to wait before asking again where the service does not say. It lets a device ask five times in 10 seconds.
+const POLL_AFTER: Duration = Duration::from_secs(2);
+
+/// How many registrations are begun a second: somewhat fewer than the thousand a minute that one service takes.
+const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
+
+const JSON: &str = "application/json";
+
+/// A client of one Device Provisioning Service, which registers devices there.
+///
+/// Clones are cheap and share everything, the rate limit above all. Each registration has connections of its own: the
+/// device's certificate is presented on them.
+///
+/// To register a device that is registered already does no harm: it is assigned again.
+#[derive(Clone)]
+pub struct RegistrationClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoint: ProvisioningEndpoint,
+    id_scope: IdScope,
+    /// Nothing where requests are not encrypted: the platform's roots are not read then.
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    retry: RetryPolicy,
+    rate: Rate,
+    clock: Arc<dyn Clock>,
+}
+
+/// Where a device was assigned to.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Assignment {
+    /// The registration id, as the service has it.
+    pub registration_id: String,
+    /// The host name of the IoT hub that the device connects to.
+    pub assigned_hub: String,
+    /// The device's id there.
+    pub device_id: String,
+    /// How it came about, such as `initialAssignment`.
+    pub substatus: Option<String>,
+    /// When the device first registered.
+    pub created_at: Option<OffsetDateTime>,
+    /// When it last did.
+    pub updated_at: Option<OffsetDateTime>,
+    /// The state of the registration.
+    pub etag: Option<String>,
+    /// What an allocation policy has for the device.
+    pub payload: Option<Value>,
+}
+
+impl RegistrationClient {
+    /// Begins a client for this id scope.
+    pub fn builder(id_scope: IdScope) -> RegistrationClientBuilder {
+        RegistrationClientBuilder {
+            endpoint: ProvisioningEndpoint::default(),
+            id_scope,
+            roots: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            rate: DEFAULT_RATE,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// The service's address.
+    #[must_use]
+    pub fn endpoint(&self) -> &ProvisioningEndpoint {
+        &self.inner.endpoint
+    }
+
+    /// The id scope.
+    #[must_use]
+    pub fn id_scope(&self) -> &IdScope {
+        &self.inner.id_scope
+    }
+
+    /// Registers a device, as it would itself, and waits until it is assigned. `payload` is for the service's allocation
+    /// policy.
+    ///
+    /// What fails on the way, 429 and 5xx are tried again ([`RetryPolicy`]); its budget is the time that all of a
+    /// registration has. `retry-after` is honoured within it. Redirects are not followed.
+    ///
+    /// # Errors
+    /// [`RegistrationError`]; [`diagnose`](super::diagnose) tells the cause.
+    pub async fn register(
+        &self,
+        id: &DeviceId,
+        credential: &Credential,
+        payload: Option<&Value>,
+    ) -> Result<Assignment, RegistrationError> {
+        let mut session = Session { client: &self.inner, id, handshake: Arc::default(), server_date: None };
+        let result = session.register(credential, payload).await;
+        result.map_err(|kind| RegistrationError { id: id.clone(), kind, encounter: Box::new(session.encounter()) })
+    }
+}
+
+impl fmt::Debug for RegistrationClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationClient")
+            .field("endpoint", &self.inner.endpoint)
+            .field("id_scope", &self.inner.id_scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One registration.
+struct Session<'a> {
+    client: &'a Inner,
+    id: &'a DeviceId,
+    handshake: Arc<Handshake>,
+    server_date: Option<OffsetDateTime>,
+}
+
+/// A request of a registration: the first registers, the others ask what became of it.
+struct Request {
+    method: Method,
+    url: reqwest::Url,
+    body: Option<Vec<u8>>,
+}
+
+/// An answer that is an operation's state, and how long to wait before asking again.
+struct Answer {
+    operation: WireOperation,
+    retry_after: Option<Duration>,
+}
+
+impl Session<'_> {
+    async fn register(&mut self, credential: &Credential, payload: Option<&Value>) -> Result<Assignment, Kind> {
+        let client = self.client;
+        let attempt = Attempt { id: self.id, id_scope: &client.id_scope, credential, unsent: &[] };
+        if let Some(cause) = certain_refusal(&attempt, &client.endpoint) {
+            return Err(Kind::NotSent(Box::new(cause)));
+        }
+        let http = self.http(credential)?;
+        let mut body = json!({ "registrationId": self.id.as_str() });
+        if let Some(payload) = payload {
+            body["payload"] = payload.clone();
+        }
+        let mut request = Request {
+            method: Method::PUT,
+            url: self.url(&["register"]),
+            // An object whose keys are texts can always be written.
+            body: Some(serde_json::to_vec(&body).unwrap_or_default()),
+        };
+        let mut attempts = Attempts::new(&client.retry);
+        loop {
+            let wait = match self.send(&http, &request, credential, &mut attempts).await {
+                Ok(Answer { operation, retry_after }) => match operation.status.to_ascii_lowercase().as_str() {
+                    "assigned" => return operation.assignment(self.id),
+                    "assigning" | "unassigned" => {
+                        let id = operation.operation_id.ok_or_else(|| missing("operationId"))?;
+                        let url = self.url(&["operations", &id]);
+                        request = Request { method: Method::GET, url, body: None };
+                        let asked = retry_after.unwrap_or(POLL_AFTER);
+                        attempts
+                            .allow(asked, client.clock.elapsed())
+                            .ok_or(Kind::TimedOut { budget: client.retry.budget, asked })?
+                    }
+                    _ => return Err(operation.end()),
+                },
+                Err(kind) => self.pause_after(&kind, &mut attempts).ok_or(kind)?,
+            };
+            client.clock.sleep(wait).await;
+        }
+    }
+
+    /// How long to wait before a failed request is sent again; nothing when it is not.
+    fn pause_after(&self, kind: &Kind, attempts: &mut Attempts) -> Option<Duration> {
+        let met = match kind {
+            Kind::Network { failure, .. } => Met::Network(*failure),
+            Kind::Refused(refusal) => Met::Status(refusal.status, refusal.retry_after),
+            _ => Met::Final,
+        };
+        // Registering twice has the effect of once, and so has asking.
+        let wait = attempts.next(met, Repeat::Safe, self.client.clock.elapsed());
+        if matches!(met, Met::Status(429, _)) {
+            self.client.rate.throttled(attempts.last(), wait.unwrap_or_default());
+        }
+        if let Some(wait) = wait {
+            debug!(id = %self.id, attempt = attempts.count(), ?wait, "will be tried again");
+        }
+        wait
+    }
+
+    fn http(&self, credential: &Credential) -> Result<reqwest::Client, Kind> {
+        let client = self.client;
+        let mut http = http_builder(client.connect_timeout, client.timeout, client.endpoint.is_loopback()).http1_only();
+        http = match &client.verifier {
+            Some(verifier) => {
+                let identity = match credential {
+                    Credential::Certificate(certificate) => Some(certificate.certified_key()),
+                    Credential::SymmetricKey(_) => None,
+                };
+                let configuration = tls::configuration(Arc::clone(verifier), &self.handshake, identity);
+                http.tls_backend_preconfigured(configuration.map_err(|error| Kind::Tls(error.to_string()))?)
+            }
+            None => http.tls_certs_only([]),
+        };
+        http.build().map_err(|error| Kind::Tls(chain(&error)))
+    }
+
+    fn url(&self, last: &[&str]) -> reqwest::Url {
+        let first = [self.client.id_scope.as_str(), "registrations", self.id.as_str()];
+        let mut url = self.client.endpoint.url(&[&first, last].concat());
+        url.query_pairs_mut().append_pair("api-version", API_VERSION);
+        url
+    }
+
+    async fn send(
+        &mut self,
+        http: &reqwest::Client,
+        request: &Request,
+        credential: &Credential,
+        attempts: &mut Attempts,
+    ) -> Result<Answer, Kind> {
+        let client = self.client;
+        let registers = request.method == Method::PUT;
+        attempts.begin(if registers { client.rate.enter().await.turn().await } else { client.clock.elapsed() });
+        let mut sent = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
+        if let Some(body) = &request.body {
+            sent = sent.header(CONTENT_TYPE, JSON).body(body.clone());
+        }
+        let mut secrets = Vec::new();
+        if let Credential::SymmetricKey(key) = credential {
+            let token = key.token(&client.id_scope, self.id, client.clock.now());
+            sent = sent.header(AUTHORIZATION, sensitive(&token.header)?);
+            secrets.extend([token.header, token.signature]);
+        }
+        let broken = |error: reqwest::Error| {
+            let error = error.without_url();
+            Kind::Network {
+                // In TLS 1.3 a server that does not like a certificate says so after the handshake.
+                failure: if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::of(&error) },
+                cause: chain(&error),
+                attempts: attempts.count(),
+            }
+        };
+        let response = sent.send().await.map_err(broken)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        debug!(method = %request.method, id = %self.id, status = status.as_u16(), "answered");
+        if let Some(date) = header(&headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok()) {
+            self.server_date = Some(date.into());
+        }
+        let retry_after = header(&headers, &RETRY_AFTER).and_then(|value| parse_retry_after(value, client.clock.now()));
+        let body = match body(response).await {
+            Ok(body) => body,
+            Err(Some(error)) => return Err(broken(error)),
+            Err(None) => {
+                let problem = AnswerProblem::TooLarge { limit: MAX_ANSWER };
+                return Err(Kind::Answer { status: status.as_u16(), problem, excerpt: String::new() });
+            }
+        };
+        let clean = |text: &str| sanitise(text, &secrets);
+        let text = String::from_utf8_lossy(&body);
+        if status.is_success() {
+            let operation = serde_json::from_slice(&body).map_err(|error| Kind::Answer {
+                status: status.as_u16(),
+                problem: if error.is_data() {
+                    AnswerProblem::Shape(without_values(&error))
+                } else {
+                    AnswerProblem::NotJson(without_values(&error))
+                },
+                excerpt: clean(&text),
+            })?;
+            return Ok(Answer { operation, retry_after });
+        }
+        if let Some(location) = header(&headers, &LOCATION).filter(|_| status.is_redirection()) {
+            let target = reqwest::Url::parse(location).map(|url| url.authority().to_owned());
+            let target = clean(&target.unwrap_or_else(|_| location.to_owned()));
+            return Err(Kind::Redirect { status: status.as_u16(), target });
+        }
+        let said: WireError = serde_json::from_str(&text).unwrap_or_default();
+        Err(Kind::Refused(Box::new(Refusal {
+            status: status.as_u16(),
+            error_code: said.error_code.as_ref().and_then(number),
+            tracking_id: said.tracking_id.as_deref().map(clean),
+            message: clean(said.message.as_deref().unwrap_or(&text)),
+            retry_after,
+            attempts: attempts.count(),
+        })))
+    }
+
+    fn encounter(&self) -> Encounter {
+        let (server_certificate, refused) = self.handshake.server();
+        Encounter {
+            host: self.client.endpoint.host().to_owned(),
+            at: self.client.clock.now().into(),
+            server_date: self.server_date,
+            server_certificate,
+            distrust: refused.map(|error| match error {
+                rustls::Error::InvalidCertificate(
+                    CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. },
+                ) => Distrust::OutOfTime,
+                other => Distrust::Other(other.to_string()),
+            }),
+            asked_for_certificate: self.handshake.asked(),
+        }
+    }
+}
+
+/// Marks a header's value so that nothing on its way prints it.
+fn sensitive(value: &SecretString) -> Result<HeaderValue, Kind> {
+    // A token is ASCII by its making.
+    let mut header = HeaderValue::from_str(value.expose_secret()).map_err(|error| Kind::Tls(error.to_string()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A number that may be written as a text.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn missing(field: &str) -> Kind {
+    let problem = AnswerProblem::Shape(format!("it has no {field}"));
+    Kind::Answer { status: 200, problem, excerpt: String::new() }
+}
+
+/// The state of a registration's operation, as the service writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireOperation {
+    operation_id: Option<String>,
+    status: String,
+    registration_state: Option<WireState>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct WireState {
+    registration_id: Option<String>,
+    assigned_hub: Option<String>,
+    device_id: Option<String>,
+    substatus: Option<String>,
+    created_date_time_utc: Option<String>,
+    last_updated_date_time_utc: Option<String>,
+    etag: Option<String>,
+    payload: Option<Value>,
+    error_code: Option<Value>,
+    error_message: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct WireError {
+    error_code: Option<Value>,
+    tracking_id: Option<String>,
+    message: Option<String>,
+}
+
+impl WireOperation {
+    fn assignment(self, id: &DeviceId) -> Result<Assignment, Kind> {
+        let state = self.registration_state.ok_or_else(|| missing("registrationState"))?;
+        let moment = |text: Option<String>| OffsetDateTime::parse(&text?, &Rfc3339).ok();
+        Ok(Assignment {
+            registration_id: state.registration_id.unwrap_or_else(|| id.as_str().to_owned()),
+            assigned_hub: state.assigned_hub.ok_or_else(|| missing("assignedHub"))?,
+            device_id: state.device_id.ok_or_else(|| missing("deviceId"))?,
+            substatus: state.substatus,
+            created_at: moment(state.created_date_time_utc),
+            updated_at: moment(state.last_updated_date_time_utc),
+            etag: state.etag,
+            payload: state.payload.filter(|payload| !payload.is_null()),
+        })
+    }
+
+    /// The bad end it came to.
+    fn end(self) -> Kind {
+        let state = self.registration_state.unwrap_or_default();
+        Kind::Ended {
+            status: sanitise(&self.status, &[]),
+            error_code: state.error_code.as_ref().and_then(number),
+            message: sanitise(&state.error_message.unwrap_or_default(), &[]),
+        }
+    }
+}
+
+/// Builds a [`RegistrationClient`].
+#[must_use]
+pub struct RegistrationClientBuilder {
+    endpoint: ProvisioningEndpoint,
+    id_scope: IdScope,
+    roots: Vec<Certificate>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    retry: RetryPolicy,
+    rate: NonZeroU32,
+    clock: Arc<dyn Clock>,
+}
+
+impl RegistrationClientBuilder {
+    /// The service's address; `https://global.azure-devices-provisioning.net` by default.
+    pub fn endpoint(mut self, endpoint: ProvisioningEndpoint) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// Trusts the certificates of this file as roots, beside those of the platform. PEM, DER or base64 of either.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is no certificate in it.
+    pub fn add_root_certificate(mut self, bytes: &[u8]) -> Result<Self, ReadError> {
+        self.roots.extend(Certificate::read_all(bytes)?);
+        Ok(self)
+    }
+
+    /// How long to wait for a connection; 10 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long to wait for one answer, connection included; 30 s by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often failed requests are sent again, and how long a registration may take in all ([`RetryPolicy::budget`]).
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// How many registrations are begun a second at most, over all clones; 16 by default. They are evenly spaced, and
+    /// fewer are begun while the service answers 429.
+    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
+        self.rate = per_second;
+        self
+    }
+
+    /// Another source of time, for tests. Server certificates are judged by the machine's clock nevertheless.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Builds the client. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`RegistrationBuildError`] when TLS cannot be set up here.
+    pub fn build(self) -> Result<RegistrationClient, RegistrationBuildError> {
+        let verifier = self.endpoint.is_https().then(|| tls::verifier(&self.roots)).transpose();
+        let inner = Inner {
+            verifier: verifier.map_err(|error| RegistrationBuildError(error.to_string()))?,
+            endpoint: self.endpoint,
+            id_scope: self.id_scope,
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            retry: self.retry,
+            rate: Rate::new(self.rate, Arc::clone(&self.clock)),
+            clock: self.clock,
+        };
+        Ok(RegistrationClient { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for RegistrationClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationClientBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("id_scope", &self.id_scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// TLS cannot be set up here, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TLS cannot be set up: {0}")]
+pub struct RegistrationBuildError(String);

@@ -1,0 +1,475 @@
+//! Which cause it was, from the certificates, the answer, and the state of the application. Nothing here is sent.
+
+use std::fmt;
+
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    Application, Cause, Credential, DeviceCertificate, EnrolledCertificate, IdScope, OwnAttestation,
+    ProvisioningEndpoint, SymmetricKey,
+    application::ProofKind,
+    credential::sort_chain,
+    derive_device_key,
+    error::{Distrust, Encounter, RegistrationError, RegistrationErrorKind as Kind},
+};
+use crate::{
+    central::NetworkFailure,
+    certificate::{Certificate, ChainError, DeviceId, Objection, chain::check_validity, objections as dislikes},
+};
+
+/// How far clocks may be apart before it is worth a word.
+const SKEW: Duration = Duration::minutes(5);
+
+/// A registration, as it was tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The registration id.
+    pub id: &'a DeviceId,
+    /// The id scope.
+    pub id_scope: &'a IdScope,
+    /// What the device proved itself with.
+    pub credential: &'a Credential,
+    /// Certificates above the device's that are known here and were not sent, as from another file.
+    pub unsent: &'a [Certificate],
+}
+
+/// What a failed registration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Diagnosis {
+    /// What it was.
+    pub causes: Vec<Cause>,
+    /// What it may have been, where more could not be found out.
+    pub possible: Vec<Cause>,
+    /// Whether the application's state would tell more, and was not given.
+    pub needs_application: bool,
+}
+
+impl Diagnosis {
+    fn of(causes: Vec<Cause>) -> Self {
+        Self { causes, possible: Vec::new(), needs_application: false }
+    }
+
+    /// The first cause, or the first that is possible.
+    #[must_use]
+    pub fn first(&self) -> Option<&Cause> {
+        self.causes.first().or(self.possible.first())
+    }
+}
+
+/// One line for each cause; none where there is no telling.
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let causes = self.causes.iter().map(|cause| ("cause", cause));
+        let possible = self.possible.iter().map(|cause| ("perhaps", cause));
+        for (index, (word, cause)) in causes.chain(possible).enumerate() {
+            write!(f, "{}{word}: {cause}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// What can be said against a registration before anything is sent. `at` is the time here.
+///
+/// Of these only a wrong common name, missing client authentication and plain HTTP keep
+/// [`RegistrationClient::register`](super::RegistrationClient::register) from sending: validity is for the service to
+/// judge, by its own clock.
+#[must_use]
+pub fn objections(attempt: &Attempt<'_>, at: OffsetDateTime) -> Vec<Cause> {
+    let Credential::Certificate(device) = attempt.credential else { return Vec::new() };
+    let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
+    causes.extend(device.chain().iter().find_map(|certificate| out_of_time(certificate, at)));
+    causes.extend(disliked(device, at));
+    causes
+}
+
+/// What the service is certain to refuse, so that it need not be asked.
+pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndpoint) -> Option<Cause> {
+    let Credential::Certificate(device) = attempt.credential else { return None };
+    if !endpoint.is_https() {
+        return Some(Cause::PlainHttp { host: endpoint.host().to_owned() });
+    }
+    wrong_common_name(attempt, device).or_else(|| no_client_authentication(device))
+}
+
+/// Tells the cause of a failed registration.
+///
+/// With the application's state, which takes a token to read ([`Application::read`] and [`Application::of_device`]), the
+/// cause is found in most cases. Without it [`Diagnosis::possible`] has what it may be.
+#[must_use]
+pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&Application>) -> Diagnosis {
+    let encounter = &*error.encounter;
+    match &error.kind {
+        Kind::NotSent(cause) => Diagnosis::of(vec![(**cause).clone()]),
+        Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
+            Diagnosis::of(Vec::new())
+        }
+        // Servers end the handshake, or in TLS 1.3 the connection after it, if they do not like a certificate.
+        Kind::Network { .. } => match distrusted(encounter) {
+            Some(cause) => Diagnosis::of(vec![cause]),
+            None if encounter.asked_for_certificate => refused(attempt, encounter, application),
+            None => Diagnosis::of(Vec::new()),
+        },
+        Kind::Refused(refusal) => match refusal.status {
+            401 | 403 => refused(attempt, encounter, application),
+            404 => not_found(attempt, encounter, application),
+            _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
+        },
+        // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
+        Kind::Ended { status, error_code, .. }
+            if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
+        {
+            refused(attempt, encounter, application)
+        }
+        Kind::Ended { .. } => Diagnosis::of(Vec::new()),
+        Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
+            Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
+        }
+    }
+}
+
+/// The service does not know the scope; or, where the application has just that scope, it may mean the enrollment.
+fn not_found(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+    let diagnosis = refused(attempt, encounter, application);
+    if application.is_some_and(|it| it.id_scope.is_some()) && !diagnosis.causes.is_empty() {
+        return diagnosis;
+    }
+    let needs_application = application.is_none();
+    Diagnosis { needs_application, ..Diagnosis::of(vec![wrong_scope(attempt, application)]) }
+}
+
+/// The server's certificate was not trusted.
+fn distrusted(encounter: &Encounter) -> Option<Cause> {
+    let host = encounter.host.clone();
+    let server = encounter.server_certificate.as_ref();
+    let reason = match (encounter.distrust.as_ref()?, server) {
+        (Distrust::OutOfTime, Some(server)) => {
+            let (not_before, not_after) = (server.not_before(), server.not_after());
+            return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: encounter.at });
+        }
+        (Distrust::OutOfTime, None) => "it is not valid now".to_owned(),
+        (Distrust::Other(reason), _) => reason.clone(),
+    };
+    let name = |of: fn(&Certificate) -> String| server.map_or_else(|| "unreadable".to_owned(), of);
+    let (subject, issuer) = (name(|it| it.subject().to_string()), name(|it| it.issuer().to_string()));
+    Some(Cause::TlsIntercepted { host, subject, issuer, reason })
+}
+
+/// The device has a certificate and the server did not ask for it.
+fn not_asked_for(attempt: &Attempt<'_>, encounter: &Encounter) -> Option<Cause> {
+    let server = encounter.server_certificate.as_ref()?;
+    let presents = matches!(attempt.credential, Credential::Certificate(_));
+    (presents && !encounter.asked_for_certificate)
+        .then(|| Cause::CertificateNotAskedFor { host: encounter.host.clone(), issuer: server.issuer().to_string() })
+}
+
+fn wrong_scope(attempt: &Attempt<'_>, application: Option<&Application>) -> Cause {
+    let actual = application.and_then(|application| application.id_scope.clone());
+    Cause::WrongIdScope { given: attempt.id_scope.clone(), actual }
+}
+
+/// The service did not let the device in.
+fn refused(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+    let scope = application.and_then(|application| application.id_scope.as_ref());
+    if scope.is_some_and(|scope| !scope.matches(attempt.id_scope)) {
+        return Diagnosis::of(vec![wrong_scope(attempt, application)]);
+    }
+    if let Some(cause) = not_asked_for(attempt, encounter) {
+        return Diagnosis::of(vec![cause]);
+    }
+    match attempt.credential {
+        Credential::Certificate(device) => certificate_refused(attempt, device, encounter, application),
+        Credential::SymmetricKey(key) => key_refused(attempt, key, encounter, application),
+    }
+}
+
+fn certificate_refused(
+    attempt: &Attempt<'_>,
+    device: &DeviceCertificate,
+    encounter: &Encounter,
+    application: Option<&Application>,
+) -> Diagnosis {
+    let enrolled = application.map(Application::enrolled).unwrap_or_default();
+    // What lies above the enrolled certificate does not count.
+    let chain = device.chain();
+    let end = chain.iter().position(|certificate| leads_to(certificate, &enrolled).next().is_some());
+    let path = &chain[..end.map_or(chain.len(), |end| end + 1)];
+    let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
+    causes.extend(path.iter().find_map(|certificate| timely(certificate, encounter)));
+    causes.extend(disliked(device, encounter.server_date.unwrap_or(encounter.at)));
+    let Some(application) = application else {
+        let needs_application = causes.is_empty();
+        let possible = if needs_application { chain_alone(device, attempt.unsent) } else { Vec::new() };
+        return Diagnosis { causes, possible, needs_application };
+    };
+    let own = own_state(application, |own| match own {
+        OwnAttestation::X509(thumbprints) => thumbprints.contains(&device.certificate().sha1_thumbprint()),
+        OwnAttestation::Other(_) => false,
+    });
+    let admitted = matches!(own, Own::Admits);
+    causes.extend(own.into_cause(attempt.id, Some(device)));
+    let mut possible = Vec::new();
+    if !admitted && !has_own(application) {
+        let verdict = chain_in_application(attempt, device, &enrolled);
+        causes.extend(verdict.causes);
+        possible = verdict.possible;
+    }
+    if !causes.is_empty() {
+        possible.clear();
+    }
+    Diagnosis { causes, possible, needs_application: false }
+}
+
+fn key_refused(
+    attempt: &Attempt<'_>,
+    key: &SymmetricKey,
+    encounter: &Encounter,
+    application: Option<&Application>,
+) -> Diagnosis {
+    let skewed = encounter.server_date.filter(|theirs| (*theirs - encounter.at).abs() > SKEW).map(|theirs| {
+        let consequence = "the token, which is good for an hour, is out of its time".to_owned();
+        Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
+    });
+    let Some(application) = application else {
+        let needs_application = skewed.is_none();
+        return Diagnosis { causes: skewed.into_iter().collect(), possible: Vec::new(), needs_application };
+    };
+    let mut causes: Vec<_> = skewed.into_iter().collect();
+    let own = own_state(application, |own| matches!(own, OwnAttestation::Other(kind) if kind == "symmetricKey"));
+    causes.extend(own.into_cause(attempt.id, None));
+    let groups = application.groups.iter().filter_map(|group| match &group.proof {
+        ProofKind::SymmetricKey(keys) => Some((group, keys)),
+        _ => None,
+    });
+    let groups: Vec<_> = groups.collect();
+    let device_keys = application.device.as_ref().map_or(&[][..], |device| &device.keys);
+    let derived_in = groups.iter().find(|(_, keys)| keys.iter().any(|it| derive_device_key(it, attempt.id) == *key));
+    if let Some((group, _)) = groups.iter().find(|(_, keys)| keys.contains(key)) {
+        causes.push(Cause::GroupKeyUsed { group: group.id.clone() });
+    } else if let Some((group, _)) = derived_in {
+        if !group.enabled {
+            causes.push(Cause::GroupDisabled { group: group.id.clone() });
+        }
+    } else if groups.is_empty() && device_keys.is_empty() {
+        causes.push(Cause::NothingEnrolled { id: attempt.id.to_string(), kind: "symmetricKey" });
+    } else if !device_keys.contains(key) {
+        causes.push(Cause::WrongSymmetricKey { id: attempt.id.to_string() });
+    }
+    Diagnosis::of(causes)
+}
+
+/// What the device's own state has to say.
+enum Own {
+    /// Nothing.
+    Silent,
+    /// It lets the device in.
+    Admits,
+    Disabled,
+    Differs(OwnAttestation),
+}
+
+impl Own {
+    fn into_cause(self, id: &DeviceId, device: Option<&DeviceCertificate>) -> Option<Cause> {
+        let id = id.to_string();
+        match self {
+            Self::Silent | Self::Admits => None,
+            Self::Disabled => Some(Cause::DeviceDisabled { id }),
+            Self::Differs(own) => {
+                let presented = device.map(|device| device.certificate().sha1_thumbprint());
+                Some(Cause::AttestationDiffers { id, own, presented })
+            }
+        }
+    }
+}
+
+fn own_state(application: &Application, fits: impl Fn(&OwnAttestation) -> bool) -> Own {
+    match application.device.as_deref() {
+        None => Own::Silent,
+        Some(device) if !device.enabled => Own::Disabled,
+        Some(device) => match &device.attestation {
+            None => Own::Silent,
+            Some(own) if fits(own) => Own::Admits,
+            Some(own) => Own::Differs(own.clone()),
+        },
+    }
+}
+
+fn has_own(application: &Application) -> bool {
+    application.device.as_ref().is_some_and(|device| device.attestation.is_some())
+}
+
+/// The entries that hold this certificate.
+fn leads_to<'a>(
+    certificate: &Certificate,
+    enrolled: &'a [EnrolledCertificate],
+) -> impl Iterator<Item = &'a EnrolledCertificate> {
+    let thumbprint = certificate.sha1_thumbprint();
+    enrolled.iter().filter(move |entry| entry.thumbprint == thumbprint)
+}
+
+/// What keeps these entries from letting a device in; nothing where one of them does.
+fn obstacles<'a>(entries: impl Iterator<Item = &'a EnrolledCertificate>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for entry in entries {
+        if entry.verified && entry.enabled {
+            return Vec::new();
+        }
+        if !entry.verified {
+            causes.push(Cause::EntryNotVerified(entry.clone()));
+        }
+        let disabled = Cause::GroupDisabled { group: entry.group.clone() };
+        if !entry.enabled && !causes.contains(&disabled) {
+            causes.push(disabled);
+        }
+    }
+    causes
+}
+
+/// Where the chain leads, in an application that told what is enrolled.
+fn chain_in_application(
+    attempt: &Attempt<'_>,
+    device: &DeviceCertificate,
+    enrolled: &[EnrolledCertificate],
+) -> Diagnosis {
+    let sent = device.chain();
+    if let Some(hit) = sent.iter().find(|certificate| leads_to(certificate, enrolled).next().is_some()) {
+        return Diagnosis::of(obstacles(leads_to(hit, enrolled)));
+    }
+    if enrolled.is_empty() {
+        let id = attempt.id.to_string();
+        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: "x509" }]);
+    }
+    if is_self_signed(device) {
+        return Diagnosis::of(disliked_as_self_signed(device));
+    }
+    let known = whole_chain(sent, attempt.unsent);
+    let Some(hit) = known.iter().position(|certificate| leads_to(certificate, enrolled).next().is_some()) else {
+        if let Some(elsewhere) = elsewhere(&known, enrolled) {
+            return Diagnosis::of(vec![elsewhere]);
+        }
+        // An entry that lets nobody in may be the missing issuer's.
+        let possible = obstacles(enrolled.iter().filter(|entry| !(entry.verified && entry.enabled)));
+        let not_sent = chain_not_sent(sent, enrolled, false);
+        if possible.is_empty() {
+            return Diagnosis::of(not_sent.into_iter().collect());
+        }
+        let possible = not_sent.into_iter().chain(possible).collect();
+        return Diagnosis { causes: Vec::new(), possible, needs_application: false };
+    };
+    let mut causes = obstacles(leads_to(&known[hit], enrolled));
+    // The certificate that issued the last one sent need not be sent if it is the enrolled one.
+    if hit > sent.len() {
+        causes.extend(chain_not_sent(sent, enrolled, true));
+    }
+    Diagnosis::of(causes)
+}
+
+/// Where the chain leads, as far as it tells by itself.
+fn chain_alone(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
+    if is_self_signed(device) {
+        return disliked_as_self_signed(device);
+    }
+    let sent = device.chain();
+    let cause = if ends_at_root(sent) { elsewhere(sent, &[]) } else { chain_not_sent(sent, &[], false) };
+    let beyond = elsewhere(&whole_chain(sent, unsent), &[]).filter(|_| !ends_at_root(sent));
+    cause.into_iter().chain(beyond).collect()
+}
+
+fn chain_not_sent(sent: &[Certificate], enrolled: &[EnrolledCertificate], leads_there: bool) -> Option<Cause> {
+    let last = sent.last()?;
+    Some(Cause::ChainNotSent {
+        subject: last.subject().to_string(),
+        issuer: last.issuer().to_string(),
+        enrolled: enrolled.to_vec(),
+        leads_there,
+    })
+}
+
+fn elsewhere(chain: &[Certificate], enrolled: &[EnrolledCertificate]) -> Option<Cause> {
+    let root = chain.last().filter(|_| ends_at_root(chain))?;
+    Some(Cause::ChainLeadsElsewhere {
+        root: root.subject().to_string(),
+        thumbprint: root.sha1_thumbprint(),
+        enrolled: enrolled.to_vec(),
+    })
+}
+
+fn ends_at_root(chain: &[Certificate]) -> bool {
+    chain.last().is_some_and(Certificate::is_self_issued)
+}
+
+fn is_self_signed(device: &DeviceCertificate) -> bool {
+    device.certificate().is_self_issued()
+}
+
+fn disliked_as_self_signed(device: &DeviceCertificate) -> Vec<Cause> {
+    let subject = device.certificate().subject().to_string();
+    vec![Cause::Certificate { subject, objection: Objection::SelfSignedLeaf }]
+}
+
+/// The chain as it would be with the certificates that were not sent.
+fn whole_chain(sent: &[Certificate], unsent: &[Certificate]) -> Vec<Certificate> {
+    let mut all = sent.to_vec();
+    all.extend(unsent.iter().filter(|certificate| !sent.contains(certificate)).cloned());
+    let length = sort_chain(&mut all);
+    all.truncate(length);
+    all
+}
+
+fn wrong_common_name(attempt: &Attempt<'_>, device: &DeviceCertificate) -> Option<Cause> {
+    let found = device.certificate().subject().common_name();
+    let equal = found.is_some_and(|name| name.eq_ignore_ascii_case(attempt.id.as_str()));
+    (!equal).then(|| Cause::WrongCommonName { id: attempt.id.to_string(), found: found.map(str::to_owned) })
+}
+
+fn no_client_authentication(device: &DeviceCertificate) -> Option<Cause> {
+    let certificate = device.certificate();
+    let subject = || certificate.subject().to_string();
+    (!certificate.allows_client_authentication()).then(|| Cause::NoClientAuthentication { subject: subject() })
+}
+
+/// What services dislike about the device's certificate, but for what is judged apart: its time, its name, and whether
+/// it is self-signed, which an attestation of its own allows.
+fn disliked(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
+    let subject = device.certificate().subject().to_string();
+    let other = dislikes(device.certificate(), at).into_iter().filter(|objection| {
+        matches!(
+            objection,
+            Objection::Key(_)
+                | Objection::WeakSignature(_)
+                | Objection::Version(_)
+                | Objection::CriticalExtension(_)
+                | Objection::NoDigitalSignature
+        )
+    });
+    let other = other.map(|objection| Cause::Certificate { subject: subject.clone(), objection });
+    no_client_authentication(device).into_iter().chain(other).collect()
+}
+
+fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
+    match check_validity(certificate, at) {
+        Err(ChainError::Expired { subject, not_after, at }) => Some(Cause::Expired { subject, not_after, at }),
+        Err(ChainError::NotYetValid { subject, not_before, at }) => {
+            Some(Cause::NotYetValid { subject, not_before, at })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a certificate is out of its time by the server's clock, or by ours where it told none; and if only by the
+/// server's, that it is the clock here.
+fn timely(certificate: &Certificate, encounter: &Encounter) -> Option<Cause> {
+    let ours = encounter.at;
+    let Some(theirs) = encounter.server_date else { return out_of_time(certificate, ours) };
+    let cause = out_of_time(certificate, theirs)?;
+    let skewed = (theirs - ours).abs() > SKEW && out_of_time(certificate, ours).is_none();
+    if !skewed {
+        return Some(cause);
+    }
+    let subject = certificate.subject();
+    let consequence = format!(
+        "{subject} is valid here and {} there",
+        if matches!(cause, Cause::Expired { .. }) { "expired" } else { "not valid yet" }
+    );
+    Some(Cause::ClockSkewed { ours, theirs, consequence })
+}

@@ -1,0 +1,45 @@
+//! Registration at the Device Provisioning Service, as a device does it; and why it failed, if it did.
+//!
+//! A [`RegistrationClient`] speaks to one provisioning service, at its [`ProvisioningEndpoint`] and for one [`IdScope`].
+//! It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and key, or a
+//! symmetric key. A registration that fails is a [`RegistrationError`], which keeps what was seen on the way; [`diagnose`]
+//! tells from it, from the certificates and, where it is known, from the state of the IoT Central application
+//! ([`Application`]) which [`Cause`] it was.
+//!
+//! ```no_run
+//! use iot_enroll::{
+//!     certificate::{Certificate, PrivateKey},
+//!     registration::{DeviceCertificate, IdScope, RegistrationClient},
+//! };
+//!
+//! # async fn example(pem: &[u8], key: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = RegistrationClient::builder("0ne00A1B2C3".parse()?).build()?;
+//! let credential = DeviceCertificate::new(Certificate::read_all(pem)?, &PrivateKey::read(key, None)?)?.into();
+//! let assignment = client.register(&"sensor-1".parse()?, &credential, None).await?;
+//! println!("{} is {} at {}", assignment.registration_id, assignment.device_id, assignment.assigned_hub);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version 2021-06-01.
+
+mod application;
+mod cause;
+mod client;
+mod credential;
+mod diagnosis;
+mod endpoint;
+mod error;
+mod id_scope;
+mod symmetric_key;
+mod tls;
+
+pub use application::{Application, DeviceState, EnrolledCertificate, GroupState, ProofKind};
+pub use cause::{Cause, OwnAttestation};
+pub use client::{Assignment, RegistrationBuildError, RegistrationClient, RegistrationClientBuilder};
+pub use credential::{Credential, CredentialError, DeviceCertificate};
+pub use diagnosis::{Attempt, Diagnosis, diagnose, objections};
+pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
+pub use error::{Encounter, Refusal, RegistrationError, RegistrationErrorKind};
+pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};
+pub use symmetric_key::{SymmetricKey, SymmetricKeyError, derive_device_key};

@@ -1,0 +1,84 @@
+//! Authorities and devices of the tests.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use iot_enroll::{
+    certificate::{
+        Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm,
+        Lifetime, PrivateKey,
+    },
+    registration::{Credential, DeviceCertificate},
+};
+use time::{Duration, OffsetDateTime};
+
+pub(crate) const DEVICE: &str = "sensor-1";
+
+pub(crate) fn id(text: &str) -> DeviceId {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn root(name: &str) -> CertificateAuthority {
+    root_at(name, &IssueOptions::default())
+}
+
+/// A root that was made then.
+pub(crate) fn root_at(name: &str, options: &IssueOptions) -> CertificateAuthority {
+    let name = CommonName::new(name).expect("a name");
+    let issued = CertificateAuthority::new_root(&name, options).expect("a root");
+    issued.into_authority(options.at).expect("an authority")
+}
+
+pub(crate) fn intermediate(name: &str, parent: &CertificateAuthority) -> CertificateAuthority {
+    let options = IssueOptions::default();
+    let issued = parent.issue_intermediate(&CommonName::new(name).expect("a name"), &options).expect("an intermediate");
+    issued.into_authority(options.at).expect("an authority")
+}
+
+pub(crate) fn issue(id: &str, parent: &CertificateAuthority) -> IssuedCertificate {
+    issue_at(id, parent, &IssueOptions::default())
+}
+
+pub(crate) fn issue_at(id: &str, parent: &CertificateAuthority, options: &IssueOptions) -> IssuedCertificate {
+    parent.issue_device(&self::id(id), options).expect("a device certificate")
+}
+
+/// Options of so many days ago, for a certificate of that many days.
+pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
+    options(OffsetDateTime::now_utc() - Duration::days(days), lifetime)
+}
+
+pub(crate) fn options(at: OffsetDateTime, days: u32) -> IssueOptions {
+    IssueOptions { at, lifetime: Some(Lifetime::Days(days)), ..IssueOptions::default() }
+}
+
+pub(crate) fn of_kind(algorithm: KeyAlgorithm) -> IssueOptions {
+    IssueOptions { algorithm, ..IssueOptions::default() }
+}
+
+/// The device with all of its chain.
+pub(crate) fn credential(issued: &IssuedCertificate) -> Credential {
+    sending(issued, whole(issued))
+}
+
+/// The device with its certificate alone.
+pub(crate) fn leaf_only(issued: &IssuedCertificate) -> Credential {
+    sending(issued, vec![issued.certificate.clone()])
+}
+
+pub(crate) fn sending(issued: &IssuedCertificate, certificates: Vec<Certificate>) -> Credential {
+    DeviceCertificate::new(certificates, &issued.key).expect("a credential").into()
+}
+
+pub(crate) fn whole(issued: &IssuedCertificate) -> Vec<Certificate> {
+    issued.fullchain().cloned().collect()
+}
+
+/// A certificate made with another library, with what ours would not make.
+pub(crate) fn foreign(id: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Credential {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, id);
+    change(&mut parameters);
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    let key = PrivateKey::read(&key.serialize_der(), None).expect("a key");
+    DeviceCertificate::new(vec![Certificate::from_der(certificate.der()).expect("read")], &key).expect("both").into()
+}
