@@ -192,6 +192,16 @@ async fn the_chain_is_sent_in_order_whatever_the_order_of_the_file() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_called_as_its_root_sends_its_chain_too() {
+    let dps = Dps::script(vec![assigned(DEVICE)]);
+    let device = issue(DEVICE, &root(DEVICE));
+    let credential = DeviceCertificate::new(whole(&device), &device.key).expect("a credential");
+    assert_eq!(credential.chain(), whole(&device));
+    dps.client().register(&id(DEVICE), &credential.into(), None).await.expect("an assignment");
+    assert_eq!(dps.requests()[0].presented, whole(&device));
+}
+
+#[tokio::test]
 async fn a_whole_pfx_is_a_credential() {
     let device = issue(DEVICE, &intermediate("Intermediate", &root("Root")));
     let bytes = pfx::write(&device.key, device.fullchain(), "secret", pfx::PfxEncryption::default()).expect("a PFX");

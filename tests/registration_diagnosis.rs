@@ -246,6 +246,12 @@ async fn a_clock_that_is_wrong_here_spoils_a_token() {
     let credential = key("0123456789abcdef").into();
     let error = fails(&dps, &credential).await;
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &["token"]);
+
+    // A few minutes do not.
+    let date = moment(OffsetDateTime::now_utc() + Duration::minutes(20));
+    let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
+    let error = fails(&dps, &credential).await;
+    assert!(Case::of(&credential).diagnose(&error, None).causes.is_empty());
 }
 
 #[tokio::test]
