@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         fleet: None,
         create_devices: true,
         template: None,
+        register: None,
         directory: folder.path().to_owned(),
         algorithm: KeyAlgorithm::default(),
         device_lifetime: None,

@@ -193,3 +193,39 @@ fn the_old_root_stays_where_the_new_one_is_not_verified() {
     let error = lab.rollover(&["--devices", "ids", "--keep-keys"]).fails(1);
     assert!(error.contains("certificate"), "{error}");
 }
+
+#[test]
+fn devices_register_at_the_end_and_the_report_says_where_they_went() {
+    let lab = Lab::start();
+    let run = |arguments: &[&str]| {
+        let base = ["provision", "--emulator", "--register", "--no-pfx", "-o", "json"];
+        Run::of(program(lab.path()).args([&base[..], arguments].concat()))
+    };
+    let report = run(&[]).json();
+    let hub = report["devices"][0]["assignedHub"].as_str().expect("a hub");
+    assert!(hub.ends_with(".azure-devices.net"), "{hub}");
+    assert_eq!(
+        report["steps"].as_array().and_then(|steps| steps.last()).map(|step| &step["step"]),
+        Some(&json!("register"))
+    );
+    let report = run(&["--count", "40"]).json();
+    assert_eq!(report["fleet"]["registered"], 40);
+    let plan = run(&["--count", "40", "--dry-run"]).json();
+    assert_eq!(
+        plan["steps"].as_array().and_then(|steps| steps.last()).map(|step| &step["outcome"]),
+        Some(&json!("planned"))
+    );
+    run(&["--id-scope", "0ne12345678"]).fails(2);
+}
+
+#[test]
+fn a_device_that_does_not_get_in_ends_it_with_the_cause() {
+    let lab = Lab::start();
+    // Nothing tells the id scope, and nothing is done.
+    let error = lab.provision(&["--device", "d", "--register"]).fails(1);
+    assert!(error.contains("--id-scope") && lab.count("PUT", "") == 0, "{error}");
+    // The emulator without TLS cannot be shown a certificate.
+    let arguments = ["--device", "d", "--register", "--id-scope", lab.emulator.id_scope(), "--dps-endpoint"];
+    let error = lab.provision(&[&arguments[..], &[&lab.emulator.endpoint()]].concat()).fails(1);
+    assert!(error.contains("d was not registered: nothing was sent"), "{error}");
+}

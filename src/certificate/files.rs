@@ -343,7 +343,11 @@ fn authority(
     })
 }
 
-fn read_key(path: &Path, password: Option<&str>) -> Result<PrivateKey, FileError> {
+/// Reads a private key, PFX apart.
+///
+/// # Errors
+/// [`FileError::Io`] or [`FileError::Key`], which names the file.
+pub fn read_key(path: &Path, password: Option<&str>) -> Result<PrivateKey, FileError> {
     let bytes = read_limited(path)?;
     PrivateKey::read(&bytes, password).map_err(|error| FileError::Key { path: path.to_owned(), error })
 }

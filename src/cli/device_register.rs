@@ -23,9 +23,8 @@ use crate::{
     central::Client,
     certificate::{Certificate, DeviceId, PrivateKey, ReadError, pfx},
     registration::{
-        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, Diagnosis, IdScope,
-        ProvisioningEndpoint, RegistrationClient, RegistrationError, SymmetricKey, derive_device_key, diagnose,
-        objections,
+        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, IdScope, ProvisioningEndpoint,
+        RegistrationClient, RegistrationError, SymmetricKey, Unregistered, derive_device_key, diagnose, objections,
     },
 };
 
@@ -84,7 +83,7 @@ pub(super) struct Register {
 /// Which provisioning service.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Provisioning service")]
-struct Provisioning {
+pub(super) struct Provisioning {
     /// The id scope, as the application's page Device connection and the emulator show it [env: `IOT_ENROLL_ID_SCOPE`]
     #[arg(long, value_name = "SCOPE")]
     id_scope: Option<IdScope>,
@@ -211,31 +210,38 @@ impl Register {
 
     pub(super) fn registrar(self) -> anyhow::Result<Registrar> {
         let payload = self.payload.as_deref().map(payload).transpose()?;
-        let mut builder =
-            RegistrationClient::builder(self.provisioning.id_scope()?).endpoint(self.provisioning.endpoint()?);
-        if let Some(file) = &self.service.ca_file {
-            let unreadable = || format!("no certificate could be read from {}", file.display());
-            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
-        }
-        if let Some(rate) = self.service.rate {
-            builder = builder.rate(rate);
-        }
-        Ok(Registrar { client: builder.build()?, payload, service: self.service, application: OnceCell::new() })
-    }
-}
-
-impl Provisioning {
-    fn id_scope(&self) -> anyhow::Result<IdScope> {
-        if let Some(scope) = &self.id_scope {
-            return Ok(scope.clone());
-        }
-        let scope = variable(ID_SCOPE).with_context(|| {
+        let id_scope = self.provisioning.given_id_scope()?.with_context(|| {
             format!(
                 "no id scope is given: name it with --id-scope SCOPE or in the environment as {ID_SCOPE}; it stands in the \
                  application's page Device connection"
             )
         })?;
-        scope.parse().with_context(|| format!("the environment variable {ID_SCOPE} is no id scope"))
+        let client = self.provisioning.client(id_scope, &self.service)?;
+        Ok(Registrar { client, payload, service: self.service, application: OnceCell::new() })
+    }
+}
+
+impl Provisioning {
+    /// The id scope, where it is given.
+    pub(super) fn given_id_scope(&self) -> anyhow::Result<Option<IdScope>> {
+        if let Some(scope) = &self.id_scope {
+            return Ok(Some(scope.clone()));
+        }
+        let scope = variable(ID_SCOPE).map(|scope| scope.parse()).transpose();
+        scope.with_context(|| format!("the environment variable {ID_SCOPE} is no id scope"))
+    }
+
+    /// A client of that provisioning service, with the root and the rate that the application has.
+    pub(super) fn client(&self, id_scope: IdScope, service: &Service) -> anyhow::Result<RegistrationClient> {
+        let mut builder = RegistrationClient::builder(id_scope).endpoint(self.endpoint()?);
+        if let Some(file) = &service.ca_file {
+            let unreadable = || format!("no certificate could be read from {}", file.display());
+            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
+        }
+        if let Some(rate) = service.rate {
+            builder = builder.rate(rate);
+        }
+        Ok(builder.build()?)
     }
 
     fn endpoint(&self) -> anyhow::Result<ProvisioningEndpoint> {
@@ -307,12 +313,7 @@ impl Registrar {
     }
 
     /// Finds out why a device was not registered.
-    pub(super) async fn explain(
-        &self,
-        attempt: &Attempt<'_>,
-        error: RegistrationError,
-        output: &Output,
-    ) -> Unregistered {
+    pub(super) async fn explain(&self, attempt: &Attempt<'_>, error: RegistrationError, output: &Output) -> Failed {
         let mut diagnosis = diagnose(attempt, &error, None);
         if diagnosis.needs_application
             && let Some(application) = self.application(attempt.id, output).await
@@ -324,7 +325,7 @@ impl Registrar {
              enabled"
                 .to_owned()
         });
-        Unregistered { error, diagnosis, hint }
+        Failed { unregistered: Unregistered::new(error, diagnosis), hint }
     }
 
     async fn application(&self, id: &DeviceId, output: &Output) -> Option<Application> {
@@ -349,32 +350,25 @@ impl Registrar {
 
 /// A device that was not registered, and why.
 #[derive(Debug)]
-pub(super) struct Unregistered {
-    error: RegistrationError,
-    pub(super) diagnosis: Diagnosis,
+pub(super) struct Failed {
+    pub(super) unregistered: Unregistered,
     /// What else can be done, in the words of the command line.
     pub(super) hint: Option<String>,
 }
 
-impl Unregistered {
+impl Failed {
     fn lacks_chain(&self) -> bool {
-        matches!(self.diagnosis.first(), Some(Cause::ChainNotSent { .. }))
+        matches!(self.unregistered.diagnosis.first(), Some(Cause::ChainNotSent { .. }))
     }
 }
 
-impl fmt::Display for Unregistered {
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)?;
-        let diagnosis = self.diagnosis.to_string();
-        // What was not sent has told its cause already.
-        if self.error.is_not_sent() || diagnosis.is_empty() {
-            return Ok(());
-        }
-        diagnosis.lines().try_for_each(|line| write!(f, "\n  {line}"))
+        self.unregistered.fmt(f)
     }
 }
 
-impl std::error::Error for Unregistered {}
+impl std::error::Error for Failed {}
 
 /// Derive a device's symmetric key from its enrollment group's
 #[derive(clap::Args)]

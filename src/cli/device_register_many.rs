@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 use super::{
-    device_register::{Passwords, Register, Registrar, Unregistered},
+    device_register::{Failed, Passwords, Register, Registrar},
     output::{BAD, GOOD, Output, Told},
     progress::bar,
     results::{self, Results},
@@ -214,8 +214,8 @@ impl Failure {
     }
 }
 
-impl From<Unregistered> for Failure {
-    fn from(unregistered: Unregistered) -> Self {
+impl From<Failed> for Failure {
+    fn from(Failed { unregistered, .. }: Failed) -> Self {
         let cause = unregistered.diagnosis.first();
         Self {
             cause: cause.map(Cause::name).unwrap_or_default(),

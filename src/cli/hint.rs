@@ -1,6 +1,6 @@
 //! What to do about an error, in the words of the command line.
 
-use super::device_register::Unregistered;
+use super::device_register::Failed;
 use crate::{
     certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
     workflow::ProvisionError,
@@ -15,8 +15,8 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
         }
-        if let Some(unregistered) = cause.downcast_ref::<Unregistered>() {
-            return unregistered.hint.clone();
+        if let Some(failed) = cause.downcast_ref::<Failed>() {
+            return failed.hint.clone();
         }
         if let Some(KeyError::PasswordNeeded | KeyError::WrongPassword) = cause.downcast_ref::<KeyError>() {
             return Some(KEY_PASSWORD.into());

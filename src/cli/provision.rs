@@ -1,9 +1,12 @@
 //! `provision`: the whole sequence.
 
-use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
+use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use anyhow::Context;
 
 use super::{
     args::{KeyPassword, Keys, certificate_entry, lifetime},
+    device_register::Provisioning,
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output},
     progress::{Steps, plan},
@@ -13,6 +16,7 @@ use crate::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
     certificate::{CommonName, DeviceId},
     emulator::Emulator,
+    registration::{Application, RegistrationClient},
     workflow::{
         AuthoritySource, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice, Step, StepReport,
         WorkflowEvent, provision,
@@ -26,14 +30,14 @@ use crate::{
 /// run that was interrupted is finished by the next.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  iot-enroll provision --emulator
+  iot-enroll provision --emulator --register
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --device sample-device-01
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --devices ids.csv \\
       --create-devices --template 'dtmi:contoso:Thermostat;1'")]
 pub(super) struct Provision {
     /// Run against an embedded service, started for the purpose
-    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate"])]
+    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate", "id_scope", "dps_endpoint"])]
     emulator: bool,
     /// The enrollment group, created where it does not exist [with --emulator by default: myx509eg]
     #[arg(long, value_name = "ID", required_unless_present = "emulator")]
@@ -72,6 +76,12 @@ pub(super) struct Provision {
     /// The device template of devices that are created [default: the service finds one when the device connects]
     #[arg(long, value_name = "ID", requires = "create_devices")]
     template: Option<String>,
+    /// Register the devices at the end, as they would do it themselves: proof that they get in. Without --emulator it needs
+    /// --id-scope, or a device in the application
+    #[arg(long)]
+    register: bool,
+    #[command(flatten)]
+    provisioning: Provisioning,
     /// How many days device certificates are valid [default: a year]
     #[arg(long)]
     days: Option<NonZeroU32>,
@@ -128,6 +138,16 @@ impl Provision {
         if self.emulator && devices.is_empty() && !self.many.asked_for() {
             devices.push(DeviceId::new("sample-device-01")?);
         }
+        let emulator = if self.emulator { Some(emulator(self.register).await?) } else { None };
+        let client = match &emulator {
+            Some(emulator) => emulator_client(emulator)?,
+            None => self.service.client()?,
+        };
+        let register = match &emulator {
+            _ if !self.register => None,
+            Some(emulator) => Some(emulator_registration(emulator)?),
+            None => Some(registration(&self.provisioning, &self.service, &client).await?),
+        };
         let pfx = self.keys.pfx()?;
         let key_password = self.key_password.given()?;
         let request = ProvisionRequest {
@@ -144,6 +164,7 @@ impl Provision {
             fleet: self.many.request(&self.out.unwrap_or_else(|| self.dir.join("fleet")), false)?,
             create_devices: self.create_devices,
             template: self.template,
+            register,
             directory: self.dir,
             algorithm: self.keys.algorithm,
             device_lifetime: lifetime(self.days),
@@ -151,11 +172,6 @@ impl Provision {
             attest: self.attest,
             replace: self.replace,
             dry_run: self.dry_run,
-        };
-        let emulator = if self.emulator { Some(Emulator::builder().start().await?) } else { None };
-        let client = match &emulator {
-            Some(emulator) => emulator_client(emulator)?,
-            None => self.service.client()?,
         };
         if let Some(emulator) = &emulator {
             output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
@@ -183,12 +199,45 @@ impl Provision {
     }
 }
 
+/// The embedded service; over TLS where devices register, as they do it with their certificates.
+async fn emulator(register: bool) -> anyhow::Result<Emulator> {
+    Ok(Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?)
+}
+
 fn emulator_client(emulator: &Emulator) -> anyhow::Result<Client> {
-    Ok(Client::builder(emulator.endpoint().parse::<Endpoint>()?)
+    let mut client = Client::builder(emulator.endpoint().parse::<Endpoint>()?)
         .authorization(Authorization::parse(emulator.token().to_owned())?)
         // The embedded service is ours alone and has no limit.
-        .rate(NonZeroU32::MAX)
-        .build()?)
+        .rate(NonZeroU32::MAX);
+    if let Some(root) = emulator.ca_pem() {
+        client = client.add_root_certificate(root.as_bytes())?;
+    }
+    Ok(client.build()?)
+}
+
+fn emulator_registration(emulator: &Emulator) -> anyhow::Result<RegistrationClient> {
+    let mut client = RegistrationClient::builder(emulator.id_scope().parse()?)
+        .endpoint(emulator.endpoint().parse()?)
+        .rate(NonZeroU32::MAX);
+    if let Some(root) = emulator.ca_pem() {
+        client = client.add_root_certificate(root.as_bytes())?;
+    }
+    Ok(client.build()?)
+}
+
+async fn registration(
+    provisioning: &Provisioning,
+    service: &Service,
+    client: &Client,
+) -> anyhow::Result<RegistrationClient> {
+    let id_scope = match provisioning.given_id_scope()? {
+        Some(id_scope) => id_scope,
+        None => Application::read(client).await?.id_scope.context(
+            "the devices cannot be registered: no id scope is given, and the application has no device that would tell \
+             it; name it with --id-scope SCOPE, as the application's page Device connection has it",
+        )?,
+    };
+    provisioning.client(id_scope, service)
 }
 
 fn human(report: &ProvisionReport) -> String {
@@ -203,7 +252,8 @@ pub(super) fn connecting(devices: &[ProvisionedDevice], fleet: Option<&FleetSumm
     let mut text = String::new();
     for device in devices {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());
-        let _ = writeln!(text, "{} connects with {chain} and {key}.", device.id);
+        let hub = device.assigned_hub.as_ref().map(|hub| format!(" to {hub}")).unwrap_or_default();
+        let _ = writeln!(text, "{} connects{hub} with {chain} and {key}.", device.id);
     }
     if let Some(fleet) = fleet {
         let _ = writeln!(text, "The files of {} devices are listed in {}.", fleet.devices, fleet.manifest.display());

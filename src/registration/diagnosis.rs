@@ -72,6 +72,38 @@ impl fmt::Display for Diagnosis {
     }
 }
 
+/// A registration that failed, and what it came from.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Unregistered {
+    /// How it failed.
+    pub error: RegistrationError,
+    /// Why.
+    pub diagnosis: Diagnosis,
+}
+
+impl Unregistered {
+    /// Joins both.
+    #[must_use]
+    pub fn new(error: RegistrationError, diagnosis: Diagnosis) -> Self {
+        Self { error, diagnosis }
+    }
+}
+
+impl fmt::Display for Unregistered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        let diagnosis = self.diagnosis.to_string();
+        // What was not sent has told its cause already.
+        if self.error.is_not_sent() || diagnosis.is_empty() {
+            return Ok(());
+        }
+        diagnosis.lines().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for Unregistered {}
+
 /// What can be said against a registration before anything is sent. `at` is the time here.
 ///
 /// Of these only a wrong common name, missing client authentication and plain HTTP keep

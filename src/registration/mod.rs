@@ -38,7 +38,7 @@ pub use application::{Application, DeviceState, EnrolledCertificate, GroupState,
 pub use cause::{Cause, OwnAttestation};
 pub use client::{Assignment, RegistrationBuildError, RegistrationClient, RegistrationClientBuilder};
 pub use credential::{Credential, CredentialError, DeviceCertificate};
-pub use diagnosis::{Attempt, Diagnosis, diagnose, objections};
+pub use diagnosis::{Attempt, Diagnosis, Unregistered, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
 pub use error::{Encounter, Refusal, RegistrationError, RegistrationErrorKind};
 pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};

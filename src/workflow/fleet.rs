@@ -65,6 +65,9 @@ pub struct FleetSummary {
     pub devices: u64,
     /// How many of them had them before.
     pub found: u64,
+    /// How many were registered, where they were to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered: Option<u64>,
 }
 
 impl FleetRequest {
@@ -130,7 +133,7 @@ impl Run<'_, '_> {
         };
         self.steps.finish(Step::Fleet, outcome, detail);
         let manifest = manifest.unwrap_or_default();
-        Ok(Some(FleetSummary { folder: request.folder.clone(), manifest, devices, found }))
+        Ok(Some(FleetSummary { folder: request.folder.clone(), manifest, devices, found, registered: None }))
     }
 
     /// The work is the processor's, so it has threads of its own.

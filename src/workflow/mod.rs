@@ -7,6 +7,7 @@ mod create;
 mod fleet;
 mod provision;
 mod record;
+mod register;
 mod rollover;
 mod step;
 

@@ -28,6 +28,7 @@ use crate::{
         files::{self, FileError, FileSet, PfxOptions},
         fleet::{FleetError, SourceError},
     },
+    registration::{CredentialError, RegistrationClient, Unregistered},
 };
 
 /// What a group is to be provisioned with.
@@ -53,6 +54,8 @@ pub struct ProvisionRequest<'a> {
     pub create_devices: bool,
     /// The id of the device template of devices that are created. The service may find one when a device connects.
     pub template: Option<String>,
+    /// Register the devices, those of the fleet among them, as they would do it themselves.
+    pub register: Option<RegistrationClient>,
     /// The folder for certificates.
     pub directory: PathBuf,
     /// The kind of key for what is made.
@@ -118,6 +121,9 @@ pub struct ProvisionedDevice {
     /// Its certificate.
     #[serde(flatten)]
     pub record: CertificateRecord,
+    /// The hub that it was assigned to, where it was registered.
+    #[serde(rename = "assignedHub", skip_serializing_if = "Option::is_none")]
+    pub assigned_hub: Option<String>,
 }
 
 /// Provisions an enrollment group: finds or makes the root, finds or creates the group, uploads the certificate, proves
@@ -327,12 +333,15 @@ impl<'a, 'o> Run<'a, 'o> {
                 verified_before
             }
         };
-        let devices = self.devices(authority.as_deref(), plan.devices)?;
-        let fleet = match &self.request.fleet {
+        let mut devices = self.devices(authority.as_deref(), plan.devices)?;
+        let mut fleet = match &self.request.fleet {
             Some(fleet) => self.fleet(fleet, authority.as_ref()).await?,
             None => None,
         };
         let created = if self.request.create_devices { self.create_devices().await? } else { None };
+        if let Some(client) = &self.request.register {
+            self.register(client, &mut devices, fleet.as_mut()).await?;
+        }
         Ok(ProvisionReport {
             group: self.request.group.clone(),
             entry: self.request.entry,
@@ -549,7 +558,7 @@ impl<'a, 'o> Run<'a, 'o> {
                 }
             };
             let record = CertificateRecord::new(&certificate, &set, set.pfx().exists());
-            provisioned.push(ProvisionedDevice { id: id.to_string(), record });
+            provisioned.push(ProvisionedDevice { id: id.to_string(), record, assigned_hub: None });
         }
         Ok(provisioned)
     }
@@ -558,6 +567,12 @@ impl<'a, 'o> Run<'a, 'o> {
 #[expect(clippy::ref_option, reason = "serde asks for it")]
 pub(super) fn as_text<S: serde::Serializer>(thumbprint: &Option<Thumbprint>, serializer: S) -> Result<S::Ok, S::Error> {
     thumbprint.map(|thumbprint| thumbprint.to_string()).serialize(serializer)
+}
+
+impl From<Unregistered> for ProvisionError {
+    fn from(unregistered: Unregistered) -> Self {
+        Self::Unregistered(Box::new(unregistered))
+    }
 }
 
 /// Why a group could not be provisioned.
@@ -662,6 +677,23 @@ pub enum ProvisionError {
         /// What the service said.
         #[source]
         error: Box<Error>,
+    },
+    /// A device's certificate and key cannot be used to register.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A device was not registered.
+    #[error(transparent)]
+    Unregistered(Box<Unregistered>),
+    /// Not all devices of the fleet could be registered.
+    #[error("{registered} of {of} devices have been registered; then {error}")]
+    Registered {
+        /// How many were registered.
+        registered: u64,
+        /// How many there are.
+        of: u64,
+        /// What failed then.
+        #[source]
+        error: Box<ProvisionError>,
     },
     /// A device has files that do not fit.
     #[error(

@@ -102,6 +102,7 @@ pub async fn rollover(
         fleet: request.fleet.clone(),
         create_devices: false,
         template: None,
+        register: None,
         directory: request.directory.clone(),
         algorithm: request.algorithm,
         device_lifetime: request.device_lifetime,

@@ -29,6 +29,8 @@ pub enum Step {
     Fleet,
     /// Create devices in the application.
     Create,
+    /// Register devices at the Device Provisioning Service.
+    Register,
     /// Remove the certificate that a group has rolled over from.
     Retire,
 }
@@ -48,6 +50,7 @@ impl Step {
             Self::Device => "device",
             Self::Fleet => "fleet",
             Self::Create => "create",
+            Self::Register => "register",
             Self::Retire => "retire",
         }
     }

@@ -62,6 +62,7 @@ impl Lab {
             fleet: None,
             create_devices: false,
             template: None,
+            register: None,
             directory: self.path().to_owned(),
             algorithm: KeyAlgorithm::default(),
             device_lifetime: None,

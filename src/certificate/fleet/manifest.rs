@@ -1,6 +1,12 @@
 //! `manifest.csv`: what was made, a row for each device.
 
-use super::{DeviceId, Kind, SetNames};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use super::{DeviceId, FleetError, Kind, SetNames};
 use crate::certificate::{Thumbprint, encoding::push_hexadecimal};
 
 /// The columns. The first three are those of the application's CSV import; the thumbprint among them is the SHA-1, which
@@ -60,6 +66,40 @@ fn push_text(rows: &mut Vec<u8>, text: &str) {
     } else {
         rows.extend_from_slice(text.as_bytes());
     }
+}
+
+/// A device of a manifest, and what it registers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManifestDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// The file of its certificate and all above it.
+    pub fullchain: PathBuf,
+    /// The file of its key.
+    pub private_key: PathBuf,
+}
+
+/// Reads the devices of a manifest, one after the other; those that keep their own keys are passed over.
+///
+/// # Errors
+/// [`FleetError::Io`] when the file cannot be read, and for each row that is none of a fleet [`FleetError::Earlier`].
+pub fn read_manifest(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<ManifestDevice, FleetError>> + Send + use<>, FleetError> {
+    let file = File::open(path).map_err(FleetError::io("read", path))?;
+    let (path, folder) = (path.to_owned(), path.parent().map(Path::to_owned).unwrap_or_default());
+    Ok(BufReader::new(file).lines().skip(1).filter_map(move |row| {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => return Some(Err(FleetError::io("read", &path)(error))),
+        };
+        let find = |kind: Kind| paths_of(&row).find(|path| path.ends_with(kind.suffix())).map(|path| folder.join(path));
+        let private_key = find(Kind::PrivateKey)?;
+        let device = DeviceId::new(id_of(&row)).ok().zip(find(Kind::Fullchain));
+        let unfit = || FleetError::Earlier { path: path.clone(), reason: format!("{row} is no row of a fleet") };
+        Some(device.map(|(id, fullchain)| ManifestDevice { id, fullchain, private_key }).ok_or_else(unfit))
+    }))
 }
 
 /// The id that a row begins with. Ids need no quotes.

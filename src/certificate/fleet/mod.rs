@@ -19,7 +19,7 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
-pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS};
+pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS, ManifestDevice, read_manifest};
 use super::{
     AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
     ReadError,
