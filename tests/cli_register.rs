@@ -309,7 +309,8 @@ fn what_is_missing_is_asked_for() {
     holds(&run(&[]).fails(2), &["ID", "--manifest"]);
     holds(&run(&[DEVICE, "--manifest", "m"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--key", "k"]).fails(2), &["--cert"]);
-    holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["--manifest"]);
+    holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["cannot be used with"]);
+    holds(&run(&["--manifest", "m", "--key", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--cert", "c", "--symmetric-key-file", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(1), &["--cert FILE", "--group-key-file"]);
     fs::write(folder.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
@@ -395,6 +396,17 @@ fn a_file_that_holds_no_results_of_a_registration_is_left_alone() {
     let error = lab.register(&[&MANIFEST[..], &["--results", "mine.csv"]].concat()).fails(1);
     holds(&error, &["mine.csv exists and holds no results of a registration"]);
     assert_eq!(fs::read_to_string(lab.path().join("mine.csv")).expect("read"), "a,b\n1,2\n");
+}
+
+#[test]
+fn two_runs_do_not_write_one_results_file() {
+    let lab = Lab::enrolled();
+    lab.local(&["cert", "fleet", "Root", "--count", "2", "--prefix", "f-"]);
+    let held = fs::File::create(lab.path().join(RESULTS)).expect("a file");
+    held.lock().expect("a lock");
+    holds(&lab.register(&MANIFEST).fails(1), &["another run is under way", RESULTS]);
+    drop(held);
+    lab.register(&MANIFEST).ok();
 }
 
 #[test]

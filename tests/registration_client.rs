@@ -192,6 +192,16 @@ async fn the_chain_is_sent_in_order_whatever_the_order_of_the_file() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_called_as_its_root_sends_its_chain_too() {
+    let dps = Dps::script(vec![assigned(DEVICE)]);
+    let device = issue(DEVICE, &root(DEVICE));
+    let credential = DeviceCertificate::new(whole(&device), &device.key).expect("a credential");
+    assert_eq!(credential.chain(), whole(&device));
+    dps.client().register(&id(DEVICE), &credential.into(), None).await.expect("an assignment");
+    assert_eq!(dps.requests()[0].presented, whole(&device));
+}
+
+#[tokio::test]
 async fn a_whole_pfx_is_a_credential() {
     let device = issue(DEVICE, &intermediate("Intermediate", &root("Root")));
     let bytes = pfx::write(&device.key, device.fullchain(), "secret", pfx::PfxEncryption::default()).expect("a PFX");
@@ -276,6 +286,23 @@ async fn a_server_of_another_authority_is_told_nothing_and_asked_once() {
     let error = register(&client).await.expect_err("no trust");
     assert!(matches!(error.kind, Kind::Network { failure: NetworkFailure::Tls, attempts: 1, .. }), "{error}");
     assert_eq!((dps.connections(), dps.requests().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_there_is_told_soon() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let client = RegistrationClient::builder(SCOPE.parse().expect("a scope"))
+        .endpoint(format!("https://{address}").parse().expect("an endpoint"))
+        .add_root_certificate(root("Root").certificate().der())
+        .expect("a root")
+        .clock(ManualClock::new())
+        .build()
+        .expect("a client");
+    let error = register(&client).await.expect_err("nobody");
+    assert!(matches!(error.kind, Kind::Network { failure: NetworkFailure::Connect, attempts: 3, .. }), "{error}");
+    assert!(error.to_string().contains(&format!("no connection to {address} after 3 attempts")), "{error}");
 }
 
 #[tokio::test]

@@ -246,6 +246,12 @@ async fn a_clock_that_is_wrong_here_spoils_a_token() {
     let credential = key("0123456789abcdef").into();
     let error = fails(&dps, &credential).await;
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &["token"]);
+
+    // A few minutes do not.
+    let date = moment(OffsetDateTime::now_utc() + Duration::minutes(20));
+    let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
+    let error = fails(&dps, &credential).await;
+    assert!(Case::of(&credential).diagnose(&error, None).causes.is_empty());
 }
 
 #[tokio::test]
@@ -436,6 +442,16 @@ async fn an_end_as_disabled_is_diagnosed() {
     let credential = credential(&issue(DEVICE, &root));
     let error = fails(&dps, &credential).await;
     told(only(&Case::of(&credential).diagnose(&error, Some(&app.read().await))), "group-disabled", &[]);
+}
+
+#[tokio::test]
+async fn an_end_of_another_kind_is_not_blamed_on_the_certificate() {
+    let state = serde_json::json!({ "status": "failed", "errorCode": 400_207, "errorMessage": "allocation failed" });
+    let dps = Dps::start(move |_| ended("failed", &state));
+    let credential = leaf_only(&issue(DEVICE, &root("Root")));
+    let error = fails(&dps, &credential).await;
+    let diagnosis = Case::of(&credential).diagnose(&error, None);
+    assert!(diagnosis.first().is_none() && !diagnosis.needs_application, "{diagnosis:?}");
 }
 
 fn key(text: &str) -> SymmetricKey {

@@ -112,7 +112,7 @@ impl Pfx {
 #[derive(clap::Args)]
 pub(super) struct PfxPassword {
     /// The file whose first line is the password of the PFX file; without, the environment variable
-    /// `IOT_ENROLL_PFX_PASSWORD` holds it [default: 1234]
+    /// IOT_ENROLL_PFX_PASSWORD holds it [default: 1234]
     #[arg(long, value_name = "FILE")]
     pfx_password_file: Option<PathBuf>,
 }
@@ -141,7 +141,7 @@ impl PfxPassword {
 #[derive(clap::Args)]
 pub(super) struct KeyPassword {
     /// The file whose first line is the password of the private key, where it is encrypted; without, the environment
-    /// variable `IOT_ENROLL_KEY_PASSWORD` holds it
+    /// variable IOT_ENROLL_KEY_PASSWORD holds it
     #[arg(long, value_name = "FILE")]
     key_password_file: Option<PathBuf>,
 }

@@ -118,15 +118,15 @@ impl Command {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let found: Vec<_> = manifests(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                let found: Vec<_> = manifests(service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
                 output.result(&found, || {
                     table(["ID", "NAME"], found.iter().map(|it| [it.id.to_string(), it.display_name.clone()]))
                 })
             }
-            Self::Show { id, service } => show(&manifests(&service)?.get(&id).await?, output),
+            Self::Show { id, service } => show(&manifests(service)?.get(&id).await?, output),
             Self::Create { id, display_name, file, organizations, force, service } => {
                 let data = content(&file)?;
-                let manifests = manifests(&service)?;
+                let manifests = manifests(service)?;
                 // The service's PUT would replace a manifest.
                 if !force && manifests.find(&id).await?.is_some() {
                     bail!("the deployment manifest {id} exists already: update it, or replace it with --force");
@@ -142,16 +142,16 @@ impl Command {
                     organizations: change.organizations.map(|ids| comma_separated(&ids)),
                     etag: etag.map(Etag::new),
                 };
-                show(&manifests(&service)?.update(&id, &update).await?, output)
+                show(&manifests(service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
-                manifests(&service)?.delete(&id).await?;
+                manifests(service)?.delete(&id).await?;
                 output
                     .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))
             }
             Self::Assign { id, file, device, service } => {
                 let content = file.as_deref().map(content).transpose()?;
-                let manifests = manifests(&service)?;
+                let manifests = manifests(service)?;
                 let data = match (content, &id) {
                     (Some(data), _) => data,
                     (None, Some(id)) => manifests.get(id).await?.data,
@@ -166,7 +166,7 @@ impl Command {
     }
 }
 
-fn manifests(service: &Service) -> anyhow::Result<DeploymentManifests> {
+fn manifests(service: Service) -> anyhow::Result<DeploymentManifests> {
     Ok(service.client()?.deployment_manifests())
 }
 

@@ -256,10 +256,10 @@ impl Command {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { query, service } => {
-                let found: Vec<_> = devices(&service)?.list(&query.into()).try_collect().await?;
+                let found: Vec<_> = devices(service)?.list(&query.into()).try_collect().await?;
                 list(&found, output)
             }
-            Self::Show { id, service } => show(&devices(&service)?.get(&id).await?, output),
+            Self::Show { id, service } => show(&devices(service)?.get(&id).await?, output),
             Self::Create {
                 id,
                 display_name,
@@ -286,7 +286,7 @@ impl Command {
                     },
                 };
                 let device = NewDevice { etag: etag.map(Etag::new).or(device.etag), ..device };
-                let devices = devices(&service)?;
+                let devices = devices(service)?;
                 // The service's PUT would replace a device.
                 if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
                     bail!("the device {id} exists already: update it, or replace it with --force");
@@ -296,14 +296,14 @@ impl Command {
             Self::Update { id, change, etag, service } => {
                 let update = change.update()?;
                 let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
-                show(&devices(&service)?.update(&id, &update).await?, output)
+                show(&devices(service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
-                devices(&service)?.delete(&id).await?;
+                devices(service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device {id}."))
             }
             Self::Credentials { id, show_keys, service } => {
-                let credentials = devices(&service)?.credentials(&id).await?;
+                let credentials = devices(service)?.credentials(&id).await?;
                 show_credentials(&credentials, show_keys, output)
             }
             Self::Attestation(action) => action.act(output).await,
@@ -318,18 +318,18 @@ impl AttestationAction {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Show { id, show_keys, service } => {
-                show_attestation(&devices(&service)?.attestation(&id).await?, show_keys, output)
+                show_attestation(&devices(service)?.attestation(&id).await?, show_keys, output)
             }
             Self::Set { id, proof, service } => {
                 let attestation = proof.attestation()?;
-                show_attestation(&devices(&service)?.set_attestation(&id, &attestation).await?, false, output)
+                show_attestation(&devices(service)?.set_attestation(&id, &attestation).await?, false, output)
             }
             Self::Update { id, proof, clear_secondary_certificate, service } => {
                 let update = proof.update(clear_secondary_certificate)?;
-                show_attestation(&devices(&service)?.update_attestation(&id, &update).await?, false, output)
+                show_attestation(&devices(service)?.update_attestation(&id, &update).await?, false, output)
             }
             Self::Delete { id, service } => {
-                devices(&service)?.delete_attestation(&id).await?;
+                devices(service)?.delete_attestation(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || {
                     format!("Removed the attestation of the device {id}.")
                 })
@@ -417,7 +417,7 @@ impl Proof {
     }
 }
 
-fn devices(service: &Service) -> anyhow::Result<Devices> {
+fn devices(service: Service) -> anyhow::Result<Devices> {
     Ok(service.client()?.devices())
 }
 

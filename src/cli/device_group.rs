@@ -119,15 +119,15 @@ impl Command {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let found: Vec<_> = groups(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
+                let found: Vec<_> = groups(service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
                 output.result(&found, || {
                     let rows = found.iter().map(|it| [it.id.to_string(), it.display_name.clone(), it.filter.clone()]);
                     table(["ID", "NAME", "FILTER"], rows)
                 })
             }
-            Self::Show { id, service } => show(&groups(&service)?.get(&id).await?, output),
+            Self::Show { id, service } => show(&groups(service)?.get(&id).await?, output),
             Self::Create { id, display_name, filter, description, organizations, force, service } => {
-                let groups = groups(&service)?;
+                let groups = groups(service)?;
                 // The service's PUT would replace a group.
                 if !force && groups.find(&id).await?.is_some() {
                     bail!("the device group {id} exists already: update it, or replace it with --force");
@@ -148,21 +148,21 @@ impl Command {
                     organizations: change.organizations.map(|ids| comma_separated(&ids)),
                     etag: etag.map(Etag::new),
                 };
-                show(&groups(&service)?.update(&id, &update).await?, output)
+                show(&groups(service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, service } => {
-                groups(&service)?.delete(&id).await?;
+                groups(service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device group {id}."))
             }
             Self::Devices { id, top, service } => {
-                let devices = groups(&service)?.devices(&id).take(top.unwrap_or(usize::MAX));
+                let devices = groups(service)?.devices(&id).take(top.unwrap_or(usize::MAX));
                 list_devices(&devices.try_collect::<Vec<_>>().await?, output)
             }
         }
     }
 }
 
-fn groups(service: &Service) -> anyhow::Result<DeviceGroups> {
+fn groups(service: Service) -> anyhow::Result<DeviceGroups> {
     Ok(service.client()?.device_groups())
 }
 

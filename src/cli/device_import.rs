@@ -2,6 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ffi::OsString,
+    fs::File,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +20,6 @@ use super::{
     device::comma_separated,
     output::{BAD, GOOD, Output, Told},
     progress::bar,
-    results::{self, Results},
     service::Service,
 };
 use crate::central::{Device, DeviceId, DeviceQuery, Devices, Error, NewDevice};
@@ -96,11 +98,11 @@ struct Row {
 impl Import {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         let rows = read_rows(&self.file, output)?;
-        let results = self.results.clone().unwrap_or_else(|| results::path(&self.file, "results"));
-        results::check(&results, &RESULTS, "an import")?;
+        let results = self.results.clone().unwrap_or_else(|| results_path(&self.file));
+        check_results(&results)?;
         let devices = self.service.client()?.devices();
         let existing = existing(&devices, &rows).await?;
-        let mut writer = Results::create(&results, &RESULTS)?;
+        let mut writer = create_results(&results)?;
         let progress = bar(output, rows.len() as u64, "devices");
         let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
         let (devices, existing) = (&devices, &existing);
@@ -112,7 +114,8 @@ impl Import {
             .buffered(IN_FLIGHT);
         while let Some((row, outcome, message)) = outcomes.next().await {
             *counts.entry(outcome).or_default() += 1;
-            writer.write(&[&row.id, &row.line.to_string(), outcome.name(), &message])?;
+            write_result(&mut writer, &row, outcome, &message)
+                .with_context(|| format!("could not write {}", results.display()))?;
             if outcome == Outcome::Failed {
                 let id = if row.id.is_empty() { String::new() } else { format!("{}: ", row.id) };
                 progress.suspend(|| output.progress(format_args!("{BAD}line {}{BAD:#}: {id}{message}", row.line)));
@@ -313,4 +316,46 @@ impl Lines<'_> {
         }
         self.line
     }
+}
+
+fn results_path(file: &Path) -> PathBuf {
+    if file == Path::new("-") {
+        return PathBuf::from("devices.results.csv");
+    }
+    let mut name = OsString::from(file.with_extension(""));
+    name.push(".results.csv");
+    PathBuf::from(name)
+}
+
+/// A results file of an earlier run is replaced, once there are new results; any other file is not.
+fn check_results(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        let mut reader = csv::Reader::from_path(path).with_context(|| format!("could not read {}", path.display()))?;
+        if !reader.headers().is_ok_and(|header| header.is_empty() || header.iter().eq(RESULTS)) {
+            bail!("{} exists and holds no results of an import: name another file with --results", path.display());
+        }
+    }
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("could not write {}", path.display()))
+}
+
+fn create_results(path: &Path) -> anyhow::Result<csv::Writer<BufWriter<File>>> {
+    let unwritable = || format!("could not write {}", path.display());
+    let file = File::create(path).with_context(unwritable)?;
+    let mut writer = csv::Writer::from_writer(BufWriter::new(file));
+    writer.write_record(RESULTS).with_context(unwritable)?;
+    writer.flush().with_context(unwritable)?;
+    Ok(writer)
+}
+
+/// Each outcome is on the disk as soon as it is known: a run may be killed.
+fn write_result(
+    writer: &mut csv::Writer<impl Write>,
+    row: &Row,
+    outcome: Outcome,
+    message: &str,
+) -> anyhow::Result<()> {
+    writer.write_record([row.id.as_str(), &row.line.to_string(), outcome.name(), message])?;
+    writer.flush()?;
+    Ok(())
 }

@@ -59,7 +59,7 @@ pub(super) struct Register {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     cert: Option<PathBuf>,
     /// Its private key [default: the one in the certificate's file]
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     key: Option<PathBuf>,
     #[command(flatten)]
     pub(super) pfx_password: PfxPassword,
@@ -85,11 +85,11 @@ pub(super) struct Register {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Provisioning service")]
 struct Provisioning {
-    /// The id scope, as the application's page Device connection and the emulator show it [env: `IOT_ENROLL_ID_SCOPE`]
+    /// The id scope, as the application's page Device connection and the emulator show it [env: IOT_ENROLL_ID_SCOPE]
     #[arg(long, value_name = "SCOPE")]
     id_scope: Option<IdScope>,
-    /// The address of the provisioning service [env: `IOT_ENROLL_DPS_ENDPOINT`]
-    /// [default: <https://global.azure-devices-provisioning.net>]
+    /// The address of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
+    /// [default: https://global.azure-devices-provisioning.net]
     #[arg(long, value_name = "URL")]
     dps_endpoint: Option<ProvisioningEndpoint>,
 }
@@ -98,7 +98,7 @@ struct Provisioning {
 #[derive(clap::Args)]
 pub(super) struct GroupKey {
     /// The file whose first line is the enrollment group's symmetric key in base64, from which the device's is derived;
-    /// without, the environment variable `IOT_ENROLL_GROUP_KEY` holds it
+    /// without, the environment variable IOT_ENROLL_GROUP_KEY holds it
     #[arg(long, value_name = "FILE")]
     group_key_file: Option<PathBuf>,
 }
@@ -336,7 +336,7 @@ impl Registrar {
         };
         let groups = || async {
             let read = async {
-                let client = self.service.client()?;
+                let client = self.service.clone().client()?;
                 let application = Application::read(&client).await?;
                 anyhow::Ok((client, application))
             };

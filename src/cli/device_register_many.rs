@@ -17,7 +17,7 @@ use super::{
     device_register::{Passwords, Register, Registrar, Unregistered},
     output::{BAD, GOOD, Output, Told},
     progress::bar,
-    results::{self, Results},
+    results::Results,
 };
 use crate::{
     certificate::DeviceId,
@@ -39,15 +39,15 @@ const FAILED: &str = "failed";
 #[derive(clap::Args)]
 #[command(next_help_heading = "Many devices")]
 pub(super) struct Many {
-    /// The CSV file that lists the devices and their files, as `cert fleet` makes it; paths in it are relative to its
+    /// The CSV file that lists the devices and their files, as cert fleet makes it; paths in it are relative to its
     /// folder
     #[arg(long, value_name = "CSV")]
     manifest: Option<PathBuf>,
     /// Where the outcome of each row is written [default: the manifest's name and .registrations.csv]
-    #[arg(long, value_name = "CSV", requires = "manifest")]
+    #[arg(long, value_name = "CSV", conflicts_with = "id")]
     results: Option<PathBuf>,
-    /// How many registrations are under way at once; --rate says how many are begun a second
-    #[arg(long, value_name = "N", default_value = "64", requires = "manifest")]
+    /// How many registrations are under way at once; --rate says how many are begun a second, 16 without it
+    #[arg(long, value_name = "N", default_value = "64", conflicts_with = "id")]
     concurrency: NonZeroUsize,
 }
 
@@ -95,15 +95,14 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let Many { manifest, results, concurrency } = &register.many;
     let (concurrency, results) = (concurrency.get(), results.clone());
     let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
-    let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
+    let results = results.unwrap_or_else(|| manifest.path.with_extension("registrations.csv"));
     let count = manifest.check(register.group_key.is_named())?;
     let group_key = if register.group_key.is_named() { register.group_key.read()? } else { None };
     let passwords = register.passwords()?;
     let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
-    results::check(&results, &RESULTS, "a registration")?;
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
-    let mut writer = Results::resume(&results, &RESULTS, |row| {
+    let mut writer = Results::resume(&results, &RESULTS, "a registration", |row| {
         let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE] == scope;
         keep && earlier.insert(hash(&row[0]))
     })?;

@@ -17,17 +17,17 @@ const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
 const TOKEN: &str = "IOT_ENROLL_TOKEN";
 
 /// The application and the token.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct Service {
-    /// The application's subdomain: APP of <https://APP.azureiotcentral.com> [env: `IOT_ENROLL_APP`]
+    /// The application's subdomain: APP of APP.azureiotcentral.com [env: IOT_ENROLL_APP]
     #[arg(long, value_name = "SUBDOMAIN", conflicts_with = "endpoint")]
     app: Option<String>,
-    /// The application's address, where it is not under azureiotcentral.com [env: `IOT_ENROLL_ENDPOINT`]
+    /// The application's address, where it is not under azureiotcentral.com [env: IOT_ENROLL_ENDPOINT]
     #[arg(long, value_name = "URL")]
     endpoint: Option<Endpoint>,
-    /// The file whose first line is the API token, or `Bearer` and a Microsoft Entra token; without, the environment
-    /// variable `IOT_ENROLL_TOKEN` holds it
+    /// The file whose first line is the API token, or Bearer and a Microsoft Entra token; without, the environment
+    /// variable IOT_ENROLL_TOKEN holds it
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Sign in with Microsoft Entra instead of a token: by the usual AZURE_ variables, managed identity, or the sign-in of
@@ -47,7 +47,7 @@ pub(super) struct Service {
 
 impl Service {
     /// A client of that service.
-    pub(super) fn client(&self) -> anyhow::Result<Client> {
+    pub(super) fn client(self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
         let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
         let unreadable = |file: &Path| format!("no certificate could be read from {}", file.display());

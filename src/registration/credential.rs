@@ -93,7 +93,7 @@ pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
     let mut length = 1.min(certificates.len());
     while (1..MAX_CHAIN).contains(&length) {
         let last = &certificates[length - 1];
-        if last.is_self_issued() {
+        if is_self_signed(last) {
             break;
         }
         let issues = |candidate: &Certificate| {
@@ -104,6 +104,11 @@ pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
         length += 1;
     }
     length
+}
+
+/// A self-issued certificate need not be: a device may be called as its root is.
+pub(super) fn is_self_signed(certificate: &Certificate) -> bool {
+    certificate.is_self_issued() && certificate.verify_signature(certificate).is_ok()
 }
 
 impl fmt::Debug for DeviceCertificate {

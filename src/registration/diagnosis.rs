@@ -8,13 +8,16 @@ use super::{
     Application, Cause, Credential, DeviceCertificate, EnrolledCertificate, IdScope, OwnAttestation,
     ProvisioningEndpoint, SymmetricKey,
     application::ProofKind,
-    credential::sort_chain,
+    credential::{is_self_signed, sort_chain},
     derive_device_key,
     error::{Distrust, Encounter, RegistrationError, RegistrationErrorKind as Kind},
+    symmetric_key::TOKEN_LIFETIME,
 };
 use crate::{
     central::NetworkFailure,
-    certificate::{Certificate, ChainError, DeviceId, Objection, chain::check_validity, objections as dislikes},
+    certificate::{
+        Certificate, ChainError, DeviceId, Objection, Thumbprint, chain::check_validity, objections as dislikes,
+    },
 };
 
 /// How far clocks may be apart before it is worth a word.
@@ -115,7 +118,13 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             404 => not_found(attempt, encounter, application),
             _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
         },
-        Kind::Ended { .. } => refused(attempt, encounter, application),
+        // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
+        Kind::Ended { status, error_code, .. }
+            if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
+        {
+            refused(attempt, encounter, application)
+        }
+        Kind::Ended { .. } => Diagnosis::of(Vec::new()),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
             Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
         }
@@ -196,14 +205,14 @@ fn certificate_refused(
         let possible = if needs_application { chain_alone(device, attempt.unsent) } else { Vec::new() };
         return Diagnosis { causes, possible, needs_application };
     };
-    let own = own_state(application, |own| match own {
-        OwnAttestation::X509(thumbprints) => thumbprints.contains(&device.certificate().sha1_thumbprint()),
+    let presented = device.certificate().sha1_thumbprint();
+    causes.extend(own_cause(attempt.id, application, Some(presented), |own| match own {
+        OwnAttestation::X509(thumbprints) => thumbprints.contains(&presented),
         OwnAttestation::Other(_) => false,
-    });
-    let admitted = matches!(own, Own::Admits);
-    causes.extend(own.into_cause(attempt.id, Some(device)));
+    }));
     let mut possible = Vec::new();
-    if !admitted && !has_own(application) {
+    // An attestation of the device's own counts before any group.
+    if !has_own(application) {
         let verdict = chain_in_application(attempt, device, &enrolled);
         causes.extend(verdict.causes);
         possible = verdict.possible;
@@ -220,8 +229,9 @@ fn key_refused(
     encounter: &Encounter,
     application: Option<&Application>,
 ) -> Diagnosis {
-    let skewed = encounter.server_date.filter(|theirs| (*theirs - encounter.at).abs() > SKEW).map(|theirs| {
-        let consequence = "the token, which is good for an hour, is out of its time".to_owned();
+    // A clock that is ahead only makes the token good for longer.
+    let skewed = encounter.server_date.filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
+        let consequence = "the token, made to be good for an hour, has expired there".to_owned();
         Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
     });
     let Some(application) = application else {
@@ -229,8 +239,8 @@ fn key_refused(
         return Diagnosis { causes: skewed.into_iter().collect(), possible: Vec::new(), needs_application };
     };
     let mut causes: Vec<_> = skewed.into_iter().collect();
-    let own = own_state(application, |own| matches!(own, OwnAttestation::Other(kind) if kind == "symmetricKey"));
-    causes.extend(own.into_cause(attempt.id, None));
+    let is_key = |own: &OwnAttestation| matches!(own, OwnAttestation::Other(kind) if kind == "symmetricKey");
+    causes.extend(own_cause(attempt.id, application, None, is_key));
     let groups = application.groups.iter().filter_map(|group| match &group.proof {
         ProofKind::SymmetricKey(keys) => Some((group, keys)),
         _ => None,
@@ -252,40 +262,20 @@ fn key_refused(
     Diagnosis::of(causes)
 }
 
-/// What the device's own state has to say.
-enum Own {
-    /// Nothing.
-    Silent,
-    /// It lets the device in.
-    Admits,
-    Disabled,
-    Differs(OwnAttestation),
-}
-
-impl Own {
-    fn into_cause(self, id: &DeviceId, device: Option<&DeviceCertificate>) -> Option<Cause> {
-        let id = id.to_string();
-        match self {
-            Self::Silent | Self::Admits => None,
-            Self::Disabled => Some(Cause::DeviceDisabled { id }),
-            Self::Differs(own) => {
-                let presented = device.map(|device| device.certificate().sha1_thumbprint());
-                Some(Cause::AttestationDiffers { id, own, presented })
-            }
-        }
+/// What the device's own state has to say against it. `presented` is the certificate's thumbprint, where there is one.
+fn own_cause(
+    id: &DeviceId,
+    application: &Application,
+    presented: Option<Thumbprint>,
+    fits: impl Fn(&OwnAttestation) -> bool,
+) -> Option<Cause> {
+    let id = id.to_string();
+    let device = application.device.as_deref()?;
+    if !device.enabled {
+        return Some(Cause::DeviceDisabled { id });
     }
-}
-
-fn own_state(application: &Application, fits: impl Fn(&OwnAttestation) -> bool) -> Own {
-    match application.device.as_deref() {
-        None => Own::Silent,
-        Some(device) if !device.enabled => Own::Disabled,
-        Some(device) => match &device.attestation {
-            None => Own::Silent,
-            Some(own) if fits(own) => Own::Admits,
-            Some(own) => Own::Differs(own.clone()),
-        },
-    }
+    let own = device.attestation.as_ref().filter(|own| !fits(own))?.clone();
+    Some(Cause::AttestationDiffers { id, own, presented })
 }
 
 fn has_own(application: &Application) -> bool {
@@ -333,7 +323,7 @@ fn chain_in_application(
         let id = attempt.id.to_string();
         return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: "x509" }]);
     }
-    if is_self_signed(device) {
+    if is_self_signed(device.certificate()) {
         return Diagnosis::of(disliked_as_self_signed(device));
     }
     let known = whole_chain(sent, attempt.unsent);
@@ -360,7 +350,7 @@ fn chain_in_application(
 
 /// Where the chain leads, as far as it tells by itself.
 fn chain_alone(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
-    if is_self_signed(device) {
+    if is_self_signed(device.certificate()) {
         return disliked_as_self_signed(device);
     }
     let sent = device.chain();
@@ -389,11 +379,7 @@ fn elsewhere(chain: &[Certificate], enrolled: &[EnrolledCertificate]) -> Option<
 }
 
 fn ends_at_root(chain: &[Certificate]) -> bool {
-    chain.last().is_some_and(Certificate::is_self_issued)
-}
-
-fn is_self_signed(device: &DeviceCertificate) -> bool {
-    device.certificate().is_self_issued()
+    chain.last().is_some_and(is_self_signed)
 }
 
 fn disliked_as_self_signed(device: &DeviceCertificate) -> Vec<Cause> {

@@ -166,7 +166,16 @@ impl fmt::Display for RegistrationError {
                     NetworkFailure::TimedOut => "no answer in time from",
                     NetworkFailure::Broken => "the connection ended before the answer from",
                 };
-                write!(f, "{what} {}{}: {cause}", self.encounter.host, Tries(*attempts))
+                write!(f, "{what} {}{}: {cause}", self.encounter.host, Tries(*attempts))?;
+                match failure {
+                    NetworkFailure::Connect => f.write_str(
+                        ". Check the address of the provisioning service, and the network and proxy settings here",
+                    ),
+                    NetworkFailure::TimedOut | NetworkFailure::Broken => {
+                        f.write_str("; to register again does no harm")
+                    }
+                    NetworkFailure::Tls => Ok(()),
+                }
             }
             Kind::Refused(refusal) => refusal.fmt(f),
             Kind::Ended { status, error_code, message } => {

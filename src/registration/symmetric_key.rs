@@ -19,7 +19,7 @@ const MIN_KEY: usize = 16;
 const MAX_KEY: usize = 64;
 
 /// How long a token is good: longer than a registration may take.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A symmetric key of a device or of an enrollment group. Its memory is wiped when it is dropped, and `Debug` hides it.
 ///
