@@ -399,6 +399,17 @@ fn a_file_that_holds_no_results_of_a_registration_is_left_alone() {
 }
 
 #[test]
+fn two_runs_do_not_write_one_results_file() {
+    let lab = Lab::enrolled();
+    lab.local(&["cert", "fleet", "Root", "--count", "2", "--prefix", "f-"]);
+    let held = fs::File::create(lab.path().join(RESULTS)).expect("a file");
+    held.lock().expect("a lock");
+    holds(&lab.register(&MANIFEST).fails(1), &["another registration is under way", RESULTS]);
+    drop(held);
+    lab.register(&MANIFEST).ok();
+}
+
+#[test]
 fn what_every_device_would_meet_ends_the_run_at_the_first() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "20", "--prefix", "f-"]);

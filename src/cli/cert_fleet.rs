@@ -33,9 +33,9 @@ use crate::{
 
 /// Make the certificates of many devices under an authority
 ///
-/// Each device's files are called by its id, in folders of a thousand devices: `0000/ID_cert.pem`, `0000/ID_key.pem`,
-/// `0000/ID_fullchain.pem` and, with --pfx, `0000/ID.pfx`. `manifest.csv` lists them in the order of the ids; `device
-/// import` and the web page's import read it. A run that ended early is finished by the same command with --resume.
+/// Each device's files are called by its id, in folders of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
+/// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists them in the order of the ids; device
+/// import and the web page's import read it. A run that ended early is finished by the same command with --resume.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert fleet mytestrootcert --count 1000 --prefix sensor-

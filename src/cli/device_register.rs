@@ -84,11 +84,11 @@ pub(super) struct Register {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Provisioning service")]
 pub(super) struct Provisioning {
-    /// The id scope, as the application's page Device connection and the emulator show it [env: `IOT_ENROLL_ID_SCOPE`]
+    /// The id scope, as the application's page Device connection and the emulator show it [env: IOT_ENROLL_ID_SCOPE]
     #[arg(long, value_name = "SCOPE")]
     id_scope: Option<IdScope>,
-    /// The address of the provisioning service [env: `IOT_ENROLL_DPS_ENDPOINT`]
-    /// [default: <https://global.azure-devices-provisioning.net>]
+    /// The address of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
+    /// [default: https://global.azure-devices-provisioning.net]
     #[arg(long, value_name = "URL")]
     dps_endpoint: Option<ProvisioningEndpoint>,
 }
@@ -97,7 +97,7 @@ pub(super) struct Provisioning {
 #[derive(clap::Args)]
 pub(super) struct GroupKey {
     /// The file whose first line is the enrollment group's symmetric key in base64, from which the device's is derived;
-    /// without, the environment variable `IOT_ENROLL_GROUP_KEY` holds it
+    /// without, the environment variable IOT_ENROLL_GROUP_KEY holds it
     #[arg(long, value_name = "FILE")]
     group_key_file: Option<PathBuf>,
 }

@@ -39,7 +39,7 @@ const FAILED: &str = "failed";
 #[derive(clap::Args)]
 #[command(next_help_heading = "Many devices")]
 pub(super) struct Many {
-    /// The CSV file that lists the devices and their files, as `cert fleet` makes it; paths in it are relative to its
+    /// The CSV file that lists the devices and their files, as cert fleet makes it; paths in it are relative to its
     /// folder
     #[arg(long, value_name = "CSV")]
     manifest: Option<PathBuf>,

@@ -13,7 +13,7 @@ use crate::workflow::{FleetDevices, FleetRequest};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Many devices")]
 pub(super) struct ManyDevices {
-    /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column `IOTC_DEVICEID`,
+    /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column IOTC_DEVICEID,
     /// deviceId or id
     #[arg(long = "devices", value_name = "FILE", conflicts_with = "count")]
     ids: Option<PathBuf>,
