@@ -17,7 +17,7 @@ const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
 const TOKEN: &str = "IOT_ENROLL_TOKEN";
 
 /// The application and the token.
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(next_help_heading = "Service")]
 pub(super) struct Service {
     /// The application's subdomain: APP of APP.azureiotcentral.com [env: IOT_ENROLL_APP]
@@ -56,7 +56,7 @@ impl Service {
     }
 
     /// A client of that service.
-    pub(super) fn client(self) -> anyhow::Result<Client> {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
         let endpoint = self.endpoint()?;
         let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
         let unreadable = |file: &Path| format!("no certificate could be read from {}", file.display());
