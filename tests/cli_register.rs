@@ -394,7 +394,7 @@ fn a_file_that_holds_no_results_of_a_registration_is_left_alone() {
     lab.local(&["cert", "fleet", "Root", "--count", "1", "--prefix", "f-"]);
     fs::write(lab.path().join("mine.csv"), "a,b\n1,2\n").expect("written");
     let error = lab.register(&[&MANIFEST[..], &["--results", "mine.csv"]].concat()).fails(1);
-    holds(&error, &["mine.csv exists and holds no results of a registration"]);
+    holds(&error, &["mine.csv exists and holds no results of registrations"]);
     assert_eq!(fs::read_to_string(lab.path().join("mine.csv")).expect("read"), "a,b\n1,2\n");
 }
 

@@ -289,12 +289,12 @@ impl<'a> Fleet<'a> {
         stop: &AtomicBool,
     ) -> impl FnMut() -> Result<Option<Batch>, FleetError> {
         let largest = if self.quick { largest } else { 1 };
-        let mut failure = None;
+        let (mut failure, mut ended) = (None, false);
         move || {
             if let Some(error) = failure.take() {
                 return Err(FleetError::Source(error));
             }
-            if stop.load(Ordering::Relaxed) {
+            if ended || stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             if in_folder == DEVICES_IN_FOLDER {
@@ -305,13 +305,17 @@ impl<'a> Fleet<'a> {
             for device in devices.by_ref().take(size) {
                 match device {
                     Ok(device) => gathered.push(device),
-                    // Those before it are made first.
-                    Err(error) if !gathered.is_empty() => {
-                        failure = Some(error);
+                    Err(error) => {
+                        (failure, ended) = (Some(error), true);
                         break;
                     }
-                    Err(error) => return Err(FleetError::Source(error)),
                 }
+            }
+            // The devices before it are made first.
+            if gathered.is_empty()
+                && let Some(error) = failure.take()
+            {
+                return Err(FleetError::Source(error));
             }
             in_folder += gathered.len() as u64;
             Ok((!gathered.is_empty()).then_some(Batch { folder, devices: gathered }))
