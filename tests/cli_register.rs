@@ -133,6 +133,20 @@ fn a_device_made_by_cert_device_registers_and_is_provisioned() {
 }
 
 #[test]
+fn a_device_gets_in_at_every_moment_of_a_rollover() {
+    let lab = Lab::enrolled();
+    lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
+    let new = [DEVICE, "--cert", "Next/sensor1_fullchain.pem", "--key", "Next/sensor1_key.pem"];
+    let rollover = ["rollover", "--group", "g", "--root", "Next", "--out", "Next"];
+    lab.run(&[&rollover[..], &["--device", DEVICE, "--no-pfx"]].concat()).ok();
+    lab.register(&CERT).ok();
+    lab.register(&new).ok();
+    lab.run(&["rollover", "--group", "g", "--root", "Next", "--retire"]).ok();
+    lab.register(&new).ok();
+    holds(&lab.explained(&CERT), &["the chain leads elsewhere", "CN=Root"]);
+}
+
+#[test]
 fn a_whole_pfx_registers_and_one_with_a_password_needs_it() {
     let lab = Lab::enrolled();
     fs::write(lab.path().join("password"), "correct horse").expect("written");

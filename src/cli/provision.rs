@@ -5,7 +5,7 @@ use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 use anyhow::Context;
 
 use super::{
-    args::{KeyPassword, Keys, certificate_entry, lifetime},
+    args::{KeyPassword, Keys, Pfx, certificate_entry, lifetime},
     device_register::Provisioning,
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output},
@@ -18,8 +18,8 @@ use crate::{
     emulator::Emulator,
     registration::{Application, RegistrationClient},
     workflow::{
-        AuthoritySource, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice, Step, StepReport,
-        WorkflowEvent, provision,
+        AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
+        Step, StepReport, WorkflowEvent, provision,
     },
 };
 
@@ -168,7 +168,7 @@ impl Provision {
             directory: self.dir,
             algorithm: self.keys.algorithm,
             device_lifetime: lifetime(self.days),
-            pfx: pfx.as_ref().map(super::args::Pfx::options),
+            pfx: pfx.as_ref().map(Pfx::options),
             attest: self.attest,
             replace: self.replace,
             dry_run: self.dry_run,
@@ -189,12 +189,7 @@ impl Provision {
             emulator.stop().await;
         }
         let report = provisioned?;
-        let made = |step: &StepReport| {
-            step.outcome == Outcome::Done && matches!(step.step, Step::Root | Step::Device | Step::Fleet)
-        };
-        if let Some(pfx) = pfx.filter(|_| report.steps.iter().any(made)) {
-            pfx.tell(output);
-        }
+        tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
         output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })
     }
 }
@@ -245,6 +240,18 @@ fn human(report: &ProvisionReport) -> String {
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
     text + &connecting(&report.devices, report.fleet.as_ref())
+}
+
+/// Tells of the password that everybody knows, where PFX files with it were made.
+pub(super) fn tell_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, steps: &[StepReport], output: &Output) {
+    let with_pfx = |step: &StepReport| match step.step {
+        Step::Root | Step::Device => true,
+        Step::Fleet => fleet.is_some_and(|fleet| fleet.pfx),
+        _ => false,
+    };
+    if let Some(pfx) = pfx.filter(|_| steps.iter().any(|step| step.outcome == Outcome::Done && with_pfx(step))) {
+        pfx.tell(output);
+    }
 }
 
 /// What the devices connect with.

@@ -5,11 +5,11 @@ use std::{num::NonZeroU32, path::PathBuf};
 use anyhow::Context;
 
 use super::{
-    args::{KeyPassword, Keys, lifetime},
+    args::{KeyPassword, Keys, Pfx, lifetime},
     many_devices::ManyDevices,
     output::{GOOD, Output},
     progress::{Steps, plan},
-    provision::connecting,
+    provision::{connecting, tell_password},
     service::{Service, block_on},
 };
 use crate::{
@@ -18,9 +18,7 @@ use crate::{
         CommonName, DeviceId,
         files::{FileSet, read_certificates},
     },
-    workflow::{
-        AuthoritySource, Outcome, RetireReport, RolloverReport, RolloverRequest, Step, WorkflowEvent, retire, rollover,
-    },
+    workflow::{AuthoritySource, RetireReport, RolloverReport, RolloverRequest, WorkflowEvent, retire, rollover},
 };
 
 /// Take a verified enrollment group from one root to another, with no moment in which no device could connect
@@ -115,7 +113,7 @@ impl Rollover {
             keep_keys: self.keep_keys,
             algorithm: self.keys.algorithm,
             device_lifetime: lifetime(self.days),
-            pfx: pfx.as_ref().map(super::args::Pfx::options),
+            pfx: pfx.as_ref().map(Pfx::options),
             dry_run: self.dry_run,
         };
         let client = self.service.client()?;
@@ -123,11 +121,7 @@ impl Rollover {
         let rolled = rollover(&client, &request, &mut |event| observe(&steps, &event, self.dry_run)).await;
         steps.finish();
         let report = rolled?;
-        let made = |step: &&Step| matches!(step, Step::Root | Step::Device | Step::Fleet);
-        let done = report.steps.iter().filter(|step| step.outcome == Outcome::Done).map(|step| &step.step);
-        if let Some(pfx) = pfx.filter(|_| done.clone().any(|step| made(&step))) {
-            pfx.tell(output);
-        }
+        tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
         output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })
     }
 
