@@ -117,6 +117,8 @@ fn a_dry_run_plans_the_fleet_and_bad_ids_stop_everything_before_it_begins() {
     fs::write(lab.path().join("ids"), "good\nbad/id\n").expect("written");
     let error = lab.provision(&["--devices", "ids"]).fails(1);
     assert!(error.contains("line 2"), "{error}");
+    let error = lab.provision(&["--count", "3", "--device", "DEVICE-2"]).fails(1);
+    assert!(error.contains("device-2 is named more than once"), "{error}");
     lab.provision(&["--devices", "ids", "--count", "3"]).fails(2);
     lab.provision(&["--prefix", "x"]).fails(2);
     lab.provision(&["--template", "x"]).fails(2);
@@ -160,6 +162,7 @@ fn a_fleet_rolls_over_with_the_keys_it_has() {
     assert!(text.contains("--retire"), "{text}");
     lab.leads_to("new/0000/device-2_fullchain.pem", "new_cert.pem");
     lab.leads_to("new/single_fullchain.pem", "new_cert.pem");
+    assert!(!lab.path().join("new/single_key.pem").exists());
     // The key stays where it is, and belongs to both certificates.
     assert!(!lab.path().join("new/0000/device-2_key.pem").exists());
     let key = fs::read(lab.path().join("fleet/0000/device-2_key.pem")).expect("read");

@@ -479,7 +479,7 @@ async fn device_files_without_their_root_stop_it() {
 #[tokio::test]
 async fn names_with_the_same_files_stop_it() {
     let lab = Lab::start().await;
-    for devices in [vec!["sample-device", "sampleDevice"], vec![DEVICE, DEVICE], vec!["other", "my-testrootcert"]] {
+    for devices in [vec!["sample-device", "sampleDevice"], vec!["other", "my-testrootcert"]] {
         let root = if devices[1] == "my-testrootcert" { "my testrootcert" } else { ROOT };
         let request = ProvisionRequest {
             authority: AuthoritySource::Root(name(root)),
@@ -490,6 +490,14 @@ async fn names_with_the_same_files_stop_it() {
         let message = error.to_string();
         assert!(matches!(error, ProvisionError::SameFiles { .. }) && message.contains(devices[1]), "{message}");
     }
+}
+
+#[tokio::test]
+async fn a_device_that_is_named_twice_stops_it() {
+    let lab = Lab::start().await;
+    let request = ProvisionRequest { devices: vec![device(DEVICE), device(DEVICE)], ..lab.request() };
+    let error = lab.run_without_a_change(&request).await.expect_err("named twice");
+    assert!(matches!(error, ProvisionError::Twice { .. }), "{error}");
 }
 
 /// A run against a service that answers as it is told to, with the root `root` in the folder.

@@ -14,9 +14,9 @@ use std::{
 };
 
 use iot_enroll::{
-    central::{CertificateEntry, NewEnrollmentGroup},
+    central::{CertificateEntry, NewAttestation, NewEnrollmentGroup},
     certificate::{
-        Certificate, DeviceId, KeyAlgorithm, PrivateKey, chain,
+        Certificate, DeviceId, KeyAlgorithm, chain,
         files::{self, FileSet},
         fleet::FleetDevice,
     },
@@ -242,13 +242,67 @@ async fn new_files_of_another_root_stop_it_with_nothing_done() {
 async fn keys_are_kept_when_asked_for() {
     let lab = provisioned().await;
     let kept = RolloverRequest { keep_keys: true, ..request(&lab) };
-    roll(&lab, &kept).await.expect("rolled over");
+    let report = roll(&lab, &kept).await.expect("rolled over");
     let (old, new) = (set(lab.path(), DEVICE), set(&new_devices(&lab), DEVICE));
     let read = |set: &FileSet| files::read_certificates(&set.certificate()).expect("read").swap_remove(0);
     assert_eq!(read(&old).public_key(), read(&new).public_key());
     assert_ne!(read(&old).sha1_thumbprint(), read(&new).sha1_thumbprint());
-    let key = PrivateKey::read(&fs::read(new.private_key()).expect("read"), None).expect("a key");
-    assert!(key.belongs_to(&read(&new)));
+    assert!(!new.private_key().exists(), "the key stays where it is");
+    assert_eq!(report.devices[0].record.private_key, old.private_key());
+    let again = roll(&lab, &kept).await.expect("rolled over before");
+    assert!(again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
+    // A certificate for a new key is none for the old one.
+    let other = RolloverRequest { device_directory: lab.path().join("other"), ..request(&lab) };
+    roll(&lab, &other).await.expect("rolled over with a new key");
+    let error = roll(&lab, &RolloverRequest { keep_keys: true, ..other }).await.expect_err("another key");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
+    // A key of another certificate is found out before anything is done.
+    fs::copy(set(lab.path(), NEW).private_key(), old.private_key()).expect("copied");
+    let wrong = RolloverRequest { device_directory: lab.path().join("third"), ..kept };
+    let error = roll(&lab, &wrong).await.expect_err("a wrong key");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it_with_nothing_done() {
+    let lab = provisioned().await;
+    let before = (lab.service().await, contents(lab.path()));
+    let ghost = RolloverRequest { keep_keys: true, devices: vec!["ghost".parse().expect("an id")], ..request(&lab) };
+    roll(&lab, &ghost).await.expect_err("no such device");
+    let twice = RolloverRequest { devices: vec![DEVICE.parse().expect("an id"); 2], ..request(&lab) };
+    let error = roll(&lab, &twice).await.expect_err("twice");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::Twice { .. })), "{error}");
+    let file = set(lab.path(), DEVICE).certificate();
+    let in_a_file = RolloverRequest { device_directory: file.join("folder"), ..request(&lab) };
+    roll(&lab, &in_a_file).await.expect_err("no folder can be there");
+    assert_eq!((lab.service().await, contents(lab.path())), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed() {
+    let lab = provisioned().await;
+    roll(&lab, &request(&lab)).await.expect("rolled over");
+    let group = lab.request().group;
+    let client = lab.client();
+    let remove = |event: WorkflowEvent<'_>| {
+        if matches!(event, WorkflowEvent::Finished(report) if report.step == Step::Retire) {
+            let groups = client.enrollment_groups();
+            let removed = groups.delete_certificate(&group, Secondary);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed)).expect("removed");
+        }
+    };
+    let error = retire(&lab.client(), &group, &root(&lab, NEW), false, &mut { remove }).await.expect_err("both gone");
+    assert!(matches!(error, RolloverError::LeftWithout { entry: Primary, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
+    let lab = Lab::start().await;
+    let keys =
+        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(None), ..NewEnrollmentGroup::x509("Keys") };
+    lab.group(&keys).await;
+    let error = roll(&lab, &request(&lab)).await.expect_err("no certificates");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::Attestation { .. })), "{error}");
 }
 
 #[tokio::test]

@@ -145,19 +145,6 @@ impl CertificateAuthority {
         self.issue(Profile::Device, &id.common_name()?, Vec::new(), options)
     }
 
-    /// Makes a device's certificate for a key that the device has already. The options' kind of key does not matter.
-    ///
-    /// # Errors
-    /// As [`self_signed_device`](Self::self_signed_device).
-    pub fn issue_device_for(
-        &self,
-        id: &DeviceId,
-        key: PrivateKey,
-        options: &IssueOptions,
-    ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue_for(key, Profile::Device, &id.common_name()?, Vec::new(), options)
-    }
-
     /// Makes a proof of possession: a certificate whose common name is the verification code.
     ///
     /// # Errors
@@ -192,17 +179,6 @@ impl CertificateAuthority {
         alternative_names: Vec<SanType>,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue_for(PrivateKey::generate(options.algorithm)?, profile, name, alternative_names, options)
-    }
-
-    fn issue_for(
-        &self,
-        key: PrivateKey,
-        profile: Profile,
-        name: &CommonName,
-        alternative_names: Vec<SanType>,
-        options: &IssueOptions,
-    ) -> Result<IssuedCertificate, AuthorityError> {
         // An authority may have run out since it was loaded.
         chain::check_authority(&self.certificate, options.at).map_err(AuthorityError::Unfit)?;
         let path_length = match self.certificate.basic_constraints().and_then(|limits| limits.path_length) {
@@ -214,6 +190,7 @@ impl CertificateAuthority {
         };
         let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
         let (validity, shortened_from) = Validity::new(lifetime, options.at, Some(&self.certificate))?;
+        let key = PrivateKey::generate(options.algorithm)?;
         let mut params = profile.params(name, validity, path_length)?;
         params.subject_alt_names = alternative_names;
         let mut certificate = Certificate::from_der(params.signed_by(&key, &self.issuer)?.der())?;

@@ -269,15 +269,6 @@ impl FileSet {
         authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
     }
 
-    /// Reads the private key of the set.
-    ///
-    /// # Errors
-    /// [`FileError`], which names the file.
-    pub fn read_key(&self, password: Option<&str>) -> Result<PrivateKey, FileError> {
-        self.existing()?;
-        read_key(&self.private_key(), password)
-    }
-
     /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, but is
     /// not read.
     ///
@@ -316,6 +307,20 @@ pub fn read_authority(
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
     authority(read_certificates(certificate)?, certificate, key, key_password, at)
+}
+
+/// Whether files can be written to a folder, or the folder be made; found out without leaving anything behind.
+///
+/// # Errors
+/// [`FileError::NotAFolder`], or [`FileError::Io`] when the system refuses.
+pub fn check_writable(folder: &Path) -> Result<(), FileError> {
+    let here = Path::new(".");
+    let existing = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(here);
+    if !existing.is_dir() {
+        return Err(FileError::NotAFolder(existing.to_owned()));
+    }
+    let trial = tempfile::Builder::new().prefix(".").suffix(STAGING).tempdir_in(existing);
+    trial.map(drop).map_err(|error| FileError::io("make a folder in", existing, error))
 }
 
 /// Reads every certificate of a file, PFX apart.

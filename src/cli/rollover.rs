@@ -52,8 +52,8 @@ pub(super) struct Rollover {
     devices: Vec<DeviceId>,
     #[command(flatten)]
     many: ManyDevices,
-    /// Make the new certificates for the keys that the devices have: of --device, by their files in --dir; of --devices, by
-    /// the certificates that the file, the manifest of a fleet, names
+    /// Make the new certificates for the keys that the devices have, which stay where they are: of --device, by their
+    /// certificates in --dir; of --devices, by the certificates that the file, the manifest of a fleet, names
     #[arg(long, conflicts_with_all = ["count", "algorithm"])]
     keep_keys: bool,
     /// The folder for the new device certificates [default: one in --dir that is called by the files of --root]
@@ -153,9 +153,10 @@ fn human(report: &RolloverReport) -> String {
     let RolloverReport { group, from, to, .. } = report;
     let thumbprint = |of: Option<crate::certificate::Thumbprint>| of.map(|of| of.to_string()).unwrap_or_default();
     let connecting = connecting(&report.devices, report.fleet.as_ref());
+    let disabled = if report.enabled { "" } else { "The group is disabled: no device connects until it is enabled.\n" };
     format!(
-        "{GOOD}Devices connect to {group} by either certificate now{GOOD:#}: {}, as before, and {}, the {} one.\n\
-         {connecting}When each device has its new certificate, the same command with --retire instead of devices removes \
+        "{GOOD}{group} takes devices of either certificate now{GOOD:#}: {}, as before, and {}, the {} one.\n\
+         {disabled}{connecting}When each device has its new certificate, the same command with --retire instead of devices removes \
          the old one.\n",
         thumbprint(from.sha1_thumbprint),
         thumbprint(to.sha1_thumbprint),
@@ -166,5 +167,6 @@ fn human(report: &RolloverReport) -> String {
 fn retired_text(report: &RetireReport) -> String {
     let RetireReport { group, to, .. } = report;
     let stays = to.sha1_thumbprint.map(|stays| stays.to_string()).unwrap_or_default();
-    format!("{GOOD}Devices connect to {group} by {stays} alone now{GOOD:#}, its {} certificate.\n", to.entry)
+    let disabled = if report.enabled { "" } else { "The group is disabled: no device connects until it is enabled.\n" };
+    format!("{GOOD}{group} takes devices of {stays} alone now{GOOD:#}, its {} certificate.\n{disabled}", to.entry)
 }

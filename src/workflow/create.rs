@@ -1,6 +1,12 @@
 //! Devices in the application, as a step of a workflow.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use futures_util::{
     StreamExt, TryStreamExt,
@@ -50,21 +56,33 @@ impl Run<'_, '_> {
         }
         self.steps.start(Step::Create, "looking for the devices in the application");
         let known = if of > ASKED_SINGLY { Some(Arc::new(known(self.client).await?)) } else { None };
-        let mut creating = creating(self.client, wanted(request)?, known, request.template.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let wanted = Box::new(wanted(request)?.take_while(move |_| !until.load(Relaxed)));
+        let mut creating = creating(self.client, wanted, known, request.template.clone());
         let mut counts = CreatedDevices { created: 0, existing: 0 };
+        let mut failed = None;
         while let Some(done) = creating.next().await {
-            match done.map_err(ProvisionError::Devices)? {
-                Ok(true) => counts.created += 1,
-                Ok(false) => counts.existing += 1,
-                Err((id, error)) => {
-                    let CreatedDevices { created, existing } = counts;
-                    let (id, error) = (id.to_string(), Box::new(error));
-                    return Err(ProvisionError::Create { created, existing, of, id, error });
+            match done {
+                Ok(Ok(true)) => counts.created += 1,
+                Ok(Ok(false)) => counts.existing += 1,
+                // Those that are under way come to their end, so that the count is true.
+                other => {
+                    stop.store(true, Relaxed);
+                    failed.get_or_insert(other);
                 }
             }
             self.steps.progress(Step::Create, counts.created + counts.existing, of);
         }
         let CreatedDevices { created, existing } = counts;
+        match failed {
+            Some(Err(error)) => return Err(ProvisionError::Devices(error)),
+            Some(Ok(Err((id, error)))) => {
+                let (id, error) = (id.to_string(), Box::new(error));
+                return Err(ProvisionError::Create { created, existing, of, id, error });
+            }
+            _ => {}
+        }
         let outcome = if created == 0 { Outcome::Unchanged } else { Outcome::Done };
         let detail = match (created, existing) {
             (0, existing) => format!("found {existing} devices in the application"),

@@ -21,7 +21,7 @@ use super::{
     step::{Outcome, Step},
 };
 use crate::certificate::{
-    CertificateAuthority, IssueOptions,
+    CertificateAuthority, DeviceId, IssueOptions,
     files::PfxOptions,
     fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, SourceError},
 };
@@ -71,12 +71,22 @@ pub struct FleetSummary {
 }
 
 impl FleetRequest {
-    /// Whether what is in the folder can be gone on with; an authority that has yet to be made has made nothing.
+    /// Whether no device is among the single ones, and what is in the folder can be gone on with; an authority that has yet
+    /// to be made has made nothing.
     pub(super) fn check(
         &self,
         authority: Option<&CertificateAuthority>,
         options: &IssueOptions,
+        singles: &[DeviceId],
     ) -> Result<(), ProvisionError> {
+        if !singles.is_empty() {
+            for device in (self.devices)().map_err(ProvisionError::Devices)? {
+                let id = device.map_err(ProvisionError::Devices)?.id;
+                if singles.iter().any(|single| single.as_str().eq_ignore_ascii_case(id.as_str())) {
+                    return Err(ProvisionError::Twice { id: id.to_string() });
+                }
+            }
+        }
         match authority {
             Some(authority) => {
                 Ok(Fleet::new(authority, options, None, NonZeroUsize::MIN)?.check_folders(&self.folder)?)

@@ -2,14 +2,12 @@
 
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use super::{
     CertificateRecord,
@@ -23,8 +21,8 @@ use crate::{
         NewEnrollmentGroup, SigningCertificate,
     },
     certificate::{
-        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate,
-        KeyAlgorithm, KeyError, Lifetime, NameError, PrivateKey, Thumbprint, chain,
+        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions,
+        KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint, chain,
         files::{self, FileError, FileSet, PfxOptions},
         fleet::{FleetError, SourceError},
     },
@@ -152,8 +150,27 @@ pub(super) struct Plan {
     authority: Option<CertificateAuthority>,
     group: Option<EnrollmentGroup>,
     certificate: CertificatePlan,
-    /// Each device with its files, and its certificate where it has one.
-    devices: Vec<(DeviceId, FileSet, Option<Certificate>)>,
+    devices: Vec<DevicePlan>,
+}
+
+/// A device, its files, and the certificate it has.
+struct DevicePlan {
+    id: DeviceId,
+    set: FileSet,
+    found: Option<Certificate>,
+    /// The old set of a device that keeps its key, and the public key.
+    kept: Option<(FileSet, Vec<u8>)>,
+}
+
+impl DevicePlan {
+    /// What is told of the device with its certificate. A key that is kept stays where it is.
+    fn provisioned(&self, certificate: &Certificate) -> ProvisionedDevice {
+        let mut record = CertificateRecord::new(certificate, &self.set, self.set.pfx().exists());
+        if let Some((old, _)) = &self.kept {
+            record.private_key = old.private_key();
+        }
+        ProvisionedDevice { id: self.id.to_string(), record, assigned_hub: None }
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -173,7 +190,7 @@ pub(super) struct Run<'a, 'o> {
     pub(super) at: OffsetDateTime,
     /// The folder of the devices' certificates.
     pub(super) device_directory: &'a Path,
-    /// The folder of sets whose keys the devices keep.
+    /// The folder of the devices' old certificates, where they keep their keys.
     pub(super) keys_of: Option<&'a Path>,
 }
 
@@ -189,8 +206,9 @@ impl<'a, 'o> Run<'a, 'o> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
         if let Some(fleet) = &self.request.fleet {
-            fleet.check(authority.as_ref(), &self.fleet_options())?;
+            fleet.check(authority.as_ref(), &self.fleet_options(), &self.request.devices)?;
         }
+        self.check_folders()?;
         let group = self.client.enrollment_groups().find(&self.request.group).await?;
         let certificate = match &group {
             None => CertificatePlan::Upload(None),
@@ -218,10 +236,19 @@ impl<'a, 'o> Run<'a, 'o> {
         }
     }
 
-    fn find_devices(
-        &self,
-        authority: Option<&CertificateAuthority>,
-    ) -> Result<Vec<(DeviceId, FileSet, Option<Certificate>)>, ProvisionError> {
+    /// That what is to be made can be written is known before anything is changed.
+    fn check_folders(&self) -> Result<(), ProvisionError> {
+        files::check_writable(&self.request.directory)?;
+        if !self.request.devices.is_empty() {
+            files::check_writable(self.device_directory)?;
+        }
+        if let Some(fleet) = &self.request.fleet {
+            files::check_writable(&fleet.folder)?;
+        }
+        Ok(())
+    }
+
+    fn find_devices(&self, authority: Option<&CertificateAuthority>) -> Result<Vec<DevicePlan>, ProvisionError> {
         let mut owners = HashMap::new();
         if let AuthoritySource::Root(name) = &self.request.authority {
             owners.insert(FileSet::new(&self.request.directory, name)?.certificate(), name.to_string());
@@ -229,16 +256,20 @@ impl<'a, 'o> Run<'a, 'o> {
         let mut devices = Vec::new();
         for id in &self.request.devices {
             let set = FileSet::new(self.device_directory, &id.common_name()?)?;
-            if let Some(other) = owners.insert(set.certificate(), id.to_string()) {
-                return Err(ProvisionError::SameFiles {
-                    first: other,
-                    second: id.to_string(),
-                    path: set.certificate(),
+            if let Some(first) = owners.insert(set.certificate(), id.to_string()) {
+                let (second, path) = (id.to_string(), set.certificate());
+                return Err(if first.eq_ignore_ascii_case(&second) {
+                    ProvisionError::Twice { id: second }
+                } else {
+                    ProvisionError::SameFiles { first, second, path }
                 });
             }
-            let existing = set.existing()?;
-            let certificate = if existing.is_empty() { None } else { Some(self.find_device(id, &set, authority)?) };
-            devices.push((id.clone(), set, certificate));
+            let kept = self.keys_of.map(|folder| kept_key(folder, id)).transpose()?;
+            let mut device = DevicePlan { id: id.clone(), set, found: None, kept };
+            if !device.set.existing()?.is_empty() {
+                device.found = Some(self.find_device(&device, authority)?);
+            }
+            devices.push(device);
         }
         Ok(devices)
     }
@@ -246,12 +277,12 @@ impl<'a, 'o> Run<'a, 'o> {
     /// The certificate that a device has already, which has to be of this authority and valid, with its chain and key.
     fn find_device(
         &self,
-        id: &DeviceId,
-        set: &FileSet,
+        DevicePlan { id, set, kept, .. }: &DevicePlan,
         authority: Option<&CertificateAuthority>,
     ) -> Result<Certificate, ProvisionError> {
         let unfit = |reason: String| ProvisionError::Device { id: id.clone(), path: set.certificate(), reason };
-        let certificates = set.read_certificates()?;
+        let certificates =
+            if kept.is_some() { files::read_certificates(&set.fullchain())? } else { set.read_certificates()? };
         let certificate = certificates[0].clone();
         if certificate.subject().common_name() != Some(id.as_str()) {
             return Err(unfit(format!("it is for {}", certificate.subject())));
@@ -260,19 +291,24 @@ impl<'a, 'o> Run<'a, 'o> {
             return Err(unfit(format!("it was issued by {}, whose files are not here", certificate.issuer())));
         };
         chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| unfit(error.to_string()))?;
+        if let Some((old, public_key)) = kept {
+            if certificate.public_key() != public_key {
+                return Err(unfit(format!("it is for another key than {}", old.certificate().display())));
+            }
+            return Ok(certificate);
+        }
         // The device presents its whole chain, and proves that it has the key.
         let (fullchain, key) = (set.fullchain(), set.private_key());
         if !fullchain.exists() {
             return Err(FileError::Incomplete { found: set.certificate(), missing: fullchain }.into());
         }
-        let bytes = Zeroizing::new(fs::read(&key).map_err(|error| unfit(format!("{}: {error}", key.display())))?);
-        match PrivateKey::read(&bytes, None) {
+        match files::read_key(&key, None) {
             Ok(found) if !found.belongs_to(&certificate) => {
                 Err(unfit(format!("{} is the key of another certificate", key.display())))
             }
             // One that was encrypted since is its owner's to open.
-            Ok(_) | Err(KeyError::PasswordNeeded) => Ok(certificate),
-            Err(error) => Err(unfit(format!("{}: {error}", key.display()))),
+            Ok(_) | Err(FileError::Key { error: KeyError::PasswordNeeded, .. }) => Ok(certificate),
+            Err(error) => Err(unfit(error.to_string())),
         }
     }
 
@@ -506,33 +542,36 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.finish(Step::Confirm, Outcome::Planned, "would read the entry again".to_owned());
     }
 
-    /// Makes a device's certificate, for a new key or the one it has.
+    /// Makes a device's certificate, for a new key or the one it keeps; and the end that was asked for, where it is cut.
     fn issue(
         &self,
         authority: &CertificateAuthority,
-        id: &DeviceId,
-        set: &FileSet,
-    ) -> Result<IssuedCertificate, ProvisionError> {
+        device: &DevicePlan,
+    ) -> Result<(Certificate, Option<OffsetDateTime>), ProvisionError> {
         let options = self.fleet_options();
-        let issued = match self.keys_of {
-            None => authority.issue_device(id, &options)?,
-            Some(folder) => {
-                let kept = FileSet::new(folder, &id.common_name()?)?.read_key(self.request.key_password)?;
-                authority.issue_device_for(id, kept, &options)?
-            }
+        let Some((_, public_key)) = &device.kept else {
+            let issued = authority.issue_device(&device.id, &options)?;
+            device.set.write(&issued, self.request.pfx, false)?;
+            return Ok((issued.certificate, issued.shortened_from));
         };
-        set.write(&issued, self.request.pfx, false)?;
-        Ok(issued)
+        let issuer = DeviceIssuer::new(authority, &options)?;
+        let (der, _) = issuer.issue_for_key(&device.id, public_key)?;
+        let certificate = Certificate::from_der(&der).map_err(AuthorityError::from)?;
+        let above = std::iter::once(authority.certificate()).chain(authority.issuers());
+        let fullchain: Vec<_> = std::iter::once(&certificate).chain(above).collect();
+        device.set.write_without_key(&fullchain, false)?;
+        Ok((certificate, issuer.shortened_from()))
     }
 
     fn devices(
         &mut self,
         authority: Option<&CertificateAuthority>,
-        devices: Vec<(DeviceId, FileSet, Option<Certificate>)>,
+        devices: Vec<DevicePlan>,
     ) -> Result<Vec<ProvisionedDevice>, ProvisionError> {
         let mut provisioned = Vec::new();
-        for (id, set, found) in devices {
-            let certificate = match (found, authority) {
+        for mut device in devices {
+            let id = device.id.clone();
+            let certificate = match (device.found.take(), authority) {
                 (Some(certificate), _) => {
                     let detail = format!("found {id}, valid until {}", certificate.not_after().date());
                     self.steps.finish(Step::Device, Outcome::Unchanged, detail);
@@ -540,28 +579,48 @@ impl<'a, 'o> Run<'a, 'o> {
                 }
                 (None, Some(authority)) if !self.request.dry_run => {
                     self.steps.start(Step::Device, &format!("making a certificate for {id}"));
-                    let issued = self.issue(authority, &id, &set)?;
-                    let shortened = match issued.shortened_from {
-                        Some(_) => ", as long as its issuer",
-                        None => "",
-                    };
-                    let until = issued.certificate.not_after().date();
-                    let detail =
-                        format!("made {id} in {}, valid until {until}{shortened}", set.certificate().display());
+                    let (certificate, shortened) = self.issue(authority, &device)?;
+                    let shortened = if shortened.is_some() { ", as long as its issuer" } else { "" };
+                    let (path, until) = (device.set.certificate(), certificate.not_after().date());
+                    let detail = format!("made {id} in {}, valid until {until}{shortened}", path.display());
                     self.steps.finish(Step::Device, Outcome::Done, detail);
-                    issued.certificate
+                    certificate
                 }
                 (None, _) => {
-                    let detail = format!("would make {id} in {}", set.certificate().display());
+                    let detail = format!("would make {id} in {}", device.set.certificate().display());
                     self.steps.finish(Step::Device, Outcome::Planned, detail);
                     continue;
                 }
             };
-            let record = CertificateRecord::new(&certificate, &set, set.pfx().exists());
-            provisioned.push(ProvisionedDevice { id: id.to_string(), record, assigned_hub: None });
+            provisioned.push(device.provisioned(&certificate));
         }
         Ok(provisioned)
     }
+}
+
+/// The old set of a device that keeps its key, and its public key. The private key need not be here; where it is, it has to
+/// be the certificate's.
+fn kept_key(folder: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), ProvisionError> {
+    let set = FileSet::new(folder, &id.common_name()?)?;
+    // Finishes a set that a killed process had committed.
+    set.existing()?;
+    let unfit = |reason: String| ProvisionError::Device { id: id.clone(), path: set.certificate(), reason };
+    let certificate = files::read_certificates(&set.certificate())?.swap_remove(0);
+    if certificate.subject().common_name() != Some(id.as_str()) {
+        return Err(unfit(format!("it is for {}", certificate.subject())));
+    }
+    let key = set.private_key();
+    if key.exists() {
+        match files::read_key(&key, None) {
+            Ok(found) if !found.belongs_to(&certificate) => {
+                return Err(unfit(format!("{} is the key of another certificate", key.display())));
+            }
+            Ok(_) | Err(FileError::Key { error: KeyError::PasswordNeeded, .. }) => {}
+            Err(error) => return Err(unfit(error.to_string())),
+        }
+    }
+    let public_key = certificate.public_key().to_vec();
+    Ok((set, public_key))
 }
 
 #[expect(clippy::ref_option, reason = "serde asks for it")]
@@ -707,6 +766,12 @@ pub enum ProvisionError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A device is named more than once.
+    #[error("{id} is named more than once")]
+    Twice {
+        /// The device.
+        id: String,
     },
     /// Two names have the same files.
     #[error("{first} and {second} have the same files, {}: give one of them another name", .path.display())]

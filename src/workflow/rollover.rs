@@ -11,7 +11,7 @@ use super::{
     step::{Outcome, Step, StepReport, Steps, WorkflowEvent},
 };
 use crate::{
-    central::{CertificateEntry, Client, EnrollmentGroupId, Error, SigningCertificate},
+    central::{Attestation, CertificateEntry, Client, EnrollmentGroupId, Error, SigningCertificate},
     certificate::{Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint, chain, files::PfxOptions},
 };
 
@@ -33,7 +33,7 @@ pub struct RolloverRequest<'a> {
     pub directory: PathBuf,
     /// The folder for the devices' new certificates.
     pub device_directory: PathBuf,
-    /// Make the new certificates of [`devices`](Self::devices) for the keys that they have in the folder of the old.
+    /// Make the new certificates of [`devices`](Self::devices) for the keys of their old ones. The keys stay where they are.
     pub keep_keys: bool,
     /// The kind of key for what is made.
     pub algorithm: KeyAlgorithm,
@@ -65,6 +65,8 @@ pub struct EntryState {
 pub struct RolloverReport {
     /// The enrollment group.
     pub group: EnrollmentGroupId,
+    /// Whether devices may connect through the group.
+    pub enabled: bool,
     /// The entry of the old authority.
     pub from: EntryState,
     /// The entry of the new one.
@@ -123,6 +125,7 @@ pub async fn rollover(
     let to = EntryState { entry: report.entry, verified: report.verified, sha1_thumbprint: report.sha1_thumbprint };
     Ok(RolloverReport {
         group: report.group,
+        enabled: entries.enabled,
         from,
         to,
         steps: report.steps,
@@ -137,6 +140,8 @@ pub async fn rollover(
 pub struct RetireReport {
     /// The enrollment group.
     pub group: EnrollmentGroupId,
+    /// Whether devices may connect through the group.
+    pub enabled: bool,
     /// The entry that is, or would be, emptied, and what it held.
     pub from: EntryState,
     /// The entry that stays.
@@ -177,6 +182,7 @@ pub async fn retire(
     let entry = from.entry;
     let report = |retired, steps: Steps<'_>, from: EntryState, to: EntryState| RetireReport {
         group: group.clone(),
+        enabled: entries.enabled,
         from,
         to,
         retired,
@@ -193,15 +199,18 @@ pub async fn retire(
     }
     steps.start(Step::Retire, "removing the old certificate");
     match client.enrollment_groups().delete_certificate(group, entry).await {
-        // Somebody else was as quick.
-        Err(error) if !error.is_not_found() => return Err(error.into()),
-        _ => {}
+        Ok(()) => steps.finish(Step::Retire, Outcome::Done, format!("removed {old} from {entry}")),
+        Err(error) if error.is_not_found() => {
+            steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty already"));
+        }
+        Err(error) => return Err(error.into()),
     }
-    steps.finish(Step::Retire, Outcome::Done, format!("removed {old} from {entry}"));
     steps.start(Step::Confirm, "reading both entries again");
-    let entries = Entries::read(client, group).await?;
-    let to = entries.holding(thumbprint)?;
-    if let Some(found) = entries.state(entry).sha1_thumbprint {
+    let after = Entries::read(client, group).await?;
+    let Ok(to) = after.holding(thumbprint) else {
+        return Err(RolloverError::LeftWithout { group: group.clone(), entry, thumbprint });
+    };
+    if let Some(found) = after.state(entry).sha1_thumbprint {
         return Err(RolloverError::NotRetired { group: group.clone(), entry, found });
     }
     let detail = format!("{entry} is empty, and {thumbprint} in {} is verified", to.entry);
@@ -212,6 +221,7 @@ pub async fn retire(
 /// Both entries of a group.
 struct Entries<'a> {
     group: &'a EnrollmentGroupId,
+    enabled: bool,
     primary: Option<SigningCertificate>,
     secondary: Option<SigningCertificate>,
 }
@@ -219,10 +229,14 @@ struct Entries<'a> {
 impl<'a> Entries<'a> {
     async fn read(client: &Client, group: &'a EnrollmentGroupId) -> Result<Self, RolloverError> {
         let groups = client.enrollment_groups();
-        // That the group exists and is of the right kind, too.
-        groups.get(group).await?;
+        let found = groups.get(group).await?;
+        if !matches!(found.attestation, Attestation::X509 { .. }) {
+            let (group, found) = (found.id, found.attestation.kind().to_owned());
+            return Err(ProvisionError::Attestation { group, found }.into());
+        }
         Ok(Self {
             group,
+            enabled: found.enabled,
             primary: groups.find_certificate(group, CertificateEntry::Primary).await?,
             secondary: groups.find_certificate(group, CertificateEntry::Secondary).await?,
         })
@@ -257,11 +271,11 @@ impl<'a> Entries<'a> {
             (to, from) if empty(to) => (to, from),
             _ => return Err(RolloverError::BothTaken { group: group() }),
         };
-        match (from.sha1_thumbprint, ours) {
-            (None, Some(ours)) if holds_ours(to) => {
+        match ours {
+            _ if from.verified => Ok(to.entry),
+            Some(ours) if holds_ours(to) && (to.verified || empty(from)) => {
                 Err(RolloverError::OnlyCertificate { group: group(), entry: to.entry, ours })
             }
-            _ if from.verified => Ok(to.entry),
             _ => Err(RolloverError::NotVerified { group: group() }),
         }
     }
@@ -298,7 +312,7 @@ pub enum RolloverError {
     },
     /// The new certificate is all that the group has.
     #[error(
-        "{ours} is the only certificate of {group}, in its {entry} entry: either the rollover to it is complete, or this \
+        "{ours} is the only certificate that {group} goes by, in its {entry} entry: either the rollover to it is complete, or this \
          is the old one and another has to be named"
     )]
     OnlyCertificate {
@@ -335,6 +349,20 @@ pub enum RolloverError {
         thumbprint: Thumbprint,
         /// What is wrong with it.
         error: ChainError,
+    },
+    /// The old certificate was removed, and meanwhile somebody else has removed or replaced the one that was to stay.
+    #[error(
+        "the {entry} entry of {group} was emptied, and {thumbprint}, which was to stay, is no longer there and verified: \
+         somebody else has changed the group at the same time, and devices may not be able to connect. Look at both \
+         entries, and provision the group with the root that is to stay"
+    )]
+    LeftWithout {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry that was emptied.
+        entry: CertificateEntry,
+        /// The thumbprint of the certificate that was to stay.
+        thumbprint: Thumbprint,
     },
     /// The entry was emptied, and yet it holds a certificate.
     #[error("the {entry} entry of {group} was emptied, and holds {found} now: somebody else may be changing it")]
