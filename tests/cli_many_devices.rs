@@ -21,14 +21,14 @@ use tokio::runtime::Runtime;
 struct Lab {
     emulator: Emulator,
     folder: TempDir,
-    runtime: Runtime,
+    _runtime: Runtime,
 }
 
 impl Lab {
     fn start() -> Self {
         let runtime = Runtime::new().expect("threads");
         let emulator = runtime.block_on(Emulator::builder().start()).expect("a free loopback port");
-        Self { emulator, folder: folder(), runtime }
+        Self { emulator, folder: folder(), _runtime: runtime }
     }
 
     fn path(&self) -> &Path {
@@ -148,7 +148,6 @@ fn a_device_that_the_service_refuses_ends_it_with_how_far_it_came_and_the_next_r
         report["created"]["created"].as_u64().zip(report["created"]["existing"].as_u64()).map(|(a, b)| a + b),
         Some(5)
     );
-    let _ = &lab.runtime;
 }
 
 #[test]
@@ -227,8 +226,40 @@ fn a_device_that_does_not_get_in_ends_it_with_the_cause() {
     // Nothing tells the id scope, and nothing is done.
     let error = lab.provision(&["--device", "d", "--register"]).fails(1);
     assert!(error.contains("--id-scope") && lab.count("PUT", "") == 0, "{error}");
+    lab.provision(&["--register", "--id-scope", "0ne12345678"]).fails(2);
     // The emulator without TLS cannot be shown a certificate.
     let arguments = ["--device", "d", "--register", "--id-scope", lab.emulator.id_scope(), "--dps-endpoint"];
     let error = lab.provision(&[&arguments[..], &[&lab.emulator.endpoint()]].concat()).fails(1);
     assert!(error.contains("d was not registered: nothing was sent"), "{error}");
+}
+
+#[test]
+fn one_device_that_is_refused_keeps_no_other_out() {
+    let runtime = Runtime::new().expect("threads");
+    let builder = Emulator::builder().tls(true).registration_retry_after(std::time::Duration::ZERO);
+    let lab = Lab { emulator: runtime.block_on(builder.start()).expect("a port"), folder: folder(), _runtime: runtime };
+    fs::write(lab.path().join("ca.pem"), lab.emulator.ca_pem().expect("TLS")).expect("written");
+    for device in ["/p-03/register", "/single-1/register"] {
+        let refused = FaultKind::Status { status: 401, retry_after: None };
+        lab.emulator.inject(Fault::new(refused).path_contains(device).always()).expect("a fault");
+    }
+    let devices = ["--count", "12", "--prefix", "p-", "--device", "single-1", "--device", "single-2"];
+    let endpoint = lab.emulator.endpoint();
+    let service =
+        ["--register", "--ca-file", "ca.pem", "--id-scope", lab.emulator.id_scope(), "--dps-endpoint", &endpoint];
+    let run = lab.provision(&[&devices[..], &service, &["-o", "json"]].concat());
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("p-03 was not registered") && run.stderr.contains("single-1 was not registered"));
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("one document");
+    assert_eq!((&report["fleet"]["registered"], &report["fleet"]["refused"]), (&json!(11), &json!(1)));
+    let refused: Vec<_> = report["refused"].as_array().expect("a list").iter().map(|it| &it["id"]).collect();
+    assert_eq!(refused, ["single-1", "p-03"]);
+    assert!(report["devices"][0]["assignedHub"].is_null() && report["devices"][1]["assignedHub"].is_string());
+    // What concerns all of them is met once.
+    let wrong = ["--register", "--ca-file", "ca.pem", "--id-scope", "0neFFFFFFFF", "--dps-endpoint", &endpoint];
+    let before = lab.emulator.requests().iter().filter(|it| it.path.ends_with("/register")).count();
+    let error = lab.provision(&[&["--count", "12", "--prefix", "p-"][..], &wrong].concat()).fails(1);
+    assert!(error.contains("id scope"), "{error}");
+    let after = lab.emulator.requests().iter().filter(|it| it.path.ends_with("/register")).count();
+    assert!(after - before < 12 + 4, "{}", after - before);
 }

@@ -12,6 +12,7 @@ use crate::workflow::{FleetDevices, FleetRequest};
 /// Many devices.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Many devices")]
+#[command(group(clap::ArgGroup::new("many").args(["ids", "count"])))]
 pub(super) struct ManyDevices {
     /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column IOTC_DEVICEID,
     /// deviceId or id
@@ -24,7 +25,7 @@ pub(super) struct ManyDevices {
     #[arg(long, default_value = "device-", requires = "count")]
     prefix: String,
     /// Make PFX files for them too
-    #[arg(long, conflicts_with = "no_pfx")]
+    #[arg(long, conflicts_with = "no_pfx", requires = "many")]
     pfx: bool,
 }
 

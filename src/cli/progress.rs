@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{DIM, GOOD, Output, clean};
+use super::output::{BAD, DIM, GOOD, Output, clean};
 use crate::workflow::{Outcome, StepReport, WorkflowEvent};
 
 const SPINNING: &str = "{spinner} {msg}";
@@ -68,6 +68,7 @@ fn line(report: &StepReport) -> String {
         Outcome::Done => (GOOD, "✓"),
         Outcome::Unchanged => (DIM, "="),
         Outcome::Planned => (DIM, "…"),
+        Outcome::Failed => (BAD, "✗"),
     };
     format!("{style}{mark}{style:#} {:<12} {}", step.name(), clean(detail))
 }

@@ -8,7 +8,7 @@ use super::{
     args::{KeyPassword, Keys, Pfx, certificate_entry, lifetime},
     device_register::Provisioning,
     many_devices::ManyDevices,
-    output::{DIM, GOOD, Output},
+    output::{DIM, GOOD, Output, Told},
     progress::{Steps, plan},
     service::{Service, block_on},
 };
@@ -19,7 +19,7 @@ use crate::{
     registration::{Application, RegistrationClient},
     workflow::{
         AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
-        Step, StepReport, WorkflowEvent, provision,
+        RefusedDevice, Step, StepReport, WorkflowEvent, provision,
     },
 };
 
@@ -35,6 +35,7 @@ use crate::{
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --devices ids.csv \\
       --create-devices --template 'dtmi:contoso:Thermostat;1'")]
+#[command(group(clap::ArgGroup::new("which").args(["devices", "ids", "count", "emulator"]).multiple(true)))]
 pub(super) struct Provision {
     /// Run against an embedded service, started for the purpose
     #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate", "id_scope", "dps_endpoint"])]
@@ -68,17 +69,17 @@ pub(super) struct Provision {
     #[command(flatten)]
     many: ManyDevices,
     /// The folder for the certificates of --devices and --count [default: fleet in --dir]
-    #[arg(long, value_name = "FOLDER", help_heading = "Many devices")]
+    #[arg(long, value_name = "FOLDER", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
     /// Create the devices in the application, as far as it does not have them
-    #[arg(long)]
+    #[arg(long, requires = "which")]
     create_devices: bool,
     /// The device template of devices that are created [default: the service finds one when the device connects]
     #[arg(long, value_name = "ID", requires = "create_devices")]
     template: Option<String>,
     /// Register the devices at the end, as they would do it themselves: proof that they get in. Without --emulator it needs
     /// --id-scope, or a device in the application
-    #[arg(long)]
+    #[arg(long, requires = "which")]
     register: bool,
     #[command(flatten)]
     provisioning: Provisioning,
@@ -190,7 +191,11 @@ impl Provision {
         }
         let report = provisioned?;
         tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
-        output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })
+        for RefusedDevice { reason, .. } in &report.refused {
+            Output::report(&anyhow::Error::msg(reason.clone()));
+        }
+        output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })?;
+        if report.steps.iter().any(|step| step.outcome == Outcome::Failed) { Err(Told.into()) } else { Ok(()) }
     }
 }
 

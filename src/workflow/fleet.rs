@@ -68,6 +68,10 @@ pub struct FleetSummary {
     /// How many were registered, where they were to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<u64>,
+    /// How many of those did not get in. Where both together are fewer than the devices, the others were not tried, as
+    /// they would have met the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
 }
 
 impl FleetRequest {
@@ -143,7 +147,14 @@ impl Run<'_, '_> {
         };
         self.steps.finish(Step::Fleet, outcome, detail);
         let manifest = manifest.unwrap_or_default();
-        Ok(Some(FleetSummary { folder: request.folder.clone(), manifest, devices, found, registered: None }))
+        Ok(Some(FleetSummary {
+            folder: request.folder.clone(),
+            manifest,
+            devices,
+            found,
+            registered: None,
+            refused: None,
+        }))
     }
 
     /// The work is the processor's, so it has threads of its own.

@@ -15,5 +15,6 @@ pub use create::CreatedDevices;
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
 pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
 pub use record::{CertificateRecord, rfc3339};
+pub use register::RefusedDevice;
 pub use rollover::{EntryState, RetireReport, RolloverError, RolloverReport, RolloverRequest, retire, rollover};
 pub use step::{Outcome, Step, StepReport, WorkflowEvent};

@@ -13,6 +13,7 @@ use super::{
     CertificateRecord,
     create::CreatedDevices,
     fleet::{FleetRequest, FleetSummary},
+    register::RefusedDevice,
     step::{Outcome, Step, StepReport, Steps, WorkflowEvent},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         files::{self, FileError, FileSet, PfxOptions},
         fleet::{FleetError, SourceError},
     },
-    registration::{CredentialError, RegistrationClient, Unregistered},
+    registration::{CredentialError, RegistrationClient},
 };
 
 /// What a group is to be provisioned with.
@@ -108,6 +109,9 @@ pub struct ProvisionReport {
     /// What the application has of the devices, where they were to be created in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<CreatedDevices>,
+    /// The devices that were to register and did not get in, and why; of a fleet the first ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedDevice>,
 }
 
 /// A device's certificate.
@@ -131,6 +135,8 @@ pub struct ProvisionedDevice {
 /// a note of an earlier run, so that a run that was killed between any two steps is finished by the next. All of that
 /// is read before anything is changed: a group of the wrong kind, an entry that holds another certificate, or device
 /// files of another authority stop it with nothing done.
+///
+/// A device that was to register and did not get in is no error: it is in the report's [`refused`](ProvisionReport::refused).
 ///
 /// # Errors
 /// [`ProvisionError`]. What was done before stays done, and the next call goes on from there.
@@ -375,9 +381,10 @@ impl<'a, 'o> Run<'a, 'o> {
             None => None,
         };
         let created = if self.request.create_devices { self.create_devices().await? } else { None };
-        if let Some(client) = &self.request.register {
-            self.register(client, &mut devices, fleet.as_mut()).await?;
-        }
+        let refused = match &self.request.register {
+            Some(client) => self.register(client, &mut devices, fleet.as_mut()).await?,
+            None => Vec::new(),
+        };
         Ok(ProvisionReport {
             group: self.request.group.clone(),
             entry: self.request.entry,
@@ -387,6 +394,7 @@ impl<'a, 'o> Run<'a, 'o> {
             devices,
             fleet,
             created,
+            refused,
         })
     }
 
@@ -628,12 +636,6 @@ pub(super) fn as_text<S: serde::Serializer>(thumbprint: &Option<Thumbprint>, ser
     thumbprint.map(|thumbprint| thumbprint.to_string()).serialize(serializer)
 }
 
-impl From<Unregistered> for ProvisionError {
-    fn from(unregistered: Unregistered) -> Self {
-        Self::Unregistered(Box::new(unregistered))
-    }
-}
-
 /// Why a group could not be provisioned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -740,20 +742,6 @@ pub enum ProvisionError {
     /// A device's certificate and key cannot be used to register.
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    /// A device was not registered.
-    #[error(transparent)]
-    Unregistered(Box<Unregistered>),
-    /// Not all devices of the fleet could be registered.
-    #[error("{registered} of {of} devices have been registered; then {error}")]
-    Registered {
-        /// How many were registered.
-        registered: u64,
-        /// How many there are.
-        of: u64,
-        /// What failed then.
-        #[source]
-        error: Box<ProvisionError>,
-    },
     /// A device has files that do not fit.
     #[error(
         "{} exists and is of no use for {id}: {reason}. Move it and its key away, or use another folder",

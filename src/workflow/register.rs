@@ -6,6 +6,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
@@ -17,10 +18,10 @@ use crate::{
     central::Client,
     certificate::{
         DeviceId, files,
-        fleet::{ManifestDevice, read_manifest},
+        fleet::{FleetError, ManifestDevice, read_manifest},
     },
     registration::{
-        Application, Assignment, Attempt, Credential, DeviceCertificate, RegistrationClient, RegistrationError,
+        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, RegistrationClient, RegistrationError,
         Unregistered, diagnose,
     },
 };
@@ -28,46 +29,106 @@ use crate::{
 /// How many registrations are under way at once. Each has a connection of its own, and the client a rate.
 const IN_FLIGHT: usize = 16;
 
+/// Of so many devices of a fleet it is told why they did not get in.
+const TOLD: u64 = 20;
+
+/// A device that did not get in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RefusedDevice {
+    /// Its id.
+    pub id: String,
+    /// Why, as far as that was found out.
+    pub reason: String,
+}
+
+/// Why a device did not get in, and whether every other would meet the same.
+struct Refusal {
+    device: RefusedDevice,
+    concerns_all: bool,
+}
+
 impl Run<'_, '_> {
-    /// Registers the devices that have their certificates; nothing in a dry run.
+    /// Registers the devices that have their certificates; nothing in a dry run. Those that did not get in.
     pub(super) async fn register(
         &mut self,
         client: &RegistrationClient,
         devices: &mut [ProvisionedDevice],
         fleet: Option<&mut FleetSummary>,
-    ) -> Result<(), ProvisionError> {
+    ) -> Result<Vec<RefusedDevice>, ProvisionError> {
         if self.request.dry_run {
             let of = self.request.devices.len() as u64 + self.request.fleet.as_ref().map_or(0, |fleet| fleet.count);
-            let detail = format!("would register {of} devices at {}", client.endpoint().host());
+            let devices = if of == 1 { "a device".to_owned() } else { format!("{of} devices") };
+            let detail = format!("would register {devices} at {}", client.endpoint().host());
             self.steps.finish(Step::Register, Outcome::Planned, detail);
-            return Ok(());
+            return Ok(Vec::new());
         }
         let password = self.request.key_password.map(str::to_owned).map(Zeroizing::new).map(Arc::new);
+        let mut refused = Vec::new();
         for device in devices {
             self.steps.start(Step::Register, &format!("registering {}", device.id));
             let id = DeviceId::new(device.id.as_str()).map_err(|error| ProvisionError::Devices(error.into()))?;
-            let password = password.as_ref().map(|password| password.as_str());
-            let credential = credential(&device.record.fullchain, &device.record.private_key, password)?;
-            let assigned = match client.register(&id, &credential, None).await {
-                Ok(assigned) => assigned,
-                Err(error) => return Err(unregistered(self.client, client, &id, &credential, error).await),
-            };
-            let detail = format!("{id} is assigned to {}", assigned.assigned_hub);
-            self.steps.finish(Step::Register, Outcome::Done, detail);
-            device.assigned_hub = Some(assigned.assigned_hub);
+            let (chain, key) = (&device.record.fullchain, &device.record.private_key);
+            match register(self.client, client, &id, (chain, key), password.as_deref()).await {
+                Ok(assigned) => {
+                    let detail = format!("{id} is assigned to {}", assigned.assigned_hub);
+                    self.steps.finish(Step::Register, Outcome::Done, detail);
+                    device.assigned_hub = Some(assigned.assigned_hub);
+                }
+                Err(refusal) => {
+                    self.steps.finish(Step::Register, Outcome::Failed, format!("{id} did not get in"));
+                    refused.push(refusal.device);
+                    if refusal.concerns_all {
+                        return Ok(refused);
+                    }
+                }
+            }
         }
-        let Some(fleet) = fleet else { return Ok(()) };
+        if let Some(fleet) = fleet {
+            self.register_fleet(client, fleet, password, &mut refused).await?;
+        }
+        Ok(refused)
+    }
+
+    async fn register_fleet(
+        &mut self,
+        client: &RegistrationClient,
+        fleet: &mut FleetSummary,
+        password: Option<Arc<Zeroizing<String>>>,
+        told: &mut Vec<RefusedDevice>,
+    ) -> Result<(), ProvisionError> {
         self.steps.start(Step::Register, &format!("registering {} devices", fleet.devices));
-        let rows = read_manifest(&fleet.manifest)?;
-        let mut registering = registering(self.client, client, rows, password);
-        let mut registered = 0;
+        let (mut registered, mut refused) = (0, 0);
+        let mut registering = registering(self.client, client, read_manifest(&fleet.manifest)?, password);
         while let Some(done) = registering.next().await {
-            done.map_err(|error| ProvisionError::Registered { registered, of: fleet.devices, error: Box::new(error) })?;
-            registered += 1;
-            self.steps.progress(Step::Register, registered, fleet.devices);
+            match done? {
+                Ok(_) => registered += 1,
+                Err(Refusal { device, concerns_all }) => {
+                    refused += 1;
+                    if refused <= TOLD {
+                        told.push(device);
+                    }
+                    if concerns_all {
+                        break;
+                    }
+                }
+            }
+            self.steps.progress(Step::Register, registered + refused, fleet.devices);
         }
-        fleet.registered = Some(registered);
-        self.steps.finish(Step::Register, Outcome::Done, format!("registered {registered} devices"));
+        (fleet.registered, fleet.refused) = (Some(registered), Some(refused));
+        let untried = fleet.devices.saturating_sub(registered + refused);
+        let (outcome, detail) = match (refused, untried) {
+            (0, 0) => (Outcome::Done, format!("registered {registered} devices")),
+            (refused, 0) => (Outcome::Failed, format!("registered {registered} devices; {refused} did not get in")),
+            (refused, untried) => (
+                Outcome::Failed,
+                format!(
+                    "registered {registered} devices; {refused} did not get in, and {untried} were not tried, as they \
+                     would meet the same"
+                ),
+            ),
+        };
+        self.steps.finish(Step::Register, outcome, detail);
         Ok(())
     }
 }
@@ -76,23 +137,39 @@ impl Run<'_, '_> {
 fn registering(
     central: &Client,
     client: &RegistrationClient,
-    rows: impl Iterator<Item = Result<ManifestDevice, crate::certificate::fleet::FleetError>> + Send + 'static,
+    rows: impl Iterator<Item = Result<ManifestDevice, FleetError>> + Send + 'static,
     password: Option<Arc<Zeroizing<String>>>,
-) -> BoxStream<'static, Result<Assignment, ProvisionError>> {
+) -> BoxStream<'static, Result<Result<Assignment, Refusal>, FleetError>> {
     let (central, client) = (central.clone(), client.clone());
     let registered = stream::iter(rows).map(move |row| {
         let (central, client, password) = (central.clone(), client.clone(), password.clone());
         async move {
-            let device = row?;
-            let password = password.as_ref().map(|password| password.as_str());
-            let credential = credential(&device.fullchain, &device.private_key, password)?;
-            match client.register(&device.id, &credential, None).await {
-                Ok(assigned) => Ok(assigned),
-                Err(error) => Err(unregistered(&central, &client, &device.id, &credential, error).await),
-            }
+            let ManifestDevice { id, fullchain, private_key, .. } = row?;
+            Ok(register(&central, &client, &id, (&fullchain, &private_key), password.as_deref()).await)
         }
     });
     Box::pin(registered.buffer_unordered(IN_FLIGHT))
+}
+
+async fn register(
+    central: &Client,
+    client: &RegistrationClient,
+    id: &DeviceId,
+    (fullchain, key): (&Path, &Path),
+    password: Option<&Zeroizing<String>>,
+) -> Result<Assignment, Refusal> {
+    let refused =
+        |reason: String, concerns_all| Refusal { device: RefusedDevice { id: id.to_string(), reason }, concerns_all };
+    let credential = credential(fullchain, key, password.map(|password| password.as_str()))
+        .map_err(|error| refused(error.to_string(), false))?;
+    match client.register(id, &credential, None).await {
+        Ok(assigned) => Ok(assigned),
+        Err(error) => {
+            let unregistered = explain(central, client, id, &credential, error).await;
+            let concerns_all = unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices);
+            Err(refused(unregistered.to_string(), concerns_all))
+        }
+    }
 }
 
 fn credential(fullchain: &Path, key: &Path, password: Option<&str>) -> Result<Credential, ProvisionError> {
@@ -102,15 +179,15 @@ fn credential(fullchain: &Path, key: &Path, password: Option<&str>) -> Result<Cr
 }
 
 /// Finds out why a device was not registered. The application is asked, as far as it answers.
-async fn unregistered(
+async fn explain(
     central: &Client,
     client: &RegistrationClient,
     id: &DeviceId,
     credential: &Credential,
     error: RegistrationError,
-) -> ProvisionError {
+) -> Unregistered {
     let attempt = Attempt { id, id_scope: client.id_scope(), credential, unsent: &[] };
     let application = async { Application::read(central).await?.of_device(central, id).await };
     let diagnosis = diagnose(&attempt, &error, application.await.ok().as_ref());
-    Unregistered::new(error, diagnosis).into()
+    Unregistered::new(error, diagnosis)
 }

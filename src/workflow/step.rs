@@ -73,6 +73,8 @@ pub enum Outcome {
     Unchanged,
     /// It would be done: this was a dry run.
     Planned,
+    /// It was tried, and refused for this device or some of these.
+    Failed,
 }
 
 /// A step that has been taken, and what there is to say of it.
