@@ -291,3 +291,58 @@ fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
         assert_eq!(members[..kept * 3], first[..kept * 3], "cut at {cut}");
     }
 }
+
+fn fleet_of(root: &CertificateAuthority) -> Fleet<'_> {
+    Fleet::new(root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet")
+}
+
+#[test]
+fn two_runs_are_never_at_work_in_one_place() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
+    let refused = AtomicU64::new(0);
+    let progress = |made| {
+        if made == 0 {
+            return;
+        }
+        for error in [
+            fleet.write_folders(devices(9), &files, true, CONTROL).err(),
+            fleet.write_tar_file(devices(9), &tar, true, CONTROL).err(),
+        ] {
+            refused.fetch_add(u64::from(matches!(error, Some(FleetError::Busy(_)))), Ordering::Relaxed);
+        }
+    };
+    let control = FleetControl { progress: &progress, ..CONTROL };
+    let hold = std::fs::File::create(&tar).expect("a file");
+    hold.lock().expect("locked");
+    fleet.write_folders(devices(3), &files, false, control).expect("files");
+    assert_eq!(refused.swap(0, Ordering::Relaxed), 6);
+    drop(hold);
+    let hold = std::fs::File::open(&files).expect("a folder");
+    if hold.lock().is_ok() {
+        fleet.write_tar_file(devices(3), &tar, true, control).expect("a tar file");
+        assert_eq!(refused.swap(0, Ordering::Relaxed), 2);
+    }
+    drop(hold);
+    assert_eq!(fleet.write_folders(devices(9), &files, true, CONTROL).expect("resumed").resumed, 3);
+    assert_eq!(fleet.write_tar_file(devices(9), &tar, true, CONTROL).expect("resumed").resumed, 3);
+}
+
+#[test]
+fn a_manifest_that_is_none_or_lists_what_is_not_there_is_not_written_over() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    fleet.write_folders(devices(3), &folder.path().join("other"), false, CONTROL).expect("files");
+    let others = std::fs::read_to_string(folder.path().join("other/manifest.csv")).expect("read");
+    let manifest = folder.path().join("manifest.csv");
+    for content in ["IOTC_DEVICEID\nd0\nd1\n", "d0", &others] {
+        std::fs::write(&manifest, content).expect("written");
+        let error = fleet.write_folders(devices(3), folder.path(), true, CONTROL).expect_err("not its own");
+        assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == manifest), "{error}");
+        assert_eq!(std::fs::read_to_string(&manifest).expect("read"), content);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 2, "nothing was written");
+}

@@ -13,10 +13,11 @@ use std::{
 
 use super::{
     AHEAD, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
-    SourceError, folder_name,
-    manifest::{header, id_of, paths_of},
+    SourceError, folder_name, lock,
+    manifest::{header, id_of, lists_devices, paths_of},
     ordered::in_order,
 };
+use crate::certificate::files::open_to_lock;
 
 impl Fleet<'_> {
     /// Writes the devices' files below a folder, which is made where it is missing: each set in a folder of a thousand,
@@ -27,7 +28,8 @@ impl Fleet<'_> {
     ///
     /// # Errors
     /// [`FleetError::Exists`] when there is a fleet already and `resume` is not given, [`FleetError::Earlier`] when it
-    /// cannot be gone on with, [`FleetError::Interrupted`] when not all could be made.
+    /// cannot be gone on with, [`FleetError::Busy`] when another process has locked the folder, which this one does until
+    /// it is done, [`FleetError::Interrupted`] when not all could be made.
     pub fn write_folders(
         &self,
         mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
@@ -36,18 +38,25 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         fs::create_dir_all(folder).map_err(FleetError::io("make the folder", folder))?;
+        let turn = open_to_lock(folder).map_err(FleetError::io("open the folder", folder))?;
+        lock(&turn, folder)?;
         let manifest = folder.join(MANIFEST);
         let first = folder.join(folder_name(0));
         if !resume && let Some(found) = [&manifest, &first, &hidden(folder, 0)].into_iter().find(|path| path.exists()) {
             return Err(FleetError::Exists(found.clone()));
         }
+        if resume && lists_devices(&manifest)? && !first.exists() {
+            let reason = "it lists devices whose folders are not there: put them back, or remove it to have the fleet \
+                          made anew"
+                .to_owned();
+            return Err(FleetError::Earlier { path: manifest, reason });
+        }
         let mut writer = FolderWriter::create(folder)?;
         let mut number = 0;
         if resume {
-            remove_hidden(folder)?;
-            while self.adopt(&mut writer, number, &mut devices)? {
-                number += 1;
-            }
+            number = self.adopt_all(&mut writer, &mut devices).inspect_err(|_| {
+                let _ = fs::remove_file(folder.join(HIDDEN_MANIFEST));
+            })?;
             (control.progress)(writer.made);
         }
         writer.publish()?;
@@ -119,6 +128,20 @@ impl Fleet<'_> {
             progress(1);
         }
         Ok(())
+    }
+
+    /// Takes over what earlier runs completed; the number of folders.
+    fn adopt_all(
+        &self,
+        writer: &mut FolderWriter,
+        devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
+    ) -> Result<u64, FleetError> {
+        let mut number = 0;
+        while self.adopt(writer, number, devices)? {
+            number += 1;
+        }
+        remove_hidden(&writer.root)?;
+        Ok(number)
     }
 
     /// Takes over a folder that an earlier run completed, if there is one of that number.

@@ -10,6 +10,7 @@ mod ordered;
 mod tarball;
 
 use std::{
+    fs::{File, TryLockError},
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -337,6 +338,15 @@ impl<'a> Fleet<'a> {
     }
 }
 
+/// Locks what was opened at that path, until it is closed.
+fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(FleetError::Busy(path.to_owned())),
+        // Some network file systems have no locks.
+        _ => Ok(()),
+    }
+}
+
 /// Why the devices could not be told, in the words of who told them.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -386,6 +396,9 @@ pub enum FleetError {
     /// The devices could not be told.
     #[error(transparent)]
     Source(SourceError),
+    /// Another process is at work in the same place.
+    #[error("another process is at work on {}, and nothing was written: wait until it has ended", .0.display())]
+    Busy(PathBuf),
     /// The system refused.
     #[error("could not {doing} {}: {error}", .path.display())]
     Io {

@@ -15,7 +15,7 @@ use tar::Header;
 
 use super::{
     AHEAD, BATCH, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST,
-    Made, SourceError, folder_name, manifest, ordered::in_order,
+    Made, SourceError, folder_name, lock, manifest, ordered::in_order,
 };
 
 /// Headers and contents fill whole blocks.
@@ -49,7 +49,8 @@ impl Fleet<'_> {
     ///
     /// # Errors
     /// [`FleetError::Exists`] when there is a file already and `resume` is not given, [`FleetError::Earlier`] when it
-    /// cannot be gone on with, [`FleetError::Interrupted`] when not all could be made.
+    /// cannot be gone on with, [`FleetError::Busy`] when another process has locked the file, which this one does until it
+    /// is done, [`FleetError::Interrupted`] when not all could be made.
     pub fn write_tar_file(
         &self,
         mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
@@ -58,11 +59,15 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         let manifest_path = path.with_file_name(MANIFEST);
-        let unwritable = || FleetError::io("write", path);
         if !resume && let Some(found) = [path, &manifest_path].into_iter().find(|path| path.exists()) {
             return Err(FleetError::Exists(found.to_owned()));
         }
-        let file = open(path, 0o600).map_err(unwritable())?;
+        let file = open(path, 0o600).map_err(FleetError::io("write", path))?;
+        lock(&file, path)?;
+        if !resume && file.metadata().map_err(FleetError::io("read", path))?.len() > 0 {
+            // Another process was faster.
+            return Err(FleetError::Exists(path.to_owned()));
+        }
         let manifest = open(&manifest_path, 0o644).map_err(FleetError::io("write", &manifest_path))?;
         let mut earlier = Earlier { position: 0, sets: 0, rows: 0, pending: None };
         if resume {
