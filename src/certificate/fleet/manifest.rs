@@ -126,7 +126,12 @@ pub(super) fn id_of(row: &str) -> &str {
     row.split_once(',').map_or(row, |(id, _)| id)
 }
 
-/// The paths that a row ends with. They need no quotes either.
+/// The SHA-256 thumbprint in a row, counted from its end: a name before it may have commas.
+pub(super) fn sha256_of(row: &str) -> &str {
+    row.rsplit(',').nth(7).unwrap_or_default()
+}
+
+/// The paths that a row ends with, the last first. They need no quotes either.
 pub(super) fn paths_of(row: &str) -> impl Iterator<Item = &str> {
     row.trim_end().rsplitn(Kind::ALL.len() + 1, ',').take(Kind::ALL.len()).filter(|path| !path.is_empty())
 }
