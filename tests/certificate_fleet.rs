@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
     num::NonZeroUsize,
+    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -14,7 +15,7 @@ use iot_enroll::certificate::{
     Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, PrivateKey,
     chain,
     files::PfxOptions,
-    fleet::{Fleet, FleetControl, FleetDevice, FleetError, MANIFEST_COLUMNS, SourceError},
+    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, MANIFEST_COLUMNS, SourceError},
     pfx::{self, PfxEncryption},
 };
 use proptest::prelude::*;
@@ -254,11 +255,16 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
     for error in [
         fleet(&second).write_folders(devices(50), &files, true, CONTROL).expect_err("another authority"),
         fleet(&second).write_tar_file(devices(50), &tar, true, CONTROL).expect_err("another authority"),
+    ] {
+        assert!(matches!(error, FleetError::Earlier { .. }), "{error}");
+    }
+    for error in [
         fleet(&first).write_folders(others(), &files, true, CONTROL).expect_err("other devices"),
         fleet(&first).write_tar_file(others(), &tar, true, CONTROL).expect_err("other devices"),
         fleet(&first).write_folders(devices(39), &files, true, CONTROL).expect_err("fewer devices"),
     ] {
-        assert!(matches!(error, FleetError::Earlier { .. }), "{error}");
+        assert!(matches!(error, FleetError::OtherDevices { .. }), "{error}");
+        assert!(error.to_string().contains("grows at its end"), "{error}");
     }
     assert!(matches!(fleet(&first).write_folders(devices(1), &files, false, CONTROL), Err(FleetError::Exists(_))));
     assert!(matches!(fleet(&first).write_tar_file(devices(1), &tar, false, CONTROL), Err(FleetError::Exists(_))));
@@ -273,7 +279,7 @@ fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
     fleet.write_tar_file(devices(100), &path, false, CONTROL).expect("a tar file");
     let whole = std::fs::read(&path).expect("read");
     let first = members(&whole);
-    let manifest = folder.path().join("manifest.csv");
+    let manifest = folder.path().join("fleet.tar.manifest.csv");
     let rows = std::fs::read(&manifest).expect("read");
     for (cut, cut_rows) in
         [(0, 0), (100, 10), (512, 300), (70_000, rows.len()), (200_001, 9_999), (whole.len() - 1_024, rows.len() - 1)]
@@ -289,5 +295,241 @@ fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
         assert_eq!(csv_rows(&members[360].1).len(), 121);
         let kept = usize::try_from(report.resumed).expect("small");
         assert_eq!(members[..kept * 3], first[..kept * 3], "cut at {cut}");
+    }
+}
+
+fn fleet_of(root: &CertificateAuthority) -> Fleet<'_> {
+    Fleet::new(root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet")
+}
+
+#[test]
+fn two_runs_are_never_at_work_in_one_place() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
+    let refused = AtomicU64::new(0);
+    let progress = |made| {
+        if made == 0 {
+            return;
+        }
+        for error in [
+            fleet.write_folders(devices(9), &files, true, CONTROL).err(),
+            fleet.write_tar_file(devices(9), &tar, true, CONTROL).err(),
+        ] {
+            refused.fetch_add(u64::from(matches!(error, Some(FleetError::Busy(_)))), Ordering::Relaxed);
+        }
+    };
+    let control = FleetControl { progress: &progress, ..CONTROL };
+    let hold = std::fs::File::create(&tar).expect("a file");
+    hold.lock().expect("locked");
+    fleet.write_folders(devices(3), &files, false, control).expect("files");
+    assert_eq!(refused.swap(0, Ordering::Relaxed), 6);
+    drop(hold);
+    let hold = std::fs::File::open(&files).expect("a folder");
+    if hold.lock().is_ok() {
+        fleet.write_tar_file(devices(3), &tar, true, control).expect("a tar file");
+        assert_eq!(refused.swap(0, Ordering::Relaxed), 2);
+    }
+    drop(hold);
+    assert_eq!(fleet.write_folders(devices(9), &files, true, CONTROL).expect("resumed").resumed, 3);
+    assert_eq!(fleet.write_tar_file(devices(9), &tar, true, CONTROL).expect("resumed").resumed, 3);
+}
+
+#[test]
+fn a_manifest_that_is_none_or_lists_what_is_not_there_is_not_written_over() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    fleet.write_folders(devices(3), &folder.path().join("other"), false, CONTROL).expect("files");
+    let others = std::fs::read_to_string(folder.path().join("other/manifest.csv")).expect("read");
+    let manifest = folder.path().join("manifest.csv");
+    for content in ["IOTC_DEVICEID\nd0\nd1\n", "d0", &others] {
+        std::fs::write(&manifest, content).expect("written");
+        let error = fleet.write_folders(devices(3), folder.path(), true, CONTROL).expect_err("not its own");
+        assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == manifest), "{error}");
+        assert_eq!(std::fs::read_to_string(&manifest).expect("read"), content);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 2, "nothing was written");
+}
+
+/// Both forms of a run that goes on, in a folder.
+fn go_on(
+    fleet: &Fleet<'_>,
+    folder: &Path,
+    devices: impl Fn() -> Vec<FleetDevice>,
+) -> [Result<FleetReport, FleetError>; 2] {
+    let given = || devices().into_iter().map(Ok);
+    [
+        fleet.write_folders(given(), &folder.join("files"), true, CONTROL),
+        fleet.write_tar_file(given(), &folder.join("fleet.tar"), true, CONTROL),
+    ]
+}
+
+fn refused(outcomes: [Result<FleetReport, FleetError>; 2], why: &str) {
+    for outcome in outcomes {
+        let error = outcome.expect_err(why);
+        assert!(matches!(&error, FleetError::Earlier { .. }) && error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn tar_files_in_one_folder_have_a_manifest_each_and_only_their_own() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+    let [of_a, of_b] = ["a.tar.manifest.csv", "b.tar.manifest.csv"].map(|name| folder.path().join(name));
+    for tar in [&a, &b] {
+        fleet.write_tar_file(devices(3), tar, true, CONTROL).expect("a tar file");
+    }
+    for tar in [&a, &b] {
+        assert_eq!(fleet.write_tar_file(devices(3), tar, true, CONTROL).expect("resumed").resumed, 3);
+    }
+    std::fs::copy(&of_b, &of_a).expect("copied");
+    let error = fleet.write_tar_file(devices(3), &a, true, CONTROL).expect_err("another manifest");
+    assert!(matches!(error, FleetError::Earlier { .. }), "{error}");
+    let rows = std::fs::read(&of_b).expect("read");
+    std::fs::remove_file(&b).expect("removed");
+    let error = fleet.write_tar_file(devices(3), &b, true, CONTROL).expect_err("no tar file");
+    assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == of_b), "{error}");
+    assert!(!b.exists() && std::fs::read(&of_b).expect("read") == rows);
+    let made = std::fs::read(&a).expect("read");
+    std::fs::remove_file(&of_a).expect("removed");
+    let error = fleet.write_tar_file(devices(3), &a, true, CONTROL).expect_err("no manifest");
+    assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == a), "{error}");
+    assert!(!of_a.exists() && std::fs::read(&a).expect("read") == made);
+}
+
+#[test]
+fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let keyless = |seed: u64| {
+        let name = CommonName::new(format!("Key {seed}")).expect("a name");
+        let made = CertificateAuthority::new_root(&name, &options(KeyAlgorithm::EcP256)).expect("a key");
+        made.certificate.public_key().to_vec()
+    };
+    let keys: Vec<_> = (0..4).map(keyless).collect();
+    let of = |keys: &[Option<&Vec<u8>>]| -> Vec<FleetDevice> {
+        devices(keys.len())
+            .zip(keys)
+            .map(|(device, key)| FleetDevice { public_key: key.cloned(), ..device.expect("a device") })
+            .collect()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = [Some(&keys[0]), Some(&keys[1]), Some(&keys[2])];
+    for resumed in [0, 3] {
+        for report in go_on(&fleet, folder.path(), || of(&asked)) {
+            assert_eq!(report.expect("made").resumed, resumed);
+        }
+    }
+    refused(go_on(&fleet, folder.path(), || of(&[asked[0], Some(&keys[3]), asked[2]])), "another key");
+    refused(go_on(&fleet, folder.path(), || of(&[asked[0], None, asked[2]])), "not mixed");
+    let keyed = tempfile::tempdir().expect("a folder");
+    assert!(go_on(&fleet, keyed.path(), || of(&[None; 3])).iter().all(Result::is_ok));
+    refused(go_on(&fleet, keyed.path(), || of(&asked)), "not mixed");
+}
+
+#[test]
+fn sets_with_and_without_pfx_files_are_not_mixed() {
+    let root = root(KeyAlgorithm::EcP256);
+    let plain = fleet_of(&root);
+    let pfx = PfxOptions { password: "geheim", encryption: PfxEncryption::Aes256 };
+    let with_pfx = Fleet::new(&root, &options(KeyAlgorithm::EcP256), Some(pfx), threads(2)).expect("a fleet");
+    let given = |count| devices(count).collect::<Result<Vec<_>, _>>().expect("devices");
+    for (first, second) in [(&plain, &with_pfx), (&with_pfx, &plain)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(go_on(first, folder.path(), || given(1)).iter().all(Result::is_ok));
+        let tar = std::fs::read(folder.path().join("fleet.tar")).expect("read");
+        refused(go_on(second, folder.path(), || given(2)), "not mixed");
+        assert_eq!(std::fs::read(folder.path().join("fleet.tar")).expect("read"), tar);
+    }
+}
+
+#[test]
+fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = folder.path();
+    for count in [5, 8, 10] {
+        fleet.write_folders(devices(count), files, true, CONTROL).expect("files");
+    }
+    let go_on = || fleet.write_folders(devices(10), files, true, CONTROL);
+    let refused = |why: &str| {
+        let error = go_on().expect_err(why).to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    let manifest = std::fs::read(files.join("manifest.csv")).expect("read");
+    let part = files.join("0002/manifest.csv");
+    let rows = std::fs::read_to_string(&part).expect("read");
+    let (header, _) = rows.split_once('\n').expect("a header");
+    for content in [&format!("{header}\n"), "", rows.trim_end()] {
+        std::fs::write(&part, content).expect("written");
+        refused("remove it and the numbered folders after it");
+    }
+    let (short, _) = rows.trim_end().rsplit_once('\n').expect("two rows");
+    std::fs::write(&part, format!("{short}\n")).expect("written");
+    refused("it has 2 certificates");
+    std::fs::remove_file(&part).expect("removed");
+    refused("it has no manifest.csv");
+    std::fs::write(&part, rows).expect("written");
+    std::fs::remove_dir_all(files.join("0001")).expect("removed");
+    refused("0001 before it is missing");
+    assert_eq!(std::fs::read(files.join("manifest.csv")).expect("read"), manifest, "nothing was changed");
+    std::fs::remove_dir_all(files.join("0002")).expect("removed");
+    let report = go_on().expect("made anew");
+    assert_eq!((report.devices, report.resumed), (10, 5));
+    assert_eq!(csv_rows(&std::fs::read(files.join("manifest.csv")).expect("read")).len(), 11);
+    std::fs::remove_dir_all(files.join("0000")).expect("removed");
+    refused("0000 before it is missing");
+    std::fs::remove_dir_all(files.join("0001")).expect("removed");
+    refused("remove it to have the fleet made anew");
+    std::fs::remove_file(files.join("manifest.csv")).expect("removed");
+    assert_eq!(go_on().expect("made anew").resumed, 0);
+}
+
+#[test]
+fn an_id_of_many_colons_has_its_place_in_a_tar() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("fleet.tar");
+    let ids: Vec<_> = (1..=62).map(|colons| format!("a{}{}", ":".repeat(colons), "b".repeat(63 - colons))).collect();
+    let given = |count| {
+        let id = |id: &String| DeviceId::new(id.as_str()).expect("an id");
+        ids[..count].iter().map(move |text| Ok(FleetDevice { id: id(text), name: None, public_key: None }))
+    };
+    fleet.write_tar_file(given(40), &path, false, CONTROL).expect("a tar file");
+    assert_eq!(fleet.write_tar_file(given(62), &path, true, CONTROL).expect("resumed").resumed, 40);
+    let members = members(&std::fs::read(&path).expect("read"));
+    let expected = ids
+        .iter()
+        .flat_map(|id| ["cert", "key", "fullchain"].map(|kind| format!("0000/{}_{kind}.pem", id.replace(':', "%3A"))));
+    assert!(members.iter().map(|(name, _)| name.clone()).eq(expected.chain(["manifest.csv".to_owned()])));
+    for (row, set) in csv_rows(&members[62 * 3].1)[1..].iter().zip(members.chunks(3)) {
+        assert_eq!(Certificate::read(&set[0].1).expect("a certificate").sha256_thumbprint().to_string(), row[3]);
+    }
+}
+
+#[test]
+fn a_run_is_stopped_only_where_devices_are_left_over() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = fleet_of(&root);
+    for (count, after, stopped) in [(96, 96, false), (50_000, 1, true)] {
+        let (stop, made) = (AtomicBool::new(false), AtomicU64::new(0));
+        let progress = |more| {
+            let made = made.fetch_add(more, Ordering::Relaxed) + more;
+            stop.fetch_or(made >= after, Ordering::Relaxed);
+        };
+        let control = FleetControl { stop: &stop, progress: &progress };
+        let report = fleet.write_tar(devices(count), io::sink(), control).expect("a stream");
+        assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
+        stop.store(false, Ordering::Relaxed);
+        made.store(0, Ordering::Relaxed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let report = fleet.write_folders(devices(count.min(9_000)), folder.path(), false, control).expect("files");
+        assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
     }
 }

@@ -211,7 +211,7 @@ fn a_tar_goes_to_standard_output_or_to_a_file_with_its_manifest() {
             assert_eq!(check_sets(&folder.path().join(into)), 70);
         }
     }
-    let beside = fs::read(folder.path().join("manifest.csv")).expect("a manifest");
+    let beside = fs::read(folder.path().join("fleet.tar.manifest.csv")).expect("a manifest");
     assert!(
         !folder.path().join("b").exists() || fs::read(folder.path().join("b/manifest.csv")).expect("read") == beside
     );
@@ -345,7 +345,7 @@ fn a_full_disk_is_told_with_how_far_it_came() {
         let sets = if arguments.contains(&"small/f") {
             check_sets(&small.join("f"))
         } else {
-            manifest(&small.join("manifest.csv")).len()
+            manifest(&small.join("fleet.tar.manifest.csv")).len()
         };
         let grown = mount(&["-o", "remount,size=64m"]);
         let done = grown.then(|| fleet(folder.path(), &[&arguments[..], &["-o", "json"]].concat()).json());

@@ -116,13 +116,7 @@ impl FileSet {
 
     /// Waits for this process's turn with the folder; it ends with the value.
     fn lock(&self) -> Result<fs::File, FileError> {
-        // A folder can be opened as a file where it can be locked; elsewhere a file in it stands for it.
-        let file = if cfg!(unix) {
-            fs::File::open(&self.directory)
-        } else {
-            let path = self.directory.join(".iot-enroll.lock");
-            fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)
-        };
+        let file = open_to_lock(&self.directory);
         let file = file.map_err(|error| FileError::io("open the folder", &self.directory, error))?;
         // Some network file systems have no locks. The rename that commits a set is one step there too.
         let _ = file.lock();
@@ -330,6 +324,17 @@ pub fn check_writable(folder: &Path) -> Result<(), FileError> {
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
     let bytes = read_limited(path)?;
     Certificate::read_all(&bytes).map_err(|error| FileError::Certificate { path: path.to_owned(), error })
+}
+
+/// Opens what stands for a folder where it is locked.
+pub(super) fn open_to_lock(directory: &Path) -> io::Result<fs::File> {
+    // A folder can be opened as a file where it can be locked; elsewhere a file in it stands for it.
+    if cfg!(unix) {
+        fs::File::open(directory)
+    } else {
+        let path = directory.join(".iot-enroll.lock");
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)
+    }
 }
 
 fn authority(

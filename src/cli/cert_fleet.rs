@@ -35,7 +35,8 @@ use crate::{
 ///
 /// Each device's files are called by its id, in folders of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
 /// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists them in the order of the ids; device
-/// import and the web page's import read it. A run that ended early is finished by the same command with --resume.
+/// import and the web page's import read it. A tar file has it inside, and beside it as FILE.manifest.csv. A run that
+/// ended early is finished by the same command with --resume.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert fleet mytestrootcert --count 1000 --prefix sensor-
@@ -64,7 +65,7 @@ pub(super) struct Fleet {
     /// The folder, or the tar file; - is standard output [default: fleet, or fleet.tar]
     #[arg(long, value_name = "FOLDER|FILE|-")]
     out: Option<PathBuf>,
-    /// Go on with what an earlier run of the same command has left
+    /// Go on with what an earlier run of the same command has left; the list of the devices may have grown at its end
     #[arg(long)]
     resume: bool,
     /// The folder where the authority is looked for by name

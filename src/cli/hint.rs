@@ -36,6 +36,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             Some(FleetError::Exists(_)) => {
                 return Some("--resume goes on with it, --out puts the fleet elsewhere".into());
             }
+            Some(FleetError::OtherDevices { .. }) => {
+                return Some("--out puts the fleet of another list elsewhere".into());
+            }
             Some(FleetError::Interrupted { .. }) => {
                 return Some("when the cause is removed, the same command with --resume goes on".into());
             }

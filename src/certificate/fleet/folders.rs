@@ -9,14 +9,17 @@ use std::{
     fs::{self, File},
     io::{self, Seek, Write},
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use super::{
     AHEAD, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST, Made,
-    SourceError, folder_name,
-    manifest::{header, id_of, paths_of},
+    SourceError, folder_name, lock,
+    manifest::{header, lists_devices, paths_of},
     ordered::in_order,
+    other_devices,
 };
+use crate::certificate::files::open_to_lock;
 
 impl Fleet<'_> {
     /// Writes the devices' files below a folder, which is made where it is missing: each set in a folder of a thousand,
@@ -27,7 +30,8 @@ impl Fleet<'_> {
     ///
     /// # Errors
     /// [`FleetError::Exists`] when there is a fleet already and `resume` is not given, [`FleetError::Earlier`] when it
-    /// cannot be gone on with, [`FleetError::Interrupted`] when not all could be made.
+    /// cannot be gone on with, [`FleetError::Busy`] when another process has locked the folder, which this one does until
+    /// it is done, [`FleetError::Interrupted`] when not all could be made.
     pub fn write_folders(
         &self,
         mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
@@ -36,26 +40,31 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         fs::create_dir_all(folder).map_err(FleetError::io("make the folder", folder))?;
+        let turn = open_to_lock(folder).map_err(FleetError::io("open the folder", folder))?;
+        lock(&turn, folder)?;
         let manifest = folder.join(MANIFEST);
-        let first = folder.join(folder_name(0));
-        if !resume && let Some(found) = [&manifest, &first, &hidden(folder, 0)].into_iter().find(|path| path.exists()) {
-            return Err(FleetError::Exists(found.clone()));
+        let first = completed(folder)?.first().map(|&number| folder.join(folder_name(number)));
+        let places = [manifest.clone(), folder.join(folder_name(0)), hidden(folder, 0)];
+        if !resume && let Some(found) = places.into_iter().chain(first).find(|path| path.exists()) {
+            return Err(FleetError::Exists(found));
         }
+        let earlier = if resume { earlier(folder)? } else { 0 };
         let mut writer = FolderWriter::create(folder)?;
-        let mut number = 0;
         if resume {
+            let adopted = (0..earlier).try_for_each(|number| self.adopt(&mut writer, number, &mut devices));
+            adopted.inspect_err(|_| {
+                let _ = fs::remove_file(folder.join(HIDDEN_MANIFEST));
+            })?;
             remove_hidden(folder)?;
-            while self.adopt(&mut writer, number, &mut devices)? {
-                number += 1;
-            }
             (control.progress)(writer.made);
         }
         writer.publish()?;
         let resumed = writer.made;
+        let stopped = AtomicBool::new(false);
         let ended = in_order(
             // A folder for each thread: threads that write to one folder wait for one another in the file system.
             (self.threads, if self.quick { 1 } else { AHEAD }),
-            self.batches(DEVICES_IN_FOLDER, devices, number, 0, control.stop),
+            self.batches(DEVICES_IN_FOLDER, devices, earlier, 0, (control.stop, &stopped)),
             |batch, made: &mut Made| {
                 made.failure = self.write_sets(folder, &batch, made, control.progress).err();
                 Ok(())
@@ -66,8 +75,7 @@ impl Fleet<'_> {
         let sync = sync_all(folder);
         let made = writer.made;
         ended.and(finished).and(sync).map_err(|error| error.after(made))?;
-        let stopped = control.stop.load(std::sync::atomic::Ordering::Relaxed);
-        Ok(FleetReport { devices: made, resumed, stopped, manifest: Some(manifest) })
+        Ok(FleetReport { devices: made, resumed, stopped: stopped.into_inner(), manifest: Some(manifest) })
     }
 
     /// Checks, without a change, that what an earlier run left in a folder was made by this authority and is valid
@@ -76,11 +84,11 @@ impl Fleet<'_> {
     /// # Errors
     /// [`FleetError::Earlier`], or [`FleetError::Io`] when the system refuses.
     pub fn check_folders(&self, folder: &Path) -> Result<(), FleetError> {
-        for number in 0.. {
+        if !folder.exists() {
+            return Ok(());
+        }
+        for number in 0..earlier(folder)? {
             let folder = folder.join(folder_name(number));
-            if !folder.exists() {
-                break;
-            }
             let part = folder.join(MANIFEST);
             let rows = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
             if let Some(path) = rows.lines().nth(1).and_then(|row| paths_of(row).last()) {
@@ -121,53 +129,102 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Takes over a folder that an earlier run completed, if there is one of that number.
+    /// Takes over a folder that an earlier run completed.
     fn adopt(
         &self,
         writer: &mut FolderWriter,
         number: u64,
         devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
-    ) -> Result<bool, FleetError> {
+    ) -> Result<(), FleetError> {
         let name = folder_name(number);
         let folder = writer.root.join(&name);
-        if !folder.exists() {
-            return Ok(false);
-        }
-        let unfit = |reason: String| FleetError::Earlier { path: folder.clone(), reason };
         let part = folder.join(MANIFEST);
         let rows = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
-        for (index, row) in rows.lines().skip(1).enumerate() {
+        let rows = rows.strip_prefix(&header()).filter(|rows| rows.ends_with('\n'));
+        let rows = rows.ok_or_else(|| unfit(&folder, format!("its {MANIFEST} is not whole: {ANEW}")))?;
+        for (index, row) in rows.lines().enumerate() {
             let device = devices.next().transpose().map_err(FleetError::Source)?;
-            let device = device.ok_or_else(|| unfit(format!("it has {}, which is not asked for", id_of(row))))?;
-            if device.id.as_str() != id_of(row) {
-                return Err(unfit(format!("it has {} where {} is asked for", id_of(row), device.id)));
-            }
-            let mut expected: Vec<_> = self.names(&name, &device).kinds().collect();
+            let device = device.ok_or_else(|| other_devices(&folder, row, None))?;
+            let names = self.names(&name, &device);
+            Self::check_row(&folder, row, &device, &names)?;
             for path in paths_of(row) {
                 let path = writer.root.join(path);
                 // After a loss of power a file may be there without its content.
                 if !fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
-                    return Err(unfit(format!(
-                        "{} is missing or empty; remove the folder to have it made anew",
-                        path.display()
-                    )));
+                    return Err(unfit(&folder, format!("{} is missing or empty: {ANEW}", path.display())));
                 }
-                expected.retain(|kind| !path.to_string_lossy().ends_with(kind.suffix()));
             }
-            if let Some(kind) = expected.first() {
-                return Err(unfit(format!("{} has no file of the kind {}", device.id, kind.suffix())));
-            }
-            if index == 0 {
-                let path = writer.root.join(self.names(&name, &device).path(Kind::Certificate));
+            if index == 0 || device.public_key.is_some() {
+                let path = writer.root.join(names.path(Kind::Certificate));
                 let pem = fs::read(&path).map_err(FleetError::io("read", &path))?;
-                self.check_earlier(&folder, &pem)?;
+                if index == 0 {
+                    self.check_earlier(&folder, &pem)?;
+                }
+                Self::check_certificate(&folder, row, &device, &pem)?;
             }
             writer.made += 1;
         }
-        let rows = rows.split_once('\n').map_or("", |(_, rows)| rows);
-        writer.append(rows.as_bytes())?;
-        Ok(true)
+        let told = rows.lines().count();
+        let found = fs::read_dir(&folder).map_err(FleetError::io("read", &folder))?.flatten();
+        // Not the hidden files that some systems put beside others.
+        let certificate = |name: &str| name.ends_with(Kind::Certificate.suffix()) && !name.starts_with('.');
+        let found = found.filter(|entry| certificate(&entry.file_name().to_string_lossy())).count();
+        if found != told {
+            let reason = format!("it has {found} certificates, and its {MANIFEST} lists {told}: {ANEW}");
+            return Err(unfit(&folder, reason));
+        }
+        writer.append(rows.as_bytes())
     }
+}
+
+/// What helps where a folder is not whole.
+const ANEW: &str = "to have it made anew, remove it and the numbered folders after it";
+
+fn unfit(path: &Path, reason: String) -> FleetError {
+    FleetError::Earlier { path: path.to_owned(), reason }
+}
+
+/// The numbers of the folders that earlier runs completed, in order.
+fn completed(root: &Path) -> Result<Vec<u64>, FleetError> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(root).map_err(FleetError::io("read", root))? {
+        let entry = entry.map_err(FleetError::io("read", root))?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| Some((name, name.parse().ok()?)));
+        // A folder of somebody else may be called by a number too, but has no manifest.
+        if let Some((name, number)) = number
+            && folder_name(number) == name
+            && entry.path().join(MANIFEST).exists()
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// How many folders earlier runs completed, which have to follow one another from the first.
+fn earlier(root: &Path) -> Result<u64, FleetError> {
+    let manifest = root.join(MANIFEST);
+    let completed = completed(root)?;
+    if lists_devices(&manifest)? && completed.is_empty() {
+        let reason =
+            "it lists devices whose folders are not there: put them back, or remove it to have the fleet made anew";
+        return Err(unfit(&manifest, reason.to_owned()));
+    }
+    for (&number, expected) in completed.iter().zip(0..) {
+        if number != expected {
+            let missing = folder_name(expected);
+            let reason =
+                format!("the folder {missing} before it is missing or has no {MANIFEST}: put that back, or, {ANEW}");
+            return Err(unfit(&root.join(folder_name(number)), reason));
+        }
+    }
+    let next = root.join(folder_name(completed.len() as u64));
+    if next.exists() {
+        return Err(unfit(&next, format!("it has no {MANIFEST}: {ANEW}")));
+    }
+    Ok(completed.len() as u64)
 }
 
 /// The name of a folder while it is being filled.

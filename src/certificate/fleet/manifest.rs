@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +30,25 @@ pub const MANIFEST: &str = "manifest.csv";
 
 pub(super) fn header() -> String {
     MANIFEST_COLUMNS.join(",") + "\n"
+}
+
+/// Whether there is a manifest that lists devices. One may have been cut off within its header.
+///
+/// # Errors
+/// [`FleetError::Earlier`] when the file is something else, which is nothing to write over.
+pub(super) fn lists_devices(path: &Path) -> Result<bool, FleetError> {
+    let header = header();
+    let mut begin = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.and_then(|file| file.take(header.len() as u64 + 1).read_to_end(&mut begin)),
+    }
+    .map_err(FleetError::io("read", path))?;
+    if !begin.iter().zip(header.as_bytes()).all(|(found, expected)| found == expected) {
+        let reason = "its first line is not that of a fleet, so it is left as it is".to_owned();
+        return Err(FleetError::Earlier { path: path.to_owned(), reason });
+    }
+    Ok(begin.len() > header.len())
 }
 
 /// Appends a row. `validity` is both moments with a comma between them.
@@ -107,7 +126,12 @@ pub(super) fn id_of(row: &str) -> &str {
     row.split_once(',').map_or(row, |(id, _)| id)
 }
 
-/// The paths that a row ends with. They need no quotes either.
+/// The SHA-256 thumbprint in a row, counted from its end: a name before it may have commas.
+pub(super) fn sha256_of(row: &str) -> &str {
+    row.rsplit(',').nth(7).unwrap_or_default()
+}
+
+/// The paths that a row ends with, the last first. They need no quotes either.
 pub(super) fn paths_of(row: &str) -> impl Iterator<Item = &str> {
     row.trim_end().rsplitn(Kind::ALL.len() + 1, ',').take(Kind::ALL.len()).filter(|path| !path.is_empty())
 }

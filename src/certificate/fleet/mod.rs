@@ -10,6 +10,7 @@ mod ordered;
 mod tarball;
 
 use std::{
+    fs::{File, TryLockError},
     io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS, ManifestDevice, read_manifest};
+use self::manifest::{id_of, paths_of, sha256_of};
 use super::{
     AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
     ReadError,
@@ -139,7 +141,7 @@ impl SetNames<'_> {
         }
     }
 
-    fn kinds(&self) -> impl Iterator<Item = Kind> {
+    fn kinds(&self) -> impl DoubleEndedIterator<Item = Kind> {
         Kind::ALL.into_iter().filter(|&kind| self.has(kind))
     }
 
@@ -280,21 +282,29 @@ impl<'a> Fleet<'a> {
     }
 
     /// Gathers devices into batches, none of which goes over the end of a folder. Where each takes long, one is a batch.
+    /// `stopped` becomes true when `stop` has left devices over.
     fn batches<S: Iterator<Item = Result<FleetDevice, SourceError>>>(
         &self,
         largest: u64,
-        mut devices: S,
+        devices: S,
         mut folder: u64,
         mut in_folder: u64,
-        stop: &AtomicBool,
+        (stop, stopped): (&AtomicBool, &AtomicBool),
     ) -> impl FnMut() -> Result<Option<Batch>, FleetError> {
         let largest = if self.quick { largest } else { 1 };
+        let mut devices = devices.fuse();
         let (mut failure, mut ended) = (None, false);
         move || {
             if let Some(error) = failure.take() {
                 return Err(FleetError::Source(error));
             }
-            if ended || stop.load(Ordering::Relaxed) {
+            if ended {
+                return Ok(None);
+            }
+            if stop.load(Ordering::Relaxed) {
+                // What is asked to stop after the last device is done.
+                stopped.store(devices.next().is_some(), Ordering::Relaxed);
+                ended = true;
                 return Ok(None);
             }
             if in_folder == DEVICES_IN_FOLDER {
@@ -322,6 +332,39 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Checks that the row of an earlier run tells of this device and of the files that this run would make for it.
+    fn check_row(path: &Path, row: &str, device: &FleetDevice, names: &SetNames<'_>) -> Result<(), FleetError> {
+        if device.id.as_str() != id_of(row) {
+            return Err(other_devices(path, row, Some(device)));
+        }
+        let expected: Vec<String> = names.kinds().map(|kind| names.path(kind)).rev().collect();
+        if paths_of(row).eq(&expected) {
+            return Ok(());
+        }
+        let found: Vec<&str> = paths_of(row).collect();
+        let reason = format!(
+            "it has {} for {}, and this run would make {}; with and without keys or PFX files are not mixed",
+            found.join(" and "),
+            device.id,
+            expected.join(" and ")
+        );
+        Err(FleetError::Earlier { path: path.to_owned(), reason })
+    }
+
+    /// Checks that a certificate of an earlier run is the one of its row and, where the device keeps its own key, for that.
+    fn check_certificate(path: &Path, row: &str, device: &FleetDevice, pem: &[u8]) -> Result<(), FleetError> {
+        let unfit = |reason| FleetError::Earlier { path: path.to_owned(), reason };
+        let certificate = Certificate::read(pem)
+            .map_err(|error| unfit(format!("the certificate of {} cannot be read: {error}", device.id)))?;
+        if certificate.sha256_thumbprint().to_string() != sha256_of(row) {
+            return Err(unfit(format!("the certificate of {} is not the one that its manifest lists", device.id)));
+        }
+        if device.public_key.as_ref().is_some_and(|key| key != certificate.public_key()) {
+            return Err(unfit(format!("its certificate of {} is for another key than the one given now", device.id)));
+        }
+        Ok(())
+    }
+
     /// Checks that a certificate of an earlier run was made by this authority.
     fn check_earlier(&self, path: &Path, pem: &[u8]) -> Result<(), FleetError> {
         let certificate = Certificate::read(pem)
@@ -334,6 +377,21 @@ impl<'a> Fleet<'a> {
         certificate
             .verify_signature(authority)
             .map_err(|_| unfit(format!("its certificates were not made by {}", authority.subject())))
+    }
+}
+
+/// The error of a row for which another device is asked for, or none.
+fn other_devices(path: &Path, row: &str, asked: Option<&FleetDevice>) -> FleetError {
+    let asked = asked.map(|device| device.id.to_string());
+    FleetError::OtherDevices { path: path.to_owned(), found: id_of(row).to_owned(), asked }
+}
+
+/// Locks what was opened at that path, until it is closed.
+fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(FleetError::Busy(path.to_owned())),
+        // Some network file systems have no locks.
+        _ => Ok(()),
     }
 }
 
@@ -354,6 +412,20 @@ pub enum FleetError {
         path: PathBuf,
         /// What does not fit.
         reason: String,
+    },
+    /// An earlier run was for other devices, or in another order.
+    #[error(
+        "{} cannot be gone on with: it has {found} where {} is asked for, and a fleet grows at its end only",
+        .path.display(),
+        .asked.as_deref().unwrap_or("no more")
+    )]
+    OtherDevices {
+        /// The file or folder.
+        path: PathBuf,
+        /// The device it has.
+        found: String,
+        /// The device that is asked for in its place; none when there are no more.
+        asked: Option<String>,
     },
     /// The run ended early. What was made before is whole, and is in the manifest.
     #[error("{made} devices have been made, then: {error}")]
@@ -386,6 +458,9 @@ pub enum FleetError {
     /// The devices could not be told.
     #[error(transparent)]
     Source(SourceError),
+    /// Another process is at work in the same place.
+    #[error("another process is at work on {}, and nothing was written: wait until it has ended", .0.display())]
+    Busy(PathBuf),
     /// The system refused.
     #[error("could not {doing} {}: {error}", .path.display())]
     Io {

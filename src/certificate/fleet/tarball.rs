@@ -8,14 +8,14 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::atomic::AtomicBool,
 };
 
-use tar::Header;
+use tar::{EntryType, Header, PaxExtensions};
 
 use super::{
     AHEAD, BATCH, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST,
-    Made, SourceError, folder_name, manifest, ordered::in_order,
+    Made, SourceError, folder_name, lock, manifest, ordered::in_order, other_devices,
 };
 
 /// Headers and contents fill whole blocks.
@@ -42,14 +42,16 @@ impl Fleet<'_> {
         self.run_tar(devices, Stream { out, path }, &mut rows, 0, control)
     }
 
-    /// Writes the devices' files as a tar file, with a manifest in it and one beside it.
+    /// Writes the devices' files as a tar file, with a manifest in it and one beside it, which is called by the whole name
+    /// of the tar file: `fleet.tar.manifest.csv`.
     ///
     /// With `resume`, the whole sets that an earlier run left in the file are kept, and the devices that are missing are
     /// added. `devices` has to give the same devices in the same order.
     ///
     /// # Errors
     /// [`FleetError::Exists`] when there is a file already and `resume` is not given, [`FleetError::Earlier`] when it
-    /// cannot be gone on with, [`FleetError::Interrupted`] when not all could be made.
+    /// cannot be gone on with, [`FleetError::Busy`] when another process has locked the file, which this one does until it
+    /// is done, [`FleetError::Interrupted`] when not all could be made.
     pub fn write_tar_file(
         &self,
         mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
@@ -57,12 +59,19 @@ impl Fleet<'_> {
         resume: bool,
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
-        let manifest_path = path.with_file_name(MANIFEST);
-        let unwritable = || FleetError::io("write", path);
+        let manifest_path = beside(path);
         if !resume && let Some(found) = [path, &manifest_path].into_iter().find(|path| path.exists()) {
             return Err(FleetError::Exists(found.to_owned()));
         }
-        let file = open(path, 0o600).map_err(unwritable())?;
+        if resume {
+            check_pair(path, &manifest_path)?;
+        }
+        let file = open(path, 0o600).map_err(FleetError::io("write", path))?;
+        lock(&file, path)?;
+        if !resume && file.metadata().map_err(FleetError::io("read", path))?.len() > 0 {
+            // Another process was faster.
+            return Err(FleetError::Exists(path.to_owned()));
+        }
         let manifest = open(&manifest_path, 0o644).map_err(FleetError::io("write", &manifest_path))?;
         let mut earlier = Earlier { position: 0, sets: 0, rows: 0, pending: None };
         if resume {
@@ -92,10 +101,17 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         let mut total = resumed;
+        let stopped = AtomicBool::new(false);
         let headers = Kind::ALL.map(|kind| self.header(kind.mode()));
         let ended = in_order(
             (self.threads, AHEAD),
-            self.batches(BATCH as u64, devices, resumed / DEVICES_IN_FOLDER, resumed % DEVICES_IN_FOLDER, control.stop),
+            self.batches(
+                BATCH as u64,
+                devices,
+                resumed / DEVICES_IN_FOLDER,
+                resumed % DEVICES_IN_FOLDER,
+                (control.stop, &stopped),
+            ),
             |batch, made| {
                 self.encode(&headers, &batch, made)?;
                 (control.progress)(made.devices);
@@ -111,18 +127,17 @@ impl Fleet<'_> {
         ended
             .and_then(|()| {
                 let mut header = self.header(0o644);
-                set_member(&mut header, MANIFEST.as_bytes(), rows.length)?;
+                set_member(&mut header, MANIFEST.as_bytes(), rows.length);
                 rows.file.rewind().map_err(FleetError::io("read", &rows.path))?;
                 out.finish(&header, &mut (&rows.file).take(rows.length), rows.length)
             })
             .map_err(|error| error.after(total))?;
-        let stopped = control.stop.load(Ordering::Relaxed);
-        Ok(FleetReport { devices: total, resumed, stopped, manifest: None })
+        Ok(FleetReport { devices: total, resumed, stopped: stopped.into_inner(), manifest: None })
     }
 
     fn header(&self, mode: u32) -> Header {
         let mut header = Header::new_ustar();
-        header.set_entry_type(tar::EntryType::Regular);
+        header.set_entry_type(EntryType::Regular);
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
@@ -142,11 +157,12 @@ impl Fleet<'_> {
                 let mut header = headers[kind as usize].clone();
                 path.clear();
                 names.push(&mut path, kind);
-                set_member(&mut header, &path, content.len() as u64)?;
+                if path.len() > LONGEST_NAME {
+                    push_long_name(members, &header, &path);
+                }
+                set_member(&mut header, &path, content.len() as u64);
                 members.extend_from_slice(header.as_bytes());
-                members.extend_from_slice(content);
-                let end = members.len().next_multiple_of(BLOCK);
-                members.resize(end, 0);
+                push_content(members, content);
                 Ok(())
             })?;
         }
@@ -163,7 +179,7 @@ impl Fleet<'_> {
         earlier: &mut Earlier,
     ) -> Result<(), FleetError> {
         let unfit = |reason: String| FleetError::Earlier { path: path.to_owned(), reason };
-        let manifest_path = path.with_file_name(MANIFEST);
+        let manifest_path = beside(path);
         let length = file.metadata().map_err(FleetError::io("read", path))?.len();
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut rows = BufReader::new(manifest);
@@ -186,16 +202,13 @@ impl Fleet<'_> {
                 earlier.rows = row.len() as u64;
                 continue;
             }
-            let found = String::from_utf8_lossy(&row);
-            let found = manifest::id_of(&found);
+            let told = String::from_utf8_lossy(&row);
+            let told = told.trim_end();
             let device = devices.next().transpose().map_err(FleetError::Source)?;
-            let device = device.ok_or_else(|| unfit(format!("it has {found}, which is not asked for")))?;
-            if device.id.as_str() != found {
-                return Err(unfit(format!("it has {found} where {} is asked for", device.id)));
-            }
-            let device = earlier.pending.insert(device);
+            let device = earlier.pending.insert(device.ok_or_else(|| other_devices(path, told, None))?);
             let folder = folder_name(earlier.sets / DEVICES_IN_FOLDER);
             let names = self.names(&folder, device);
+            Self::check_row(path, told, device, &names)?;
             let mut end = earlier.position;
             for kind in names.kinds() {
                 let Some((name, content)) =
@@ -207,8 +220,11 @@ impl Fleet<'_> {
                     let name = String::from_utf8_lossy(&name).into_owned();
                     return Err(unfit(format!("it has {name} where {} is asked for", names.path(kind))));
                 }
-                if earlier.sets == 0 && kind == Kind::Certificate {
-                    self.check_earlier(path, &content)?;
+                if kind == Kind::Certificate {
+                    if earlier.sets == 0 {
+                        self.check_earlier(path, &content)?;
+                    }
+                    Self::check_certificate(path, told, device, &content)?;
                 }
             }
             earlier.pending = None;
@@ -218,6 +234,30 @@ impl Fleet<'_> {
         }
         Ok(())
     }
+}
+
+/// The manifest beside a tar file. No two tar files share one.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(MANIFEST);
+    path.with_file_name(name)
+}
+
+/// Checks that of a tar file and its manifest neither is there without the other: alone it tells of nothing that can be
+/// gone on with, and would be written over.
+fn check_pair(path: &Path, manifest_path: &Path) -> Result<(), FleetError> {
+    let listed = manifest::lists_devices(manifest_path)?;
+    let (path, missing) = match fs::metadata(path).map_or(0, |found| found.len()) {
+        0 if listed => (manifest_path, path),
+        length if length > 0 && !manifest_path.exists() => (path, manifest_path),
+        _ => return Ok(()),
+    };
+    let reason = format!(
+        "{} is missing or empty: put it back, or remove the other too to have the fleet made anew",
+        missing.display()
+    );
+    Err(FleetError::Earlier { path: path.to_owned(), reason })
 }
 
 /// How far an earlier run came.
@@ -233,6 +273,16 @@ struct Earlier {
 
 /// The name and content of the next member; nothing where it is not whole. `position` is moved to its end.
 fn read_member(file: &mut impl Read, position: &mut u64, length: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let Some((header, content)) = read_entry(file, position, length)? else { return Ok(None) };
+    if header.entry_type() != EntryType::XHeader {
+        return Ok(Some((header.path_bytes().into_owned(), content)));
+    }
+    let path = PaxExtensions::new(&content).flatten().find(|extension| extension.key_bytes() == b"path");
+    let path = path.map(|path| path.value_bytes().to_vec()).unwrap_or_default();
+    Ok(read_entry(file, position, length)?.map(|(_, content)| (path, content)))
+}
+
+fn read_entry(file: &mut impl Read, position: &mut u64, length: u64) -> io::Result<Option<(Header, Vec<u8>)>> {
     let mut block = [0; BLOCK];
     if *position + BLOCK as u64 > length {
         return Ok(None);
@@ -243,27 +293,44 @@ fn read_member(file: &mut impl Read, position: &mut u64, length: u64) -> io::Res
         return Ok(None);
     }
     let size = header.entry_size()?;
-    let end = *position + BLOCK as u64 + size.next_multiple_of(BLOCK as u64);
-    if end > length {
-        return Ok(None);
-    }
+    let padded =
+        size.checked_next_multiple_of(BLOCK as u64).filter(|padded| *padded <= length - *position - BLOCK as u64);
+    let Some(padded) = padded else { return Ok(None) };
     let mut content = Vec::new();
-    file.take(end - *position - BLOCK as u64).read_to_end(&mut content)?;
-    *position = end;
-    Ok(Some((header.path_bytes().into_owned(), content)))
+    file.take(padded).read_to_end(&mut content)?;
+    content.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    *position += BLOCK as u64 + padded;
+    Ok(Some((header.clone(), content)))
 }
 
-fn set_member(header: &mut Header, path: &[u8], size: u64) -> Result<(), FleetError> {
-    // A short name stands in one field; taking a path apart, as the crate does, costs as much as the rest of the header.
-    if let Some(name) = header.as_ustar_mut().and_then(|header| header.name.get_mut(..path.len())) {
-        name.copy_from_slice(path);
-    } else {
-        let path = String::from_utf8_lossy(path).into_owned();
-        header.set_path(&path).map_err(FleetError::io("put into the tar stream", path))?;
-    }
+/// The most bytes of a name that the header of a member holds.
+const LONGEST_NAME: usize = 100;
+
+/// Fills in a member's header; of a name that is too long what has room.
+fn set_member(header: &mut Header, path: &[u8], size: u64) {
+    // Written by hand: taking a path apart, as the crate does, costs as much as the rest of the header.
+    let length = path.len().min(LONGEST_NAME);
+    header.as_old_mut().name[..length].copy_from_slice(&path[..length]);
     header.set_size(size);
     header.set_cksum();
-    Ok(())
+}
+
+/// Appends a member that gives the next one a longer name, as POSIX (pax, "extended header") has it: that of an id with
+/// many colons.
+fn push_long_name(members: &mut Vec<u8>, header: &Header, path: &[u8]) {
+    // A record begins with its own length: three digits for a path from 100 to 985 bytes, and an id has 64 at most.
+    let record = [format!("{} path=", path.len() + 10).as_bytes(), path, b"\n"].concat();
+    let mut header = header.clone();
+    header.set_entry_type(EntryType::XHeader);
+    set_member(&mut header, path, record.len() as u64);
+    members.extend_from_slice(header.as_bytes());
+    push_content(members, &record);
+}
+
+fn push_content(members: &mut Vec<u8>, content: &[u8]) {
+    members.extend_from_slice(content);
+    let end = members.len().next_multiple_of(BLOCK);
+    members.resize(end, 0);
 }
 
 fn open(path: &Path, mode: u32) -> io::Result<File> {
