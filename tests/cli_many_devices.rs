@@ -130,6 +130,12 @@ fn a_fleet_of_another_root_stops_it_before_the_service_is_changed() {
     let lab = Lab::start();
     lab.provision(&["--count", "3"]).ok();
     let before = lab.count("PUT", "");
+    // Nor does one of other devices, of which a dry run tells as well.
+    for more in [&["--dry-run"][..], &[]] {
+        let arguments = ["provision", "--group", "h", "--root", "r", "--count", "12", "--no-pfx"];
+        let error = lab.run(&[&arguments[..], more].concat()).fails(1);
+        assert!(error.contains("device-1"), "{error}");
+    }
     let error = lab.run(&["provision", "--group", "h", "--root", "other", "--count", "3", "--no-pfx"]).fails(1);
     assert!(error.contains("fleet"), "{error}");
     assert!(!lab.path().join("other_cert.pem").exists());

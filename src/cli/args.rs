@@ -6,12 +6,13 @@ use std::{
     io::{self, Read},
     num::NonZeroU32,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use secrecy::SecretString;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::output::Output;
@@ -125,16 +126,53 @@ impl PfxPassword {
 
     /// Reads the certificates of a file in any encoding, PFX too; `-` is standard input.
     pub(super) fn read_certificates(&self, file: &Path) -> anyhow::Result<Vec<Certificate>> {
-        let unreadable = || format!("no certificate could be read from {}", file.display());
         let bytes = read(file)?;
-        match Certificate::read_all(&bytes) {
-            Err(ReadError::Pfx) => {
-                let given = self.given()?;
-                let password = given.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
-                pfx::read(&bytes, password).with_context(unreadable)
-            }
-            other => other.with_context(unreadable),
+        certificates_of(&bytes, || self.given())
+            .with_context(|| format!("no certificate could be read from {}", file.display()))
+    }
+}
+
+/// The certificates in any encoding; of PFX with the password, which is asked for then.
+pub(super) fn certificates_of(
+    bytes: &[u8],
+    pfx_password: impl FnOnce() -> anyhow::Result<Option<Zeroizing<String>>>,
+) -> anyhow::Result<Vec<Certificate>> {
+    match Certificate::read_all(bytes) {
+        Err(ReadError::Pfx) => {
+            let given = pfx_password()?;
+            let password = given.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
+            Ok(pfx::read(bytes, password)?)
         }
+        other => Ok(other?),
+    }
+}
+
+/// Until when a certificate should last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within(OffsetDateTime);
+
+impl Within {
+    /// The moment that many days, weeks or hours from now.
+    pub(super) fn until(self) -> OffsetDateTime {
+        self.0
+    }
+}
+
+impl FromStr for Within {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rule = || format!("a number and d, w or h, such as 30d; found {text:?}");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let hours = match &text[digits.len()..] {
+            "h" => 1,
+            "" | "d" => 24,
+            "w" => 24 * 7,
+            _ => return Err(rule()),
+        };
+        let number: u32 = digits.parse().map_err(|_| rule())?;
+        let until = OffsetDateTime::now_utc().checked_add(Duration::hours(i64::from(number) * hours));
+        until.map(Self).ok_or_else(|| "it leads past the year 9999".to_owned())
     }
 }
 

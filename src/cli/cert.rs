@@ -11,7 +11,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    args::{KeyPassword, Making, PfxPassword, read},
+    args::{KeyPassword, Making, PfxPassword, Within, read},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
     output::{BAD, GOOD, Output, Told, WARN, clean, fields},
@@ -91,10 +91,17 @@ pub(super) enum Command {
         key_password: KeyPassword,
     },
     /// Show what is in a certificate file, and what a service would dislike about it
-    #[command(after_help = "Example:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem")]
+    ///
+    /// With --within the exit status is 1 when one of its certificates runs out in that time or has run out; 0d asks for the
+    /// latter alone. Without, and whatever else a service would dislike, it is 0.
+    #[command(after_help = "Examples:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem\n  \
+                            iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d")]
     Inspect {
         /// PEM, DER, base64 of either, or PFX; - is standard input
         file: PathBuf,
+        /// Fail if a certificate runs out so soon: a number and d for days, w for weeks or h for hours
+        #[arg(long, value_name = "TIME")]
+        within: Option<Within>,
         #[command(flatten)]
         pfx_password: PfxPassword,
     },
@@ -172,7 +179,9 @@ impl Command {
                 let issued = authority.issue_verification(&nonce, &options)?;
                 write("a verification certificate", &FileSet::verification(&making.dir), &issued, &making, output)
             }
-            Self::Inspect { file, pfx_password } => inspect(&pfx_password.read_certificates(&file)?, output),
+            Self::Inspect { file, within, pfx_password } => {
+                inspect(&pfx_password.read_certificates(&file)?, within, output)
+            }
             Self::Verify { file, ca, code, pfx_password } => {
                 let certificates = leaf_first(pfx_password.read_certificates(&file)?);
                 let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
@@ -303,6 +312,8 @@ struct Inspection {
     version: u32,
     not_before: String,
     not_after: String,
+    days_left: i64,
+    expired: bool,
     public_key: String,
     signature_algorithm: String,
     authority: bool,
@@ -322,6 +333,8 @@ impl Inspection {
             version: certificate.version(),
             not_before: crate::workflow::rfc3339(certificate.not_before()),
             not_after: crate::workflow::rfc3339(certificate.not_after()),
+            days_left: (certificate.not_after() - at).whole_days(),
+            expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
             signature_algorithm: certificate.signature_algorithm().to_owned(),
             authority: constraints.is_some_and(|constraints| constraints.authority),
@@ -366,7 +379,9 @@ struct InspectionReport {
     chain_error: Option<String>,
 }
 
-fn inspect(certificates: &[Certificate], output: &Output) -> anyhow::Result<()> {
+fn inspect(certificates: &[Certificate], within: Option<Within>, output: &Output) -> anyhow::Result<()> {
+    let run_out = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
+    let run_out = within.map(run_out).unwrap_or_default();
     let at = OffsetDateTime::now_utc();
     let report = InspectionReport {
         certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
@@ -387,8 +402,13 @@ fn inspect(certificates: &[Certificate], output: &Output) -> anyhow::Result<()> 
             }
             None => {}
         }
+        if run_out > 0 {
+            let _ =
+                writeln!(text, "\n{BAD}{run_out} of {} certificates run out{BAD:#} in that time.", certificates.len());
+        }
         text
-    })
+    })?;
+    if run_out == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
 /// The certificates with the one first that issued none of the others: bundles come in either order.

@@ -1,63 +1,45 @@
-//! `cert expiring`: which certificates of a folder run out.
+//! `cert expiring`: which certificates run out.
 
 use std::{
     collections::HashMap,
     fmt::Write,
-    fs,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::Serialize;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{
-    args::PfxPassword,
+    args::{PfxPassword, Within},
+    certificate_search::{Searched, search},
     output::{BAD, GOOD, Output, Told, WARN, clean, table},
 };
 use crate::{
-    certificate::{Certificate, ReadError, Thumbprint},
+    certificate::{Certificate, Thumbprint},
     workflow::rfc3339,
 };
 
-/// Larger files are no certificates, and are not read.
-const LARGEST: u64 = 1 << 20;
-
-/// List the certificates below a folder that run out
+/// List the certificates at a path that run out
 ///
-/// Every file is looked at for what it holds, PEM, DER, base64 or PFX. A certificate that is in several files is listed
-/// once. The exit status is 0 when none runs out and all could be read, and 1 otherwise.
+/// Every file is looked at for what it holds, PEM, DER, base64 or PFX, the members of tar files too. Links are followed. A
+/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB, and one in PKCS#7, is
+/// listed as unreadable.
+///
+/// The exit status is 0 when none runs out and all could be read; 1 when one runs out or has, when a file that should hold a
+/// certificate could not be read, and when there is no certificate at all; and 2 when the command line is wrong.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  iot-enroll cert expiring fleet --within 90d")]
+#[command(
+    after_help = "Examples:\n  iot-enroll cert expiring fleet --within 90d\n  iot-enroll cert expiring fleet.tar"
+)]
 pub(super) struct Expiring {
-    /// The folder
-    folder: PathBuf,
+    /// A folder, which is searched with all folders below it, or a file
+    path: PathBuf,
     /// How soon: a number and d for days, w for weeks or h for hours
     #[arg(long, value_name = "TIME", default_value = "30d")]
     within: Within,
     #[command(flatten)]
     pfx_password: PfxPassword,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Within(Duration);
-
-impl FromStr for Within {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let rule = || format!("a number and d, w or h, such as 30d; found {text:?}");
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let hours = match &text[digits.len()..] {
-            "h" => 1,
-            "" | "d" => 24,
-            "w" => 24 * 7,
-            _ => return Err(rule()),
-        };
-        let number: u32 = digits.parse().map_err(|_| rule())?;
-        Ok(Self(Duration::hours(i64::from(number) * hours)))
-    }
 }
 
 #[derive(Serialize)]
@@ -76,43 +58,40 @@ struct Entry {
 }
 
 #[derive(Serialize)]
-struct Unreadable {
-    file: PathBuf,
-    reason: String,
-}
-
-#[derive(Serialize)]
 struct Report {
     /// How many certificates were looked at.
     certificates: usize,
     expiring: Vec<Entry>,
-    unreadable: Vec<Unreadable>,
+    #[serde(flatten)]
+    searched: Searched,
 }
 
 impl Expiring {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        let at = OffsetDateTime::now_utc();
-        let Some(until) = at.checked_add(self.within.0) else { bail!("--within leads past the year 9999") };
-        let mut search = Search {
-            until,
-            at,
-            pfx_password: self.pfx_password,
-            seen: HashMap::new(),
-            found: Vec::new(),
-            unreadable: Vec::new(),
-        };
-        search.folder(&self.folder)?;
-        let Search { seen, mut found, unreadable, .. } = search;
+        let mut ends =
+            Ends { until: self.within.until(), at: OffsetDateTime::now_utc(), seen: HashMap::new(), found: Vec::new() };
+        let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
+            ends.certificate(path, certificate);
+        })?;
+        let Ends { seen, mut found, .. } = ends;
         found.sort_by(|a, b| a.end.cmp(&b.end).then_with(|| a.file.cmp(&b.file)));
-        let report = Report { certificates: seen.len(), expiring: found, unreadable };
+        let report = Report { certificates: seen.len(), expiring: found, searched };
         output.result(&report, || human(&report))?;
-        if report.expiring.is_empty() && report.unreadable.is_empty() { Ok(()) } else { Err(Told.into()) }
+        report.searched.tell(output);
+        if report.certificates == 0 {
+            bail!("no certificate was found in {}", self.path.display());
+        }
+        let good = report.expiring.is_empty() && report.searched.unreadable.is_empty();
+        if good { Ok(()) } else { Err(Told.into()) }
     }
 }
 
 fn human(report: &Report) -> String {
-    let mut text = if report.expiring.is_empty() {
-        format!("{GOOD}None of {} certificates runs out{GOOD:#} in that time.\n", report.certificates)
+    let count = report.certificates;
+    let mut text = if count == 0 {
+        String::new()
+    } else if report.expiring.is_empty() {
+        format!("{GOOD}None of {count} certificates runs out{GOOD:#} in that time.\n")
     } else {
         let rows = report.expiring.iter().map(|entry| {
             let left = if entry.expired { "expired".to_owned() } else { format!("{} days", entry.days_left) };
@@ -120,74 +99,24 @@ fn human(report: &Report) -> String {
             [entry.not_after.clone(), left, entry.subject.clone(), format!("{}{others}", entry.file.display())]
         });
         let table = table(["NOT AFTER", "LEFT", "SUBJECT", "FILE"], rows);
-        let count = report.expiring.len();
-        format!("{table}{BAD}{count} of {} certificates run out{BAD:#}.\n", report.certificates)
+        format!("{table}{BAD}{} of {count} certificates run out{BAD:#}.\n", report.expiring.len())
     };
-    for unreadable in &report.unreadable {
+    for unreadable in &report.searched.unreadable {
         let file = clean(&unreadable.file.display().to_string());
         let _ = writeln!(text, "{WARN}unreadable{WARN:#}: {file}: {}", clean(&unreadable.reason));
     }
     text
 }
 
-struct Search {
+struct Ends {
     until: OffsetDateTime,
     at: OffsetDateTime,
-    pfx_password: PfxPassword,
     /// The certificates seen, and the place of those that run out among what was found.
     seen: HashMap<Thumbprint, Option<usize>>,
     found: Vec<Entry>,
-    unreadable: Vec<Unreadable>,
 }
 
-impl Search {
-    fn folder(&mut self, folder: &Path) -> anyhow::Result<()> {
-        let unreadable = || format!("could not read {}", folder.display());
-        let mut entries: Vec<_> =
-            fs::read_dir(folder).and_then(Iterator::collect::<Result<_, _>>).with_context(unreadable)?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            // A link may lead in a circle.
-            let kind = entry.file_type().with_context(unreadable)?;
-            if kind.is_dir() {
-                if let Err(error) = self.folder(&path) {
-                    self.unreadable.push(Unreadable { file: path, reason: format!("{error:#}") });
-                }
-            } else if path.is_file() && fs::metadata(&path).is_ok_and(|found| found.len() <= LARGEST) {
-                self.file(path);
-            }
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, path: PathBuf) {
-        match fs::read(&path).map_err(anyhow::Error::from).and_then(|bytes| self.certificates(&path, &bytes)) {
-            Ok(certificates) => {
-                for certificate in certificates {
-                    self.certificate(&path, &certificate);
-                }
-            }
-            Err(error) => self.unreadable.push(Unreadable { file: path, reason: format!("{error:#}") }),
-        }
-    }
-
-    /// The certificates of a file; none where it is something else.
-    fn certificates(&self, path: &Path, bytes: &[u8]) -> anyhow::Result<Vec<Certificate>> {
-        let named_so = path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
-            ["cer", "crt", "der", "p12", "pfx"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-        });
-        match Certificate::read_all(bytes) {
-            Err(ReadError::Pfx) => self.pfx_password.read_certificates(path),
-            Ok(certificates) => Ok(certificates),
-            Err(error) => {
-                let claims = named_so || bytes.windows(16).any(|window| window == b"BEGIN CERTIFICAT");
-                let is_request = matches!(error, ReadError::NoCertificate(_));
-                if claims && !is_request { Err(error.into()) } else { Ok(Vec::new()) }
-            }
-        }
-    }
-
+impl Ends {
     fn certificate(&mut self, path: &Path, certificate: &Certificate) {
         let end = certificate.not_after();
         let place = self.seen.entry(certificate.sha256_thumbprint()).or_insert_with(|| {

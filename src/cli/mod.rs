@@ -5,6 +5,7 @@ mod args;
 mod cert;
 mod cert_expiring;
 mod cert_fleet;
+mod certificate_search;
 mod completions;
 mod deployment_manifest;
 mod device;

@@ -81,6 +81,7 @@ impl FleetRequest {
         &self,
         authority: Option<&CertificateAuthority>,
         options: &IssueOptions,
+        pfx: Option<PfxOptions<'_>>,
         singles: &[DeviceId],
     ) -> Result<(), ProvisionError> {
         if !singles.is_empty() {
@@ -93,7 +94,9 @@ impl FleetRequest {
         }
         match authority {
             Some(authority) => {
-                Ok(Fleet::new(authority, options, None, NonZeroUsize::MIN)?.check_folders(&self.folder)?)
+                let devices = (self.devices)().map_err(ProvisionError::Devices)?;
+                let fleet = Fleet::new(authority, options, pfx.filter(|_| self.pfx), NonZeroUsize::MIN)?;
+                Ok(fleet.check_folders(devices, &self.folder)?)
             }
             None if self.folder.join("0000").exists() => Err(FleetError::Exists(self.folder.clone()).into()),
             None => Ok(()),

@@ -212,7 +212,7 @@ impl<'a, 'o> Run<'a, 'o> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
         if let Some(fleet) = &self.request.fleet {
-            fleet.check(authority.as_ref(), &self.fleet_options(), &self.request.devices)?;
+            fleet.check(authority.as_ref(), &self.fleet_options(), self.request.pfx, &self.request.devices)?;
         }
         self.check_folders()?;
         let group = self.client.enrollment_groups().find(&self.request.group).await?;

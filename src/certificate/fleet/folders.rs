@@ -51,7 +51,11 @@ impl Fleet<'_> {
         let earlier = if resume { earlier(folder)? } else { 0 };
         let mut writer = FolderWriter::create(folder)?;
         if resume {
-            let adopted = (0..earlier).try_for_each(|number| self.adopt(&mut writer, number, &mut devices));
+            let adopted = (0..earlier).try_for_each(|number| {
+                let (rows, count) = self.read_folder(folder, number, &mut devices)?;
+                writer.made += count;
+                writer.append(rows.as_bytes())
+            });
             adopted.inspect_err(|_| {
                 let _ = fs::remove_file(folder.join(HIDDEN_MANIFEST));
             })?;
@@ -78,26 +82,20 @@ impl Fleet<'_> {
         Ok(FleetReport { devices: made, resumed, stopped: stopped.into_inner(), manifest: Some(manifest) })
     }
 
-    /// Checks, without a change, that what an earlier run left in a folder was made by this authority and is valid
-    /// still.
+    /// Checks, without a change, that [`write_folders`](Self::write_folders) can go on with what an earlier run left in a
+    /// folder.
     ///
     /// # Errors
     /// [`FleetError::Earlier`], or [`FleetError::Io`] when the system refuses.
-    pub fn check_folders(&self, folder: &Path) -> Result<(), FleetError> {
+    pub fn check_folders(
+        &self,
+        mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>>,
+        folder: &Path,
+    ) -> Result<(), FleetError> {
         if !folder.exists() {
             return Ok(());
         }
-        for number in 0..earlier(folder)? {
-            let folder = folder.join(folder_name(number));
-            let part = folder.join(MANIFEST);
-            let rows = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
-            if let Some(path) = rows.lines().nth(1).and_then(|row| paths_of(row).last()) {
-                let path = folder.with_file_name("").join(path);
-                let pem = fs::read(&path).map_err(FleetError::io("read", &path))?;
-                self.check_earlier(&folder, &pem)?;
-            }
-        }
-        Ok(())
+        (0..earlier(folder)?).try_for_each(|number| self.read_folder(folder, number, &mut devices).map(drop))
     }
 
     fn write_sets(
@@ -129,18 +127,19 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Takes over a folder that an earlier run completed.
-    fn adopt(
+    /// The rows of a folder that an earlier run completed, and how many they are: of the devices that are asked for, and
+    /// whole.
+    fn read_folder(
         &self,
-        writer: &mut FolderWriter,
+        root: &Path,
         number: u64,
         devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
-    ) -> Result<(), FleetError> {
+    ) -> Result<(String, u64), FleetError> {
         let name = folder_name(number);
-        let folder = writer.root.join(&name);
+        let folder = root.join(&name);
         let part = folder.join(MANIFEST);
-        let rows = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
-        let rows = rows.strip_prefix(&header()).filter(|rows| rows.ends_with('\n'));
+        let text = fs::read_to_string(&part).map_err(FleetError::io("read", &part))?;
+        let rows = text.strip_prefix(&header()).filter(|rows| rows.ends_with('\n'));
         let rows = rows.ok_or_else(|| unfit(&folder, format!("its {MANIFEST} is not whole: {ANEW}")))?;
         for (index, row) in rows.lines().enumerate() {
             let device = devices.next().transpose().map_err(FleetError::Source)?;
@@ -148,21 +147,20 @@ impl Fleet<'_> {
             let names = self.names(&name, &device);
             Self::check_row(&folder, row, &device, &names)?;
             for path in paths_of(row) {
-                let path = writer.root.join(path);
+                let path = root.join(path);
                 // After a loss of power a file may be there without its content.
                 if !fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
                     return Err(unfit(&folder, format!("{} is missing or empty: {ANEW}", path.display())));
                 }
             }
             if index == 0 || device.public_key.is_some() {
-                let path = writer.root.join(names.path(Kind::Certificate));
+                let path = root.join(names.path(Kind::Certificate));
                 let pem = fs::read(&path).map_err(FleetError::io("read", &path))?;
                 if index == 0 {
                     self.check_earlier(&folder, &pem)?;
                 }
                 Self::check_certificate(&folder, row, &device, &pem)?;
             }
-            writer.made += 1;
         }
         let told = rows.lines().count();
         let found = fs::read_dir(&folder).map_err(FleetError::io("read", &folder))?.flatten();
@@ -173,7 +171,7 @@ impl Fleet<'_> {
             let reason = format!("it has {found} certificates, and its {MANIFEST} lists {told}: {ANEW}");
             return Err(unfit(&folder, reason));
         }
-        writer.append(rows.as_bytes())
+        Ok((rows.to_owned(), told as u64))
     }
 }
 
