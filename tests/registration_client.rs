@@ -138,6 +138,19 @@ async fn a_registration_that_ends_badly_is_told_as_the_service_ended_it() {
 }
 
 #[tokio::test]
+async fn a_device_whose_operation_is_gone_registers_anew_but_not_for_ever() {
+    let gone = || error(404, 404_202, "Operation not found.");
+    let dps = Dps::script(vec![assigning(Some("0")), gone(), assigning(Some("0")), assigned(DEVICE)]);
+    register(&dps.client()).await.expect("an assignment");
+    let methods = |dps: &Dps| dps.requests().into_iter().map(|request| request.method).collect::<Vec<_>>();
+    assert_eq!(methods(&dps), ["PUT", "GET", "PUT", "GET"]);
+
+    let dps = Dps::start(move |request| if request.method == "PUT" { assigning(Some("0")) } else { gone() });
+    let error = fails(&dps).await;
+    assert_eq!((error.error_code(), methods(&dps).len()), (Some(404_202), 6));
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let other = Dps::start(|_| assigned(DEVICE));
     let location = format!("{}/elsewhere", other.url());

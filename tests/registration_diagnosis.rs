@@ -25,10 +25,11 @@ use iot_enroll::{
 use support::{
     clock::ManualClock,
     devices::{
-        DEVICE, credential, days_ago, foreign, id, intermediate, issue, issue_at, leaf_only, options, root, root_at,
-        sending, whole,
+        DEVICE, Foreign, credential, days_ago, foreign, id, intermediate, issue, issue_at, leaf_only, options, root,
+        root_at, sending, whole,
     },
-    dps::{Asks, Dps, SCOPE, assigned, dated, ended, error, unauthorized},
+    dps::{Asks, Dps, SCOPE, assigned, assigning, dated, ended, error, unauthorized},
+    server::Reply,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -117,11 +118,14 @@ impl App {
 
     /// One with a group that has this certificate.
     async fn with(authority: &CertificateAuthority, verified: bool) -> Self {
+        Self::enrolling(authority.certificate(), verified).await
+    }
+
+    async fn enrolling(certificate: &Certificate, verified: bool) -> Self {
         let app = Self::start().await;
         let groups = app.client.enrollment_groups();
         let group = GROUP.parse().expect("an id");
         groups.create(&group, &NewEnrollmentGroup::x509("Mine")).await.expect("a group");
-        let certificate = authority.certificate();
         let set = groups.set_certificate(&group, CertificateEntry::Primary, certificate, verified, None).await;
         set.expect("set");
         app
@@ -202,14 +206,52 @@ async fn an_expired_certificate_is_told_before_and_left_to_the_service() {
 
 #[tokio::test]
 async fn an_expired_intermediate_is_told_by_its_name() {
-    let root = root_at("Old", &days_ago(30, 3650));
-    let name = iot_enroll::certificate::CommonName::new("Short").expect("a name");
-    let made = days_ago(20, 10);
-    let intermediate = root.issue_intermediate(&name, &made).expect("issued").into_authority(made.at).expect("one");
-    let key = issue_at(DEVICE, &intermediate, &days_ago(20, 10));
-    let error = refused(&credential(&key)).await;
-    let credential = credential(&key);
-    assert!(matches!(only(&Case::of(&credential).diagnose(&error, None)), Cause::Expired { .. }));
+    let root = Foreign::new("Root", None, |_| ());
+    let short =
+        Foreign::new("Short", Some(&root), |parameters| parameters.not_after = rcgen::date_time_ymd(2021, 1, 1));
+    let credential = short.device(DEVICE, |_| ());
+    let error = refused(&credential).await;
+    // Unless it is above the enrolled one, which only the application tells.
+    let diagnosis = Case::of(&credential).diagnose(&error, None);
+    assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+    told(&diagnosis.possible[0], "expired", &["CN=Short"]);
+    let app = App::enrolling(root.certificate(), true).await;
+    told(only(&app.diagnose(&credential).await), "expired", &["CN=Short"]);
+}
+
+#[tokio::test]
+async fn what_is_above_the_enrolled_certificate_is_no_cause() {
+    let old = Foreign::new("Old", None, |parameters| parameters.not_after = rcgen::date_time_ymd(2021, 1, 1));
+    let between = Foreign::new("Between", Some(&old), |_| ());
+    let credential = between.device(DEVICE, |_| ());
+    let app = App::enrolling(between.certificate(), false).await;
+    told(only(&app.diagnose(&credential).await), "entry-not-verified", &["primary of g"]);
+}
+
+#[tokio::test]
+async fn what_is_merely_disliked_is_perhaps_the_cause_and_none_beside_a_real_one() {
+    let root = Foreign::new("Root", None, |_| ());
+    let credential = root.device(DEVICE, |parameters| {
+        parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyAgreement];
+    });
+    let diagnosis = Case::of(&credential).diagnose(&refused(&credential).await, None);
+    assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+    told(&diagnosis.possible[0], "certificate", &["digital signatures"]);
+    let app = App::enrolling(root.certificate(), false).await;
+    told(only(&app.diagnose(&credential).await), "entry-not-verified", &[]);
+    // Where nothing else is left it is the cause.
+    let app = App::enrolling(root.certificate(), true).await;
+    told(only(&app.diagnose(&credential).await), "certificate", &["digital signatures"]);
+}
+
+#[tokio::test]
+async fn the_application_is_asked_even_where_the_certificate_has_expired() {
+    let root = root_at("Root", &days_ago(30, 3650));
+    let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
+    assert!(Case::of(&credential).diagnose(&refused(&credential).await, None).needs_application);
+    let diagnosis = App::with(&root, false).await.diagnose(&credential).await;
+    let names: Vec<_> = diagnosis.causes.iter().map(Cause::name).collect();
+    assert_eq!(names, ["expired", "entry-not-verified"]);
 }
 
 #[tokio::test]
@@ -387,6 +429,20 @@ async fn a_scope_that_is_unknown_is_told_and_with_a_token_the_right_one() {
     let actual = application.id_scope.as_ref().expect("known").to_string();
     let right = Case { scope: actual, ..Case::of(&credential) };
     told(only(&right.diagnose(&error, Some(&application))), "wrong-id-scope", &["check the address"]);
+}
+
+#[tokio::test]
+async fn only_what_the_service_says_of_a_scope_is_blamed_on_it() {
+    let credential = credential(&issue(DEVICE, &root("Root")));
+    let page = Dps::start(|_| Reply::with(404, &[], "<html>Not Found</html>"));
+    let diagnosis = Case::of(&credential).diagnose(&fails(&page, &credential).await, None);
+    told(only(&diagnosis), "not-the-service", &["127.0.0.1", "check the address"]);
+    assert!(only(&diagnosis).concerns_all_devices() && !diagnosis.needs_application);
+    let gone = Dps::start(|request| {
+        if request.method == "PUT" { assigning(Some("0")) } else { error(404, 404_202, "Operation not found.") }
+    });
+    let diagnosis = Case::of(&credential).diagnose(&fails(&gone, &credential).await, None);
+    assert!(diagnosis.first().is_none(), "{diagnosis:?}");
 }
 
 #[tokio::test]

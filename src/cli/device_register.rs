@@ -320,7 +320,7 @@ impl Registrar {
         {
             diagnosis = diagnose(attempt, &error, Some(&application));
         }
-        let hint = diagnosis.needs_application.then(|| {
+        let hint = (diagnosis.needs_application && !self.service.is_named()).then(|| {
             "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
              enabled"
                 .to_owned()

@@ -125,6 +125,13 @@ pub enum Cause {
         /// The application's, where it is known.
         actual: Option<IdScope>,
     },
+    /// What answered is not the service: it knows nothing at the address, and says so in another form.
+    NotTheService {
+        /// The host.
+        host: String,
+        /// The HTTP status of its answer.
+        status: u16,
+    },
     /// Somebody else answers in the service's place.
     TlsIntercepted {
         /// The host that should have answered.
@@ -192,6 +199,7 @@ impl Cause {
             Self::WrongSymmetricKey { .. } => "wrong-symmetric-key",
             Self::GroupKeyUsed { .. } => "group-key-used",
             Self::WrongIdScope { .. } => "wrong-id-scope",
+            Self::NotTheService { .. } => "not-the-service",
             Self::TlsIntercepted { .. } => "tls-intercepted",
             Self::ServerCertificateOutOfTime { .. } => "server-certificate-out-of-time",
             Self::CertificateNotAskedFor { .. } => "certificate-not-asked-for",
@@ -205,6 +213,7 @@ impl Cause {
         matches!(
             self,
             Self::WrongIdScope { .. }
+                | Self::NotTheService { .. }
                 | Self::TlsIntercepted { .. }
                 | Self::ServerCertificateOutOfTime { .. }
                 | Self::CertificateNotAskedFor { .. }
@@ -316,6 +325,11 @@ impl fmt::Display for Cause {
             Self::WrongIdScope { given, actual: None } => write!(
                 f,
                 "the service does not know the id scope {given}: copy it from the application's page Device connection"
+            ),
+            Self::NotTheService { host, status } => write!(
+                f,
+                "{host} answered {status}, and not in the form of the Device Provisioning Service: check the address of the \
+                 provisioning service"
             ),
             Self::TlsIntercepted { host, subject, issuer, reason } => write!(
                 f,

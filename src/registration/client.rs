@@ -36,6 +36,9 @@ const POLL_AFTER: Duration = Duration::from_secs(2);
 /// How many registrations are begun a second: somewhat fewer than the thousand a minute that one service takes.
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
+/// How often a device registers anew whose operation the service does not know any more.
+const ANEW: u32 = 2;
+
 const JSON: &str = "application/json";
 
 /// A client of one Device Provisioning Service, which registers devices there.
@@ -114,7 +117,7 @@ impl RegistrationClient {
     /// policy.
     ///
     /// What fails on the way, 429 and 5xx are tried again ([`RetryPolicy`]); its budget is the time that all of a
-    /// registration has. `retry-after` is honoured within it. Redirects are not followed.
+    /// registration has. Where the service does not know the operation any more, the device registers anew, twice at most. `retry-after` is honoured within it. Redirects are not followed.
     ///
     /// # Errors
     /// [`RegistrationError`]; [`diagnose`](super::diagnose) tells the cause.
@@ -148,10 +151,17 @@ struct Session<'a> {
 }
 
 /// A request of a registration: the first registers, the others ask what became of it.
+#[derive(Clone)]
 struct Request {
     method: Method,
     url: reqwest::Url,
     body: Option<Vec<u8>>,
+}
+
+impl Request {
+    fn is_poll(&self) -> bool {
+        self.method == Method::GET
+    }
 }
 
 /// An answer that is an operation's state, and how long to wait before asking again.
@@ -172,12 +182,14 @@ impl Session<'_> {
         if let Some(payload) = payload {
             body["payload"] = payload.clone();
         }
-        let mut request = Request {
+        let registering = Request {
             method: Method::PUT,
             url: self.url(&["register"]),
             // An object whose keys are texts can always be written.
             body: Some(serde_json::to_vec(&body).unwrap_or_default()),
         };
+        let mut request = registering.clone();
+        let mut anew = 0;
         let mut attempts = Attempts::new(&client.retry);
         loop {
             let wait = match self.send(&http, &request, credential, &mut attempts).await {
@@ -194,6 +206,12 @@ impl Session<'_> {
                     }
                     _ => return Err(operation.end()),
                 },
+                Err(Kind::Refused(refusal)) if refusal.is_operation_gone() && request.is_poll() && anew < ANEW => {
+                    anew += 1;
+                    request = registering.clone();
+                    let kind = Kind::Refused(refusal);
+                    attempts.allow(POLL_AFTER, client.clock.elapsed()).ok_or(kind)?
+                }
                 Err(kind) => self.pause_after(&kind, &mut attempts).ok_or(kind)?,
             };
             client.clock.sleep(wait).await;
@@ -250,8 +268,7 @@ impl Session<'_> {
         attempts: &mut Attempts,
     ) -> Result<Answer, Kind> {
         let client = self.client;
-        let registers = request.method == Method::PUT;
-        attempts.begin(if registers { client.rate.enter().await.turn().await } else { client.clock.elapsed() });
+        attempts.begin(if request.is_poll() { client.clock.elapsed() } else { client.rate.enter().await.turn().await });
         let mut sent = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, JSON).body(body.clone());

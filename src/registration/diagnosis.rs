@@ -114,6 +114,7 @@ pub fn objections(attempt: &Attempt<'_>, at: OffsetDateTime) -> Vec<Cause> {
     let Credential::Certificate(device) = attempt.credential else { return Vec::new() };
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(device.chain().iter().find_map(|certificate| out_of_time(certificate, at)));
+    causes.extend(no_client_authentication(device));
     causes.extend(disliked(device, at));
     causes
 }
@@ -145,11 +146,20 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             None if encounter.asked_for_certificate => refused(attempt, encounter, application),
             None => Diagnosis::of(Vec::new()),
         },
-        Kind::Refused(refusal) => match refusal.status {
-            401 | 403 => refused(attempt, encounter, application),
-            404 => not_found(attempt, encounter, application),
-            _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
-        },
+        Kind::Refused(refusal) => {
+            match refusal.status {
+                401 | 403 => refused(attempt, encounter, application),
+                // What is gone is not the scope.
+                404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
+                404 => match refusal.error_code {
+                    Some(404_200..404_300) => not_found(attempt, encounter, application),
+                    _ => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
+                        Cause::NotTheService { host: encounter.host.clone(), status: refusal.status }
+                    })]),
+                },
+                _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
+            }
+        }
         // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
         Kind::Ended { status, error_code, .. }
             if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
@@ -224,18 +234,18 @@ fn certificate_refused(
     encounter: &Encounter,
     application: Option<&Application>,
 ) -> Diagnosis {
-    let enrolled = application.map(Application::enrolled).unwrap_or_default();
-    // What lies above the enrolled certificate does not count.
-    let chain = device.chain();
-    let end = chain.iter().position(|certificate| leads_to(certificate, &enrolled).next().is_some());
-    let path = &chain[..end.map_or(chain.len(), |end| end + 1)];
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
-    causes.extend(path.iter().find_map(|certificate| timely(certificate, encounter)));
-    causes.extend(disliked(device, encounter.server_date.unwrap_or(encounter.at)));
+    causes.extend(no_client_authentication(device));
+    causes.extend(timely(device.certificate(), encounter));
     let Some(application) = application else {
-        let needs_application = causes.is_empty();
-        let possible = if needs_application { chain_alone(device, attempt.unsent) } else { Vec::new() };
-        return Diagnosis { causes, possible, needs_application };
+        let mut possible = Vec::new();
+        if causes.is_empty() {
+            // What lies above the enrolled certificate does not count, and which one that is only the application tells.
+            possible.extend(device.chain().iter().find_map(|certificate| timely(certificate, encounter)));
+            possible.extend(disliked(device, encounter.at));
+            possible.extend(chain_alone(device, attempt.unsent));
+        }
+        return Diagnosis { causes, possible, needs_application: true };
     };
     let presented = device.certificate().sha1_thumbprint();
     causes.extend(own_cause(attempt.id, application, Some(presented), |own| match own {
@@ -245,9 +255,13 @@ fn certificate_refused(
     let mut possible = Vec::new();
     // An attestation of the device's own counts before any group.
     if !has_own(application) {
-        let verdict = chain_in_application(attempt, device, &enrolled);
+        let verdict = chain_in_application(attempt, device, encounter, &application.enrolled());
         causes.extend(verdict.causes);
         possible = verdict.possible;
+    }
+    // Not everything that services advise against keeps a device out.
+    if causes.is_empty() && possible.is_empty() {
+        causes = disliked(device, encounter.at);
     }
     if !causes.is_empty() {
         possible.clear();
@@ -267,8 +281,7 @@ fn key_refused(
         Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
     });
     let Some(application) = application else {
-        let needs_application = skewed.is_none();
-        return Diagnosis { causes: skewed.into_iter().collect(), possible: Vec::new(), needs_application };
+        return Diagnosis { needs_application: true, ..Diagnosis::of(skewed.into_iter().collect()) };
     };
     let mut causes: Vec<_> = skewed.into_iter().collect();
     let is_key = |own: &OwnAttestation| matches!(own, OwnAttestation::Other(kind) if kind == "symmetricKey");
@@ -345,21 +358,19 @@ fn obstacles<'a>(entries: impl Iterator<Item = &'a EnrolledCertificate>) -> Vec<
 fn chain_in_application(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
+    encounter: &Encounter,
     enrolled: &[EnrolledCertificate],
 ) -> Diagnosis {
     let sent = device.chain();
-    if let Some(hit) = sent.iter().find(|certificate| leads_to(certificate, enrolled).next().is_some()) {
-        return Diagnosis::of(obstacles(leads_to(hit, enrolled)));
-    }
     if enrolled.is_empty() {
         let id = attempt.id.to_string();
         return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: "x509" }]);
     }
-    if is_self_signed(device.certificate()) {
-        return Diagnosis::of(disliked_as_self_signed(device));
-    }
     let known = whole_chain(sent, attempt.unsent);
     let Some(hit) = known.iter().position(|certificate| leads_to(certificate, enrolled).next().is_some()) else {
+        if is_self_signed(device.certificate()) {
+            return Diagnosis::of(disliked_as_self_signed(device));
+        }
         if let Some(elsewhere) = elsewhere(&known, enrolled) {
             return Diagnosis::of(vec![elsewhere]);
         }
@@ -372,7 +383,10 @@ fn chain_in_application(
         let possible = not_sent.into_iter().chain(possible).collect();
         return Diagnosis { causes: Vec::new(), possible, needs_application: false };
     };
-    let mut causes = obstacles(leads_to(&known[hit], enrolled));
+    // What lies above the enrolled certificate does not count; the device's own was judged apart.
+    let above = known[..=hit].iter().skip(1).find_map(|certificate| timely(certificate, encounter));
+    let mut causes: Vec<_> = above.into_iter().collect();
+    causes.extend(obstacles(leads_to(&known[hit], enrolled)));
     // The certificate that issued the last one sent need not be sent if it is the enrolled one.
     if hit > sent.len() {
         causes.extend(chain_not_sent(sent, enrolled, true));
@@ -440,11 +454,11 @@ fn no_client_authentication(device: &DeviceCertificate) -> Option<Cause> {
     (!certificate.allows_client_authentication()).then(|| Cause::NoClientAuthentication { subject: subject() })
 }
 
-/// What services dislike about the device's certificate, but for what is judged apart: its time, its name, and whether
-/// it is self-signed, which an attestation of its own allows.
+/// What services dislike about the device's certificate, but for what is judged apart: its time, its name, what it is
+/// for, and whether it is self-signed, which an attestation of its own allows.
 fn disliked(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
     let subject = device.certificate().subject().to_string();
-    let other = dislikes(device.certificate(), at).into_iter().filter(|objection| {
+    let found = dislikes(device.certificate(), at).into_iter().filter(|objection| {
         matches!(
             objection,
             Objection::Key(_)
@@ -454,8 +468,7 @@ fn disliked(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
                 | Objection::NoDigitalSignature
         )
     });
-    let other = other.map(|objection| Cause::Certificate { subject: subject.clone(), objection });
-    no_client_authentication(device).into_iter().chain(other).collect()
+    found.map(|objection| Cause::Certificate { subject: subject.clone(), objection }).collect()
 }
 
 fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {

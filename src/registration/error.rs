@@ -214,6 +214,13 @@ impl fmt::Display for RegistrationError {
 
 impl StdError for RegistrationError {}
 
+impl Refusal {
+    /// Whether the service does not know the operation that it was asked for, or not any more.
+    pub(super) fn is_operation_gone(&self) -> bool {
+        self.error_code == Some(404_202)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the service answered {}{}", self.status, Tries(self.attempts))?;

@@ -82,3 +82,41 @@ pub(crate) fn foreign(id: &str, change: impl FnOnce(&mut rcgen::CertificateParam
     let key = PrivateKey::read(&key.serialize_der(), None).expect("a key");
     DeviceCertificate::new(vec![Certificate::from_der(certificate.der()).expect("read")], &key).expect("both").into()
 }
+
+/// An authority made with another library, with what ours would not make.
+pub(crate) struct Foreign {
+    /// Its certificate, and those above it.
+    pub(crate) certificates: Vec<Certificate>,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Foreign {
+    pub(crate) fn new(name: &str, parent: Option<&Self>, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        change(&mut parameters);
+        let made = match parent {
+            Some(parent) => parameters.signed_by(&key, &parent.issuer),
+            None => parameters.self_signed(&key),
+        };
+        let own = Certificate::from_der(made.expect("a certificate").der()).expect("read");
+        let above = parent.map(|parent| parent.certificates.clone()).unwrap_or_default();
+        Self { certificates: [vec![own], above].concat(), issuer: rcgen::Issuer::new(parameters, key) }
+    }
+
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificates[0]
+    }
+
+    /// A device with the whole chain.
+    pub(crate) fn device(&self, id: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Credential {
+        let device = Self::new(id, Some(self), |parameters| {
+            parameters.is_ca = rcgen::IsCa::NoCa;
+            change(parameters);
+        });
+        let key = PrivateKey::read(&device.issuer.key().serialize_der(), None).expect("a key");
+        DeviceCertificate::new(device.certificates, &key).expect("a credential").into()
+    }
+}
