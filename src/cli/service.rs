@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
-use super::args::{read, secret};
+use super::{
+    args::{read, secret},
+    output::Usage,
+};
 use crate::central::{ApiVersion, Authorization, Client, Endpoint, EntraCredential};
 
 const APP: &str = "IOT_ENROLL_APP";
@@ -50,7 +53,9 @@ impl Service {
     pub(super) fn preview_client(&self) -> anyhow::Result<Client> {
         let preview = ApiVersion::V2022_10_31Preview;
         if let Some(version) = self.api_version.filter(|version| *version != preview) {
-            bail!("version {version} of the API does not have this: leave --api-version out, or name {preview}");
+            return Err(Usage::error(format!(
+                "version {version} of the API does not have this: leave --api-version out, or name {preview}"
+            )));
         }
         self.client()
     }
