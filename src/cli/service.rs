@@ -43,7 +43,8 @@ pub(super) struct Service {
     /// The version of the REST API [default: 2022-07-31, and 2022-10-31-preview for what that version alone has]
     #[arg(long, value_name = "VERSION")]
     api_version: Option<ApiVersion>,
-    /// How many requests a second are sent at most; the service takes 20 from all its clients together [default: 20]
+    /// How many requests a second are sent at most; the application takes 20 from all its clients together
+    /// [default: 20; of registrations 16]
     #[arg(long, value_name = "REQUESTS_PER_SECOND")]
     pub(super) rate: Option<NonZeroU32>,
 }
