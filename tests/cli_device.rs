@@ -388,7 +388,7 @@ fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
     lab.run(&["device", "attestation", "update", "d", "--symmetric-key"]).fails(2);
     lab.run(&["device", "attestation", "set", "d", "--symmetric-key", "--certificate", &one]).fails(2);
     for nothing in ["set", "update"] {
-        let error = lab.fails(&["device", "attestation", nothing, "d"]);
+        let error = lab.run(&["device", "attestation", nothing, "d"]).fails(2);
         assert!(error.contains("--certificate") && error.contains("--keys-file"), "{error}");
     }
     assert!(lab.fails(&["device", "attestation", "set", "d", "--certificate", "missing.pem"]).contains("missing.pem"));
@@ -536,7 +536,7 @@ fn a_manifest_s_whole_body_counts_with_all_its_members() {
 #[test]
 fn a_version_that_has_no_manifests_is_refused_and_not_passed_over() {
     let lab = Lab::start();
-    let error = lab.fails(&["deployment-manifest", "list", "--api-version", "2022-07-31"]);
+    let error = lab.run(&["deployment-manifest", "list", "--api-version", "2022-07-31"]).fails(2);
     assert!(error.contains("2022-10-31-preview"), "{error}");
     assert_eq!(lab.ids(&["deployment-manifest", "list", "--api-version", "2022-10-31-preview"]), [""; 0]);
 }

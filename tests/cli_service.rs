@@ -412,12 +412,17 @@ fn wrong_usage_is_2_and_a_failure_is_1() {
         &["enrollment-group", "show"],
         &["enrollment-group", "show", "g", "--app", "contoso"],
         &["enrollment-group", "certificate", "set", "g"],
+        &["enrollment-group", "update", "g"],
+        &["enrollment-group", "create", "g", "--keys-file", "keys"],
+        &["device", "attestation", "set", "d"],
+        &["device", "attestation", "update", "d"],
+        &["deployment-manifest", "list", "--api-version", "2022-07-31"],
     ] {
         let run = service.run(folder.path(), arguments);
         assert_eq!(run.stdout, "", "{arguments:?}");
         run.fails(2);
     }
-    for arguments in [&["enrollment-group", "show", "g"][..], &["enrollment-group", "update", "g"]] {
+    for arguments in [&["enrollment-group", "show", "g"][..], &["enrollment-group", "update", "g", "--type", "iot"]] {
         let run = service.run(folder.path(), &[arguments, &["-o", "json"]].concat());
         assert_eq!(run.stdout, "", "a failure is no result");
         assert!(run.fails(1).contains("error: "), "{arguments:?}");

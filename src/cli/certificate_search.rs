@@ -39,11 +39,11 @@ impl Searched {
     /// Tells what was passed over.
     pub(super) fn tell(&self, output: &Output) {
         if self.without_certificate > 0 {
-            output.note(format_args!("{} of {} files hold no certificate", self.without_certificate, self.files));
+            output.note(format_args!("files without a certificate: {} of {}", self.without_certificate, self.files));
         }
         if let Some(Fault { file, reason }) = self.not_read.first() {
             let count = self.not_read.len();
-            output.note(format_args!("{count} files were not read, such as {}: {reason}", file.display()));
+            output.note(format_args!("files not read: {count}, such as {}: {reason}", file.display()));
         }
     }
 }
@@ -55,9 +55,12 @@ pub(super) fn search(
     found: &mut dyn FnMut(&Path, &Certificate),
 ) -> anyhow::Result<Searched> {
     let mut search = Search { pfx_password, found, folders: HashSet::new(), searched: Searched::default() };
-    let kind = fs::metadata(path);
-    let searched = kind.and_then(|kind| if kind.is_dir() { search.folder(path) } else { search.file(path) });
-    searched.with_context(|| format!("could not read {}", path.display()))?;
+    let unreadable = || format!("could not read {}", path.display());
+    if fs::metadata(path).with_context(unreadable)?.is_dir() {
+        search.folder(path).with_context(unreadable)?;
+    } else if let Err(error) = search.file(path) {
+        search.unreadable(path, error.to_string());
+    }
     Ok(search.searched)
 }
 

@@ -13,7 +13,7 @@ use super::{
     device_import::Import,
     device_register::{ComputeKey, Register},
     json_file::JsonFile,
-    output::{Output, fields, table, yes},
+    output::{Output, Usage, fields, table, yes},
     service::{Service, block_on},
 };
 use crate::central::{
@@ -379,9 +379,9 @@ impl Proof {
         if symmetric_key || self.keys_file.is_some() {
             return Ok(NewDeviceAttestation::SymmetricKey(self.keys_file.as_deref().map(symmetric_keys).transpose()?));
         }
-        bail!(
-            "say what it proves itself with: --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE"
-        )
+        Err(Usage::error(
+            "say what it proves itself with: --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE",
+        ))
     }
 
     fn update(self, clear_secondary: bool) -> anyhow::Result<DeviceAttestationUpdate> {
@@ -399,10 +399,10 @@ impl Proof {
             });
         }
         if self.certificate.is_none() && self.secondary_certificate.is_none() && !clear_secondary {
-            bail!(
+            return Err(Usage::error(
                 "nothing to change: name at least one of --certificate, --secondary-certificate, --keys-file and \
-                 --endorsement-key-file"
-            );
+                 --endorsement-key-file",
+            ));
         }
         Ok(DeviceAttestationUpdate::X509 {
             primary: self.certificate.as_ref().map(certificate).transpose()?,

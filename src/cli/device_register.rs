@@ -30,6 +30,7 @@ use crate::{
 
 const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
 const DPS_ENDPOINT: &str = "IOT_ENROLL_DPS_ENDPOINT";
+const PROVISIONING: &str = "Provisioning service";
 const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
 
 /// What a certificate's file is called, and the file beside it that has the chain too.
@@ -81,15 +82,16 @@ pub(super) struct Register {
 }
 
 /// Which provisioning service.
+///
+/// The heading is each argument's: a struct's would go on over what follows it where it is flattened.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Provisioning service")]
 pub(super) struct Provisioning {
     /// The id scope, as the application's page Device connection and the emulator show it [env: IOT_ENROLL_ID_SCOPE]
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", help_heading = PROVISIONING)]
     id_scope: Option<IdScope>,
     /// The address of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
     /// [default: https://global.azure-devices-provisioning.net]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = PROVISIONING)]
     dps_endpoint: Option<ProvisioningEndpoint>,
 }
 

@@ -20,7 +20,7 @@ use crate::{
 
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
 ///
-/// The first line on standard output is a JSON document: `endpoint`, `token`, `idScope`, and with --tls `caFile`, the file
+/// The first line on standard output is a JSON document with endpoint, token and idScope, and with --tls caFile, the file
 /// with the certificate that clients have to trust. The application's REST API and the Device Provisioning Service, where
 /// devices register, are on the one port. It keeps its state in memory and serves until it is told to stop by Ctrl-C or
 /// SIGTERM.
@@ -40,22 +40,22 @@ pub(super) struct Emulator {
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
     /// Serve over TLS, with a certificate for localhost and the loopback addresses, from an authority that is made anew
-    /// each time. Devices register with their certificates
+    /// each time. Devices need it to register by certificate; by symmetric key they can without
     #[arg(long)]
     tls: bool,
     /// Where to write the certificate that clients have to trust, as PEM. What is there is replaced, and it stays when the
     /// emulator stops [default: a new file in the folder for temporary files, removed when the emulator stops]
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
-    /// How often a device that registers is told that it is still being assigned
+    /// How many polls of a device that registers are answered that it is still being assigned
     #[arg(long, value_name = "POLLS", default_value = "1")]
     assign_after: u32,
     /// How long a device that registers is told to wait between polls
     #[arg(long, value_name = "SECONDS", default_value = "1")]
     retry_after: u32,
     /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
-    /// such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after, truncate, not-json or
-    /// redirect=URL; a comma in a path or a URL is written %2C
+    /// such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after,
+    /// truncate, not-json or redirect=URL. It strikes once without times; a comma in a path or a URL is written %2C
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
 }

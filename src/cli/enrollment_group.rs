@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     args::{PfxPassword, certificate_entry, count, read},
     device::symmetric_keys,
-    output::{GOOD, Output, WARN, fields, table, yes},
+    output::{GOOD, Output, Usage, WARN, fields, table, yes},
     provision::DeviceKind,
     service::{Service, block_on},
 };
@@ -209,7 +209,7 @@ impl Action {
                         NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
                     }
                     AttestationKind::X509 if keys_file.is_some() => {
-                        bail!("--keys-file belongs to --attestation symmetric-key")
+                        return Err(Usage::error("--keys-file belongs to --attestation symmetric-key"));
                     }
                     AttestationKind::X509 => NewAttestation::X509,
                 };
@@ -228,7 +228,8 @@ impl Action {
             }
             Self::Update { id, display_name, enabled, device_type, etag, service } => {
                 if display_name.is_none() && enabled.is_none() && device_type.is_none() {
-                    bail!("nothing to change: name at least one of --display-name, --enabled and --type");
+                    let what = "nothing to change: name at least one of --display-name, --enabled and --type";
+                    return Err(Usage::error(what));
                 }
                 let update = EnrollmentGroupUpdate {
                     display_name,

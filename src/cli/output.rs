@@ -41,6 +41,27 @@ impl Display for Told {
 
 impl std::error::Error for Told {}
 
+/// A command line that is wrong, whatever files, environment and service are, in a way that its parser does not see.
+#[derive(Debug)]
+pub(super) struct Usage(String);
+
+impl Usage {
+    pub(super) fn error(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+impl Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The exit status of wrong usage, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -113,7 +134,7 @@ impl Output {
                 Self::diagnostic(format_args!("  {DIM}hint{DIM:#}: {hint}"));
             }
         }
-        ExitCode::FAILURE
+        if error.downcast_ref::<Usage>().is_some() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) struct Provision {
     /// Only read, and tell what would be done
     #[arg(long)]
     dry_run: bool,
-    /// The folder for certificates
+    /// The folder for the root's files, where it is looked for too, and for those of --device
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
     #[command(flatten)]

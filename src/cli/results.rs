@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use super::output::Usage;
+
 /// Where the results go by themselves: beside the file, with this ending.
 pub(super) fn path(file: &Path, ending: &str) -> PathBuf {
     let stem = if file == Path::new("-") { PathBuf::from("devices") } else { file.with_extension("") };
@@ -30,7 +32,8 @@ impl Results {
     /// other file is not. `what` says what the runs are.
     pub(super) fn open(path: &Path, header: &'static [&'static str], what: &str) -> anyhow::Result<Self> {
         if path == Path::new("-") {
-            bail!("results go to a file, not to standard output: name one with --results");
+            let what = "results go to a file, not to standard output: name one with --results instead of -";
+            return Err(Usage::error(what));
         }
         let unwritable = || format!("could not write {}", path.display());
         // What is no file, such as a terminal, is only written.

@@ -36,13 +36,13 @@ pub(super) struct Rollover {
     /// The enrollment group
     #[arg(long, value_name = "ID")]
     group: EnrollmentGroupId,
-    /// The common name of the new root, made where it does not exist
+    /// The common name of the new root, made where it does not exist; with --retire of the one that stays
     #[arg(long, value_name = "NAME", required_unless_present = "ca_cert")]
     root: Option<CommonName>,
     /// The certificate of your own new authority, a root or an intermediate, instead of --root
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
-    /// Its private key
+    /// Its private key, which --retire alone does not need
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +56,8 @@ pub(super) struct Rollover {
     /// certificates in --dir; of --devices, by the certificates that the file, the manifest of a fleet, names
     #[arg(long, conflicts_with_all = ["count", "algorithm"])]
     keep_keys: bool,
-    /// The folder for the new device certificates [default: one in --dir that is called by the files of --root]
+    /// The folder for the new device certificates [default: in --dir, called as the files of --root are, and
+    /// rollover with --ca-cert]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// How many days device certificates are valid [default: a year]

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
-use super::args::{read, secret};
+use super::{
+    args::{read, secret},
+    output::Usage,
+};
 use crate::central::{ApiVersion, Authorization, Client, Endpoint, EntraCredential};
 
 const APP: &str = "IOT_ENROLL_APP";
@@ -40,7 +43,8 @@ pub(super) struct Service {
     /// The version of the REST API [default: 2022-07-31, and 2022-10-31-preview for what that version alone has]
     #[arg(long, value_name = "VERSION")]
     api_version: Option<ApiVersion>,
-    /// How many requests a second are sent at most; the service takes 20 from all its clients together [default: 20]
+    /// How many requests a second are sent at most; the application takes 20 from all its clients together
+    /// [default: 20; of registrations 16]
     #[arg(long, value_name = "REQUESTS_PER_SECOND")]
     pub(super) rate: Option<NonZeroU32>,
 }
@@ -50,7 +54,9 @@ impl Service {
     pub(super) fn preview_client(&self) -> anyhow::Result<Client> {
         let preview = ApiVersion::V2022_10_31Preview;
         if let Some(version) = self.api_version.filter(|version| *version != preview) {
-            bail!("version {version} of the API does not have this: leave --api-version out, or name {preview}");
+            return Err(Usage::error(format!(
+                "version {version} of the API does not have this: leave --api-version out, or name {preview}"
+            )));
         }
         self.client()
     }
