@@ -6,6 +6,7 @@ mod cert;
 mod cert_expiring;
 mod cert_fleet;
 mod completions;
+mod csv_rows;
 mod deployment_manifest;
 mod device;
 mod device_group;
