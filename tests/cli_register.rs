@@ -16,7 +16,7 @@ mod support;
 use std::{fs, path::Path, process::Command};
 
 use devices::{DEVICE, days_ago, issue_at, root_at};
-use dps::{Dps, HUB, SCOPE, assigned, assigning, error, unauthorized};
+use dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error, unauthorized};
 use iot_enroll::certificate::IssuedCertificate;
 use serde_json::{Value, json};
 use server::Reply;
@@ -539,6 +539,28 @@ fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
     let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 registered before, 6 failed"]);
     assert_eq!(all_results(&file).len(), 8);
+}
+
+#[test]
+fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
+    let dps = Dps::start(|request| match request.id() {
+        "a" => {
+            let state = json!({ "registrationId": "a", "status": "assigned", "assignedHub": "hub\u{1b}]0;\r\nx", "deviceId": "=1+1\u{202e}" });
+            ended("assigned", &state)
+        }
+        _ => error(400, 400_000, "no\r\n\u{1b}[2Jway"),
+    });
+    let folder = keyed_folder(&dps, "IOTC_DEVICEID\na\nb\n");
+    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["1 registered, 1 failed"]);
+    let printed = run.fails(1);
+    assert!(!printed.contains(['\u{1b}', '\r']), "{printed:?}");
+    let text = fs::read_to_string(folder.path().join("ids.registrations.csv")).expect("results");
+    assert_eq!(text.lines().count(), 3, "{text:?}");
+    assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
+    let rows = all_results(&folder.path().join("ids.registrations.csv"));
+    assert_eq!(rows[0][5], "=1+1\u{fffd}", "nothing else is changed");
+    holds(&rows[1][7], &["way"]);
 }
 
 #[test]

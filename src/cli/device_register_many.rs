@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{
     csv_rows::CsvRows,
     device_register::{Failed, Passwords, Register, Registrar},
-    output::{BAD, GOOD, Output, Told},
+    output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
     results::{self, Results},
 };
@@ -153,7 +153,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
             Err(Failure { cause, message, concerns_all }) => {
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
-                progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {message}")));
+                progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
                 if *concerns_all {
                     stopped.get_or_insert(line);
                 }
