@@ -428,9 +428,13 @@ fn what_every_device_would_meet_ends_the_run_at_the_first() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "20", "--prefix", "f-"]);
     let run = lab.register(&[&MANIFEST[..], &["--id-scope", "0ne00000000"]].concat());
-    holds(&run.stdout, &["0 registered, 1 failed"]);
-    holds(&run.fails(1), &["line 2", "does not know the id scope", "19 were not tried"]);
+    holds(&run.stdout, &["0 registered, 1 failed, 19 not tried"]);
+    holds(&run.fails(1), &["line 2", "does not know the id scope", "stopped after 1 of 20 rows"]);
     assert_eq!(lab.results(RESULTS)[0][2], "wrong-id-scope");
+    let run = lab.register(&[&MANIFEST[..], &["--id-scope", "0ne00000000", "-q", "-o", "json"]].concat());
+    let summary: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 0, "earlier": 0, "failed": 1, "remaining": 19 }));
+    holds(&run.fails(1), &["line 2", "stopped after 1 of 20 rows"]);
 }
 
 #[test]

@@ -61,6 +61,9 @@ struct Summary {
     /// Registered by an earlier run, and left alone.
     earlier: u64,
     failed: u64,
+    /// How many rows were not tried, as the run stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<u64>,
 }
 
 /// A row of the manifest, and what is wrong with it as a row.
@@ -107,10 +110,10 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
     let mut writer = file.resume(|row| {
-        let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE] == scope;
+        let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE].eq_ignore_ascii_case(&scope);
         keep && earlier.insert(hash(&row[0]))
     })?;
-    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0 };
+    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: None };
     let progress = bar(output, count, "devices");
     let mut rows = manifest.rows()?;
     let mut pending = stream::FuturesUnordered::new();
@@ -155,7 +158,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
                 progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
                 if *concerns_all {
-                    stopped.get_or_insert(line);
+                    stopped.get_or_insert_with(|| format!("what line {line} met every other device would meet"));
                 }
             }
         }
@@ -163,26 +166,28 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         at_once = concurrency;
     }
     progress.finish_and_clear();
-    tell(&summary, count, stopped.as_deref(), output)
+    let done = summary.assigned + summary.earlier + summary.failed;
+    summary.remaining = stopped.is_some().then(|| count.saturating_sub(done));
+    tell(&summary, output)?;
+    if let Some(reason) = stopped {
+        bail!(
+            "{reason}. The run stopped after {done} of {count} rows; when the cause is removed, the same command goes on"
+        );
+    }
+    if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
-fn tell(summary: &Summary, count: u64, stopped: Option<&str>, output: &Output) -> anyhow::Result<()> {
-    let Summary { results, assigned, earlier, failed } = summary;
+fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
+    let Summary { results, assigned, earlier, failed, remaining } = summary;
     output.result(summary, || {
-        let style = if *failed == 0 { GOOD } else { BAD };
+        let style = if *failed == 0 && remaining.is_none() { GOOD } else { BAD };
         let before = if *earlier > 0 { format!(", {earlier} registered before") } else { String::new() };
+        let after = remaining.map(|remaining| format!(", {remaining} not tried")).unwrap_or_default();
         format!(
-            "{style}{assigned} registered{before}, {failed} failed{style:#}. Each row's outcome is in {}.",
+            "{style}{assigned} registered{before}, {failed} failed{after}{style:#}. Each row's outcome is in {}.",
             results.display()
         )
-    })?;
-    if let Some(line) = stopped {
-        let left = count - (assigned + earlier + failed).min(count);
-        output.note(format_args!(
-            "what line {line} met every other device would meet: {left} were not tried. The same command goes on with them"
-        ));
-    }
-    if *failed == 0 { Ok(()) } else { Err(Told.into()) }
+    })
 }
 
 impl Run {
