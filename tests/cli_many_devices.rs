@@ -134,7 +134,7 @@ fn a_fleet_of_another_root_stops_it_before_the_service_is_changed() {
     for more in [&["--dry-run"][..], &[]] {
         let arguments = ["provision", "--group", "h", "--root", "r", "--count", "12", "--no-pfx"];
         let error = lab.run(&[&arguments[..], more].concat()).fails(1);
-        assert!(error.contains("device-1"), "{error}");
+        assert!(error.contains("device-1") && error.contains("--out"), "{error}");
     }
     let error = lab.run(&["provision", "--group", "h", "--root", "other", "--count", "3", "--no-pfx"]).fails(1);
     assert!(error.contains("fleet"), "{error}");

@@ -16,7 +16,7 @@ mod support;
 use std::{fs, path::Path, process::Command};
 
 use devices::{DEVICE, days_ago, issue_at, root_at};
-use dps::{Dps, HUB, SCOPE, assigned, assigning, error, unauthorized};
+use dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error, unauthorized};
 use iot_enroll::certificate::IssuedCertificate;
 use serde_json::{Value, json};
 use server::Reply;
@@ -428,9 +428,13 @@ fn what_every_device_would_meet_ends_the_run_at_the_first() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "20", "--prefix", "f-"]);
     let run = lab.register(&[&MANIFEST[..], &["--id-scope", "0ne00000000"]].concat());
-    holds(&run.stdout, &["0 registered, 1 failed"]);
-    holds(&run.fails(1), &["line 2", "does not know the id scope", "19 were not tried"]);
+    holds(&run.stdout, &["0 registered, 1 failed, 19 not tried"]);
+    holds(&run.fails(1), &["line 2", "does not know the id scope", "stopped after 1 of 20 rows"]);
     assert_eq!(lab.results(RESULTS)[0][2], "wrong-id-scope");
+    let run = lab.register(&[&MANIFEST[..], &["--id-scope", "0ne00000000", "-q", "-o", "json"]].concat());
+    let summary: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 0, "earlier": 0, "failed": 1, "remaining": 19 }));
+    holds(&run.fails(1), &["line 2", "stopped after 1 of 20 rows"]);
 }
 
 #[test]
@@ -472,6 +476,117 @@ fn a_manifest_of_pfx_files_and_one_of_ids_alone_register_too() {
     holds(&run.stdout, &["2 registered, 1 failed"]);
     assert_eq!(lab.results("ids.registrations.csv")[0][2], "bad-id");
     assert_eq!(lab.device("k-2")["provisioned"], true);
+}
+
+/// A provisioning service that takes every device, and a folder with the manifest `ids.csv` and what it needs.
+fn taking_all(manifest: impl AsRef<[u8]>) -> (Dps, TempDir) {
+    let dps = Dps::start(|request| assigned(request.id()));
+    let folder = keyed_folder(&dps, manifest);
+    (dps, folder)
+}
+
+fn keyed_folder(dps: &Dps, manifest: impl AsRef<[u8]>) -> TempDir {
+    let folder = folder();
+    fs::write(folder.path().join("ca.pem"), &dps.authority).expect("written");
+    fs::write(folder.path().join("group.key"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
+    fs::write(folder.path().join("ids.csv"), manifest).expect("written");
+    folder
+}
+
+/// Registers the devices of a manifest by the group's key.
+fn by_group_key(folder: &TempDir, url: &str, arguments: &[&str]) -> Command {
+    let mut command = program(folder.path());
+    command.args(["device", "register", "--group-key-file", "group.key", "--rate", "1000000"]);
+    command.args(["--id-scope", SCOPE, "--ca-file", "ca.pem", "--dps-endpoint", url]).args(arguments);
+    command
+}
+
+/// The fields of a results file, by line of the manifest.
+fn all_results(file: &Path) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_path(file).expect("results");
+    let record = |record: csv::Result<csv::StringRecord>| record.expect("a row").iter().map(str::to_owned).collect();
+    let mut rows: Vec<Vec<_>> = reader.records().map(record).collect();
+    rows.sort_by_key(|row| row[1].parse::<u64>().expect("a line"));
+    rows
+}
+
+#[test]
+fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
+    let manifest =
+        b"\xef\xbb\xbfIOTC_DEVICEID,X\r\na,1\r\n\r\nbad id,\r\nA,2\r\nT\xfcr,\r\nb,1,2\r\n,\r\nc,\"open\r\nd,\r\n";
+    let (dps, folder) = taking_all([&manifest[..], b"e,\"\r\nf,\r\n"].concat());
+    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["2 registered, 6 failed"]);
+    holds(
+        &run.fails(1),
+        &["line 4: bad id: a device id has", "line 5: A: line 2 has the same id", "goes on to line 11"],
+    );
+    let file = folder.path().join("ids.registrations.csv");
+    let rows = all_results(&file);
+    let told: Vec<_> = rows.iter().map(|row| [0, 1, 2, 6].map(|column| row[column].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ["a", "2", "assigned", ""],
+            ["bad id", "4", "failed", "bad-id"],
+            ["A", "5", "failed", "bad-row"],
+            ["", "6", "failed", "bad-row"],
+            ["b", "7", "failed", "bad-row"],
+            ["", "8", "failed", "bad-id"],
+            ["c", "9", "failed", "bad-row"],
+            ["f", "12", "assigned", ""],
+        ]
+    );
+    holds(&rows[3][7], &["UTF-8"]);
+    holds(&rows[4][7], &["b: it has 3 fields"]);
+    // What is assigned stays so, and its double fails again.
+    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["0 registered, 2 registered before, 6 failed"]);
+    assert_eq!(all_results(&file).len(), 8);
+}
+
+#[test]
+fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
+    let dps = Dps::start(|request| match request.id() {
+        "a" => {
+            let state = json!({ "registrationId": "a", "status": "assigned", "assignedHub": "hub\u{1b}]0;\r\nx", "deviceId": "=1+1\u{202e}" });
+            ended("assigned", &state)
+        }
+        _ => error(400, 400_000, "no\r\n\u{1b}[2Jway"),
+    });
+    let folder = keyed_folder(&dps, "IOTC_DEVICEID\na\nb\n");
+    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["1 registered, 1 failed"]);
+    let printed = run.fails(1);
+    assert!(!printed.contains(['\u{1b}', '\r']), "{printed:?}");
+    let text = fs::read_to_string(folder.path().join("ids.registrations.csv")).expect("results");
+    assert_eq!(text.lines().count(), 3, "{text:?}");
+    assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
+    let rows = all_results(&folder.path().join("ids.registrations.csv"));
+    assert_eq!(rows[0][5], "=1+1\u{fffd}", "nothing else is changed");
+    holds(&rows[1][7], &["way"]);
+}
+
+#[test]
+fn what_is_no_manifest_is_refused_with_what_to_do() {
+    let (dps, folder) = taking_all("");
+    for (content, why) in [
+        ("IOTC_DEVICEID;pfx\na;b\n", "semicolons"),
+        ("I\0O\0T\0C\0_\0D\0E\0V\0I\0C\0E\0I\0D\0", "UTF-16"),
+        ("IOTC_DEVICEID,pfx,PFX\na,,\n", "twice"),
+        ("IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,cause,message\n", "results of a registration"),
+        ("IOTC_DEVICEID\n", "no rows"),
+    ] {
+        fs::write(folder.path().join("ids.csv"), content).expect("written");
+        let error = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"])).fails(1);
+        holds(&error, &[why, "ids.csv"]);
+    }
+    for name in ["-", "/dev/stdin", "."] {
+        let mut command = by_group_key(&folder, &dps.url(), &["--manifest", name]);
+        command.stdin(fs::File::open(folder.path().join("ids.csv")).expect("a file"));
+        holds(&Run::of(&mut command).fails(1), &["no regular file", "relative to its folder"]);
+    }
+    assert!(dps.requests().is_empty());
 }
 
 #[test]

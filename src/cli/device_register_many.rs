@@ -1,21 +1,23 @@
 //! `device register --manifest`: the devices of a fleet.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
+    io::BufReader,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 use super::{
+    csv_rows::CsvRows,
     device_register::{Failed, Passwords, Register, Registrar},
-    output::{BAD, GOOD, Output, Told},
+    output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
     results::{self, Results},
 };
@@ -59,13 +61,17 @@ struct Summary {
     /// Registered by an earlier run, and left alone.
     earlier: u64,
     failed: u64,
+    /// How many rows were not tried, as the run stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<u64>,
 }
 
-/// A row of the manifest.
+/// A row of the manifest, and what is wrong with it as a row.
 struct Row {
     line: u64,
     id: String,
     files: Files,
+    problem: Option<String>,
 }
 
 /// The paths of a device's files, where the manifest names them.
@@ -96,7 +102,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let (concurrency, results) = (concurrency.get(), results.clone());
     let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
     let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
-    let count = manifest.check(register.group_key.is_named())?;
+    let (count, repeated) = manifest.check(register.group_key.is_named())?;
     let group_key = if register.group_key.is_named() { register.group_key.read()? } else { None };
     let passwords = register.passwords()?;
     let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
@@ -104,21 +110,30 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
     let mut writer = file.resume(|row| {
-        let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE] == scope;
+        let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE].eq_ignore_ascii_case(&scope);
         keep && earlier.insert(hash(&row[0]))
     })?;
-    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0 };
+    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: None };
     let progress = bar(output, count, "devices");
     let mut rows = manifest.rows()?;
     let mut pending = stream::FuturesUnordered::new();
     let mut stopped = None;
+    // Where an id of several rows stands first.
+    let mut first_lines = HashMap::new();
     // The first one goes ahead alone: it may meet what every other would.
     let mut at_once = 1;
     loop {
         while pending.len() < at_once && stopped.is_none() {
             let Some(row) = rows.next() else { break };
-            let row = row?;
-            if earlier.contains(&hash(&row.id)) {
+            let mut row = row?;
+            let key = hash(&row.id);
+            if row.problem.is_none() && repeated.contains(&key) {
+                match *first_lines.entry(key).or_insert(row.line) {
+                    first if first < row.line => row.problem = Some(format!("line {first} has the same id")),
+                    _ => {}
+                }
+            }
+            if row.problem.is_none() && earlier.contains(&key) {
                 summary.earlier += 1;
                 progress.inc(1);
                 continue;
@@ -141,9 +156,9 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
             Err(Failure { cause, message, concerns_all }) => {
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
-                progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {message}")));
+                progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
                 if *concerns_all {
-                    stopped.get_or_insert(line);
+                    stopped.get_or_insert_with(|| format!("what line {line} met every other device would meet"));
                 }
             }
         }
@@ -151,34 +166,40 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         at_once = concurrency;
     }
     progress.finish_and_clear();
-    tell(&summary, count, stopped.as_deref(), output)
+    let done = summary.assigned + summary.earlier + summary.failed;
+    summary.remaining = stopped.is_some().then(|| count.saturating_sub(done));
+    tell(&summary, output)?;
+    if let Some(reason) = stopped {
+        bail!(
+            "{reason}. The run stopped after {done} of {count} rows; when the cause is removed, the same command goes on"
+        );
+    }
+    if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
-fn tell(summary: &Summary, count: u64, stopped: Option<&str>, output: &Output) -> anyhow::Result<()> {
-    let Summary { results, assigned, earlier, failed } = summary;
+fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
+    let Summary { results, assigned, earlier, failed, remaining } = summary;
     output.result(summary, || {
-        let style = if *failed == 0 { GOOD } else { BAD };
+        let style = if *failed == 0 && remaining.is_none() { GOOD } else { BAD };
         let before = if *earlier > 0 { format!(", {earlier} registered before") } else { String::new() };
+        let after = remaining.map(|remaining| format!(", {remaining} not tried")).unwrap_or_default();
         format!(
-            "{style}{assigned} registered{before}, {failed} failed{style:#}. Each row's outcome is in {}.",
+            "{style}{assigned} registered{before}, {failed} failed{after}{style:#}. Each row's outcome is in {}.",
             results.display()
         )
-    })?;
-    if let Some(line) = stopped {
-        let left = count - (assigned + earlier + failed).min(count);
-        output.note(format_args!(
-            "what line {line} met every other device would meet: {left} were not tried. The same command goes on with them"
-        ));
-    }
-    if *failed == 0 { Ok(()) } else { Err(Told.into()) }
+    })
 }
 
 impl Run {
     async fn register(&self, row: &Row, output: &Output) -> Result<Assignment, Failure> {
-        let id = DeviceId::new(row.id.as_str()).map_err(|error| Failure::because("bad-id", &error.into()))?;
+        let named = |error: anyhow::Error| if row.id.is_empty() { error } else { error.context(row.id.clone()) };
+        if let Some(problem) = &row.problem {
+            return Err(Failure::because("bad-row", &named(anyhow!("{problem}"))));
+        }
+        let id = DeviceId::new(row.id.as_str()).map_err(|error| Failure::because("bad-id", &named(error.into())))?;
         let credential = self.credential(&id, &row.files).map_err(|error| {
             let mismatch = matches!(error.downcast_ref(), Some(CredentialError::KeyMismatch { .. }));
-            Failure::because(if mismatch { "key-mismatch" } else { "unreadable" }, &error.context(id.clone()))
+            Failure::because(if mismatch { "key-mismatch" } else { "unreadable" }, &named(error))
         })?;
         match self.registrar.register(&id, &credential).await {
             Ok(assignment) => Ok(assignment),
@@ -251,25 +272,20 @@ struct Columns {
 impl Manifest {
     fn open(path: PathBuf) -> anyhow::Result<Self> {
         let unreadable = || format!("no devices could be read from {}", path.display());
-        let mut reader = reader(&path).with_context(unreadable)?;
-        let header = reader.headers().with_context(unreadable)?;
-        let find = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
-        let Some(id) = find("\u{feff}IOTC_DEVICEID").or(find("IOTC_DEVICEID")) else {
-            let found = header.iter().collect::<Vec<_>>().join(", ");
-            bail!("{}: its first line names no column IOTC_DEVICEID; found {found}", unreadable());
-        };
-        let columns = Columns {
-            id,
-            fullchain: find("fullchain"),
-            certificate: find("certificate"),
-            key: find("privateKey"),
-            pfx: find("pfx"),
-        };
+        // Standard input has no folder, and cannot be read twice.
+        let is_stream = path == Path::new("-") || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+        if is_stream || !path.metadata().with_context(unreadable)?.is_file() {
+            bail!(
+                "{}: it is no regular file. The paths in a manifest are relative to its folder: save it as a file there",
+                unreadable()
+            );
+        }
+        let columns = csv_rows(&path).and_then(|rows| Columns::read(&rows)).with_context(unreadable)?;
         Ok(Self { path, columns })
     }
 
-    /// Counts the rows, all of which have to be CSV.
-    fn check(&self, has_group_key: bool) -> anyhow::Result<u64> {
+    /// Counts the rows, and finds out what ids several rows have, by their hashes.
+    fn check(&self, has_group_key: bool) -> anyhow::Result<(u64, HashSet<u64>)> {
         let Columns { fullchain, certificate, key, pfx, .. } = self.columns;
         let has_files = (fullchain.or(certificate).is_some() && key.is_some()) || pfx.is_some();
         if !has_files && !has_group_key {
@@ -280,14 +296,19 @@ impl Manifest {
             );
         }
         let mut count = 0;
+        let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
         for row in self.rows()? {
-            row?;
+            let row = row?;
             count += 1;
+            let key = hash(&row.id);
+            if row.problem.is_none() && !row.id.is_empty() && !seen.insert(key) {
+                repeated.insert(key);
+            }
         }
         if count == 0 {
             bail!("{} has no rows after its first line", self.path.display());
         }
-        Ok(count)
+        Ok((count, repeated))
     }
 
     fn rows(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Row>>> {
@@ -295,24 +316,37 @@ impl Manifest {
         let unreadable = move || format!("{} could not be read", path.display());
         let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let columns = self.columns;
-        let records = reader(&self.path).with_context(unreadable.clone())?.into_records();
-        Ok(records.map(move |record| {
-            let record = record.with_context(&unreadable)?;
-            let text = |column: Option<usize>| record.get(column?).map(str::trim).filter(|text| !text.is_empty());
-            let file = |column| text(column).map(|name| folder.join(name));
+        let rows = csv_rows(&self.path).with_context(unreadable.clone())?;
+        Ok(rows.map(move |row| {
+            let row = row.with_context(&unreadable)?;
+            let file = |column| row.text(column).map(|name| folder.join(name));
             Ok(Row {
-                line: record.position().map_or(0, csv::Position::line),
-                id: text(Some(columns.id)).unwrap_or_default().to_owned(),
+                line: row.line,
+                id: row.id(columns.id).to_owned(),
                 files: Files {
                     certificate: file(columns.fullchain).or_else(|| file(columns.certificate)),
                     key: file(columns.key),
                     pfx: file(columns.pfx),
                 },
+                problem: row.problem,
             })
         }))
     }
 }
 
-fn reader(path: &Path) -> csv::Result<csv::Reader<File>> {
-    csv::ReaderBuilder::new().flexible(true).from_path(path)
+impl Columns {
+    fn read(rows: &CsvRows<BufReader<File>>) -> anyhow::Result<Self> {
+        if rows.header().iter().eq(RESULTS) {
+            bail!("it holds the results of a registration: name the manifest");
+        }
+        let columns = ["iotc_deviceid", "fullchain", "certificate", "privatekey", "pfx"];
+        let names = rows.names(&columns)?;
+        let [id, fullchain, certificate, key, pfx] = columns.map(|name| names.find(name));
+        Ok(Self { id: id.unwrap_or_default(), fullchain, certificate, key, pfx })
+    }
+}
+
+fn csv_rows(path: &Path) -> anyhow::Result<CsvRows<BufReader<File>>> {
+    let open = || File::open(path).map(BufReader::new);
+    CsvRows::new(open()?, open()?)
 }

@@ -3,7 +3,7 @@
 use super::device_register::Failed;
 use crate::{
     certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
-    workflow::ProvisionError,
+    workflow::{ProvisionError, RolloverError},
 };
 
 const KEY_PASSWORD: &str =
@@ -21,8 +21,18 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(KeyError::PasswordNeeded | KeyError::WrongPassword) = cause.downcast_ref::<KeyError>() {
             return Some(KEY_PASSWORD.into());
         }
-        match cause.downcast_ref::<ProvisionError>() {
+        let provision = match cause.downcast_ref::<RolloverError>() {
+            Some(RolloverError::Provision(error)) => Some(error),
+            _ => cause.downcast_ref::<ProvisionError>(),
+        };
+        match provision {
             Some(ProvisionError::Files(error)) => return file_hint(error),
+            Some(ProvisionError::Fleet(FleetError::Interrupted { .. })) => {
+                return Some("when the cause is removed, the same command goes on".into());
+            }
+            Some(ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. })) => {
+                return Some("--out puts the fleet elsewhere".into());
+            }
             Some(ProvisionError::OtherCertificate { entry, .. }) => {
                 return Some(format!(
                     "--replace puts ours in its place, and devices that connect by the other no longer can; --entry {} \

@@ -7,6 +7,7 @@ mod cert_expiring;
 mod cert_fleet;
 mod certificate_search;
 mod completions;
+mod csv_rows;
 mod deployment_manifest;
 mod device;
 mod device_group;

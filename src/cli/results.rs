@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::output::Usage;
+use super::output::{Usage, clean};
 
 /// Where the results go by themselves: beside the file, with this ending.
 pub(super) fn path(file: &Path, ending: &str) -> PathBuf {
@@ -117,9 +117,11 @@ impl Writer {
         Self { path, csv: csv::Writer::from_writer(BufWriter::new(file)), _earlier: earlier }
     }
 
-    /// Adds a row, which is in the file when this returns: a run may be killed.
+    /// Adds a row, on one line and with what would do something to a terminal replaced, as services and files may send
+    /// anything. It is in the file when this returns: a run may be killed.
     pub(super) fn write(&mut self, row: &[&str]) -> anyhow::Result<()> {
-        let written = self.csv.write_record(row).and_then(|()| Ok(self.csv.flush()?));
+        let row = row.iter().map(|field| clean(field));
+        let written = self.csv.write_record(row.map(String::into_bytes)).and_then(|()| Ok(self.csv.flush()?));
         written.with_context(|| format!("could not write {}", self.path.display()))
     }
 }
