@@ -282,7 +282,7 @@ async fn a_clock_that_is_wrong_here_is_told_from_a_certificate_that_is() {
     let clock = Arc::new(Now(ours - theirs, ManualClock::default()));
     let client = dps.builder(&ManualClock::new()).clock(clock).build().expect("a client");
     let error = client.register(&id(DEVICE), &credential, None).await.expect_err("refused");
-    let parts = [&ours.year().to_string(), "the clock here is wrong", "expired there"];
+    let parts = [&ours.year().to_string(), "the clocks differ", "expired there"];
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &parts);
 
     // With the same date here and there it is the certificate.
@@ -302,7 +302,54 @@ async fn a_clock_that_is_wrong_here_spoils_a_token() {
     let date = moment(OffsetDateTime::now_utc() + Duration::minutes(20));
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
     let error = fails(&dps, &credential).await;
-    assert!(Case::of(&credential).diagnose(&error, None).causes.is_empty());
+    let diagnosis = Case::of(&credential).diagnose(&error, None);
+    let names: Vec<_> = diagnosis.possible.iter().map(Cause::name).collect();
+    assert!(diagnosis.causes.is_empty(), "{diagnosis:?}");
+    assert_eq!(names, ["wrong-symmetric-key", "device-disabled"]);
+}
+
+#[tokio::test]
+async fn a_date_that_the_server_s_own_certificate_refutes_is_not_believed() {
+    // That certificate is valid for two years from now.
+    let date = moment(OffsetDateTime::now_utc() + Duration::days(3650));
+    let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
+    let root = root("Root");
+    let device = credential(&issue(DEVICE, &root));
+    let error = fails(&dps, &device).await;
+    assert!(Case::of(&device).diagnose(&error, None).causes.is_empty());
+    let application = App::with(&root, false).await.read().await;
+    told(only(&Case::of(&device).diagnose(&error, Some(&application))), "entry-not-verified", &[]);
+    let token = key("0123456789abcdef").into();
+    let diagnosis = Case::of(&token).diagnose(&fails(&dps, &token).await, None);
+    assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+}
+
+#[tokio::test]
+async fn what_answers_in_part_or_not_in_http_has_not_refused_the_certificate() {
+    let credential = credential(&issue(DEVICE, &root("Root")));
+    let half = || Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_vec());
+    let long = || Reply::with(200, &[("X-Long", &"x".repeat(1_000_000))], "");
+    for answer in [half, long] as [fn() -> Reply; 2] {
+        let error = fails(&Dps::start(move |_| answer()), &credential).await;
+        let diagnosis = Case::of(&credential).diagnose(&error, None);
+        assert!(diagnosis.first().is_none() && !diagnosis.needs_application, "{error}: {diagnosis:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_device_is_among_what_it_may_be() {
+    let credential = leaf_only(&issue(DEVICE, &intermediate("Intermediate", &root("Root"))));
+    let names = |error: &RegistrationError| {
+        let diagnosis = Case::of(&credential).diagnose(error, None);
+        assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+        diagnosis.possible.iter().map(Cause::name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&refused(&credential).await), ["chain-not-sent", "device-disabled"]);
+    // The service's words may tell one of them, and so may the way it ends.
+    let dps = Dps::start(|_| error(401, 401_002, "CA certificate not found."));
+    assert_eq!(names(&fails(&dps, &credential).await), ["chain-not-sent"]);
+    let dps = Dps::start(|_| ended("disabled", &serde_json::json!({ "status": "disabled" })));
+    assert_eq!(names(&fails(&dps, &credential).await), ["device-disabled"]);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub enum Cause {
         /// What time it is, by the server's clock where it told it.
         at: OffsetDateTime,
     },
-    /// The clock here is wrong, and that makes the difference.
+    /// The clock here and the server's are apart, and that makes the difference.
     ClockSkewed {
         /// What the clock here says.
         ours: OffsetDateTime,
@@ -255,7 +255,8 @@ impl fmt::Display for Cause {
             ),
             Self::ClockSkewed { ours, theirs, consequence } => write!(
                 f,
-                "the clock here is wrong: it says {}, and the server's said {}, so that {consequence}. Set the clock",
+                "the clocks differ: the one here says {}, and the server's said {}, so that {consequence}. Set the one that is \
+                 wrong, which is most likely the one here",
                 moment(*ours),
                 moment(*theirs)
             ),

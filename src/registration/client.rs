@@ -136,7 +136,8 @@ impl RegistrationClient {
         credential: &Credential,
         payload: Option<&Value>,
     ) -> Result<Assignment, RegistrationError> {
-        let mut session = Session { client: &self.inner, id, handshake: Arc::default(), server_date: None };
+        let mut session =
+            Session { client: &self.inner, id, handshake: Arc::default(), server_date: None, answered: false };
         let result = session.register(credential, payload).await;
         result.map_err(|kind| RegistrationError { id: id.clone(), kind, encounter: Box::new(session.encounter()) })
     }
@@ -157,6 +158,7 @@ struct Session<'a> {
     id: &'a DeviceId,
     handshake: Arc<Handshake>,
     server_date: Option<OffsetDateTime>,
+    answered: bool,
 }
 
 /// A request of a registration: the first registers, the others ask what became of it.
@@ -302,7 +304,9 @@ impl Session<'_> {
                 attempts: attempts.count(),
             }
         };
+        self.answered = false;
         let response = sent.send().await.map_err(broken)?;
+        self.answered = true;
         let (status, headers) = (response.status(), response.headers().clone());
         debug!(method = %request.method, id = %self.id, status = status.as_u16(), "answered");
         if let Some(date) = header(&headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok()) {
@@ -364,6 +368,7 @@ impl Session<'_> {
                 other => Distrust::Other(other.to_string()),
             }),
             asked_for_certificate: self.handshake.asked(),
+            answered: self.answered,
         }
     }
 }

@@ -143,6 +143,10 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
         Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
             Diagnosis::of(Vec::new())
         }
+        // Who answers at all has not ended the connection for the certificate.
+        Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || encounter.answered => {
+            Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
+        }
         // Servers end the handshake, or in TLS 1.3 the connection after it, if they do not like a certificate.
         Kind::Network { .. } => match distrusted(encounter) {
             Some(cause) => Diagnosis::of(vec![cause]),
@@ -151,7 +155,15 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
         },
         Kind::Refused(refusal) => {
             match refusal.status {
-                401 | 403 => refused(attempt, encounter, application),
+                401 | 403 => {
+                    let mut diagnosis = refused(attempt, encounter, application);
+                    // The service words it as it does the others, but for a chain that it cannot follow.
+                    let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
+                    if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
+                        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+                    }
+                    diagnosis
+                }
                 // What is gone is not the scope.
                 404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
                 404 => match refusal.error_code {
@@ -164,11 +176,10 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             }
         }
         // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
-        Kind::Ended { status, error_code, .. }
-            if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
-        {
-            refused(attempt, encounter, application)
+        Kind::Ended { status, .. } if status.eq_ignore_ascii_case("disabled") => {
+            disabled(attempt, encounter, application)
         }
+        Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, encounter, application),
         Kind::Ended { .. } => Diagnosis::of(Vec::new()),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
             Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
@@ -231,6 +242,21 @@ fn refused(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Ap
     }
 }
 
+/// The service knows the device and does not let it in: of what the application tells, only what is disabled counts, and
+/// whether it is this application at all.
+fn disabled(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+    let mut diagnosis = refused(attempt, encounter, application);
+    let counts = |cause: &Cause| {
+        matches!(cause, Cause::DeviceDisabled { .. } | Cause::GroupDisabled { .. } | Cause::WrongIdScope { .. })
+    };
+    diagnosis.causes.retain(counts);
+    diagnosis.possible.retain(counts);
+    if diagnosis.needs_application {
+        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+    }
+    diagnosis
+}
+
 fn certificate_refused(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
@@ -279,12 +305,17 @@ fn key_refused(
     application: Option<&Application>,
 ) -> Diagnosis {
     // A clock that is ahead only makes the token good for longer.
-    let skewed = encounter.server_date.filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
+    let skewed = encounter.credible_date().filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
         let consequence = "the token, made to be good for an hour, has expired there".to_owned();
         Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
     });
     let Some(application) = application else {
-        return Diagnosis { needs_application: true, ..Diagnosis::of(skewed.into_iter().collect()) };
+        let wrong = skewed.is_none().then(|| Cause::WrongSymmetricKey { id: attempt.id.to_string() });
+        return Diagnosis {
+            causes: skewed.into_iter().collect(),
+            possible: wrong.into_iter().collect(),
+            needs_application: true,
+        };
     };
     let mut causes: Vec<_> = skewed.into_iter().collect();
     let keys = application.device.as_ref().map_or(&[][..], |device| &device.keys);
@@ -521,7 +552,7 @@ fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
 /// server's, that it is the clock here.
 fn timely(certificate: &Certificate, encounter: &Encounter) -> Option<Cause> {
     let ours = encounter.at;
-    let Some(theirs) = encounter.server_date else { return out_of_time(certificate, ours) };
+    let Some(theirs) = encounter.credible_date() else { return out_of_time(certificate, ours) };
     let cause = out_of_time(certificate, theirs)?;
     let skewed = (theirs - ours).abs() > SKEW && out_of_time(certificate, ours).is_none();
     if !skewed {
