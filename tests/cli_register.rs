@@ -240,6 +240,21 @@ fn a_chain_that_was_not_sent_is_told_with_the_file_that_has_it() {
 }
 
 #[test]
+fn an_application_that_is_named_and_does_not_answer_is_not_asked_for_again() {
+    let lab = Lab::start();
+    lab.local(&["cert", "root", "Root", "--no-pfx"]);
+    lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
+    let hint = "give --app SUBDOMAIN";
+    holds(&lab.register(&CERT).fails(1), &["perhaps: the chain leads to CN=Root", hint]);
+    let mut command = lab.command(&CERT);
+    let token = "SharedAccessSignature sr=x&sig=y&skn=z&se=1";
+    command.args(["--endpoint", &lab.service.endpoint]).env("IOT_ENROLL_TOKEN", token);
+    let error = Run::of(&mut command).fails(1);
+    holds(&error, &["the application could not be asked for the cause", "perhaps:"]);
+    assert!(!error.contains(hint), "{error}");
+}
+
+#[test]
 fn each_refusal_of_the_emulator_is_seen_with_its_explanation() {
     let lab = Lab::start();
     lab.local(&["cert", "root", "Root", "--no-pfx"]);

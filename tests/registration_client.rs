@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
-    central::{NetworkFailure, RetryPolicy},
+    central::{Clock, NetworkFailure, RetryPolicy},
     certificate::{CertificateAuthority, IssueOptions, KeyAlgorithm, PrivateKey, pfx},
     registration::{
         Assignment, CredentialError, DeviceCertificate, IdScope, ProvisioningEndpoint, RegistrationClient,
@@ -76,6 +76,51 @@ async fn retry_after_is_waited_for_and_two_seconds_without_one() {
     let dps = Dps::script(vec![assigning(Some("7")), assigning(None), assigned(DEVICE)]);
     register(&dps.builder(&clock).build().expect("a client")).await.expect("an assignment");
     assert_eq!(clock.sleeps(), [7, 2].map(Duration::from_secs));
+}
+
+#[tokio::test]
+async fn a_service_that_asks_for_no_wait_is_polled_ever_more_slowly() {
+    let past = "Thu, 01 Jan 1970 00:00:00 GMT";
+    for asked in ["0", past] {
+        let clock = ManualClock::new();
+        let dps = Dps::start(move |_| assigning(Some(asked)));
+        let error = register(&dps.builder(&clock).build().expect("a client")).await.expect_err("never");
+        assert!(matches!(error.kind, Kind::TimedOut { .. }), "{error}");
+        let first: Vec<_> = clock.sleeps().iter().take(6).map(Duration::as_millis).collect();
+        assert_eq!(first, [200, 400, 800, 1600, 2000, 2000]);
+        assert!((60..70).contains(&dps.requests().len()), "{} in 120 s", dps.requests().len());
+    }
+}
+
+#[tokio::test]
+async fn polls_keep_to_a_rate_too() {
+    let clock = ManualClock::new();
+    // Four a second for one registration: three polls, the first at once, take half a second.
+    let dps = Dps::script(vec![assigning(Some("0")), assigning(Some("0")), assigning(Some("0")), assigned(DEVICE)]);
+    let client = dps.builder(&clock).rate(std::num::NonZeroU32::MIN).build().expect("a client");
+    register(&client).await.expect("an assignment");
+    assert_eq!(Clock::elapsed(&*clock), Duration::from_millis(250 + 250));
+}
+
+#[tokio::test]
+async fn an_answer_about_another_device_or_without_a_hub_s_name_is_no_assignment() {
+    let told = |part: &'static str, value: &str| {
+        let mut state = json!({ "registrationId": DEVICE, "deviceId": DEVICE, "assignedHub": HUB });
+        state[part] = json!(value);
+        (ended("assigned", &state), part)
+    };
+    for ((reply, part), words) in [
+        (told("registrationId", "evil"), "about another device, \"evil\""),
+        (told("deviceId", "evil"), "about another device, \"evil\""),
+        (told("assignedHub", ""), "no host name"),
+        (told("assignedHub", "hub\u{1b}[31m\r\n,=cmd"), "no host name"),
+    ] {
+        let error = fails(&Dps::script(vec![reply])).await;
+        assert!(matches!(&error.kind, Kind::Answer { .. }), "{part}: {error}");
+        assert!(error.to_string().contains(words) && !error.to_string().contains('\u{1b}'), "{error}");
+    }
+    let (reply, _) = told("deviceId", &DEVICE.to_uppercase());
+    register(&Dps::script(vec![reply]).client()).await.expect("case does not count");
 }
 
 #[tokio::test]

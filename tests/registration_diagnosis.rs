@@ -131,6 +131,15 @@ impl App {
         app
     }
 
+    /// A group of symmetric keys with this primary one.
+    async fn symmetric_group(&self, primary: &str) {
+        let (primary, secondary) = (key(primary), key("fedcba9876543210"));
+        let keys = SymmetricKeys { primary_key: primary.to_base64(), secondary_key: secondary.to_base64() };
+        let attestation = NewAttestation::SymmetricKey(Some(keys));
+        let group = NewEnrollmentGroup { attestation, ..NewEnrollmentGroup::x509("K") };
+        self.client.enrollment_groups().create(&GROUP.parse().expect("an id"), &group).await.expect("a group");
+    }
+
     async fn disable_group(&self) {
         let update = EnrollmentGroupUpdate { enabled: Some(false), ..EnrollmentGroupUpdate::default() };
         self.client.enrollment_groups().update(&GROUP.parse().expect("an id"), &update).await.expect("updated");
@@ -273,7 +282,7 @@ async fn a_clock_that_is_wrong_here_is_told_from_a_certificate_that_is() {
     let clock = Arc::new(Now(ours - theirs, ManualClock::default()));
     let client = dps.builder(&ManualClock::new()).clock(clock).build().expect("a client");
     let error = client.register(&id(DEVICE), &credential, None).await.expect_err("refused");
-    let parts = [&ours.year().to_string(), "the clock here is wrong", "expired there"];
+    let parts = [&ours.year().to_string(), "the clocks differ", "expired there"];
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &parts);
 
     // With the same date here and there it is the certificate.
@@ -293,7 +302,54 @@ async fn a_clock_that_is_wrong_here_spoils_a_token() {
     let date = moment(OffsetDateTime::now_utc() + Duration::minutes(20));
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
     let error = fails(&dps, &credential).await;
-    assert!(Case::of(&credential).diagnose(&error, None).causes.is_empty());
+    let diagnosis = Case::of(&credential).diagnose(&error, None);
+    let names: Vec<_> = diagnosis.possible.iter().map(Cause::name).collect();
+    assert!(diagnosis.causes.is_empty(), "{diagnosis:?}");
+    assert_eq!(names, ["wrong-symmetric-key", "device-disabled"]);
+}
+
+#[tokio::test]
+async fn a_date_that_the_server_s_own_certificate_refutes_is_not_believed() {
+    // That certificate is valid for two years from now.
+    let date = moment(OffsetDateTime::now_utc() + Duration::days(3650));
+    let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
+    let root = root("Root");
+    let device = credential(&issue(DEVICE, &root));
+    let error = fails(&dps, &device).await;
+    assert!(Case::of(&device).diagnose(&error, None).causes.is_empty());
+    let application = App::with(&root, false).await.read().await;
+    told(only(&Case::of(&device).diagnose(&error, Some(&application))), "entry-not-verified", &[]);
+    let token = key("0123456789abcdef").into();
+    let diagnosis = Case::of(&token).diagnose(&fails(&dps, &token).await, None);
+    assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+}
+
+#[tokio::test]
+async fn what_answers_in_part_or_not_in_http_has_not_refused_the_certificate() {
+    let credential = credential(&issue(DEVICE, &root("Root")));
+    let half = || Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{".to_vec());
+    let long = || Reply::with(200, &[("X-Long", &"x".repeat(1_000_000))], "");
+    for answer in [half, long] as [fn() -> Reply; 2] {
+        let error = fails(&Dps::start(move |_| answer()), &credential).await;
+        let diagnosis = Case::of(&credential).diagnose(&error, None);
+        assert!(diagnosis.first().is_none() && !diagnosis.needs_application, "{error}: {diagnosis:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_device_is_among_what_it_may_be() {
+    let credential = leaf_only(&issue(DEVICE, &intermediate("Intermediate", &root("Root"))));
+    let names = |error: &RegistrationError| {
+        let diagnosis = Case::of(&credential).diagnose(error, None);
+        assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+        diagnosis.possible.iter().map(Cause::name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&refused(&credential).await), ["chain-not-sent", "device-disabled"]);
+    // The service's words may tell one of them, and so may the way it ends.
+    let dps = Dps::start(|_| error(401, 401_002, "CA certificate not found."));
+    assert_eq!(names(&fails(&dps, &credential).await), ["chain-not-sent"]);
+    let dps = Dps::start(|_| ended("disabled", &serde_json::json!({ "status": "disabled" })));
+    assert_eq!(names(&fails(&dps, &credential).await), ["device-disabled"]);
 }
 
 #[tokio::test]
@@ -518,18 +574,72 @@ fn key(text: &str) -> SymmetricKey {
 #[tokio::test]
 async fn symmetric_keys_are_told_apart() {
     let app = App::start().await;
-    let (group_key, other) = (key("0123456789abcdef"), key("fedcba9876543210"));
-    let keys = SymmetricKeys { primary_key: group_key.to_base64(), secondary_key: other.to_base64() };
-    let group =
-        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(Some(keys)), ..NewEnrollmentGroup::x509("K") };
-    app.client.enrollment_groups().create(&GROUP.parse().expect("an id"), &group).await.expect("a group");
+    app.symmetric_group("0123456789abcdef").await;
+    let group_key = key("fedcba9876543210");
     let derived = || Credential::from(derive_device_key(&key("0123456789abcdef"), &id(DEVICE)));
 
     assert!(app.diagnose(&derived()).await.causes.is_empty());
-    told(only(&app.diagnose(&other.into()).await), "group-key-used", &["group g", "derive"]);
+    told(only(&app.diagnose(&group_key.into()).await), "group-key-used", &["group g", "derive"]);
     told(only(&app.diagnose(&key("somebody else's k").into()).await), "wrong-symmetric-key", &[DEVICE]);
     app.disable_group().await;
     told(only(&app.diagnose(&derived()).await), "group-disabled", &["group g"]);
+}
+
+#[tokio::test]
+async fn a_key_of_the_device_s_own_counts_before_any_group() {
+    let app = App::start().await;
+    app.symmetric_group("0123456789abcdef").await;
+    app.device(DEVICE).await;
+    let attest = async |attestation: NewDeviceAttestation| {
+        app.client.devices().set_attestation(&DEVICE.parse().expect("an id"), &attestation).await.expect("set");
+    };
+    let derived = || Credential::from(derive_device_key(&key("0123456789abcdef"), &id(DEVICE)));
+    let (own, other) = (key("its own, primary"), key("its own, second."));
+    let keys = SymmetricKeys { primary_key: own.to_base64(), secondary_key: other.to_base64() };
+    attest(NewDeviceAttestation::SymmetricKey(Some(keys))).await;
+    told(only(&app.diagnose(&derived()).await), "attestation-differs", &["of its own", "another symmetric key"]);
+    app.disable_group().await;
+    told(only(&app.diagnose(&derived()).await), "attestation-differs", &[DEVICE]);
+    let diagnosis = app.diagnose(&own.into()).await;
+    assert!(diagnosis.first().is_none(), "{diagnosis:?}");
+    // Nor does a group count where it attests by a certificate.
+    attest(NewDeviceAttestation::x509(issue(DEVICE, &root("Root")).certificate)).await;
+    told(only(&app.diagnose(&derived()).await), "attestation-differs", &["It used a symmetric key"]);
+    told(only(&app.diagnose(&key("somebody else's k").into()).await), "attestation-differs", &[]);
+}
+
+#[tokio::test]
+async fn a_key_derived_in_lower_case_is_known_as_its_group_s() {
+    let app = App::start().await;
+    app.symmetric_group("0123456789abcdef").await;
+    let upper = id(&DEVICE.to_uppercase());
+    let credential = derive_device_key(&key("0123456789abcdef"), &id(DEVICE)).into();
+    let dps = Dps::start(|_| unauthorized());
+    let error = dps.client().register(&upper, &credential, None).await.expect_err("refused");
+    let (scope, application) = (SCOPE.parse().expect("a scope"), app.read().await);
+    let attempt = Attempt { id: &upper, id_scope: &scope, credential: &credential, unsent: &[] };
+    let diagnosis = diagnose(&attempt, &error, Some(&application));
+    assert!(diagnosis.causes.is_empty(), "{diagnosis:?}");
+    told(&diagnosis.possible[0], "wrong-symmetric-key", &["exactly this id"]);
+    app.disable_group().await;
+    told(only(&diagnose(&attempt, &error, Some(&app.read().await))), "group-disabled", &["group g"]);
+}
+
+#[tokio::test]
+async fn a_chain_to_the_enrolled_certificate_that_does_not_hold_is_told_by_what_is_wrong_with_it() {
+    use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
+    type Change = fn(&mut rcgen::CertificateParams);
+    let cases: [(Change, Change, &str); 3] = [
+        (|_| (), |it| it.is_ca = IsCa::ExplicitNoCa, "CN=Between is not an authority"),
+        (|_| (), |it| it.key_usages = vec![KeyUsagePurpose::CrlSign], "CN=Between may not sign"),
+        (|it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), |_| (), "CN=Root allows 0 authorities"),
+    ];
+    for (of_root, of_between, words) in cases {
+        let root = Foreign::new("Root", None, of_root);
+        let between = Foreign::new("Between", Some(&root), of_between);
+        let app = App::enrolling(root.certificate(), true).await;
+        told(only(&app.diagnose(&between.device(DEVICE, |_| ())).await), "chain-unsound", &[words]);
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@ use time::OffsetDateTime;
 use super::{EnrolledCertificate, IdScope};
 use crate::{
     central::EnrollmentGroupId,
-    certificate::{Objection, Thumbprint, chain::moment},
+    certificate::{ChainError, Objection, Thumbprint, chain::moment},
 };
+
+/// The attestation by a symmetric key, as the service calls it.
+pub(super) const SYMMETRIC_KEY: &str = "symmetricKey";
 
 /// Why a registration failed, or will.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub enum Cause {
         /// What time it is, by the server's clock where it told it.
         at: OffsetDateTime,
     },
-    /// The clock here is wrong, and that makes the difference.
+    /// The clock here and the server's are apart, and that makes the difference.
     ClockSkewed {
         /// What the clock here says.
         ours: OffsetDateTime,
@@ -60,6 +63,8 @@ pub enum Cause {
         /// What they dislike.
         objection: Objection,
     },
+    /// The chain leads to the enrolled certificate, and does not hold: above all, one of it may not sign the one below it.
+    ChainUnsound(ChainError),
     /// The certificate was sent without those that lead from it to the enrolled one.
     ChainNotSent {
         /// The subject of the last certificate that was sent.
@@ -189,6 +194,7 @@ impl Cause {
             Self::ClockSkewed { .. } => "clock-skewed",
             Self::NoClientAuthentication { .. } => "no-client-authentication",
             Self::Certificate { .. } => "certificate",
+            Self::ChainUnsound(_) => "chain-unsound",
             Self::ChainNotSent { .. } => "chain-not-sent",
             Self::ChainLeadsElsewhere { .. } => "chain-leads-elsewhere",
             Self::EntryNotVerified(_) => "entry-not-verified",
@@ -249,7 +255,8 @@ impl fmt::Display for Cause {
             ),
             Self::ClockSkewed { ours, theirs, consequence } => write!(
                 f,
-                "the clock here is wrong: it says {}, and the server's said {}, so that {consequence}. Set the clock",
+                "the clocks differ: the one here says {}, and the server's said {}, so that {consequence}. Set the one that is \
+                 wrong, which is most likely the one here",
                 moment(*ours),
                 moment(*theirs)
             ),
@@ -259,6 +266,9 @@ impl fmt::Display for Cause {
                  that has it"
             ),
             Self::Certificate { subject, objection } => write!(f, "the service does not take {subject}: {objection}"),
+            Self::ChainUnsound(error) => {
+                write!(f, "the chain leads to the enrolled certificate and does not hold: {error}. Issue it anew")
+            }
             Self::ChainNotSent { subject, issuer, enrolled, leads_there } => {
                 write!(f, "the chain was not sent: it ended at {subject}, without its issuer {issuer}")?;
                 if *leads_there {
@@ -296,6 +306,9 @@ impl fmt::Display for Cause {
                     OwnAttestation::Other(kind) => write!(f, "{kind}")?,
                 }
                 match presented {
+                    None if matches!(own, OwnAttestation::Other(kind) if kind == SYMMETRIC_KEY) => {
+                        f.write_str(". It used another symmetric key")?;
+                    }
                     Some(thumbprint) => write!(f, ". It presented the certificate {thumbprint}")?,
                     None => f.write_str(". It used a symmetric key")?,
                 }

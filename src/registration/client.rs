@@ -33,11 +33,18 @@ const API_VERSION: &str = "2021-06-01";
 /// How long to wait before asking again where the service does not say. It lets a device ask five times in 10 seconds.
 const POLL_AFTER: Duration = Duration::from_secs(2);
 
+/// The waits before polls where the service asks for none: the first comes at once, then each takes twice as long as the
+/// one before it, from this on to [`POLL_AFTER`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
 /// How many registrations are begun a second: somewhat fewer than the thousand a minute that one service takes.
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
 /// How often a device registers anew whose operation the service does not know any more.
 const ANEW: u32 = 2;
+
+/// How many polls a second there may be for each registration that is begun.
+const POLLS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 const JSON: &str = "application/json";
 
@@ -61,6 +68,8 @@ struct Inner {
     timeout: Duration,
     retry: RetryPolicy,
     rate: Rate,
+    /// The polls' own, so that they do not hold registrations up.
+    poll_rate: Rate,
     clock: Arc<dyn Clock>,
 }
 
@@ -117,7 +126,7 @@ impl RegistrationClient {
     /// policy.
     ///
     /// What fails on the way, 429 and 5xx are tried again ([`RetryPolicy`]); its budget is the time that all of a
-    /// registration has. Where the service does not know the operation any more, the device registers anew, twice at most. `retry-after` is honoured within it. Redirects are not followed.
+    /// registration has. Where it asks for no wait, polls come ever more slowly. Where the service does not know the operation any more, the device registers anew, twice at most. `retry-after` is honoured within it. Redirects are not followed.
     ///
     /// # Errors
     /// [`RegistrationError`]; [`diagnose`](super::diagnose) tells the cause.
@@ -127,7 +136,8 @@ impl RegistrationClient {
         credential: &Credential,
         payload: Option<&Value>,
     ) -> Result<Assignment, RegistrationError> {
-        let mut session = Session { client: &self.inner, id, handshake: Arc::default(), server_date: None };
+        let mut session =
+            Session { client: &self.inner, id, handshake: Arc::default(), server_date: None, answered: false };
         let result = session.register(credential, payload).await;
         result.map_err(|kind| RegistrationError { id: id.clone(), kind, encounter: Box::new(session.encounter()) })
     }
@@ -148,6 +158,7 @@ struct Session<'a> {
     id: &'a DeviceId,
     handshake: Arc<Handshake>,
     server_date: Option<OffsetDateTime>,
+    answered: bool,
 }
 
 /// A request of a registration: the first registers, the others ask what became of it.
@@ -190,6 +201,7 @@ impl Session<'_> {
         };
         let mut request = registering.clone();
         let mut anew = 0;
+        let mut polls = 0;
         let mut attempts = Attempts::new(&client.retry);
         loop {
             let wait = match self.send(&http, &request, credential, &mut attempts).await {
@@ -199,7 +211,8 @@ impl Session<'_> {
                         let id = operation.operation_id.ok_or_else(|| missing("operationId"))?;
                         let url = self.url(&["operations", &id]);
                         request = Request { method: Method::GET, url, body: None };
-                        let asked = retry_after.unwrap_or(POLL_AFTER);
+                        let asked = retry_after.unwrap_or(POLL_AFTER).max(least_wait(polls).min(POLL_AFTER));
+                        polls += 1;
                         attempts
                             .allow(asked, client.clock.elapsed())
                             .ok_or(Kind::TimedOut { budget: client.retry.budget, asked })?
@@ -228,7 +241,9 @@ impl Session<'_> {
         // Registering twice has the effect of once, and so has asking.
         let wait = attempts.next(met, Repeat::Safe, self.client.clock.elapsed());
         if matches!(met, Met::Status(429, _)) {
-            self.client.rate.throttled(attempts.last(), wait.unwrap_or_default());
+            for rate in [&self.client.rate, &self.client.poll_rate] {
+                rate.throttled(attempts.last(), wait.unwrap_or_default());
+            }
         }
         if let Some(wait) = wait {
             debug!(id = %self.id, attempt = attempts.count(), ?wait, "will be tried again");
@@ -268,7 +283,8 @@ impl Session<'_> {
         attempts: &mut Attempts,
     ) -> Result<Answer, Kind> {
         let client = self.client;
-        attempts.begin(if request.is_poll() { client.clock.elapsed() } else { client.rate.enter().await.turn().await });
+        let rate = if request.is_poll() { &client.poll_rate } else { &client.rate };
+        attempts.begin(rate.enter().await.turn().await);
         let mut sent = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, JSON).body(body.clone());
@@ -288,7 +304,9 @@ impl Session<'_> {
                 attempts: attempts.count(),
             }
         };
+        self.answered = false;
         let response = sent.send().await.map_err(broken)?;
+        self.answered = true;
         let (status, headers) = (response.status(), response.headers().clone());
         debug!(method = %request.method, id = %self.id, status = status.as_u16(), "answered");
         if let Some(date) = header(&headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok()) {
@@ -350,6 +368,7 @@ impl Session<'_> {
                 other => Distrust::Other(other.to_string()),
             }),
             asked_for_certificate: self.handshake.asked(),
+            answered: self.answered,
         }
     }
 }
@@ -371,9 +390,22 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
+/// How long to wait at least before the poll that comes after so many others.
+fn least_wait(polls: u32) -> Duration {
+    polls.checked_sub(1).map_or(Duration::ZERO, |doublings| FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)))
+}
+
 fn missing(field: &str) -> Kind {
-    let problem = AnswerProblem::Shape(format!("it has no {field}"));
-    Kind::Answer { status: 200, problem, excerpt: String::new() }
+    misshapen(format!("it has no {field}"))
+}
+
+fn misshapen(what: String) -> Kind {
+    Kind::Answer { status: 200, problem: AnswerProblem::Shape(what), excerpt: String::new() }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
+    text.split('.').all(is_label)
 }
 
 /// The state of a registration's operation, as the service writes it.
@@ -411,11 +443,22 @@ struct WireError {
 impl WireOperation {
     fn assignment(self, id: &DeviceId) -> Result<Assignment, Kind> {
         let state = self.registration_state.ok_or_else(|| missing("registrationState"))?;
+        let assigned_hub = state.assigned_hub.ok_or_else(|| missing("assignedHub"))?;
+        let device_id = state.device_id.ok_or_else(|| missing("deviceId"))?;
+        let registration_id = state.registration_id.unwrap_or_else(|| id.as_str().to_owned());
+        // In IoT Central a device's id is its registration id.
+        let is_other = |found: &&String| !found.eq_ignore_ascii_case(id.as_str());
+        if let Some(other) = [&registration_id, &device_id].into_iter().find(is_other) {
+            return Err(misshapen(format!("it is about another device, {:?}", sanitise(other, &[]))));
+        }
+        if !is_host_name(&assigned_hub) {
+            return Err(misshapen(format!("its assignedHub is no host name: {:?}", sanitise(&assigned_hub, &[]))));
+        }
         let moment = |text: Option<String>| OffsetDateTime::parse(&text?, &Rfc3339).ok();
         Ok(Assignment {
-            registration_id: state.registration_id.unwrap_or_else(|| id.as_str().to_owned()),
-            assigned_hub: state.assigned_hub.ok_or_else(|| missing("assignedHub"))?,
-            device_id: state.device_id.ok_or_else(|| missing("deviceId"))?,
+            registration_id,
+            assigned_hub,
+            device_id,
             substatus: state.substatus,
             created_at: moment(state.created_date_time_utc),
             updated_at: moment(state.last_updated_date_time_utc),
@@ -483,7 +526,7 @@ impl RegistrationClientBuilder {
     }
 
     /// How many registrations are begun a second at most, over all clones; 16 by default. They are evenly spaced, and
-    /// fewer are begun while the service answers 429.
+    /// fewer are begun while the service answers 429. Polls are sent four times as often at most.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.rate = per_second;
         self
@@ -509,6 +552,7 @@ impl RegistrationClientBuilder {
             timeout: self.timeout,
             retry: self.retry,
             rate: Rate::new(self.rate, Arc::clone(&self.clock)),
+            poll_rate: Rate::new(self.rate.saturating_mul(POLLS), Arc::clone(&self.clock)),
             clock: self.clock,
         };
         Ok(RegistrationClient { inner: Arc::new(inner) })

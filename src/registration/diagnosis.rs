@@ -8,6 +8,7 @@ use super::{
     Application, Cause, Credential, DeviceCertificate, EnrolledCertificate, IdScope, OwnAttestation,
     ProvisioningEndpoint, SymmetricKey,
     application::ProofKind,
+    cause::SYMMETRIC_KEY,
     credential::{is_self_signed, sort_chain},
     derive_device_key,
     error::{Distrust, Encounter, RegistrationError, RegistrationErrorKind as Kind},
@@ -16,7 +17,9 @@ use super::{
 use crate::{
     central::NetworkFailure,
     certificate::{
-        Certificate, ChainError, DeviceId, Objection, Thumbprint, chain::check_validity, objections as dislikes,
+        Certificate, ChainError, DeviceId, Objection, Thumbprint,
+        chain::{check_validity, verify},
+        objections as dislikes,
     },
 };
 
@@ -140,6 +143,10 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
         Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
             Diagnosis::of(Vec::new())
         }
+        // Who answers at all has not ended the connection for the certificate.
+        Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || encounter.answered => {
+            Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
+        }
         // Servers end the handshake, or in TLS 1.3 the connection after it, if they do not like a certificate.
         Kind::Network { .. } => match distrusted(encounter) {
             Some(cause) => Diagnosis::of(vec![cause]),
@@ -148,7 +155,15 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
         },
         Kind::Refused(refusal) => {
             match refusal.status {
-                401 | 403 => refused(attempt, encounter, application),
+                401 | 403 => {
+                    let mut diagnosis = refused(attempt, encounter, application);
+                    // The service words it as it does the others, but for a chain that it cannot follow.
+                    let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
+                    if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
+                        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+                    }
+                    diagnosis
+                }
                 // What is gone is not the scope.
                 404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
                 404 => match refusal.error_code {
@@ -161,11 +176,10 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             }
         }
         // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
-        Kind::Ended { status, error_code, .. }
-            if status.eq_ignore_ascii_case("disabled") || matches!(error_code, Some(401_000..404_000)) =>
-        {
-            refused(attempt, encounter, application)
+        Kind::Ended { status, .. } if status.eq_ignore_ascii_case("disabled") => {
+            disabled(attempt, encounter, application)
         }
+        Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, encounter, application),
         Kind::Ended { .. } => Diagnosis::of(Vec::new()),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
             Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
@@ -228,6 +242,21 @@ fn refused(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Ap
     }
 }
 
+/// The service knows the device and does not let it in: of what the application tells, only what is disabled counts, and
+/// whether it is this application at all.
+fn disabled(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+    let mut diagnosis = refused(attempt, encounter, application);
+    let counts = |cause: &Cause| {
+        matches!(cause, Cause::DeviceDisabled { .. } | Cause::GroupDisabled { .. } | Cause::WrongIdScope { .. })
+    };
+    diagnosis.causes.retain(counts);
+    diagnosis.possible.retain(counts);
+    if diagnosis.needs_application {
+        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+    }
+    diagnosis
+}
+
 fn certificate_refused(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
@@ -276,35 +305,65 @@ fn key_refused(
     application: Option<&Application>,
 ) -> Diagnosis {
     // A clock that is ahead only makes the token good for longer.
-    let skewed = encounter.server_date.filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
+    let skewed = encounter.credible_date().filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
         let consequence = "the token, made to be good for an hour, has expired there".to_owned();
         Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
     });
     let Some(application) = application else {
-        return Diagnosis { needs_application: true, ..Diagnosis::of(skewed.into_iter().collect()) };
+        let wrong = skewed.is_none().then(|| Cause::WrongSymmetricKey { id: attempt.id.to_string() });
+        return Diagnosis {
+            causes: skewed.into_iter().collect(),
+            possible: wrong.into_iter().collect(),
+            needs_application: true,
+        };
     };
     let mut causes: Vec<_> = skewed.into_iter().collect();
-    let is_key = |own: &OwnAttestation| matches!(own, OwnAttestation::Other(kind) if kind == "symmetricKey");
-    causes.extend(own_cause(attempt.id, application, None, is_key));
+    let keys = application.device.as_ref().map_or(&[][..], |device| &device.keys);
+    let is_own = |own: &OwnAttestation| matches!(own, OwnAttestation::Other(kind) if kind == SYMMETRIC_KEY);
+    causes.extend(own_cause(attempt.id, application, None, |own| is_own(own) && keys.contains(key)));
+    // An attestation of the device's own counts before any group.
+    if has_own(application) {
+        return Diagnosis::of(causes);
+    }
+    let verdict = key_in_application(attempt, key, keys, application);
+    causes.extend(verdict.causes);
+    let possible = if causes.is_empty() { verdict.possible } else { Vec::new() };
+    Diagnosis { possible, ..Diagnosis::of(causes) }
+}
+
+/// Which group a symmetric key belongs to, in an application that told what is enrolled. `keys` are the device's.
+fn key_in_application(
+    attempt: &Attempt<'_>,
+    key: &SymmetricKey,
+    keys: &[SymmetricKey],
+    application: &Application,
+) -> Diagnosis {
+    let id = attempt.id.to_string();
     let groups = application.groups.iter().filter_map(|group| match &group.proof {
         ProofKind::SymmetricKey(keys) => Some((group, keys)),
         _ => None,
     });
     let groups: Vec<_> = groups.collect();
-    let device_keys = application.device.as_ref().map_or(&[][..], |device| &device.keys);
-    let derived_in = groups.iter().find(|(_, keys)| keys.iter().any(|it| derive_device_key(it, attempt.id) == *key));
     if let Some((group, _)) = groups.iter().find(|(_, keys)| keys.contains(key)) {
-        causes.push(Cause::GroupKeyUsed { group: group.id.clone() });
-    } else if let Some((group, _)) = derived_in {
-        if !group.enabled {
-            causes.push(Cause::GroupDisabled { group: group.id.clone() });
-        }
-    } else if groups.is_empty() && device_keys.is_empty() {
-        causes.push(Cause::NothingEnrolled { id: attempt.id.to_string(), kind: "symmetricKey" });
-    } else if !device_keys.contains(key) {
-        causes.push(Cause::WrongSymmetricKey { id: attempt.id.to_string() });
+        return Diagnosis::of(vec![Cause::GroupKeyUsed { group: group.id.clone() }]);
     }
-    Diagnosis::of(causes)
+    let derived_for =
+        |id: &DeviceId| groups.iter().find(|(_, keys)| keys.iter().any(|it| derive_device_key(it, id) == *key));
+    // Keys are derived in lower case too.
+    let lower = || DeviceId::new(id.to_ascii_lowercase()).ok();
+    let as_written = derived_for(attempt.id);
+    if let Some((group, _)) = as_written.or_else(|| derived_for(&lower()?)) {
+        if !group.enabled {
+            return Diagnosis::of(vec![Cause::GroupDisabled { group: group.id.clone() }]);
+        }
+        let possible = if as_written.is_none() { vec![Cause::WrongSymmetricKey { id }] } else { Vec::new() };
+        return Diagnosis { possible, ..Diagnosis::of(Vec::new()) };
+    }
+    if groups.is_empty() && keys.is_empty() {
+        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: SYMMETRIC_KEY }]);
+    }
+    let wrong = (!keys.contains(key)).then_some(Cause::WrongSymmetricKey { id });
+    Diagnosis::of(wrong.into_iter().collect())
 }
 
 /// What the device's own state has to say against it. `presented` is the certificate's thumbprint, where there is one.
@@ -386,6 +445,7 @@ fn chain_in_application(
     // What lies above the enrolled certificate does not count; the device's own was judged apart.
     let above = known[..=hit].iter().skip(1).find_map(|certificate| timely(certificate, encounter));
     let mut causes: Vec<_> = above.into_iter().collect();
+    causes.extend(unsound(&known, &known[hit], encounter.at));
     causes.extend(obstacles(leads_to(&known[hit], enrolled)));
     // The certificate that issued the last one sent need not be sent if it is the enrolled one.
     if hit > sent.len() {
@@ -403,6 +463,13 @@ fn chain_alone(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause>
     let cause = if ends_at_root(sent) { elsewhere(sent, &[]) } else { chain_not_sent(sent, &[], false) };
     let beyond = elsewhere(&whole_chain(sent, unsent), &[]).filter(|_| !ends_at_root(sent));
     cause.into_iter().chain(beyond).collect()
+}
+
+/// What keeps a chain to an enrolled certificate from being one, its time left aside.
+fn unsound(chain: &[Certificate], enrolled: &Certificate, at: OffsetDateTime) -> Option<Cause> {
+    let error = verify(chain, enrolled, at).err()?;
+    let is_time = matches!(error, ChainError::Expired { .. } | ChainError::NotYetValid { .. });
+    (!is_time).then_some(Cause::ChainUnsound(error))
 }
 
 fn chain_not_sent(sent: &[Certificate], enrolled: &[EnrolledCertificate], leads_there: bool) -> Option<Cause> {
@@ -485,7 +552,7 @@ fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
 /// server's, that it is the clock here.
 fn timely(certificate: &Certificate, encounter: &Encounter) -> Option<Cause> {
     let ours = encounter.at;
-    let Some(theirs) = encounter.server_date else { return out_of_time(certificate, ours) };
+    let Some(theirs) = encounter.credible_date() else { return out_of_time(certificate, ours) };
     let cause = out_of_time(certificate, theirs)?;
     let skewed = (theirs - ours).abs() > SKEW && out_of_time(certificate, ours).is_none();
     if !skewed {

@@ -111,6 +111,21 @@ pub struct Encounter {
     pub distrust: Option<Distrust>,
     /// Whether the server asked for a client certificate in the TLS handshake.
     pub asked_for_certificate: bool,
+    /// Whether the last request was answered, at least in part.
+    pub answered: bool,
+}
+
+impl Encounter {
+    /// The date of the last answer, unless the server's certificate shows that it is wrong: it is valid by the clock here
+    /// and not by that date.
+    pub(super) fn credible_date(&self) -> Option<OffsetDateTime> {
+        let date = self.server_date?;
+        let refuted = self.server_certificate.as_ref().is_some_and(|certificate| {
+            let is_valid = |at| certificate.not_before() <= at && at <= certificate.not_after();
+            is_valid(self.at) && !is_valid(date)
+        });
+        (!refuted).then_some(date)
+    }
 }
 
 /// Why a server's certificate was not trusted.

@@ -26,6 +26,7 @@ use rustls::{
     },
 };
 use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
 
 use super::{clock::ManualClock, server::Reply};
 
@@ -193,7 +194,10 @@ fn configuration(name: &str, asks: Asks) -> (String, ServerConfig) {
     parameters.distinguished_name.push(DnType::CommonName, format!("Authority for {name}"));
     let authority = parameters.self_signed(&authority_key).expect("an authority");
     let issuer = Issuer::new(parameters, authority_key);
-    let leaf = CertificateParams::new([name.to_owned()]).expect("parameters").signed_by(&key, &issuer).expect("a leaf");
+    let mut parameters = CertificateParams::new([name.to_owned()]).expect("parameters");
+    parameters.not_before = OffsetDateTime::now_utc() - Duration::days(60);
+    parameters.not_after = OffsetDateTime::now_utc() + Duration::days(730);
+    let leaf = parameters.signed_by(&key, &issuer).expect("a leaf");
     let private_key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
