@@ -11,21 +11,20 @@ use crate::workflow::{FleetDevices, FleetRequest};
 
 /// Many devices.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Many devices")]
 #[command(group(clap::ArgGroup::new("many").args(["ids", "count"])))]
 pub(super) struct ManyDevices {
     /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column IOTC_DEVICEID,
     /// deviceId or id
-    #[arg(long = "devices", value_name = "FILE", conflicts_with = "count")]
+    #[arg(long = "devices", value_name = "FILE", conflicts_with = "count", help_heading = "Many devices")]
     ids: Option<PathBuf>,
     /// Make certificates for so many devices, with ids made of the prefix and a number from 1 with leading zeros
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Many devices")]
     count: Option<NonZeroU64>,
     /// What the ids of --count begin with
-    #[arg(long, default_value = "device-", requires = "count")]
+    #[arg(long, default_value = "device-", requires = "count", help_heading = "Many devices")]
     prefix: String,
     /// Make PFX files for them too
-    #[arg(long, conflicts_with = "no_pfx", requires = "many")]
+    #[arg(long, conflicts_with = "no_pfx", requires = "many", help_heading = "Many devices")]
     pfx: bool,
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{
     args::{KeyPassword, Keys, Pfx, lifetime},
     many_devices::ManyDevices,
-    output::{GOOD, Output},
+    output::{GOOD, Output, Usage},
     progress::{Steps, plan},
     provision::{connecting, tell_password},
     service::{Service, block_on},
@@ -93,7 +93,7 @@ impl Rollover {
                 (AuthoritySource::Root(root), Some(stem))
             }
             (Some(certificate), Some(key), _) => (AuthoritySource::Files { certificate, key }, None),
-            _ => anyhow::bail!("the proof needs the key of --ca-cert: give it with --ca-key"),
+            _ => return Err(Usage::error("the proof needs the key of --ca-cert: give it with --ca-key")),
         };
         let device_directory = match (self.out, called) {
             (Some(out), _) => out,
@@ -130,7 +130,7 @@ impl Rollover {
         let file = match (self.ca_cert, self.root) {
             (Some(certificate), _) => certificate,
             (None, Some(root)) => FileSet::new(&self.dir, &root)?.certificate(),
-            (None, None) => anyhow::bail!("--root or --ca-cert says which certificate stays"),
+            (None, None) => return Err(Usage::error("--root or --ca-cert says which certificate stays")),
         };
         let stays = read_certificates(&file).context("the certificate that stays could not be read")?.swap_remove(0);
         let client: Client = self.service.client()?;
