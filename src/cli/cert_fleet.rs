@@ -57,7 +57,7 @@ pub(super) struct Fleet {
     /// standard input
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// A folder of certificate requests (PKCS#10), whose common names are the ids: no keys are made
+    /// A folder of certificate requests (PKCS#10), whose common names are the ids, one in each file: no keys are made
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["pfx", "algorithm"])]
     csr_dir: Option<PathBuf>,
     /// Files in folders, or one tar stream
@@ -88,7 +88,7 @@ pub(super) struct Fleet {
     pfx_legacy: bool,
     #[command(flatten)]
     key_password: KeyPassword,
-    /// How many threads work [default: one for each core]
+    /// How many threads work, 512 at most [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
 }

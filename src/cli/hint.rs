@@ -9,6 +9,8 @@ use crate::{
 const KEY_PASSWORD: &str =
     "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD";
 
+const OTHER_FOLDER: &str = "--out puts the fleet of another list elsewhere";
+
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
@@ -23,6 +25,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         match cause.downcast_ref::<ProvisionError>() {
             Some(ProvisionError::Files(error)) => return file_hint(error),
+            Some(ProvisionError::Fleet(FleetError::OtherDevices { .. })) => return Some(OTHER_FOLDER.into()),
             Some(ProvisionError::OtherCertificate { entry, .. }) => {
                 return Some(format!(
                     "--replace puts ours in its place, and devices that connect by the other no longer can; --entry {} \
@@ -37,7 +40,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
                 return Some("--resume goes on with it, --out puts the fleet elsewhere".into());
             }
             Some(FleetError::OtherDevices { .. }) => {
-                return Some("--out puts the fleet of another list elsewhere".into());
+                return Some(OTHER_FOLDER.into());
             }
             Some(FleetError::Interrupted { .. }) => {
                 return Some("when the cause is removed, the same command with --resume goes on".into());
