@@ -251,6 +251,9 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
     let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
     fleet(&first).write_folders(devices(40), &files, false, CONTROL).expect("files");
     fleet(&first).write_tar_file(devices(40), &tar, false, CONTROL).expect("a tar file");
+    let [of_files, of_tar] = [files.join("manifest.csv"), folder.path().join("fleet.tar.manifest.csv")];
+    let manifests = || [&of_files, &of_tar, &tar].map(|path| std::fs::read(path).expect("read"));
+    let before = manifests();
     let others = || devices(41).skip(1);
     for error in [
         fleet(&second).write_folders(devices(50), &files, true, CONTROL).expect_err("another authority"),
@@ -266,6 +269,7 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
         assert!(matches!(error, FleetError::OtherDevices { .. }), "{error}");
         assert!(error.to_string().contains("grows at its end"), "{error}");
     }
+    assert!(manifests() == before, "what is refused is left as it is");
     assert!(matches!(fleet(&first).write_folders(devices(1), &files, false, CONTROL), Err(FleetError::Exists(_))));
     assert!(matches!(fleet(&first).write_tar_file(devices(1), &tar, false, CONTROL), Err(FleetError::Exists(_))));
 }

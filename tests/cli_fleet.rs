@@ -163,12 +163,31 @@ fn ids_that_are_no_good_are_found_before_the_first_certificate() {
         ("deviceId,name\na,x\n,y\n", &["line 3"]),
         ("serial,name\na,x\n", &["IOTC_DEVICEID", "serial"]),
         ("\n\n", &["names no device"]),
+        ("a\0b\0", &["UTF-16"]),
+        (&format!("a\n{}", "x".repeat(2 << 20)), &["1 MiB"]),
+        (&format!("id,x\na,\"{}\n", "x\n".repeat(1 << 20)), &["1 MiB"]),
     ] {
         fs::write(folder.path().join("ids"), content).expect("written");
         let error = fleet(folder.path(), &["--ids", "ids", "--out", "f"]).fails(1);
         assert!(expected.iter().all(|part| error.contains(part)), "{content:?}: {error}");
         assert!(!folder.path().join("f").exists());
     }
+    #[cfg(unix)]
+    {
+        let error = fleet(folder.path(), &["--ids", "/dev/zero", "--out", "f"]).fails(1);
+        assert!(error.contains("1 MiB"), "{error}");
+        let mut command = program(folder.path());
+        command.args(["cert", "fleet", "r", "--ids", "/dev/null"]).env("TMPDIR", "/missing");
+        let error = Run::of(&mut command).fails(1);
+        assert!(error.contains("a temporary file in /missing"), "{error}");
+        let mut command = program(folder.path());
+        command.args(["cert", "fleet", "r", "--count", "1", "--format", "tar", "--out", "-"]).env("TMPDIR", "/missing");
+        let error = Run::of(&mut command).fails(1);
+        assert!(error.contains("make a temporary file in /missing"), "{error}");
+    }
+    fs::write(folder.path().join("ids"), "id\nid\n").expect("written");
+    let run = fleet(folder.path(), &["--ids", "ids", "--out", "h"]);
+    assert!(run.stderr.contains("the first line, id, was taken for the name of the column"), "{}", run.stderr);
     let error = fleet(folder.path(), &["--count", "3", "--prefix=-x", "--out", "f"]).fails(1);
     assert!(error.contains("-x"), "{error}");
     for wrong in [&["--count", "0"][..], &[], &["--count", "1", "--ids", "x"], &["--ids", "x", "--prefix", "y"]] {
@@ -217,7 +236,21 @@ fn a_tar_goes_to_standard_output_or_to_a_file_with_its_manifest() {
     );
     let error = fleet(folder.path(), &["--count", "1", "--format", "tar", "--out", "fleet.tar"]).fails(1);
     assert!(error.contains("fleet.tar already exists") && error.contains("--resume"), "{error}");
-    fleet(folder.path(), &["--count", "1", "--out", "-"]).fails(1);
+    for count in ["7", "71000", "69"] {
+        let error = fleet(folder.path(), &["--count", count, "--format", "tar", "--resume"]).fails(1);
+        assert!(error.contains("grows at its end only") && error.contains("--out"), "{error}");
+    }
+    let error = fleet(folder.path(), &["--count", "1", "--out", "-"]).fails(2);
+    assert!(error.contains("--format tar"), "{error}");
+    let tar = ["--count", "1", "--format", "tar", "--resume", "--out"];
+    fleet(folder.path(), &[&tar[..], &["-"]].concat()).fails(2);
+    #[cfg(unix)]
+    fleet(folder.path(), &[&tar[..], &["/dev/null"]].concat()).fails(2);
+    let error = fleet(folder.path(), &["--count", "1", "--pfx-password-file", "x"]).fails(2);
+    assert!(error.contains("--pfx"), "{error}");
+    for threads in ["0", "513", "18446744073709551615"] {
+        fleet(folder.path(), &["--count", "1", "--threads", threads]).fails(2);
+    }
 }
 
 fn start(folder: &Path, arguments: &[&str]) -> Child {
@@ -329,7 +362,7 @@ fn a_full_disk_is_told_with_how_far_it_came() {
     let output = command.stdout(full).output().expect("runs");
     let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1));
-    assert!(error.contains("0 devices have been made"), "{error}");
+    assert!(error.contains("0 devices have been made") && !error.contains("--resume"), "{error}");
     // A small file system, where the tests may make one.
     let small = folder.path().join("small");
     fs::create_dir(&small).expect("a folder");
@@ -478,6 +511,33 @@ fn a_folder_of_requests_is_signed_without_keys() {
     assert!(request(folder.path(), "in/c", "A-1", &EC));
     let error = fleet(folder.path(), &["--csr-dir", "in", "--out", "g"]).fails(1);
     assert!(error.contains("in/c.csr") && error.contains("A-1") && !folder.path().join("g").exists(), "{error}");
+    let input = folder.path().join("in");
+    let read = |name: &str| fs::read(input.join(name)).expect("read");
+    fs::write(input.join("d.csr"), [read("a-1.csr"), read("b-2.csr")].concat()).expect("written");
+    openssl(&input, &["req", "-in", "b-2.csr", "-outform", "DER", "-out", "e.csr"]);
+    fs::write(input.join("e.csr"), [&read("e.csr")[..], b"junk"].concat()).expect("written");
+    fs::write(input.join("f.csr"), "").expect("written");
+    let large = vec![b'\n'; 1 << 20];
+    fs::write(input.join("g.csr"), &large).expect("written");
+    fs::write(input.join("h.zip"), &large).expect("written");
+    let error = fleet(folder.path(), &["--csr-dir", "in", "--out", "g"]).fails(1);
+    for (file, fault) in [
+        ("d.csr", "2 certificate requests"),
+        ("e.csr", "4 bytes after it"),
+        ("f.csr", "no certificate request"),
+        ("g.csr", "256 KiB"),
+    ] {
+        let line = error.lines().find(|line| line.contains(file)).unwrap_or_default();
+        assert!(line.contains(fault), "{file}: {error}");
+        fs::remove_file(input.join(file)).expect("removed");
+    }
+    fs::remove_file(input.join("c.csr")).expect("removed");
+    // A request that was replaced by one for another key.
+    assert!(request(&input, "b-2", "b-2", &EC));
+    let error = fleet(folder.path(), &["--csr-dir", "in", "--out", "f", "--resume"]).fails(1);
+    assert!(error.contains("b-2") && error.contains("another key"), "{error}");
+    let run = fleet(folder.path(), &["--csr-dir", "in", "--out", "g"]);
+    assert!(run.status == 0 && run.stderr.contains("4 files hold no certificate request"), "{}", run.stderr);
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl CertificateRequest {
     /// Reads a request in PEM or DER and checks its signature and its key.
     ///
     /// # Errors
-    /// [`RequestError`] when there is none, when its signature was not made by the key in it, or when the services would
+    /// [`RequestError`] when there is none or more than one, when its signature was not made by the key in it, or when the services would
     /// not take a key of its kind.
     pub fn read(bytes: &[u8]) -> Result<Self, RequestError> {
         let text = plain_text(bytes);
@@ -33,16 +33,23 @@ impl CertificateRequest {
         // The label that Microsoft's tools write.
         let text = String::from_utf8_lossy(&text).replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
         let items = pem_items(text.as_bytes()).map_err(RequestError::Pem)?;
-        let request = items.into_iter().find_map(|item| match item {
+        let requests = items.into_iter().filter_map(|item| match item {
             rustls_pemfile::Item::Csr(der) => Some(der),
             _ => None,
         });
-        Self::from_der(&request.ok_or(RequestError::NoRequest)?)
+        match requests.collect::<Vec<_>>().as_slice() {
+            [] => Err(RequestError::NoRequest),
+            [request] => Self::from_der(request),
+            several => Err(RequestError::Several(several.len())),
+        }
     }
 
     fn from_der(der: &[u8]) -> Result<Self, RequestError> {
         let malformed = |error: &dyn std::fmt::Display| RequestError::Malformed(error.to_string());
-        let (_, request) = X509CertificationRequest::from_der(der).map_err(|error| malformed(&error))?;
+        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|error| malformed(&error))?;
+        if !rest.is_empty() {
+            return Err(malformed(&format_args!("there are {} bytes after it", rest.len())));
+        }
         let info = &request.certification_request_info;
         let public_key_algorithm = PublicKeyAlgorithm::of(&info.subject_pki);
         match public_key_algorithm {
@@ -112,6 +119,9 @@ pub enum RequestError {
     /// Neither PEM with a request nor DER.
     #[error("there is no certificate request in it")]
     NoRequest,
+    /// So many requests, of which none can be told from the others.
+    #[error("there are {0} certificate requests in it: put each into a file of its own")]
+    Several(usize),
     /// PEM that is damaged.
     #[error(transparent)]
     Pem(ReadError),

@@ -1,7 +1,7 @@
 //! `cert fleet`: device certificates by the thousand.
 
 use std::{
-    io,
+    fs, io,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     sync::{
@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -26,7 +26,7 @@ use crate::{
     certificate::{
         CommonName, IssueOptions, KeyAlgorithm,
         files::FileSet,
-        fleet::{Fleet as Maker, FleetControl, FleetReport},
+        fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport},
     },
     workflow::FleetDevices,
 };
@@ -42,6 +42,7 @@ use crate::{
   iot-enroll cert fleet mytestrootcert --count 1000 --prefix sensor-
   iot-enroll cert fleet mytestrootcert --ids devices.csv --pfx --out factory
   iot-enroll cert fleet mytestrootcert --count 1000000 --format tar --out - | zstd > fleet.tar.zst")]
+#[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx")))]
 #[command(group(clap::ArgGroup::new("devices").required(true).args(["count", "ids", "csr_dir"])))]
 pub(super) struct Fleet {
     /// The common name of the authority, looked up by its files
@@ -56,7 +57,7 @@ pub(super) struct Fleet {
     /// standard input
     #[arg(long, value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// A folder of certificate requests (PKCS#10), whose common names are the ids: no keys are made
+    /// A folder of certificate requests (PKCS#10), whose common names are the ids, one in each file: no keys are made
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["pfx", "algorithm"])]
     csr_dir: Option<PathBuf>,
     /// Files in folders, or one tar stream
@@ -87,9 +88,9 @@ pub(super) struct Fleet {
     pfx_legacy: bool,
     #[command(flatten)]
     key_password: KeyPassword,
-    /// How many threads work [default: one for each core]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    /// How many threads work, 512 at most [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    threads: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,10 +115,11 @@ impl Fleet {
         let out = self.out.clone().unwrap_or_else(|| default.into());
         let to_stdout = out == Path::new("-");
         if to_stdout && self.format == Format::Files {
-            bail!("standard output takes a tar stream: give --format tar with --out -");
+            return usage("standard output takes a tar stream: give --format tar with --out -");
         }
-        if to_stdout && self.resume {
-            bail!("a stream cannot be gone on with: --resume needs a tar file");
+        let to_stream = to_stdout || (self.format == Format::Tar && is_stream(&out));
+        if to_stream && self.resume {
+            return usage("a stream cannot be gone on with: --resume needs a tar file");
         }
         if to_stdout && console::Term::stdout().is_term() {
             bail!("standard output is a terminal, which a tar stream with private keys is not for");
@@ -130,7 +132,8 @@ impl Fleet {
             .read_authority(password.as_ref().map(|password| password.as_str()), options.at)
             .with_context(|| format!("there is no authority {} to sign with", self.parent))?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
-        let threads = self.threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+        let threads = threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let maker = Maker::new(&authority, &options, pfx.as_ref().map(Pfx::options), threads)?;
         if let Some(asked) = maker.issuer().shortened_from() {
             output.note(format_args!(
@@ -148,14 +151,19 @@ impl Fleet {
         let report = match self.format {
             Format::Files => maker.write_folders(devices, &out, self.resume, control),
             Format::Tar if to_stdout => maker.write_tar(devices, io::stdout(), control),
-            Format::Tar if is_stream(&out) => {
-                let file = std::fs::OpenOptions::new().write(true).open(&out);
+            Format::Tar if to_stream => {
+                let file = fs::OpenOptions::new().write(true).open(&out);
                 maker.write_tar(devices, file.with_context(|| format!("could not write {}", out.display()))?, control)
             }
             Format::Tar => maker.write_tar_file(devices, &out, self.resume, control),
         };
         progress.finish_and_clear();
-        tell(&report?, &out, to_stdout, output)
+        let report = report.map_err(|error| if to_stream { of_stream(error) } else { error.into() })?;
+        if report.stopped {
+            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume goes on" };
+            bail!("stopped: {} devices have been made; {on}", report.devices);
+        }
+        tell(&report, &out, to_stdout, output)
     }
 
     fn devices(&self, output: &Output) -> anyhow::Result<(u64, FleetDevices)> {
@@ -163,6 +171,11 @@ impl Fleet {
             (Some(count), ..) => Ok((count.get(), numbered(&self.prefix, count.get())?)),
             (_, Some(ids), _) => {
                 let ids = IdFile::open(ids, false)?;
+                if let Some(header) = ids.lone_header() {
+                    output.note(format_args!(
+                        "the first line, {header}, was taken for the name of the column, not for an id"
+                    ));
+                }
                 Ok((ids.check()?, ids.devices()?))
             }
             (_, _, Some(folder)) => {
@@ -174,6 +187,23 @@ impl Fleet {
     }
 }
 
+const NO_GOING_ON: &str = "a stream cannot be gone on with, only made anew";
+
+/// The error of a stream with how far it came.
+fn of_stream(error: FleetError) -> anyhow::Error {
+    match error {
+        FleetError::Interrupted { made, error } => {
+            anyhow!(*error).context(format!("{made} devices have been made, and {NO_GOING_ON}"))
+        }
+        other => other.into(),
+    }
+}
+
+/// A command line that is wrong in what its parts say together.
+fn usage<T>(text: &str) -> anyhow::Result<T> {
+    Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format_args!("{text}\n")).into())
+}
+
 /// Whether something is there that bytes can only be appended to: a pipe, a device.
 fn is_stream(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
@@ -181,9 +211,6 @@ fn is_stream(path: &Path) -> bool {
 
 fn tell(report: &FleetReport, out: &Path, to_stdout: bool, output: &Output) -> anyhow::Result<()> {
     let FleetReport { devices, resumed, .. } = report;
-    if report.stopped {
-        bail!("stopped: {devices} devices have been made; the same command with --resume goes on");
-    }
     let earlier = if *resumed > 0 { format!(", {resumed} of them by an earlier run") } else { String::new() };
     let text = || format!("{GOOD}Made the certificates of {devices} devices{GOOD:#}{earlier}: {}", out.display());
     if to_stdout {

@@ -2,10 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    env,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, BufRead, BufReader, Read, Seek},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -24,6 +29,15 @@ const HASHES: usize = 1 << 21;
 
 /// How many faults are told before it is enough.
 const FAULTS: usize = 10;
+
+/// The most bytes of a line, or of a row with line breaks in it: what has more is no list of ids.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// The most bytes that are kept of what can be read once only.
+const LARGEST_STREAM: u64 = 1 << 30;
+
+/// The most bytes of a certificate request; one with an RSA key of 16384 bits has 5 KiB.
+const LARGEST_REQUEST: u64 = 1 << 18;
 
 /// `PREFIX` and a number from 1, with leading zeros so that all have the same length.
 pub(super) fn numbered(prefix: &str, count: u64) -> anyhow::Result<FleetDevices> {
@@ -51,6 +65,8 @@ pub(super) struct IdFile {
     /// Read several times from its beginning.
     file: File,
     form: Form,
+    /// The name of the column, where there is but one.
+    lone_header: Option<String>,
     /// Whether each device has the key of the certificate that the file names for it.
     keep_keys: bool,
 }
@@ -76,21 +92,23 @@ impl IdFile {
         let file = if is_stdin { None } else { Some(File::open(path).with_context(unreadable)?) };
         let file = match file {
             Some(file) if file.metadata().with_context(unreadable)?.is_file() => file,
-            // What can be read once only is kept where it can be read again.
-            other => {
-                let mut kept = tempfile::tempfile().with_context(unreadable)?;
-                match other {
-                    Some(mut file) => io::copy(&mut file, &mut kept),
-                    None => io::copy(&mut io::stdin(), &mut kept),
-                }
-                .with_context(unreadable)?;
-                kept
-            }
+            Some(file) => kept(file).with_context(unreadable)?,
+            None => kept(io::stdin().lock()).with_context(unreadable)?,
         };
-        let mut ids = Self { path: path.to_owned(), file, form: Form::Text, keep_keys };
+        let mut ids = Self { path: path.to_owned(), file, form: Form::Text, lone_header: None, keep_keys };
+        let (mut reader, _) = ids.rewound().with_context(unreadable)?;
+        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] =
+            reader.fill_buf().with_context(unreadable)?
+        {
+            bail!("{} is in UTF-16: save it in UTF-8", path.display());
+        }
         let mut first = String::new();
-        ids.rewound().and_then(|mut file| file.read_line(&mut first)).with_context(unreadable)?;
+        reader.read_line(&mut first).with_context(unreadable)?;
         ids.form = form(first.trim()).with_context(unreadable)?;
+        ids.lone_header = match ids.form {
+            Form::Csv { .. } if !first.contains([',', ';', '\t']) => Some(first.trim().to_owned()),
+            _ => None,
+        };
         if keep_keys && !matches!(ids.form, Form::Csv { certificate: Some(_), .. }) {
             bail!(
                 "{} has no column named certificate, as the manifest of a fleet has, so the devices' keys cannot be kept",
@@ -100,7 +118,14 @@ impl IdFile {
         Ok(ids)
     }
 
-    fn rewound(&self) -> io::Result<BufReader<File>> {
+    /// The first line where it is nothing but the name of a column, which an id may be called as well.
+    pub(super) fn lone_header(&self) -> Option<&str> {
+        self.lone_header.as_deref()
+    }
+
+    /// The file from its beginning. The number is of the bytes read since it was last set to nothing, which has to be done
+    /// after each line.
+    fn rewound(&self) -> io::Result<(BufReader<Bounded>, Arc<AtomicU64>)> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         let mut mark = Vec::new();
@@ -109,11 +134,12 @@ impl IdFile {
         if mark != b"\xef\xbb\xbf" {
             file.rewind()?;
         }
-        Ok(BufReader::with_capacity(1 << 16, file))
+        let since = Arc::new(AtomicU64::new(0));
+        Ok((BufReader::with_capacity(1 << 16, Bounded { file, since: Arc::clone(&since) }), since))
     }
 
     fn entries(&self) -> io::Result<Box<dyn Iterator<Item = Entry> + Send>> {
-        let file = self.rewound()?;
+        let (file, since) = self.rewound()?;
         let device = |id: &str, name: Option<&str>| {
             let name = name.map(str::trim).filter(|name| !name.is_empty());
             if name.is_some_and(|name| name.contains(char::is_control)) {
@@ -123,28 +149,34 @@ impl IdFile {
             Ok(FleetDevice { id, name: name.map(str::to_owned), public_key: None })
         };
         Ok(match self.form {
-            Form::Text => Box::new((1..).zip(file.lines()).filter_map(move |(line, text)| match text {
-                Ok(text) if text.trim().is_empty() => None,
-                Ok(text) => Some((line, device(&text, None))),
-                Err(error) => Some((line, Err(error.to_string()))),
+            Form::Text => Box::new((1..).zip(file.lines()).filter_map(move |(line, text)| {
+                since.store(0, Relaxed);
+                match text {
+                    Ok(text) if text.trim().is_empty() => None,
+                    Ok(text) => Some((line, device(&text, None))),
+                    Err(error) => Some((line, Err(error.to_string()))),
+                }
             })),
             Form::Csv { delimiter, id, name, certificate } => {
                 // The paths are relative to the file.
                 let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
                 let certificate = certificate.filter(|_| self.keep_keys);
                 let reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
-                Box::new((2..).zip(reader.into_records()).map(move |(number, record)| match record {
-                    Ok(record) => {
-                        let line = record.position().map_or(number, csv::Position::line);
-                        let name = name.and_then(|name| record.get(name));
-                        let device = device(record.get(id).unwrap_or_default(), name);
-                        let keep = |device| match certificate {
-                            Some(at) => with_key(device, &folder.join(record.get(at).unwrap_or_default())),
-                            None => Ok(device),
-                        };
-                        (line, device.and_then(keep))
+                Box::new((2..).zip(reader.into_records()).map(move |(number, record)| {
+                    since.store(0, Relaxed);
+                    match record {
+                        Ok(record) => {
+                            let line = record.position().map_or(number, csv::Position::line);
+                            let name = name.and_then(|name| record.get(name));
+                            let device = device(record.get(id).unwrap_or_default(), name);
+                            let keep = |device| match certificate {
+                                Some(at) => with_key(device, &folder.join(record.get(at).unwrap_or_default())),
+                                None => Ok(device),
+                            };
+                            (line, device.and_then(keep))
+                        }
+                        Err(error) => (error.position().map_or(number, csv::Position::line), Err(error.to_string())),
                     }
-                    Err(error) => (error.position().map_or(number, csv::Position::line), Err(error.to_string())),
                 }))
             }
         })
@@ -222,6 +254,48 @@ impl IdFile {
     }
 }
 
+/// A file that is not read on where a line does not end.
+struct Bounded {
+    file: File,
+    since: Arc<AtomicU64>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.load(Relaxed) > LONGEST_LINE {
+            return Err(io::Error::other(TOO_LONG));
+        }
+        let read = self.file.read(buffer)?;
+        self.since.fetch_add(read as u64, Relaxed);
+        Ok(read)
+    }
+}
+
+const TOO_LONG: &str = "a line has more than 1 MiB, and no list of ids has such lines";
+
+/// Keeps what can be read once only where it can be read again.
+fn kept(source: impl Read) -> anyhow::Result<File> {
+    let kept = tempfile::tempfile();
+    let kept = kept.with_context(|| format!("could not make a temporary file in {}", env::temp_dir().display()))?;
+    let (mut source, mut out) = (BufReader::new(source), BufWriter::new(&kept));
+    let (mut line, mut total) = (Vec::new(), 0);
+    while source.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut line)? > 0 {
+        let length = line.len() as u64;
+        total += length;
+        if length > LONGEST_LINE {
+            bail!(TOO_LONG);
+        }
+        if total > LARGEST_STREAM {
+            bail!("more than 1 GiB came: put the ids into a file");
+        }
+        out.write_all(&line)?;
+        line.clear();
+    }
+    out.flush()?;
+    drop(out);
+    Ok(kept)
+}
+
 /// The device with the key of its certificate in that file.
 fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String> {
     let certificates = files::read_certificates(file).map_err(|error| error.to_string())?;
@@ -277,7 +351,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Reads and checks all of them. Files that hold no request are passed over.
+    /// Reads and checks all of them. Files that hold no request are passed over, unless they are called as one.
     pub(super) fn check(folder: &Path, output: &Output) -> anyhow::Result<Self> {
         let unreadable = || format!("no requests could be read from {}", folder.display());
         let mut files = Vec::new();
@@ -292,9 +366,13 @@ impl Requests {
         let mut wishes: BTreeMap<String, usize> = BTreeMap::new();
         let mut first: HashMap<String, PathBuf> = HashMap::new();
         let mut requests = Vec::new();
+        let mut passed_over = 0;
         for path in files {
             match read_request(&path) {
-                Ok(None) => continue,
+                Ok(None) => {
+                    passed_over += 1;
+                    continue;
+                }
                 Ok(Some((device, request))) => {
                     for wish in request.wishes() {
                         *wishes.entry(wish.clone()).or_default() += 1;
@@ -313,6 +391,9 @@ impl Requests {
         refuse(folder, &faults)?;
         if requests.is_empty() {
             bail!("{} holds no certificate requests", folder.display());
+        }
+        if passed_over > 0 {
+            output.note(format_args!("{passed_over} files hold no certificate request and were passed over"));
         }
         for (wish, count) in wishes {
             output.note(format_args!("{count} requests ask for {wish}, which was passed over"));
@@ -333,10 +414,19 @@ impl Requests {
     }
 }
 
-/// The request of a file and the device its common name says it is of; nothing where there is no request.
+/// The request of a file and the device its common name says it is of; nothing where there is no request in a file that
+/// is not called as one.
 fn read_request(path: &Path) -> Result<Option<(FleetDevice, CertificateRequest)>, SourceError> {
-    let request = match CertificateRequest::read(&fs::read(path)?) {
-        Err(RequestError::NoRequest) => return Ok(None),
+    let called_so = path
+        .extension()
+        .is_some_and(|extension| ["csr", "req", "p10"].into_iter().any(|known| extension.eq_ignore_ascii_case(known)));
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_REQUEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_REQUEST {
+        return if called_so { Err("it has more than 256 KiB, and no request has".into()) } else { Ok(None) };
+    }
+    let request = match CertificateRequest::read(&bytes) {
+        Err(RequestError::NoRequest) if !called_so => return Ok(None),
         other => other?,
     };
     let id =

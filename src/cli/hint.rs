@@ -9,6 +9,8 @@ use crate::{
 const KEY_PASSWORD: &str =
     "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD";
 
+const OTHER_FOLDER: &str = "--out puts the fleet of another list elsewhere";
+
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
@@ -31,7 +33,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
                 return Some("when the cause is removed, the same command goes on".into());
             }
             Some(ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. })) => {
-                return Some("--out puts the fleet elsewhere".into());
+                return Some(OTHER_FOLDER.into());
             }
             Some(ProvisionError::OtherCertificate { entry, .. }) => {
                 return Some(format!(
@@ -47,7 +49,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
                 return Some("--resume goes on with it, --out puts the fleet elsewhere".into());
             }
             Some(FleetError::OtherDevices { .. }) => {
-                return Some("--out puts the fleet of another list elsewhere".into());
+                return Some(OTHER_FOLDER.into());
             }
             Some(FleetError::Interrupted { .. }) => {
                 return Some("when the cause is removed, the same command with --resume goes on".into());

@@ -128,6 +128,10 @@ impl Output {
 
     /// Tells an error with its causes and what to do about it; the exit status it stands for.
     pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+        if let Some(usage) = error.downcast_ref::<clap::Error>() {
+            let _ = usage.print();
+            return ExitCode::from(2);
+        }
         if error.downcast_ref::<Told>().is_none() {
             Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", clean_lines(&chain(error))));
             if let Some(hint) = hint(error) {

@@ -48,7 +48,8 @@ pub(super) fn in_order<I, T: Default + Send, E: Send>(
             let mut result = {
                 let mut line = taken
                     .wait_while(lock(&line), |line| {
-                        number >= line.next + ahead * threads.get() && line.failure.is_none()
+                        number >= line.next.saturating_add(ahead.saturating_mul(threads.get()))
+                            && line.failure.is_none()
                     })
                     .unwrap_or_else(PoisonError::into_inner);
                 if line.failure.is_some() {
@@ -81,7 +82,10 @@ pub(super) fn in_order<I, T: Default + Send, E: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads.get() {
-            scope.spawn(worker);
+            // Where the system has no more threads, those that there are do the work.
+            if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+                break;
+            }
         }
         worker();
     });

@@ -37,7 +37,8 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         let path = Path::new("the tar stream");
-        let manifest = tempfile::tempfile().map_err(FleetError::io("write", std::env::temp_dir().join(MANIFEST)))?;
+        let manifest =
+            tempfile::tempfile().map_err(FleetError::io("make a temporary file in", std::env::temp_dir()))?;
         let mut rows = Rows::create(manifest, Path::new("the temporary file of the manifest"))?;
         self.run_tar(devices, Stream { out, path }, &mut rows, 0, control)
     }
