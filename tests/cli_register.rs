@@ -583,6 +583,54 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
 }
 
 #[test]
+fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
+    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad id\na\nb\nc\n");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let run = Run::of(&mut by_group_key(&folder, &format!("https://{free}"), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["0 registered, 2 failed, 2 not tried"]);
+    holds(&run.fails(1), &["nobody answers", "stopped after 2 of 4 rows"]);
+    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    holds(&run.stdout, &["3 registered, 1 failed"]);
+}
+
+#[test]
+fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
+    use std::sync::{Condvar, Mutex};
+    // The first is let through, and the others hold their connections until several do.
+    let (waiting, enough) = (Mutex::new(0), Condvar::new());
+    let dps = Dps::start(move |request| {
+        let mut waiting = waiting.lock().expect("a count");
+        *waiting += 1;
+        enough.notify_all();
+        if *waiting > 1 {
+            drop(enough.wait_while(waiting, |waiting| *waiting < 12).expect("a count"));
+        }
+        assigned(request.id())
+    });
+    let folder = keyed_folder(&dps, "");
+    let local = |arguments: &[&str]| Run::of(program(folder.path()).args(arguments)).ok();
+    local(&["cert", "root", "Root", "--no-pfx"]);
+    local(&["cert", "fleet", "Root", "--count", "200", "--prefix", "f-"]);
+    let register = |concurrency| {
+        let mut command = program(folder.path());
+        command.args(["device", "register", "--id-scope", SCOPE, "--ca-file", "ca.pem", "--dps-endpoint", &dps.url()]);
+        command.args(MANIFEST).args(["--concurrency", concurrency]);
+        command
+    };
+    let register_many = register("512");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 48 && exec \"$0\" \"$@\""]);
+    limited.arg(register_many.get_program()).args(register_many.get_args()).current_dir(folder.path());
+    let run = Run::of(&mut limited);
+    holds(&run.stdout, &[" 0 failed", "not tried"]);
+    holds(&run.fails(1), &["ulimit -n", "--concurrency 512", "of 200 rows"]);
+    let results = || all_results(&folder.path().join(RESULTS));
+    assert!(results().iter().all(|row| row[2] == "assigned"));
+    holds(&Run::of(&mut register("8")).ok(), &["registered before, 0 failed"]);
+    assert_eq!(results().len(), 200);
+}
+
+#[test]
 fn what_is_no_manifest_is_refused_with_what_to_do() {
     let (dps, folder) = taking_all("");
     for (content, why) in [

@@ -22,8 +22,12 @@ use super::{
     results::{self, Results},
 };
 use crate::{
+    central::NetworkFailure,
     certificate::DeviceId,
-    registration::{Assignment, Attempt, Cause, Credential, CredentialError, SymmetricKey, derive_device_key},
+    registration::{
+        Assignment, Attempt, Cause, Credential, CredentialError, RegistrationErrorKind, SymmetricKey, Unregistered,
+        derive_device_key,
+    },
 };
 
 /// The first line of a results file, by which one is known.
@@ -93,9 +97,29 @@ struct Run {
 struct Failure {
     cause: &'static str,
     message: String,
-    /// Whether every other row would fail likewise.
-    concerns_all: bool,
+    reach: Reach,
 }
+
+/// Whom a failure concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The row: the service was not asked.
+    Row,
+    /// The device: the service was reached.
+    Device,
+    /// Nobody took the connection.
+    Nobody,
+    /// Every device.
+    All,
+    /// This computer: no more files and connections can be open.
+    Computer,
+}
+
+/// After so many devices in a row for which nobody took the connection, no more are begun.
+const MAX_UNREACHED: usize = 64;
+
+/// What Unix systems say when a process, or all of them, can have no more files open (EMFILE, ENFILE).
+const TOO_MANY_FILES: [&str; 2] = ["(os error 24)", "(os error 23)"];
 
 pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
     let Many { manifest, results, concurrency } = &register.many;
@@ -122,6 +146,8 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let mut first_lines = HashMap::new();
     // The first one goes ahead alone: it may meet what every other would.
     let mut at_once = 1;
+    // Were it the first one, once is enough. Where one came through before, it may be the network for a moment.
+    let mut unreached = MAX_UNREACHED - 1;
     loop {
         while pending.len() < at_once && stopped.is_none() {
             let Some(row) = rows.next() else { break };
@@ -153,17 +179,34 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
                 summary.assigned += 1;
                 writer.write(&[&row.id, &line, ASSIGNED, &scope, assigned_hub, device_id, "", ""])?;
             }
-            Err(Failure { cause, message, concerns_all }) => {
+            // Nothing is known of the device.
+            Err(Failure { reach: Reach::Computer, .. }) => {
+                stopped.get_or_insert_with(|| {
+                    format!(
+                        "too many files and connections are open at once for this computer: allow more with `ulimit -n`, \
+                         or fewer registrations at once than --concurrency {concurrency}"
+                    )
+                });
+                continue;
+            }
+            Err(Failure { cause, message, reach }) => {
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
                 progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
-                if *concerns_all {
+                if *reach == Reach::Nobody && unreached + 1 >= MAX_UNREACHED {
+                    stopped.get_or_insert_with(|| format!("nobody answers: {}", clean(message)));
+                }
+                if *reach == Reach::All {
                     stopped.get_or_insert_with(|| format!("what line {line} met every other device would meet"));
                 }
             }
         }
         progress.inc(1);
-        at_once = concurrency;
+        match result.map_err(|failure| failure.reach) {
+            Err(Reach::Row) => {}
+            Err(Reach::Nobody) => unreached += 1,
+            _ => (at_once, unreached) = (concurrency, 0),
+        }
     }
     progress.finish_and_clear();
     let done = summary.assigned + summary.earlier + summary.failed;
@@ -230,20 +273,34 @@ impl Run {
 }
 
 impl Failure {
+    /// What kept a row from being sent.
     fn because(cause: &'static str, error: &anyhow::Error) -> Self {
-        Self { cause, message: format!("{error:#}"), concerns_all: false }
+        let message = format!("{error:#}");
+        let reach = if has_too_many_files(&message) { Reach::Computer } else { Reach::Row };
+        Self { cause, message, reach }
     }
 }
 
 impl From<Failed> for Failure {
     fn from(Failed { unregistered, .. }: Failed) -> Self {
-        let cause = unregistered.diagnosis.first();
+        let Unregistered { error, diagnosis, .. } = &unregistered;
+        let reach = match &error.kind {
+            RegistrationErrorKind::Network { cause, .. } if has_too_many_files(cause) => Reach::Computer,
+            _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
+            RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
+            RegistrationErrorKind::NotSent(_) => Reach::Row,
+            _ => Reach::Device,
+        };
         Self {
-            cause: cause.map(Cause::name).unwrap_or_default(),
+            cause: diagnosis.first().map(Cause::name).unwrap_or_default(),
             message: unregistered.to_string().replace("\n  ", "; "),
-            concerns_all: unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices),
+            reach,
         }
     }
+}
+
+fn has_too_many_files(message: &str) -> bool {
+    cfg!(unix) && TOO_MANY_FILES.iter().any(|words| message.contains(words))
 }
 
 /// The ids of a fleet may be many: eight bytes of each are enough to know it again.
