@@ -307,7 +307,7 @@ fn a_server_of_another_authority_is_told_as_an_interception() {
     let (lab, other) = (Lab::enrolled(), Dps::start(|_| unauthorized()));
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let error = lab.register(&[&CERT[..], &["--dps-endpoint", &other.url()]].concat()).fails(1);
-    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1"]);
+    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1", "--ca-file FILE"]);
     assert!(other.requests().is_empty());
 }
 

@@ -17,7 +17,9 @@ use iot_enroll::{
     },
     emulator::{Builder, Clock, DeviceProperties, Emulator, Fault, FaultKind},
 };
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -460,6 +462,16 @@ async fn a_certificate_that_is_not_for_clients_or_has_a_key_that_is_not_taken_is
         caller.register(ID).await.refused(401, 401_002, "Invalid certificate.");
     }
     Caller::presenting(&lab.emulator, lab.odd(|_| {}, &key)).assigned(ID).await;
+}
+
+#[tokio::test]
+async fn an_authority_is_let_in_as_a_device_even_the_enrolled_one() {
+    let lab = Lab::start().await;
+    let key = KeyPair::generate().expect("a key");
+    let authority = lab.odd(|leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), &key);
+    Caller::presenting(&lab.emulator, authority).assigned(ID).await;
+    let own = Identity::new(std::slice::from_ref(lab.root.certificate()), lab.root.key());
+    Caller::presenting(&lab.emulator, own).assigned("Root").await;
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ mod support {
     pub(crate) mod server;
 }
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
@@ -193,6 +196,45 @@ async fn a_device_whose_operation_is_gone_registers_anew_but_not_for_ever() {
     let dps = Dps::start(move |request| if request.method == "PUT" { assigning(Some("0")) } else { gone() });
     let error = fails(&dps).await;
     assert_eq!((error.error_code(), methods(&dps).len()), (Some(404_202), 6));
+}
+
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_named_with_what_to_do() {
+    for (asked, words) in [("300", "300 s"), ("99999999999999999999999", "more than a day")] {
+        let error = fails(&Dps::start(move |_| Reply::throttled(asked))).await.to_string();
+        assert!(error.contains(&format!("asks to wait {words}: register again after that")), "{error}");
+        let error = fails(&Dps::start(move |_| assigning(Some(asked)))).await.to_string();
+        assert!(error.contains(&format!("asked to wait {words}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn messages_speak_of_what_happened_and_not_of_how_this_program_is_made() {
+    let array = fails(&Dps::start(|_| Reply::with(200, &[], "[]"))).await.to_string();
+    assert!(array.contains("the state of an operation") && !array.contains("Wire"), "{array}");
+    let lost = fails(&Dps::start(|_| Reply::lost())).await.to_string();
+    assert!(lost.contains("close_notify") && !lost.contains("docs.rs"), "{lost}");
+}
+
+#[tokio::test]
+async fn a_server_of_plain_http_is_told_as_such() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.read(&mut [0; 4096]));
+            drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let client = RegistrationClient::builder(SCOPE.parse().expect("a scope"))
+        .endpoint(format!("https://{address}").parse().expect("an endpoint"))
+        .add_root_certificate(root("Root").certificate().der())
+        .expect("a root")
+        .clock(ManualClock::new())
+        .build()
+        .expect("a client");
+    let error = register(&client).await.expect_err("no TLS").to_string();
+    assert!(error.contains("may be plain HTTP. Check the address") && !error.contains("Invalid"), "{error}");
 }
 
 #[tokio::test]

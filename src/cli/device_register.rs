@@ -322,11 +322,18 @@ impl Registrar {
         {
             diagnosis = diagnose(attempt, &error, Some(&application));
         }
-        let hint = (diagnosis.needs_application && !self.service.is_named()).then(|| {
-            "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
-             enabled"
-                .to_owned()
-        });
+        let hint = match diagnosis.first() {
+            Some(Cause::TlsIntercepted { .. }) => Some(
+                "--ca-file FILE names a root to trust beside the platform's; the emulator's is the caFile of the line that \
+                 it begins with",
+            ),
+            _ if diagnosis.needs_application && !self.service.is_named() => Some(
+                "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
+                 enabled",
+            ),
+            _ => None,
+        };
+        let hint = hint.map(str::to_owned);
         Failed { unregistered: Unregistered::new(error, diagnosis), hint }
     }
 

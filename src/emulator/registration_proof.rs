@@ -15,6 +15,9 @@
 //!   | the device attests in another way; the device or the group is disabled | 401002 | `Unauthorized` |
 //!
 //! - **A device with an attestation of its own** is held to it alone: an individual enrollment goes before groups.
+//! - **An authority may be a device.** A certificate with CA:TRUE is let in like any other, and so is the enrolled one itself,
+//!   if its common name is the registration id: neither RFC 5280 nor the service's documentation excludes it, and the holder
+//!   of that key could issue any device's certificate anyway.
 //! - **An `Authorization` header** decides where there is one, whatever certificate comes with it.
 //! - **A device's key** is derived from its group's for the registration id as the request has it, or in lower case.
 //! - **Devices without an attestation and a group** have the keys that the application shows as their credentials: they come

@@ -300,7 +300,7 @@ impl Session<'_> {
             Kind::Network {
                 // In TLS 1.3 a server that does not like a certificate says so after the handshake.
                 failure: if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::of(&error) },
-                cause: chain(&error),
+                cause: in_words(&chain(&error)),
                 attempts: attempts.count(),
             }
         };
@@ -381,6 +381,16 @@ fn sensitive(value: &SecretString) -> Result<HeaderValue, Kind> {
     Ok(header)
 }
 
+/// What went wrong on the way, without what only the authors of a library can make use of.
+fn in_words(cause: &str) -> String {
+    if cause.contains("InvalidContentType") {
+        return "what it answered is not TLS and may be plain HTTP. Check the address of the provisioning service, and its \
+                port"
+            .to_owned();
+    }
+    cause.split(": https://").next().unwrap_or_default().to_owned()
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -410,7 +420,7 @@ fn is_host_name(text: &str) -> bool {
 
 /// The state of a registration's operation, as the service writes it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "the state of an operation")]
 struct WireOperation {
     operation_id: Option<String>,
     status: String,
@@ -418,7 +428,7 @@ struct WireOperation {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "the state of a registration")]
 struct WireState {
     registration_id: Option<String>,
     assigned_hub: Option<String>,

@@ -205,9 +205,9 @@ impl fmt::Display for RegistrationError {
             }
             Kind::TimedOut { budget, asked } => write!(
                 f,
-                "the service was still assigning it and asked to wait {} s, and a registration has {} s in all; to \
+                "the service was still assigning it and asked to wait {}, and a registration has {} s in all; to \
                  register again does no harm",
-                asked.as_secs(),
+                Wait(*asked),
                 budget.as_secs()
             ),
             Kind::Redirect { status, target } => write!(
@@ -247,6 +247,19 @@ impl fmt::Display for Refusal {
         if let Some(id) = &self.tracking_id {
             write!(f, " (tracking id {id})")?;
         }
-        Ok(())
+        match self.retry_after {
+            Some(wait) if !wait.is_zero() => write!(f, ". It asks to wait {}: register again after that", Wait(wait)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A time to wait, which a service may have made up.
+struct Wait(Duration);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        if self.0 > DAY { f.write_str("more than a day") } else { write!(f, "{} s", self.0.as_secs()) }
     }
 }
