@@ -50,7 +50,8 @@ pub(super) enum Command {
         key_password: KeyPassword,
     },
     /// Make a device's certificate under an authority, or self-signed
-    #[command(after_help = "Example:\n  iot-enroll cert device sample-device-01 mytestrootcert")]
+    #[command(after_help = "Examples:\n  iot-enroll cert device sample-device-01 mytestrootcert\n  \
+                            iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr")]
     Device {
         /// The device id, which becomes the common name
         id: DeviceId,
