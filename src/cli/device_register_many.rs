@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{
     csv_rows::CsvRows,
-    device_register::{Failed, Passwords, Register, Registrar},
+    device_register::{Failed, GROUP_KEY, GroupKey, Passwords, Register, Registrar},
     output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
     results::{self, Results},
@@ -126,8 +126,8 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let (concurrency, results) = (concurrency.get(), results.clone());
     let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
     let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
-    let (count, repeated) = manifest.check(register.group_key.is_named())?;
-    let group_key = if register.group_key.is_named() { register.group_key.read()? } else { None };
+    let group_key = group_key(&register.group_key, &manifest, output)?;
+    let (count, repeated) = manifest.check(group_key.is_some())?;
     let passwords = register.passwords()?;
     let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
     let file = Results::open(&results, &RESULTS, "registration")?;
@@ -218,6 +218,24 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         );
     }
     if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
+}
+
+/// The key of the group, where the devices register by it, and a note where they might as well register by the other.
+fn group_key(given: &GroupKey, manifest: &Manifest, output: &Output) -> anyhow::Result<Option<SymmetricKey>> {
+    if !manifest.columns.have_files() {
+        return given.read();
+    }
+    if given.is_named() {
+        output.note("the devices register by the group's key, and the files that the manifest names are not used");
+        return given.read();
+    }
+    if GroupKey::is_in_environment() {
+        output.note(format_args!(
+            "the devices register with the files that the manifest names, and the key in {GROUP_KEY} is not used; \
+             --group-key-file would use one"
+        ));
+    }
+    Ok(None)
 }
 
 fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
@@ -343,12 +361,11 @@ impl Manifest {
 
     /// Counts the rows, and finds out what ids several rows have, by their hashes.
     fn check(&self, has_group_key: bool) -> anyhow::Result<(u64, HashSet<u64>)> {
-        let Columns { fullchain, certificate, key, pfx, .. } = self.columns;
-        let has_files = (fullchain.or(certificate).is_some() && key.is_some()) || pfx.is_some();
-        if !has_files && !has_group_key {
+        if !self.columns.have_files() && !has_group_key {
             bail!(
                 "{} names no files to register with: it needs the columns fullchain and privateKey, or pfx, as `cert \
-                 fleet` makes them; or give the enrollment group's key with --group-key-file",
+                 fleet` makes them; or give the enrollment group's key with --group-key-file or in the environment as \
+                 {GROUP_KEY}",
                 self.path.display()
             );
         }
@@ -400,6 +417,11 @@ impl Columns {
         let names = rows.names(&columns)?;
         let [id, fullchain, certificate, key, pfx] = columns.map(|name| names.find(name));
         Ok(Self { id: id.unwrap_or_default(), fullchain, certificate, key, pfx })
+    }
+
+    /// Whether they name files to register with.
+    fn have_files(&self) -> bool {
+        (self.fullchain.or(self.certificate).is_some() && self.key.is_some()) || self.pfx.is_some()
     }
 }
 
