@@ -569,7 +569,7 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
 
 #[test]
 fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
-    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad id\na\nb\nc\n");
+    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad (os error 24)\na\nb\nc\n");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
     let run = Run::of(&mut by_group_key(&folder, &format!("https://{free}"), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 failed, 2 not tried"]);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     central::NetworkFailure,
-    certificate::DeviceId,
+    certificate::{DeviceId, files::FileError},
     registration::{
         Assignment, Attempt, Cause, Credential, CredentialError, RegistrationErrorKind, SymmetricKey, Unregistered,
         derive_device_key,
@@ -69,6 +69,9 @@ struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<u64>,
 }
+
+/// What Unix systems say when a process, or all of them, can have no more files open: EMFILE, ENFILE.
+const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[] };
 
 /// A row of the manifest, and what is wrong with it as a row.
 struct Row {
@@ -117,9 +120,6 @@ enum Reach {
 
 /// After so many devices in a row for which nobody took the connection, no more are begun.
 const MAX_UNREACHED: usize = 64;
-
-/// What Unix systems say when a process, or all of them, can have no more files open (EMFILE, ENFILE).
-const TOO_MANY_FILES: [&str; 2] = ["(os error 24)", "(os error 23)"];
 
 pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
     let Many { manifest, results, concurrency } = &register.many;
@@ -293,17 +293,24 @@ impl Run {
 impl Failure {
     /// What kept a row from being sent.
     fn because(cause: &'static str, error: &anyhow::Error) -> Self {
-        let message = format!("{error:#}");
-        let reach = if has_too_many_files(&message) { Reach::Computer } else { Reach::Row };
-        Self { cause, message, reach }
+        let code = error.chain().find_map(|cause| match cause.downcast_ref()? {
+            FileError::Io { error, .. } => error.raw_os_error(),
+            _ => None,
+        });
+        let reach = if code.is_some_and(|code| TOO_MANY_FILES.contains(&code)) { Reach::Computer } else { Reach::Row };
+        Self { cause, message: format!("{error:#}"), reach }
     }
 }
 
 impl From<Failed> for Failure {
     fn from(Failed { unregistered, .. }: Failed) -> Self {
         let Unregistered { error, diagnosis, .. } = &unregistered;
+        // Of the operating system's error the text is left.
+        let is_full = |cause: &str| TOO_MANY_FILES.iter().any(|code| cause.contains(&format!("(os error {code})")));
         let reach = match &error.kind {
-            RegistrationErrorKind::Network { cause, .. } if has_too_many_files(cause) => Reach::Computer,
+            RegistrationErrorKind::Network { failure: NetworkFailure::Connect, cause, .. } if is_full(cause) => {
+                Reach::Computer
+            }
             _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
             RegistrationErrorKind::NotSent(_) => Reach::Row,
@@ -315,10 +322,6 @@ impl From<Failed> for Failure {
             reach,
         }
     }
-}
-
-fn has_too_many_files(message: &str) -> bool {
-    cfg!(unix) && TOO_MANY_FILES.iter().any(|words| message.contains(words))
 }
 
 /// The ids of a fleet may be many: eight bytes of each are enough to know it again.
@@ -348,7 +351,8 @@ impl Manifest {
     fn open(path: PathBuf) -> anyhow::Result<Self> {
         let unreadable = || format!("no devices could be read from {}", path.display());
         // Standard input has no folder, and cannot be read twice.
-        let is_stream = path == Path::new("-") || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+        let is_stream =
+            path == Path::new("-") || ["/dev/stdin", "/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
         if is_stream || !path.metadata().with_context(unreadable)?.is_file() {
             bail!(
                 "{}: it is no regular file. The paths in a manifest are relative to its folder: save it as a file there",
