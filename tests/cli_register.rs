@@ -584,7 +584,7 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
 
 #[test]
 fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
-    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad id\na\nb\nc\n");
+    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad (os error 24)\na\nb\nc\n");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
     let run = Run::of(&mut by_group_key(&folder, &format!("https://{free}"), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 failed, 2 not tried"]);
@@ -628,6 +628,29 @@ fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
     assert!(results().iter().all(|row| row[2] == "assigned"));
     holds(&Run::of(&mut register("8")).ok(), &["registered before, 0 failed"]);
     assert_eq!(results().len(), 200);
+}
+
+#[test]
+fn the_group_s_key_in_the_environment_counts_where_a_manifest_names_no_files() {
+    let (dps, folder) = taking_all("IOTC_DEVICEID\na\n");
+    let command = |manifest: &str| {
+        let mut command = program(folder.path());
+        command.args(["device", "register", "--manifest", manifest, "--rate", "1000000", "--id-scope", SCOPE]);
+        command.args(["--ca-file", "ca.pem", "--dps-endpoint", &dps.url()]);
+        command.env("IOT_ENROLL_GROUP_KEY", "MDEyMzQ1Njc4OWFiY2RlZg==");
+        command
+    };
+    let run = Run::of(&mut command("ids.csv"));
+    assert!(!run.stderr.contains("IOT_ENROLL_GROUP_KEY"), "{}", run.stderr);
+    holds(&run.ok(), &["1 registered, 0 failed"]);
+    assert!(dps.requests()[0].header("authorization").is_some());
+
+    fs::write(folder.path().join("files.csv"), "IOTC_DEVICEID,pfx\na,missing.pfx\n").expect("written");
+    let error = Run::of(&mut command("files.csv")).fails(1);
+    holds(&error, &["the key in IOT_ENROLL_GROUP_KEY is not used", "missing.pfx"]);
+    let run = Run::of(command("files.csv").args(["--group-key-file", "group.key"]));
+    holds(&run.stderr, &["the files that the manifest names are not used"]);
+    holds(&run.ok(), &["1 registered, 0 failed"]);
 }
 
 #[test]

@@ -179,6 +179,16 @@ fn a_fault_has_a_text_form() {
 }
 
 #[test]
+fn the_faults_that_the_readme_shows_are_faults() {
+    let readme = include_str!("../README.md");
+    let shown: Vec<_> = readme.split("--fault ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    assert!(shown.len() >= 3, "{shown:?}");
+    for text in shown {
+        assert!(text.parse::<Fault>().is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn a_text_that_is_no_fault_is_refused_with_the_position() {
     for (text, position, message) in [
         ("", 1, "expected a status from 400 to 599, delay=TIME"),
@@ -195,7 +205,8 @@ fn a_text_that_is_no_fault_is_refused_with_the_position() {
         ("redirect=", 1, "expected a status"),
         ("redirect=a\nb", 1, "cannot be sent as a Location"),
         ("close-on-connect,path=/x", 1, "no method and no path yet"),
-        ("truncate,", 10, "expected method=METHOD, path=PART, times=COUNT or times=always; found \"\""),
+        ("truncate,", 10, "expected method=METHOD, path=PART, times=N or times=always; found \"\""),
+        ("delay=5s,path=/devices,always", 24, "times=N or times=always; found \"always\""),
         ("truncate,path", 10, "expected method=METHOD"),
         ("truncate,size=1", 10, "expected method=METHOD"),
         ("truncate,path=", 15, "expected a part of the path"),

@@ -496,6 +496,16 @@ async fn an_unknown_id_scope_is_not_found() {
 }
 
 #[tokio::test]
+async fn the_id_scope_is_compared_without_regard_to_case() {
+    let lab = Lab::start().await;
+    let body = json!({ "registrationId": ID });
+    for scope in [lab.emulator.id_scope().to_ascii_lowercase(), lab.emulator.id_scope().to_ascii_uppercase()] {
+        let path = format!("/{scope}/registrations/{ID}/register?{}", caller::VERSION);
+        lab.sensor().send("PUT", &path, "", Some(&body)).await.expect(202);
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_registration_id_is_refused() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();

@@ -31,7 +31,7 @@ use crate::{
 const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
 const DPS_ENDPOINT: &str = "IOT_ENROLL_DPS_ENDPOINT";
 const PROVISIONING: &str = "Provisioning service";
-const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
+pub(super) const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
 
 /// What a certificate's file is called, and the file beside it that has the chain too.
 const CERTIFICATE: &str = "_cert.pem";
@@ -44,7 +44,9 @@ const FULL_CHAIN: &str = "_fullchain.pem";
 /// application and a token, which are asked for nothing else, that is nearly always. To register again does no harm.
 ///
 /// With --manifest all devices of a fleet are registered. Each row's outcome is in the results file; those that are
-/// assigned there already are left alone, so that the same command goes on after an interruption.
+/// assigned there already are left alone, so that the same command goes on after an interruption. With --group-key-file
+/// they register by the group's key, and the files that the manifest names are not used; the key in the environment is used
+/// only where the manifest names none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll device register sensor-1 --cert sensor1_fullchain.pem --key sensor1_key.pem --id-scope 0ne00A1B2C3
@@ -114,6 +116,11 @@ impl GroupKey {
     /// Whether it is named on the command line.
     pub(super) fn is_named(&self) -> bool {
         self.group_key_file.is_some()
+    }
+
+    /// Whether the environment has one.
+    pub(super) fn is_in_environment() -> bool {
+        variable(GROUP_KEY).is_some()
     }
 }
 

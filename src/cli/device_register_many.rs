@@ -16,14 +16,14 @@ use serde::Serialize;
 
 use super::{
     csv_rows::CsvRows,
-    device_register::{Failed, Passwords, Register, Registrar},
+    device_register::{Failed, GROUP_KEY, GroupKey, Passwords, Register, Registrar},
     output::{BAD, GOOD, Output, Told, clean},
     progress::bar,
     results::{self, Results},
 };
 use crate::{
     central::NetworkFailure,
-    certificate::DeviceId,
+    certificate::{DeviceId, files::FileError},
     registration::{
         Assignment, Attempt, Cause, Credential, CredentialError, RegistrationErrorKind, SymmetricKey, Unregistered,
         derive_device_key,
@@ -69,6 +69,9 @@ struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<u64>,
 }
+
+/// What Unix systems say when a process, or all of them, can have no more files open: EMFILE, ENFILE.
+const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[] };
 
 /// A row of the manifest, and what is wrong with it as a row.
 struct Row {
@@ -118,16 +121,13 @@ enum Reach {
 /// After so many devices in a row for which nobody took the connection, no more are begun.
 const MAX_UNREACHED: usize = 64;
 
-/// What Unix systems say when a process, or all of them, can have no more files open (EMFILE, ENFILE).
-const TOO_MANY_FILES: [&str; 2] = ["(os error 24)", "(os error 23)"];
-
 pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
     let Many { manifest, results, concurrency } = &register.many;
     let (concurrency, results) = (concurrency.get(), results.clone());
     let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
     let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
-    let (count, repeated) = manifest.check(register.group_key.is_named())?;
-    let group_key = if register.group_key.is_named() { register.group_key.read()? } else { None };
+    let group_key = group_key(&register.group_key, &manifest, output)?;
+    let (count, repeated) = manifest.check(group_key.is_some())?;
     let passwords = register.passwords()?;
     let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
     let file = Results::open(&results, &RESULTS, "registration")?;
@@ -220,6 +220,24 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
+/// The key of the group, where the devices register by it, and a note where they might as well register by the other.
+fn group_key(given: &GroupKey, manifest: &Manifest, output: &Output) -> anyhow::Result<Option<SymmetricKey>> {
+    if !manifest.columns.have_files() {
+        return given.read();
+    }
+    if given.is_named() {
+        output.note("the devices register by the group's key, and the files that the manifest names are not used");
+        return given.read();
+    }
+    if GroupKey::is_in_environment() {
+        output.note(format_args!(
+            "the devices register with the files that the manifest names, and the key in {GROUP_KEY} is not used; \
+             --group-key-file would use one"
+        ));
+    }
+    Ok(None)
+}
+
 fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
     let Summary { results, assigned, earlier, failed, remaining } = summary;
     output.result(summary, || {
@@ -275,17 +293,24 @@ impl Run {
 impl Failure {
     /// What kept a row from being sent.
     fn because(cause: &'static str, error: &anyhow::Error) -> Self {
-        let message = format!("{error:#}");
-        let reach = if has_too_many_files(&message) { Reach::Computer } else { Reach::Row };
-        Self { cause, message, reach }
+        let code = error.chain().find_map(|cause| match cause.downcast_ref()? {
+            FileError::Io { error, .. } => error.raw_os_error(),
+            _ => None,
+        });
+        let reach = if code.is_some_and(|code| TOO_MANY_FILES.contains(&code)) { Reach::Computer } else { Reach::Row };
+        Self { cause, message: format!("{error:#}"), reach }
     }
 }
 
 impl From<Failed> for Failure {
     fn from(Failed { unregistered, .. }: Failed) -> Self {
         let Unregistered { error, diagnosis, .. } = &unregistered;
+        // Of the operating system's error the text is left.
+        let is_full = |cause: &str| TOO_MANY_FILES.iter().any(|code| cause.contains(&format!("(os error {code})")));
         let reach = match &error.kind {
-            RegistrationErrorKind::Network { cause, .. } if has_too_many_files(cause) => Reach::Computer,
+            RegistrationErrorKind::Network { failure: NetworkFailure::Connect, cause, .. } if is_full(cause) => {
+                Reach::Computer
+            }
             _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
             RegistrationErrorKind::NotSent(_) => Reach::Row,
@@ -297,10 +322,6 @@ impl From<Failed> for Failure {
             reach,
         }
     }
-}
-
-fn has_too_many_files(message: &str) -> bool {
-    cfg!(unix) && TOO_MANY_FILES.iter().any(|words| message.contains(words))
 }
 
 /// The ids of a fleet may be many: eight bytes of each are enough to know it again.
@@ -330,7 +351,8 @@ impl Manifest {
     fn open(path: PathBuf) -> anyhow::Result<Self> {
         let unreadable = || format!("no devices could be read from {}", path.display());
         // Standard input has no folder, and cannot be read twice.
-        let is_stream = path == Path::new("-") || ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+        let is_stream =
+            path == Path::new("-") || ["/dev/stdin", "/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
         if is_stream || !path.metadata().with_context(unreadable)?.is_file() {
             bail!(
                 "{}: it is no regular file. The paths in a manifest are relative to its folder: save it as a file there",
@@ -343,12 +365,11 @@ impl Manifest {
 
     /// Counts the rows, and finds out what ids several rows have, by their hashes.
     fn check(&self, has_group_key: bool) -> anyhow::Result<(u64, HashSet<u64>)> {
-        let Columns { fullchain, certificate, key, pfx, .. } = self.columns;
-        let has_files = (fullchain.or(certificate).is_some() && key.is_some()) || pfx.is_some();
-        if !has_files && !has_group_key {
+        if !self.columns.have_files() && !has_group_key {
             bail!(
                 "{} names no files to register with: it needs the columns fullchain and privateKey, or pfx, as `cert \
-                 fleet` makes them; or give the enrollment group's key with --group-key-file",
+                 fleet` makes them; or give the enrollment group's key with --group-key-file or in the environment as \
+                 {GROUP_KEY}",
                 self.path.display()
             );
         }
@@ -400,6 +421,11 @@ impl Columns {
         let names = rows.names(&columns)?;
         let [id, fullchain, certificate, key, pfx] = columns.map(|name| names.find(name));
         Ok(Self { id: id.unwrap_or_default(), fullchain, certificate, key, pfx })
+    }
+
+    /// Whether they name files to register with.
+    fn have_files(&self) -> bool {
+        (self.fullchain.or(self.certificate).is_some() && self.key.is_some()) || self.pfx.is_some()
     }
 }
 

@@ -53,9 +53,10 @@ pub(super) struct Emulator {
     /// How long a device that registers is told to wait between polls
     #[arg(long, value_name = "SECONDS", default_value = "1")]
     retry_after: u32,
-    /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|always]; may be given more than once. KIND is a status
-    /// such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after,
-    /// truncate, not-json or redirect=URL. It strikes once without times; a comma in a path or a URL is written %2C
+    /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|,times=always]; may be given more than once. KIND is a
+    /// status such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before,
+    /// close-after, truncate, not-json or redirect=URL. Without times it strikes once. A comma in a path or a URL is
+    /// written %2C
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
 }

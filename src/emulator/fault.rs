@@ -148,7 +148,7 @@ impl Fault {
 /// | `not-json` | [`FaultKind::NotJson`] |
 /// | `redirect=URL` | [`FaultKind::Redirect`] |
 ///
-/// The options are `method=METHOD`, `path=PART`, and `times=COUNT` or `times=always`; without `times` it strikes once. A
+/// The options are `method=METHOD`, `path=PART`, and `times=N` or `times=always`; without `times` it strikes once. A
 /// TIME is a whole number with its unit: `500ms`, `5s` or `2m`. A comma in a path or a URL is written `%2C`.
 ///
 /// ```
@@ -194,7 +194,7 @@ impl FromStr for Fault {
 
 const KINDS: &str = "expected a status from 400 to 599, delay=TIME, close-on-connect, close-before, close-after, \
      truncate, not-json or redirect=URL";
-const OPTIONS: &str = "expected method=METHOD, path=PART, times=COUNT or times=always";
+const OPTIONS: &str = "expected method=METHOD, path=PART, times=N or times=always";
 const STATUS_OPTIONS: &str = "expected retry-after=SECONDS or retry-after-date=+TIME";
 
 /// Where the text form of a fault is wrong, and what is allowed there.

@@ -4,8 +4,8 @@
 //! REST API. They need no token of the application, and do not count to its rate.
 //!
 //! # Where the documentation is silent
-//! - **Checks** come in this order: fault, route (404, 405), version (400), id scope (404), registration id (400), body (415,
-//!   413, 400), proof (401), existence (404).
+//! - **Checks** come in this order: fault, route (404, 405), version (400), id scope, without regard to case (404),
+//!   registration id (400), body (415, 413, 400), proof (401), existence (404).
 //! - **Query parameters and members of bodies** that are not known are passed over, as devices in the field send more than is
 //!   described: `forceRegistration`, for one. A `tpm` in a body is refused (400). The body of a look-up is not looked at.
 //! - **The id in the body** is required, and is the path's without regard to case.
@@ -177,7 +177,7 @@ impl FromRequestParts<Shared> for Target {
 
     async fn from_request_parts(parts: &mut Parts, application: &Shared) -> Result<Self, ApiError> {
         let version = read_version(parts.uri.query().unwrap_or_default())?;
-        if gate::path_parameter(parts, "idScope").await? != application.id_scope {
+        if !gate::path_parameter(parts, "idScope").await?.eq_ignore_ascii_case(&application.id_scope) {
             return Err(ApiError::provisioning(404_201, "Id scope not found."));
         }
         let id = gate::path_parameter(parts, "id").await?;
