@@ -96,6 +96,14 @@ async fn a_service_that_asks_for_no_wait_is_polled_ever_more_slowly() {
 }
 
 #[tokio::test]
+async fn a_second_that_is_asked_for_stays_one() {
+    let clock = ManualClock::new();
+    let dps = Dps::start(|_| assigning(Some("1")));
+    register(&dps.builder(&clock).build().expect("a client")).await.expect_err("never");
+    assert_eq!(clock.sleeps(), vec![Duration::from_secs(1); 120]);
+}
+
+#[tokio::test]
 async fn polls_keep_to_a_rate_too() {
     let clock = ManualClock::new();
     // Four a second for one registration: three polls, the first at once, take half a second.

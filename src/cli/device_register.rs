@@ -331,8 +331,8 @@ impl Registrar {
         }
         let hint = match diagnosis.first() {
             Some(Cause::TlsIntercepted { .. }) => Some(
-                "--ca-file FILE names a root to trust beside the platform's; the emulator's is the caFile of the line that \
-                 it begins with",
+                "--ca-file FILE names a root to trust beside the platform's; the emulator tells its own as caFile in its \
+                 first line",
             ),
             _ if diagnosis.needs_application && !self.service.is_named() => Some(
                 "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \

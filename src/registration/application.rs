@@ -76,7 +76,7 @@ pub struct DeviceState {
     pub enabled: bool,
     /// The attestation of its own, where it has one.
     pub attestation: Option<OwnAttestation>,
-    /// Its symmetric keys, where it has any.
+    /// Its symmetric keys, where it has any: those of its own attestation, or those of its credentials.
     pub keys: Vec<SymmetricKey>,
 }
 
@@ -134,10 +134,10 @@ impl Application {
             }
             other => OwnAttestation::Other(other.kind().to_owned()),
         });
-        let mut keys = credentials.symmetric_key.map(read_keys).unwrap_or_default();
-        if let Some(DeviceAttestation::SymmetricKey(Some(own))) = attestation {
-            keys.extend(read_keys(own));
-        }
+        let keys = match attestation {
+            Some(DeviceAttestation::SymmetricKey(Some(own))) => read_keys(own),
+            _ => credentials.symmetric_key.map(read_keys).unwrap_or_default(),
+        };
         let device = DeviceState { enabled: device.enabled, attestation: own, keys };
         Ok(Self {
             groups: Arc::clone(&self.groups),

@@ -267,7 +267,10 @@ impl fmt::Display for Cause {
             ),
             Self::Certificate { subject, objection } => write!(f, "the service does not take {subject}: {objection}"),
             Self::ChainUnsound(error) => {
-                write!(f, "the chain leads to the enrolled certificate and does not hold: {error}. Issue it anew")
+                write!(
+                    f,
+                    "the chain leads to the enrolled certificate and does not hold: {error}. Issue that certificate anew"
+                )
             }
             Self::ChainNotSent { subject, issuer, enrolled, leads_there } => {
                 write!(f, "the chain was not sent: it ended at {subject}, without its issuer {issuer}")?;

@@ -37,6 +37,9 @@ const POLL_AFTER: Duration = Duration::from_secs(2);
 /// one before it, from this on to [`POLL_AFTER`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
+/// What is less than this is no wait: the header counts in seconds, and what is left until a date may be any part of one.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// How many registrations are begun a second: somewhat fewer than the thousand a minute that one service takes.
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
@@ -126,7 +129,9 @@ impl RegistrationClient {
     /// policy.
     ///
     /// What fails on the way, 429 and 5xx are tried again ([`RetryPolicy`]); its budget is the time that all of a
-    /// registration has. Where it asks for no wait, polls come ever more slowly. Where the service does not know the operation any more, the device registers anew, twice at most. `retry-after` is honoured within it. Redirects are not followed.
+    /// registration has. `retry-after` is honoured within it; where it asks for no wait, polls come ever more slowly, up to
+    /// 2 s apart. Where the service does not know the operation any more, the device registers anew, twice at most.
+    /// Redirects are not followed.
     ///
     /// # Errors
     /// [`RegistrationError`]; [`diagnose`](super::diagnose) tells the cause.
@@ -211,10 +216,11 @@ impl Session<'_> {
                         let id = operation.operation_id.ok_or_else(|| missing("operationId"))?;
                         let url = self.url(&["operations", &id]);
                         request = Request { method: Method::GET, url, body: None };
-                        let asked = retry_after.unwrap_or(POLL_AFTER).max(least_wait(polls).min(POLL_AFTER));
+                        let asked = retry_after.unwrap_or(POLL_AFTER);
+                        let wait = if asked < SHORT { asked.max(unasked_wait(polls)) } else { asked };
                         polls += 1;
                         attempts
-                            .allow(asked, client.clock.elapsed())
+                            .allow(wait, client.clock.elapsed())
                             .ok_or(Kind::TimedOut { budget: client.retry.budget, asked })?
                     }
                     _ => return Err(operation.end()),
@@ -400,9 +406,10 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// How long to wait at least before the poll that comes after so many others.
-fn least_wait(polls: u32) -> Duration {
-    polls.checked_sub(1).map_or(Duration::ZERO, |doublings| FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)))
+/// How long to wait before the poll that comes after so many others, where the service asks for no wait.
+fn unasked_wait(polls: u32) -> Duration {
+    let Some(doublings) = polls.checked_sub(1) else { return Duration::ZERO };
+    FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(POLL_AFTER)
 }
 
 fn missing(field: &str) -> Kind {
