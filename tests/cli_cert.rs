@@ -450,3 +450,21 @@ fn completions_are_made_for_every_shell() {
         assert!(script.contains("thumbprint"), "{shell}");
     }
 }
+
+#[test]
+fn certificates_of_several_devices_are_not_called_one_chain() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    let mixed: Vec<u8> = ["a", "b"]
+        .iter()
+        .flat_map(|id| {
+            cert(folder.path(), &["device", id, "r", "--no-pfx"]).ok();
+            fs::read(folder.path().join(format!("{id}_fullchain.pem"))).expect("read")
+        })
+        .collect();
+    fs::write(folder.path().join("mixed.pem"), mixed).expect("written");
+    let text = cert(folder.path(), &["inspect", "mixed.pem"]).ok();
+    assert!(text.contains("no valid chain: 1 of them are not above the first, CN=a"), "{text}");
+    let text = cert(folder.path(), &["inspect", "a_fullchain.pem"]).ok();
+    assert!(text.contains("are a valid chain"), "{text}");
+}

@@ -96,6 +96,16 @@ fn one_run_makes_the_certificates_and_creates_the_devices() {
 }
 
 #[test]
+fn numbered_devices_grow_past_a_power_of_ten_with_the_digits_they_had() {
+    let lab = Lab::start();
+    lab.provision(&["--count", "9", "--digits", "1"]).ok();
+    let more = lab.provision(&["--count", "12", "--digits", "1", "-o", "json"]).json();
+    assert_eq!((&more["fleet"]["devices"], &more["fleet"]["found"]), (&json!(12), &json!(9)));
+    let error = lab.provision(&["--count", "12"]).fails(1);
+    assert!(error.contains("--digits"), "{error}");
+}
+
+#[test]
 fn names_come_from_the_file_and_a_device_that_exists_is_left_as_it_is() {
     let lab = Lab::start();
     lab.emulator.add_devices([DeviceProperties::new("B-2")]).expect("added");

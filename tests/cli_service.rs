@@ -83,15 +83,25 @@ fn the_emulator_writes_its_authority_where_it_is_told_to() {
     let folder = folder();
     let file = folder.path().join("ca.pem");
     let path = file.to_str().expect("UTF-8");
-    fs::write(&file, "of an earlier run").expect("written");
+    Service::with(&["--tls", "--ca-out", path]).end("-TERM");
+    let earlier = fs::read(&file).expect("of an earlier run");
     let service = Service::with(&["--tls", "--ca-out", path]);
     assert_eq!(service.first_line["caFile"], path);
     assert_eq!(service.json(folder.path(), &["device", "list", "--ca-file", path]), json!([]));
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left there");
     service.end("-TERM");
-    Certificate::read(&fs::read(&file).expect("it stays")).expect("a certificate");
+    let written = fs::read(&file).expect("it stays");
+    Certificate::read(&written).expect("a certificate");
+    assert_ne!(written, earlier);
 
     Run::of(program(folder.path()).args(["emulator", "--ca-out", path])).fails(2);
+    Run::of(program(folder.path()).args(["cert", "root", "r", "--no-pfx"])).ok();
+    for file in ["r_cert.pem", "r_key.pem"] {
+        let before = fs::read(folder.path().join(file)).expect("read");
+        let error = Run::of(program(folder.path()).args(["emulator", "--tls", "--ca-out", file])).fails(1);
+        assert!(error.contains("no certificate of an emulator"), "{error}");
+        assert_eq!(fs::read(folder.path().join(file)).expect("read"), before);
+    }
     let error = Run::of(program(folder.path()).args(["emulator", "--tls", "--ca-out", "none/ca.pem"])).fails(1);
     assert!(error.contains("none/ca.pem"), "{error}");
 }

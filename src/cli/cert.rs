@@ -387,7 +387,13 @@ fn inspect(certificates: &[Certificate], within: Option<Within>, output: &Output
     let report = InspectionReport {
         certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
         chain_error: match certificates {
-            [_, .., last] => chain::verify(certificates, last, at).err().map(|error| error.to_string()),
+            [first, .., last] => match chain::verify(certificates, last, at) {
+                Err(error) => Some(error.to_string()),
+                Ok(path) => {
+                    let strangers = certificates.iter().filter(|it| !path.contains(it)).count();
+                    (strangers > 0).then(|| format!("{strangers} of them are not above the first, {}", first.subject()))
+                }
+            },
             _ => None,
         },
     };

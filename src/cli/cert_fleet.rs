@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use super::{
     args::{KeyPassword, Pfx, PfxPassword, algorithm, lifetime},
     emulator::stop_signal,
-    fleet_ids::{IdFile, Requests, numbered},
+    fleet_ids::{IdFile, Requests, digits, numbered},
     output::{GOOD, Output},
     progress::bar,
 };
@@ -53,6 +53,10 @@ pub(super) struct Fleet {
     /// What the ids begin with
     #[arg(long, default_value = "device-", conflicts_with_all = ["ids", "csr_dir"])]
     prefix: String,
+    /// How many digits these numbers have at least, so that the fleet can grow past a power of ten [default: as many as N
+    /// has]
+    #[arg(long, value_name = "DIGITS", value_parser = digits(), conflicts_with_all = ["ids", "csr_dir"])]
+    digits: Option<u8>,
     /// The file of the ids, one on each line, or CSV with a header and a column IOTC_DEVICEID, deviceId or id; - is
     /// standard input
     #[arg(long, value_name = "FILE")]
@@ -168,7 +172,7 @@ impl Fleet {
 
     fn devices(&self, output: &Output) -> anyhow::Result<(u64, FleetDevices)> {
         match (self.count, &self.ids, &self.csr_dir) {
-            (Some(count), ..) => Ok((count.get(), numbered(&self.prefix, count.get())?)),
+            (Some(count), ..) => Ok((count.get(), numbered(&self.prefix, count.get(), self.digits)?)),
             (_, Some(ids), _) => {
                 let ids = IdFile::open(ids, false)?;
                 if let Some(header) = ids.lone_header() {

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
 use super::{output::Output, service::block_on};
 use crate::{
     central::Authorization,
+    certificate::Certificate,
     emulator::{Emulator as Server, Fault},
 };
 
@@ -43,7 +44,7 @@ pub(super) struct Emulator {
     /// each time. Devices need it to register by certificate; by symmetric key they can without
     #[arg(long)]
     tls: bool,
-    /// Where to write the certificate that clients have to trust, as PEM. What is there is replaced, and it stays when the
+    /// Where to write the certificate that clients have to trust, as PEM. One of an earlier run is replaced, and it stays when the
     /// emulator stops [default: a new file in the folder for temporary files, removed when the emulator stops]
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
@@ -140,10 +141,27 @@ fn write_ca(pem: &str, chosen: Option<&Path>) -> anyhow::Result<CaFile> {
             write(&folder).with_context(|| format!("cannot write the CA certificate in {}", folder.display()))?;
         return Ok(CaFile::Temporary(written));
     };
+    check_replaceable(chosen, pem)?;
     let folder = chosen.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = write(folder).and_then(|file| Ok(file.persist(chosen)?));
     written.with_context(|| format!("cannot write the CA certificate to {}", chosen.display()))?;
     Ok(CaFile::Chosen(chosen.to_owned()))
+}
+
+/// Only what an emulator wrote there before is replaced: a key or another certificate would be lost.
+fn check_replaceable(chosen: &Path, pem: &str) -> anyhow::Result<()> {
+    if chosen.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let subject = |bytes: &[u8]| match Certificate::read_all(bytes).as_deref() {
+        Ok([certificate]) => Some(certificate.subject().to_string()),
+        _ => None,
+    };
+    let found = fs::read(chosen).ok().and_then(|bytes| subject(&bytes));
+    if found.is_none() || found != subject(pem.as_bytes()) {
+        bail!("{} exists and is no certificate of an emulator: name another file with --ca-out", chosen.display());
+    }
+    Ok(())
 }
 
 /// Ends when the process is asked to. Listens from the call on, so that no signal is missed.

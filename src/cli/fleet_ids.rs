@@ -39,9 +39,14 @@ const LARGEST_STREAM: u64 = 1 << 30;
 /// The most bytes of a certificate request; one with an RSA key of 16384 bits has 5 KiB.
 const LARGEST_REQUEST: u64 = 1 << 18;
 
-/// `PREFIX` and a number from 1, with leading zeros so that all have the same length.
-pub(super) fn numbered(prefix: &str, count: u64) -> anyhow::Result<FleetDevices> {
-    let width = count.to_string().len();
+/// How many digits the numbers of ids may be asked to have.
+pub(super) fn digits() -> impl clap::builder::TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(1..=19)
+}
+
+/// `PREFIX` and a number from 1, with leading zeros so that all have so many digits; those that the count has without.
+pub(super) fn numbered(prefix: &str, count: u64, digits: Option<u8>) -> anyhow::Result<FleetDevices> {
+    let width = digits.map_or_else(|| count.to_string().len(), usize::from);
     let id = move |prefix: &str, number: u64| device_id(&format!("{prefix}{number:0width$}"));
     // All are of one form: where the last is good the others are.
     id(prefix, count).map_err(|error| anyhow!("{prefix:?} cannot be the beginning of device ids: {error}"))?;

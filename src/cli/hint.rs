@@ -2,6 +2,7 @@
 
 use super::device_register::Failed;
 use crate::{
+    central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
     workflow::{ProvisionError, RolloverError},
 };
@@ -9,7 +10,9 @@ use crate::{
 const KEY_PASSWORD: &str =
     "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD";
 
-const OTHER_FOLDER: &str = "--out puts the fleet of another list elsewhere";
+const OTHER_FOLDER: &str =
+    "--out puts the fleet of another list elsewhere; numbered devices keep their ids with the --digits they had";
+const ROOT: &str = "--ca-file FILE trusts one more root; the emulator tells its own as caFile";
 
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
@@ -20,14 +23,19 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(failed) = cause.downcast_ref::<Failed>() {
             return failed.hint.clone();
         }
+        if cause.downcast_ref::<Error>().is_some_and(is_untrusted) {
+            return Some(ROOT.into());
+        }
         if let Some(KeyError::PasswordNeeded | KeyError::WrongPassword) = cause.downcast_ref::<KeyError>() {
             return Some(KEY_PASSWORD.into());
         }
         let provision = match cause.downcast_ref::<RolloverError>() {
             Some(RolloverError::Provision(error)) => Some(error),
+            Some(RolloverError::Central(error)) if is_untrusted(error) => return Some(ROOT.into()),
             _ => cause.downcast_ref::<ProvisionError>(),
         };
         match provision {
+            Some(ProvisionError::Central(error)) if is_untrusted(error) => return Some(ROOT.into()),
             Some(ProvisionError::Files(error)) => return file_hint(error),
             Some(ProvisionError::Fleet(FleetError::Interrupted { .. })) => {
                 return Some("when the cause is removed, the same command goes on".into());
@@ -64,6 +72,11 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         None
     })
+}
+
+/// Whether the server's certificate may lack a root to trust.
+fn is_untrusted(error: &Error) -> bool {
+    matches!(error, Error::Network(error) if error.failure == NetworkFailure::Tls)
 }
 
 fn file_hint(error: &FileError) -> Option<String> {

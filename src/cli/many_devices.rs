@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::fleet_ids::{IdFile, numbered};
+use super::fleet_ids::{IdFile, digits, numbered};
 use crate::workflow::{FleetDevices, FleetRequest};
 
 /// Many devices.
@@ -23,6 +23,10 @@ pub(super) struct ManyDevices {
     /// What the ids of --count begin with
     #[arg(long, default_value = "device-", requires = "count", help_heading = "Many devices")]
     prefix: String,
+    /// How many digits these numbers have at least, so that the fleet can grow past a power of ten [default: as many as N
+    /// has]
+    #[arg(long, value_name = "DIGITS", value_parser = digits(), requires = "count", help_heading = "Many devices")]
+    digits: Option<u8>,
     /// Make PFX files for them too
     #[arg(long, conflicts_with = "no_pfx", requires = "many", help_heading = "Many devices")]
     pfx: bool,
@@ -45,9 +49,9 @@ impl ManyDevices {
         }
         let Some(count) = self.count.map(NonZeroU64::get) else { return Ok(None) };
         // Found out before anything is done.
-        let _ = numbered(&self.prefix, count)?;
-        let prefix = self.prefix.clone();
-        let devices = move || -> Result<FleetDevices, _> { Ok(numbered(&prefix, count)?) };
+        let _ = numbered(&self.prefix, count, self.digits)?;
+        let (prefix, digits) = (self.prefix.clone(), self.digits);
+        let devices = move || -> Result<FleetDevices, _> { Ok(numbered(&prefix, count, digits)?) };
         Ok(Some(request(count, Arc::new(devices))))
     }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{
     fleet::FleetDevices,
     provision::{ProvisionError, ProvisionRequest, Run},
-    step::{Outcome, Step},
+    step::{Outcome, Step, devices_of},
 };
 use crate::{
     central::{Client, DeviceId, DeviceQuery, Devices, Error, NewDevice},
@@ -85,9 +85,9 @@ impl Run<'_, '_> {
         }
         let outcome = if created == 0 { Outcome::Unchanged } else { Outcome::Done };
         let detail = match (created, existing) {
-            (0, existing) => format!("found {existing} devices in the application"),
-            (created, 0) => format!("created {created} devices in the application"),
-            (created, existing) => format!("created {created} devices in the application, and found {existing}"),
+            (0, existing) => format!("found {} in the application", devices_of(existing)),
+            (created, 0) => format!("created {} in the application", devices_of(created)),
+            (created, existing) => format!("created {} in the application, and found {existing}", devices_of(created)),
         };
         self.steps.finish(Step::Create, outcome, detail);
         Ok(Some(counts))

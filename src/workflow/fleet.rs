@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     provision::{ProvisionError, Run},
-    step::{Outcome, Step},
+    step::{Outcome, Step, devices_of},
 };
 use crate::certificate::{
     CertificateAuthority, DeviceId, IssueOptions,
@@ -125,7 +125,8 @@ impl Run<'_, '_> {
     ) -> Result<Option<FleetSummary>, ProvisionError> {
         let (count, folder) = (request.count, request.folder.display());
         let Some(authority) = authority.filter(|_| !self.request.dry_run) else {
-            let detail = format!("would make the certificates of {count} devices in {folder}, but for those it has");
+            let detail =
+                format!("would make the certificates of {} in {folder}, but for those it has", devices_of(count));
             self.steps.finish(Step::Fleet, Outcome::Planned, detail);
             return Ok(None);
         };
@@ -144,9 +145,9 @@ impl Run<'_, '_> {
             report.map_err(|panicked| ProvisionError::Devices(panicked.into()))??;
         let outcome = if found == devices { Outcome::Unchanged } else { Outcome::Done };
         let detail = match devices - found {
-            0 => format!("found the certificates of {devices} devices in {folder}"),
-            made if found == 0 => format!("made the certificates of {made} devices in {folder}"),
-            made => format!("made the certificates of {made} devices in {folder}, and found those of {found}"),
+            0 => format!("found the certificates of {} in {folder}", devices_of(devices)),
+            made if found == 0 => format!("made the certificates of {} in {folder}", devices_of(made)),
+            made => format!("made the certificates of {} in {folder}, and found those of {found}", devices_of(made)),
         };
         self.steps.finish(Step::Fleet, outcome, detail);
         let manifest = manifest.unwrap_or_default();

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     fleet::FleetSummary,
     provision::{ProvisionError, ProvisionedDevice, Run},
-    step::{Outcome, Step},
+    step::{Outcome, Step, devices_of},
 };
 use crate::{
     central::Client,
@@ -58,8 +58,7 @@ impl Run<'_, '_> {
     ) -> Result<Vec<RefusedDevice>, ProvisionError> {
         if self.request.dry_run {
             let of = self.request.devices.len() as u64 + self.request.fleet.as_ref().map_or(0, |fleet| fleet.count);
-            let devices = if of == 1 { "a device".to_owned() } else { format!("{of} devices") };
-            let detail = format!("would register {devices} at {}", client.endpoint().host());
+            let detail = format!("would register {} at {}", devices_of(of), client.endpoint().host());
             self.steps.finish(Step::Register, Outcome::Planned, detail);
             return Ok(Vec::new());
         }
@@ -118,7 +117,7 @@ impl Run<'_, '_> {
         (fleet.registered, fleet.refused) = (Some(registered), Some(refused));
         let untried = fleet.devices.saturating_sub(registered + refused);
         let (outcome, detail) = match (refused, untried) {
-            (0, 0) => (Outcome::Done, format!("registered {registered} devices")),
+            (0, 0) => (Outcome::Done, format!("registered {}", devices_of(registered))),
             (refused, 0) => (Outcome::Failed, format!("registered {registered} devices; {refused} did not get in")),
             (refused, untried) => (
                 Outcome::Failed,

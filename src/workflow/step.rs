@@ -108,6 +108,11 @@ pub enum WorkflowEvent<'a> {
     Finished(&'a StepReport),
 }
 
+/// So many devices, in words.
+pub(super) fn devices_of(number: u64) -> String {
+    if number == 1 { "1 device".to_owned() } else { format!("{number} devices") }
+}
+
 /// Who is told what happens, and what has been told.
 pub(super) struct Steps<'o> {
     observer: &'o mut (dyn FnMut(WorkflowEvent<'_>) + Send),
