@@ -7,7 +7,7 @@
 //! | `central` | the IoT Central REST API as a client | `client` |
 //! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
 //! | `registration` | registering devices at the Device Provisioning Service, and why it failed | `client` |
-//! | `workflow` | the enrollment of a group from end to end | `client` |
+//! | `workflow` | the enrollment of a group from end to end, and the way to its next root | `client` |
 //! | `emulator` | IoT Central and its Device Provisioning Service on a loopback port, for tests and for trying things out | `emulator` |
 //!
 //! The default feature `cli` is all of these and the program `iot-enroll`. A program that only needs a thumbprint takes
