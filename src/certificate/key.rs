@@ -21,7 +21,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Certificate, ReadError,
-    encoding::{PEM_BEGIN, contains, part_pem_lines, pem_block, pem_items, plain_text},
+    pem::pem_block,
+    read::{PEM_BEGIN, contains, part_pem_lines, pem_items, plain_text},
 };
 
 /// The kind of key to make.

@@ -4,10 +4,17 @@
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
 pub mod chain;
-mod encoding;
+mod hex;
+mod identifier;
 mod name;
 mod objection;
+mod oid;
+mod pem;
+mod public_key;
+mod read;
+mod signature;
 mod thumbprint;
+mod x509;
 
 #[cfg(feature = "issue")]
 mod authority;
@@ -34,13 +41,17 @@ pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCe
 pub use chain::ChainError;
 #[cfg(feature = "issue")]
 pub use device_issuer::{DeviceIdentity, DeviceIssuer};
-pub use encoding::{BasicConstraints, Certificate, KeyUsage, Name, PublicKeyAlgorithm, ReadError, SignatureError};
+pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
-pub use name::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
+pub use name::Name;
 pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
+pub use public_key::PublicKeyAlgorithm;
+pub use read::ReadError;
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
+pub use signature::SignatureError;
 pub use thumbprint::{Thumbprint, ThumbprintError};
+pub use x509::{BasicConstraints, Certificate, KeyUsage};

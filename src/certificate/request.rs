@@ -7,7 +7,9 @@ use x509_parser::{
 
 use super::{
     Name, PublicKeyAlgorithm, ReadError,
-    encoding::{oid_name, p521_verification, pem_items, plain_text},
+    oid::oid_name,
+    read::{pem_items, plain_text},
+    signature::p521_verification,
 };
 
 /// A request whose signature holds: who made it has the private key.

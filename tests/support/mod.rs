@@ -1,6 +1,20 @@
 //! What several tests need.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub(crate) mod app;
+pub(crate) mod caller;
+pub(crate) mod client;
+pub(crate) mod clock;
+pub(crate) mod devices;
+pub(crate) mod dps;
+pub(crate) mod lab;
+pub(crate) mod openapi;
+pub(crate) mod proxy;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod tls;
+
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{Run, program};
+use super::{Run, program};
 
 pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")

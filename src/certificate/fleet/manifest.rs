@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{DeviceId, FleetError, Kind, SetNames};
-use crate::certificate::{Thumbprint, encoding::push_hexadecimal};
+use crate::certificate::{Thumbprint, hex::push_hexadecimal};
 
 /// The columns. The first three are those of the application's CSV import; the thumbprint among them is the SHA-1, which
 /// the services compare.

@@ -25,8 +25,8 @@ use self::manifest::{id_of, paths_of, sha256_of};
 use super::{
     AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
     ReadError,
-    encoding::push_pem,
     files::PfxOptions,
+    pem::push_pem,
     pfx::{self, PfxError},
     profile::{SERIAL_LENGTH, random_serials},
 };

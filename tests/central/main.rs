@@ -1,0 +1,18 @@
+//! The IoT Central client.
+#![cfg(unix)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
+mod devices;
+mod edges;
+mod entra;
+mod errors;
+mod filters;
+mod groups_and_manifests;
+mod lists;
+mod rate;
+mod retries;
+mod tls;
+mod tracing;

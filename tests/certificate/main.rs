@@ -1,0 +1,11 @@
+//! Reading, checking and making certificates.
+
+#[cfg(feature = "cli")]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(feature = "cli")]
+mod fleet;
+#[cfg(feature = "cli")]
+mod issuing;
+mod reading;

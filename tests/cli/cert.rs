@@ -1,0 +1,467 @@
+//! `cert`: the files, names and answers that scripts rely on, through the program.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::support::{Run, authority_fixture, openssl, program};
+use iot_enroll::certificate::{Certificate, PrivateKey, pfx};
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn cert(folder: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(folder).arg("cert").args(arguments))
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .expect("read")
+        .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).expect("read"))).collect()
+}
+
+fn read(folder: &Path, file: &str) -> Certificate {
+    Certificate::read(&fs::read(folder.join(file)).expect("read")).expect("a certificate")
+}
+
+#[test]
+fn files_are_called_as_the_original_script_calls_them() {
+    let folder = folder();
+    cert(folder.path(), &["root"]).ok();
+    cert(folder.path(), &["root", "mytestrootcert"]).ok();
+    cert(folder.path(), &["device", "sample-device-01", "mytestrootcert"]).ok();
+    cert(
+        folder.path(),
+        &["verification", "--ca", "mytestrootcert_cert.pem", "--key", "mytestrootcert_key.pem", "--nonce", "70A1B2"],
+    )
+    .ok();
+    let expected = ["mytestrootcert", "sampleDevice01", "testRootCert", "verification"]
+        .iter()
+        .flat_map(|stem| [".pfx", "_cert.pem", "_fullchain.pem", "_key.pem"].map(|suffix| format!("{stem}{suffix}")));
+    assert_eq!(files(folder.path()), expected.collect::<Vec<_>>());
+    assert_eq!(read(folder.path(), "verification_cert.pem").subject().common_name(), Some("70A1B2"));
+    let chain = fs::read_to_string(folder.path().join("sampleDevice01_fullchain.pem")).expect("read");
+    let expected = ["sampleDevice01_cert.pem", "mytestrootcert_cert.pem"];
+    assert_eq!(chain, expected.map(|file| fs::read_to_string(folder.path().join(file)).expect("read")).concat());
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_and_pfx_are_readable_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    for (file, mode) in [("r_key.pem", 0o600), ("r.pfx", 0o600), ("r_cert.pem", 0o644), ("r_fullchain.pem", 0o644)] {
+        let found = fs::metadata(folder.path().join(file)).expect("exists").permissions().mode();
+        assert_eq!(found & 0o777, mode, "{file}");
+    }
+}
+
+#[test]
+fn json_tells_the_paths_and_what_is_in_them() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    let made = cert(folder.path(), &["device", "dev-1", "r", "--no-pfx", "-o", "json", "--dir", "."]).json();
+    let certificate = read(folder.path(), "dev1_cert.pem");
+    assert_eq!(made["subject"], "CN=dev-1");
+    assert_eq!(made["issuer"], "CN=r");
+    assert_eq!(made["sha1Thumbprint"], certificate.sha1_thumbprint().to_string());
+    assert_eq!(made["sha256Thumbprint"], certificate.sha256_thumbprint().to_string());
+    assert_eq!(made["serialNumber"], certificate.serial_number());
+    assert!(made["notAfter"].as_str().expect("text").ends_with('Z'));
+    assert!(made["pfx"].is_null());
+    let keys: Vec<_> = made.as_object().expect("an object").keys().map(String::as_str).collect();
+    let expected = [
+        "certificate",
+        "privateKey",
+        "fullchain",
+        "pfx",
+        "subject",
+        "issuer",
+        "serialNumber",
+        "notBefore",
+        "notAfter",
+        "sha1Thumbprint",
+        "sha256Thumbprint",
+    ];
+    assert_eq!(keys.len(), expected.len());
+    assert!(expected.iter().all(|key| keys.contains(key)), "{keys:?}");
+    assert!(folder.path().join(made["privateKey"].as_str().expect("a path")).exists());
+}
+
+#[test]
+fn nothing_is_overwritten_without_force() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    let before = contents(folder.path());
+    for partial in [None, Some("r_cert.pem"), Some("r_key.pem"), Some("r.pfx")] {
+        if let Some(gone) = partial {
+            fs::remove_file(folder.path().join(gone)).expect("removed");
+        }
+        let remaining = contents(folder.path());
+        let error = cert(folder.path(), &["root", "r"]).fails(1);
+        assert!(error.contains("nothing was written") && error.contains("--force"), "{error}");
+        assert_eq!(contents(folder.path()), remaining);
+    }
+    cert(folder.path(), &["root", "r", "--force"]).ok();
+    let after = contents(folder.path());
+    assert_eq!(after.len(), 4);
+    assert!(before.iter().all(|(name, content)| after[name] != *content));
+    // No PFX file of the old key stays beside a new one.
+    cert(folder.path(), &["root", "r", "--force", "--no-pfx"]).ok();
+    assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
+}
+
+#[test]
+fn a_set_that_a_killed_process_had_committed_is_finished_by_the_next() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    let whole = contents(folder.path());
+    // Killed after the commit, with some of the files moved out.
+    let committed = folder.path().join(".r.commit");
+    fs::create_dir(&committed).expect("made");
+    for name in ["r_cert.pem", "r_fullchain.pem"] {
+        fs::rename(folder.path().join(name), committed.join(name)).expect("moved");
+    }
+    cert(folder.path(), &["device", "d", "r", "--no-pfx"]).ok();
+    assert!(!committed.exists());
+    let after = contents(folder.path());
+    assert!(whole.iter().all(|(name, content)| after[name] == *content));
+}
+
+#[test]
+fn a_process_killed_at_any_moment_leaves_a_whole_set_or_none() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    for step in 0..40_u64 {
+        let mut child = program(folder.path())
+            .args(["cert", "device", "d", "r", "--force", "-q"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("runs");
+        thread::sleep(Duration::from_micros(step * 250));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        // Any run that deals with the set finishes what was committed.
+        cert(folder.path(), &["device", "d", "d"]).fails(1);
+        let set: Vec<_> = files(folder.path()).into_iter().filter(|name| name.starts_with('d')).collect();
+        if set.is_empty() {
+            continue;
+        }
+        assert_eq!(set, ["d.pfx", "d_cert.pem", "d_fullchain.pem", "d_key.pem"]);
+        let certificate = read(folder.path(), "d_cert.pem");
+        let key =
+            PrivateKey::read(&fs::read(folder.path().join("d_key.pem")).expect("read"), None).expect("a whole key");
+        assert!(key.belongs_to(&certificate), "the files are of one set");
+        let pfx = pfx::read(&fs::read(folder.path().join("d.pfx")).expect("read"), "1234").expect("a whole PFX");
+        assert_eq!(pfx[0], certificate);
+    }
+}
+
+#[test]
+fn of_two_processes_that_make_one_set_one_wins_and_the_set_is_whole() {
+    let folder = folder();
+    for _ in 0..15 {
+        let children: Vec<_> = (0..6)
+            .map(|_| {
+                let mut command = program(folder.path());
+                command.args(["cert", "root", "r", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
+                command.spawn().expect("runs")
+            })
+            .collect();
+        let won =
+            children.into_iter().map(|mut child| child.wait().expect("ends").success()).filter(|&won| won).count();
+        assert_eq!(won, 1);
+        let key = PrivateKey::read(&fs::read(folder.path().join("r_key.pem")).expect("read"), None).expect("a key");
+        assert!(key.belongs_to(&read(folder.path(), "r_cert.pem")));
+        assert_eq!(files(folder.path()).len(), 4);
+        for name in files(folder.path()) {
+            fs::remove_file(folder.path().join(name)).expect("only files are left");
+        }
+    }
+}
+
+#[test]
+fn what_killed_processes_left_goes_with_the_next_write() {
+    let folder = folder();
+    let left = folder.path().join(".r.abc123.tmp");
+    fs::create_dir(&left).expect("made");
+    fs::write(left.join("r_key.pem"), "half").expect("written");
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_stops_a_set_before_anything_is_replaced() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    fs::remove_file(folder.path().join("r.pfx")).expect("removed");
+    let before = contents(folder.path());
+    fs::create_dir(folder.path().join("r.pfx")).expect("made");
+    let error = cert(folder.path(), &["root", "r", "--force"]).fails(1);
+    assert!(error.contains("r.pfx is a folder"), "{error}");
+    fs::remove_dir(folder.path().join("r.pfx")).expect("still empty");
+    assert_eq!(contents(folder.path()), before);
+    fs::write(folder.path().join("f"), "").expect("written");
+    assert!(cert(folder.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a folder"));
+}
+
+#[test]
+fn verify_looks_at_the_leaf_wherever_it_stands_in_the_file() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["intermediate", "i", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["device", "d", "i", "--no-pfx"]).ok();
+    let read = |name| fs::read_to_string(folder.path().join(name)).expect("read");
+    fs::write(folder.path().join("bundle"), read("r_cert.pem") + &read("i_cert.pem") + &read("d_cert.pem"))
+        .expect("written");
+    let verdict = cert(folder.path(), &["verify", "bundle", "--ca", "r_cert.pem"]).ok();
+    assert_eq!(verdict, "Valid: d, under i, under r.\n");
+}
+
+#[test]
+fn names_from_elsewhere_do_nothing_to_a_terminal() {
+    let folder = folder();
+    let subject = "/CN=a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n";
+    let arguments = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "k.pem",
+        "-out",
+        "c.pem",
+        "-utf8",
+        "-subj",
+        subject,
+    ];
+    if openssl(folder.path(), &arguments).is_none_or(|output| !output.status.success()) {
+        return;
+    }
+    let foreign = ["\x1b]", "\x07", "\x1b[31m", "\u{9b}", "\u{202e}"];
+    for color in ["always", "never"] {
+        let shown = cert(folder.path(), &["inspect", "c.pem", "--color", color]).ok();
+        assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
+        assert_eq!(shown.lines().filter(|line| line.contains("title")).count(), 2, "subject and issuer: {shown:?}");
+    }
+    let shown = cert(folder.path(), &["inspect", "c.pem", "-o", "json"]).ok();
+    assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
+    let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let subject = read["certificates"][0]["subject"].as_str().expect("a subject");
+    assert!(subject.contains("\x1b[31mred\u{9b}8m\u{202e}"), "JSON keeps what it is: {subject:?}");
+}
+
+#[test]
+fn pfx_files_open_in_openssl_and_hold_key_leaf_and_chain() {
+    let folder = folder();
+    fs::write(folder.path().join("password"), "correct horse\n").expect("written");
+    cert(folder.path(), &["root", "r"]).ok();
+    cert(folder.path(), &["intermediate", "i", "r"]).ok();
+    let told = cert(folder.path(), &["device", "plain", "i"]);
+    assert!(told.stderr.contains("1234"), "the default password is told: {}", told.stderr);
+    let told = cert(folder.path(), &["device", "chosen", "i", "--pfx-password-file", "password"]);
+    assert!(!told.stderr.contains("1234") && !told.stderr.contains("horse"), "{}", told.stderr);
+    Run::of(
+        program(folder.path())
+            .args(["cert", "device", "legacy", "i", "--pfx-legacy"])
+            .env("IOT_ENROLL_PFX_PASSWORD", "p"),
+    )
+    .ok();
+    for (file, password, legacy) in
+        [("plain", "1234", false), ("chosen", "correct horse", false), ("legacy", "p", true)]
+    {
+        let bytes = fs::read(folder.path().join(format!("{file}.pfx"))).expect("read");
+        let subjects: Vec<_> =
+            pfx::read(&bytes, password).expect("opens").iter().map(|c| c.subject().to_string()).collect();
+        assert_eq!(subjects, [format!("CN={file}"), "CN=i".to_owned(), "CN=r".to_owned()]);
+        assert_eq!(pfx::read(&bytes, "wrong").map(|_| ()), Err(pfx::PfxError::Password));
+        let (input, pass) = (format!("{file}.pfx"), format!("pass:{password}"));
+        let arguments = ["pkcs12", "-in", &input, "-passin", &pass, "-nodes"];
+        let output = openssl(folder.path(), &[&arguments[..], if legacy { &["-legacy"] } else { &[] }].concat());
+        if let Some(output) = output {
+            let text = String::from_utf8(output.stdout).expect("text");
+            assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 3, "{text}");
+            assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn thumbprints_are_those_of_openssl_for_every_encoding() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r"]).ok();
+    let certificate = read(folder.path(), "r_cert.pem");
+    let thumbprint = certificate.sha1_thumbprint().to_string();
+    fs::write(folder.path().join("r.der"), certificate.der()).expect("written");
+    fs::write(folder.path().join("r.b64"), certificate.to_base64_pem()).expect("written");
+    for file in ["r_cert.pem", "r.der", "r.b64", "r.pfx"] {
+        assert_eq!(cert(folder.path(), &["thumbprint", file]).ok(), format!("{thumbprint}\n"), "{file}");
+    }
+    let several = cert(folder.path(), &["thumbprint", "r_cert.pem", "r.pfx"]).ok();
+    assert_eq!(several, format!("{thumbprint}  r_cert.pem\n{thumbprint}  r.pfx\n"));
+    let sha256 = cert(folder.path(), &["thumbprint", "--sha256", "r_cert.pem"]).ok();
+    for (digest, ours) in [("-sha1", &thumbprint), ("-sha256", &sha256.trim().to_owned())] {
+        if let Some(output) = openssl(folder.path(), &["x509", "-in", "r_cert.pem", "-noout", "-fingerprint", digest]) {
+            let text = String::from_utf8(output.stdout).expect("text");
+            assert_eq!(text.trim().split_once('=').expect("a fingerprint").1.replace(':', ""), *ours);
+        }
+    }
+}
+
+#[test]
+fn base64_is_of_the_files_bytes_on_one_line() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let folder = folder();
+    let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    fs::write(folder.path().join("any"), &bytes).expect("written");
+    let printed = cert(folder.path(), &["base64", "any"]).ok();
+    assert_eq!(printed, format!("{}\n", BASE64_STANDARD.encode(&bytes)));
+}
+
+#[test]
+fn verify_answers_with_the_reason_and_the_status() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["root", "other", "--no-pfx"]).ok();
+    cert(folder.path(), &["device", "d", "r", "--no-pfx"]).ok();
+    cert(folder.path(), &["verification", "--ca", "r_cert.pem", "--key", "r_key.pem", "--nonce", "70A1B2", "--no-pfx"])
+        .ok();
+    let verify = |arguments: &[&str]| cert(folder.path(), &[&["verify"], arguments].concat());
+    assert_eq!(verify(&["d_cert.pem", "--ca", "r_cert.pem"]).ok(), "Valid: d, under r.\n");
+    verify(&["verification_cert.pem", "--ca", "r_cert.pem", "--code", "70A1B2"]).ok();
+    for (arguments, reason) in [
+        (&["d_cert.pem", "--ca", "other_cert.pem"][..], "CN=r"),
+        (&["verification_cert.pem", "--ca", "r_cert.pem", "--code", "OTHER"], "\"70A1B2\""),
+        (&["verification_cert.pem", "--ca", "other_cert.pem", "--code", "70A1B2"], "not signed by the key"),
+    ] {
+        let human = verify(arguments);
+        assert!(human.stdout.starts_with("Not valid: ") && human.stdout.contains(reason), "{}", human.stdout);
+        human.fails(1);
+        let json = verify(&[arguments, &["-o", "json"]].concat());
+        assert_eq!(json.status, 1);
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert_eq!(json["valid"], false);
+        assert!(json["reason"].as_str().expect("a reason").contains(reason));
+    }
+}
+
+#[test]
+fn inspect_warns_of_what_a_service_would_refuse() {
+    let folder = folder();
+    let inspect = |file: &str| cert(folder.path(), &["inspect", authority_fixture(file).to_str().expect("UTF-8")]).ok();
+    assert!(inspect("ed25519_cert.pem").contains("warning: its key is Ed25519"));
+    assert!(inspect("may-not-sign_cert.pem").contains("keyCertSign"));
+    assert!(!inspect("ec-sec1_cert.pem").contains("warning"));
+    cert(folder.path(), &["device", "lone", "--no-pfx"]).ok();
+    let seen = cert(folder.path(), &["inspect", "lone_cert.pem", "-o", "json"]).json();
+    assert!(seen["certificates"][0]["warnings"][0].as_str().expect("a warning").contains("self-signed"));
+}
+
+#[test]
+fn bad_input_is_told_and_leaves_nothing() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    fs::write(folder.path().join("junk"), "junk").expect("written");
+    fs::write(folder.path().join("empty"), "").expect("written");
+    let before = contents(folder.path());
+    for (arguments, status, part) in [
+        (&["device", "bad/id", "r"][..], 2, "position 4"),
+        (&["device", "-x", "r"], 2, ""),
+        (&["device", "d", "nobody"], 1, "nobody_cert.pem does not exist"),
+        (&["device", "d", "../r"], 1, "'/' at position 3"),
+        (&["root", ""], 2, "1 to 64"),
+        (&["root", "a/b"], 1, "'/' at position 2"),
+        (&["root", "x", "--days", "0"], 2, "--days"),
+        (&["root", "x", "--days", "4000000000"], 1, "9999"),
+        (&["root", "x", "--algorithm", "ed25519"], 2, "ec-p256"),
+        (&["root", "x", "--pfx-password-file", "missing"], 1, "missing"),
+        (&["root", "x", "--pfx-password-file", "empty"], 1, "empty"),
+        (&["root", "x", "--dir", "junk"], 1, "junk"),
+        (&["verification", "--ca", "r_cert.pem", "--key", "r_cert.pem", "--nonce", "C"], 1, "a certificate"),
+        (&["verification", "--ca", "r_key.pem", "--key", "r_key.pem", "--nonce", "C"], 1, "a private key"),
+        (&["inspect", "junk"], 1, "neither PEM, DER"),
+        (&["inspect", "missing"], 1, "missing"),
+        (&["thumbprint", "empty"], 1, "it is empty"),
+        (&["thumbprint"], 2, "FILE"),
+        (&["base64", "empty"], 1, "empty"),
+        (&["nonsense"], 2, "nonsense"),
+    ] {
+        let error = cert(folder.path(), arguments).fails(status);
+        assert!(error.contains(part), "{arguments:?}: {error}");
+        assert_eq!(contents(folder.path()), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_encrypted_authority_takes_its_password_from_file_or_environment() {
+    let folder = folder();
+    for (from, to) in [("ec-pkcs8_cert.pem", "ca_cert.pem"), ("ec-pkcs8_key_aes.pem", "ca_key.pem")] {
+        fs::copy(authority_fixture(from), folder.path().join(to)).expect("copied");
+    }
+    let error = cert(folder.path(), &["device", "d", "ca", "--no-pfx"]).fails(1);
+    assert!(error.contains("encrypted") && error.contains("--key-password-file"), "{error}");
+    fs::write(folder.path().join("password"), "fixture\r\n").expect("written");
+    cert(folder.path(), &["device", "d", "ca", "--no-pfx", "--key-password-file", "password"]).ok();
+    let with = |password| {
+        let mut command: Command = program(folder.path());
+        Run::of(command.args(["cert", "device", "e", "ca", "--no-pfx"]).env("IOT_ENROLL_KEY_PASSWORD", password))
+    };
+    let error = with("incorrect").fails(1);
+    assert!(!error.contains("incorrect"), "{error}");
+    with("fixture").ok();
+}
+
+#[test]
+fn output_has_no_colour_unless_it_is_asked_for() {
+    let folder = folder();
+    let made = cert(folder.path(), &["root", "r"]);
+    assert!(!made.stdout.contains('\x1b') && !made.stderr.contains('\x1b'));
+    let made = cert(folder.path(), &["root", "r", "--force", "--color", "always"]);
+    assert!(made.stdout.contains("\x1b[2m") && made.stderr.contains("\x1b[1m\x1b[33mnote"), "{}", made.stderr);
+    assert!(!made.stdout.contains('\u{fffd}') && !made.stderr.contains('\u{fffd}'), "{}", made.stderr);
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = Run::of(program(Path::new(".")).args(["completions", shell])).ok();
+        assert!(script.contains("thumbprint"), "{shell}");
+    }
+}
+
+#[test]
+fn certificates_of_several_devices_are_not_called_one_chain() {
+    let folder = folder();
+    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    let mixed: Vec<u8> = ["a", "b"]
+        .iter()
+        .flat_map(|id| {
+            cert(folder.path(), &["device", id, "r", "--no-pfx"]).ok();
+            fs::read(folder.path().join(format!("{id}_fullchain.pem"))).expect("read")
+        })
+        .collect();
+    fs::write(folder.path().join("mixed.pem"), mixed).expect("written");
+    let text = cert(folder.path(), &["inspect", "mixed.pem"]).ok();
+    assert!(text.contains("no valid chain: 1 of them are not above the first, CN=a"), "{text}");
+    let text = cert(folder.path(), &["inspect", "a_fullchain.pem"]).ok();
+    assert!(text.contains("are a valid chain"), "{text}");
+}

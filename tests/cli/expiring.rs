@@ -1,0 +1,186 @@
+//! `cert expiring` and `cert inspect --within`, through the program.
+
+use std::{fs, path::Path};
+
+use crate::support::{Run, openssl, program};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with the certificate of a device that runs out in 5 days.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    cert(folder.path(), &["device", "d", "--days", "5", "--no-pfx", "--dir", "."]).ok();
+    fs::remove_file(folder.path().join("d_fullchain.pem")).expect("removed");
+    folder
+}
+
+fn cert(folder: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(folder).arg("cert").args(arguments))
+}
+
+/// The report on a path that has to end with status 1.
+fn report(folder: &Path, path: &str) -> Value {
+    let run = cert(folder, &["expiring", path, "-o", "json"]);
+    assert_eq!(run.status, 1, "{}{}", run.stdout, run.stderr);
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+fn length(list: &Value) -> usize {
+    list.as_array().expect("a list").len()
+}
+
+fn pem(folder: &TempDir) -> String {
+    fs::read_to_string(folder.path().join("d_cert.pem")).expect("read")
+}
+
+/// A header of POSIX ustar and that many zeros.
+fn member(name: &str, size: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[148..156].fill(b' ');
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.resize(512 + size.next_multiple_of(512), 0);
+    header
+}
+
+#[test]
+fn the_members_of_a_tar_file_are_looked_at_however_large_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    cert(folder.path(), &["root", "r", "--no-pfx", "--dir", "."]).ok();
+    fs::create_dir(folder.path().join("f")).expect("a folder");
+    let fleet = ["fleet", "r", "--count", "300", "--days", "3", "--format", "tar", "--out", "f/fleet.tar"];
+    cert(folder.path(), &fleet).ok();
+    let mut large = member("padding", 17 << 20);
+    large.extend(fs::read(folder.path().join("f/fleet.tar")).expect("read"));
+    fs::write(folder.path().join("f/fleet.tar"), &large).expect("written");
+    for path in ["f", "f/fleet.tar"] {
+        let report = report(folder.path(), path);
+        // The root is in the full chains.
+        assert_eq!((report["certificates"].as_u64(), length(&report["expiring"])), (Some(301), 300));
+        assert_eq!(length(&report["notRead"]), 1);
+        assert_eq!(length(&report["unreadable"]), 0);
+        let file = report["expiring"][0]["file"].as_str().expect("a path");
+        assert!(file.contains("fleet.tar:0000/device-"), "{file}");
+    }
+    fs::write(folder.path().join("f/fleet.tar"), &large[..large.len() - 50_000]).expect("written");
+    for path in ["f", "f/fleet.tar"] {
+        let report = report(folder.path(), path);
+        assert_eq!((length(&report["unreadable"]), length(&report["expiring"]) > 250), (1, true), "{path}");
+    }
+}
+
+#[test]
+fn bundles_are_read_up_to_16_mib_and_listed_beyond() {
+    let folder = folder();
+    let pem = pem(&folder);
+    fs::create_dir(folder.path().join("b")).expect("a folder");
+    fs::write(folder.path().join("b/bundle"), pem.repeat((2 << 20) / pem.len())).expect("written");
+    let found = report(folder.path(), "b");
+    assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 0));
+    fs::write(folder.path().join("b/bundle"), pem.repeat((17 << 20) / pem.len())).expect("written");
+    let found = report(folder.path(), "b");
+    assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (0, 1));
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_are_followed_through_links_and_not_in_circles() {
+    use std::os::unix::fs::symlink;
+    let folder = folder();
+    fs::create_dir_all(folder.path().join("search/deep")).expect("a folder");
+    fs::create_dir(folder.path().join("elsewhere")).expect("a folder");
+    fs::rename(folder.path().join("d_cert.pem"), folder.path().join("elsewhere/d_cert.pem")).expect("moved");
+    symlink("../elsewhere", folder.path().join("search/link")).expect("a link");
+    symlink("..", folder.path().join("search/deep/up")).expect("a link");
+    let found = report(folder.path(), "search");
+    assert_eq!(found["expiring"][0]["file"], "search/link/d_cert.pem");
+    assert_eq!((found["expiring"][0]["alsoIn"].as_u64(), length(&found["unreadable"])), (Some(0), 0));
+    symlink("nowhere", folder.path().join("search/gone")).expect("a link");
+    assert_eq!(report(folder.path(), "search")["unreadable"][0]["file"], "search/gone");
+}
+
+#[test]
+fn what_should_be_a_certificate_and_does_not_read_is_listed() {
+    let folder = folder();
+    let good = pem(&folder);
+    let mistyped = good.replacen("BEGIN CERTIFICATE", "BEGIN CERTIFCATE", 1);
+    let damaged = good.replacen("-----BEGIN", "----BEGIN", 1);
+    let second = format!("{good}{damaged}");
+    let key = fs::read_to_string(folder.path().join("d_key.pem")).expect("read");
+    let cut = key.replace("-----END", "");
+    for text in [&mistyped, &damaged, &second, &cut] {
+        fs::create_dir(folder.path().join("in")).expect("a folder");
+        fs::write(folder.path().join("in/file"), text).expect("written");
+        assert_eq!(report(folder.path(), "in")["unreadable"][0]["file"], "in/file", "{text}");
+        fs::remove_dir_all(folder.path().join("in")).expect("removed");
+    }
+    // Of the two in it the other is still told.
+    fs::write(folder.path().join("d_cert.pem"), second).expect("written");
+    let found = report(folder.path(), ".");
+    assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 1));
+}
+
+#[test]
+fn pkcs7_is_listed_as_unreadable() {
+    let folder = folder();
+    for (form, name) in [("DER", "der.p7b"), ("PEM", "pem.p7b")] {
+        let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_cert.pem", "-outform", form, "-out", name];
+        if openssl(folder.path(), &made).is_none() {
+            return;
+        }
+        let found = report(folder.path(), name);
+        assert!(found["unreadable"][0]["reason"].as_str().expect("a reason").contains("PKCS#7"), "{found}");
+    }
+}
+
+#[test]
+fn to_find_no_certificate_is_a_failure_that_says_so() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("empty")).expect("a folder");
+    for path in ["empty", "d_key.pem"] {
+        let run = cert(folder.path(), &["expiring", path]);
+        assert!(!run.stdout.contains("None of"), "{}", run.stdout);
+        assert!(run.fails(1).contains(&format!("no certificate was found in {path}")));
+    }
+    assert!(cert(folder.path(), &["expiring", "missing"]).fails(1).contains("missing"));
+}
+
+#[test]
+fn what_was_passed_over_is_counted() {
+    let folder = folder();
+    fs::write(folder.path().join("notes"), "nothing").expect("written");
+    fs::write(folder.path().join("old.gz"), b"\x1f\x8b\x08\0\0\0\0\0").expect("written");
+    let run = cert(folder.path(), &["expiring", ".", "--within", "1d", "-o", "json"]);
+    assert!(run.stderr.contains("files without a certificate: 2 of 4"), "{}", run.stderr);
+    assert!(run.stderr.contains("files not read: 1, such as ./old.gz"), "{}", run.stderr);
+    let report = run.json();
+    assert_eq!((report["files"].as_u64(), report["withoutCertificate"].as_u64()), (Some(4), Some(2)));
+    assert_eq!(report["notRead"][0]["file"], "./old.gz");
+}
+
+#[test]
+fn a_time_past_the_year_9999_is_wrong_usage() {
+    let folder = folder();
+    for command in ["expiring", "inspect"] {
+        assert!(cert(folder.path(), &[command, "d_cert.pem", "--within", "4000000d"]).fails(2).contains("9999"));
+    }
+}
+
+#[test]
+fn an_inspection_fails_within_the_time_that_is_named() {
+    let folder = folder();
+    cert(folder.path(), &["inspect", "d_cert.pem"]).ok();
+    let inspection = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "0d", "-o", "json"]).json();
+    assert_eq!(
+        (&inspection["certificates"][0]["daysLeft"], &inspection["certificates"][0]["expired"]),
+        (&4.into(), &false.into())
+    );
+    let run = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "1w"]);
+    assert!(run.stdout.contains("1 of 1 certificates run out"), "{}", run.stdout);
+    run.fails(1);
+}

@@ -1,0 +1,81 @@
+//! What is kept secret. Alone in its file, as it looks at everything that the process logs.
+
+use crate::support::app;
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex},
+};
+
+use crate::support::app::{App, VERSION, symmetric_group};
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use iot_enroll::emulator::Emulator;
+
+/// Keeps everything that is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut log = self.0.lock().expect("a lock");
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            writeln!(log, "{field}={value:?}").expect("written");
+        });
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn neither_token_nor_keys_nor_codes_are_logged_or_shown_by_debug() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).expect("the only one");
+    let app = App::with(Emulator::builder().token("the-secret-token".to_owned())).await;
+    let path = app.enrolled(&app::Authority::new("Root")).await;
+    let code = app.code(&path).await;
+    let keys = app.put("/enrollmentGroups/keys", &symmetric_group()).await.expect(200);
+    let key = keys.text("/attestation/symmetricKey/primaryKey");
+    app.put("/devices/d", &serde_json::json!({})).await.expect(200);
+    let derived = app.get("/devices/d/credentials").await.expect(200).text("/symmetricKey/primaryKey");
+    let own = app.put("/devices/d/attestation", &serde_json::json!({ "type": "symmetricKey" })).await.expect(200);
+    let own = own.text("/symmetricKey/secondaryKey");
+    app.send(app.request("GET", &format!("/enrollmentGroups?{VERSION}&{VERSION}"))).await.expect(400);
+    let derived_from_group = register(&app, &key).await;
+    let debug = format!("{:?} {:?}", app.emulator, Emulator::builder().token("the-secret-token".to_owned()));
+    app.emulator.stop().await;
+    let logged = log.0.lock().expect("a lock").clone() + &debug;
+    assert!(logged.contains("/api/enrollmentGroups/keys"), "requests are logged: {logged}");
+    assert!(logged.contains("registration refused"), "and refusals: {logged}");
+    let secrets = ["the-secret-token", key.as_str(), code.as_str(), derived.as_str(), own.as_str()];
+    for secret in secrets.into_iter().chain(derived_from_group.iter().map(String::as_str)) {
+        assert!(!logged.contains(secret), "{logged}");
+    }
+}
+
+/// Registers a device with a key of the group, once in time and once too late; the key, and the signatures.
+async fn register(app: &App, group: &str) -> Vec<String> {
+    let sign = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
+    let key = sign(&BASE64_STANDARD.decode(group).expect("base64"), "sensor-1");
+    let scope = app.emulator.id_scope();
+    let mut secrets = vec![BASE64_STANDARD.encode(key)];
+    for (expiry, status) in [(4_102_444_800_u64, 202), (1, 401)] {
+        let resource = format!("{scope}%2fregistrations%2fsensor-1");
+        let signature = BASE64_STANDARD.encode(sign(key.as_ref(), &format!("{resource}\n{expiry}")));
+        let escaped = signature.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let token = format!("SharedAccessSignature sr={resource}&sig={escaped}&se={expiry}&skn=registration");
+        let url = format!("{}/{scope}/registrations/sensor-1/register?api-version=2021-06-01", app.emulator.endpoint());
+        let request = app.http.put(url).header("Authorization", token);
+        let answer = request.json(&serde_json::json!({ "registrationId": "sensor-1" })).send().await;
+        assert_eq!(answer.expect("an answer").status().as_u16(), status);
+        secrets.extend([signature, escaped]);
+    }
+    secrets
+}
