@@ -32,6 +32,8 @@ mod key;
 mod profile;
 #[cfg(feature = "issue")]
 mod request;
+#[cfg(feature = "issue")]
+pub(crate) mod secure_file;
 
 #[cfg(feature = "pfx")]
 pub mod pfx;

@@ -1,7 +1,8 @@
 //! `emulator`: IoT Central on a loopback port, until it is told to stop.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -131,8 +132,8 @@ fn write_ca(pem: &str, chosen: Option<&Path>) -> anyhow::Result<CaFile> {
         // It is no secret: programs of other users may call the emulator.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-        let file = builder.tempfile_in(folder)?;
-        fs::write(file.path(), pem)?;
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(pem.as_bytes())?;
         Ok(file.into_temp_path())
     };
     let Some(chosen) = chosen else {

@@ -7,6 +7,7 @@ mod support;
 mod cert;
 mod device;
 mod expiring;
+mod file_safety;
 mod fleet;
 mod help;
 mod import;
