@@ -1,7 +1,9 @@
 //! Organizations, by which an application parts its devices.
 //!
-//! Choice: the emulator keeps no organizations, so that each plausible id is taken: 1 to 48 lower-case letters, digits and
-//! hyphens, with a letter or digit first and last. None may be named twice.
+//! Their ids follow the published pattern, `^(?!-)[a-z0-9-]{1,48}[a-z0-9]$`: 2 to 49 lower-case letters, digits and hyphens, no
+//! hyphen first or last.
+//!
+//! Choice: the emulator keeps no organizations, so that every such id is taken. None may be named twice.
 
 use std::collections::HashSet;
 
@@ -19,9 +21,9 @@ pub(super) fn check(organizations: &[String]) -> Result<(), String> {
     let mut seen = HashSet::new();
     for id in organizations {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !consists_of(id, 48, fits) || id.starts_with('-') || id.ends_with('-') {
+        if id.len() < 2 || !consists_of(id, 49, fits) || id.starts_with('-') || id.ends_with('-') {
             return Err(format!(
-                "{id:?} is no id of an organization: use 1 to 48 lower-case letters, digits and hyphens, no hyphen first or last"
+                "{id:?} is no id of an organization: use 2 to 49 lower-case letters, digits and hyphens, no hyphen first or last"
             ));
         }
         if !seen.insert(id) {
