@@ -17,7 +17,7 @@ use super::{
     device_groups, device_templates, devices, enrollment_groups,
     fault::Faults,
     gate::{self, Origin, Throttle},
-    json, registrations,
+    json, organizations, registrations,
     request_log::RequestLog,
     store::Store,
 };
@@ -61,6 +61,7 @@ impl Application {
             .merge(device_groups::routes())
             .merge(device_templates::routes())
             .merge(deployment_manifests::routes())
+            .merge(organizations::routes())
             .fallback(gate::unknown_route)
             .method_not_allowed_fallback(gate::unknown_method)
             .layer(DefaultBodyLimit::max(json::MAX_READ))

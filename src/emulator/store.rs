@@ -10,8 +10,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
     deployment_manifests::DeploymentManifest, device_groups::DeviceGroup, device_index::DeviceIndex,
-    device_templates::DeviceTemplate, enrollment_groups::EnrollmentGroup, error::ApiError, random,
-    registrations::Registration,
+    device_templates::DeviceTemplate, enrollment_groups::EnrollmentGroup, error::ApiError, organizations::Organization,
+    random, registrations::Registration,
 };
 
 /// The application's state. One lock over all of it, so that a request sees and leaves it whole; nothing waits while
@@ -27,6 +27,7 @@ pub(super) struct State {
     pub(super) device_templates: BTreeMap<String, DeviceTemplate>,
     pub(super) devices: DeviceIndex,
     pub(super) enrollment_groups: BTreeMap<String, EnrollmentGroup>,
+    pub(super) organizations: BTreeMap<String, Organization>,
     /// What the Device Provisioning Service knows of devices, by registration id in lower case.
     pub(super) registrations: BTreeMap<String, Registration>,
 }
