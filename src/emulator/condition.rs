@@ -119,6 +119,7 @@ impl Condition {
             Self::Test(Test::OneOf { field, values, wanted }) => {
                 Self::Test(Test::OneOf { field, values, wanted: !wanted })
             }
+            Self::Test(Test::Flag { field, wanted }) => Self::Test(Test::Flag { field, wanted: !wanted }),
             Self::Not(inner) => *inner,
             other => Self::Not(Box::new(other)),
         }
@@ -135,21 +136,35 @@ impl Condition {
 }
 
 /// Puts the tests of one field for equality together: a group may be a list of tens of thousands of ids, and each device is
-/// held to all of them. Those with [`Operator::Equal`] are for an OR, those with [`Operator::NotEqual`] for an AND.
+/// held to all of them. Those with [`Operator::Equal`] are for an OR, those with [`Operator::NotEqual`] for an AND. What is
+/// quicker to decide comes first.
 fn gather(parts: Vec<Condition>, operator: Operator) -> Vec<Condition> {
-    let mut values: HashMap<TextField, HashSet<String>> = HashMap::new();
-    let mut others = Vec::new();
+    let mut values: HashMap<TextField, Vec<String>> = HashMap::new();
+    let mut gathered = Vec::new();
     for part in parts {
         match part {
             Condition::Test(Test::Text { field, operator: found, value }) if found == operator => {
-                values.entry(field).or_default().insert(value);
+                values.entry(field).or_default().push(value);
             }
-            other => others.push(other),
+            other => gathered.push(other),
         }
     }
-    let wanted = operator == Operator::Equal;
-    others.extend(values.into_iter().map(|(field, values)| Condition::Test(Test::OneOf { field, values, wanted })));
-    others
+    for (field, mut values) in values {
+        gathered.push(Condition::Test(match (values.pop(), values.is_empty()) {
+            (Some(value), true) => Test::Text { field, operator, value },
+            (last, _) => {
+                values.extend(last);
+                Test::OneOf { field, values: values.into_iter().collect(), wanted: operator == Operator::Equal }
+            }
+        }));
+    }
+    gathered.sort_by_key(|part| match part {
+        Condition::Test(Test::Flag { .. }) => 0,
+        Condition::Test(Test::Text { .. } | Test::OneOf { .. }) => 1,
+        Condition::Test(Test::Contains { .. }) => 2,
+        Condition::Not(_) | Condition::All(_) | Condition::Any(_) => 3,
+    });
+    gathered
 }
 
 fn one_or(mut parts: Vec<Condition>, several: impl FnOnce(Vec<Condition>) -> Condition) -> Condition {

@@ -48,8 +48,8 @@ async fn a_list_of_ids_as_a_query_finds_them_all_and_no_other() {
 #[tokio::test]
 async fn others_are_served_while_a_query_is_evaluated() {
     // On one thread, so that whoever holds it up holds up everything.
-    let app = Arc::new(with_devices(2000).await);
-    group(&app, " OR ", |number| format!("($displayName != \"{number}\" AND NOT $enabled = true)")).await;
+    let app = Arc::new(with_devices(200).await);
+    group(&app, " OR ", |number| format!("($displayName != \"{number}\" AND $id = \"{number}\")")).await;
     let slow = tokio::spawn({
         let app = Arc::clone(&app);
         async move { members(&app).await }
