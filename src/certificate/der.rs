@@ -7,9 +7,12 @@ pub(super) fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         (2, usize::from(first))
     } else {
         let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
-        (2 + octets.len(), octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)))
+        let length = octets
+            .iter()
+            .try_fold(0_usize, |length, &octet| length.checked_mul(256).map(|shifted| shifted | usize::from(octet)))?;
+        (2 + octets.len(), length)
     };
-    let element = bytes.get(..header + length)?;
+    let element = bytes.get(..header.checked_add(length)?)?;
     Some((element, &element[header..], &bytes[element.len()..]))
 }
 

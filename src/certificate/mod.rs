@@ -3,7 +3,12 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
+// The readers of PFX and PKCS#7 use it.
+#[allow(dead_code)]
+mod ber;
 pub mod chain;
+#[cfg_attr(not(feature = "issue"), allow(dead_code))]
+mod der;
 mod hex;
 mod identifier;
 mod name;
@@ -18,8 +23,6 @@ mod x509;
 
 #[cfg(feature = "issue")]
 mod authority;
-#[cfg(feature = "issue")]
-mod der;
 #[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
