@@ -37,6 +37,8 @@ mod profile;
 mod request;
 
 #[cfg(feature = "pfx")]
+mod pbe;
+#[cfg(feature = "pfx")]
 pub mod pfx;
 
 #[cfg(feature = "issue")]
