@@ -1,9 +1,11 @@
 //! Password-based encryption and integrity of PKCS#12 (RFC 7292) and PKCS#5 (RFC 8018, RFC 9579).
 //!
-//! The ciphers, hashes and PBKDF2 are those of RustCrypto. What is here is what no released crate has: the key derivation
+//! The ciphers, hashes and PBKDF2 are those of the `RustCrypto` project. What is here is what no released crate has: the key derivation
 //! of PKCS#12 over any password, and the choice of the algorithm with a name for each that is not supported.
 
 use aes::{Aes128, Aes192, Aes256};
+#[cfg(feature = "issue")]
+use aws_lc_rs::error::Unspecified;
 use cbc::{
     Decryptor,
     cipher::{
@@ -11,6 +13,8 @@ use cbc::{
         block_padding::{self, Pkcs7},
     },
 };
+#[cfg(feature = "issue")]
+use cbc::{Encryptor, cipher::BlockModeEncrypt};
 use des::{Des, TdesEde2, TdesEde3};
 use hmac::{
     Hmac, Mac,
@@ -23,6 +27,8 @@ use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::der::DerReader;
+#[cfg(feature = "issue")]
+use super::der::{der_frame, der_sequence};
 
 /// The most iterations of one key derivation that are accepted from a file. Java writes 10,000, OpenSSL 2,048, and OWASP
 /// recommends 1,300,000 for PBKDF2 with SHA-1; this many take a few seconds.
@@ -440,6 +446,108 @@ fn scrypt_parameters(cost: u64, block: u64, parallelism: u64) -> Result<scrypt::
         scrypt::Params::new(log, u32::try_from(block).ok()?, u32::try_from(parallelism).ok()?).ok()
     };
     parameters().ok_or(PbeError::Damaged("the parameters of a key derivation"))
+}
+
+/// How something is encrypted when it is written.
+#[cfg(feature = "issue")]
+#[derive(Clone, Copy)]
+pub(super) enum Encryption {
+    /// PBES2 with AES-256 in CBC mode, and PBKDF2 with HMAC-SHA-256.
+    Aes256,
+    /// PKCS#12 PBE with triple DES in CBC mode and SHA-1.
+    TripleDes,
+}
+
+/// The object identifiers that are written, with tag and length.
+#[cfg(feature = "issue")]
+mod oid {
+    pub(super) const PBES2: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d";
+    pub(super) const PBKDF2: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c";
+    pub(super) const HMAC_SHA256: &[u8] = b"\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x09";
+    pub(super) const AES256_CBC: &[u8] = b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x2a";
+    pub(super) const TRIPLE_DES: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x03";
+    pub(super) const SHA1: &[u8] = b"\x06\x05\x2b\x0e\x03\x02\x1a";
+    pub(super) const SHA256: &[u8] = b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
+    pub(super) const NULL: &[u8] = b"\x05\x00";
+}
+
+/// Encrypts. Returns the `AlgorithmIdentifier` and the ciphertext.
+#[cfg(feature = "issue")]
+pub(super) fn encrypt(
+    encryption: Encryption,
+    plain: &[u8],
+    password: &Password,
+    iterations: u32,
+) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
+    let salt: [u8; 16] = random()?;
+    let salt_and_iterations = [der_frame(0x04, &[&salt]), der_number(iterations)];
+    let [salt_der, iterations_der] = &salt_and_iterations;
+    match encryption {
+        Encryption::Aes256 => {
+            let iv: [u8; 16] = random()?;
+            let mut key = Zeroizing::new([0; 32]);
+            pbkdf2_hmac::<Sha256>(&password.utf8, &salt, iterations, &mut *key);
+            let cipher = Encryptor::<Aes256>::new_from_slices(&*key, &iv).map_err(|_| Unspecified)?;
+            let prf = der_sequence(&[oid::HMAC_SHA256, oid::NULL]);
+            let derivation = der_sequence(&[oid::PBKDF2, &der_sequence(&[salt_der, iterations_der, &prf])]);
+            let scheme = der_sequence(&[oid::AES256_CBC, &der_frame(0x04, &[&iv])]);
+            let algorithm = der_sequence(&[oid::PBES2, &der_sequence(&[&derivation, &scheme])]);
+            Ok((algorithm, cipher.encrypt_padded_vec::<Pkcs7>(plain)))
+        }
+        Encryption::TripleDes => {
+            let key = pkcs12_key(Hash::Sha1, password, &salt, Purpose::Key, iterations, 24);
+            let iv = pkcs12_key(Hash::Sha1, password, &salt, Purpose::Iv, iterations, 8);
+            let cipher = Encryptor::<TdesEde3>::new_from_slices(&key, &iv).map_err(|_| Unspecified)?;
+            let algorithm = der_sequence(&[oid::TRIPLE_DES, &der_sequence(&[salt_der, iterations_der])]);
+            Ok((algorithm, cipher.encrypt_padded_vec::<Pkcs7>(plain)))
+        }
+    }
+}
+
+/// Makes the `MacData` (RFC 7292 section 4) over the content: HMAC with SHA-256, or SHA-1 beside triple DES.
+#[cfg(feature = "issue")]
+pub(super) fn mac(
+    encryption: Encryption,
+    content: &[u8],
+    password: &Password,
+    iterations: u32,
+) -> Result<Vec<u8>, Unspecified> {
+    let salt: [u8; 16] = random()?;
+    let (hash, name) = match encryption {
+        Encryption::Aes256 => (Hash::Sha256, oid::SHA256),
+        Encryption::TripleDes => (Hash::Sha1, oid::SHA1),
+    };
+    let key = pkcs12_key(hash, password, &salt, Purpose::Mac, iterations, hash.length());
+    let digest = with_hash!(hash, hmac_of(&key, content));
+    let digest_info = der_sequence(&[&der_sequence(&[name, oid::NULL]), &der_frame(0x04, &[&digest])]);
+    Ok(der_sequence(&[&digest_info, &der_frame(0x04, &[&salt]), &der_number(iterations)]))
+}
+
+#[cfg(feature = "issue")]
+fn hmac_of<D>(key: &[u8], content: &[u8]) -> Vec<u8>
+where
+    Hmac<D>: Mac + KeyInit,
+    D: hmac::EagerHash,
+{
+    // HMAC takes a key of any length.
+    <Hmac<D> as KeyInit>::new_from_slice(key)
+        .map(|mac| mac.chain_update(content).finalize().into_bytes().to_vec())
+        .unwrap_or_default()
+}
+
+#[cfg(feature = "issue")]
+fn random<const N: usize>() -> Result<[u8; N], Unspecified> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(feature = "issue")]
+fn der_number(number: u32) -> Vec<u8> {
+    // A zero octet in front keeps the number positive; the first nine bits may not all be zero.
+    let octets = [&[0][..], &number.to_be_bytes()].concat();
+    let zeros = octets.windows(2).take_while(|pair| pair[0] == 0 && pair[1] & 0x80 == 0).count();
+    der_frame(0x02, &[&octets[zeros..]])
 }
 
 /// What a key of PKCS#12 is for: the `ID` of RFC 7292 appendix B.3.

@@ -66,7 +66,7 @@ impl Archive {
         }
         let (kind, mut content) = content_info(&mut pfx).ok_or_else(damaged)?;
         if kind != DATA {
-            return Err(unsupported_content(kind));
+            return Err(unsupported_content(&kind));
         }
         let content = content.content(OCTET_STRING).ok_or_else(damaged)?;
         let mac_data = if pfx.is_empty() { None } else { Some(pfx.inside(SEQUENCE).ok_or_else(damaged)?) };
@@ -125,7 +125,7 @@ impl Opening<'_> {
                         self.decrypted(|opening| opening.safe_contents(&contents, 0))?;
                     }
                 }
-                _ => return Err(unsupported_content(kind)),
+                _ => return Err(unsupported_content(&kind)),
             }
         }
         Ok(())
@@ -250,8 +250,8 @@ fn content_info<'a>(reader: &mut DerReader<'a>) -> Option<(String, DerReader<'a>
     Some((info.oid()?, info.inside(CONTEXT_0)?))
 }
 
-fn unsupported_content(kind: String) -> PfxError {
-    PfxError::Unsupported(match kind.as_str() {
+fn unsupported_content(kind: &str) -> PfxError {
+    PfxError::Unsupported(match kind {
         SIGNED_DATA => "a signature in place of a password (public-key integrity mode)".to_owned(),
         ENVELOPED_DATA => "encryption for a certificate in place of a password (public-key privacy mode)".to_owned(),
         _ => format!("the content type {kind}"),
