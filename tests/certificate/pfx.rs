@@ -341,22 +341,35 @@ fn iterations_are_bounded() {
 
 #[test]
 fn what_is_written_is_read_with_any_password_and_name() {
-    for name in ["plain", "naïve", "n😀me 𝄞"] {
+    let aes = PfxEncryption::Aes256;
+    for (name, password, encryption) in [
+        ("plain", "", aes),
+        ("naïve", "pässwörd", PfxEncryption::TripleDes),
+        ("plain", "😀key", aes),
+        ("plain", "日本語𝄞", PfxEncryption::TripleDes),
+        ("n😀me 𝄞", "1234", aes),
+        ("n😀me 𝄞", "", PfxEncryption::TripleDes),
+    ] {
         let issued = root(name, KeyAlgorithm::EcP256);
-        let key = &issued.key;
-        for password in ["", "1234", "pässwörd", "😀key", "日本語𝄞"] {
-            for encryption in [PfxEncryption::Aes256, PfxEncryption::TripleDes] {
-                let file = pfx::write(key, [&issued.certificate], password, encryption).expect("written");
-                let (read, certificates) = pfx::read_identity(&file, password).expect("read");
-                assert!(read.belongs_to(&certificates[0]));
-                assert_eq!(certificates, [issued.certificate.clone()]);
-                assert_eq!(pfx::read(&file, "x").err(), Some(PfxError::Password));
-            }
-        }
+        let file = pfx::write(&issued.key, [&issued.certificate], password, encryption).expect("written");
+        let (read, certificates) = pfx::read_identity(&file, password).expect("read");
+        assert!(read.belongs_to(&certificates[0]));
+        assert_eq!(certificates, [issued.certificate.clone()]);
+        assert_eq!(pfx::read(&file, "x").err(), Some(PfxError::Password));
     }
 }
 
+#[test]
+fn java_keystores_are_read() {
+    let error = pfx::read(&fixture("two-keys.p12"), "changeit").expect_err("ambiguous");
+    assert!(error.to_string().contains("CN=one (friendly name one, SHA-1 thumbprint "), "{error}");
+    let all = pfx::read_in_file_order(&fixture("two-keys.p12"), "changeit").expect("read");
+    assert_eq!(all.iter().map(|c| c.subject().to_string()).collect::<Vec<_>>(), ["CN=one", "CN=two"]);
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn damaged_files_are_errors(
         name in prop::sample::select(vec!["pbmac1-sha256.pfx", "scrypt-key.pfx", "rc4-40-key.pfx", "absent-password.pfx"]),

@@ -87,6 +87,8 @@ pub(super) fn certificates(bags: Vec<Bag>) -> Result<Vec<Identified>, PfxError> 
 
 struct Key {
     der: Zeroizing<Vec<u8>>,
+    /// The kind of key as an object identifier, and by name.
+    oid: Option<String>,
     algorithm: String,
     /// Unknown for kinds of keys that are not supported and do not state it.
     public: Option<PublicKey>,
@@ -107,6 +109,7 @@ impl Key {
                 known.friendly_name = known.friendly_name.take().or(friendly_name);
             } else {
                 keys.push(Self {
+                    oid: algorithm(&der).and_then(|mut algorithm| algorithm.oid()),
                     algorithm: algorithm_name(&der),
                     public,
                     local_key_ids: local_key_id.into_iter().collect(),
@@ -127,7 +130,14 @@ impl Key {
             let own = by_public_key.get(public)?;
             own.iter().copied().find(has_id).or_else(|| own.first().copied())
         } else {
-            (0..certificates.len()).find(has_id).or((certificates.len() == 1).then_some(0))
+            // Without the public key, the kind of key has to do.
+            let mut of_kind = (0..certificates.len()).filter(|&index| {
+                let key = DerReader::new(certificates[index].0.public_key()).inside(0x30);
+                let kind = key.and_then(|mut key| key.inside(0x30)?.oid());
+                kind.is_some() && kind == self.oid
+            });
+            let only = of_kind.clone().next().filter(|_| of_kind.clone().count() == 1);
+            of_kind.find(has_id).or(only)
         }
     }
 
@@ -235,15 +245,20 @@ impl PublicKey {
     }
 }
 
+/// Reads the algorithm of a private key in PKCS#8.
+fn algorithm(pkcs8: &[u8]) -> Option<DerReader<'_>> {
+    let mut info = DerReader::new(pkcs8).inside(0x30)?;
+    info.number()?;
+    info.inside(0x30)
+}
+
 /// The name of a private key's algorithm, with the curve of an EC key.
 fn algorithm_name(pkcs8: &[u8]) -> String {
-    let name = || {
-        let mut info = DerReader::new(pkcs8).inside(0x30)?;
-        info.number()?;
-        let mut algorithm = info.inside(0x30)?;
-        let oid = |content: &[u8]| oid_name(&Oid::new(content.to_vec().into()));
-        let name = oid(algorithm.content(0x06)?);
-        Some(algorithm.content(0x06).map_or_else(|| name.clone(), |curve| format!("{name} on {}", oid(curve))))
-    };
-    name().unwrap_or_else(|| "that is not PKCS#8".to_owned())
+    let name = |content: &[u8]| oid_name(&Oid::new(content.to_vec().into()));
+    let Some(mut algorithm) = algorithm(pkcs8) else { return "that is not PKCS#8".to_owned() };
+    match (algorithm.content(0x06).map(name), algorithm.content(0x06).map(name)) {
+        (Some(kind), Some(curve)) => format!("{kind} on {curve}"),
+        (Some(kind), None) => kind,
+        (None, _) => "that is not PKCS#8".to_owned(),
+    }
 }

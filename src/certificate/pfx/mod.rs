@@ -90,7 +90,9 @@ pub enum PfxError {
     #[error("the password does not open the PFX file")]
     Password,
     /// No password was given, and neither [`DEFAULT_PASSWORD`] nor the empty password opens it.
-    #[error("the PFX file needs its password: neither {DEFAULT_PASSWORD} nor the empty password opens it")]
+    #[error(
+        "the password does not open the PFX file: none was given, and neither {DEFAULT_PASSWORD} nor the empty one opens it"
+    )]
     PasswordNeeded,
     /// It does not decode; holds what does not.
     #[error("the PFX file is damaged: {0}")]
