@@ -74,18 +74,13 @@ fn the_empty_password_is_tried_in_both_forms_and_by_itself() {
 
 fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
-    let length = content.len();
-    let mut element = vec![tag];
-    match length {
-        ..0x80 => element.push(u8::try_from(length).expect("short")),
-        _ => element.extend([0x82, u8::try_from(length >> 8).expect("below 64 KiB"), (length & 0xff) as u8]),
-    }
-    // One octet of length where two are not needed.
-    if (0x80..0x100).contains(&length) {
-        element.splice(1..4, [0x81, (length & 0xff) as u8]);
-    }
-    element.extend(content);
-    element
+    let [high, low] = u16::try_from(content.len()).expect("below 64 KiB").to_be_bytes();
+    let header = match (high, low) {
+        (0, ..0x80) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [header, content].concat()
 }
 
 fn sequence(parts: &[&[u8]]) -> Vec<u8> {
@@ -222,7 +217,7 @@ fn several_keys_are_ambiguous_unless_one_has_a_certificate() {
     assert!(found.belongs_to(&certificates[0]));
     // Nor is the same key twice.
     let file = plain(&[key(&one, &[]), key(&one, &named), certificate(&one), certificate(&one)]);
-    assert_eq!(pfx::read(&file, None).expect("no ambiguity"), [one.certificate.clone()]);
+    assert_eq!(pfx::read(&file, None).expect("no ambiguity"), std::slice::from_ref(&one.certificate));
 
     let file = plain(&[key(&one, &named), certificate_bag(&two.certificate, &named)]);
     assert_eq!(pfx::read(&file, None).err(), Some(PfxError::NoMatch));
@@ -239,7 +234,7 @@ fn nested_and_unknown_bags_are_read_and_passed_over() {
     let certificate = certificate_bag(&leaf.certificate, &[]);
     let key = key_bag(&leaf.key, &[]);
     let secret = bag(5, &sequence(&[&oid(PKCS9, &[1])]), &[]);
-    let file = plain(&[secret, nested(&[nested(&[certificate.clone()]), nested(&[key])])]);
+    let file = plain(&[secret, nested(&[nested(std::slice::from_ref(&certificate)), nested(&[key])])]);
     let (key, certificates) = pfx::read_identity(&file, None).expect("read");
     assert!(key.belongs_to(&certificates[0]));
     let deep = (0..17).fold(certificate, |inner, _| nested(&[inner]));
@@ -354,7 +349,7 @@ fn what_is_written_is_read_with_any_password_and_name() {
         let file = pfx::write(&issued.key, [&issued.certificate], password, encryption).expect("written");
         let (read, certificates) = pfx::read_identity(&file, password).expect("read");
         assert!(read.belongs_to(&certificates[0]));
-        assert_eq!(certificates, [issued.certificate.clone()]);
+        assert_eq!(certificates, std::slice::from_ref(&issued.certificate));
         assert_eq!(pfx::read(&file, "x").err(), Some(PfxError::Password));
     }
 }
