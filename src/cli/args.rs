@@ -110,9 +110,10 @@ impl Pfx {
 /// The password of a PFX file.
 #[derive(clap::Args)]
 pub(super) struct PfxPassword {
-    /// File whose first line is the password of the PFX file; the environment variable IOT_ENROLL_PFX_PASSWORD can hold it
-    /// instead. An empty line or variable is the empty password. Without either, 1234 is used; reading tries the empty
-    /// password too
+    /// File whose first line is the password of the PFX file
+    ///
+    /// The environment variable IOT_ENROLL_PFX_PASSWORD can hold it instead. An empty line or variable is the empty
+    /// password. Without either, PFX files are written with the password 1234, and read with 1234 or the empty password.
     #[arg(long, value_name = "FILE")]
     pfx_password_file: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! PFX files are read whoever wrote them: the leaf by its key, BER, every password, and what is not supported by name.
 //!
-//! The files in `fixtures/pfx` hold one identity under many algorithms. Most are by OpenSSL; those of PBMAC1 and of the two
-//! empty passwords are by a script over Python's hashlib. Plain files are put together here, by an encoder of its own.
+//! The files in `fixtures/pfx` hold one identity under many algorithms. Most are by OpenSSL; those of PBMAC1, of BER and of
+//! the two empty passwords are by a script over Python's hashlib. Plain files are put together here, by an encoder of its own.
 
 use std::fs;
 
@@ -33,6 +33,8 @@ fn every_supported_algorithm_opens() {
         ("scrypt-key.pfx", "1234"),
         ("pbmac1-sha256.pfx", "pässwörd"),
         ("pbmac1-sha512.pfx", "pässwörd"),
+        // BER at every level, what is encrypted in pieces.
+        ("ber.pfx", "😀é"),
     ] {
         let (key, certificates) = pfx::read_identity(&fixture(name), password).expect(name);
         assert_eq!(thumbprints(&certificates)[0], LEAF, "{name}");
