@@ -3,7 +3,11 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
+#[cfg_attr(not(feature = "pfx"), allow(dead_code))]
+mod ber;
 pub mod chain;
+#[cfg_attr(not(feature = "issue"), allow(dead_code))]
+mod der;
 mod hex;
 mod identifier;
 mod name;
@@ -19,8 +23,6 @@ mod x509;
 #[cfg(feature = "issue")]
 mod authority;
 #[cfg(feature = "issue")]
-mod der;
-#[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
 pub mod files;
@@ -35,6 +37,8 @@ mod request;
 #[cfg(feature = "issue")]
 pub(crate) mod secure_file;
 
+#[cfg(feature = "pfx")]
+mod pbe;
 #[cfg(feature = "pfx")]
 pub mod pfx;
 

@@ -8,4 +8,6 @@ mod support;
 mod fleet;
 #[cfg(feature = "cli")]
 mod issuing;
+#[cfg(feature = "issue")]
+mod pfx;
 mod reading;
