@@ -32,6 +32,8 @@ pub mod fleet;
 #[cfg(feature = "issue")]
 mod key;
 #[cfg(feature = "issue")]
+mod key_encryption;
+#[cfg(feature = "issue")]
 mod profile;
 #[cfg(feature = "issue")]
 mod request;
@@ -54,7 +56,7 @@ pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
 pub use public_key::PublicKeyAlgorithm;
-pub use read::ReadError;
+pub use read::{ContentKind, ReadError, content_kinds};
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
 pub use signature::SignatureError;

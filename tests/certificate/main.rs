@@ -5,6 +5,8 @@
 mod support;
 
 #[cfg(feature = "cli")]
+mod encodings;
+#[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
 mod issuing;

@@ -6,6 +6,7 @@ mod support;
 
 mod cert;
 mod device;
+mod encodings;
 mod expiring;
 mod fleet;
 mod help;
