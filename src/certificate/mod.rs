@@ -3,8 +3,7 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
-// The readers of PFX and PKCS#7 use it.
-#[allow(dead_code)]
+#[cfg_attr(not(feature = "pfx"), allow(dead_code))]
 mod ber;
 pub mod chain;
 #[cfg_attr(not(feature = "issue"), allow(dead_code))]

@@ -20,7 +20,7 @@ use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
     files::{MAX_FILE, PfxOptions, read_limited},
-    pfx::{self, PfxEncryption},
+    pfx::{self, PfxEncryption, PfxError},
 };
 
 const PFX_PASSWORD: &str = "IOT_ENROLL_PFX_PASSWORD";
@@ -130,20 +130,21 @@ impl PfxPassword {
     /// Reads the certificates of a file in any encoding, PFX too; `-` is standard input.
     pub(super) fn read_certificates(&self, file: &Path) -> anyhow::Result<Vec<Certificate>> {
         let bytes = read(file)?;
-        certificates_of(&bytes, || self.given())
+        certificates_of(&bytes, || self.given(), |bytes, password| pfx::read(bytes, password))
             .with_context(|| format!("no certificate could be read from {}", file.display()))
     }
 }
 
-/// The certificates in any encoding; of PFX with the password, which is asked for then.
+/// The certificates in any encoding; of PFX with the password, which is asked for then, and with that reader.
 pub(super) fn certificates_of(
     bytes: &[u8],
     pfx_password: impl FnOnce() -> anyhow::Result<Option<Zeroizing<String>>>,
+    read_pfx: impl FnOnce(&[u8], Option<&str>) -> Result<Vec<Certificate>, PfxError>,
 ) -> anyhow::Result<Vec<Certificate>> {
     match Certificate::read_all(bytes) {
         Err(ReadError::Pfx) => {
             let given = pfx_password()?;
-            Ok(pfx::read(bytes, given.as_ref().map(|password| password.as_str()))?)
+            Ok(read_pfx(bytes, given.as_ref().map(|password| password.as_str()))?)
         }
         other => Ok(other?),
     }

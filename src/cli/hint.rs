@@ -107,7 +107,7 @@ fn file_hint(error: &FileError) -> Option<String> {
             "put the missing file back, or move the other away and make the set anew".into(),
         ),
         FileError::Key { error, .. } => key_hint(error).map(Into::into),
-        FileError::PfxFile { error: PfxError::Password, .. } => Some(PFX_PASSWORD.into()),
+        FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD.into()),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("take the key file that was made with this certificate".into())
         }

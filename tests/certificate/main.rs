@@ -10,4 +10,6 @@ mod encodings;
 mod fleet;
 #[cfg(feature = "cli")]
 mod issuing;
+#[cfg(feature = "issue")]
+mod pfx;
 mod reading;

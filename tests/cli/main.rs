@@ -12,5 +12,6 @@ mod fleet;
 mod help;
 mod import;
 mod many_devices;
+mod pfx;
 mod register;
 mod service;

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::PfxError;
 use crate::certificate::{
-    ber::{self, BerError},
+    ber,
     der::DerReader,
     pbe::{self, Budget, MAX_ITERATIONS, Password, PbeError},
     read::pfx_bytes,
@@ -69,7 +69,7 @@ impl Archive {
         }
         let content = content.content(OCTET_STRING).ok_or_else(damaged)?;
         let mac_data = if pfx.is_empty() { None } else { Some(pfx.inside(SEQUENCE).ok_or_else(damaged)?) };
-        let safe = normalise(content).map_err(|error| PfxError::Damaged(error.to_string()))?;
+        let safe = normalise(content)?;
         let mut budget = Budget::new();
         for password in passwords {
             if let Some(mac_data) = mac_data {
@@ -107,8 +107,7 @@ impl Opening<'_> {
             match kind.as_str() {
                 DATA => {
                     let contents = content.content(OCTET_STRING).ok_or_else(damaged)?;
-                    let contents = normalise(contents).map_err(|error| PfxError::Damaged(error.to_string()))?;
-                    self.safe_contents(&contents, 0)?;
+                    self.safe_contents(&normalise(contents)?, 0)?;
                 }
                 ENCRYPTED_DATA => {
                     let mut data = content.inside(SEQUENCE).ok_or_else(damaged)?;
@@ -178,7 +177,7 @@ impl Opening<'_> {
     /// Decrypts what should be one BER element, and rewrites it as DER.
     fn decrypt(&mut self, encryption: &mut DerReader<'_>, encrypted: &[u8]) -> Result<Zeroizing<Vec<u8>>, PfxError> {
         let plain = pbe::decrypt(encryption, encrypted, self.password, &mut self.budget)?;
-        self.decrypted(|_| normalise(&plain).map_err(|error| PfxError::Damaged(error.to_string())))
+        self.decrypted(|_| normalise(&plain))
     }
 
     /// The outcome of reading something decrypted. One wrong password in 256 gives a padding that looks right, so without an
@@ -257,8 +256,9 @@ fn unsupported_content(kind: &str) -> PfxError {
     })
 }
 
-/// Rewrites as DER what should be one element and nothing else.
-fn normalise(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, BerError> {
-    let normalised = ber::to_der(bytes)?;
-    if normalised.consumed == bytes.len() { Ok(normalised.der) } else { Err(BerError::Overrun(normalised.consumed)) }
+/// Rewrites as DER the inside of the file, which should be one element and nothing else.
+fn normalise(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PfxError> {
+    let normalised =
+        ber::to_der(bytes).map_err(|error| PfxError::Damaged(format!("its content cannot be decoded: {error}")))?;
+    if normalised.consumed == bytes.len() { Ok(normalised.der) } else { Err(damaged("the end of its content")) }
 }

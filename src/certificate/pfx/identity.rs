@@ -1,9 +1,12 @@
 //! Which certificate of a PFX file belongs to which key.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
     ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
 };
+use sha2::{Digest, Sha256};
 use x509_parser::oid_registry::Oid;
 use zeroize::Zeroizing;
 
@@ -24,21 +27,17 @@ pub(super) struct Identity {
 impl Identity {
     /// Finds the key that has a certificate.
     pub(super) fn of(archive: Archive) -> Result<Self, PfxError> {
-        let mut certificates: Vec<(Certificate, Option<Vec<u8>>)> = Vec::new();
-        for Bag { der, local_key_id, .. } in archive.certificates {
-            let certificate = Certificate::from_der(&der)?;
-            match certificates.iter_mut().find(|(known, _)| *known == certificate) {
-                Some((_, known_id)) => *known_id = known_id.take().or(local_key_id),
-                None => certificates.push((certificate, local_key_id)),
+        let certificates = certificates(archive.certificates)?;
+        let mut by_public_key: HashMap<PublicKey, Vec<usize>> = HashMap::new();
+        for (index, (certificate, _)) in certificates.iter().enumerate() {
+            if let Some(public) = PublicKey::of_certificate(certificate) {
+                by_public_key.entry(public).or_default().push(index);
             }
-        }
-        if certificates.is_empty() {
-            return Err(PfxError::NoCertificate);
         }
         let mut pairs: Vec<(Key, usize)> = Vec::new();
         let mut without: Option<Key> = None;
         for key in Key::distinct(archive.keys) {
-            match key.leaf(&certificates) {
+            match key.leaf(&certificates, &by_public_key) {
                 Some(leaf) => pairs.push((key, leaf)),
                 // One that is not supported is named rather than one that has no certificate.
                 None => without = without.filter(|other| other.public.is_none()).or(Some(key)),
@@ -64,8 +63,32 @@ impl Identity {
     }
 }
 
+/// A certificate and its `localKeyId`.
+type Identified = (Certificate, Option<Vec<u8>>);
+
+/// The certificates, each once, with its `localKeyId`. There is at least one.
+pub(super) fn certificates(bags: Vec<Bag>) -> Result<Vec<Identified>, PfxError> {
+    let mut certificates: Vec<Identified> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    for Bag { der, local_key_id, .. } in bags {
+        match places.entry(der.to_vec()) {
+            Entry::Occupied(place) => {
+                let known_id = &mut certificates[*place.get()].1;
+                *known_id = known_id.take().or(local_key_id);
+            }
+            Entry::Vacant(place) => {
+                place.insert(certificates.len());
+                certificates.push((Certificate::from_der(&der)?, local_key_id));
+            }
+        }
+    }
+    if certificates.is_empty() { Err(PfxError::NoCertificate) } else { Ok(certificates) }
+}
+
 struct Key {
     der: Zeroizing<Vec<u8>>,
+    /// The kind of key as an object identifier, and by name.
+    oid: Option<String>,
     algorithm: String,
     /// Unknown for kinds of keys that are not supported and do not state it.
     public: Option<PublicKey>,
@@ -77,39 +100,45 @@ impl Key {
     /// The keys, those that are in the file more than once as one.
     fn distinct(bags: Vec<Bag>) -> Vec<Self> {
         let mut keys: Vec<Self> = Vec::new();
+        let mut places = HashMap::new();
         for Bag { der, local_key_id, friendly_name } in bags {
             let public = PublicKey::of(&der);
-            let same = |key: &&mut Self| key.der == der || (public.is_some() && key.public == public);
-            match keys.iter_mut().find(same) {
-                Some(known) => {
-                    known.local_key_ids.extend(local_key_id);
-                    known.friendly_name = known.friendly_name.take().or(friendly_name);
-                }
-                None => keys.push(Self {
+            let place = places.entry(public.clone().ok_or_else(|| Sha256::digest(&*der))).or_insert(keys.len());
+            if let Some(known) = keys.get_mut(*place) {
+                known.local_key_ids.extend(local_key_id);
+                known.friendly_name = known.friendly_name.take().or(friendly_name);
+            } else {
+                keys.push(Self {
+                    oid: algorithm(&der).and_then(|mut algorithm| algorithm.oid()),
                     algorithm: algorithm_name(&der),
                     public,
                     local_key_ids: local_key_id.into_iter().collect(),
                     friendly_name,
                     der,
-                }),
+                });
             }
         }
         keys
     }
 
     /// The index of its certificate. Of several, one with its `localKeyId` precedes, then the first.
-    fn leaf(&self, certificates: &[(Certificate, Option<Vec<u8>>)]) -> Option<usize> {
-        let has_id =
-            |(_, id): &(Certificate, Option<Vec<u8>>)| id.as_ref().is_some_and(|id| self.local_key_ids.contains(id));
-        let Some(public) = &self.public else {
-            return certificates.iter().position(has_id).or((certificates.len() == 1).then_some(0));
+    fn leaf(&self, certificates: &[Identified], by_public_key: &HashMap<PublicKey, Vec<usize>>) -> Option<usize> {
+        let has_id = |index: &usize| {
+            certificates[*index].1.as_ref().is_some_and(|local_key_id| self.local_key_ids.contains(local_key_id))
         };
-        let is_own =
-            |(certificate, _): &(Certificate, _)| PublicKey::of_certificate(certificate).as_ref() == Some(public);
-        certificates
-            .iter()
-            .position(|entry| is_own(entry) && has_id(entry))
-            .or_else(|| certificates.iter().position(is_own))
+        if let Some(public) = &self.public {
+            let own = by_public_key.get(public)?;
+            own.iter().copied().find(has_id).or_else(|| own.first().copied())
+        } else {
+            // Without the public key, the kind of key has to do.
+            let mut of_kind = (0..certificates.len()).filter(|&index| {
+                let key = DerReader::new(certificates[index].0.public_key()).inside(0x30);
+                let kind = key.and_then(|mut key| key.inside(0x30)?.oid());
+                kind.is_some() && kind == self.oid
+            });
+            let only = of_kind.clone().next().filter(|_| of_kind.clone().count() == 1);
+            of_kind.find(has_id).or(only)
+        }
     }
 
     /// The key among others, without anything secret.
@@ -127,7 +156,7 @@ impl Key {
 }
 
 /// A public key, comparable whichever way it is encoded.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum PublicKey {
     /// The modulus and the public exponent, without leading zeros.
     Rsa(Vec<u8>, Vec<u8>),
@@ -216,15 +245,20 @@ impl PublicKey {
     }
 }
 
+/// Reads the algorithm of a private key in PKCS#8.
+fn algorithm(pkcs8: &[u8]) -> Option<DerReader<'_>> {
+    let mut info = DerReader::new(pkcs8).inside(0x30)?;
+    info.number()?;
+    info.inside(0x30)
+}
+
 /// The name of a private key's algorithm, with the curve of an EC key.
 fn algorithm_name(pkcs8: &[u8]) -> String {
-    let name = || {
-        let mut info = DerReader::new(pkcs8).inside(0x30)?;
-        info.number()?;
-        let mut algorithm = info.inside(0x30)?;
-        let oid = |content: &[u8]| oid_name(&Oid::new(content.to_vec().into()));
-        let name = oid(algorithm.content(0x06)?);
-        Some(algorithm.content(0x06).map_or_else(|| name.clone(), |curve| format!("{name} on {}", oid(curve))))
-    };
-    name().unwrap_or_else(|| "that is not PKCS#8".to_owned())
+    let name = |content: &[u8]| oid_name(&Oid::new(content.to_vec().into()));
+    let Some(mut algorithm) = algorithm(pkcs8) else { return "that is not PKCS#8".to_owned() };
+    match (algorithm.content(0x06).map(name), algorithm.content(0x06).map(name)) {
+        (Some(kind), Some(curve)) => format!("{kind} on {curve}"),
+        (Some(kind), None) => kind,
+        (None, _) => "that is not PKCS#8".to_owned(),
+    }
 }

@@ -38,6 +38,20 @@ pub fn read<'p>(bytes: &[u8], password: impl Into<Option<&'p str>>) -> Result<Ve
     Ok(open(bytes, password.into())?.certificates)
 }
 
+/// Reads every certificate of a PFX file in the file's order, whichever private key it belongs to.
+///
+/// For what looks at each certificate by itself: a file with several keys is not ambiguous then. Otherwise as [`read`].
+///
+/// # Errors
+/// [`PfxError`], as [`read`], but for what concerns private keys.
+pub fn read_in_file_order<'p>(
+    bytes: &[u8],
+    password: impl Into<Option<&'p str>>,
+) -> Result<Vec<Certificate>, PfxError> {
+    let certificates = identity::certificates(open_archive(bytes, password.into())?.certificates)?;
+    Ok(certificates.into_iter().map(|(certificate, _)| certificate).collect())
+}
+
 /// Reads the private key of a PFX file and its certificates, those in the order of [`read`].
 ///
 /// # Errors
@@ -52,17 +66,20 @@ pub fn read_identity<'p>(
 }
 
 fn open(bytes: &[u8], password: Option<&str>) -> Result<Identity, PfxError> {
+    Identity::of(open_archive(bytes, password)?)
+}
+
+fn open_archive(bytes: &[u8], password: Option<&str>) -> Result<Archive, PfxError> {
     let empty = || [Password::new(""), Password::absent()];
     let passwords = match password {
         None => [Password::new(DEFAULT_PASSWORD)].into_iter().chain(empty()).collect(),
         Some("") => Vec::from(empty()),
         Some(password) => vec![Password::new(password)],
     };
-    let archive = Archive::open(bytes, &passwords).map_err(|error| match error {
+    Archive::open(bytes, &passwords).map_err(|error| match error {
         PfxError::Password if password.is_none() => PfxError::PasswordNeeded,
         other => other,
-    })?;
-    Identity::of(archive)
+    })
 }
 
 /// Why a PFX file cannot be read or written.
@@ -73,7 +90,9 @@ pub enum PfxError {
     #[error("the password does not open the PFX file")]
     Password,
     /// No password was given, and neither [`DEFAULT_PASSWORD`] nor the empty password opens it.
-    #[error("the PFX file needs its password: neither {DEFAULT_PASSWORD} nor the empty password opens it")]
+    #[error(
+        "the password does not open the PFX file: none was given, and neither {DEFAULT_PASSWORD} nor the empty one opens it"
+    )]
     PasswordNeeded,
     /// It does not decode; holds what does not.
     #[error("the PFX file is damaged: {0}")]
