@@ -1,20 +1,12 @@
 //! Certificate requests (PKCS#10, RFC 2986): for devices whose key never leaves them.
 
-use x509_parser::{
-    asn1_rs::BitString,
-    error::X509Error,
-    oid_registry::Oid,
-    prelude::FromDer,
-    verify::verify_signature,
-    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name},
-};
+use x509_parser::{oid_registry::Oid, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    Name, PublicKeyAlgorithm, ReadError,
+    Name, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
     der::{BIT_STRING, CONTEXT_0, DerReader, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET},
     oid::oid_name,
     read::{ContentKind, Damage, decode, list_kinds},
-    signature::p521_verification,
 };
 
 /// A request whose signature holds: who made it has the private key.
@@ -50,27 +42,23 @@ impl CertificateRequest {
     }
 
     /// Reads the parts of the frame one by one (RFC 2986 section 4.2): x509-parser's reader of requests refuses one whose
-    /// attributes are absent or not to its taste. The signature is checked over the bytes as they are.
+    /// attributes are absent or malformed. The signature is checked over the bytes as they are.
     fn from_der(der: &[u8]) -> Result<Self, RequestError> {
         let malformed = |what: &str| RequestError::Malformed(what.to_owned());
         let mut outer = DerReader::new(der).inside(SEQUENCE).ok_or_else(|| malformed("it is not a sequence"))?;
         let signed = sequence(&mut outer).ok_or_else(|| malformed("what is signed is missing"))?;
-        // The parser does not look at the tag of the identifier.
-        let names_algorithm = |der: &&[u8]| {
-            DerReader::new(der).inside(SEQUENCE).is_some_and(|reader| reader.tag() == Some(OBJECT_IDENTIFIER))
-        };
-        let algorithm =
-            sequence(&mut outer).filter(names_algorithm).and_then(|der| AlgorithmIdentifier::from_der(der).ok());
-        let (_, algorithm) = algorithm.ok_or_else(|| malformed("its signature algorithm does not decode"))?;
+        let algorithm = sequence(&mut outer).and_then(SignatureAlgorithm::from_der);
+        let algorithm = algorithm.ok_or_else(|| malformed("its signature algorithm does not decode"))?;
         let signature = match outer.content(BIT_STRING) {
-            Some([0, signature @ ..]) if outer.is_empty() => BitString::new(0, signature),
+            // The first octet counts unused bits.
+            Some([0, signature @ ..]) if outer.is_empty() => signature,
             _ => return Err(malformed("its signature does not decode")),
         };
         let mut info =
             DerReader::new(signed).inside(SEQUENCE).ok_or_else(|| malformed("what is signed is not a sequence"))?;
         info.content(INTEGER).ok_or_else(|| malformed("its version does not decode"))?;
-        let subject = sequence(&mut info).and_then(|der| X509Name::from_der(der).ok());
-        let (_, subject) = subject.ok_or_else(|| malformed("its subject does not decode"))?;
+        let subject = sequence(&mut info).and_then(Name::from_der);
+        let subject = subject.ok_or_else(|| malformed("its subject does not decode"))?;
         let public_key = sequence(&mut info).and_then(|der| SubjectPublicKeyInfo::from_der(der).ok());
         let (_, public_key) = public_key.ok_or_else(|| malformed("its public key does not decode"))?;
         let public_key_algorithm = PublicKeyAlgorithm::of(&public_key);
@@ -79,25 +67,14 @@ impl CertificateRequest {
             PublicKeyAlgorithm::Rsa { bits } if bits >= 2048 => {}
             other => return Err(RequestError::Key(other)),
         }
-        match p521_verification(&public_key_algorithm, &algorithm.algorithm) {
-            Some(verification) => {
-                aws_lc_rs::signature::UnparsedPublicKey::new(verification, &public_key.subject_public_key.data)
-                    .verify(signed, &signature.data)
-                    .map_err(|_| RequestError::Signature)?;
+        algorithm.verify(public_key.raw, signed, signature).map_err(|error| match error {
+            SignatureError::Wrong => RequestError::Signature,
+            SignatureError::Unsupported(algorithm) | SignatureError::KeyRestricted(algorithm) => {
+                RequestError::SignatureAlgorithm(algorithm)
             }
-            None => verify_signature(&public_key, &algorithm, &signature, signed).map_err(|error| match error {
-                X509Error::SignatureUnsupportedAlgorithm => {
-                    RequestError::SignatureAlgorithm(oid_name(&algorithm.algorithm))
-                }
-                _ => RequestError::Signature,
-            })?,
-        }
-        Ok(Self {
-            subject: Name::from_parsed(&subject),
-            public_key: public_key.raw.to_vec(),
-            public_key_algorithm,
-            ignored: attributes(info),
-        })
+            _ => malformed("its public key is malformed"),
+        })?;
+        Ok(Self { subject, public_key: public_key.raw.to_vec(), public_key_algorithm, ignored: attributes(info) })
     }
 
     /// The subject it asks for.

@@ -15,3 +15,4 @@ mod many_devices;
 mod pfx;
 mod register;
 mod service;
+mod verify;

@@ -103,10 +103,9 @@ impl ContentKind {
             [SEQUENCE, ..] => {
                 let (header, _) = der_header(content)?;
                 match content.get(header..)? {
-                    // An explicit version, or the serial number of version 1 and a signature algorithm.
-                    [CONTEXT_0, 3, INTEGER, 1, ..] => Some(Self::Certificate),
                     [INTEGER, 1, 0, SEQUENCE, ..] => Some(Self::CertificateRequest),
-                    [INTEGER, ..] => Some(Self::Certificate),
+                    // An explicit version, or the serial number of version 1.
+                    [CONTEXT_0, 3, INTEGER, 1, ..] | [INTEGER, ..] => Some(Self::Certificate),
                     [OBJECT_IDENTIFIER, ..] => Some(Self::EncryptedPrivateKey),
                     _ => None,
                 }
