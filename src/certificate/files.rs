@@ -15,7 +15,7 @@
 //! one directory take turns, by a lock on it.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -302,7 +302,7 @@ impl FileSet {
         at: OffsetDateTime,
     ) -> Result<CertificateAuthority, FileError> {
         let certificates = self.read_certificates()?;
-        authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
+        authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)
     }
 
     /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, and
@@ -352,17 +352,48 @@ fn read_marker(directory: &Path) -> Option<Vec<String>> {
     (lines.next()? == MARKER_TITLE).then(|| lines.map(str::to_owned).collect())
 }
 
+/// The passwords of files that may be encrypted.
+#[derive(Clone, Copy, Default)]
+pub struct Passwords<'a> {
+    /// The password of private keys.
+    pub key: Option<&'a str>,
+    /// The password of PFX files. Without one, that of private keys is tried, and without that too, those that
+    /// [`pfx::read`] tries.
+    pub pfx: Option<&'a str>,
+}
+
+impl<'a> Passwords<'a> {
+    fn of_pfx(self) -> Option<&'a str> {
+        self.pfx.or(self.key)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Passwords<'a> {
+    /// Takes the password of private keys.
+    fn from(key: Option<&'a str>) -> Self {
+        Self { key, pfx: None }
+    }
+}
+
+impl fmt::Debug for Passwords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").finish_non_exhaustive()
+    }
+}
+
 /// Reads an authority from a certificate file, which may hold its chain too, and a key file, wherever they came from.
+/// Both may be the same PFX file.
 ///
 /// # Errors
 /// [`FileError`], which names the file and what is wrong with it.
-pub fn read_authority(
+pub fn read_authority<'a>(
     certificate: &Path,
     key: &Path,
-    key_password: Option<&str>,
+    passwords: impl Into<Passwords<'a>>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    authority(read_certificates(certificate)?, certificate, key, key_password, at)
+    let passwords = passwords.into();
+    authority(read_certificates_with(certificate, passwords)?, certificate, key, passwords, at)
 }
 
 /// Whether files can be written to a folder, or the folder be made; found out without leaving anything behind.
@@ -379,13 +410,26 @@ pub fn check_writable(folder: &Path) -> Result<(), FileError> {
     trial.map(drop).map_err(|error| FileError::io("make a folder in", existing, error))
 }
 
-/// Reads every certificate of a file, PFX apart.
+/// Reads every certificate of a file in any encoding, a PFX file with the passwords that [`pfx::read`] tries by itself.
 ///
 /// # Errors
-/// [`FileError::Io`] or [`FileError::Certificate`], which names the file.
+/// [`FileError::Io`], [`FileError::Certificate`] or [`FileError::PfxFile`], which name the file.
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
+    read_certificates_with(path, Passwords::default())
+}
+
+/// Reads every certificate of a file in any encoding.
+///
+/// # Errors
+/// As [`read_certificates`].
+pub fn read_certificates_with(path: &Path, passwords: Passwords<'_>) -> Result<Vec<Certificate>, FileError> {
     let bytes = read_limited(path)?;
-    Certificate::read_all(&bytes).map_err(|error| FileError::Certificate { path: path.to_owned(), error })
+    match Certificate::read_all(&bytes) {
+        Err(ReadError::Pfx) => {
+            pfx::read(&bytes, passwords.of_pfx()).map_err(|error| FileError::PfxFile { path: path.to_owned(), error })
+        }
+        other => other.map_err(|error| FileError::Certificate { path: path.to_owned(), error }),
+    }
 }
 
 /// Opens what stands for a folder where it is locked.
@@ -403,10 +447,10 @@ fn authority(
     mut certificates: Vec<Certificate>,
     certificate_path: &Path,
     key_path: &Path,
-    key_password: Option<&str>,
+    passwords: Passwords<'_>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    let key = read_key(key_path, key_password)?;
+    let key = read_key(key_path, passwords)?;
     certificates.dedup();
     CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
         certificate: certificate_path.to_owned(),
@@ -415,13 +459,25 @@ fn authority(
     })
 }
 
-/// Reads a private key, PFX apart.
+/// Reads a private key, also that of a PFX file.
 ///
 /// # Errors
-/// [`FileError::Io`] or [`FileError::Key`], which names the file.
-pub fn read_key(path: &Path, password: Option<&str>) -> Result<PrivateKey, FileError> {
-    let bytes = read_limited(path)?;
-    PrivateKey::read(&bytes, password).map_err(|error| FileError::Key { path: path.to_owned(), error })
+/// [`FileError::Io`], [`FileError::Key`] or [`FileError::PfxFile`], which name the file.
+pub fn read_key<'a>(path: &Path, passwords: impl Into<Passwords<'a>>) -> Result<PrivateKey, FileError> {
+    key_of(path, &read_limited(path)?, passwords.into())
+}
+
+/// Reads a private key from the bytes of a file, as [`read_key`] does.
+///
+/// # Errors
+/// As [`read_key`].
+pub fn key_of(path: &Path, bytes: &[u8], passwords: Passwords<'_>) -> Result<PrivateKey, FileError> {
+    match PrivateKey::read(bytes, passwords.key) {
+        Err(KeyError::Pfx) => pfx::read_identity(bytes, passwords.of_pfx())
+            .map(|(key, _)| key)
+            .map_err(|error| FileError::PfxFile { path: path.to_owned(), error }),
+        other => other.map_err(|error| FileError::Key { path: path.to_owned(), error }),
+    }
 }
 
 /// The most bytes of a certificate or key file.
@@ -531,6 +587,14 @@ pub enum FileError {
         path: PathBuf,
         /// What is wrong with it.
         error: KeyError,
+    },
+    /// A PFX file cannot be read.
+    #[error("could not read {}: {error}", .path.display())]
+    PfxFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PfxError,
     },
     /// Certificate and key make no authority.
     #[error("{} with {} is of no use as an authority: {error}", .certificate.display(), .key.display())]

@@ -6,11 +6,12 @@
 #[cfg_attr(not(feature = "pfx"), allow(dead_code))]
 mod ber;
 pub mod chain;
-#[cfg_attr(not(feature = "issue"), allow(dead_code))]
 mod der;
+mod extensions;
 mod hex;
 mod identifier;
 mod name;
+mod name_constraints;
 mod objection;
 mod oid;
 mod pem;
@@ -31,6 +32,8 @@ pub mod fleet;
 #[cfg(feature = "issue")]
 mod key;
 #[cfg(feature = "issue")]
+mod key_encryption;
+#[cfg(feature = "issue")]
 mod profile;
 #[cfg(feature = "issue")]
 mod request;
@@ -47,6 +50,10 @@ pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCe
 pub use chain::ChainError;
 #[cfg(feature = "issue")]
 pub use device_issuer::{DeviceIdentity, DeviceIssuer};
+pub use extensions::{
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, GeneralSubtree, KeyUsage, MalformedExtension,
+    NameConstraints,
+};
 pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
@@ -55,9 +62,9 @@ pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
 pub use public_key::PublicKeyAlgorithm;
-pub use read::ReadError;
+pub use read::{ContentKind, ReadError, content_kinds};
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
-pub use signature::SignatureError;
+pub use signature::{HashAlgorithm, PssParameters, SignatureAlgorithm, SignatureError};
 pub use thumbprint::{Thumbprint, ThumbprintError};
-pub use x509::{BasicConstraints, Certificate, KeyUsage};
+pub use x509::Certificate;

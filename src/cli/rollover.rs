@@ -87,6 +87,7 @@ impl Rollover {
     }
 
     async fn begin(self, output: &Output) -> anyhow::Result<()> {
+        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
         let (authority, called) = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => {
                 let stem = root.file_stem()?;
@@ -101,7 +102,6 @@ impl Rollover {
             (None, None) => self.dir.join("rollover"),
         };
         let pfx = self.keys.pfx()?;
-        let key_password = self.key_password.given()?;
         let request = RolloverRequest {
             group: self.group,
             authority,

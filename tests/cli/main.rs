@@ -6,6 +6,7 @@ mod support;
 
 mod cert;
 mod device;
+mod encodings;
 mod expiring;
 mod file_safety;
 mod fleet;
@@ -15,3 +16,4 @@ mod many_devices;
 mod pfx;
 mod register;
 mod service;
+mod verify;
