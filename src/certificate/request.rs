@@ -7,6 +7,7 @@ use x509_parser::{
 
 use super::{
     Name, PublicKeyAlgorithm, ReadError,
+    ec_point::uncompressed,
     oid::oid_name,
     read::{pem_items, plain_text},
     signature::p521_verification,
@@ -72,6 +73,8 @@ impl CertificateRequest {
                 _ => RequestError::Signature,
             })?,
         }
+        // The signature was checked with the key as it is in the request.
+        let public_key = uncompressed(info.subject_pki.raw).ok_or(RequestError::Point)?.into_owned();
         let mut wishes = Vec::new();
         for attribute in info.iter_attributes() {
             match attribute.parsed_attribute() {
@@ -81,12 +84,7 @@ impl CertificateRequest {
                 _ => wishes.push(oid_name(&attribute.oid)),
             }
         }
-        Ok(Self {
-            subject: Name::from_parsed(&info.subject),
-            public_key: info.subject_pki.raw.to_vec(),
-            public_key_algorithm,
-            wishes,
-        })
+        Ok(Self { subject: Name::from_parsed(&info.subject), public_key, public_key_algorithm, wishes })
     }
 
     /// The subject it asks for.
@@ -95,7 +93,8 @@ impl CertificateRequest {
         &self.subject
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`.
+    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, whatever the request has:
+    /// not every reader of certificates decompresses points (RFC 5480 section 2.2).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
@@ -133,6 +132,9 @@ pub enum RequestError {
     /// Another key made the signature, or the request was changed afterwards.
     #[error("the request was not signed by the key in it")]
     Signature,
+    /// The EC point of its key is not on the curve.
+    #[error("its key is not a point on its curve")]
+    Point,
     /// The signature algorithm, by name, is broken or unknown.
     #[error("the request is signed with {0}, which is not supported")]
     SignatureAlgorithm(String),
