@@ -50,9 +50,10 @@ impl<'a> DeviceIssuer<'a> {
     /// Prepares certificates with these options.
     ///
     /// # Errors
-    /// [`AuthorityError`] when the authority cannot sign at that moment, or the lifetime is not possible.
+    /// [`AuthorityError`] if the authority cannot sign at that moment, its certificates would not be valid, or the lifetime
+    /// is not possible.
     pub fn new(authority: &'a CertificateAuthority, options: &IssueOptions) -> Result<Self, AuthorityError> {
-        // The pattern's key is not used again: only what surrounds it is.
+        // The pattern's key is not used again: only what surrounds it is. What makes it invalid does so with all others.
         let pattern = authority.issue_device(&DeviceId::new("pattern")?, options)?;
         let unexpected = || ReadError::Certificate("the pattern of the certificates is not as expected".to_owned());
         Self::from_pattern(authority, options.algorithm, &pattern).ok_or_else(|| unexpected().into())

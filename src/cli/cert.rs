@@ -153,8 +153,10 @@ impl Command {
             }
             Self::Intermediate { name, parent, making, key_password } => {
                 let authority = read_parent(&parent, &making, &key_password)?;
+                let files = FileSet::new(&making.dir, &name)?;
+                files.check_apart(&authority)?;
                 let issued = authority.issue_intermediate(&name, &making.options())?;
-                write("an intermediate certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
+                write("an intermediate certificate", &files, &issued, &making, output)
             }
             Self::Fleet(fleet) => fleet.run(output),
             Self::Expiring(expiring) => expiring.run(output),
@@ -166,7 +168,9 @@ impl Command {
                 let files = FileSet::new(&making.dir, &id.common_name()?)?;
                 let issued = match parent {
                     Some(parent) => {
-                        read_parent(&parent, &making, &key_password)?.issue_device(&id, &making.options())?
+                        let authority = read_parent(&parent, &making, &key_password)?;
+                        files.check_apart(&authority)?;
+                        authority.issue_device(&id, &making.options())?
                     }
                     None => CertificateAuthority::self_signed_device(&id, &making.options())?,
                 };
@@ -177,8 +181,10 @@ impl Command {
                 let password = key_password.given()?;
                 let authority =
                     files::read_authority(&ca, &key, password.as_ref().map(|password| password.as_str()), options.at)?;
+                let files = FileSet::verification(&making.dir);
+                files.check_apart(&authority)?;
                 let issued = authority.issue_verification(&nonce, &options)?;
-                write("a verification certificate", &FileSet::verification(&making.dir), &issued, &making, output)
+                write("a verification certificate", &files, &issued, &making, output)
             }
             Self::Inspect { file, within, pfx_password } => {
                 inspect(&pfx_password.read_certificates(&file)?, within, output)
@@ -263,13 +269,18 @@ fn sign_request(
     let request = CertificateRequest::read(&read(file)?)
         .with_context(|| format!("the request in {} cannot be signed", file.display()))?;
     if !replace_subject && request.subject().common_name() != Some(id.as_str()) {
+        let found = match request.subject().common_name() {
+            Some(name) => format!("has the common name {name:?}"),
+            None => "has no common name".to_owned(),
+        };
         bail!(
-            "the request in {} is for {:?} and not for {id}: --replace-subject signs it all the same",
+            "the request in {} {found}, and the device ID is {:?}: --replace-subject signs it under the device ID",
             file.display(),
-            request.subject().to_string()
+            id.as_str()
         );
     }
     let files = FileSet::new(&making.dir, &id.common_name()?)?;
+    files.check_apart(authority)?;
     let issuer = DeviceIssuer::new(authority, &making.options())?;
     let (der, _) = issuer.issue_for_key(id, request.public_key())?;
     let certificate = Certificate::from_der(&der)?;
