@@ -3,6 +3,7 @@
 use std::fmt;
 
 use x509_parser::{
+    asn1_rs::Tag,
     oid_registry::{
         OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
         OID_PKCS1_RSASSAPSS,
@@ -67,7 +68,8 @@ impl PublicKeyAlgorithm {
         let Some(parameters) = &key.algorithm.parameters else {
             return Self::Other("EC without parameters, which name the curve".to_owned());
         };
-        match parameters.as_oid() {
+        // `as_oid` alone takes the content of anything for an identifier.
+        match parameters.tag().assert_eq(Tag::Oid).map_err(|_| ()).and_then(|()| parameters.as_oid().map_err(|_| ())) {
             Ok(curve) if curve == OID_EC_P256 => Self::EcP256,
             Ok(curve) if curve == OID_NIST_EC_P384 => Self::EcP384,
             Ok(curve) if curve == OID_NIST_EC_P521 => Self::EcP521,
@@ -77,8 +79,8 @@ impl PublicKeyAlgorithm {
                 Self::Other(known.map_or_else(|| format!("EC {}", oid_name(&curve)), |(_, name)| format!("EC {name}")))
             }
             // An EcpkParameters that is a sequence (RFC 3279 section 2.3.5).
-            Err(_) if parameters.header.is_constructed() => Self::Other("EC with explicit parameters".to_owned()),
-            Err(_) => Self::Other("EC with a curve that is not named".to_owned()),
+            Err(()) if parameters.header.is_constructed() => Self::Other("EC with explicit parameters".to_owned()),
+            Err(()) => Self::Other("EC with a curve that is not named".to_owned()),
         }
     }
 }

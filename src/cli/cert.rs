@@ -1,9 +1,6 @@
 //! `cert`: make and look at certificates.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,14 +11,14 @@ use super::{
     args::{KeyPassword, Making, PfxPassword, Within, read},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
-    output::{BAD, GOOD, Output, Told, WARN, clean, fields},
+    cert_inspect::{JSON, inspect},
+    output::{BAD, GOOD, Output, Told, clean, fields},
 };
 use crate::{
     certificate::{
         Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
         chain,
         files::{self, FileSet},
-        objections,
     },
     workflow::CertificateRecord,
 };
@@ -91,12 +88,14 @@ pub(super) enum Command {
         #[command(flatten)]
         key_password: KeyPassword,
     },
-    /// Show what is in a certificate file, and what a service would dislike about it
+    /// Show the contents of certificates, and what a service would refuse
     ///
-    /// With --within the exit status is 1 when one of its certificates runs out in that time or has run out; 0d asks for the
-    /// latter alone. Without, and whatever else a service would dislike, it is 0.
+    /// Shows names, validity, key, signature, extensions and thumbprints. Extensions that do not decode are named in a
+    /// warning, and the rest is shown. The exit status is 0 whatever the warnings. With --within it is 1 if a certificate
+    /// expires in that time or has expired; --within 0d is about the latter only.
     #[command(after_help = "Examples:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem\n  \
-                            iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d")]
+                            iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d",
+              after_long_help = JSON)]
     Inspect {
         /// PEM, DER, base64 of either, or PFX; - is standard input
         file: PathBuf,
@@ -186,9 +185,7 @@ impl Command {
                 let issued = authority.issue_verification(&nonce, &options)?;
                 write("a verification certificate", &files, &issued, &making, output)
             }
-            Self::Inspect { file, within, pfx_password } => {
-                inspect(&pfx_password.read_certificates(&file)?, within, output)
-            }
+            Self::Inspect { file, within, pfx_password } => inspect(&file, &pfx_password, within, output),
             Self::Verify { file, ca, code, pfx_password } => {
                 let certificates = leaf_first(pfx_password.read_certificates(&file)?);
                 let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
@@ -313,120 +310,6 @@ fn sign_request(
 fn name_of(certificate: &Certificate) -> String {
     let subject = certificate.subject();
     subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Inspection {
-    subject: String,
-    issuer: String,
-    serial_number: String,
-    version: u32,
-    not_before: String,
-    not_after: String,
-    days_left: i64,
-    expired: bool,
-    public_key: String,
-    signature_algorithm: String,
-    authority: bool,
-    path_length: Option<u32>,
-    sha1_thumbprint: String,
-    sha256_thumbprint: String,
-    warnings: Vec<String>,
-}
-
-impl Inspection {
-    fn new(certificate: &Certificate, at: OffsetDateTime) -> Self {
-        let constraints = certificate.basic_constraints();
-        Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
-            serial_number: certificate.serial_number(),
-            version: certificate.version(),
-            not_before: crate::workflow::rfc3339(certificate.not_before()),
-            not_after: crate::workflow::rfc3339(certificate.not_after()),
-            days_left: (certificate.not_after() - at).whole_days(),
-            expired: certificate.not_after() < at,
-            public_key: certificate.public_key_algorithm().to_string(),
-            signature_algorithm: certificate.signature_algorithm().to_string(),
-            authority: constraints.is_some_and(|constraints| constraints.authority),
-            path_length: constraints.and_then(|constraints| constraints.path_length),
-            sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
-            sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
-            warnings: objections(certificate, at).iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    fn human(&self) -> String {
-        let kind = match (self.authority, self.path_length) {
-            (true, Some(limit)) => format!("an authority that allows {limit} authorities below it"),
-            (true, None) => "an authority".to_owned(),
-            (false, _) => "a leaf".to_owned(),
-        };
-        let rows = [
-            ("subject", self.subject.clone()),
-            ("issuer", self.issuer.clone()),
-            ("kind", kind),
-            ("serial number", self.serial_number.clone()),
-            ("not before", self.not_before.clone()),
-            ("not after", self.not_after.clone()),
-            ("public key", self.public_key.clone()),
-            ("signed with", self.signature_algorithm.clone()),
-            ("SHA-1", self.sha1_thumbprint.clone()),
-            ("SHA-256", self.sha256_thumbprint.clone()),
-        ];
-        let mut text = fields(&rows);
-        for warning in &self.warnings {
-            let _ = writeln!(text, "{WARN}warning{WARN:#}: {}", clean(warning));
-        }
-        text
-    }
-}
-
-#[derive(Serialize)]
-struct InspectionReport {
-    certificates: Vec<Inspection>,
-    /// Why the certificates after the first do not make a chain for it, where they do not.
-    #[serde(rename = "chainError")]
-    chain_error: Option<String>,
-}
-
-fn inspect(certificates: &[Certificate], within: Option<Within>, output: &Output) -> anyhow::Result<()> {
-    let run_out = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
-    let run_out = within.map(run_out).unwrap_or_default();
-    let at = OffsetDateTime::now_utc();
-    let report = InspectionReport {
-        certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
-        chain_error: match certificates {
-            [first, .., last] => match chain::verify(certificates, last, at) {
-                Err(error) => Some(error.to_string()),
-                Ok(path) => {
-                    let strangers = certificates.iter().filter(|it| !path.contains(it)).count();
-                    (strangers > 0).then(|| format!("{strangers} of them are not above the first, {}", first.subject()))
-                }
-            },
-            _ => None,
-        },
-    };
-    output.result(&report, || {
-        let mut text = report.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
-        match &report.chain_error {
-            Some(error) => {
-                let error = clean(error);
-                let _ = writeln!(text, "\n{WARN}warning{WARN:#}: these certificates are no valid chain: {error}");
-            }
-            None if certificates.len() > 1 => {
-                let _ = writeln!(text, "\n{GOOD}These {} certificates are a valid chain.{GOOD:#}", certificates.len());
-            }
-            None => {}
-        }
-        if run_out > 0 {
-            let _ =
-                writeln!(text, "\n{BAD}{run_out} of {} certificates run out{BAD:#} in that time.", certificates.len());
-        }
-        text
-    })?;
-    if run_out == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
 /// The certificates with the one first that issued none of the others: bundles come in either order.

@@ -10,6 +10,7 @@ mod expiring;
 mod fleet;
 mod help;
 mod import;
+mod inspect;
 mod issuing;
 mod many_devices;
 mod register;
