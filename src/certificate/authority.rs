@@ -213,7 +213,12 @@ impl CertificateAuthority {
         let above = std::iter::once(&self.certificate).chain(&self.issuers);
         let presented: Vec<_> = std::iter::once(certificate).chain(above).cloned().collect();
         let top = self.issuers.last().unwrap_or(&self.certificate);
-        chain::verify(&presented, top, at).map(drop).map_err(|error| invalid(certificate, error))
+        chain::verify(&presented, std::slice::from_ref(top), at).map(drop).map_err(|error| invalid(certificate, error))
+    }
+
+    /// Whether it or an authority above it constrains the names of what is issued.
+    pub(super) fn constrains_names(&self) -> bool {
+        std::iter::once(&self.certificate).chain(&self.issuers).any(|authority| authority.name_constraints().is_some())
     }
 
     /// Returns how many authorities may follow below this one, by its own limit and by those above it, and the subject of

@@ -338,7 +338,7 @@ fn read_certificates(file: &Path, pfx_password: &PfxPassword) -> anyhow::Result<
 
 fn chain_error(certificates: &[Certificate], at: OffsetDateTime) -> Option<String> {
     let [first, .., last] = certificates else { return None };
-    match chain::verify(certificates, last, at) {
+    match chain::verify(certificates, std::slice::from_ref(last), at) {
         Err(error) => Some(error.to_string()),
         Ok(path) => {
             let strangers = certificates.iter().filter(|it| !path.contains(it)).count();

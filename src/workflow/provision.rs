@@ -211,11 +211,11 @@ impl<'a, 'o> Run<'a, 'o> {
     pub(super) async fn plan(&mut self) -> Result<Plan, ProvisionError> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
-        if let Some(authority) = &authority
-            && devices.iter().any(|device| device.found.is_none())
-        {
+        let missing: Vec<_> = devices.iter().filter(|device| device.found.is_none()).collect();
+        if let Some(authority) = authority.as_ref().filter(|_| !missing.is_empty()) {
             // What the authority can't issue is known before anything is changed.
-            DeviceIssuer::new(authority, &self.fleet_options())?;
+            let issuer = DeviceIssuer::new(authority, &self.fleet_options())?;
+            missing.iter().try_for_each(|device| issuer.check(&device.id))?;
         }
         if let Some(fleet) = &self.request.fleet {
             fleet.check(authority.as_ref(), &self.fleet_options(), self.request.pfx, &self.request.devices)?;
