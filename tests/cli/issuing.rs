@@ -259,3 +259,194 @@ fn a_device_id_may_end_in_a_dash() {
     fleet(path, &["r", "--ids", "ids"]).ok();
     assert!(path.join("fleet/0000/b--_cert.pem").exists());
 }
+
+/// A CA made by rcgen, written as the program names the files.
+struct Ca {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    chain: String,
+}
+
+impl Ca {
+    fn new(path: &Path, name: &str, above: Option<&Self>, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = named(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params.use_authority_key_identifier_extension = above.is_some();
+        change(&mut params);
+        let certificate = match above {
+            Some(above) => params.signed_by(&key, &above.issuer),
+            None => params.self_signed(&key),
+        };
+        let certificate = certificate.expect("a certificate").pem();
+        let chain = certificate.clone() + above.map_or("", |above| &above.chain);
+        let file = |suffix: &str| path.join(format!("{name}_{suffix}.pem"));
+        fs::write(file("cert"), certificate).expect("written");
+        fs::write(file("key"), key.serialize_pem()).expect("written");
+        fs::write(file("fullchain"), &chain).expect("written");
+        Self { issuer: rcgen::Issuer::new(params, key), chain }
+    }
+}
+
+fn named(attribute: rcgen::DnType, value: &str) -> rcgen::DistinguishedName {
+    let mut name = rcgen::DistinguishedName::new();
+    name.push(attribute, value);
+    name
+}
+
+fn subtree(attribute: rcgen::DnType, value: &str) -> rcgen::GeneralSubtree {
+    rcgen::GeneralSubtree::DirectoryName(named(attribute, value))
+}
+
+fn critical_extension(params: &mut rcgen::CertificateParams) {
+    let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999, 7], vec![5, 0]);
+    extension.set_criticality(true);
+    params.custom_extensions.push(extension);
+}
+
+fn constraints(
+    permitted: Vec<rcgen::GeneralSubtree>,
+    excluded: Vec<rcgen::GeneralSubtree>,
+) -> impl FnOnce(&mut rcgen::CertificateParams) {
+    move |params| {
+        params.name_constraints =
+            Some(rcgen::NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
+    }
+}
+
+/// Authorities whose certificates of devices are invalid, by their names, and a word of the reason.
+fn unfit_authorities(path: &Path) -> Vec<(&'static str, &'static str)> {
+    use rcgen::{DnType, ExtendedKeyUsagePurpose};
+    let plain = |_: &mut rcgen::CertificateParams| {};
+    Ca::new(path, "names", None, constraints(vec![subtree(DnType::OrganizationName, "Contoso")], Vec::new()));
+    let above = Ca::new(path, "above", None, constraints(vec![subtree(DnType::CommonName, "below1")], Vec::new()));
+    Ca::new(path, "below1", Some(&above), plain);
+    Ca::new(path, "usage", None, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    let usage = Ca::new(path, "mails", None, |params| {
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::EmailProtection, ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    Ca::new(path, "below2", Some(&usage), plain);
+    Ca::new(path, "critical", None, critical_extension);
+    let critical = Ca::new(path, "critical2", None, critical_extension);
+    Ca::new(path, "below3", Some(&critical), plain);
+    let limited = Ca::new(path, "limited", None, |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    });
+    let deep = Ca::new(path, "below4", Some(&limited), plain);
+    Ca::new(path, "below5", Some(&deep), plain);
+    let expired = Ca::new(path, "expired", None, |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    Ca::new(path, "below6", Some(&expired), plain);
+    for file in ["cert", "key", "fullchain"] {
+        fs::copy(authority_fixture(&format!("sha1Int_{file}.pem")), path.join(format!("sha1Int_{file}.pem")))
+            .expect("copied");
+    }
+    vec![
+        ("names", "name constraints"),
+        ("below1", "name constraints"),
+        ("usage", "client authentication"),
+        ("below2", "client authentication"),
+        ("critical", "1.3.6.1.4.1.99999.7"),
+        ("below3", "1.3.6.1.4.1.99999.7"),
+        ("below4", "limited"),
+        ("below5", "limited"),
+        ("below6", "expired"),
+        ("sha1-int", "SHA1, which is broken"),
+    ]
+}
+
+#[test]
+fn nothing_is_issued_that_would_not_verify() {
+    let directory = directory();
+    let path = directory.path();
+    let unfit = unfit_authorities(path);
+    fs::copy(request_fixture("prime256v1.compressed.csr"), path.join("d.csr")).expect("copied");
+    let before = contents(path);
+    for (ca, reason) in unfit {
+        for arguments in [
+            &["device", "dev-1", ca, "--no-pfx"][..],
+            &["device", "dev-compressed", ca, "--csr", "d.csr"],
+            &["intermediate", "int-1", ca, "--no-pfx"],
+            &["fleet", ca, "--count", "3"],
+            &["fleet", ca, "--count", "3", "--format", "tar"],
+        ] {
+            // An intermediate below one that the path length does not reach is refused with another sentence.
+            let error = Run::of(program(path).arg("cert").args(arguments)).fails(1);
+            assert!(error.contains(reason), "{arguments:?}: {error}");
+            for file in ["dev1_cert.pem", "devCompressed_cert.pem", "int1_cert.pem", "fleet/manifest.csv"] {
+                let made = fs::read_to_string(path.join(file)).unwrap_or_default();
+                assert!(made.lines().count() < 2, "{arguments:?}: {file}");
+            }
+            for made in ["fleet", "fleet.tar", "fleet.tar.manifest.csv"] {
+                let _ = fs::remove_dir_all(path.join(made)).or_else(|_| fs::remove_file(path.join(made)));
+            }
+            assert_eq!(contents(path), before, "{arguments:?}");
+        }
+        let run = Run::of(program(path).args(["provision", "--emulator", "--device", "dev-1"]).args([
+            "--ca-cert",
+            &format!("{}_fullchain.pem", if ca == "sha1-int" { "sha1Int" } else { ca }),
+            "--ca-key",
+            &format!("{}_key.pem", if ca == "sha1-int" { "sha1Int" } else { ca }),
+        ]));
+        let error = run.fails(1);
+        assert!(error.contains(reason), "{ca}: {error}");
+        assert_eq!(contents(path), before, "{ca}");
+    }
+}
+
+#[test]
+fn what_a_constrained_ca_issues_verifies_and_every_name_is_checked() {
+    use rcgen::{DnType, ExtendedKeyUsagePurpose};
+    let directory = directory();
+    let path = directory.path();
+    let dns = rcgen::GeneralSubtree::DnsName("example.com".to_owned());
+    let root = Ca::new(path, "root", None, |params| {
+        constraints(vec![dns], vec![subtree(DnType::CommonName, "device-2")])(params);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    Ca::new(path, "line", Some(&root), |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    });
+    let only = constraints(vec![subtree(DnType::CommonName, "device-3")], Vec::new());
+    Ca::new(path, "only", None, only);
+    for (id, ca) in [("device-1", "line"), ("device-3", "only"), ("device-4", "root")] {
+        cert(path, &["device", id, ca]).ok();
+        let anchor = if ca == "line" { "root_cert.pem" } else { &format!("{ca}_cert.pem") };
+        let chain = format!("{}_fullchain.pem", id.replace("device-", "device"));
+        Run::of(program(path).args(["cert", "verify", &chain, "--ca", anchor])).ok();
+        if let Some(output) = openssl(path, &["verify", "-CAfile", anchor, "-untrusted", &chain, &chain]) {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        } else {
+            println!("skipped: there is no openssl to verify {chain}");
+        }
+    }
+    for (id, ca) in [("device-2", "line"), ("device-2", "root"), ("device-1", "only")] {
+        let error = cert(path, &["device", id, ca, "--dir", ".", "--force"]).fails(1);
+        assert!(error.contains(&format!("CN={id}")) && error.contains("name constraints"), "{error}");
+    }
+    let error = fleet(path, &["line", "--count", "3"]).fails(1);
+    assert!(error.contains("device-2") && error.contains("name constraints"), "{error}");
+    fs::write(path.join("ids"), "device-3\n").expect("written");
+    fleet(path, &["only", "--ids", "ids", "--out", "one"]).ok();
+    fs::write(path.join("ids"), "device-3\ndevice-5\n").expect("written");
+    let error = fleet(path, &["only", "--ids", "ids", "--out", "two"]).fails(1);
+    assert!(error.contains("device-5"), "{error}");
+}
+
+#[test]
+fn a_path_length_above_limits_what_is_below() {
+    let directory = directory();
+    let path = directory.path();
+    let root = Ca::new(path, "root", None, |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(2));
+    });
+    Ca::new(path, "one", Some(&root), |_| {});
+    let shown = |file: &str| Run::of(program(path).args(["cert", "inspect", file, "-o", "json"])).json();
+    cert(path, &["intermediate", "two", "one"]).ok();
+    assert_eq!(shown("two_cert.pem")["certificates"][0]["pathLength"], 0);
+    let error = cert(path, &["intermediate", "three", "two"]).fails(1);
+    assert!(error.contains("CN=two allows no further CA below it") || error.contains("CN=root"), "{error}");
+    cert(path, &["device", "d", "two"]).ok();
+    Run::of(program(path).args(["cert", "verify", "d_fullchain.pem", "--ca", "root_cert.pem"])).ok();
+}
