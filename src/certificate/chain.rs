@@ -77,8 +77,8 @@ pub fn verify_possession(
     if !proof.issuer().matches(enrolled.subject()) {
         return Err(ChainError::WrongIssuerName {
             subject: subject(proof),
-            issuer: proof.issuer().to_string(),
-            expected: subject(enrolled),
+            issuer: proof.issuer().to_string().into(),
+            expected: subject(enrolled).into(),
         });
     }
     check_path(&[proof, enrolled], at)
@@ -264,11 +264,11 @@ fn check_name_constraints(authority: &Certificate, below: &[&Certificate]) -> Re
             continue;
         }
         name_constraints::check(constraints, certificate).map_err(|violation| {
-            let (subject, authority) = (subject(certificate), subject(authority));
+            let (subject, authority) = (subject(certificate), subject(authority).into());
             match violation {
-                Violation::NotPermitted(name) => ChainError::NameNotPermitted { subject, name, authority },
-                Violation::Excluded(name) => ChainError::NameExcluded { subject, name, authority },
-                Violation::Incomparable(name) => ChainError::NameIncomparable { subject, name, authority },
+                Violation::NotPermitted(name) => ChainError::NameNotPermitted { subject, name: name.into(), authority },
+                Violation::Excluded(name) => ChainError::NameExcluded { subject, name: name.into(), authority },
+                Violation::Incomparable(name) => ChainError::NameIncomparable { subject, name: name.into(), authority },
             }
         })?;
     }
@@ -308,7 +308,7 @@ fn signature_error(certificate: &Certificate, issuer: &Certificate, error: Signa
         }
         SignatureError::Unsupported(algorithm) => ChainError::UnsupportedSignature { subject: of, algorithm },
         SignatureError::AlgorithmMismatch { outer, inner } => {
-            ChainError::AlgorithmMismatch { subject: of, outer, inner }
+            ChainError::AlgorithmMismatch { subject: of, outer: outer.into(), inner: inner.into() }
         }
         SignatureError::KeyTooShort(key) => ChainError::KeyTooShort { subject: issuer, key },
         SignatureError::KeyTooLong(key) => ChainError::KeyTooLong { subject: issuer, key },
@@ -325,8 +325,8 @@ fn check_extensions(certificate: &Certificate) -> Result<(), ChainError> {
     if let Some(malformed) = certificate.malformed_extensions().first() {
         return Err(ChainError::MalformedExtension {
             subject: subject(certificate),
-            extension: malformed.name.clone(),
-            reason: malformed.reason.clone(),
+            extension: malformed.name.as_str().into(),
+            reason: malformed.reason.as_str().into(),
         });
     }
     if let Some(extension) = certificate.unknown_critical_extension() {
@@ -427,9 +427,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The issuer it names.
-        issuer: String,
+        issuer: Box<str>,
         /// The subject of the certificate whose key signed it.
-        expected: String,
+        expected: Box<str>,
     },
     /// A certificate that names no issuer.
     #[error("{subject} has no issuer name")]
@@ -459,9 +459,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The name, in the form `DNS:example.com`.
-        name: String,
+        name: Box<str>,
         /// The subject of the authority with the constraints.
-        authority: String,
+        authority: Box<str>,
     },
     /// A name in a subtree that an authority above excludes.
     #[error("{authority} excludes the name {name} of {subject} by its name constraints")]
@@ -469,9 +469,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The name, in the form `DNS:example.com`.
-        name: String,
+        name: Box<str>,
         /// The subject of the authority with the constraints.
-        authority: String,
+        authority: Box<str>,
     },
     /// A name that cannot be compared with the constraints of its form.
     #[error("the name {name} of {subject} cannot be compared with the name constraints of {authority}")]
@@ -479,9 +479,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The name, in the form `DNS:example.com`.
-        name: String,
+        name: Box<str>,
         /// The subject of the authority with the constraints.
-        authority: String,
+        authority: Box<str>,
     },
     /// Authorities certify each other, and none of them leads to the trust anchor.
     #[error("the chain leads from {subject} back to itself")]
@@ -546,9 +546,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The extension, by name or object identifier.
-        extension: String,
+        extension: Box<str>,
         /// Why it cannot be used.
-        reason: String,
+        reason: Box<str>,
     },
     /// A certificate names another signature algorithm outside its signed part than inside (RFC 5280 section 4.1.1.2).
     #[error("{subject} names two signature algorithms: {outer} beside the signature, {inner} in the signed part")]
@@ -556,9 +556,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The algorithm named beside the signature.
-        outer: String,
+        outer: Box<str>,
         /// The algorithm named in the signed part.
-        inner: String,
+        inner: Box<str>,
     },
     /// The key of an authority is too short for its signatures to count.
     #[error("the key of {subject}, {key}, is too short: at least 2048 bits are needed")]

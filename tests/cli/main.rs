@@ -15,3 +15,4 @@ mod issuing;
 mod many_devices;
 mod register;
 mod service;
+mod verify;
