@@ -289,7 +289,7 @@ fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>, at: Offse
     loop {
         let last = issuers.last().unwrap_or(certificate);
         let rank = |other: &Certificate| match last.verify_signature(other) {
-            Ok(()) => Some(if chain::check_validity(other, at).is_ok() { 0 } else { 1 }),
+            Ok(()) => Some(u8::from(chain::check_validity(other, at).is_err())),
             Err(SignatureError::Wrong) => None,
             // It stays in the chain, so that the check of what is issued refuses it with the reason.
             Err(_) => Some(2),
@@ -304,7 +304,7 @@ fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>, at: Offse
 }
 
 fn invalid(certificate: &Certificate, error: ChainError) -> AuthorityError {
-    AuthorityError::Invalid { subject: certificate.subject().to_string(), error }
+    AuthorityError::Invalid { subject: certificate.subject().to_string(), error: Box::new(error) }
 }
 
 /// The certificate with another issuer name, signed anew.
@@ -349,7 +349,7 @@ pub enum AuthorityError {
         /// The subject of the certificate.
         subject: String,
         /// Why it would not be valid.
-        error: ChainError,
+        error: Box<ChainError>,
     },
     /// A lifetime of no time at all, or one that ends after the year 9999.
     #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]

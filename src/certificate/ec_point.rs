@@ -47,6 +47,15 @@ const P521: Curve = Curve {
         56193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b503f00",
 };
 
+/// A point in another form than the uncompressed one.
+struct Point<'a> {
+    x: &'a [u8],
+    /// The other coordinate, which the hybrid form has as well.
+    y: Option<&'a [u8]>,
+    /// Whether it is odd.
+    odd: bool,
+}
+
 /// Returns a `SubjectPublicKeyInfo` with its EC point uncompressed. Keys of other kinds and on other curves are returned
 /// unchanged. Returns nothing if the point is not on its curve.
 pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
@@ -62,8 +71,8 @@ pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
         Some(oid) if oid == OID_NIST_EC_P521 => P521,
         _ => return unchanged,
     };
-    let Some(point) = curve.uncompressed(&parsed.subject_public_key.data) else { return unchanged };
-    let point = point?;
+    let Some(point) = curve.other_form(&parsed.subject_public_key.data) else { return unchanged };
+    let point = curve.uncompressed(&point)?;
     let (_, content, _) = der_element(key_info)?;
     let (algorithm, ..) = der_element(content)?;
     // A bit string begins with the number of unused bits, none.
@@ -71,21 +80,23 @@ pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
 }
 
 impl Curve {
-    /// Returns a compressed or hybrid point in uncompressed form (SEC 1 section 2.3.4), the inner nothing if it is not on
-    /// the curve, and nothing at all if the octets are neither.
-    fn uncompressed(&self, point: &[u8]) -> Option<Option<Vec<u8>>> {
+    /// Reads a point in compressed or hybrid form (SEC 1 section 2.3.3). Returns nothing if the octets are neither.
+    fn other_form<'a>(&self, point: &'a [u8]) -> Option<Point<'a>> {
         let (&form, coordinates) = point.split_first()?;
-        let (odd, hybrid) = match form {
-            0x02 | 0x03 => (form == 0x03, None),
-            0x06 | 0x07 => (form == 0x07, Some(coordinates.get(self.length..)?)),
+        let is_hybrid = match form {
+            0x02 | 0x03 => false,
+            0x06 | 0x07 => true,
             _ => return None,
         };
-        let x = coordinates.get(..self.length)?;
-        if coordinates.len() != self.length + hybrid.map_or(0, |_| self.length) {
-            return None;
-        }
-        let y = self.y(x, odd).filter(|y| hybrid.is_none_or(|hybrid| hybrid == y));
-        Some(y.map(|y| [&[0x04], x, &y].concat()))
+        let (x, y) = coordinates.split_at_checked(self.length)?;
+        let length = if is_hybrid { self.length } else { 0 };
+        (y.len() == length).then_some(Point { x, y: is_hybrid.then_some(y), odd: form & 1 == 1 })
+    }
+
+    /// Returns a point in uncompressed form (SEC 1 section 2.3.4), or nothing if it is not on the curve.
+    fn uncompressed(&self, point: &Point<'_>) -> Option<Vec<u8>> {
+        let y = self.y(point.x, point.odd)?;
+        point.y.is_none_or(|given| *given == *y).then(|| [&[0x04], point.x, &y].concat())
     }
 
     fn y(&self, x: &[u8], odd: bool) -> Option<Vec<u8>> {

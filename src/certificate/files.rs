@@ -100,6 +100,7 @@ impl FileSet {
     }
 
     /// Returns what two sets have in common if they have the same files, on file systems that disregard case too.
+    #[cfg(feature = "client")]
     pub(crate) fn identity(&self) -> PathBuf {
         self.directory.join(self.stem.to_lowercase())
     }
@@ -138,13 +139,13 @@ impl FileSet {
             if above.contains(&found) {
                 return Err(FileError::SigningAuthority(path));
             }
-            let other = match &self.name {
-                Some(name) => found.subject().common_name() != Some(name),
+            let common_name = found.subject().common_name();
+            let other = if let Some(name) = &self.name {
+                common_name != Some(name)
+            } else {
                 // A proof may have any name; what was made by the name of the files is none.
-                None => {
-                    let is_authority = found.basic_constraints().is_some_and(|constraints| constraints.authority);
-                    is_authority || found.subject().common_name().is_some_and(|name| camel_case(name) == VERIFICATION)
-                }
+                let is_authority = found.basic_constraints().is_some_and(|constraints| constraints.authority);
+                is_authority || common_name.is_some_and(|name| camel_case(name) == VERIFICATION)
             };
             if other {
                 return Err(self.shared_with(path, name_of(found)));

@@ -42,7 +42,7 @@ pub(super) enum Command {
     Intermediate {
         /// The common name
         name: CommonName,
-        /// The common name of the authority above it, looked up by its files
+        /// The common name of the CA above it; its files are looked up in --dir, and its certificate has to have that name
         parent: CommonName,
         #[command(flatten)]
         making: Making,
@@ -55,7 +55,8 @@ pub(super) enum Command {
     Device {
         /// The device id, which becomes the common name
         id: DeviceId,
-        /// The common name of the authority, looked up by its files; self-signed without
+        /// The common name of the CA; its files are looked up in --dir, and its certificate has to have that name. Without
+        /// it the certificate is self-signed
         parent: Option<CommonName>,
         /// Sign this certificate request (PKCS#10) instead of making a key; its common name has to be the id; - is
         /// standard input
@@ -222,6 +223,7 @@ fn write(
     files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
     tell_shortened(&issued.certificate, issued.shortened_from, output);
+    tell_weak(issued.issuers.last(), output);
     if let Some(pfx) = &pfx {
         pfx.tell(output);
     }
@@ -257,6 +259,19 @@ fn tell_shortened(certificate: &Certificate, from: Option<OffsetDateTime>, outpu
     }
 }
 
+/// Warns of a certificate at the top of the chain that is no root and that nobody above it can vouch for: its signature was
+/// not checked when the new certificate was, since the certificates above it are not known.
+pub(super) fn tell_weak(top: Option<&Certificate>, output: &Output) {
+    let weak = |top: &&Certificate| !top.is_self_issued() && top.signature_algorithm().is_weak();
+    if let Some(top) = top.filter(weak) {
+        output.note(format_args!(
+            "{} is signed with {}, which is broken: no chain through it to a CA above it is valid",
+            top.subject(),
+            top.signature_algorithm()
+        ));
+    }
+}
+
 /// Makes a certificate for a key that is somewhere else.
 fn sign_request(
     file: &Path,
@@ -287,6 +302,7 @@ fn sign_request(
     let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
     files.write_without_key(&chain, making.force)?;
     tell_shortened(&certificate, issuer.shortened_from(), output);
+    tell_weak(chain.last().copied(), output);
     for wish in request.wishes() {
         output.note(format_args!("the request asks for {wish}, which was passed over"));
     }

@@ -101,6 +101,7 @@ fn extensions_are_shown_as_text_and_as_json() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn key_identifiers_are_those_of_openssl() {
     for name in ["full-ca", "full-leaf", "secp256k1"] {
         let shown = json(name);
@@ -196,6 +197,7 @@ fn a_request_is_called_what_it_is() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn one_name_with_a_comma_is_not_shown_as_two() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();

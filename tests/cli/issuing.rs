@@ -182,6 +182,7 @@ fn force_never_touches_the_files_of_the_ca_that_signs() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn compressed_points_of_requests_are_written_uncompressed() {
     let directory = directory();
     let path = directory.path();
@@ -396,6 +397,23 @@ fn nothing_is_issued_that_would_not_verify() {
 }
 
 #[test]
+fn a_weak_signature_that_nothing_was_checked_against_is_told() {
+    let directory = directory();
+    let path = directory.path();
+    for file in ["cert", "key"] {
+        fs::copy(authority_fixture(&format!("sha1Int_{file}.pem")), path.join(format!("sha1Int_{file}.pem")))
+            .expect("copied");
+    }
+    let made = cert(path, &["device", "d", "sha1-int"]);
+    assert!(made.stderr.contains("CN=sha1-int is signed with ecdsa-with-SHA1, which is broken"), "{}", made.stderr);
+    made.ok();
+    let made = fleet(path, &["sha1-int", "--count", "1"]);
+    assert!(made.stderr.contains("which is broken"), "{}", made.stderr);
+    made.ok();
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn what_a_constrained_ca_issues_verifies_and_every_name_is_checked() {
     use rcgen::{DnType, ExtendedKeyUsagePurpose};
     let directory = directory();
