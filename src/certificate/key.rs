@@ -183,10 +183,10 @@ impl PrivateKey {
         Ok(Zeroizing::new(pem_block("PRIVATE KEY", &self.to_pkcs8_der()?)))
     }
 
-    /// Whether it is the key of this certificate.
+    /// Whether it is the key of this certificate, however the certificate encodes an EC point.
     #[must_use]
     pub fn belongs_to(&self, certificate: &Certificate) -> bool {
-        self.subject_public_key_info() == certificate.public_key()
+        self.subject_public_key_info() == *certificate.uncompressed_public_key()
     }
 }
 

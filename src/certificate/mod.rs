@@ -26,6 +26,8 @@ mod authority;
 #[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
+mod ec_point;
+#[cfg(feature = "issue")]
 pub mod files;
 #[cfg(feature = "issue")]
 pub mod fleet;

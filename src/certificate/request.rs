@@ -5,6 +5,7 @@ use x509_parser::{oid_registry::Oid, prelude::FromDer, x509::SubjectPublicKeyInf
 use super::{
     Name, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
     der::{BIT_STRING, CONTEXT_0, DerReader, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET},
+    ec_point::uncompressed,
     oid::oid_name,
     read::{ContentKind, Damage, decode, list_kinds},
 };
@@ -74,7 +75,9 @@ impl CertificateRequest {
             }
             _ => malformed("its public key is malformed"),
         })?;
-        Ok(Self { subject, public_key: public_key.raw.to_vec(), public_key_algorithm, ignored: attributes(info) })
+        // The signature was checked with the key as it is in the request.
+        let public_key = uncompressed(public_key.raw).ok_or(RequestError::Point)?.into_owned();
+        Ok(Self { subject, public_key, public_key_algorithm, ignored: attributes(info) })
     }
 
     /// The subject it asks for.
@@ -83,7 +86,8 @@ impl CertificateRequest {
         &self.subject
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`.
+    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, whatever the request has:
+    /// not every reader of certificates decompresses points (RFC 5480 section 2.2).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
@@ -190,6 +194,9 @@ pub enum RequestError {
     /// Another key made the signature, or the request was changed afterwards.
     #[error("the request was not signed by the key in it")]
     Signature,
+    /// The EC point of its key is not on the curve.
+    #[error("its key is not a point on its curve")]
+    Point,
     /// The signature algorithm, by name, is broken or unknown.
     #[error("the request is signed with {0}, which is not supported")]
     SignatureAlgorithm(String),

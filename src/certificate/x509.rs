@@ -7,8 +7,11 @@ use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name, NameConstraints, PublicKeyAlgorithm,
-    ReadError, SignatureAlgorithm, SignatureError, Thumbprint, der::Element, extensions::Extensions, hex::hexadecimal,
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
+    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint,
+    der::Element,
+    extensions::{Extensions, extended_key_usage_name},
+    hex::hexadecimal,
     pem::pem_block,
 };
 
@@ -252,6 +255,12 @@ impl Certificate {
         self.extensions.extended_key_usage.as_deref()
     }
 
+    /// The extended key usage by name, such as `clientAuth`; a usage without a known name by its object identifier.
+    #[must_use]
+    pub fn extended_key_usage_names(&self) -> Option<Vec<&str>> {
+        Some(self.extended_key_usage()?.iter().map(|oid| extended_key_usage_name(oid)).collect())
+    }
+
     /// Whether the extended key usage is absent, or names `clientAuth` or any usage.
     #[must_use]
     pub fn allows_client_authentication(&self) -> bool {
@@ -282,6 +291,12 @@ impl Certificate {
     #[must_use]
     pub fn authority_key_identifier(&self) -> Option<&[u8]> {
         self.extensions.authority_key_identifier.as_ref()?.key_identifier.as_deref()
+    }
+
+    /// The whole authority key identifier extension, where the certificate has it.
+    #[must_use]
+    pub fn authority_key_identifier_extension(&self) -> Option<&AuthorityKeyIdentifier> {
+        self.extensions.authority_key_identifier.as_ref()
     }
 
     /// Whether there are extensions at all, be they malformed.

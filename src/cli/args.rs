@@ -39,7 +39,7 @@ pub(super) struct Making {
     days: Option<NonZeroU32>,
     #[command(flatten)]
     pub(super) keys: Keys,
-    /// Replace files that exist
+    /// Overwrite the files of the same name; never those of another name or of the CA that signs
     #[arg(long)]
     pub(super) force: bool,
 }

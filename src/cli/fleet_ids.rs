@@ -227,20 +227,22 @@ impl IdFile {
 
     /// Those of the devices with these hashes that are the same, and not by chance.
     fn duplicates(&self, hashes: &[u64]) -> io::Result<Vec<String>> {
-        let mut first: HashMap<String, u64> = HashMap::new();
+        let mut first: HashMap<String, (u64, DeviceId)> = HashMap::new();
         let mut faults = Vec::new();
         for (line, device) in self.entries()? {
             let Ok(device) = device else { continue };
             if hashes.binary_search(&hash(&device)).is_err() {
                 continue;
             }
-            if let Some(before) = first.get(&device.id.as_str().to_ascii_lowercase()) {
-                faults.push(format!("line {line}: {} is on line {before} already; case does not count", device.id));
+            if let Some((before, id)) = first.get(&device.id.as_str().to_ascii_lowercase()) {
+                let spelling =
+                    if *id == device.id { String::new() } else { format!(" as {id}; IDs are compared without case") };
+                faults.push(format!("line {line}: {} is on line {before} already{spelling}", device.id));
                 if faults.len() == FAULTS {
                     break;
                 }
             } else {
-                first.insert(device.id.as_str().to_ascii_lowercase(), line);
+                first.insert(device.id.as_str().to_ascii_lowercase(), (line, device.id));
             }
         }
         Ok(faults)
@@ -308,7 +310,7 @@ fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String>
     if !subject.common_name().is_some_and(|name| name.eq_ignore_ascii_case(device.id.as_str())) {
         return Err(format!("{} is for {subject}, not for {}", file.display(), device.id));
     }
-    device.public_key = Some(certificates[0].public_key().to_vec());
+    device.public_key = Some(certificates[0].uncompressed_public_key().into_owned());
     Ok(device)
 }
 

@@ -98,6 +98,18 @@ fn file_hint(error: &FileError) -> Option<String> {
         FileError::Exists(_) => {
             Some("--force replaces the whole set, --dir FOLDER writes it elsewhere".into())
         }
+        FileError::SharedFiles { .. } => {
+            Some("choose another name, or write the set to another directory with --dir DIR".into())
+        }
+        FileError::SigningAuthority(_) => Some(
+            "choose a name whose files differ from those of the CA, or write the set to another directory with --dir DIR"
+                .into(),
+        ),
+        FileError::OtherName { .. } => Some(
+            "a CA is named by the common name of its certificate; a CA whose files are called otherwise is given with \
+             --ca-cert FILE --ca-key FILE where the command has them"
+                .into(),
+        ),
         FileError::Missing(_) => Some(
             "make the authority first with `iot-enroll cert root NAME`, or say with --dir FOLDER where it is; an authority \
              is named by its common name, without _cert.pem"

@@ -12,6 +12,8 @@ mod file_safety;
 mod fleet;
 mod help;
 mod import;
+mod inspect;
+mod issuing;
 mod many_devices;
 mod pfx;
 mod register;
