@@ -17,7 +17,7 @@
 //! - **Null in a patch** resets display name (to the id) and template, as the description has it; for every other field it
 //!   is 422.
 //! - **Etags** guard PUT and PATCH of the device, and by `If-Match` also GET and DELETE. Its attestation and manifest have none and leave the device's as it is.
-//! - **The type** is shown and taken by the preview versions alone; in a body of 2022-07-31 it is an unknown field. An empty
+//! - **The type** is shown and taken by the preview versions only; in a body of 2022-07-31 it is an unknown field. An empty
 //!   list is no type. A device that is no longer an IoT Edge device loses its manifest.
 //! - **The parameters of the list** are `$top`, `$filter` and `$orderby` in versions 2022-07-31 and 2022-06-30-preview,
 //!   `maxpagesize`, `filter` and `orderby` in 2022-10-31-preview. The other spellings are refused (400). `$top` is the size of
