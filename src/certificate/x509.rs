@@ -21,9 +21,9 @@ use super::{
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// Where in the DER the signed part is, and the signature.
+    /// Where in the DER the signed part is, and the signature, unless that is not a whole number of octets.
     signed: Range<usize>,
-    signature: Range<usize>,
+    signature: Option<Range<usize>>,
     version: u32,
     subject: Name,
     issuer: Name,
@@ -58,7 +58,7 @@ impl Certificate {
         let algorithm = outer.expect(0x30).ok_or_else(frame)?;
         let signature = outer.expect(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
         // A bit string begins with the number of unused bits: none, in signatures.
-        let signature = signature.content.strip_prefix(&[0]).ok_or_else(|| malformed("its signature"))?;
+        let signature = signature.content.strip_prefix(&[0]);
 
         let mut parts = signed.elements();
         let version = match parts.optional(0xa0).ok_or_else(frame)? {
@@ -93,7 +93,7 @@ impl Certificate {
         };
         Ok(Self {
             signed: range(signed.whole),
-            signature: range(signature),
+            signature: signature.map(range),
             version,
             subject,
             issuer,
@@ -324,8 +324,8 @@ impl Certificate {
                 inner: inner.to_string(),
             });
         }
-        let (signed, signature) = (&self.der[self.signed.clone()], &self.der[self.signature.clone()]);
-        self.signature_algorithm.verify(&issuer.public_key, signed, signature)
+        let signature = self.signature.clone().ok_or(SignatureError::Wrong)?;
+        self.signature_algorithm.verify(&issuer.public_key, &self.der[self.signed.clone()], &self.der[signature])
     }
 }
 

@@ -137,6 +137,7 @@ fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn broken_hashes_count_above_the_trust_anchor_only() {
     let folder = folder();
     let run = |arguments: &str| {
