@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::count,
+    args::{Confirmation, count},
     device::comma_separated,
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -80,6 +80,8 @@ pub(super) enum Command {
     Delete {
         /// The manifest
         id: DeploymentManifestId,
+        #[command(flatten)]
+        confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
@@ -163,7 +165,8 @@ impl Command {
                 }
                 show(&manifests(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the deployment manifest {id}?"))?;
                 manifests(&service)?.delete(&id).await?;
                 output
                     .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{PfxPassword, count, secret_lines},
+    args::{Confirmation, PfxPassword, count, secret_lines},
     device_import::Import,
     device_register::{ComputeKey, Register},
     json_file::JsonFile,
@@ -107,6 +107,8 @@ pub(super) enum Command {
     Delete {
         /// The device
         id: DeviceId,
+        #[command(flatten)]
+        confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
@@ -228,6 +230,8 @@ pub(super) enum AttestationAction {
         /// The device
         id: DeviceId,
         #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
         service: Service,
     },
 }
@@ -301,7 +305,8 @@ impl Command {
                 let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&devices(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the device {id}?"))?;
                 devices(&service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device {id}."))
             }
@@ -321,7 +326,15 @@ impl AttestationAction {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Show { id, show_keys, service } => {
-                show_attestation(&devices(&service)?.attestation(&id).await?, show_keys, output)
+                let devices = devices(&service)?;
+                let Some(attestation) = devices.find_attestation(&id).await? else {
+                    // 404 also for a device that does not exist, which is an error.
+                    devices.get(&id).await?;
+                    return output.result(&Value::Null, || {
+                        format!("{id} has no attestation of its own; only an enrollment group can admit it.")
+                    });
+                };
+                show_attestation(&attestation, show_keys, output)
             }
             Self::Set { id, proof, symmetric_key, service } => {
                 let attestation = proof.attestation(symmetric_key)?;
@@ -331,7 +344,8 @@ impl AttestationAction {
                 let update = proof.update(clear_secondary_certificate)?;
                 show_attestation(&devices(&service)?.update_attestation(&id, &update).await?, false, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the attestation of the device {id}?"))?;
                 devices(&service)?.delete_attestation(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || {
                     format!("Removed the attestation of the device {id}.")

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::count,
+    args::{Confirmation, count},
     device::{change, comma_separated, list as list_devices},
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -89,6 +89,8 @@ pub(super) enum Command {
     Delete {
         /// The group
         id: DeviceGroupId,
+        #[command(flatten)]
+        confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
@@ -173,7 +175,8 @@ impl Command {
                 let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&groups(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the device group {id}?"))?;
                 groups(&service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device group {id}."))
             }

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    args::{PfxPassword, certificate_entry, count, read},
+    args::{Confirmation, PfxPassword, certificate_entry, count, read},
     device::symmetric_keys,
     output::{GOOD, Output, Usage, WARN, fields, table, yes},
     provision::DeviceKind,
@@ -70,7 +70,8 @@ enum Action {
         /// Let no device connect through it yet
         #[arg(long)]
         disabled: bool,
-        /// Replace a group that exists, with its certificates
+        /// Overwrite the name, type and state of an existing group; the request has no certificates, and a certificate
+        /// that the service drops is reported
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -105,6 +106,8 @@ enum Action {
         /// The group
         id: EnrollmentGroupId,
         #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
         service: Service,
     },
     /// The certificates of an enrollment group
@@ -137,26 +140,33 @@ enum CertificateAction {
                       contoso --token-file token"
     )]
     Set {
-        #[command(flatten)]
-        entry: EntryOf,
-        /// The certificate; of several the first counts
+        /// The certificate; if the file has several, the first
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
-        /// Attest that it is yours, instead of proving it
+        /// Set it as verified, without a proof of possession
         #[arg(long)]
         verified: bool,
-        /// Replace what the entry holds only if it still has this etag
+        /// Replace the certificate of the entry only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
         pfx_password: PfxPassword,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        entry: EntryOf,
     },
-    /// Remove a certificate
+    /// Delete a certificate
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate delete myx509eg --entry secondary --app contoso --token-file token"
     )]
-    Delete(EntryOf),
-    /// Have a verification code made; it makes the one before void
+    Delete {
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        entry: EntryOf,
+    },
+    /// Generate a verification code; invalidates the previous one
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
     )]
@@ -167,11 +177,11 @@ enum CertificateAction {
                       contoso --token-file token"
     )]
     Verify {
-        #[command(flatten)]
-        entry: EntryOf,
         /// The verification certificate
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        entry: EntryOf,
     },
 }
 
@@ -214,8 +224,9 @@ impl Action {
                     AttestationKind::X509 => NewAttestation::X509,
                 };
                 let groups = service.client()?.enrollment_groups();
-                // The service's PUT would replace a group, and its certificates with it.
-                if !force && groups.find(&id).await?.is_some() {
+                // The service's PUT replaces an existing group.
+                let earlier = groups.find(&id).await?;
+                if !force && earlier.is_some() {
                     bail!("the enrollment group {id} exists already: update it, or replace it with --force");
                 }
                 let group = NewEnrollmentGroup {
@@ -224,7 +235,11 @@ impl Action {
                     attestation,
                     ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
                 };
-                show(&groups.create(&id, &group).await?, false, output)
+                let created = groups.create(&id, &group).await?;
+                if let Some(earlier) = earlier {
+                    note_certificates(&groups, &earlier, &created, output).await?;
+                }
+                show(&created, false, output)
             }
             Self::Update { id, display_name, enabled, device_type, etag, service } => {
                 if display_name.is_none() && enabled.is_none() && device_type.is_none() {
@@ -240,7 +255,8 @@ impl Action {
                 };
                 show(&service.client()?.enrollment_groups().update(&id, &update).await?, false, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the enrollment group {id}?"))?;
                 service.client()?.enrollment_groups().delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the enrollment group {id}."))
             }
@@ -262,18 +278,27 @@ impl CertificateAction {
                 let (groups, id, entry) = entry.open()?;
                 show_certificate(&groups.certificate(&id, entry).await?, &id, entry, output)
             }
-            Self::Set { entry, file, verified, etag, pfx_password } => {
+            Self::Set { file, verified, etag, pfx_password, confirmation, entry } => {
                 let certificate = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
+                let replaced = groups.find_certificate(&id, entry).await?.filter(|found| found.verified);
+                // To set the same certificate again can lose its verification too.
+                if let Some(replaced) = replaced
+                    && !(verified && replaced.sha1_thumbprint == Some(certificate.sha1_thumbprint()))
+                {
+                    let found = thumbprint(&replaced);
+                    confirmation.ask(&format!("replace the verified {entry} certificate of {id}, {found}?"))?;
+                }
                 let etag = etag.map(Etag::new);
                 let set = groups.set_certificate(&id, entry, &certificate, verified, etag.as_ref()).await?;
                 show_certificate(&set, &id, entry, output)
             }
-            Self::Delete(entry) => {
+            Self::Delete { confirmation, entry } => {
+                confirmation.ask(&format!("delete the {} certificate of {}?", entry.entry, entry.id))?;
                 let (groups, id, entry) = entry.open()?;
                 groups.delete_certificate(&id, entry).await?;
                 output.result(&json!({ "group": id, "entry": entry, "deleted": true }), || {
-                    format!("Removed the {entry} certificate of {id}.")
+                    format!("Deleted the {entry} certificate of {id}.")
                 })
             }
             Self::GenerateCode(entry) => {
@@ -281,7 +306,7 @@ impl CertificateAction {
                 let code = groups.generate_verification_code(&id, entry).await?.code;
                 output.result(&json!({ "verificationCode": code }), || code.clone())
             }
-            Self::Verify { entry, file } => {
+            Self::Verify { file, entry } => {
                 let proof = crate::certificate::Certificate::read(&read(&file)?)
                     .with_context(|| format!("no certificate could be read from {}", file.display()))?;
                 let (groups, id, entry) = entry.open()?;
@@ -295,6 +320,30 @@ impl CertificateAction {
             }
         }
     }
+}
+
+/// Notes what became of the certificates of a group that was replaced. The REST API does not describe it.
+async fn note_certificates(
+    groups: &EnrollmentGroups,
+    earlier: &EnrollmentGroup,
+    now: &EnrollmentGroup,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let Attestation::X509 { primary, secondary } = &earlier.attestation else { return Ok(()) };
+    let entries = [(CertificateEntry::Primary, primary), (CertificateEntry::Secondary, secondary)];
+    for (entry, before) in entries {
+        let Some(before) = before else { continue };
+        let found = groups.find_certificate(&now.id, entry).await?;
+        let thumbprint = thumbprint(before);
+        match found.filter(|found| found.sha1_thumbprint == before.sha1_thumbprint) {
+            None => output.note(format_args!("{} no longer has its {entry} certificate {thumbprint}", now.id)),
+            Some(found) if before.verified && !found.verified => {
+                output.note(format_args!("the {entry} certificate {thumbprint} of {} is no longer verified", now.id));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn list(groups: &[EnrollmentGroup]) -> String {
