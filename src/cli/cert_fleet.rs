@@ -136,7 +136,7 @@ impl Fleet {
             return Err(Usage::error("a stream cannot be resumed: --resume needs a tar file"));
         }
         if to_stdout && console::Term::stdout().is_term() {
-            bail!("standard output is a terminal, which a tar stream with private keys is not for");
+            bail!("standard output is a terminal, and a tar stream with private keys is not written to one");
         }
         let (count, devices) = self.devices(output)?;
         let options =
@@ -179,7 +179,7 @@ impl Fleet {
         progress.finish_and_clear();
         let report = report.map_err(|error| if to_stream { of_stream(error) } else { error.into() })?;
         if report.stopped {
-            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume goes on" };
+            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume continues" };
             bail!("stopped: {} devices have been made; {on}", report.devices);
         }
         tell(&report, &out, to_stdout, output)
@@ -206,7 +206,7 @@ impl Fleet {
     }
 }
 
-const NO_GOING_ON: &str = "a stream cannot be gone on with, only made anew";
+const NO_GOING_ON: &str = "a stream cannot be resumed, only written again";
 
 /// The error of a stream with how far it came.
 fn of_stream(error: FleetError) -> anyhow::Error {

@@ -90,8 +90,8 @@ pub(super) struct Register {
 /// The heading is each argument's: a struct's would go on over what follows it where it is flattened.
 #[derive(clap::Args)]
 pub(super) struct Provisioning {
-    /// The ID scope, as the application's page Device connection shows it [env: IOT_ENROLL_ID_SCOPE] [default: read from
-    /// the application of --app]
+    /// The ID scope, as the application's page Device connection shows it [env: IOT_ENROLL_ID_SCOPE]
+    /// [default: the application's own]
     #[arg(long, value_name = "SCOPE", help_heading = PROVISIONING)]
     id_scope: Option<IdScope>,
     /// The URL of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]

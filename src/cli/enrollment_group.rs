@@ -30,7 +30,7 @@ enum Action {
     /// List the enrollment groups
     #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
     List {
-        /// Stop after so many
+        /// Stop after this many
         #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
@@ -41,7 +41,7 @@ enum Action {
     Show {
         /// The group
         id: EnrollmentGroupId,
-        /// Show the symmetric keys too, where the group has them
+        /// Show the symmetric keys too, if the group has them
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
@@ -55,19 +55,19 @@ enum Action {
     Create {
         /// The group
         id: EnrollmentGroupId,
-        /// Its name, as people see it [default: its id]
+        /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// What devices it is for
+        /// The type of devices it is for
         #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
         device_type: DeviceKind,
-        /// How devices prove who they are
+        /// How devices authenticate
         #[arg(long, default_value = "x509")]
         attestation: AttestationKind,
-        /// A file with the two symmetric keys in base64, one a line, instead of keys that the service makes
+        /// A file with the two symmetric keys in base64, one a line, in place of keys that the service generates
         #[arg(long, value_name = "FILE")]
         keys_file: Option<PathBuf>,
-        /// Let no device connect through it yet
+        /// Do not let devices connect through it
         #[arg(long)]
         disabled: bool,
         /// Overwrite the name, type and state of an existing group; the request has no certificates, and a certificate
@@ -77,7 +77,7 @@ enum Action {
         #[command(flatten)]
         service: Service,
     },
-    /// Change an enrollment group; what is not named stays as it is
+    /// Update an enrollment group; what is not named stays unchanged
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group update myx509eg --display-name 'My new group' --app contoso \
                       --token-file token"
@@ -85,16 +85,16 @@ enum Action {
     Update {
         /// The group
         id: EnrollmentGroupId,
-        /// The new name
+        /// The new display name
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
         /// Whether devices may connect through it
         #[arg(long, value_name = "BOOLEAN")]
         enabled: Option<bool>,
-        /// What devices it is for
+        /// The type of devices it is for
         #[arg(long = "type", value_name = "TYPE")]
         device_type: Option<DeviceKind>,
-        /// Change it only if it still has this etag
+        /// Update it only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -171,7 +171,7 @@ enum CertificateAction {
         after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
     )]
     GenerateCode(EntryOf),
-    /// Send a proof of possession, made with cert verification
+    /// Send a proof of possession made with cert verification
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate verify myx509eg --file verification_cert.pem --app \
                       contoso --token-file token"

@@ -16,6 +16,7 @@ mod device_register;
 mod device_register_many;
 mod emulator;
 mod enrollment_group;
+mod examples;
 mod fleet_ids;
 mod hint;
 mod import_rows;
@@ -142,7 +143,7 @@ fn parse(arguments: &[OsString]) -> anyhow::Result<(Cli, clap::ArgMatches)> {
 
 /// The command line, with the global options in every command.
 fn built() -> clap::Command {
-    let mut command = Cli::command();
+    let mut command = examples::break_lines(Cli::command());
     command.build();
     command
 }

@@ -120,7 +120,7 @@ impl Output {
         Self { format, quiet, notes: Arc::default() }
     }
 
-    /// Whether there is somebody to read how it goes on.
+    /// Returns whether progress is shown.
     pub(super) fn shows_progress(&self) -> bool {
         !self.quiet && self.format == Format::Human
     }
@@ -183,7 +183,7 @@ impl Output {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells how it goes on.
+    /// Prints progress.
     pub(super) fn progress(&self, text: impl Display) {
         if self.shows_progress() {
             Self::diagnostic(text);

@@ -147,3 +147,23 @@ fn a_write_beyond_the_file_size_limit_is_an_error_and_leaves_nothing() {
     assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 3, "only the root's files");
     limited("cert thumbprint r_cert.pem").ok();
 }
+
+#[test]
+fn a_read_only_directory_stops_only_what_has_to_write() {
+    let (service, folder) = (Service::start(), folder());
+    let path = folder.path();
+    let provision = ["provision", "--group", "g", "--root", "r", "--device", "d", "--no-pfx"];
+    service.run(path, &provision).ok();
+    run_chmod(folder.path(), ".", 0o555);
+    if fs::write(path.join("trial"), "").is_ok() {
+        crate::skipped("this user can write to a read-only directory");
+        return;
+    }
+    let report = service.json(path, &provision);
+    assert!(report["steps"].as_array().expect("steps").iter().all(|step| step["outcome"] == "unchanged"), "{report}");
+    service.run(path, &[&provision[..], &["--dry-run"]].concat()).ok();
+    run(path, &["cert", "thumbprint", "r_cert.pem"]).ok();
+    let more = service.run(path, &[&provision[..], &["--device", "e"]].concat());
+    assert!(more.fails(1).contains("denied"));
+    run_chmod(folder.path(), ".", 0o755);
+}
