@@ -108,10 +108,11 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
         }
         let Ok(Some(mut values)) = matches.try_get_raw(argument.get_id().as_str()) else { continue };
         let Some(file) = values.next() else { continue };
-        if secret && is_no_file(file) {
+        if (secret && is_no_file(file)) || (!secret && !exists(file) && may_be_secret(&file.to_string_lossy())) {
+            let wanted = if secret { &[name][..] } else { &["symmetric-key-file", "group-key-file"] };
             return Err(refused(
                 &format!("--{name} names no file that exists, and its value may be the secret itself"),
-                &offered(command, &[name]),
+                &offered(command, wanted),
             ));
         }
         note_readable(name, Path::new(file), output);
@@ -300,9 +301,14 @@ pub(super) fn may_be_secret(text: &str) -> bool {
     is_certain(text) || user_info || (text.len() >= 24 && text.bytes().all(is_base64) && random)
 }
 
+/// Whether a value names a file, or standard input.
+fn exists(value: &OsStr) -> bool {
+    value == "-" || fs::symlink_metadata(value).is_ok()
+}
+
 /// Whether a value that should name a file names none and does not look like a file's name.
 fn is_no_file(value: &OsStr) -> bool {
-    if value == "-" || fs::symlink_metadata(value).is_ok() {
+    if exists(value) {
         return false;
     }
     let text = value.to_string_lossy();

@@ -110,6 +110,9 @@ fn a_secret_in_the_place_of_a_file_is_not_taken_for_one() {
         refused(&[command, &[option, KEY]].concat(), KEY, &[option]);
         refused(&[command, &[option, PASSWORD]].concat(), PASSWORD, &[option]);
     }
+    let register = ["device", "register", "d", "--cert", "c.pem", "--id-scope", "0ne1", "--key", KEY];
+    refused(&register, KEY, &["--symmetric-key-file FILE"]);
+    refused(&["cert", "device", "d", "--ca-cert", "c.pem", "--ca-key", KEY], KEY, &["--ca-key"]);
 }
 
 #[test]
