@@ -40,8 +40,8 @@ pub enum Error {
     Answer(Box<AnswerError>),
     /// The service sent the call elsewhere. The token was not sent there.
     #[error(
-        "{operation}: answered {status}, which leads to {target}; the token is sent to its own host only, so this was \
-         not followed. Check the application's address"
+        "{operation}: answered {status}, a redirect to {target}; redirects are not followed. Check the application's \
+         address"
     )]
     Redirect {
         /// The call.
@@ -301,16 +301,21 @@ fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
 
 /// An error and its causes on one line, repetitions left out.
 pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
+    let mut text = without_link(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = without_link(&error.to_string());
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }
         cause = error.source();
     }
     text
+}
+
+/// The text without a link to the documentation of a library, which rustls adds to one of its errors.
+fn without_link(text: &str) -> String {
+    text.find(": https://docs.rs/").map_or(text, |link| &text[..link]).to_owned()
 }
 
 /// What the service answered instead of doing what it was asked.

@@ -59,15 +59,15 @@ pub(super) struct Many {
 
 #[derive(Serialize)]
 struct Summary {
+    #[serde(serialize_with = "crate::workflow::lossy_path")]
     results: PathBuf,
     /// Registered by this run.
     assigned: u64,
     /// Registered by an earlier run, and left alone.
     earlier: u64,
     failed: u64,
-    /// How many rows were not tried, as the run stopped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<u64>,
+    /// How many rows were not tried, because the run stopped.
+    remaining: u64,
 }
 
 /// What Unix systems say when a process, or all of them, can have no more files open: EMFILE, ENFILE.
@@ -129,7 +129,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let group_key = group_key(&register.group_key, &manifest, output)?;
     let (count, repeated) = manifest.check(group_key.is_some())?;
     let passwords = register.passwords()?;
-    let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
+    let run = Arc::new(Run { registrar: register.registrar().await?, passwords, group_key });
     let file = Results::open(&results, &RESULTS, "registration")?;
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
@@ -137,7 +137,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE].eq_ignore_ascii_case(&scope);
         keep && earlier.insert(hash(&row[0]))
     })?;
-    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: None };
+    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: 0 };
     let progress = bar(output, count, "devices");
     let mut rows = manifest.rows()?;
     let mut pending = stream::FuturesUnordered::new();
@@ -210,7 +210,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     }
     progress.finish_and_clear();
     let done = summary.assigned + summary.earlier + summary.failed;
-    summary.remaining = stopped.is_some().then(|| count.saturating_sub(done));
+    summary.remaining = if stopped.is_some() { count.saturating_sub(done) } else { 0 };
     tell(&summary, output)?;
     if let Some(reason) = stopped {
         bail!(
@@ -241,9 +241,9 @@ fn group_key(given: &GroupKey, manifest: &Manifest, output: &Output) -> anyhow::
 fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
     let Summary { results, assigned, earlier, failed, remaining } = summary;
     output.result(summary, || {
-        let style = if *failed == 0 && remaining.is_none() { GOOD } else { BAD };
+        let style = if *failed == 0 && *remaining == 0 { GOOD } else { BAD };
         let before = if *earlier > 0 { format!(", {earlier} registered before") } else { String::new() };
-        let after = remaining.map(|remaining| format!(", {remaining} not tried")).unwrap_or_default();
+        let after = if *remaining > 0 { format!(", {remaining} not tried") } else { String::new() };
         format!(
             "{style}{assigned} registered{before}, {failed} failed{after}{style:#}. Each row's outcome is in {}.",
             results.display()

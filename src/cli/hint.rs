@@ -1,6 +1,6 @@
 //! What to do about an error, in the words of the command line.
 
-use super::device_register::Failed;
+use super::{device_register::Failed, output::Usage};
 use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
@@ -15,10 +15,13 @@ const PFX_PASSWORD: &str =
 
 const OTHER_FOLDER: &str =
     "--out puts the fleet of another list elsewhere; numbered devices keep their ids with the --digits they had";
-const ROOT: &str = "--ca-file FILE trusts one more root; the emulator tells its own as caFile";
+const ROOT: &str = "--tls-ca FILE trusts one more root; the emulator prints the file of its own as caFile";
 
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        return usage.hint();
+    }
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
@@ -96,7 +99,7 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
 fn file_hint(error: &FileError) -> Option<String> {
     match error {
         FileError::Exists(_) => {
-            Some("--force replaces the whole set, --dir FOLDER writes it elsewhere".into())
+            Some("--force overwrites the whole set, --dir DIR writes it elsewhere".into())
         }
         FileError::SharedFiles { .. } => {
             Some("choose another name, or write the set to another directory with --dir DIR".into())
@@ -111,8 +114,8 @@ fn file_hint(error: &FileError) -> Option<String> {
                 .into(),
         ),
         FileError::Missing(_) => Some(
-            "make the authority first with `iot-enroll cert root NAME`, or say with --dir FOLDER where it is; an authority \
-             is named by its common name, without _cert.pem"
+            "create it with `iot-enroll cert root NAME`, or name its directory with --dir DIR or its files with --ca-cert and \
+             --ca-key; PARENT is a common name, without _cert.pem"
                 .into(),
         ),
         FileError::Incomplete { .. } => Some(

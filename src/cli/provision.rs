@@ -2,11 +2,9 @@
 
 use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use anyhow::Context;
-
 use super::{
-    args::{KeyPassword, Keys, Pfx, certificate_entry, lifetime},
-    device_register::Provisioning,
+    args::{Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
+    device_register::{Provisioning, read_id_scope},
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output, Told},
     progress::{Steps, plan},
@@ -14,9 +12,12 @@ use super::{
 };
 use crate::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
-    certificate::{CommonName, DeviceId},
+    certificate::{
+        Certificate, CommonName, DeviceId,
+        files::{FileSet, read_certificates},
+    },
     emulator::Emulator,
-    registration::{Application, RegistrationClient},
+    registration::RegistrationClient,
     workflow::{
         AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
         RefusedDevice, Step, StepReport, WorkflowEvent, provision,
@@ -83,16 +84,24 @@ pub(super) struct Provision {
     register: bool,
     #[command(flatten)]
     provisioning: Provisioning,
-    /// How many days device certificates are valid [default: a year]
-    #[arg(long)]
+    /// How many days device certificates are valid [default: 1 year]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        value_parser = days,
+        allow_negative_numbers = true,
+        help_heading = "Making certificates"
+    )]
     days: Option<NonZeroU32>,
-    /// Upload the certificate as verified instead of proving possession of its key
-    #[arg(long)]
+    /// Upload the certificate as verified, without a proof of possession
+    #[arg(long = "verified", alias = "attest")]
     attest: bool,
     /// Replace another certificate in the entry
     #[arg(long)]
     replace: bool,
-    /// Only read, and tell what would be done
+    #[command(flatten)]
+    confirmation: Confirmation,
+    /// Only read, and print what would be done
     #[arg(long)]
     dry_run: bool,
     /// The folder for the root's files, where it is looked for too, and for those of --device
@@ -177,6 +186,9 @@ impl Provision {
         if let Some(emulator) = &emulator {
             output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
         }
+        if self.replace && !self.dry_run {
+            confirm_replacement(&client, &request, &self.confirmation).await?;
+        }
         let steps = Steps::new(output);
         // The plan of a dry run is its result, not its progress.
         let mut observe = |event: WorkflowEvent<'_>| {
@@ -191,12 +203,33 @@ impl Provision {
         }
         let report = provisioned?;
         tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
-        for RefusedDevice { reason, .. } in &report.refused {
-            Output::report(&anyhow::Error::msg(reason.clone()));
-        }
+        let refused: Vec<_> = report.refused.iter().map(|RefusedDevice { reason, .. }| reason.clone()).collect();
+        output.failures(&refused);
         output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })?;
         if report.steps.iter().any(|step| step.outcome == Outcome::Failed) { Err(Told.into()) } else { Ok(()) }
     }
+}
+
+/// Asks before a verified certificate is replaced.
+async fn confirm_replacement(
+    client: &Client,
+    request: &ProvisionRequest<'_>,
+    confirmation: &Confirmation,
+) -> anyhow::Result<()> {
+    let found = client.enrollment_groups().find_certificate(&request.group, request.entry).await?;
+    let Some(found) = found.filter(|found| found.verified) else { return Ok(()) };
+    let file = match &request.authority {
+        AuthoritySource::Files { certificate, .. } => certificate.clone(),
+        AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
+    };
+    // A root that cannot be read here is another one, or is reported by what follows.
+    let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));
+    if found.sha1_thumbprint.is_some() && found.sha1_thumbprint == ours {
+        return Ok(());
+    }
+    let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let (entry, group) = (request.entry, &request.group);
+    confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 
 /// The embedded service; over TLS where devices register, as they do it with their certificates.
@@ -232,10 +265,7 @@ async fn registration(
 ) -> anyhow::Result<RegistrationClient> {
     let id_scope = match provisioning.given_id_scope()? {
         Some(id_scope) => id_scope,
-        None => Application::read(client).await?.id_scope.context(
-            "the devices cannot be registered: no id scope is given, and the application has no device that would tell \
-             it; name it with --id-scope SCOPE, as the application's page Device connection has it",
-        )?,
+        None => read_id_scope(client).await?,
     };
     provisioning.client(id_scope, service)
 }

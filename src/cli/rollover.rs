@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::PathBuf};
 use anyhow::Context;
 
 use super::{
-    args::{KeyPassword, Keys, Pfx, lifetime},
+    args::{Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
     many_devices::ManyDevices,
     output::{GOOD, Output, Usage},
     progress::{Steps, plan},
@@ -60,15 +60,23 @@ pub(super) struct Rollover {
     /// rollover with --ca-cert]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// How many days device certificates are valid [default: a year]
-    #[arg(long)]
+    /// How many days device certificates are valid [default: 1 year]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        value_parser = days,
+        allow_negative_numbers = true,
+        help_heading = "Making certificates"
+    )]
     days: Option<NonZeroU32>,
-    /// Upload the certificate as verified instead of proving possession of its key
-    #[arg(long)]
+    /// Upload the certificate as verified, without a proof of possession
+    #[arg(long = "verified", alias = "attest")]
     attest: bool,
     /// Remove the old root: only devices with certificates under the new one connect from then on
     #[arg(long, conflicts_with_all = ["devices", "ids", "count", "keep_keys", "out", "attest", "days"])]
     retire: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
     /// Only read, and tell what would be done
     #[arg(long)]
     dry_run: bool,
@@ -138,6 +146,10 @@ impl Rollover {
         let stays = read_certificates(&file).context("the certificate that stays could not be read")?.swap_remove(0);
         if let Some(set) = set {
             set.check_name(&stays)?;
+        }
+        if !self.dry_run {
+            let question = format!("let only devices under {} connect through {}?", stays.subject(), self.group);
+            self.confirmation.ask(&question)?;
         }
         let client: Client = self.service.client()?;
         let steps = Steps::new(output);

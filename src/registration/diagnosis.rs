@@ -168,7 +168,9 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
                 404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
                 404 => match refusal.error_code {
                     Some(404_200..404_300) => not_found(attempt, encounter, application),
-                    _ => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
+                    // Only the service has codes of its own.
+                    Some(_) => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
+                    None => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
                         Cause::NotTheService { host: encounter.host.clone(), status: refusal.status }
                     })]),
                 },

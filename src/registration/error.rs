@@ -212,8 +212,8 @@ impl fmt::Display for RegistrationError {
             ),
             Kind::Redirect { status, target } => write!(
                 f,
-                "answered {status}, which leads to {target}; this was not followed. Check the address of the provisioning \
-                 service"
+                "answered {status}, a redirect to {target}; redirects are not followed. Check the address of the \
+                 provisioning service"
             ),
             Kind::Answer { status, problem, excerpt } => {
                 write!(f, "the answer {status} cannot be read: {problem}")?;

@@ -58,8 +58,10 @@ impl fmt::Debug for FleetRequest {
 #[non_exhaustive]
 pub struct FleetSummary {
     /// The folder.
+    #[serde(serialize_with = "super::lossy_path")]
     pub folder: PathBuf,
     /// The list of what is in it.
+    #[serde(serialize_with = "super::lossy_path")]
     pub manifest: PathBuf,
     /// How many devices have their certificates.
     pub devices: u64,

@@ -14,6 +14,7 @@ mod step;
 pub use create::CreatedDevices;
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
 pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
+pub(crate) use record::lossy_path;
 pub use record::{CertificateRecord, rfc3339};
 pub use register::RefusedDevice;
 pub use rollover::{EntryState, RetireReport, RolloverError, RolloverReport, RolloverRequest, retire, rollover};

@@ -220,7 +220,7 @@ impl<'a, 'o> Run<'a, 'o> {
         if let Some(fleet) = &self.request.fleet {
             fleet.check(authority.as_ref(), &self.fleet_options(), self.request.pfx, &self.request.devices)?;
         }
-        self.check_folders()?;
+        self.check_folders(authority.is_none(), &devices)?;
         let group = self.client.enrollment_groups().find(&self.request.group).await?;
         let certificate = match &group {
             None => CertificatePlan::Upload(None),
@@ -256,10 +256,13 @@ impl<'a, 'o> Run<'a, 'o> {
         }
     }
 
-    /// That what is to be made can be written is known before anything is changed.
-    fn check_folders(&self) -> Result<(), ProvisionError> {
-        files::check_writable(&self.request.directory)?;
-        if !self.request.devices.is_empty() {
+    /// Checks that what is to be created can be written, before anything is changed. A directory in which everything is
+    /// there already may be read-only.
+    fn check_folders(&self, creates_root: bool, devices: &[DevicePlan]) -> Result<(), ProvisionError> {
+        if creates_root {
+            files::check_writable(&self.request.directory)?;
+        }
+        if devices.iter().any(|device| device.found.is_none()) {
             files::check_writable(self.device_directory)?;
         }
         if let Some(fleet) = &self.request.fleet {

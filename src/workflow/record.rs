@@ -1,8 +1,8 @@
 //! What is told of a certificate that was made or found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::certificate::{Certificate, files::FileSet};
@@ -12,12 +12,16 @@ use crate::certificate::{Certificate, files::FileSet};
 #[serde(rename_all = "camelCase")]
 pub struct CertificateRecord {
     /// The certificate's file.
+    #[serde(serialize_with = "lossy_path")]
     pub certificate: PathBuf,
     /// The private key's file.
+    #[serde(serialize_with = "lossy_path")]
     pub private_key: PathBuf,
     /// The file of the certificate and all above it.
+    #[serde(serialize_with = "lossy_path")]
     pub fullchain: PathBuf,
     /// The PFX file, where there is one.
+    #[serde(serialize_with = "optional_lossy_path")]
     pub pfx: Option<PathBuf>,
     /// The subject.
     pub subject: String,
@@ -59,4 +63,15 @@ impl CertificateRecord {
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
+/// Serializes a path. What is not UTF-8 is replaced: JSON has no way to write it.
+pub(crate) fn lossy_path<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
+}
+
+/// Serializes a path that may be absent, as [`lossy_path`].
+#[expect(clippy::ref_option, reason = "this is what serde calls")]
+fn optional_lossy_path<P: AsRef<Path>, S: Serializer>(path: &Option<P>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.as_ref().to_string_lossy()).serialize(serializer)
 }

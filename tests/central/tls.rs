@@ -48,3 +48,12 @@ async fn a_certificate_for_another_name_is_refused() {
     let error = distrust(&server.address.to_string(), &server.authority).await;
     assert_eq!(error.failure, NetworkFailure::Tls, "{error}");
 }
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_reported_without_a_link_to_a_library() {
+    let server = start("127.0.0.1", |_| Reply::lost());
+    let error = distrust(&server.address.to_string(), &server.authority).await;
+    assert_eq!(error.failure, NetworkFailure::Broken, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("close_notify") && !text.contains("docs.rs"), "{text}");
+}

@@ -188,9 +188,9 @@ fn a_fleet_rolls_over_with_the_keys_it_has() {
     let plan = lab.rollover(&["--retire", "--dry-run"]).ok();
     assert!(plan.contains("would remove"), "{plan}");
     assert_eq!(lab.count("DELETE", ""), 0);
-    let report = lab.rollover(&["--retire", "-o", "json"]).json();
+    let report = lab.rollover(&["--retire", "--yes", "-o", "json"]).json();
     assert_eq!((&report["retired"], &report["from"]["entry"]), (&json!(true), &json!("primary")));
-    lab.rollover(&["--retire"]).ok();
+    lab.rollover(&["--retire", "--yes"]).ok();
     assert_eq!(lab.count("DELETE", ""), 1);
 }
 
@@ -199,7 +199,7 @@ fn the_old_root_stays_where_the_new_one_is_not_verified() {
     let lab = Lab::start();
     lab.provision(&[]).ok();
     Run::of(program(lab.path()).args(["cert", "root", "new", "--no-pfx"])).ok();
-    let error = lab.rollover(&["--retire"]).fails(1);
+    let error = lab.rollover(&["--retire", "--yes"]).fails(1);
     assert!(error.contains("nothing was removed"), "{error}");
     assert_eq!(lab.count("DELETE", ""), 0);
     fs::write(lab.path().join("ids"), "a\n").expect("written");
@@ -235,7 +235,7 @@ fn devices_register_at_the_end_and_the_report_says_where_they_went() {
 fn a_device_that_does_not_get_in_ends_it_with_the_cause() {
     let lab = Lab::start();
     // Nothing tells the id scope, and nothing is done.
-    let error = lab.provision(&["--device", "d", "--register"]).fails(1);
+    let error = lab.provision(&["--device", "d", "--register"]).fails(2);
     assert!(error.contains("--id-scope") && lab.count("PUT", "") == 0, "{error}");
     lab.provision(&["--register", "--id-scope", "0ne12345678"]).fails(2);
     // The emulator without TLS cannot be shown a certificate.

@@ -128,7 +128,7 @@ fn a_device_gets_in_at_every_moment_of_a_rollover() {
     lab.run(&[&rollover[..], &["--device", DEVICE, "--no-pfx"]].concat()).ok();
     lab.register(&CERT).ok();
     lab.register(&new).ok();
-    lab.run(&["rollover", "--group", "g", "--root", "Next", "--retire"]).ok();
+    lab.run(&["rollover", "--group", "g", "--root", "Next", "--retire", "--yes"]).ok();
     lab.register(&new).ok();
     holds(&lab.explained(&CERT), &["the chain leads elsewhere", "CN=Root"]);
 }
@@ -236,7 +236,7 @@ fn keys_are_derived_and_register() {
     let document =
         Run::of(program(lab.path()).args(compute).args(["--group-key-file", "group.key", "-o", "json"])).json();
     assert_eq!(document, json!({ "id": DEVICE, "key": derived.trim_end() }));
-    holds(&Run::of(program(lab.path()).args(compute)).fails(1), &["--group-key-file", "IOT_ENROLL_GROUP_KEY"]);
+    holds(&Run::of(program(lab.path()).args(compute)).fails(2), &["--group-key-file", "IOT_ENROLL_GROUP_KEY"]);
 
     fs::write(lab.path().join("device.key"), &derived).expect("written");
     lab.register(&[DEVICE, "--symmetric-key-file", "device.key"]).ok();
@@ -331,7 +331,7 @@ fn a_server_of_another_authority_is_told_as_an_interception() {
     let (lab, other) = (Lab::enrolled(), Dps::start(|_| unauthorized()));
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let error = lab.register(&[&CERT[..], &["--dps-endpoint", &other.url()]].concat()).fails(1);
-    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1", "--ca-file FILE"]);
+    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1", "--tls-ca FILE"]);
     assert!(other.requests().is_empty());
 }
 
@@ -365,9 +365,9 @@ fn what_is_missing_is_asked_for() {
     holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["cannot be used with"]);
     holds(&run(&["--manifest", "m", "--key", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--cert", "c", "--symmetric-key-file", "k"]).fails(2), &["cannot be used with"]);
-    holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(1), &["--cert FILE", "--group-key-file"]);
+    holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(2), &["--cert FILE", "--group-key-file"]);
     fs::write(folder.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
-    holds(&run(&[DEVICE, "--symmetric-key-file", "k"]).fails(1), &["--id-scope", "IOT_ENROLL_ID_SCOPE"]);
+    holds(&run(&[DEVICE, "--symmetric-key-file", "k"]).fails(2), &["--id-scope", "IOT_ENROLL_ID_SCOPE", "--app"]);
     holds(&run(&[DEVICE, "--id-scope", "a/b"]).fails(2), &["letters and digits"]);
 }
 
@@ -417,7 +417,7 @@ fn a_fleet_registers_and_what_is_assigned_is_left_alone_by_the_next_run() {
     fs::rename(lab.path().join("lost"), fleet.join("f-07_key.pem")).expect("moved");
     let document = |run: Run| serde_json::from_str::<Value>(&run.stdout).expect("JSON");
     let summary = document(lab.register(&[&MANIFEST[..], &["-o", "json"]].concat()));
-    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 1, "earlier": 38, "failed": 1 }));
+    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 1, "earlier": 38, "failed": 1, "remaining": 0 }));
     assert_eq!(lab.results(RESULTS).len(), 40, "each device has one row");
 
     // A service of another scope knows none of them.

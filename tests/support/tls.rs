@@ -76,7 +76,10 @@ pub(crate) fn start(name: &str, answer: impl Fn(usize) -> Reply + Send + 'static
             };
             let Reply::Raw(bytes) = answer(number) else { panic!("bytes") };
             drop(stream.get_mut().write_all(&bytes));
-            stream.get_mut().conn.send_close_notify();
+            // Without an answer the connection is cut, as it is when a process ends.
+            if !bytes.is_empty() {
+                stream.get_mut().conn.send_close_notify();
+            }
             drop(stream.get_mut().flush());
         }
     });
