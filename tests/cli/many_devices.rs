@@ -117,7 +117,10 @@ fn names_come_from_the_file_and_a_device_that_exists_is_left_as_it_is() {
 fn a_dry_run_plans_the_fleet_and_bad_ids_stop_everything_before_it_begins() {
     let lab = Lab::start();
     let plan = lab.provision(&["--count", "5", "--create-devices", "--dry-run"]).ok();
-    assert!(plan.contains("would make the certificates of 5 devices") && plan.contains("would create"), "{plan}");
+    assert!(
+        plan.contains("would create the certificates of 5 devices") && plan.contains("would create those of 5"),
+        "{plan}"
+    );
     assert_eq!(fs::read_dir(lab.path()).expect("read").count(), 0);
     fs::write(lab.path().join("ids"), "good\nbad/id\n").expect("written");
     let error = lab.provision(&["--devices", "ids"]).fails(1);
@@ -184,7 +187,6 @@ fn a_fleet_rolls_over_with_the_keys_it_has() {
     assert_eq!(again["fleet"]["found"], 3);
     assert_eq!((&again["from"]["entry"], &again["to"]["entry"]), (&json!("primary"), &json!("secondary")));
 
-    lab.rollover(&["--retire", "--device", "single"]).fails(2);
     let plan = lab.rollover(&["--retire", "--dry-run"]).ok();
     assert!(plan.contains("would remove"), "{plan}");
     assert_eq!(lab.count("DELETE", ""), 0);
