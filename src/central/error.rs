@@ -242,10 +242,12 @@ impl NetworkFailure {
         } else if is_not_http(error) {
             Self::NotHttp
         } else if error.is_connect() {
-            match () {
-                () if certificate_out_of_time(error).is_some() => Self::CertificateOutOfTime,
-                () if is_tls(error) => Self::Tls,
-                () => Self::Connect,
+            if certificate_out_of_time(error).is_some() {
+                Self::CertificateOutOfTime
+            } else if is_tls(error) {
+                Self::Tls
+            } else {
+                Self::Connect
             }
         } else if error.is_timeout() {
             Self::TimedOut

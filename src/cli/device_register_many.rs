@@ -199,17 +199,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
                 progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
-                if *reach == Reach::Nobody && unreached + 1 >= MAX_UNREACHED {
-                    stopped.get_or_insert_with(|| format!("nobody answers: {}", clean(message)));
-                }
-                if matches!(reach, Reach::Service | Reach::Nobody) && failures + 1 >= MAX_FAILURES {
-                    stopped.get_or_insert_with(|| {
-                        format!("the last {MAX_FAILURES} devices failed because of the service: {}", clean(message))
-                    });
-                }
-                if *reach == Reach::All {
-                    stopped.get_or_insert_with(|| format!("the failure of line {line} affects every device"));
-                }
+                stopped = stopped.or_else(|| stop_reason(*reach, &line, message, unreached, failures));
             }
         }
         progress.inc(1);
@@ -233,6 +223,18 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         );
     }
     if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
+}
+
+/// Why no more devices are started after this failure, if so. `unreached` and `failures` count those in a row before it.
+fn stop_reason(reach: Reach, line: &str, message: &str, unreached: usize, failures: usize) -> Option<String> {
+    match reach {
+        Reach::All => Some(format!("the failure of line {line} affects every device")),
+        Reach::Nobody if unreached + 1 >= MAX_UNREACHED => Some(format!("nobody answers: {}", clean(message))),
+        Reach::Nobody | Reach::Service if failures + 1 >= MAX_FAILURES => {
+            Some(format!("the last {MAX_FAILURES} devices failed because of the service: {}", clean(message)))
+        }
+        _ => None,
+    }
 }
 
 /// The key of the group, where the devices register by it, and a note where they might as well register by the other.

@@ -30,10 +30,10 @@ use crate::certificate::{
 /// The devices of a fleet, one after the other.
 pub type FleetDevices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>> + Send>;
 
-/// Many devices, whose certificates go to a folder.
+/// Many devices, whose certificates go to a directory.
 #[derive(Clone)]
 pub struct FleetRequest {
-    /// The folder, as [`Fleet::write_folders`] fills it.
+    /// The directory, as [`Fleet::write_folders`] fills it.
     pub folder: PathBuf,
     /// How many devices there are.
     pub count: u64,
@@ -54,30 +54,30 @@ impl fmt::Debug for FleetRequest {
     }
 }
 
-/// What came of a fleet.
+/// The result of issuing a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FleetSummary {
-    /// The folder.
+    /// The directory.
     pub folder: PathBuf,
     /// The list of what is in it.
     pub manifest: PathBuf,
     /// How many devices have their certificates.
     pub devices: u64,
-    /// How many of them had them before.
+    /// How many of them had theirs before.
     pub found: u64,
-    /// How many were registered, where they were to be.
+    /// How many were registered, if registration was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<u64>,
-    /// How many of those did not get in. Where both together are fewer than the devices, the others were not tried, as
-    /// they would have met the same.
+    /// How many registrations failed. If both together are fewer than the devices, the others were not tried, because the
+    /// failure affects every device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<u64>,
 }
 
 impl FleetRequest {
-    /// Whether no device is among the single ones, and what is in the folder can be gone on with; an authority that has yet
-    /// to be made has made nothing.
+    /// Fails if a device is among the single ones too, or if what is in the directory cannot be resumed. An authority that
+    /// has yet to be created has issued nothing.
     pub(super) fn check(
         &self,
         authority: Option<&CertificateAuthority>,
@@ -98,7 +98,7 @@ impl FleetRequest {
                 let devices = (self.devices)().map_err(ProvisionError::Devices)?;
                 let fleet = Fleet::new(authority, options, pfx.filter(|_| self.pfx), NonZeroUsize::MIN)?;
                 match fleet.check_folders(devices, &self.folder) {
-                    // Another run may have named a folder between two looks at it.
+                    // Another run may have completed a subdirectory between two looks at it.
                     Err(FleetError::Earlier { .. }) => {
                         fleet.check_folders((self.devices)().map_err(ProvisionError::Devices)?, &self.folder)?;
                     }
@@ -114,8 +114,8 @@ impl FleetRequest {
 
 /// Fails if certificates that an earlier run issued are not valid yet. All of one run start at the same time, and a run
 /// starts a new subdirectory, so one of each is read.
-fn check_validity(folder: &Path, at: OffsetDateTime) -> Result<(), ProvisionError> {
-    let manifest = folder.join(MANIFEST);
+fn check_validity(directory: &Path, at: OffsetDateTime) -> Result<(), ProvisionError> {
+    let manifest = directory.join(MANIFEST);
     if !manifest.exists() {
         return Ok(());
     }
@@ -151,8 +151,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// How often what has been done is told.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 impl Run<'_, '_> {
     /// Makes the certificates that are missing; nothing in a dry run.
@@ -207,13 +207,13 @@ impl Run<'_, '_> {
         let done = Arc::new(AtomicU64::new(0));
         let stop = StopOnDrop(Arc::default());
         let mut work = self.spawn(request, authority, &done, &stop)?;
-        let mut told = time::interval(TOLD_EVERY);
+        let mut reports = time::interval(REPORT_EVERY);
         loop {
             tokio::select! {
                 report = &mut work => {
                     return report.map_err(|panicked| ProvisionError::Devices(panicked.into()));
                 }
-                _ = told.tick() => self.steps.progress(Step::Fleet, done.load(Relaxed), request.count),
+                _ = reports.tick() => self.steps.progress(Step::Fleet, done.load(Relaxed), request.count),
             }
         }
     }

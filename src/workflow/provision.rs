@@ -33,9 +33,9 @@ use crate::{
     registration::{CredentialError, RegistrationClient},
 };
 
-/// What a group is to be provisioned with.
+/// What to provision a group with.
 pub struct ProvisionRequest<'a> {
-    /// The enrollment group, which is created where it does not exist.
+    /// The enrollment group, created if missing.
     pub group: EnrollmentGroupId,
     /// The name of a group that is created; its id without one.
     pub display_name: Option<String>,
@@ -50,7 +50,7 @@ pub struct ProvisionRequest<'a> {
     pub key_password: Option<&'a str>,
     /// The devices to make certificates for.
     pub devices: Vec<DeviceId>,
-    /// Many devices, whose certificates go to a folder of their own.
+    /// Many devices, whose certificates go to a directory of their own.
     pub fleet: Option<FleetRequest>,
     /// Create the devices, those of the fleet among them, in the application.
     pub create_devices: bool,
@@ -58,7 +58,7 @@ pub struct ProvisionRequest<'a> {
     pub template: Option<String>,
     /// Register the devices, those of the fleet among them, as they would do it themselves.
     pub register: Option<RegistrationClient>,
-    /// The folder for certificates.
+    /// The directory for certificates.
     pub directory: PathBuf,
     /// The kind of key for what is made.
     pub algorithm: KeyAlgorithm,
@@ -80,7 +80,7 @@ pub struct ProvisionRequest<'a> {
 /// Where the authority comes from.
 #[derive(Debug, Clone)]
 pub enum AuthoritySource {
-    /// The root by this name in the folder; it is made where it does not exist.
+    /// The root by this name in the directory, created if missing.
     Root(CommonName),
     /// An authority of your own, from its certificate file and key file: a root or an intermediate.
     Files {
@@ -91,7 +91,7 @@ pub enum AuthoritySource {
     },
 }
 
-/// What came of provisioning a group.
+/// The result of provisioning a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -194,7 +194,7 @@ struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// What is told of the device with its certificate. A key that is kept stays where it is.
+    /// The report of the device with its certificate. A key that is kept stays where it is.
     fn provisioned(&self, certificate: &Certificate) -> ProvisionedDevice {
         let mut record = CertificateRecord::new(certificate, &self.set, self.set.pfx().exists());
         if let Some((old, _)) = &self.kept {
@@ -334,7 +334,7 @@ impl<'a, 'o> Run<'a, 'o> {
                     ProvisionError::SameFiles { first, second, path }
                 });
             }
-            let kept = self.keys_of.map(|folder| kept_key(folder, id)).transpose()?;
+            let kept = self.keys_of.map(|directory| kept_key(directory, id)).transpose()?;
             let mut device = DevicePlan { id: id.clone(), set, found: None, kept };
             if !device.set.existing()?.is_empty() {
                 device.found = Some(self.find_device(&device, authority)?);
@@ -473,7 +473,9 @@ impl<'a, 'o> Run<'a, 'o> {
                 Some((authority, _)) => {
                     plan = self.plan_for(Some(authority)).await?;
                     let authority = plan.authority.take();
-                    authority.iter().for_each(|authority| self.report_root(authority));
+                    if let Some(authority) = &authority {
+                        self.report_root(authority);
+                    }
                     authority
                 }
                 None => None,
@@ -767,16 +769,13 @@ impl<'a, 'o> Run<'a, 'o> {
                     Err(error) => return Err(error),
                 }
             }
-            match device.found.take() {
-                Some(certificate) => {
-                    let detail = format!("found {id}, valid until {}", certificate.not_after().date());
-                    self.steps.finish(Step::Device, Outcome::Unchanged, detail);
-                    provisioned.push(device.provisioned(&certificate));
-                }
-                None => {
-                    let detail = format!("would create {id} in {}", device.set.certificate().display());
-                    self.steps.finish(Step::Device, Outcome::Planned, detail);
-                }
+            if let Some(certificate) = device.found.take() {
+                let detail = format!("found {id}, valid until {}", certificate.not_after().date());
+                self.steps.finish(Step::Device, Outcome::Unchanged, detail);
+                provisioned.push(device.provisioned(&certificate));
+            } else {
+                let detail = format!("would create {id} in {}", device.set.certificate().display());
+                self.steps.finish(Step::Device, Outcome::Planned, detail);
             }
         }
         Ok(provisioned)
@@ -802,8 +801,8 @@ fn not_yet(error: FileError) -> ProvisionError {
 
 /// The old set of a device that keeps its key, and its public key. The private key need not be here; where it is, it has to
 /// be the certificate's.
-fn kept_key(folder: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), ProvisionError> {
-    let set = FileSet::new(folder, &id.common_name()?)?;
+fn kept_key(directory: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), ProvisionError> {
+    let set = FileSet::new(directory, &id.common_name()?)?;
     // Finishes a set that a killed process had committed.
     set.existing()?;
     let unfit = |reason: String| ProvisionError::Device { id: id.clone(), path: set.certificate(), reason };
@@ -970,10 +969,10 @@ pub enum ProvisionError {
         /// The thumbprint of ours.
         ours: Thumbprint,
     },
-    /// A fleet could not be made, or what is in its folder does not fit.
+    /// A fleet could not be issued, or its directory holds something else.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// The devices could not be told, in the words of who told them.
+    /// The list of devices could not be read, in the words of its source.
     #[error(transparent)]
     Devices(SourceError),
     /// Not all devices could be created in the application.

@@ -40,7 +40,7 @@ const IN_FLIGHT: usize = 16;
 const REPORTED: u64 = 20;
 
 /// About so many refused devices of a fleet the application is asked. Those that are reported are among them, in
-/// whatever order those that are under way end.
+/// any order in which concurrent registrations end.
 const ASKED: u64 = REPORTED + IN_FLIGHT as u64;
 
 /// After so many registrations in a row that the service or the way there failed, no more are started.
@@ -208,10 +208,12 @@ impl Registrar {
             Err(error) => {
                 let is_service_failure = error.is_service_failure();
                 let unregistered = self.explain(id, &credential, error, most).await;
-                let reach = match () {
-                    () if unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
-                    () if is_service_failure => Reach::Service,
-                    () => Reach::Device,
+                let reach = if unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices) {
+                    Reach::All
+                } else if is_service_failure {
+                    Reach::Service
+                } else {
+                    Reach::Device
                 };
                 Err(refused(unregistered.to_string(), reach))
             }

@@ -31,11 +31,11 @@ pub struct RolloverRequest<'a> {
     pub attest: bool,
     /// The devices to make certificates for under the new authority.
     pub devices: Vec<DeviceId>,
-    /// Many devices to make certificates for, in a folder of their own.
+    /// Many devices to make certificates for, in a directory of their own.
     pub fleet: Option<FleetRequest>,
-    /// The folder of the new root, and of the devices' old certificates.
+    /// The directory of the new root, and of the devices' old certificates.
     pub directory: PathBuf,
-    /// The folder for the devices' new certificates.
+    /// The directory for the devices' new certificates.
     pub device_directory: PathBuf,
     /// Make the new certificates of [`devices`](Self::devices) for the keys of their old ones. The keys stay where they are.
     pub keep_keys: bool,
@@ -63,7 +63,7 @@ pub struct EntryState {
     pub sha1_thumbprint: Option<Thumbprint>,
 }
 
-/// What came of a rollover.
+/// The result of a rollover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RolloverReport {
@@ -141,7 +141,7 @@ pub async fn rollover(
     })
 }
 
-/// What came of retiring an entry.
+/// The result of retiring an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RetireReport {
@@ -185,11 +185,10 @@ pub async fn retire(
         format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry),
     );
     // A device is not let in by a certificate that is not valid yet by the service's clock.
-    if let Some(theirs) = client.service_date() {
-        match chain::check_authority(stays, theirs) {
-            Err(error @ ChainError::NotYetValid { .. }) => return Err(RolloverError::Unfit { thumbprint, error }),
-            _ => {}
-        }
+    if let Some(theirs) = client.service_date()
+        && let Err(error @ ChainError::NotYetValid { .. }) = chain::check_authority(stays, theirs)
+    {
+        return Err(RolloverError::Unfit { thumbprint, error });
     }
     let from = entries.state(to.entry.other());
     let entry = from.entry;

@@ -12,4 +12,5 @@ mod help;
 mod import;
 mod many_devices;
 mod register;
+mod rollover;
 mod service;
