@@ -1,23 +1,125 @@
 //! The frames of DER (X.690): tag, length, content.
+//!
+//! Lengths may take more octets than DER allows, as OpenSSL and x509-parser accept them; they are never indefinite.
 
-/// The first element of the bytes whole, its content, and what follows it.
+use x509_parser::oid_registry::Oid;
+
+/// An element of DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element<'a> {
+    /// The identifier octet: class, form and number.
+    pub(super) tag: u8,
+    /// The content octets.
+    pub(super) content: &'a [u8],
+    /// The whole element, its header included.
+    pub(super) whole: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// Reads the one element that these bytes are. `None` if they are malformed or others follow.
+    pub(super) fn only(bytes: &'a [u8]) -> Option<Self> {
+        let mut elements = Elements(bytes);
+        elements.next_element().filter(|_| elements.is_empty())
+    }
+
+    /// As [`only`](Self::only), with that tag.
+    pub(super) fn only_tagged(bytes: &'a [u8], tag: u8) -> Option<Self> {
+        Self::only(bytes).filter(|element| element.tag == tag)
+    }
+
+    /// The elements inside it.
+    pub(super) fn elements(self) -> Elements<'a> {
+        Elements(self.content)
+    }
+}
+
+/// Elements that follow each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Elements<'a>(pub(super) &'a [u8]);
+
+impl<'a> Elements<'a> {
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the next element. `None` at the end and if it is malformed.
+    pub(super) fn next_element(&mut self) -> Option<Element<'a>> {
+        // Tag numbers of 31 and more take further octets; X.509 has none.
+        let tag = *self.0.first().filter(|&&tag| tag & 0x1f != 0x1f)?;
+        let (whole, content, rest) = der_element(self.0)?;
+        self.0 = rest;
+        Some(Element { tag, content, whole })
+    }
+
+    /// Takes the next element, which must have that tag.
+    pub(super) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
+        let mut rest = *self;
+        let element = rest.next_element().filter(|element| element.tag == tag)?;
+        *self = rest;
+        Some(element)
+    }
+
+    /// Takes the next element if it has that tag: `None` if it has and is malformed, `Some(None)` if it has another.
+    #[expect(clippy::option_option, reason = "malformed and absent are different answers")]
+    pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
+        if self.0.first() == Some(&tag) { self.expect(tag).map(Some) } else { Some(None) }
+    }
+
+    /// Takes all elements. `None` if one is malformed.
+    pub(super) fn all(mut self) -> Option<Vec<Element<'a>>> {
+        let mut all = Vec::new();
+        while !self.is_empty() {
+            all.push(self.next_element()?);
+        }
+        Some(all)
+    }
+}
+
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+/// The tag `[0]` of a constructed element.
+pub(super) const CONTEXT_0: u8 = 0xa0;
+
+/// Returns the first element of the bytes whole, its content, and what follows it.
+///
+/// The length has to be definite, but not the shortest form.
 pub(super) fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let first = *bytes.get(1)?;
-    let (header, length) = if first < 0x80 {
-        (2, usize::from(first))
-    } else {
-        let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
-        (2 + octets.len(), octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)))
-    };
-    let element = bytes.get(..header + length)?;
-    Some((element, &element[header..], &bytes[element.len()..]))
+    let (header, length) = der_header(bytes)?;
+    let end = header.checked_add(length)?;
+    Some((bytes.get(..end)?, bytes.get(header..end)?, bytes.get(end..)?))
 }
 
+/// Returns how long the header of the first element is and which length it says its content has.
+pub(super) fn der_header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (&tag, &first) = (bytes.first()?, bytes.get(1)?);
+    if tag & 0x1f == 0x1f {
+        return None;
+    }
+    match first {
+        0..0x80 => Some((2, usize::from(first))),
+        // The indefinite length of BER.
+        0x80 => None,
+        _ => {
+            let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
+            let length = octets.iter().try_fold(0_usize, |length, &octet| {
+                length.checked_mul(0x100).map(|length| length | usize::from(octet))
+            })?;
+            Some((2 + octets.len(), length))
+        }
+    }
+}
+
+#[cfg(feature = "issue")]
 pub(super) fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
-    der_frame(0x30, parts)
+    der_frame(SEQUENCE, parts)
 }
 
-/// An element of that tag with these parts as its content.
+/// Returns an element of that tag with these parts as its content.
+#[cfg(feature = "issue")]
 pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut der = Vec::with_capacity(length + 10);
@@ -29,6 +131,7 @@ pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Appends a tag and a length.
+#[cfg(feature = "issue")]
 pub(super) fn push_header(der: &mut Vec<u8>, tag: u8, length: usize) {
     der.push(tag);
     let octets = length.to_be_bytes();
@@ -41,5 +144,58 @@ pub(super) fn push_header(der: &mut Vec<u8>, tag: u8, length: usize) {
             der.push(0x80 | octets.len() as u8);
             der.extend_from_slice(octets);
         }
+    }
+}
+
+/// Steps through the elements of a DER content, one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct DerReader<'a>(&'a [u8]);
+
+impl<'a> DerReader<'a> {
+    pub(super) fn new(content: &'a [u8]) -> Self {
+        Self(content)
+    }
+
+    /// Whether no element is left.
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The tag of the next element.
+    pub(super) fn tag(self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// The next element whole.
+    pub(super) fn element(&mut self) -> Option<&'a [u8]> {
+        let (element, _, rest) = der_element(self.0)?;
+        self.0 = rest;
+        Some(element)
+    }
+
+    /// The content of the next element, if it has that tag.
+    pub(super) fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
+        if self.tag() != Some(tag) {
+            return None;
+        }
+        let (_, content, rest) = der_element(self.0)?;
+        self.0 = rest;
+        Some(content)
+    }
+
+    /// A reader of what is inside the next element, if it has that tag.
+    pub(super) fn inside(&mut self, tag: u8) -> Option<Self> {
+        self.content(tag).map(Self)
+    }
+
+    /// The next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        let content = self.content(0x02).filter(|content| content.first().is_some_and(|first| first & 0x80 == 0))?;
+        content.iter().try_fold(0_u64, |number, &octet| Some(number.checked_mul(256)? | u64::from(octet)))
+    }
+
+    /// The next element in dotted form, if it is an OBJECT IDENTIFIER.
+    pub(super) fn oid(&mut self) -> Option<String> {
+        self.content(0x06).map(|content| Oid::new(content.into()).to_id_string())
     }
 }

@@ -3,10 +3,15 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
+#[cfg_attr(not(feature = "pfx"), allow(dead_code))]
+mod ber;
 pub mod chain;
+mod der;
+mod extensions;
 mod hex;
 mod identifier;
 mod name;
+mod name_constraints;
 mod objection;
 mod oid;
 mod pem;
@@ -19,8 +24,6 @@ mod x509;
 #[cfg(feature = "issue")]
 mod authority;
 #[cfg(feature = "issue")]
-mod der;
-#[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
 pub mod files;
@@ -29,10 +32,16 @@ pub mod fleet;
 #[cfg(feature = "issue")]
 mod key;
 #[cfg(feature = "issue")]
+mod key_encryption;
+#[cfg(feature = "issue")]
 mod profile;
 #[cfg(feature = "issue")]
 mod request;
+#[cfg(feature = "issue")]
+pub(crate) mod secure_file;
 
+#[cfg(feature = "pfx")]
+mod pbe;
 #[cfg(feature = "pfx")]
 pub mod pfx;
 
@@ -41,6 +50,10 @@ pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCe
 pub use chain::ChainError;
 #[cfg(feature = "issue")]
 pub use device_issuer::{DeviceIdentity, DeviceIssuer};
+pub use extensions::{
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, GeneralSubtree, KeyUsage, MalformedExtension,
+    NameConstraints,
+};
 pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
@@ -49,9 +62,9 @@ pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
 pub use public_key::PublicKeyAlgorithm;
-pub use read::ReadError;
+pub use read::{ContentKind, ReadError, content_kinds};
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
-pub use signature::SignatureError;
+pub use signature::{HashAlgorithm, PssParameters, SignatureAlgorithm, SignatureError};
 pub use thumbprint::{Thumbprint, ThumbprintError};
-pub use x509::{BasicConstraints, Certificate, KeyUsage};
+pub use x509::Certificate;

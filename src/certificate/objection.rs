@@ -25,6 +25,13 @@ pub enum Objection {
     Version(u32),
     /// A critical extension that is not generally known.
     CriticalExtension(String),
+    /// An extension that cannot be read or that occurs more than once.
+    MalformedExtension {
+        /// The extension, by name or object identifier.
+        extension: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// A leaf that has no common name, so that no registration id can equal it.
     NoCommonName,
     /// A leaf whose common name cannot be a registration id, and why.
@@ -42,9 +49,8 @@ pub enum Objection {
 pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objection> {
     let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
     let mut found = Vec::new();
-    let invalid =
-        if is_authority { chain::check_authority(certificate, at) } else { chain::check_validity(certificate, at) };
-    match invalid {
+    let may_sign = if is_authority { chain::check_may_sign(certificate) } else { Ok(()) };
+    match may_sign.and_then(|()| chain::check_validity(certificate, at)) {
         Err(error) => found.push(Objection::Invalid(error)),
         Ok(()) if certificate.not_after() - at < SOON => found.push(Objection::ExpiresSoon(certificate.not_after())),
         Ok(()) => {}
@@ -54,13 +60,16 @@ pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objectio
         PublicKeyAlgorithm::Rsa { bits } if *bits >= 2048 => {}
         other => found.push(Objection::Key(other.clone())),
     }
-    let algorithm = certificate.signature_algorithm().to_ascii_lowercase();
-    if ["sha1", "sha-1", "md5", "md2"].iter().any(|weak| algorithm.contains(weak)) {
-        found.push(Objection::WeakSignature(certificate.signature_algorithm().to_owned()));
+    if certificate.signature_algorithm().is_weak() {
+        found.push(Objection::WeakSignature(certificate.signature_algorithm().to_string()));
     }
     if certificate.version() != 3 {
         found.push(Objection::Version(certificate.version()));
     }
+    found.extend(certificate.malformed_extensions().iter().map(|malformed| Objection::MalformedExtension {
+        extension: malformed.name.clone(),
+        reason: malformed.reason.clone(),
+    }));
     if let Some(extension) = certificate.unknown_critical_extension() {
         found.push(Objection::CriticalExtension(extension.to_owned()));
     }
@@ -82,7 +91,7 @@ fn object_to_leaf(certificate: &Certificate, found: &mut Vec<Objection>) {
     if certificate.key_usage().is_some_and(|usage| !usage.digital_signature) {
         found.push(Objection::NoDigitalSignature);
     }
-    if certificate.is_self_issued() && certificate.verify_signature(certificate).is_ok() {
+    if certificate.is_self_signed() {
         found.push(Objection::SelfSignedLeaf);
     }
 }
@@ -99,6 +108,9 @@ impl fmt::Display for Objection {
             Self::Version(version) => write!(f, "it is of X.509 version {version}; version 3 is needed"),
             Self::CriticalExtension(extension) => {
                 write!(f, "it has a critical extension that is not generally known: {extension}")
+            }
+            Self::MalformedExtension { extension, reason } => {
+                write!(f, "its extension {extension} is malformed: {reason}")
             }
             Self::NoCommonName => f.write_str("it has no common name, which has to equal the device's registration id"),
             Self::CommonName(reason) => write!(f, "its common name cannot be a registration id: {reason}"),

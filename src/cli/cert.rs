@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     certificate::{
-        Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
-        chain,
-        files::{self, FileSet},
+        Certificate, CertificateAuthority, CertificateRequest, CommonName, ContentKind, DeviceId, DeviceIssuer,
+        IssuedCertificate, chain, content_kinds,
+        files::{self, FileSet, Passwords},
         objections,
     },
     workflow::CertificateRecord,
@@ -98,7 +98,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem\n  \
                             iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d")]
     Inspect {
-        /// PEM, DER, base64 of either, or PFX; - is standard input
+        /// PEM, DER, base64 of either, PKCS#7 or PFX; - is standard input
         file: PathBuf,
         /// Fail if a certificate runs out so soon: a number and d for days, w for weeks or h for hours
         #[arg(long, value_name = "TIME")]
@@ -114,7 +114,7 @@ pub(super) enum Command {
     Verify {
         /// The certificate to check, with the others of its chain in any order
         file: PathBuf,
-        /// The certificate it has to lead to
+        /// The CA certificate that it has to lead to; of several, any one
         #[arg(long, value_name = "FILE")]
         ca: PathBuf,
         /// The verification code that a proof has to carry
@@ -125,9 +125,11 @@ pub(super) enum Command {
     },
     Expiring(Expiring),
     /// Print the thumbprint of certificates, as the services show it
+    ///
+    /// If a file cannot be read, the others are printed and the exit status is 1.
     #[command(after_help = "Example:\n  iot-enroll cert thumbprint sampleDevice01_cert.pem")]
     Thumbprint {
-        /// PEM, DER, base64 of either, or PFX; of several certificates the first counts; - is standard input
+        /// PEM, DER, base64 of either, PKCS#7 or PFX; of several certificates the first counts; - is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// SHA-256 instead of SHA-1
@@ -174,9 +176,12 @@ impl Command {
             }
             Self::Verification { ca, key, nonce, making, key_password } => {
                 let options = making.options();
-                let password = key_password.given()?;
-                let authority =
-                    files::read_authority(&ca, &key, password.as_ref().map(|password| password.as_str()), options.at)?;
+                let (key_password, pfx_password) = (key_password.given()?, making.keys.pfx_password()?);
+                let passwords = Passwords {
+                    key: key_password.as_ref().map(|password| password.as_str()),
+                    pfx: pfx_password.as_ref().map(|password| password.as_str()),
+                };
+                let authority = files::read_authority(&ca, &key, passwords, options.at)?;
                 let issued = authority.issue_verification(&nonce, &options)?;
                 write("a verification certificate", &FileSet::verification(&making.dir), &issued, &making, output)
             }
@@ -185,8 +190,8 @@ impl Command {
             }
             Self::Verify { file, ca, code, pfx_password } => {
                 let certificates = leaf_first(pfx_password.read_certificates(&file)?);
-                let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
-                verify(&certificates, &enrolled, code.as_deref(), output)
+                let anchors = pfx_password.read_certificates(&ca)?;
+                verify(&certificates, &anchors, code.as_deref(), output)
             }
             Self::Thumbprint { files, sha256, pfx_password } => thumbprint(&files, sha256, &pfx_password, output),
             Self::Base64 { file } => base64(&file, output),
@@ -276,8 +281,8 @@ fn sign_request(
     let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
     files.write_without_key(&chain, making.force)?;
     tell_shortened(&certificate, issuer.shortened_from(), output);
-    for wish in request.wishes() {
-        output.note(format_args!("the request asks for {wish}, which was passed over"));
+    for name in request.ignored() {
+        output.note(format_args!("the request has {}, which was passed over", clean(name)));
     }
     let record = CertificateRecord::new(&certificate, &files, false);
     let text = format!(
@@ -294,7 +299,7 @@ fn sign_request(
     // As of any other certificate, but for the key, which is not here.
     let mut signed = serde_json::to_value(&record)?;
     signed["privateKey"] = serde_json::Value::Null;
-    signed["passedOver"] = request.wishes().into();
+    signed["passedOver"] = request.ignored().into();
     output.result(&signed, || text)
 }
 
@@ -337,7 +342,7 @@ impl Inspection {
             days_left: (certificate.not_after() - at).whole_days(),
             expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
-            signature_algorithm: certificate.signature_algorithm().to_owned(),
+            signature_algorithm: certificate.signature_algorithm().to_string(),
             authority: constraints.is_some_and(|constraints| constraints.authority),
             path_length: constraints.and_then(|constraints| constraints.path_length),
             sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
@@ -430,38 +435,58 @@ fn leaf_first(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Verdict {
     valid: bool,
-    /// The subjects from the certificate to the authority.
+    /// The subjects from the certificate to the CA certificate.
     path: Vec<String>,
+    /// The SHA-1 thumbprint of the CA certificate that the path leads to.
+    anchor_sha1_thumbprint: Option<String>,
     reason: Option<String>,
 }
 
 fn verify(
     certificates: &[Certificate],
-    enrolled: &Certificate,
+    anchors: &[Certificate],
     code: Option<&str>,
     output: &Output,
 ) -> anyhow::Result<()> {
     let at = OffsetDateTime::now_utc();
     let checked = match code {
         Some(code) => {
-            chain::verify_possession(&certificates[0], enrolled, code, at).map(|()| vec![&certificates[0], enrolled])
+            let proof = &certificates[0];
+            let signer = anchors.iter().find(|anchor| proof.verify_signature(anchor).is_ok()).unwrap_or(&anchors[0]);
+            chain::verify_possession(proof, signer, code, at).map(|()| vec![proof, signer])
         }
-        None => chain::verify(certificates, enrolled, at),
+        None => chain::verify(certificates, anchors, at),
     };
     let verdict = match &checked {
-        Ok(path) => {
-            Verdict { valid: true, path: path.iter().map(|certificate| name_of(certificate)).collect(), reason: None }
+        Ok(path) => Verdict {
+            valid: true,
+            path: path.iter().map(|certificate| name_of(certificate)).collect(),
+            anchor_sha1_thumbprint: path.last().map(|anchor| anchor.sha1_thumbprint().to_string()),
+            reason: None,
+        },
+        Err(error) => {
+            Verdict { valid: false, path: Vec::new(), anchor_sha1_thumbprint: None, reason: Some(error.to_string()) }
         }
-        Err(error) => Verdict { valid: false, path: Vec::new(), reason: Some(error.to_string()) },
     };
-    output.result(&verdict, || match (&verdict.reason, code) {
-        (Some(reason), _) => format!("{BAD}Not valid{BAD:#}: {}", clean(reason)),
-        (None, Some(_)) => {
-            format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", clean(&name_of(enrolled)))
+    output.result(&verdict, || {
+        let mut text = match (&verdict.reason, verdict.path.last(), code) {
+            (Some(reason), ..) => format!("{BAD}Not valid{BAD:#}: {}", clean(reason)),
+            (None, Some(anchor), Some(_)) => {
+                format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", clean(anchor))
+            }
+            _ => format!("{GOOD}Valid{GOOD:#}: {}.", clean(&verdict.path.join(", under "))),
+        };
+        if let Some(thumbprint) = verdict.anchor_sha1_thumbprint.as_ref().filter(|_| anchors.len() > 1) {
+            let _ = write!(
+                text,
+                "\nOf the {} CA certificates, this is the one with thumbprint {thumbprint}.",
+                anchors.len()
+            );
         }
-        (None, None) => format!("{GOOD}Valid{GOOD:#}: {}.", clean(&verdict.path.join(", under "))),
+        text
     })?;
     if verdict.valid { Ok(()) } else { Err(Told.into()) }
 }
@@ -477,17 +502,22 @@ struct FileThumbprint {
 }
 
 fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Output) -> anyhow::Result<()> {
-    let thumbprints = files
-        .iter()
-        .map(|file| {
-            let certificate = pfx.read_certificates(file)?.swap_remove(0);
-            Ok(FileThumbprint {
-                file: file.clone(),
-                sha1_thumbprint: (!sha256).then(|| certificate.sha1_thumbprint().to_string()),
-                sha256_thumbprint: sha256.then(|| certificate.sha256_thumbprint().to_string()),
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut thumbprints = Vec::new();
+    let mut errors = Vec::new();
+    for file in files {
+        match pfx.read_certificates(file) {
+            Ok(mut certificates) => {
+                let certificate = certificates.swap_remove(0);
+                thumbprints.push(FileThumbprint {
+                    file: file.clone(),
+                    sha1_thumbprint: (!sha256).then(|| certificate.sha1_thumbprint().to_string()),
+                    sha256_thumbprint: sha256.then(|| certificate.sha256_thumbprint().to_string()),
+                });
+            }
+            Err(error) if files.len() == 1 => return Err(error),
+            Err(error) => errors.push(error),
+        }
+    }
     output.result(&thumbprints, || {
         let line = |entry: &FileThumbprint| {
             let thumbprint = entry.sha1_thumbprint.as_ref().or(entry.sha256_thumbprint.as_ref()).cloned();
@@ -495,7 +525,15 @@ fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Outpu
             if files.len() > 1 { format!("{thumbprint}  {}\n", entry.file.display()) } else { thumbprint }
         };
         thumbprints.iter().map(line).collect()
-    })
+    })?;
+    match (errors.pop(), errors.len()) {
+        (None, _) => Ok(()),
+        (Some(only), 0) => Err(only),
+        (Some(last), others) => {
+            let lines: String = errors.iter().chain([&last]).map(|error| format!("\n  {error:#}")).collect();
+            bail!("{} of {} files could not be read:{lines}", others + 1, files.len())
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -509,9 +547,21 @@ fn base64(file: &Path, output: &Output) -> anyhow::Result<()> {
     if bytes.is_empty() {
         bail!("{} is empty", file.display());
     }
-    if bytes.windows(12).any(|window| window == b"PRIVATE KEY-") {
-        output.note(format_args!("{} holds a private key, which belongs to no service", file.display()));
+    let kinds = content_kinds(&bytes).unwrap_or_default();
+    if kinds.contains(&ContentKind::Pfx) {
+        output.note(format_args!(
+            "{} is a PFX (PKCS#12) file, which usually holds a private key: never send that to a service",
+            file.display()
+        ));
+    } else if kinds.iter().any(ContentKind::holds_private_key) || contains_key_label(&bytes) {
+        output.note(format_args!("{} holds a private key: never send it to a service", file.display()));
     }
     let encoded = Base64File { file: file.to_owned(), base64: BASE64_STANDARD.encode(&*bytes) };
     output.result(&encoded, || encoded.base64.clone())
+}
+
+/// Whether there is the end of a PEM boundary of a private key, also in what cannot be read.
+fn contains_key_label(bytes: &[u8]) -> bool {
+    const LABEL: &[u8] = b"PRIVATE KEY-";
+    bytes.windows(LABEL.len()).any(|window| window == LABEL)
 }

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 
-use super::output::Output;
+use super::output::{Output, clean};
 use crate::{
     certificate::{
         CertificateRequest, DeviceId, RequestError, files,
@@ -368,7 +368,7 @@ impl Requests {
         }
         files.sort();
         let mut faults = Vec::new();
-        let mut wishes: BTreeMap<String, usize> = BTreeMap::new();
+        let mut ignored: BTreeMap<String, usize> = BTreeMap::new();
         let mut first: HashMap<String, PathBuf> = HashMap::new();
         let mut requests = Vec::new();
         let mut passed_over = 0;
@@ -379,8 +379,8 @@ impl Requests {
                     continue;
                 }
                 Ok(Some((device, request))) => {
-                    for wish in request.wishes() {
-                        *wishes.entry(wish.clone()).or_default() += 1;
+                    for name in request.ignored() {
+                        *ignored.entry(name.clone()).or_default() += 1;
                     }
                     if let Some(before) = first.insert(device.id.as_str().to_ascii_lowercase(), path.clone()) {
                         faults.push(format!("{}: {} is in {} already", path.display(), device.id, before.display()));
@@ -400,8 +400,8 @@ impl Requests {
         if passed_over > 0 {
             output.note(format_args!("{passed_over} files hold no certificate request and were passed over"));
         }
-        for (wish, count) in wishes {
-            output.note(format_args!("{count} requests ask for {wish}, which was passed over"));
+        for (name, count) in ignored {
+            output.note(format_args!("{count} requests have {}, which was passed over", clean(&name)));
         }
         Ok(Self { files: requests })
     }
@@ -431,7 +431,7 @@ fn read_request(path: &Path) -> Result<Option<(FleetDevice, CertificateRequest)>
         return if called_so { Err("it has more than 256 KiB, and no request has".into()) } else { Ok(None) };
     }
     let request = match CertificateRequest::read(&bytes) {
-        Err(RequestError::NoRequest) if !called_so => return Ok(None),
+        Err(RequestError::NoRequest(_)) if !called_so => return Ok(None),
         other => other?,
     };
     let id =

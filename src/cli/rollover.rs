@@ -168,13 +168,13 @@ impl Rollover {
     async fn begin(self, output: &Output) -> anyhow::Result<()> {
         let next = self.next_retire();
         let device_directory = self.device_directory()?;
+        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
         let authority = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => AuthoritySource::Root(root),
             (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
             _ => return Err(Usage::error("the proof needs the key of --ca-cert: give it with --ca-key")),
         };
         let pfx = self.keys.pfx()?;
-        let key_password = self.key_password.given()?;
         let request = RolloverRequest {
             group: self.group,
             authority,

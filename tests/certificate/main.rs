@@ -5,7 +5,19 @@
 mod support;
 
 #[cfg(feature = "cli")]
+mod chains;
+#[cfg(feature = "cli")]
+mod encodings;
+#[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
+mod forge;
+#[cfg(feature = "cli")]
 mod issuing;
+#[cfg(feature = "cli")]
+mod names;
+#[cfg(feature = "issue")]
+mod pfx;
 mod reading;
+#[cfg(feature = "cli")]
+mod signatures;

@@ -6,11 +6,15 @@ mod support;
 
 mod cert;
 mod device;
+mod encodings;
 mod expiring;
+mod file_safety;
 mod fleet;
 mod help;
 mod import;
 mod many_devices;
+mod pfx;
 mod register;
 mod rollover;
 mod service;
+mod verify;
