@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use super::output::Output;
+use super::{next_command::NextCommand, output::Output};
 use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
@@ -127,6 +127,16 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    /// Adds the options that were given to a command that creates the same kind of keys.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        if self.algorithm != KeyAlgorithm::default() {
+            command.option("--algorithm", self.algorithm.name());
+        }
+        command.optional("--pfx-password-file", self.pfx_password.pfx_password_file.as_ref());
+        command.flag("--pfx-legacy", self.pfx_legacy);
+        command.flag("--no-pfx", self.no_pfx);
+    }
+
     /// How PFX files are made, when any are to be made.
     pub(super) fn pfx(&self) -> anyhow::Result<Option<Pfx>> {
         if self.no_pfx { Ok(None) } else { Pfx::new(&self.pfx_password, self.pfx_legacy).map(Some) }
@@ -244,6 +254,11 @@ pub(super) struct KeyPassword {
 }
 
 impl KeyPassword {
+    /// Adds the option that was given to a command that needs the same key.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        command.optional("--key-password-file", self.key_password_file.as_ref());
+    }
+
     pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         secret(self.key_password_file.as_deref(), KEY_PASSWORD)
     }

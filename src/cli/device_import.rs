@@ -276,7 +276,10 @@ impl Sending {
 fn is_hopeless(error: &Error) -> bool {
     match error {
         Error::Authorization { .. } | Error::Redirect { .. } => true,
-        Error::Network(error) => matches!(error.failure, NetworkFailure::Connect | NetworkFailure::Tls),
+        Error::Network(error) => matches!(
+            error.failure,
+            NetworkFailure::Connect | NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime
+        ),
         Error::Service(error) => matches!(error.status, 401 | 403),
         _ => false,
     }

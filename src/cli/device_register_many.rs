@@ -112,14 +112,19 @@ enum Reach {
     Device,
     /// Nobody took the connection.
     Nobody,
+    /// Perhaps every device: the service failed, or the way there.
+    Service,
     /// Every device.
     All,
     /// This computer: no more files and connections can be open.
     Computer,
 }
 
-/// After so many devices in a row for which nobody took the connection, no more are begun.
+/// After so many devices in a row for which nobody took the connection, no more are started.
 const MAX_UNREACHED: usize = 64;
+
+/// After so many devices in a row that the service failed, or the way there, no more are started.
+const MAX_FAILURES: usize = 64;
 
 pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
     let Many { manifest, results, concurrency } = &register.many;
@@ -148,6 +153,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let mut at_once = 1;
     // Were it the first one, once is enough. Where one came through before, it may be the network for a moment.
     let mut unreached = MAX_UNREACHED - 1;
+    let mut failures = 0;
     loop {
         while pending.len() < at_once && stopped.is_none() {
             let Some(row) = rows.next() else { break };
@@ -193,19 +199,16 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
                 progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
-                if *reach == Reach::Nobody && unreached + 1 >= MAX_UNREACHED {
-                    stopped.get_or_insert_with(|| format!("nobody answers: {}", clean(message)));
-                }
-                if *reach == Reach::All {
-                    stopped.get_or_insert_with(|| format!("what line {line} met every other device would meet"));
-                }
+                stopped = stopped.or_else(|| stop_reason(*reach, &line, message, unreached, failures));
             }
         }
         progress.inc(1);
         match result.map_err(|failure| failure.reach) {
             Err(Reach::Row) => {}
-            Err(Reach::Nobody) => unreached += 1,
-            _ => (at_once, unreached) = (concurrency, 0),
+            Err(Reach::Nobody) => (unreached, failures) = (unreached + 1, failures + 1),
+            // The others start, because it takes minutes until one has failed for good.
+            Err(Reach::Service) => (at_once, unreached, failures) = (concurrency, 0, failures + 1),
+            _ => (at_once, unreached, failures) = (concurrency, 0, 0),
         }
     }
     progress.finish_and_clear();
@@ -214,10 +217,24 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     tell(&summary, output)?;
     if let Some(reason) = stopped {
         bail!(
-            "{reason}. The run stopped after {done} of {count} rows; when the cause is removed, the same command goes on"
+            "{reason}. The run stopped after {done} of {count} rows; {} were not tried. When the cause is removed, the same \
+             command resumes",
+            count.saturating_sub(done)
         );
     }
     if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
+}
+
+/// Why no more devices are started after this failure, if so. `unreached` and `failures` count those in a row before it.
+fn stop_reason(reach: Reach, line: &str, message: &str, unreached: usize, failures: usize) -> Option<String> {
+    match reach {
+        Reach::All => Some(format!("the failure of line {line} affects every device")),
+        Reach::Nobody if unreached + 1 >= MAX_UNREACHED => Some(format!("nobody answers: {}", clean(message))),
+        Reach::Nobody | Reach::Service if failures + 1 >= MAX_FAILURES => {
+            Some(format!("the last {MAX_FAILURES} devices failed because of the service: {}", clean(message)))
+        }
+        _ => None,
+    }
 }
 
 /// The key of the group, where the devices register by it, and a note where they might as well register by the other.
@@ -314,6 +331,7 @@ impl From<Failed> for Failure {
             _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
             RegistrationErrorKind::NotSent(_) => Reach::Row,
+            _ if unregistered.error.is_service_failure() => Reach::Service,
             _ => Reach::Device,
         };
         Self {

@@ -23,6 +23,7 @@ mod hint;
 mod import_rows;
 mod json_file;
 mod many_devices;
+mod next_command;
 mod output;
 mod progress;
 mod provision;

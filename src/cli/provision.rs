@@ -26,9 +26,12 @@ use crate::{
 
 /// Take an enrollment group from nothing to verified, and make its devices' certificates
 ///
-/// Finds or makes the root, finds or creates the group, uploads the certificate, proves possession of its key, and
-/// makes the devices' certificates. It can be run as often as one likes: what is done already is left as it is, and a
-/// run that was interrupted is finished by the next.
+/// Finds or creates the root, finds or creates the group, uploads the certificate, proves possession of its key, and
+/// issues the devices' certificates. It is idempotent: completed steps are left unchanged, and the next run resumes an
+/// interrupted one. Several runs at once on one group or directory converge.
+///
+/// A second CA beside one that is verified in the group's other entry needs --add-ca, so that an old command cannot bring
+/// back a root that was retired. To replace a root, use rollover.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll provision --emulator --register
@@ -50,9 +53,9 @@ pub(super) struct Provision {
     /// What devices the group is for [default: iot for a group that is created, any for one that exists]
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<DeviceKind>,
-    /// The entry for the certificate
-    #[arg(long, default_value = "primary", value_parser = certificate_entry())]
-    entry: CertificateEntry,
+    /// The entry for the certificate [default: the entry that already holds it, otherwise primary]
+    #[arg(long, value_parser = certificate_entry())]
+    entry: Option<CertificateEntry>,
     /// The common name of the root, made where it does not exist [with --emulator by default: mytestrootcert]
     #[arg(long, value_name = "NAME", required_unless_present_any = ["emulator", "ca_cert"])]
     root: Option<CommonName>,
@@ -101,6 +104,9 @@ pub(super) struct Provision {
     replace: bool,
     #[command(flatten)]
     confirmation: Confirmation,
+    /// Enroll the CA although the group's other entry holds another CA that is verified: devices of both can connect
+    #[arg(long)]
+    add_ca: bool,
     /// Only read, and print what would be done
     #[arg(long)]
     dry_run: bool,
@@ -181,6 +187,7 @@ impl Provision {
             pfx: pfx.as_ref().map(Pfx::options),
             attest: self.attest,
             replace: self.replace,
+            add_ca: self.add_ca,
             dry_run: self.dry_run,
         };
         if let Some(emulator) = &emulator {
@@ -216,7 +223,9 @@ async fn confirm_replacement(
     request: &ProvisionRequest<'_>,
     confirmation: &Confirmation,
 ) -> anyhow::Result<()> {
-    let found = client.enrollment_groups().find_certificate(&request.group, request.entry).await?;
+    let groups = client.enrollment_groups();
+    let entry = request.entry.unwrap_or(CertificateEntry::Primary);
+    let found = groups.find_certificate(&request.group, entry).await?;
     let Some(found) = found.filter(|found| found.verified) else { return Ok(()) };
     let file = match &request.authority {
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
@@ -227,8 +236,16 @@ async fn confirm_replacement(
     if found.sha1_thumbprint.is_some() && found.sha1_thumbprint == ours {
         return Ok(());
     }
+    // Without --entry, the entry that already holds the certificate is kept.
+    if request.entry.is_none()
+        && let Some(other) = groups.find_certificate(&request.group, CertificateEntry::Secondary).await?
+        && other.sha1_thumbprint.is_some()
+        && other.sha1_thumbprint == ours
+    {
+        return Ok(());
+    }
     let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
-    let (entry, group) = (request.entry, &request.group);
+    let group = &request.group;
     confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 
@@ -274,7 +291,9 @@ fn human(report: &ProvisionReport) -> String {
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
-    text + &connecting(&report.devices, report.fleet.as_ref())
+    let is_refused = |device: &ProvisionedDevice| report.refused.iter().any(|refused| refused.id == device.id);
+    let devices = report.devices.iter().filter(|device| !is_refused(device));
+    text + &connecting(devices, report.fleet.as_ref())
 }
 
 /// Tells of the password that everybody knows, where PFX files with it were made.
@@ -290,7 +309,10 @@ pub(super) fn tell_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
 }
 
 /// What the devices connect with.
-pub(super) fn connecting(devices: &[ProvisionedDevice], fleet: Option<&FleetSummary>) -> String {
+pub(super) fn connecting<'a>(
+    devices: impl IntoIterator<Item = &'a ProvisionedDevice>,
+    fleet: Option<&FleetSummary>,
+) -> String {
     let mut text = String::new();
     for device in devices {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::{
     args::{read, secret},
+    next_command::NextCommand,
     output::Usage,
     secret_arguments::{is_certain, may_be_secret},
 };
@@ -111,6 +112,17 @@ impl Service {
             builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
         }
         Ok(builder.build()?)
+    }
+
+    /// Adds the options that were given to a command for the same application. The environment is still there then.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        command.optional("--app", self.app.as_ref());
+        command.optional("--endpoint", self.endpoint.as_ref().map(Endpoint::as_str));
+        command.optional("--token-file", self.token_file.as_ref());
+        command.flag("--entra", self.entra);
+        command.optional("--ca-file", self.ca_file.as_ref());
+        command.optional("--api-version", self.api_version.map(|version| version.to_string()));
+        command.optional("--rate", self.rate.map(|rate| rate.to_string()));
     }
 
     /// Whether an application and a token are named, on the command line or in the environment.

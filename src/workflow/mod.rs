@@ -1,6 +1,6 @@
 //! Sequences over certificates and the client.
 //!
-//! [`provision`] takes an enrollment group from nothing to *verified* and makes its devices' certificates. [`rollover`] takes
+//! [`provision`] takes an enrollment group from nothing to *verified* and issues its devices' certificates. [`rollover`] takes
 //! it from one authority to another, and [`retire`] removes the old one.
 
 mod create;

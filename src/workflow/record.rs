@@ -1,4 +1,4 @@
-//! What is told of a certificate that was made or found.
+//! The report of a certificate that was created or found.
 
 use std::path::{Path, PathBuf};
 
@@ -29,9 +29,9 @@ pub struct CertificateRecord {
     pub issuer: String,
     /// The serial number in upper-case hexadecimal.
     pub serial_number: String,
-    /// The first moment of validity, as RFC 3339.
+    /// The start of validity, as RFC 3339.
     pub not_before: String,
-    /// The last moment of validity, as RFC 3339.
+    /// The end of validity, as RFC 3339.
     pub not_after: String,
     /// The SHA-1 thumbprint.
     pub sha1_thumbprint: String,
@@ -59,7 +59,7 @@ impl CertificateRecord {
     }
 }
 
-/// A moment as RFC 3339, such as `2026-11-23T06:05:50Z`.
+/// A time as RFC 3339, such as `2026-11-23T06:05:50Z`.
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| at.to_string())

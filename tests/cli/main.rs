@@ -21,6 +21,7 @@ mod issuing;
 mod many_devices;
 mod pfx;
 mod register;
+mod rollover;
 mod service;
 mod verify;
 

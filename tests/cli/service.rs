@@ -217,8 +217,11 @@ fn another_certificate_in_the_entry_stops_provision_with_a_hint_and_replace_goes
     service.run(other.path(), &PROVISION).ok();
     let error = service.run(folder.path(), &PROVISION).fails(1);
     assert!(error.contains(&thumbprint(other.path(), "mytestrootcert_cert.pem")), "{error}");
-    assert!(error.contains("--replace") && error.contains("--entry secondary"), "{error}");
-    let report = service.json(folder.path(), &[&PROVISION[..], &["--entry", "secondary"]].concat());
+    assert!(error.contains("--replace") && error.contains("--entry secondary --add-ca"), "{error}");
+    let secondary = [&PROVISION[..], &["--entry", "secondary"]].concat();
+    let error = service.run(folder.path(), &secondary).fails(1);
+    assert!(error.contains("another verified CA") && error.contains("--add-ca"), "{error}");
+    let report = service.json(folder.path(), &[&secondary[..], &["--add-ca"]].concat());
     assert_eq!((&report["entry"], &report["verified"]), (&json!("secondary"), &json!(true)));
     // The service takes no certificate twice.
     service
