@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
 #[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
