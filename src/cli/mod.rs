@@ -17,6 +17,9 @@ mod device_register_many;
 mod emulator;
 mod enrollment_group;
 mod fleet_ids;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hint;
 mod import_rows;
 mod json_file;
