@@ -5,7 +5,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Certificate, SignatureError};
+use super::{Certificate, PublicKeyAlgorithm, SignatureError};
 
 /// The longest path that is followed, in certificates. Real ones have three or four.
 const MAX_PATH: usize = 16;
@@ -30,12 +30,7 @@ pub fn verify<'a>(
     let path = find_path(leaf, others, enrolled)?;
     for (below, certificate) in path.iter().enumerate() {
         check_validity(certificate, at)?;
-        if let Some(extension) = certificate.unknown_critical_extension() {
-            return Err(ChainError::CriticalExtension {
-                subject: subject(certificate),
-                extension: extension.to_owned(),
-            });
-        }
+        check_extensions(certificate)?;
         if below > 0 {
             check_may_sign(certificate)?;
             // Self-issued authorities do not count towards the path length (RFC 5280 section 4.2.1.9).
@@ -177,12 +172,32 @@ fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
 }
 
 fn signature_error(certificate: &Certificate, issuer: &Certificate, error: SignatureError) -> ChainError {
+    let (of, issuer) = (subject(certificate), subject(issuer));
     match error {
-        SignatureError::Unsupported(algorithm) => {
-            ChainError::UnsupportedSignature { subject: subject(certificate), algorithm }
+        SignatureError::Wrong => ChainError::WrongSigner { subject: of, expected: issuer },
+        SignatureError::Unsupported(algorithm) => ChainError::UnsupportedSignature { subject: of, algorithm },
+        SignatureError::AlgorithmMismatch { outer, inner } => {
+            ChainError::AlgorithmMismatch { subject: of, outer, inner }
         }
-        SignatureError::Wrong => ChainError::WrongSigner { subject: subject(certificate), expected: subject(issuer) },
+        SignatureError::KeyTooShort(key) => ChainError::KeyTooShort { subject: issuer, key },
+        SignatureError::KeyTooLong(key) => ChainError::KeyTooLong { subject: issuer, key },
+        SignatureError::KeyRestricted(algorithm) => ChainError::KeyRestricted { subject: issuer, algorithm },
+        SignatureError::UnusableKey => ChainError::UnusableKey { subject: issuer },
     }
+}
+
+fn check_extensions(certificate: &Certificate) -> Result<(), ChainError> {
+    if let Some(malformed) = certificate.malformed_extensions().first() {
+        return Err(ChainError::MalformedExtension {
+            subject: subject(certificate),
+            extension: malformed.name.clone(),
+            reason: malformed.reason.clone(),
+        });
+    }
+    if let Some(extension) = certificate.unknown_critical_extension() {
+        return Err(ChainError::CriticalExtension { subject: subject(certificate), extension: extension.to_owned() });
+    }
+    Ok(())
 }
 
 fn subject(certificate: &Certificate) -> String {
@@ -283,6 +298,56 @@ pub enum ChainError {
         subject: String,
         /// The algorithm, by name.
         algorithm: String,
+    },
+    /// An extension that cannot be read or that occurs more than once.
+    #[error("{subject} has a malformed extension, {extension}: {reason}")]
+    MalformedExtension {
+        /// The certificate's subject.
+        subject: String,
+        /// The extension, by name or object identifier.
+        extension: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A certificate names another signature algorithm outside its signed part than inside (RFC 5280 section 4.1.1.2).
+    #[error("{subject} names two signature algorithms: {outer} beside the signature, {inner} in the signed part")]
+    AlgorithmMismatch {
+        /// The certificate's subject.
+        subject: String,
+        /// The algorithm named beside the signature.
+        outer: String,
+        /// The algorithm named in the signed part.
+        inner: String,
+    },
+    /// The key of an authority is too short for its signatures to count.
+    #[error("the key of {subject}, {key}, is too short: at least 2048 bits are needed")]
+    KeyTooShort {
+        /// The authority's subject.
+        subject: String,
+        /// Its key.
+        key: PublicKeyAlgorithm,
+    },
+    /// The key of an authority is longer than the cryptographic library takes.
+    #[error("the key of {subject}, {key}, is not supported: at most 8192 bits are")]
+    KeyTooLong {
+        /// The authority's subject.
+        subject: String,
+        /// Its key.
+        key: PublicKeyAlgorithm,
+    },
+    /// The key of an authority is restricted to other signature algorithms.
+    #[error("the key of {subject} may not make signatures with {algorithm}")]
+    KeyRestricted {
+        /// The authority's subject.
+        subject: String,
+        /// The algorithm used.
+        algorithm: String,
+    },
+    /// The key of an authority cannot be read.
+    #[error("the public key of {subject} is malformed")]
+    UnusableKey {
+        /// The authority's subject.
+        subject: String,
     },
     /// The common name of a proof is not the verification code.
     #[error("the proof carries the code {found:?}, and the current one is {expected:?}")]

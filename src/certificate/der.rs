@@ -1,23 +1,103 @@
 //! The frames of DER (X.690): tag, length, content.
+//!
+//! Lengths may take more octets than DER allows, as OpenSSL and x509-parser accept them; they are never indefinite.
+
+/// An element of DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element<'a> {
+    /// The identifier octet: class, form and number.
+    pub(super) tag: u8,
+    /// The content octets.
+    pub(super) content: &'a [u8],
+    /// The whole element, its header included.
+    pub(super) whole: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// Reads the one element that these bytes are. `None` if they are malformed or others follow.
+    pub(super) fn only(bytes: &'a [u8]) -> Option<Self> {
+        let mut elements = Elements(bytes);
+        elements.next_element().filter(|_| elements.is_empty())
+    }
+
+    /// As [`only`](Self::only), with that tag.
+    pub(super) fn only_tagged(bytes: &'a [u8], tag: u8) -> Option<Self> {
+        Self::only(bytes).filter(|element| element.tag == tag)
+    }
+
+    /// The elements inside it.
+    pub(super) fn elements(self) -> Elements<'a> {
+        Elements(self.content)
+    }
+}
+
+/// Elements that follow each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Elements<'a>(pub(super) &'a [u8]);
+
+impl<'a> Elements<'a> {
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the next element. `None` at the end and if it is malformed.
+    pub(super) fn next_element(&mut self) -> Option<Element<'a>> {
+        // Tag numbers of 31 and more take further octets; X.509 has none.
+        let tag = *self.0.first().filter(|&&tag| tag & 0x1f != 0x1f)?;
+        let (whole, content, rest) = der_element(self.0)?;
+        self.0 = rest;
+        Some(Element { tag, content, whole })
+    }
+
+    /// Takes the next element, which must have that tag.
+    pub(super) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
+        let mut rest = *self;
+        let element = rest.next_element().filter(|element| element.tag == tag)?;
+        *self = rest;
+        Some(element)
+    }
+
+    /// Takes the next element if it has that tag.
+    pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
+        if self.0.first() == Some(&tag) { self.expect(tag).map(Some) } else { Some(None) }
+    }
+
+    /// Takes all elements. `None` if one is malformed.
+    pub(super) fn all(mut self) -> Option<Vec<Element<'a>>> {
+        let mut all = Vec::new();
+        while !self.is_empty() {
+            all.push(self.next_element()?);
+        }
+        Some(all)
+    }
+}
 
 /// The first element of the bytes whole, its content, and what follows it.
 pub(super) fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let first = *bytes.get(1)?;
-    let (header, length) = if first < 0x80 {
-        (2, usize::from(first))
-    } else {
-        let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
-        (2 + octets.len(), octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)))
+    let (header, length) = match first {
+        ..0x80 => (2, usize::from(first)),
+        // The indefinite form, which only BER has.
+        0x80 => return None,
+        _ => {
+            let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
+            let length = octets.iter().try_fold(0_usize, |length, &octet| {
+                length.checked_mul(0x100).and_then(|length| length.checked_add(usize::from(octet)))
+            })?;
+            (2 + octets.len(), length)
+        }
     };
-    let element = bytes.get(..header + length)?;
+    let element = bytes.get(..header.checked_add(length)?)?;
     Some((element, &element[header..], &bytes[element.len()..]))
 }
 
+#[cfg(feature = "issue")]
 pub(super) fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
     der_frame(0x30, parts)
 }
 
 /// An element of that tag with these parts as its content.
+#[cfg(feature = "issue")]
 pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut der = Vec::with_capacity(length + 10);
@@ -29,6 +109,7 @@ pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Appends a tag and a length.
+#[cfg(feature = "issue")]
 pub(super) fn push_header(der: &mut Vec<u8>, tag: u8, length: usize) {
     der.push(tag);
     let octets = length.to_be_bytes();

@@ -4,6 +4,8 @@
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
 pub mod chain;
+mod der;
+mod extensions;
 mod hex;
 mod identifier;
 mod name;
@@ -18,8 +20,6 @@ mod x509;
 
 #[cfg(feature = "issue")]
 mod authority;
-#[cfg(feature = "issue")]
-mod der;
 #[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
@@ -41,6 +41,10 @@ pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCe
 pub use chain::ChainError;
 #[cfg(feature = "issue")]
 pub use device_issuer::{DeviceIdentity, DeviceIssuer};
+pub use extensions::{
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, GeneralSubtree, KeyUsage, MalformedExtension,
+    NameConstraints,
+};
 pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
 #[cfg(feature = "issue")]
 pub use key::{KeyAlgorithm, KeyError, PrivateKey};
@@ -52,6 +56,6 @@ pub use public_key::PublicKeyAlgorithm;
 pub use read::ReadError;
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
-pub use signature::SignatureError;
+pub use signature::{HashAlgorithm, PssParameters, SignatureAlgorithm, SignatureError};
 pub use thumbprint::{Thumbprint, ThumbprintError};
-pub use x509::{BasicConstraints, Certificate, KeyUsage};
+pub use x509::Certificate;

@@ -25,6 +25,13 @@ pub enum Objection {
     Version(u32),
     /// A critical extension that is not generally known.
     CriticalExtension(String),
+    /// An extension that cannot be read or that occurs more than once.
+    MalformedExtension {
+        /// The extension, by name or object identifier.
+        extension: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// A leaf that has no common name, so that no registration id can equal it.
     NoCommonName,
     /// A leaf whose common name cannot be a registration id, and why.
@@ -54,13 +61,16 @@ pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objectio
         PublicKeyAlgorithm::Rsa { bits } if *bits >= 2048 => {}
         other => found.push(Objection::Key(other.clone())),
     }
-    let algorithm = certificate.signature_algorithm().to_ascii_lowercase();
-    if ["sha1", "sha-1", "md5", "md2"].iter().any(|weak| algorithm.contains(weak)) {
-        found.push(Objection::WeakSignature(certificate.signature_algorithm().to_owned()));
+    if certificate.signature_algorithm().is_weak() {
+        found.push(Objection::WeakSignature(certificate.signature_algorithm().to_string()));
     }
     if certificate.version() != 3 {
         found.push(Objection::Version(certificate.version()));
     }
+    found.extend(certificate.malformed_extensions().iter().map(|malformed| Objection::MalformedExtension {
+        extension: malformed.name.clone(),
+        reason: malformed.reason.clone(),
+    }));
     if let Some(extension) = certificate.unknown_critical_extension() {
         found.push(Objection::CriticalExtension(extension.to_owned()));
     }
@@ -99,6 +109,9 @@ impl fmt::Display for Objection {
             Self::Version(version) => write!(f, "it is of X.509 version {version}; version 3 is needed"),
             Self::CriticalExtension(extension) => {
                 write!(f, "it has a critical extension that is not generally known: {extension}")
+            }
+            Self::MalformedExtension { extension, reason } => {
+                write!(f, "its extension {extension} is malformed: {reason}")
             }
             Self::NoCommonName => f.write_str("it has no common name, which has to equal the device's registration id"),
             Self::CommonName(reason) => write!(f, "its common name cannot be a registration id: {reason}"),

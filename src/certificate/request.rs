@@ -1,15 +1,14 @@
 //! Certificate requests (PKCS#10, RFC 2986): for devices whose key never leaves them.
 
 use x509_parser::{
-    certification_request::X509CertificationRequest, cri_attributes::ParsedCriAttribute, error::X509Error,
-    prelude::FromDer,
+    certification_request::X509CertificationRequest, cri_attributes::ParsedCriAttribute, prelude::FromDer,
 };
 
 use super::{
-    Name, PublicKeyAlgorithm, ReadError,
+    Name, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
+    der::Element,
     oid::oid_name,
     read::{pem_items, plain_text},
-    signature::p521_verification,
 };
 
 /// A request whose signature holds: who made it has the private key.
@@ -59,19 +58,18 @@ impl CertificateRequest {
             PublicKeyAlgorithm::Rsa { bits } if bits >= 2048 => {}
             other => return Err(RequestError::Key(other)),
         }
-        let algorithm = &request.signature_algorithm.algorithm;
-        match p521_verification(&public_key_algorithm, algorithm) {
-            Some(verification) => {
-                let key = &info.subject_pki.subject_public_key.data;
-                aws_lc_rs::signature::UnparsedPublicKey::new(verification, key)
-                    .verify(info.raw, &request.signature_value.data)
-                    .map_err(|_| RequestError::Signature)?;
-            }
-            None => request.verify_signature().map_err(|error| match error {
-                X509Error::SignatureUnsupportedAlgorithm => RequestError::SignatureAlgorithm(oid_name(algorithm)),
-                _ => RequestError::Signature,
-            })?,
+        let algorithm = signature_algorithm(der).ok_or_else(|| malformed(&"its signature algorithm is malformed"))?;
+        let signature = &request.signature_value;
+        if signature.unused_bits != 0 {
+            return Err(RequestError::Signature);
         }
+        algorithm.verify(info.subject_pki.raw, info.raw, &signature.data).map_err(|error| match error {
+            SignatureError::Wrong => RequestError::Signature,
+            SignatureError::Unsupported(algorithm) | SignatureError::KeyRestricted(algorithm) => {
+                RequestError::SignatureAlgorithm(algorithm)
+            }
+            _ => malformed(&"its public key is malformed"),
+        })?;
         let mut wishes = Vec::new();
         for attribute in info.iter_attributes() {
             match attribute.parsed_attribute() {
@@ -82,7 +80,7 @@ impl CertificateRequest {
             }
         }
         Ok(Self {
-            subject: Name::from_parsed(&info.subject),
+            subject: Name::from_der(info.subject.as_raw()).ok_or_else(|| malformed(&"its subject is malformed"))?,
             public_key: info.subject_pki.raw.to_vec(),
             public_key_algorithm,
             wishes,
@@ -112,6 +110,13 @@ impl CertificateRequest {
     pub fn wishes(&self) -> &[String] {
         &self.wishes
     }
+}
+
+/// The signature algorithm of a request in DER.
+fn signature_algorithm(der: &[u8]) -> Option<SignatureAlgorithm> {
+    let mut parts = Element::only_tagged(der, 0x30)?.elements();
+    parts.expect(0x30)?;
+    SignatureAlgorithm::from_der(parts.expect(0x30)?.whole)
 }
 
 /// Why a request is not signed.

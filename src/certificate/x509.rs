@@ -1,20 +1,15 @@
 //! X.509 certificates and what is read from them.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use time::OffsetDateTime;
-use x509_parser::{
-    certificate::X509Certificate,
-    error::X509Error,
-    extensions::ParsedExtension,
-    prelude::FromDer,
-    x509::{SubjectPublicKeyInfo, X509Version},
-};
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
+use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    Name, PublicKeyAlgorithm, ReadError, SignatureError, Thumbprint, hex::hexadecimal, oid::oid_name, pem::pem_block,
-    signature::p521_verification,
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
+    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint, der::Element,
+    extensions::Extensions, hex::hexadecimal, pem::pem_block,
 };
 
 /// An X.509 certificate: its DER and what was read from it.
@@ -23,6 +18,9 @@ use super::{
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
+    /// Where in the DER the signed part is, and the signature.
+    signed: Range<usize>,
+    signature: Range<usize>,
     version: u32,
     subject: Name,
     issuer: Name,
@@ -31,99 +29,85 @@ pub struct Certificate {
     not_after: OffsetDateTime,
     public_key: Vec<u8>,
     public_key_algorithm: PublicKeyAlgorithm,
-    signature_algorithm: String,
-    basic_constraints: Option<BasicConstraints>,
-    key_usage: Option<KeyUsage>,
-    allows_client_authentication: bool,
-    subject_key_identifier: Option<Vec<u8>>,
-    authority_key_identifier: Option<Vec<u8>>,
-    unknown_critical_extension: Option<String>,
-}
-
-/// The basic constraints extension (RFC 5280 section 4.2.1.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BasicConstraints {
-    /// Whether the subject is an authority.
-    pub authority: bool,
-    /// How many further authorities may follow it in a chain; any number when absent.
-    pub path_length: Option<u32>,
-}
-
-/// The part of the key usage extension (RFC 5280 section 4.2.1.3) that enrollment depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyUsage {
-    /// `keyCertSign`: the key may sign certificates.
-    pub certificate_signing: bool,
-    /// `digitalSignature`: the key may sign a TLS handshake.
-    pub digital_signature: bool,
+    signature_algorithm: SignatureAlgorithm,
+    /// The algorithm that the signed part names, where it is another.
+    inner_algorithm: Option<SignatureAlgorithm>,
+    extensions: Extensions,
 }
 
 impl Certificate {
     /// Reads a certificate from exactly its DER.
     ///
+    /// Extensions are read one by one: a malformed one is [recorded](Self::malformed_extensions) and the rest is read.
+    ///
     /// # Errors
     /// [`ReadError::Certificate`] when the bytes are not one certificate and nothing else.
     pub fn from_der(der: &[u8]) -> Result<Self, ReadError> {
-        let (rest, parsed) =
-            X509Certificate::from_der(der).map_err(|error| ReadError::Certificate(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(ReadError::Certificate(format!("{} bytes follow its end", rest.len())));
+        let malformed = |part: &str| ReadError::Certificate(format!("{part} is malformed"));
+        let frame = || malformed("its structure");
+        let mut outer = super::der::Elements(der);
+        let certificate = outer.expect(0x30).ok_or_else(frame)?;
+        if !outer.is_empty() {
+            return Err(ReadError::Certificate(format!("{} bytes follow its end", outer.0.len())));
         }
-        Self::from_parsed(der, &parsed).map_err(|error| ReadError::Certificate(error.to_string()))
-    }
+        let mut outer = certificate.elements();
+        let signed = outer.expect(0x30).ok_or_else(frame)?;
+        let algorithm = outer.expect(0x30).ok_or_else(frame)?;
+        let signature = outer.expect(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
+        // A bit string begins with the number of unused bits: none, in signatures.
+        let signature = signature.content.strip_prefix(&[0]).ok_or_else(|| malformed("its signature"))?;
 
-    fn from_parsed(der: &[u8], parsed: &X509Certificate<'_>) -> Result<Self, X509Error> {
-        let mut certificate = Self {
-            der: der.to_vec(),
-            version: match parsed.version() {
-                X509Version(version) => version + 1,
-            },
-            subject: Name::from_parsed(parsed.subject()),
-            issuer: Name::from_parsed(parsed.issuer()),
-            serial_number: parsed.raw_serial().to_vec(),
-            not_before: parsed.validity().not_before.to_datetime(),
-            not_after: parsed.validity().not_after.to_datetime(),
-            public_key: parsed.public_key().raw.to_vec(),
-            public_key_algorithm: PublicKeyAlgorithm::of(parsed.public_key()),
-            signature_algorithm: oid_name(&parsed.signature_algorithm.algorithm),
-            basic_constraints: None,
-            key_usage: None,
-            allows_client_authentication: true,
-            subject_key_identifier: None,
-            authority_key_identifier: None,
-            unknown_critical_extension: None,
+        let mut parts = signed.elements();
+        let version = match parts.optional(0xa0).ok_or_else(frame)? {
+            Some(tagged) => read_version(tagged.content).ok_or_else(|| malformed("its version"))?,
+            None => 1,
         };
-        // Also refuses an extension that occurs twice (RFC 5280 section 4.2).
-        parsed.extensions_map()?;
-        for extension in parsed.extensions() {
-            match extension.parsed_extension() {
-                ParsedExtension::BasicConstraints(constraints) => {
-                    certificate.basic_constraints = Some(BasicConstraints {
-                        authority: constraints.ca,
-                        path_length: constraints.path_len_constraint,
-                    });
-                }
-                ParsedExtension::KeyUsage(usage) => {
-                    certificate.key_usage = Some(KeyUsage {
-                        certificate_signing: usage.key_cert_sign(),
-                        digital_signature: usage.digital_signature(),
-                    });
-                }
-                ParsedExtension::ExtendedKeyUsage(usage) => {
-                    certificate.allows_client_authentication = usage.client_auth || usage.any;
-                }
-                ParsedExtension::SubjectKeyIdentifier(id) => certificate.subject_key_identifier = Some(id.0.to_vec()),
-                ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    certificate.authority_key_identifier = id.key_identifier.as_ref().map(|id| id.0.to_vec());
-                }
-                ParsedExtension::ParseError { error } => return Err(error.clone().into()),
-                ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed if extension.critical => {
-                    certificate.unknown_critical_extension = Some(oid_name(&extension.oid));
-                }
-                _ => {}
-            }
+        let serial_number = parts.expect(0x02).ok_or_else(|| malformed("its serial number"))?.content;
+        let inner_algorithm = parts.expect(0x30).ok_or_else(frame)?;
+        let mut name = |which: &str| {
+            parts.expect(0x30).and_then(|name| Name::from_der(name.whole)).ok_or_else(|| malformed(which))
+        };
+        let issuer = name("its issuer")?;
+        let validity = parts.expect(0x30).and_then(read_validity).ok_or_else(|| malformed("its validity"))?;
+        let subject = parts.expect(0x30).and_then(|name| Name::from_der(name.whole));
+        let subject = subject.ok_or_else(|| malformed("its subject"))?;
+        let public_key = parts.expect(0x30).ok_or_else(|| malformed("its public key"))?.whole;
+        let (_, key_info) = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| malformed("its public key"))?;
+        // Unique identifiers of issuer and subject, which nobody uses: primitive by definition.
+        for tag in [0x81, 0xa1, 0x82, 0xa2] {
+            parts.optional(tag).ok_or_else(frame)?;
         }
-        Ok(certificate)
+        let extensions = parts.optional(0xa3).ok_or_else(frame)?;
+        if !parts.is_empty() {
+            return Err(frame());
+        }
+        let read_algorithm = |algorithm: Element<'_>| {
+            SignatureAlgorithm::from_der(algorithm.whole).ok_or_else(|| malformed("its signature algorithm"))
+        };
+        let range = |part: &[u8]| {
+            let start = part.as_ptr() as usize - der.as_ptr() as usize;
+            start..start + part.len()
+        };
+        Ok(Self {
+            signed: range(signed.whole),
+            signature: range(signature),
+            version,
+            subject,
+            issuer,
+            serial_number: serial_number.to_vec(),
+            not_before: validity.0,
+            not_after: validity.1,
+            public_key: public_key.to_vec(),
+            public_key_algorithm: PublicKeyAlgorithm::of(&key_info),
+            signature_algorithm: read_algorithm(algorithm)?,
+            inner_algorithm: if algorithm.whole == inner_algorithm.whole {
+                None
+            } else {
+                Some(read_algorithm(inner_algorithm)?)
+            },
+            extensions: extensions.map(|tagged| Extensions::read(tagged.content)).unwrap_or_default(),
+            der: der.to_vec(),
+        })
     }
 
     /// The certificate in DER.
@@ -210,69 +194,175 @@ impl Certificate {
         &self.public_key_algorithm
     }
 
-    /// The algorithm the issuer signed with, by its registered name.
+    /// The algorithm the issuer signed with.
     #[must_use]
-    pub fn signature_algorithm(&self) -> &str {
+    pub fn signature_algorithm(&self) -> &SignatureAlgorithm {
         &self.signature_algorithm
+    }
+
+    /// All extensions in the order of the certificate, but for those whose frame is malformed.
+    #[must_use]
+    pub fn extensions(&self) -> &[Extension] {
+        &self.extensions.all
+    }
+
+    /// The extensions that cannot be read or that occur more than once. A chain over such a certificate is refused.
+    #[must_use]
+    pub fn malformed_extensions(&self) -> &[MalformedExtension] {
+        &self.extensions.malformed
     }
 
     /// The basic constraints, where the certificate has them.
     #[must_use]
     pub fn basic_constraints(&self) -> Option<BasicConstraints> {
-        self.basic_constraints
+        self.extensions.basic_constraints
     }
 
     /// The key usage, where the certificate limits it.
     #[must_use]
     pub fn key_usage(&self) -> Option<KeyUsage> {
-        self.key_usage
+        self.extensions.key_usage
+    }
+
+    /// The extended key usage, where the certificate limits it: object identifiers in their dotted form.
+    #[must_use]
+    pub fn extended_key_usage(&self) -> Option<&[String]> {
+        self.extensions.extended_key_usage.as_deref()
     }
 
     /// Whether the extended key usage is absent, or names `clientAuth` or any usage.
     #[must_use]
     pub fn allows_client_authentication(&self) -> bool {
-        self.allows_client_authentication
+        self.extended_key_usage().is_none_or(|usages| {
+            usages.iter().any(|usage| [CLIENT_AUTHENTICATION, ANY_EXTENDED_KEY_USAGE].contains(&usage.as_str()))
+        })
+    }
+
+    /// The subject alternative names, where the certificate has the extension.
+    #[must_use]
+    pub fn subject_alternative_names(&self) -> Option<&[GeneralName]> {
+        self.extensions.subject_alternative_names.as_deref()
+    }
+
+    /// The name constraints, where the certificate has them.
+    #[must_use]
+    pub fn name_constraints(&self) -> Option<&NameConstraints> {
+        self.extensions.name_constraints.as_ref()
     }
 
     /// The subject key identifier, where the certificate has one.
     #[must_use]
     pub fn subject_key_identifier(&self) -> Option<&[u8]> {
-        self.subject_key_identifier.as_deref()
+        self.extensions.subject_key_identifier.as_deref()
     }
 
     /// The key identifier of the issuer, where the certificate names one.
     #[must_use]
     pub fn authority_key_identifier(&self) -> Option<&[u8]> {
-        self.authority_key_identifier.as_deref()
+        self.extensions.authority_key_identifier.as_ref()?.key_identifier.as_deref()
     }
 
-    /// A critical extension that is not known here, by name or object identifier. A chain over such a certificate must
-    /// be refused (RFC 5280 section 4.2).
+    /// The whole authority key identifier extension.
+    pub(super) fn authority_key_identifier_extension(&self) -> Option<&AuthorityKeyIdentifier> {
+        self.extensions.authority_key_identifier.as_ref()
+    }
+
+    /// The serial number as the content of its INTEGER.
+    pub(super) fn serial_number_octets(&self) -> &[u8] {
+        &self.serial_number
+    }
+
+    /// A critical extension that path validation here does not process, by name or object identifier. A chain over such a
+    /// certificate must be refused (RFC 5280 section 4.2).
     #[must_use]
     pub fn unknown_critical_extension(&self) -> Option<&str> {
-        self.unknown_critical_extension.as_deref()
+        self.extensions.unprocessed_critical.first().map(String::as_str)
     }
 
-    /// Checks that this certificate's signature was made by the issuer's key. Looks at nothing else.
+    /// Checks that this certificate's signature was made by the issuer's key. Looks at nothing else: a signature with a
+    /// [weak](SignatureAlgorithm::is_weak) hash holds here, and not in a [chain](super::chain).
     ///
     /// # Errors
-    /// [`SignatureError::Wrong`] when another key made it, [`SignatureError::Unsupported`] when the algorithm is not one
-    /// of RSA, RSA-PSS or ECDSA with SHA-2.
+    /// [`SignatureError::Wrong`] when another key made it; the others when the algorithm is not one of RSA, RSA-PSS or
+    /// ECDSA with SHA-2, or when the issuer's key cannot be used.
     pub fn verify_signature(&self, issuer: &Self) -> Result<(), SignatureError> {
-        let unreadable = |_| SignatureError::Unsupported(self.signature_algorithm.clone());
-        let (_, parsed) = X509Certificate::from_der(&self.der).map_err(unreadable)?;
-        let (_, key) = SubjectPublicKeyInfo::from_der(&issuer.public_key).map_err(unreadable)?;
-        let outcome = match p521_verification(&issuer.public_key_algorithm, &parsed.signature_algorithm.algorithm) {
-            Some(algorithm) => aws_lc_rs::signature::UnparsedPublicKey::new(algorithm, &key.subject_public_key.data)
-                .verify(parsed.tbs_certificate.as_ref(), &parsed.signature_value.data)
-                .map_err(|_| X509Error::SignatureVerificationError),
-            None => parsed.verify_signature(Some(&key)),
-        };
-        outcome.map_err(|error| match error {
-            X509Error::SignatureUnsupportedAlgorithm => SignatureError::Unsupported(self.signature_algorithm.clone()),
-            _ => SignatureError::Wrong,
-        })
+        if let Some(inner) = &self.inner_algorithm {
+            return Err(SignatureError::AlgorithmMismatch {
+                outer: self.signature_algorithm.to_string(),
+                inner: inner.to_string(),
+            });
+        }
+        let (signed, signature) = (&self.der[self.signed.clone()], &self.der[self.signature.clone()]);
+        self.signature_algorithm.verify(&issuer.public_key, signed, signature)
     }
+}
+
+const CLIENT_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.2";
+const ANY_EXTENDED_KEY_USAGE: &str = "2.5.29.37.0";
+
+fn read_version(der: &[u8]) -> Option<u32> {
+    match Element::only_tagged(der, 0x02)?.content {
+        [number] if number & 0x80 == 0 => Some(u32::from(*number) + 1),
+        _ => None,
+    }
+}
+
+fn read_validity(validity: Element<'_>) -> Option<(OffsetDateTime, OffsetDateTime)> {
+    let mut times = validity.elements();
+    let (not_before, not_after) = (read_time(times.next_element()?)?, read_time(times.next_element()?)?);
+    times.is_empty().then_some((not_before, not_after))
+}
+
+/// Reads a time as RFC 5280 section 4.1.2.5 has it, and what others write: without seconds, with fractions of a second,
+/// with an offset from UTC, and without any, which is taken for UTC.
+fn read_time(element: Element<'_>) -> Option<OffsetDateTime> {
+    let text = std::str::from_utf8(element.content).ok().filter(|text| text.is_ascii())?;
+    let (year, rest) = match element.tag {
+        // UTCTime is of 1950 to 2049.
+        0x17 => {
+            let (year, rest) = read_digits(text, 2)?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        0x18 => read_digits(text, 4)?,
+        _ => return None,
+    };
+    let (month, rest) = read_digits(rest, 2)?;
+    let (day, rest) = read_digits(rest, 2)?;
+    let (hour, rest) = read_digits(rest, 2)?;
+    let (minute, rest) = read_digits(rest, 2).unwrap_or((0, rest));
+    let (second, rest) = read_digits(rest, 2).unwrap_or((0, rest));
+    let rest = match rest.strip_prefix(['.', ',']).filter(|_| element.tag == 0x18) {
+        Some(fraction) => {
+            let rest = fraction.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            if rest.len() == fraction.len() {
+                return None;
+            }
+            rest
+        }
+        None => rest,
+    };
+    let offset = match rest {
+        "" if element.tag == 0x18 => UtcOffset::UTC,
+        "Z" => UtcOffset::UTC,
+        _ => {
+            let sign = if rest.starts_with('-') { -1 } else { 1 };
+            let (hours, rest) = read_digits(rest.strip_prefix(['+', '-'])?, 2)?;
+            let (minutes, rest) = read_digits(rest, 2)?;
+            if !rest.is_empty() {
+                return None;
+            }
+            UtcOffset::from_whole_seconds(sign * (hours * 3600 + minutes * 60)).ok()?
+        }
+    };
+    let small = |number: i32| u8::try_from(number).ok();
+    let date = Date::from_calendar_date(year, Month::try_from(small(month)?).ok()?, small(day)?).ok()?;
+    let time = Time::from_hms(small(hour)?, small(minute)?, small(second)?).ok()?;
+    PrimitiveDateTime::new(date, time).assume_offset(offset).checked_to_offset(UtcOffset::UTC)
+}
+
+fn read_digits(text: &str, count: usize) -> Option<(i32, &str)> {
+    let digits = text.get(..count).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+    Some((digits.parse().ok()?, &text[count..]))
 }
 
 impl PartialEq for Certificate {

@@ -337,7 +337,7 @@ impl Inspection {
             days_left: (certificate.not_after() - at).whole_days(),
             expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
-            signature_algorithm: certificate.signature_algorithm().to_owned(),
+            signature_algorithm: certificate.signature_algorithm().to_string(),
             authority: constraints.is_some_and(|constraints| constraints.authority),
             path_length: constraints.and_then(|constraints| constraints.path_length),
             sha1_thumbprint: certificate.sha1_thumbprint().to_string(),

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use zeroize::Zeroizing;
 
-use super::Certificate;
+use super::{Certificate, der::der_element};
 
 impl Certificate {
     /// Reads the first certificate of a file in any [encoding](Self::read_all).
@@ -69,7 +68,8 @@ impl Certificate {
             return Err(ReadError::Pfx);
         }
         // DER ends by itself. A line end or a word after it is what editors and scripts append; other bytes are damage.
-        let (rest, _) = X509Certificate::from_der(bytes).map_err(|error| ReadError::Certificate(error.to_string()))?;
+        let (.., rest) = der_element(bytes)
+            .ok_or_else(|| ReadError::Certificate("it ends before its DER does, or is not DER".to_owned()))?;
         let end = if rest.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
             bytes.len() - rest.len()
         } else {
