@@ -1,51 +1,64 @@
 //! Does this chain lead to that certificate, and if not, why not? And is this certificate a proof of possession?
 //!
-//! Path validation of RFC 5280 section 6.1, as far as enrollment knows it: signatures, validity, basic constraints, path
-//! length, key usage. Policies, name constraints and revocation are not looked at, as the services do not.
+//! Path validation of RFC 5280 section 6.1 for devices, with every check in one place:
+//!
+//! - **Signatures** are verified, their algorithm is the same inside and outside the signed part, and their hash is not
+//!   broken (MD5, SHA-1). The signature of the trust anchor itself does not count.
+//! - **Issuers**: names chain as RFC 5280 section 7.1 compares them. The authority key identifier, where there is one, is
+//!   that of the issuer: RFC 5280 takes it for a hint, OpenSSL refuses such chains.
+//! - **Validity** of every certificate, the trust anchor included.
+//! - **Authorities** have CA:TRUE, `keyCertSign` where they have a key usage, and client authentication where they have an
+//!   extended key usage. The extended key usage of the first certificate is not looked at: it may be a server's.
+//! - **Path length**, in which self-issued authorities do not count.
+//! - **Name constraints** of every authority, the trust anchor included.
+//! - **Extensions**: malformed ones and those that occur twice are refused, critical ones or not; so are critical ones
+//!   that are not processed. Processed are basic constraints, key usage, extended key usage, subject alternative name and
+//!   name constraints. Policies (`certificatePolicies`, `policyMappings`, `inhibitAnyPolicy`) have no effect where no
+//!   explicit policy is required; critical policy constraints that require one are refused. Only version 3 has extensions.
+//!
+//! Revocation is not looked at, as the services do not: a critical `crlDistributionPoints` is accepted.
 
 use time::OffsetDateTime;
 
-use super::{Certificate, PublicKeyAlgorithm, SignatureError};
+use super::{
+    Certificate, PublicKeyAlgorithm, SignatureError,
+    name_constraints::{self, Violation},
+};
 
 /// The longest path that is followed, in certificates. Real ones have three or four.
 const MAX_PATH: usize = 16;
 
-/// The most signatures that are looked at, so that no heap of namesakes keeps the search busy.
+/// The most signatures that are verified, so that many certificates with one subject do not keep the search busy.
 const MAX_SIGNATURES: usize = 1000;
 
-/// Finds the path from a certificate to the enrolled one and checks it.
+/// Finds a valid path from a certificate to one of the trust anchors.
 ///
-/// `presented` is what a device would send: its own certificate first, then any others in any order. `enrolled` is the
-/// certificate the path must end in, a root or an intermediate. The path found is returned, the device's certificate
-/// first, the enrolled one last.
+/// `presented` is what a device would send: its own certificate first, then any others in any order. `anchors` are the
+/// enrolled certificates, roots or intermediates in any order; one certificate is a list of one. Of several paths, as where
+/// authorities are cross-signed, one that is valid suffices. It is returned, the device's certificate first, the trust
+/// anchor last.
 ///
 /// # Errors
-/// [`ChainError`] tells which certificate fails and why.
+/// [`ChainError`] tells which certificate fails and why: for the path that came closest.
 pub fn verify<'a>(
     presented: &'a [Certificate],
-    enrolled: &'a Certificate,
+    anchors: &'a (impl AsRef<[Certificate]> + ?Sized),
     at: OffsetDateTime,
 ) -> Result<Vec<&'a Certificate>, ChainError> {
     let (leaf, others) = presented.split_first().ok_or(ChainError::Empty)?;
-    let path = find_path(leaf, others, enrolled)?;
-    for (below, certificate) in path.iter().enumerate() {
-        check_validity(certificate, at)?;
-        check_extensions(certificate)?;
-        if below > 0 {
-            check_may_sign(certificate)?;
-            // Self-issued authorities do not count towards the path length (RFC 5280 section 4.2.1.9).
-            let authorities = path[1..below].iter().filter(|authority| !authority.is_self_issued()).count();
-            let allowed = certificate.basic_constraints().and_then(|constraints| constraints.path_length);
-            if let Some(allowed) = allowed.filter(|&allowed| authorities > allowed as usize) {
-                return Err(ChainError::PathLength { subject: subject(certificate), allowed, found: authorities });
-            }
-        }
+    let anchors = anchors.as_ref();
+    if anchors.is_empty() {
+        return Err(ChainError::NoAnchor);
     }
-    Ok(path)
+    let mut search = Search { others, anchors, at, path: vec![leaf], signatures: MAX_SIGNATURES, failure: None };
+    if search.finds_path() {
+        return Ok(search.path);
+    }
+    Err(search.failure.map_or(ChainError::Empty, |(_, error)| error))
 }
 
 /// Checks that a certificate proves possession of the enrolled certificate's key: signed by that key, which is an
-/// authority's, its common name the verification code to the letter, valid at that time.
+/// authority's, its common name the verification code to the letter, and the two a valid [chain](verify).
 ///
 /// # Errors
 /// [`ChainError`] tells which of these it is not.
@@ -61,93 +74,205 @@ pub fn verify_possession(
     if found != code {
         return Err(ChainError::WrongCode { expected: code.to_owned(), found: found.to_owned() });
     }
-    check_validity(proof, at)
+    if !proof.issuer().matches(enrolled.subject()) {
+        return Err(ChainError::WrongIssuerName {
+            subject: subject(proof),
+            issuer: proof.issuer().to_string().into(),
+            expected: subject(enrolled).into(),
+        });
+    }
+    check_path(&[proof, enrolled], at)
 }
 
-/// Checks that a certificate may be enrolled as, or sign as, an authority: it is one, its key may sign certificates, and
-/// it is valid at that time.
+/// Checks that a certificate may be enrolled as, or sign as, an authority: it is one, its key may sign certificates of
+/// clients, no chain is refused for its extensions, and it is valid at that time.
 ///
 /// # Errors
 /// [`ChainError`] tells which of these it is not.
 pub fn check_authority(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+    check_extensions(certificate)?;
     check_may_sign(certificate)?;
     check_validity(certificate, at)
 }
 
-fn find_path<'a>(
-    leaf: &'a Certificate,
-    others: &'a [Certificate],
-    enrolled: &'a Certificate,
-) -> Result<Vec<&'a Certificate>, ChainError> {
-    let mut search = Search { others, enrolled, path: vec![leaf], signatures: MAX_SIGNATURES, failure: None };
-    if search.found() {
-        return Ok(search.path);
-    }
-    Err(search.failure.unwrap_or(ChainError::Empty))
+/// How close to a valid path a failure was, the closest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Closeness {
+    /// The path ends somewhere else.
+    DeadEnd,
+    /// The names fit, the signature does not.
+    WrongSigner,
+    /// The names fit; whether the signature does cannot be told.
+    Unverifiable,
+    /// The path leads to a trust anchor and is not valid.
+    Invalid,
+    /// The search was not finished.
+    GivenUp,
 }
 
 /// A search that goes back from dead ends: of several certificates with one subject, as where authorities are
 /// cross-signed, any may be the one that leads on.
 struct Search<'a> {
     others: &'a [Certificate],
-    enrolled: &'a Certificate,
+    anchors: &'a [Certificate],
+    at: OffsetDateTime,
     path: Vec<&'a Certificate>,
-    /// How many more signatures are looked at.
+    /// How many more signatures are verified.
     signatures: usize,
-    /// Why the first way did not lead there; a refusal at the enrolled certificate itself tells more.
-    failure: Option<ChainError>,
+    /// The first of the failures that came closest.
+    failure: Option<(Closeness, ChainError)>,
 }
 
 impl Search<'_> {
-    /// Whether the path leads to the enrolled certificate; it does so in full then.
-    fn found(&mut self) -> bool {
-        let (others, enrolled) = (self.others, self.enrolled);
+    /// Whether the path leads to a trust anchor and is valid; it is complete then.
+    fn finds_path(&mut self) -> bool {
+        let (others, anchors) = (self.others, self.anchors);
         let last = self.path[self.path.len() - 1];
-        if last == enrolled {
-            return true;
+        if anchors.contains(last) {
+            return self.is_valid();
         }
-        if last.issuer().matches(enrolled.subject()) {
-            match last.verify_signature(enrolled) {
-                Ok(()) => {
-                    self.path.push(enrolled);
-                    return true;
-                }
-                Err(error) => {
-                    self.failure.get_or_insert(signature_error(last, enrolled, error));
-                }
-            }
-        }
-        let mut led_on = false;
-        for next in others.iter().filter(|candidate| last.issuer().matches(candidate.subject())) {
-            if self.path.len() == MAX_PATH || self.signatures == 0 || self.path.contains(&next) {
+        let candidates = |list| issuers_by_name(last, list);
+        let (mut leads_on, mut leads_back) = (false, false);
+        let mut wrong_signer = None;
+        for (is_anchor, next) in
+            candidates(anchors).map(|it| (true, it)).chain(candidates(others).map(|it| (false, it)))
+        {
+            if self.path.contains(&next) {
+                leads_back = true;
                 continue;
             }
-            self.signatures -= 1;
-            if last.verify_signature(next).is_ok() {
-                led_on = true;
-                self.path.push(next);
-                if self.found() {
-                    return true;
-                }
-                self.path.pop();
+            if !is_anchor && anchors.contains(next) {
+                continue;
             }
+            if self.path.len() == MAX_PATH {
+                self.fail(Closeness::GivenUp, ChainError::TooLong { limit: MAX_PATH });
+                return false;
+            }
+            let Some(left) = self.signatures.checked_sub(1) else {
+                self.fail(Closeness::GivenUp, ChainError::TooManyPaths);
+                return false;
+            };
+            self.signatures = left;
+            match last.verify_signature(next) {
+                Ok(()) => {}
+                // That one which has the name of the issuer did not sign tells something only where none did.
+                Err(error @ SignatureError::Wrong) if !is_anchor => {
+                    wrong_signer.get_or_insert_with(|| signature_error(last, next, error));
+                    continue;
+                }
+                Err(error) => {
+                    let is_wrong = error == SignatureError::Wrong;
+                    let closeness = if is_wrong { Closeness::WrongSigner } else { Closeness::Unverifiable };
+                    self.fail(closeness, signature_error(last, next, error));
+                    continue;
+                }
+            }
+            leads_on = true;
+            self.path.push(next);
+            if if is_anchor { self.is_valid() } else { self.finds_path() } {
+                return true;
+            }
+            self.path.pop();
         }
-        if !led_on {
-            self.failure.get_or_insert_with(|| dead_end(last, others, enrolled));
+        match wrong_signer {
+            _ if leads_on => {}
+            Some(error) if !leads_back => self.fail(Closeness::WrongSigner, error),
+            _ => self.fail(Closeness::DeadEnd, dead_end(last, anchors, leads_back)),
         }
         false
     }
+
+    fn is_valid(&mut self) -> bool {
+        match check_path(&self.path, self.at) {
+            Ok(()) => true,
+            Err(error) => {
+                self.fail(Closeness::Invalid, error);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, closeness: Closeness, error: ChainError) {
+        if self.failure.as_ref().is_none_or(|(closest, _)| *closest < closeness) {
+            self.failure = Some((closeness, error));
+        }
+    }
 }
 
-fn dead_end(last: &Certificate, others: &[Certificate], enrolled: &Certificate) -> ChainError {
-    if last.is_self_issued() && last.verify_signature(last).is_ok() {
-        return ChainError::LeadsElsewhere { root: subject(last), enrolled: subject(enrolled) };
+fn issuers_by_name<'a>(
+    certificate: &Certificate,
+    candidates: &'a [Certificate],
+) -> impl Iterator<Item = &'a Certificate> {
+    candidates.iter().filter(|candidate| certificate.issuer().matches(candidate.subject()))
+}
+
+fn dead_end(last: &Certificate, anchors: &[Certificate], leads_back: bool) -> ChainError {
+    if last.is_self_signed() {
+        let anchors = anchors.iter().map(subject).collect::<Vec<_>>().join(" or ");
+        return ChainError::LeadsElsewhere { root: subject(last), enrolled: anchors };
     }
-    let named = others.iter().find(|candidate| last.issuer().matches(candidate.subject()));
-    match named.map(|candidate| (candidate, last.verify_signature(candidate))) {
-        Some((candidate, Err(error))) => signature_error(last, candidate, error),
-        _ => ChainError::IssuerMissing { subject: subject(last), issuer: last.issuer().to_string() },
+    if leads_back {
+        return ChainError::Circular { subject: subject(last) };
     }
+    ChainError::IssuerMissing { subject: subject(last), issuer: last.issuer().to_string() }
+}
+
+/// Checks a path whose names and signatures fit, the first certificate first and the trust anchor last.
+fn check_path(path: &[&Certificate], at: OffsetDateTime) -> Result<(), ChainError> {
+    for (below, &certificate) in path.iter().enumerate() {
+        check_validity(certificate, at)?;
+        check_extensions(certificate)?;
+        if below > 0 {
+            check_may_sign(certificate)?;
+            // Self-issued authorities do not count towards the path length (RFC 5280 section 4.2.1.9).
+            let authorities = path[1..below].iter().filter(|authority| !authority.is_self_issued()).count();
+            let allowed = certificate.basic_constraints().and_then(|constraints| constraints.path_length);
+            if let Some(allowed) = allowed.filter(|&allowed| authorities > allowed as usize) {
+                return Err(ChainError::PathLength { subject: subject(certificate), allowed, found: authorities });
+            }
+            check_name_constraints(certificate, &path[..below])?;
+        }
+        if let Some(issuer) = path.get(below + 1) {
+            check_link(certificate, issuer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks what a certificate says of its signature and its issuer. The signature itself holds.
+fn check_link(certificate: &Certificate, issuer: &Certificate) -> Result<(), ChainError> {
+    if certificate.signature_algorithm().is_weak() {
+        let algorithm = certificate.signature_algorithm().to_string();
+        return Err(ChainError::WeakSignature { subject: subject(certificate), algorithm });
+    }
+    // "The issuer field MUST contain a non-empty distinguished name" (RFC 5280 section 4.1.2.4).
+    if certificate.issuer().is_empty() {
+        return Err(ChainError::NoIssuerName { subject: subject(certificate) });
+    }
+    if !certificate.names_key_of(issuer) {
+        return Err(ChainError::WrongKeyIdentifier { subject: subject(certificate), issuer: subject(issuer) });
+    }
+    Ok(())
+}
+
+/// Checks the certificates below an authority, the nearest last, against its name constraints. Self-issued authorities are
+/// exempt, the first certificate is not (RFC 5280 section 6.1.3 (b)).
+fn check_name_constraints(authority: &Certificate, below: &[&Certificate]) -> Result<(), ChainError> {
+    let Some(constraints) = authority.name_constraints() else { return Ok(()) };
+    for (at, certificate) in below.iter().enumerate() {
+        if at > 0 && certificate.is_self_issued() {
+            continue;
+        }
+        name_constraints::check(constraints, certificate).map_err(|violation| {
+            let (subject, authority) = (subject(certificate), subject(authority).into());
+            match violation {
+                Violation::NotPermitted(name) => ChainError::NameNotPermitted { subject, name: name.into(), authority },
+                Violation::Excluded(name) => ChainError::NameExcluded { subject, name: name.into(), authority },
+                Violation::Incomparable(name) => ChainError::NameIncomparable { subject, name: name.into(), authority },
+            }
+        })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
@@ -161,12 +286,15 @@ pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> R
     }
 }
 
-fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
+pub(super) fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
     if !certificate.basic_constraints().is_some_and(|constraints| constraints.authority) {
         return Err(ChainError::NotAnAuthority { subject: subject(certificate) });
     }
     if certificate.key_usage().is_some_and(|usage| !usage.certificate_signing) {
         return Err(ChainError::MayNotSign { subject: subject(certificate) });
+    }
+    if !certificate.allows_client_authentication() {
+        return Err(ChainError::NotForClients { subject: subject(certificate) });
     }
     Ok(())
 }
@@ -175,9 +303,12 @@ fn signature_error(certificate: &Certificate, issuer: &Certificate, error: Signa
     let (of, issuer) = (subject(certificate), subject(issuer));
     match error {
         SignatureError::Wrong => ChainError::WrongSigner { subject: of, expected: issuer },
+        SignatureError::Unsupported(algorithm) if certificate.signature_algorithm().is_weak() => {
+            ChainError::WeakSignature { subject: of, algorithm }
+        }
         SignatureError::Unsupported(algorithm) => ChainError::UnsupportedSignature { subject: of, algorithm },
         SignatureError::AlgorithmMismatch { outer, inner } => {
-            ChainError::AlgorithmMismatch { subject: of, outer, inner }
+            ChainError::AlgorithmMismatch { subject: of, outer: outer.into(), inner: inner.into() }
         }
         SignatureError::KeyTooShort(key) => ChainError::KeyTooShort { subject: issuer, key },
         SignatureError::KeyTooLong(key) => ChainError::KeyTooLong { subject: issuer, key },
@@ -187,11 +318,15 @@ fn signature_error(certificate: &Certificate, issuer: &Certificate, error: Signa
 }
 
 fn check_extensions(certificate: &Certificate) -> Result<(), ChainError> {
+    let version = certificate.version();
+    if version > 3 || (version < 3 && certificate.has_extensions()) {
+        return Err(ChainError::Version { subject: subject(certificate), version });
+    }
     if let Some(malformed) = certificate.malformed_extensions().first() {
         return Err(ChainError::MalformedExtension {
             subject: subject(certificate),
-            extension: malformed.name.clone(),
-            reason: malformed.reason.clone(),
+            extension: malformed.name.as_str().into(),
+            reason: malformed.reason.as_str().into(),
         });
     }
     if let Some(extension) = certificate.unknown_critical_extension() {
@@ -200,7 +335,11 @@ fn check_extensions(certificate: &Certificate) -> Result<(), ChainError> {
     Ok(())
 }
 
+/// How a certificate is called in an error.
 fn subject(certificate: &Certificate) -> String {
+    if certificate.subject().is_empty() {
+        return format!("the certificate with the serial number {}", certificate.serial_number());
+    }
     certificate.subject().to_string()
 }
 
@@ -217,6 +356,9 @@ pub enum ChainError {
     /// No certificate was given.
     #[error("there is no certificate to check")]
     Empty,
+    /// No trust anchor was given.
+    #[error("there is no certificate for the chain to lead to")]
+    NoAnchor,
     /// A certificate of the path has run out.
     #[error("{subject} expired at {}; the check was for {}", moment(*.not_after), moment(*.at))]
     Expired {
@@ -257,6 +399,97 @@ pub enum ChainError {
         /// The subject of the certificate whose key should have signed.
         expected: String,
     },
+    /// An authority whose extended key usage excludes client authentication.
+    #[error("{subject} may not issue certificates of clients: its extended key usage lacks client authentication")]
+    NotForClients {
+        /// The authority's subject.
+        subject: String,
+    },
+    /// The signature's hash is broken, so that others may have made the signature.
+    #[error("{subject} is signed with {algorithm}, which is broken")]
+    WeakSignature {
+        /// The certificate's subject.
+        subject: String,
+        /// The algorithm, by name.
+        algorithm: String,
+    },
+    /// The issuer that a proof names is another than the one whose key signed it.
+    #[error("the issuer of {subject} is {issuer}, and not {expected}, whose key signed it")]
+    WrongIssuerName {
+        /// The certificate's subject.
+        subject: String,
+        /// The issuer it names.
+        issuer: Box<str>,
+        /// The subject of the certificate whose key signed it.
+        expected: Box<str>,
+    },
+    /// A certificate that names no issuer.
+    #[error("{subject} has no issuer name")]
+    NoIssuerName {
+        /// The certificate's subject.
+        subject: String,
+    },
+    /// The authority key identifier is another than the issuer's.
+    #[error("{subject} has another authority key identifier than its issuer, {issuer}")]
+    WrongKeyIdentifier {
+        /// The certificate's subject.
+        subject: String,
+        /// The issuer's subject.
+        issuer: String,
+    },
+    /// A version that is not known, or extensions in one that has none.
+    #[error("{subject} is of X.509 version {version}{}", if *.version > 3 { ", which is not known" } else { " and has extensions, which only version 3 has" })]
+    Version {
+        /// The certificate's subject.
+        subject: String,
+        /// Its version.
+        version: u32,
+    },
+    /// A name in none of the subtrees that an authority above permits.
+    #[error("{authority} does not permit the name {name} of {subject}: its name constraints leave it out")]
+    NameNotPermitted {
+        /// The certificate's subject.
+        subject: String,
+        /// The name, in the form `DNS:example.com`.
+        name: Box<str>,
+        /// The subject of the authority with the constraints.
+        authority: Box<str>,
+    },
+    /// A name in a subtree that an authority above excludes.
+    #[error("{authority} excludes the name {name} of {subject} by its name constraints")]
+    NameExcluded {
+        /// The certificate's subject.
+        subject: String,
+        /// The name, in the form `DNS:example.com`.
+        name: Box<str>,
+        /// The subject of the authority with the constraints.
+        authority: Box<str>,
+    },
+    /// A name that cannot be compared with the constraints of its form.
+    #[error("the name {name} of {subject} cannot be compared with the name constraints of {authority}")]
+    NameIncomparable {
+        /// The certificate's subject.
+        subject: String,
+        /// The name, in the form `DNS:example.com`.
+        name: Box<str>,
+        /// The subject of the authority with the constraints.
+        authority: Box<str>,
+    },
+    /// Authorities certify each other, and none of them leads to the trust anchor.
+    #[error("the chain leads from {subject} back to itself")]
+    Circular {
+        /// The subject of the last certificate.
+        subject: String,
+    },
+    /// The path is longer than any that is followed.
+    #[error("the chain has more than {limit} certificates")]
+    TooLong {
+        /// The longest path that is followed.
+        limit: usize,
+    },
+    /// The search was given up before every path was tried.
+    #[error("the certificates make too many paths to try: leave out those that do not belong to the chain")]
+    TooManyPaths,
     /// The path ends in another root.
     #[error("the chain leads to another root, {root}, and not to {enrolled}")]
     LeadsElsewhere {
@@ -305,9 +538,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The extension, by name or object identifier.
-        extension: String,
+        extension: Box<str>,
         /// Why it cannot be used.
-        reason: String,
+        reason: Box<str>,
     },
     /// A certificate names another signature algorithm outside its signed part than inside (RFC 5280 section 4.1.1.2).
     #[error("{subject} names two signature algorithms: {outer} beside the signature, {inner} in the signed part")]
@@ -315,9 +548,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// The algorithm named beside the signature.
-        outer: String,
+        outer: Box<str>,
         /// The algorithm named in the signed part.
-        inner: String,
+        inner: Box<str>,
     },
     /// The key of an authority is too short for its signatures to count.
     #[error("the key of {subject}, {key}, is too short: at least 2048 bits are needed")]

@@ -57,7 +57,8 @@ impl<'a> Elements<'a> {
         Some(element)
     }
 
-    /// Takes the next element if it has that tag.
+    /// Takes the next element if it has that tag: `None` if it has and is malformed, `Some(None)` if it has another.
+    #[expect(clippy::option_option, reason = "malformed and absent are different answers")]
     pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
         if self.0.first() == Some(&tag) { self.expect(tag).map(Some) } else { Some(None) }
     }

@@ -282,13 +282,11 @@ impl<'a> Raw<'a> {
     /// Whether path validation here does what the extension asks.
     fn is_processed(&self) -> bool {
         match self.id_ce() {
-            // Key usage, subject alternative name, basic constraints, name constraints, extended key usage.
-            Some(15 | 17 | 19 | 30 | 37) => true,
-            // Revocation is not looked at here, whether or not the extension says where to look.
-            Some(31) => true,
-            // Policies, their mapping and `anyPolicy` invalidate a path only where an explicit policy is required (RFC 5280
-            // section 6.1.3 (f)), which only policy constraints do.
-            Some(32 | 33 | 54) => true,
+            // Key usage, subject alternative name, basic constraints, name constraints, extended key usage. Revocation
+            // (31) is not looked at here, whether or not the extension says where to look. Policies, their mapping and
+            // `anyPolicy` (32, 33, 54) invalidate a path only where an explicit policy is required (RFC 5280 section
+            // 6.1.3 (f)), which only policy constraints do.
+            Some(15 | 17 | 19 | 30 | 37 | 31 | 32 | 33 | 54) => true,
             Some(36) => matches!(
                 self.parsed(),
                 Some(ParsedExtension::PolicyConstraints(constraints)) if constraints.require_explicit_policy.is_none()

@@ -9,6 +9,7 @@ mod extensions;
 mod hex;
 mod identifier;
 mod name;
+mod name_constraints;
 mod objection;
 mod oid;
 mod pem;

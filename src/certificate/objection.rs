@@ -49,9 +49,8 @@ pub enum Objection {
 pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objection> {
     let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
     let mut found = Vec::new();
-    let invalid =
-        if is_authority { chain::check_authority(certificate, at) } else { chain::check_validity(certificate, at) };
-    match invalid {
+    let may_sign = if is_authority { chain::check_may_sign(certificate) } else { Ok(()) };
+    match may_sign.and_then(|()| chain::check_validity(certificate, at)) {
         Err(error) => found.push(Objection::Invalid(error)),
         Ok(()) if certificate.not_after() - at < SOON => found.push(Objection::ExpiresSoon(certificate.not_after())),
         Ok(()) => {}
@@ -92,7 +91,7 @@ fn object_to_leaf(certificate: &Certificate, found: &mut Vec<Objection>) {
     if certificate.key_usage().is_some_and(|usage| !usage.digital_signature) {
         found.push(Objection::NoDigitalSignature);
     }
-    if certificate.is_self_issued() && certificate.verify_signature(certificate).is_ok() {
+    if certificate.is_self_signed() {
         found.push(Objection::SelfSignedLeaf);
     }
 }

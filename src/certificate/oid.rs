@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::LazyLock};
 
-use x509_parser::oid_registry::{Oid, OidRegistry};
+use x509_parser::oid_registry::{Oid, OidEntry, OidRegistry};
 
 use super::hex::hexadecimal;
 
@@ -36,7 +36,7 @@ pub(super) fn oid_content_name(content: &[u8]) -> String {
         return (*name).to_owned();
     }
     // The registry has entries without a name.
-    let entry = REGISTRY.get(&Oid::new(content.into())).map(|entry| entry.sn()).filter(|name| !name.is_empty());
+    let entry = REGISTRY.get(&Oid::new(content.into())).map(OidEntry::sn).filter(|name| !name.is_empty());
     entry.map_or(dotted, str::to_owned)
 }
 

@@ -7,9 +7,9 @@ use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
-    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint, der::Element,
-    extensions::Extensions, hex::hexadecimal, pem::pem_block,
+    BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name, NameConstraints, PublicKeyAlgorithm,
+    ReadError, SignatureAlgorithm, SignatureError, Thumbprint, der::Element, extensions::Extensions, hex::hexadecimal,
+    pem::pem_block,
 };
 
 /// An X.509 certificate: its DER and what was read from it.
@@ -164,6 +164,28 @@ impl Certificate {
         self.subject.matches(&self.issuer)
     }
 
+    /// Whether it is self-issued and signed by its own key, were that too short for its signatures to count.
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.is_self_issued() && matches!(self.verify_signature(self), Ok(()) | Err(SignatureError::KeyTooShort(_)))
+    }
+
+    /// Whether the authority key identifier is that of this issuer, as far as both have one (RFC 5280 section 4.2.1.1).
+    pub(super) fn names_key_of(&self, issuer: &Self) -> bool {
+        let Some(named) = &self.extensions.authority_key_identifier else { return true };
+        let same_key = match (&named.key_identifier, issuer.subject_key_identifier()) {
+            (Some(named), Some(identifier)) => named == identifier,
+            _ => true,
+        };
+        let same_serial = named.serial_number.as_ref().is_none_or(|serial| *serial == issuer.serial_number);
+        let mut directory_names = named.issuer.iter().flatten().filter_map(|name| match name {
+            GeneralName::Directory(name) => Some(name),
+            _ => None,
+        });
+        // As OpenSSL: the first directory name counts.
+        let same_issuer = directory_names.next().is_none_or(|name| name.matches(issuer.issuer()));
+        same_key && same_serial && same_issuer
+    }
+
     /// The serial number in upper-case hexadecimal, an even number of digits.
     #[must_use]
     pub fn serial_number(&self) -> String {
@@ -262,14 +284,9 @@ impl Certificate {
         self.extensions.authority_key_identifier.as_ref()?.key_identifier.as_deref()
     }
 
-    /// The whole authority key identifier extension.
-    pub(super) fn authority_key_identifier_extension(&self) -> Option<&AuthorityKeyIdentifier> {
-        self.extensions.authority_key_identifier.as_ref()
-    }
-
-    /// The serial number as the content of its INTEGER.
-    pub(super) fn serial_number_octets(&self) -> &[u8] {
-        &self.serial_number
+    /// Whether there are extensions at all, be they malformed.
+    pub(super) fn has_extensions(&self) -> bool {
+        !self.extensions.all.is_empty() || !self.extensions.malformed.is_empty()
     }
 
     /// A critical extension that path validation here does not process, by name or object identifier. A chain over such a
@@ -372,6 +389,13 @@ impl PartialEq for Certificate {
 }
 
 impl Eq for Certificate {}
+
+/// One certificate is a list of one, for functions that take several.
+impl AsRef<[Certificate]> for Certificate {
+    fn as_ref(&self) -> &[Certificate] {
+        std::slice::from_ref(self)
+    }
+}
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -114,7 +114,7 @@ pub(super) enum Command {
     Verify {
         /// The certificate to check, with the others of its chain in any order
         file: PathBuf,
-        /// The certificate it has to lead to
+        /// The CA certificate that it has to lead to; of several, any one
         #[arg(long, value_name = "FILE")]
         ca: PathBuf,
         /// The verification code that a proof has to carry
@@ -185,8 +185,8 @@ impl Command {
             }
             Self::Verify { file, ca, code, pfx_password } => {
                 let certificates = leaf_first(pfx_password.read_certificates(&file)?);
-                let enrolled = pfx_password.read_certificates(&ca)?.swap_remove(0);
-                verify(&certificates, &enrolled, code.as_deref(), output)
+                let anchors = pfx_password.read_certificates(&ca)?;
+                verify(&certificates, &anchors, code.as_deref(), output)
             }
             Self::Thumbprint { files, sha256, pfx_password } => thumbprint(&files, sha256, &pfx_password, output),
             Self::Base64 { file } => base64(&file, output),
@@ -430,38 +430,58 @@ fn leaf_first(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Verdict {
     valid: bool,
-    /// The subjects from the certificate to the authority.
+    /// The subjects from the certificate to the CA certificate.
     path: Vec<String>,
+    /// The SHA-1 thumbprint of the CA certificate that the path leads to.
+    anchor_sha1_thumbprint: Option<String>,
     reason: Option<String>,
 }
 
 fn verify(
     certificates: &[Certificate],
-    enrolled: &Certificate,
+    anchors: &[Certificate],
     code: Option<&str>,
     output: &Output,
 ) -> anyhow::Result<()> {
     let at = OffsetDateTime::now_utc();
     let checked = match code {
         Some(code) => {
-            chain::verify_possession(&certificates[0], enrolled, code, at).map(|()| vec![&certificates[0], enrolled])
+            let proof = &certificates[0];
+            let signer = anchors.iter().find(|anchor| proof.verify_signature(anchor).is_ok()).unwrap_or(&anchors[0]);
+            chain::verify_possession(proof, signer, code, at).map(|()| vec![proof, signer])
         }
-        None => chain::verify(certificates, enrolled, at),
+        None => chain::verify(certificates, anchors, at),
     };
     let verdict = match &checked {
-        Ok(path) => {
-            Verdict { valid: true, path: path.iter().map(|certificate| name_of(certificate)).collect(), reason: None }
+        Ok(path) => Verdict {
+            valid: true,
+            path: path.iter().map(|certificate| name_of(certificate)).collect(),
+            anchor_sha1_thumbprint: path.last().map(|anchor| anchor.sha1_thumbprint().to_string()),
+            reason: None,
+        },
+        Err(error) => {
+            Verdict { valid: false, path: Vec::new(), anchor_sha1_thumbprint: None, reason: Some(error.to_string()) }
         }
-        Err(error) => Verdict { valid: false, path: Vec::new(), reason: Some(error.to_string()) },
     };
-    output.result(&verdict, || match (&verdict.reason, code) {
-        (Some(reason), _) => format!("{BAD}Not valid{BAD:#}: {}", clean(reason)),
-        (None, Some(_)) => {
-            format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", clean(&name_of(enrolled)))
+    output.result(&verdict, || {
+        let mut text = match (&verdict.reason, verdict.path.last(), code) {
+            (Some(reason), ..) => format!("{BAD}Not valid{BAD:#}: {}", clean(reason)),
+            (None, Some(anchor), Some(_)) => {
+                format!("{GOOD}Valid{GOOD:#}: it proves possession of the key of {}.", clean(anchor))
+            }
+            _ => format!("{GOOD}Valid{GOOD:#}: {}.", clean(&verdict.path.join(", under "))),
+        };
+        if let Some(thumbprint) = verdict.anchor_sha1_thumbprint.as_ref().filter(|_| anchors.len() > 1) {
+            let _ = write!(
+                text,
+                "\nOf the {} CA certificates, this is the one with thumbprint {thumbprint}.",
+                anchors.len()
+            );
         }
-        (None, None) => format!("{GOOD}Valid{GOOD:#}: {}.", clean(&verdict.path.join(", under "))),
+        text
     })?;
     if verdict.valid { Ok(()) } else { Err(Told.into()) }
 }
