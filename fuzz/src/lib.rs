@@ -131,7 +131,7 @@ pub fn chain(data: &[u8]) {
         elements(data).into_iter().take(8).filter_map(|tbs| Certificate::from_der(&signed(tbs)).ok()).collect();
     let Some(enrolled) = certificates.pop() else { return };
     certificates.iter().chain([&enrolled]).for_each(check);
-    match chain::verify(&certificates, &enrolled, at()) {
+    match chain::verify(&certificates, std::slice::from_ref(&enrolled), at()) {
         Ok(path) => {
             assert_eq!(path.first(), certificates.first().as_ref());
             assert_eq!(path.last(), Some(&&enrolled));

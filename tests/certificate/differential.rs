@@ -48,7 +48,7 @@ fn ours(presented: &Presented) -> Verdict {
     let certificates = presented.certificates.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let enrolled = read(&presented.enrolled)?;
     let at = OffsetDateTime::from_unix_timestamp(AT).expect("a moment");
-    validation::verify(&certificates, &enrolled, at).map(|_| ()).map_err(|error| error.to_string())
+    validation::verify(&certificates, &[enrolled], at).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn webpki(presented: &Presented) -> Verdict {
