@@ -532,6 +532,7 @@ fn disliked(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
                 | Objection::WeakSignature(_)
                 | Objection::Version(_)
                 | Objection::CriticalExtension(_)
+                | Objection::MalformedExtension { .. }
                 | Objection::NoDigitalSignature
         )
     });

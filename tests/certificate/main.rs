@@ -6,7 +6,15 @@ mod support;
 
 mod differential;
 #[cfg(feature = "cli")]
+mod chains;
+#[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
+mod forge;
+#[cfg(feature = "cli")]
 mod issuing;
+#[cfg(feature = "cli")]
+mod names;
 mod reading;
+#[cfg(feature = "cli")]
+mod signatures;

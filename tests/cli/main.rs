@@ -13,3 +13,4 @@ mod import;
 mod many_devices;
 mod register;
 mod service;
+mod verify;
