@@ -241,7 +241,8 @@ fn written(bytes: &mut std::slice::Iter<'_, u8>, device: &DeviceProperties, dept
     let length = usize::from(bytes.next().copied().unwrap_or_default() % 8);
     let text: Vec<u8> = bytes.by_ref().take(length).copied().collect();
     let text = &*String::from_utf8_lossy(&text);
-    let (field, own) = if choice & 8 == 0 { (Field::ID, &device.id) } else { (Field::DISPLAY_NAME, &device.display_name) };
+    let (field, own) =
+        if choice & 8 == 0 { (Field::ID, &device.id) } else { (Field::DISPLAY_NAME, &device.display_name) };
     let (field, own) = (central::Filter::field(field), own.as_str());
     match choice % 8 {
         0 => (field.eq(text), own == text),
@@ -312,7 +313,8 @@ pub fn manifest(data: &[u8]) {
     let file_of = |number: usize, suffix: &str| format!("device-{number}{suffix}");
     for (number, name) in names.iter().enumerate() {
         let id = format!("device-{number}");
-        let [certificate, key, fullchain] = ["_cert.pem", "_key.pem", "_cert.fullchain.pem"].map(|end| file_of(number, end));
+        let [certificate, key, fullchain] =
+            ["_cert.pem", "_key.pem", "_cert.fullchain.pem"].map(|end| file_of(number, end));
         writer.write_record([&id, name, "00", "00", "01", "", "", &certificate, &key, &fullchain, ""]).expect("a row");
     }
     let path = file(MANIFEST, &writer.into_inner().expect("CSV"));

@@ -20,7 +20,10 @@ pub fn import_rows(file: &Path) -> anyhow::Result<Vec<Result<(String, Option<Str
         Change::Set(name) => Some(name),
         _ => None,
     };
-    Ok(rows.into_iter().map(|row| row.device.map(|(id, device)| (id.to_string(), named(device.display_name)))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| row.device.map(|(id, device)| (id.to_string(), named(device.display_name))))
+        .collect())
 }
 
 /// Reads the device IDs of `cert fleet --devices` and returns their number.

@@ -4,9 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod differential;
 #[cfg(feature = "cli")]
 mod chains;
+mod differential;
 #[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
