@@ -1,14 +1,22 @@
 //! The four files of a certificate: names, permissions, all or nothing.
 //!
-//! A set is written into a hidden folder beside its place, flushed to the disk, and committed by one rename of that
-//! folder; then its files move out of it. A process killed before the rename leaves the old files as they were, one
-//! killed after it leaves a committed folder, and the next call that deals with the set moves the rest out. So a set is
-//! there whole or not at all, and no file is ever half written. What a killed process left in hidden folders goes with the
-//! next write of the set. Processes that deal with one folder take turns, by a lock on it.
+//! A set is written into a hidden directory beside its place, flushed to the disk, and committed by one rename of that
+//! directory; then its files move out of it. A process killed before the rename leaves the old files as they were. One
+//! killed after it leaves a committed directory, and the next call that deals with the set moves the rest out. So a set is
+//! there whole or not at all, and no file is ever half written.
+//!
+//! What other programs see: each file is replaced by one rename, and files of the old set that the new one does not have
+//! go first. There is no way to replace several files at once, so a program that reads them beside a `--force`, without
+//! taking the lock, can find the new key with the old certificate between two renames. This library takes the lock, and
+//! notices a key or chain that does not belong to the certificate when it reads a set.
+//!
+//! Each hidden directory holds a marker that lists the files of its set. Directories without it were made by somebody
+//! else and are left alone. What a killed process left is removed by the next write of the set. Processes that deal with
+//! one directory take turns, by a lock on it.
 
 use std::{
-    fs, io,
-    io::{Read, Write},
+    fs,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +27,7 @@ use super::{
     AuthorityError, Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey,
     ReadError,
     pfx::{self, PfxEncryption, PfxError},
+    secure_file::{self, Access},
 };
 
 /// The paths of the set of files that belong to a name, as `create_test_cert.js` calls them: the name in
@@ -29,8 +38,12 @@ pub struct FileSet {
     stem: String,
 }
 
-/// How the name of a folder ends in which a set is being written.
+/// How the name of a directory ends in which a set is being written.
 const STAGING: &str = ".tmp";
+
+/// The file in a hidden directory that says who made it: this line, then the names of the set's files.
+const MARKER: &str = ".iot-enroll-set";
+const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.";
 
 /// How the PFX file of a set is made.
 #[derive(Clone, Copy)]
@@ -159,7 +172,7 @@ impl FileSet {
         if self.directory.exists() && !self.directory.is_dir() {
             return Err(FileError::NotAFolder(self.directory.clone()));
         }
-        fs::create_dir_all(&self.directory)
+        secure_file::create_directory_all(&self.directory)
             .map_err(|error| FileError::io("make the folder", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
@@ -174,16 +187,22 @@ impl FileSet {
         let staging = self.stage(fullchain, key)?;
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
-        // The folder is no longer where the guard would remove it.
+        // The directory is no longer where the guard would remove it.
         let _ = staging.keep();
         self.finish()?;
-        if key.is_none() {
-            remove_if_present(&self.private_key())?;
+        let has = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
+        match self.targets(key).into_iter().find(|path| !has(path)) {
+            Some(path) => Err(FileError::Removed(path)),
+            None => Ok(()),
         }
-        if key.is_none_or(|(_, pfx)| pfx.is_none()) {
-            remove_if_present(&self.pfx())?;
-        }
-        Ok(())
+    }
+
+    /// The files that a set has.
+    fn targets(&self, key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>) -> Vec<PathBuf> {
+        let mut targets = vec![self.fullchain(), self.certificate()];
+        targets.extend(key.map(|_| self.private_key()));
+        targets.extend(key.and_then(|(_, pfx)| pfx).map(|_| self.pfx()));
+        targets
     }
 
     /// Removes what killed processes had not committed. With the lock held nobody is at work on it.
@@ -191,10 +210,16 @@ impl FileSet {
         let prefix = format!(".{}.", self.stem);
         let leftover = |name: &str| name.starts_with(&prefix) && name.ends_with(STAGING);
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(leftover) {
-                // What cannot be removed does no harm.
-                let _ = fs::remove_dir_all(entry.path());
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_directory || !entry.file_name().to_str().is_some_and(leftover) {
+                continue;
             }
+            // What cannot be removed does no harm.
+            let _ = match read_marker(&entry.path()) {
+                Some(_) => fs::remove_dir_all(entry.path()),
+                // A process may have been killed before it wrote the marker. Removes only an empty directory.
+                None => fs::remove_dir(entry.path()),
+            };
         }
     }
 
@@ -211,6 +236,11 @@ impl FileSet {
         let staging = builder
             .tempdir_in(&self.directory)
             .map_err(|error| FileError::io("make a folder in", &self.directory, error))?;
+        let names = self.targets(key);
+        let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
+        write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone)
+            .map_err(|error| FileError::io("write", &staging.path().join(MARKER), error))?;
         let pems: Vec<String> = fullchain.iter().map(|certificate| certificate.to_pem()).collect();
         let put = |target: PathBuf, content: &[u8], access| {
             let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
@@ -229,22 +259,34 @@ impl FileSet {
         Ok(staging)
     }
 
-    /// Moves the files of a committed folder to their places, as far as that was not done before.
+    /// Moves the files of a committed directory to their places and removes those that the set does not have, unless that
+    /// was done before.
     fn finish(&self) -> Result<(), FileError> {
         let committed = self.committed();
-        if committed.symlink_metadata().is_err() {
-            return Ok(());
-        }
+        let Ok(found) = committed.symlink_metadata() else { return Ok(()) };
         let stuck = |error| FileError::Unfinished { path: self.committed(), error };
-        let moved = |result: io::Result<()>| match result {
+        let done = |result: io::Result<()>| match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(stuck(error)),
             _ => Ok(()),
         };
-        for target in self.all() {
-            let staged = target.file_name().map(|name| committed.join(name)).unwrap_or_default();
-            moved(fs::rename(&staged, &target))?;
+        let names = if found.is_dir() { read_marker(&committed) } else { None };
+        let Some(names) = names else {
+            // A process that was killed at the very end leaves the directory empty.
+            let foreign = |_| stuck(io::Error::other("it was not made by this program"));
+            return fs::remove_dir(&committed).map_err(foreign);
+        };
+        let staged = |target: &Path| target.file_name().map(|name| committed.join(name)).unwrap_or_default();
+        let belongs =
+            |target: &Path| target.file_name().is_some_and(|name| names.iter().any(|known| known.as_str() == name));
+        let (new, old): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|target| belongs(target));
+        for target in old {
+            done(fs::remove_file(&target))?;
         }
-        moved(fs::remove_dir(&committed))?;
+        for target in new {
+            done(fs::rename(staged(&target), &target))?;
+        }
+        done(fs::remove_file(committed.join(MARKER)))?;
+        done(fs::remove_dir(&committed))?;
         sync_directory(&self.directory);
         Ok(())
     }
@@ -253,7 +295,7 @@ impl FileSet {
     ///
     /// # Errors
     /// [`FileError::Missing`] when the set does not exist, [`FileError::Incomplete`] when only a part of it does,
-    /// [`FileError`] otherwise.
+    /// [`FileError::Mixed`] when its files do not belong together, [`FileError`] otherwise.
     pub fn read_authority(
         &self,
         key_password: Option<&str>,
@@ -263,8 +305,8 @@ impl FileSet {
         authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
     }
 
-    /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, but is
-    /// not read.
+    /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, and
+    /// has to belong to it unless it is encrypted.
     ///
     /// # Errors
     /// As [`read_authority`](Self::read_authority).
@@ -283,11 +325,31 @@ impl FileSet {
             }
         }
         let mut certificates = read_certificates(&certificate)?;
+        let mixed = |other: PathBuf| FileError::Mixed { certificate: certificate.clone(), other };
+        // An encrypted key cannot be compared, and one that cannot be read is reported where it is needed.
+        if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
+            return Err(mixed(key));
+        }
         if existing.contains(&self.fullchain()) {
-            certificates.extend(read_certificates(&self.fullchain())?);
+            let chain = read_certificates(&self.fullchain())?;
+            if !chain.contains(&certificates[0]) {
+                return Err(mixed(self.fullchain()));
+            }
+            certificates.extend(chain);
         }
         Ok(certificates)
     }
+}
+
+/// The names that the marker of a hidden directory lists; none where it has no marker of this program.
+fn read_marker(directory: &Path) -> Option<Vec<String>> {
+    let path = directory.join(MARKER);
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines();
+    (lines.next()? == MARKER_TITLE).then(|| lines.map(str::to_owned).collect())
 }
 
 /// Reads an authority from a certificate file, which may hold its chain too, and a key file, wherever they came from.
@@ -377,36 +439,10 @@ pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     if bytes.len() as u64 > MAX_FILE { Err(FileError::TooLarge(path.to_owned())) } else { Ok(bytes) }
 }
 
-#[derive(Clone, Copy)]
-enum Access {
-    Everyone,
-    Owner,
-}
-
 fn write_new(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(
-        &mut options,
-        match access {
-            Access::Everyone => 0o644,
-            Access::Owner => 0o600,
-        },
-    );
-    // Elsewhere the file takes the folder's access rules, as is the custom there.
-    #[cfg(not(unix))]
-    let _ = access;
-    let mut file = options.open(path)?;
+    let mut file = secure_file::create_new(path, access)?;
     file.write_all(content)?;
     file.sync_all()
-}
-
-fn remove_if_present(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", path, error)),
-        _ => Ok(()),
-    }
 }
 
 /// Makes the renames lasting. Not every system can flush a folder; the files themselves have been.
@@ -434,8 +470,8 @@ pub enum FileError {
     TooLarge(PathBuf),
     /// What a killed process had committed cannot be put in its place.
     #[error(
-        "could not finish the set that an interrupted run left in {}: {error}. Mend what is in the way, or move that \
-         folder elsewhere",
+        "could not finish the set that an interrupted run left in {}: {error}. Remove what is in the way, or move that \
+         directory elsewhere",
         .path.display()
     )]
     Unfinished {
@@ -455,6 +491,21 @@ pub enum FileError {
         /// The file that does not.
         missing: PathBuf,
     },
+    /// A file of a set does not belong to its certificate.
+    #[error(
+        "{} does not belong to {}: the files are of two sets. Restore the missing ones, or make the set again and \
+         overwrite it",
+        .other.display(), .certificate.display()
+    )]
+    Mixed {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key or chain file that does not belong to it.
+        other: PathBuf,
+    },
+    /// A file was removed by somebody else as soon as it was written.
+    #[error("{} was removed while its set was being written", .0.display())]
+    Removed(PathBuf),
     /// The system refused.
     #[error("could not {doing} {}: {error}", .path.display())]
     Io {

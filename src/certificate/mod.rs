@@ -3,6 +3,8 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
+#[cfg_attr(not(feature = "pfx"), allow(dead_code))]
+mod ber;
 pub mod chain;
 mod der;
 mod extensions;
@@ -33,7 +35,11 @@ mod key;
 mod profile;
 #[cfg(feature = "issue")]
 mod request;
+#[cfg(feature = "issue")]
+pub(crate) mod secure_file;
 
+#[cfg(feature = "pfx")]
+mod pbe;
 #[cfg(feature = "pfx")]
 pub mod pfx;
 

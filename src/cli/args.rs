@@ -20,11 +20,8 @@ use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, IssueOptions, KeyAlgorithm, Lifetime, ReadError,
     files::{MAX_FILE, PfxOptions, read_limited},
-    pfx::{self, PfxEncryption},
+    pfx::{self, PfxEncryption, PfxError},
 };
-
-/// The password of PFX files where none is given: what `create_test_cert.js` always uses.
-pub(super) const DEFAULT_PFX_PASSWORD: &str = "1234";
 
 const PFX_PASSWORD: &str = "IOT_ENROLL_PFX_PASSWORD";
 const KEY_PASSWORD: &str = "IOT_ENROLL_KEY_PASSWORD";
@@ -95,7 +92,7 @@ impl Pfx {
     }
 
     pub(super) fn options(&self) -> PfxOptions<'_> {
-        let password = self.password.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
+        let password = self.password.as_ref().map_or(pfx::DEFAULT_PASSWORD, |password| password.as_str());
         PfxOptions { password, encryption: self.encryption }
     }
 
@@ -103,8 +100,8 @@ impl Pfx {
     pub(super) fn tell(&self, output: &Output) {
         if self.password.is_none() {
             output.note(format_args!(
-                "the password of the PFX file is {DEFAULT_PFX_PASSWORD}, as none was given with --pfx-password-file or \
-                 {PFX_PASSWORD}"
+                "the password of the PFX file is {}, as none was given with --pfx-password-file or {PFX_PASSWORD}",
+                pfx::DEFAULT_PASSWORD
             ));
         }
     }
@@ -113,35 +110,37 @@ impl Pfx {
 /// The password of a PFX file.
 #[derive(clap::Args)]
 pub(super) struct PfxPassword {
-    /// The file whose first line is the password of the PFX file; without, the environment variable
-    /// IOT_ENROLL_PFX_PASSWORD holds it [default: 1234]
+    /// File whose first line is the password of the PFX file
+    ///
+    /// The environment variable IOT_ENROLL_PFX_PASSWORD can hold it instead. An empty line or variable is the empty
+    /// password. Without either, PFX files are written with the password 1234, and read with 1234 or the empty password.
     #[arg(long, value_name = "FILE")]
     pfx_password_file: Option<PathBuf>,
 }
 
 impl PfxPassword {
     pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        secret(self.pfx_password_file.as_deref(), PFX_PASSWORD)
+        secret_or_empty(self.pfx_password_file.as_deref(), PFX_PASSWORD)
     }
 
     /// Reads the certificates of a file in any encoding, PFX too; `-` is standard input.
     pub(super) fn read_certificates(&self, file: &Path) -> anyhow::Result<Vec<Certificate>> {
         let bytes = read(file)?;
-        certificates_of(&bytes, || self.given())
+        certificates_of(&bytes, || self.given(), |bytes, password| pfx::read(bytes, password))
             .with_context(|| format!("no certificate could be read from {}", file.display()))
     }
 }
 
-/// The certificates in any encoding; of PFX with the password, which is asked for then.
+/// The certificates in any encoding; of PFX with the password, which is asked for then, and with that reader.
 pub(super) fn certificates_of(
     bytes: &[u8],
     pfx_password: impl FnOnce() -> anyhow::Result<Option<Zeroizing<String>>>,
+    read_pfx: impl FnOnce(&[u8], Option<&str>) -> Result<Vec<Certificate>, PfxError>,
 ) -> anyhow::Result<Vec<Certificate>> {
     match Certificate::read_all(bytes) {
         Err(ReadError::Pfx) => {
             let given = pfx_password()?;
-            let password = given.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
-            Ok(pfx::read(bytes, password)?)
+            Ok(read_pfx(bytes, given.as_ref().map(|password| password.as_str()))?)
         }
         other => Ok(other?),
     }
@@ -192,10 +191,18 @@ impl KeyPassword {
 }
 
 /// A secret from the first line of a file or from the environment. Never from the command line, which others can see.
+/// An empty variable counts as not set.
 pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    match (secret_or_empty(file, variable)?.filter(|secret| !secret.is_empty()), file) {
+        (None, Some(file)) => bail!("the first line of {} is empty; it should hold the secret", file.display()),
+        (secret, _) => Ok(secret),
+    }
+}
+
+/// As [`secret`], but an empty first line, file or variable is the empty secret.
+fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
     let Some(file) = file else {
         return match env::var(variable) {
-            Ok(value) if value.is_empty() => Ok(None),
             Ok(value) => Ok(Some(Zeroizing::new(value))),
             Err(env::VarError::NotPresent) => Ok(None),
             Err(env::VarError::NotUnicode(_)) => bail!("the environment variable {variable} is not UTF-8"),
@@ -204,9 +211,6 @@ pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
     let bytes = read(file)?;
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
     let line = text.strip_prefix('\u{feff}').unwrap_or(text).lines().next().unwrap_or_default();
-    if line.is_empty() {
-        bail!("the first line of {} is empty; it should hold the secret", file.display());
-    }
     Ok(Some(Zeroizing::new(line.to_owned())))
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{args::certificates_of, output::Output};
-use crate::certificate::{Certificate, ReadError, files::MAX_FILE};
+use crate::certificate::{Certificate, ReadError, files::MAX_FILE, pfx};
 
 /// What was looked at.
 #[derive(Default, Serialize)]
@@ -150,7 +150,8 @@ impl Search<'_> {
                 marked - read
             )
         };
-        match certificates_of(bytes, || Ok(self.pfx_password.clone())) {
+        let pfx_password = || Ok(self.pfx_password.clone());
+        match certificates_of(bytes, pfx_password, |pfx, password| pfx::read_in_file_order(pfx, password)) {
             Ok(certificates) => {
                 for certificate in &certificates {
                     (self.found)(path, certificate);

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::{
-    args::{DEFAULT_PFX_PASSWORD, KeyPassword, PfxPassword, read, secret},
+    args::{KeyPassword, PfxPassword, read, secret},
     device_register_many::Many,
     output::{GOOD, Output, fields},
     service::{Service, variable},
@@ -284,7 +284,7 @@ impl Passwords {
             PrivateKey::read(bytes, key_password)
                 .with_context(|| format!("no private key could be read from {}", file.display()))
         };
-        let pfx_password = self.pfx.as_ref().map_or(DEFAULT_PFX_PASSWORD, |password| password.as_str());
+        let pfx_password = self.pfx.as_ref().map(|password| password.as_str());
         let (certificates, key) = match (Certificate::read_all(&bytes), key) {
             (Err(ReadError::Pfx), None) => {
                 let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;

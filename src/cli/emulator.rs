@@ -1,7 +1,8 @@
 //! `emulator`: IoT Central on a loopback port, until it is told to stop.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -23,8 +24,9 @@ use crate::{
 ///
 /// The first line on standard output is a JSON document with endpoint, token and idScope, and with --tls caFile, the file
 /// with the certificate that clients have to trust. The application's REST API and the Device Provisioning Service, where
-/// devices register, are on the one port. It keeps its state in memory and serves until it is told to stop by Ctrl-C or
-/// SIGTERM.
+/// devices register, are on the one port. The API has versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview of
+/// enrollment groups, devices, device groups, device templates, organizations and deployment manifests. The state is kept in
+/// memory. The emulator serves until Ctrl-C or SIGTERM.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
@@ -56,8 +58,8 @@ pub(super) struct Emulator {
     retry_after: u32,
     /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|,times=always]; may be given more than once. KIND is a
     /// status such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before,
-    /// close-after, truncate, not-json or redirect=URL. Without times it strikes once. A comma in a path or a URL is
-    /// written %2C
+    /// close-after, truncate, not-json or redirect=URL. Without times it strikes once. Requests without the token are
+    /// refused as always and do not count. A comma in a path or a URL is written %2C
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
 }
@@ -131,8 +133,8 @@ fn write_ca(pem: &str, chosen: Option<&Path>) -> anyhow::Result<CaFile> {
         // It is no secret: programs of other users may call the emulator.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-        let file = builder.tempfile_in(folder)?;
-        fs::write(file.path(), pem)?;
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(pem.as_bytes())?;
         Ok(file.into_temp_path())
     };
     let Some(chosen) = chosen else {

@@ -64,7 +64,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             }
             _ => {}
         }
-        if let Some(PfxError::Password) = cause.downcast_ref::<PfxError>() {
+        if let Some(PfxError::Password | PfxError::PasswordNeeded) = cause.downcast_ref::<PfxError>() {
             return Some(
                 "give its password with --pfx-password-file FILE, or in the environment as IOT_ENROLL_PFX_PASSWORD"
                     .into(),

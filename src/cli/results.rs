@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek},
     path::{Path, PathBuf},
 };
@@ -10,6 +10,10 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::output::{Usage, clean};
+use crate::certificate::secure_file::check_in_place;
+
+/// How the name of a results file ends while it is being rewritten.
+const REWRITE: &str = ".tmp";
 
 /// Where the results go by themselves: beside the file, with this ending.
 pub(super) fn path(file: &Path, ending: &str) -> PathBuf {
@@ -38,6 +42,9 @@ impl Results {
         let unwritable = || format!("could not write {}", path.display());
         // What is no file, such as a terminal, is only written.
         let is_file = path.metadata().map_or(true, |found| found.is_file());
+        if is_file && path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+            bail!("{} is a symbolic link, which is not followed: name the file itself with --results", path.display());
+        }
         let file = if is_file {
             File::options().read(true).write(true).create(true).truncate(false).open(path)
         } else {
@@ -57,6 +64,7 @@ impl Results {
             if !is_results(&file, header).with_context(|| format!("could not read {}", path.display()))? {
                 bail!("{} exists and holds no results of {what}s: name another file with --results", path.display());
             }
+            remove_rewrites(path, header);
         }
         Ok(Self { path: path.to_owned(), header, file, is_file })
     }
@@ -68,7 +76,7 @@ impl Results {
             let emptied = file.set_len(0).and_then(|()| file.rewind());
             emptied.with_context(|| format!("could not write {}", path.display()))?;
         }
-        let mut writer = Writer::new(path, file, None);
+        let mut writer = Writer::new(path, file, is_file);
         writer.write(header)?;
         Ok(writer)
     }
@@ -81,16 +89,17 @@ impl Results {
         }
         let Self { path, header, file: earlier, .. } = self;
         let unwritable = || format!("could not write {}", path.display());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let prefix = rewrite_prefix(&path);
         let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temporary = builder.tempfile_in(folder).with_context(unwritable)?;
+        builder.prefix(&prefix).suffix(REWRITE);
+        // The access rules of the file that it replaces.
+        builder.permissions(earlier.metadata().with_context(unwritable)?.permissions());
+        let temporary = builder.tempfile_in(directory(&path)).with_context(unwritable)?;
         let file = temporary.reopen().with_context(unwritable)?;
         // Locked before it has the name. The old one stays locked for those who have opened it already.
         let _ = file.try_lock();
         let rows = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(&earlier));
-        let mut writer = Writer::new(path.clone(), file, None);
+        let mut writer = Writer::new(path.clone(), file, true);
         writer.csv.write_record(header).with_context(unwritable)?;
         for record in rows.into_records() {
             // What is cut short or not UTF-8 is no whole row.
@@ -109,20 +118,55 @@ impl Results {
 pub(super) struct Writer {
     path: PathBuf,
     csv: csv::Writer<BufWriter<File>>,
+    is_file: bool,
     _earlier: Option<File>,
 }
 
 impl Writer {
-    fn new(path: PathBuf, file: File, earlier: Option<File>) -> Self {
-        Self { path, csv: csv::Writer::from_writer(BufWriter::new(file)), _earlier: earlier }
+    fn new(path: PathBuf, file: File, is_file: bool) -> Self {
+        Self { path, csv: csv::Writer::from_writer(BufWriter::new(file)), is_file, _earlier: None }
     }
 
     /// Adds a row, on one line and with what would do something to a terminal replaced, as services and files may send
     /// anything. It is in the file when this returns: a run may be killed.
     pub(super) fn write(&mut self, row: &[&str]) -> anyhow::Result<()> {
         let row = row.iter().map(|field| clean(field));
-        let written = self.csv.write_record(row.map(String::into_bytes)).and_then(|()| Ok(self.csv.flush()?));
+        let written = self.csv.write_record(row.map(String::into_bytes)).and_then(|()| {
+            self.csv.flush()?;
+            // A row in a file that nobody finds again is no result.
+            if self.is_file {
+                check_in_place(self.csv.get_ref().get_ref(), &self.path)?;
+            }
+            Ok(())
+        });
         written.with_context(|| format!("could not write {}", self.path.display()))
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// How the name of a results file begins while it is being rewritten: `.devices.results.csv.`.
+fn rewrite_prefix(path: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(".");
+    prefix
+}
+
+/// Removes what killed runs left of a rewrite. The results file is locked, so no other run is rewriting it.
+fn remove_rewrites(path: &Path, header: &[&str]) {
+    let prefix = rewrite_prefix(path);
+    for entry in fs::read_dir(directory(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        let left = name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(REWRITE.as_bytes());
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if left && is_file && File::open(entry.path()).is_ok_and(|file| is_results(&file, header).unwrap_or(false)) {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

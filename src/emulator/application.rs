@@ -1,6 +1,6 @@
 //! The application that requests reach: its settings and its state.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use axum::{
@@ -14,10 +14,10 @@ use super::{
     clock::Clock,
     deployment_manifests, device_attestation,
     device_attestation::DeviceKeys,
-    device_groups, devices, enrollment_groups,
+    device_groups, device_templates, devices, enrollment_groups,
     fault::Faults,
     gate::{self, Origin, Throttle},
-    json, registrations,
+    json, organizations, registrations,
     request_log::RequestLog,
     store::Store,
 };
@@ -33,7 +33,6 @@ pub(super) struct Application {
     pub(super) endpoint: String,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
-    pub(super) port: u16,
     pub(super) page_size: usize,
     /// Seals skip tokens.
     pub(super) page_key: hmac::Key,
@@ -60,7 +59,9 @@ impl Application {
             .merge(devices::routes())
             .merge(device_attestation::routes())
             .merge(device_groups::routes())
+            .merge(device_templates::routes())
             .merge(deployment_manifests::routes())
+            .merge(organizations::routes())
             .fallback(gate::unknown_route)
             .method_not_allowed_fallback(gate::unknown_method)
             .layer(DefaultBodyLimit::max(json::MAX_READ))
@@ -71,17 +72,12 @@ impl Application {
         Router::new().nest("/api", api).merge(provisioning).fallback(gate::unknown_route).with_state(Arc::clone(self))
     }
 
-    /// What a `nextLink` begins with: the name by which the client called, where that leads here, since a client does not
-    /// follow a link to another host with its token.
+    /// What a `nextLink` begins with: the host and port that the client used, as its `Host` header names them, since a client
+    /// does not follow a link to another host with its token. The name need not be one that the emulator knows: containers,
+    /// `/etc/hosts` and forwarded ports lead here as well, and only the client that sent the header gets the link.
     pub(super) fn origin(&self, headers: &HeaderMap) -> Origin {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-        let leads_here = |authority: &Authority| {
-            let host = authority.host().trim_matches(['[', ']']);
-            authority.port_u16() == Some(self.port)
-                && (host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
-                && !authority.as_str().contains('@')
-        };
-        match host.filter(leads_here) {
+        match host.filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@')) {
             Some(authority) => Origin(format!("{}://{authority}", self.scheme)),
             None => Origin(self.endpoint.clone()),
         }

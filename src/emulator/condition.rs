@@ -1,9 +1,14 @@
 //! Conditions on devices, and how they are read: what `$filter` and the query of a device group have in common.
 
+use std::collections::{HashMap, HashSet};
+
 use super::devices::DeviceProperties;
 
 /// How deep brackets and negations may be nested, so that no text can exhaust the stack.
 const MAX_DEPTH: usize = 64;
+
+/// What `type` is of an IoT Edge device.
+const EDGE_DEVICE: &str = "EdgeDevice";
 
 /// Where a `$filter` or the query of a device group is wrong, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,12 @@ pub(super) enum Test {
         operator: Operator,
         value: String,
     },
+    /// Whether the field equals one of the values.
+    OneOf {
+        field: TextField,
+        values: HashSet<String>,
+        wanted: bool,
+    },
     Flag {
         field: FlagField,
         wanted: bool,
@@ -62,12 +73,13 @@ pub(super) enum Field {
     Flag(FlagField),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum TextField {
     Id,
     DisplayName,
     Template,
     Organizations,
+    Type,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +100,79 @@ pub(super) enum Operator {
 }
 
 impl Condition {
+    fn any(parts: Vec<Self>) -> Self {
+        one_or(gather(parts, Operator::Equal), Self::Any)
+    }
+
+    fn all(parts: Vec<Self>) -> Self {
+        one_or(gather(parts, Operator::NotEqual), Self::All)
+    }
+
+    fn negated(self) -> Self {
+        match self {
+            Self::Test(Test::Text { field, operator: Operator::Equal, value }) => {
+                Self::Test(Test::Text { field, operator: Operator::NotEqual, value })
+            }
+            Self::Test(Test::Text { field, operator: Operator::NotEqual, value }) => {
+                Self::Test(Test::Text { field, operator: Operator::Equal, value })
+            }
+            Self::Test(Test::OneOf { field, values, wanted }) => {
+                Self::Test(Test::OneOf { field, values, wanted: !wanted })
+            }
+            Self::Test(Test::Flag { field, wanted }) => Self::Test(Test::Flag { field, wanted: !wanted }),
+            Self::Not(inner) => *inner,
+            other => Self::Not(Box::new(other)),
+        }
+    }
+
     pub(super) fn holds(&self, device: &DeviceProperties) -> bool {
         match self {
             Self::Test(test) => test.holds(device),
             Self::Not(inner) => !inner.holds(device),
             Self::All(parts) => parts.iter().all(|part| part.holds(device)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(device)),
+        }
+    }
+}
+
+/// Puts the tests of one field for equality together: a group may be a list of tens of thousands of ids, and each device is
+/// held to all of them. Those with [`Operator::Equal`] are for an OR, those with [`Operator::NotEqual`] for an AND. What is
+/// quicker to decide comes first.
+fn gather(parts: Vec<Condition>, operator: Operator) -> Vec<Condition> {
+    let mut values: HashMap<TextField, Vec<String>> = HashMap::new();
+    let mut gathered = Vec::new();
+    for part in parts {
+        match part {
+            Condition::Test(Test::Text { field, operator: found, value }) if found == operator => {
+                values.entry(field).or_default().push(value);
+            }
+            other => gathered.push(other),
+        }
+    }
+    for (field, mut values) in values {
+        gathered.push(Condition::Test(match (values.pop(), values.is_empty()) {
+            (Some(value), true) => Test::Text { field, operator, value },
+            (last, _) => {
+                values.extend(last);
+                Test::OneOf { field, values: values.into_iter().collect(), wanted: operator == Operator::Equal }
+            }
+        }));
+    }
+    gathered.sort_by_key(|part| match part {
+        Condition::Test(Test::Flag { .. }) => 0,
+        Condition::Test(Test::Text { .. } | Test::OneOf { .. }) => 1,
+        Condition::Test(Test::Contains { .. }) => 2,
+        Condition::Not(_) | Condition::All(_) | Condition::Any(_) => 3,
+    });
+    gathered
+}
+
+fn one_or(mut parts: Vec<Condition>, several: impl FnOnce(Vec<Condition>) -> Condition) -> Condition {
+    match (parts.pop(), parts.is_empty()) {
+        (Some(only), true) => only,
+        (last, _) => {
+            parts.extend(last);
+            several(parts)
         }
     }
 }
@@ -106,6 +185,7 @@ impl Test {
             Self::Text { field, operator, value } => {
                 field.any_of(device, |found| operator.compare(found, value.as_str()))
             }
+            Self::OneOf { field, values, wanted } => field.any_of(device, |found| values.contains(found)) == *wanted,
             Self::Flag { field, wanted } => field.of(device) == *wanted,
             Self::Contains { field, text, if_found, if_not } => {
                 if field.any_of(device, |found| found.contains(text.as_str())) { *if_found } else { *if_not }
@@ -122,6 +202,7 @@ impl TextField {
             Self::DisplayName => test(&device.display_name),
             Self::Template => device.template.as_deref().is_some_and(test),
             Self::Organizations => device.organizations.iter().any(|organization| test(organization)),
+            Self::Type => device.iot_edge && test(EDGE_DEVICE),
         }
     }
 }
@@ -251,7 +332,7 @@ impl<'a> Parser<'a> {
         while self.skip_word("or")? {
             parts.push(self.conjunction(test)?);
         }
-        Ok(one_or(parts, Condition::Any))
+        Ok(Condition::any(parts))
     }
 
     fn conjunction(
@@ -262,7 +343,7 @@ impl<'a> Parser<'a> {
         while self.skip_word("and")? {
             parts.push(self.operand(test)?);
         }
-        Ok(one_or(parts, Condition::All))
+        Ok(Condition::all(parts))
     }
 
     fn operand(&mut self, test: &impl Fn(&mut Self) -> Result<Test, SyntaxError>) -> Result<Condition, SyntaxError> {
@@ -279,7 +360,7 @@ impl<'a> Parser<'a> {
             self.advance()?;
             inner
         } else if self.negation && self.skip_word("not")? {
-            Condition::Not(Box::new(self.operand(test)?))
+            self.operand(test)?.negated()
         } else {
             Condition::Test(test(self)?)
         };
@@ -370,15 +451,5 @@ impl<'a> Parser<'a> {
             }
         }
         Err(SyntaxError::new(self.position, r#"the string that begins here has no end; a quote in a string is \""#))
-    }
-}
-
-fn one_or(mut parts: Vec<Condition>, several: impl FnOnce(Vec<Condition>) -> Condition) -> Condition {
-    match (parts.pop(), parts.is_empty()) {
-        (Some(only), true) => only,
-        (last, _) => {
-            parts.extend(last);
-            several(parts)
-        }
     }
 }

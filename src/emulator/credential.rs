@@ -13,7 +13,7 @@ const MIN_RSA_BITS: usize = 2048;
 const KEY_BYTES: usize = 64;
 
 /// Two symmetric keys, in base64. Secret.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct SymmetricKey {
     primary: String,
     secondary: String,

@@ -27,7 +27,7 @@ use super::{
     error::ApiError,
     gate,
     id::Id,
-    json::{self, AnyPatch, Fields, Json},
+    json::{self, Fields, Json, MergePatch},
     random,
 };
 use crate::certificate::Thumbprint;
@@ -38,6 +38,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/devices/{id}/attestation", on_get(get).put(put).patch(patch).delete(delete))
         .route("/devices/{id}/credentials", on_get(credentials))
         .route_layer(middleware::from_fn(gate::no_parameters))
+        .route_layer(middleware::from_fn(gate::no_if_match))
 }
 
 /// How one device proves who it is.
@@ -71,7 +72,7 @@ impl DeviceKeys {
 
 async fn credentials(State(application): State<Shared>, id: Id<Device>) -> Result<Response, ApiError> {
     let mut shown = application.store.with(|state| {
-        let device = id.find(state)?;
+        let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
         Ok::<_, ApiError>(match &device.attestation {
             Some(attestation) => json!({ attestation.name(): attestation.section() }),
             None => json!({ "symmetricKey": application.device_keys.derive(&id.text).show() }),
@@ -83,7 +84,8 @@ async fn credentials(State(application): State<Shared>, id: Id<Device>) -> Resul
 
 async fn get(State(application): State<Shared>, id: Id<Device>) -> Result<Response, ApiError> {
     let shown = application.store.with(|state| {
-        let attestation = id.find(state)?.attestation.as_ref();
+        let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
+        let attestation = device.attestation.as_ref();
         attestation.map(DeviceAttestation::show).ok_or_else(|| no_attestation(&id))
     })?;
     Ok(json::answer(StatusCode::OK, &shown))
@@ -99,11 +101,7 @@ async fn put(State(application): State<Shared>, id: Id<Device>, Json(fields): Js
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
-async fn patch(
-    State(application): State<Shared>,
-    id: Id<Device>,
-    AnyPatch(patch): AnyPatch,
-) -> Result<Response, ApiError> {
+async fn patch(State(application): State<Shared>, id: Id<Device>, patch: MergePatch) -> Result<Response, ApiError> {
     let shown = application.store.with(|state| {
         let device = id.find(state)?;
         let mut document = device.attestation.as_ref().ok_or_else(|| no_attestation(&id))?.show();

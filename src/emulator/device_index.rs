@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use super::{devices::Device, page};
@@ -12,10 +13,12 @@ use super::{devices::Device, page};
 ///
 /// Ids are compared without regard to case, as the Device Provisioning Service compares registration ids; a device keeps
 /// the spelling that it came with first.
+///
+/// Devices are shared, so that a search can look at them without the lock. A change makes a copy of one that is looked at.
 #[derive(Default)]
 pub(super) struct DeviceIndex {
     /// By the key of the id.
-    by_id: BTreeMap<String, Device>,
+    by_id: BTreeMap<String, Arc<Device>>,
     /// Display name and key of the id of each device.
     by_name: BTreeSet<(String, String)>,
 }
@@ -33,12 +36,12 @@ pub(super) enum Order {
 
 impl DeviceIndex {
     pub(super) fn get(&self, id: &str) -> Option<&Device> {
-        self.by_id.get(&id_key(id))
+        self.by_id.get(&id_key(id)).map(Arc::as_ref)
     }
 
     /// The device, whose id and display name must not be changed in place.
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Device> {
-        self.by_id.get_mut(&id_key(id))
+        self.by_id.get_mut(&id_key(id)).map(Arc::make_mut)
     }
 
     /// Adds a device or replaces the one with its id.
@@ -47,7 +50,7 @@ impl DeviceIndex {
         if let Some(former) = self.by_id.get(&name.1) {
             device.properties.id.clone_from(&former.properties.id);
         }
-        let former = self.by_id.insert(name.1.clone(), device).map(|former| name_key(&former));
+        let former = self.by_id.insert(name.1.clone(), Arc::new(device)).map(|former| name_key(&former));
         if former.as_ref() != Some(&name) {
             if let Some(former) = former {
                 self.by_name.remove(&former);
@@ -56,14 +59,14 @@ impl DeviceIndex {
         }
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Device> {
+    pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Device>> {
         let removed = self.by_id.remove(&id_key(id))?;
         self.by_name.remove(&name_key(&removed));
         Some(removed)
     }
 
     /// The devices after this sort key, in order.
-    pub(super) fn after(&self, order: Order, after: Option<&[String]>) -> Box<dyn Iterator<Item = &Device> + '_> {
+    pub(super) fn after(&self, order: Order, after: Option<&[String]>) -> Box<dyn Iterator<Item = &Arc<Device>> + '_> {
         let key = || match after {
             Some([name, id]) => Bound::Excluded((name.clone(), id.clone())),
             _ => Bound::Unbounded,

@@ -11,18 +11,22 @@
 //! - **`id` and `provisioned` in a body** may repeat what is, so that what GET showed can be sent back; another is 422.
 //! - **A device is provisioned** when it comes through the Device Provisioning Service; a simulated one does not, and is
 //!   `false` as the article shows it.
-//! - **Templates** are not kept here: every id but the empty one is taken. `template` and `organizations` are shown where
-//!   there are any.
+//! - **The template** need not be one of `/deviceTemplates`: every id but the empty one is taken. One that is there and has the
+//!   type `EdgeModel` makes its devices IoT Edge devices. `template` and `organizations` are shown where there are any.
 //! - **Null in a patch** resets display name (to the id) and template, as the description has it; for every other field it
 //!   is 422.
-//! - **Etags** guard PUT and PATCH of the device. Its attestation and manifest have none and leave the device's as it is.
-//! - **The type** is shown and taken by the preview version alone; in a body of the other it is an unknown field. An empty
+//! - **Etags** guard PUT and PATCH of the device, and by `If-Match` also GET and DELETE. Its attestation and manifest have none and leave the device's as it is.
+//! - **The type** is shown and taken by the preview versions alone; in a body of 2022-07-31 it is an unknown field. An empty
 //!   list is no type. A device that is no longer an IoT Edge device loses its manifest.
-//! - **The parameters of the list** are `$top`, `$filter` and `$orderby` in version 2022-07-31, `maxpagesize`, `filter` and
-//!   `orderby` in the preview. The other version's are refused (400). `$top` is the size of a page, not of the whole list.
+//! - **The parameters of the list** are `$top`, `$filter` and `$orderby` in versions 2022-07-31 and 2022-06-30-preview,
+//!   `maxpagesize`, `filter` and `orderby` in 2022-10-31-preview. The other spellings are refused (400). `$top` is the size of
+//!   a page, not of the whole list.
 //! - **`$orderby`** is read without regard to case, as `$filter` is.
-//! - **GET on `/deviceTemplates`** lists devices, since the article's requests for devices with a filter say so.
+//! - **A list with a filter** is put together from parts of 512 devices, so that other requests do not wait for it. What
+//!   changes between two parts is seen as what changes between two pages.
 //! - **A manifest for a device that is no IoT Edge device** is 422. The assignment is answered with 204.
+
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
@@ -38,11 +42,13 @@ use super::{
     application::Shared,
     device_attestation::DeviceAttestation,
     device_index::{Order, id_key},
+    device_templates::DeviceTemplate,
     error::ApiError,
-    filter::Filter,
+    filter::{Filter, Listed},
     gate::{self, ApiVersion, Origin, Query},
     id::{Id, Resource, consists_of},
-    json::{self, AnyPatch, Fields, Json},
+    if_match::IfMatch,
+    json::{self, Fields, Json, MergePatch},
     organizations,
     page::{self, PageRequest},
     store::{Etag, State as Everything, check_etag},
@@ -51,7 +57,10 @@ use super::{
 /// The most members of a page that may be asked for.
 const MAX_TOP: usize = 100;
 
-/// The parameters of the list: size of a page, filter, order. The same ones in both versions.
+/// How many devices are taken out at a time to be held to a filter.
+const PART: usize = 512;
+
+/// The parameters of the list: size of a page, filter, order. The same ones in all versions.
 const PARAMETERS: [&str; 3] = ["$top", "$filter", "$orderby"];
 const PREVIEW_PARAMETERS: [&str; 3] = ["maxpagesize", "filter", "orderby"];
 
@@ -62,13 +71,16 @@ const IOT_EDGE: &str = "iotEdge";
 pub(super) fn routes() -> Router<Shared> {
     let preview = Router::new()
         .route("/devices/{id}/applyDeploymentManifest", on_post(apply_manifest))
+        .route_layer(middleware::from_fn(gate::no_parameters))
         .route_layer(middleware::from_fn(gate::preview_only));
+    let without_etag = Router::new()
+        .route("/devices", on_get(list))
+        .merge(preview)
+        .route_layer(middleware::from_fn(gate::no_if_match));
     Router::new()
         .route("/devices/{id}", on_get(get).put(put).patch(patch).delete(delete))
-        .merge(preview)
         .route_layer(middleware::from_fn(gate::no_parameters))
-        .route("/devices", on_get(list))
-        .route("/deviceTemplates", on_get(list))
+        .merge(without_etag)
 }
 
 /// What a device is, as far as `$filter` and the queries of device groups can ask for it.
@@ -95,6 +107,8 @@ pub struct DeviceProperties {
     pub simulated: bool,
     /// The ids of the organizations it belongs to.
     pub organizations: Vec<String>,
+    /// Whether it is an IoT Edge device.
+    pub iot_edge: bool,
 }
 
 impl DeviceProperties {
@@ -109,14 +123,15 @@ impl DeviceProperties {
             provisioned: false,
             simulated: false,
             organizations: Vec::new(),
+            iot_edge: false,
         }
     }
 }
 
 /// A device as it is kept.
+#[derive(Clone)]
 pub(super) struct Device {
     pub(super) properties: DeviceProperties,
-    iot_edge: bool,
     /// Its own, where it has one.
     pub(super) attestation: Option<DeviceAttestation>,
     /// The deployment manifest that was assigned last.
@@ -131,24 +146,81 @@ async fn list(
     Extension(query): Extension<Query>,
     Extension(origin): Extension<Origin>,
 ) -> Result<Response, ApiError> {
-    let options = ListOptions::read(&query)?;
-    let page = PageRequest::read(&application, &query, &origin, "/api/devices", &options.texts)?;
+    let options = ListOptions::read(&query, Listed::Devices)?;
+    let request = PageRequest::read(&application, &query, &origin, "/api/devices", &options.texts)?;
     let size = options.top.unwrap_or(application.page_size);
-    let page = application.store.with(|state| {
-        let rest = state.devices.after(options.order, page.after());
-        let rest =
-            rest.filter(|device| options.filter.as_ref().is_none_or(|filter| filter.matches(&device.properties)));
-        page.page(size, rest, |device| options.order.key(device), |device| device.show(query.version()))
-    });
+    let matches = options.filter.map(|filter| move |device: &DeviceProperties| filter.matches(device));
+    let page = page(&application, &request, options.order, size, matches, query.version()).await?;
     Ok(json::answer(StatusCode::OK, &page))
+}
+
+/// A page of the devices that this holds for; without it, of all.
+pub(super) async fn page<M>(
+    application: &Shared,
+    request: &PageRequest<'_>,
+    order: Order,
+    size: usize,
+    matches: Option<M>,
+    version: ApiVersion,
+) -> Result<Value, ApiError>
+where
+    M: Fn(&DeviceProperties) -> bool + Send + 'static,
+{
+    let after = request.after().map(<[String]>::to_vec);
+    // One more says whether there is another page.
+    let most = size.saturating_add(1);
+    let found = match matches {
+        None => application
+            .store
+            .with(|state| state.devices.after(order, after.as_deref()).take(most).map(Arc::clone).collect::<Vec<_>>()),
+        Some(matches) => {
+            let application = Arc::clone(application);
+            // A group's query may have a megabyte: neither the state nor a thread that serves others is held meanwhile.
+            let search = move || search(&application, order, after, most, matches);
+            tokio::task::spawn_blocking(search).await.map_err(|_| {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the search for devices did not come to an end")
+            })?
+        }
+    };
+    Ok(request.page(size, found.iter(), |device| order.key(device), |device| device.show(version)))
+}
+
+fn search(
+    application: &Shared,
+    order: Order,
+    mut after: Option<Vec<String>>,
+    most: usize,
+    matches: impl Fn(&DeviceProperties) -> bool,
+) -> Vec<Arc<Device>> {
+    let mut found = Vec::new();
+    loop {
+        let part: Vec<Arc<Device>> = application
+            .store
+            .with(|state| state.devices.after(order, after.as_deref()).take(PART).map(Arc::clone).collect());
+        let Some(last) = part.last() else { return found };
+        after = Some(order.key(last));
+        for device in part {
+            if matches(&device.properties) {
+                found.push(device);
+            }
+            if found.len() == most {
+                return found;
+            }
+        }
+    }
 }
 
 async fn get(
     State(application): State<Shared>,
     Extension(query): Extension<Query>,
     id: Id<Device>,
+    if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let shown = application.store.with(|state| id.find(state).map(|device| device.show(query.version())))?;
+    let shown = application.store.with(|state| {
+        let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
+        if_match.check(Some(&device.etag))?;
+        Ok::<_, ApiError>(device.show(query.version()))
+    })?;
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
@@ -156,11 +228,15 @@ async fn put(
     State(application): State<Shared>,
     Extension(query): Extension<Query>,
     id: Id<Device>,
+    if_match: IfMatch,
     Json(fields): Json,
 ) -> Result<Response, ApiError> {
     let body = DeviceBody::read(fields, query.version())?;
     let shown = application.store.with(|state| {
-        let device = body.into_device(&id, state.devices.get(&id.text))?;
+        let current = state.devices.get(&id.text);
+        if_match.check(current.map(|device| &device.etag))?;
+        let edge_template = body.has_edge_template(state);
+        let device = body.into_device(&id, current, edge_template)?;
         let shown = device.show(query.version());
         state.devices.insert(device);
         Ok::<_, ApiError>(shown)
@@ -172,14 +248,17 @@ async fn patch(
     State(application): State<Shared>,
     Extension(query): Extension<Query>,
     id: Id<Device>,
-    AnyPatch(patch): AnyPatch,
+    if_match: IfMatch,
+    patch: MergePatch,
 ) -> Result<Response, ApiError> {
     patch.only_nullable(&["displayName", "template"])?;
     let shown = application.store.with(|state| {
-        let current = id.find(state)?;
+        let current = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
+        if_match.check(Some(&current.etag))?;
         let patched = patch.apply_to(&current.show(query.version()));
         let body = DeviceBody::read(Fields::of_body(patched)?, query.version())?;
-        let patched = body.into_device(&id, Some(current))?;
+        let edge_template = body.has_edge_template(state);
+        let patched = body.into_device(&id, Some(current), edge_template)?;
         let shown = patched.show(query.version());
         state.devices.insert(patched);
         Ok::<_, ApiError>(shown)
@@ -187,9 +266,12 @@ async fn patch(
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
-async fn delete(State(application): State<Shared>, id: Id<Device>) -> Result<StatusCode, ApiError> {
-    let removed = application.store.with(|state| state.devices.remove(&id.text));
-    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| id.not_found())
+async fn delete(State(application): State<Shared>, id: Id<Device>, if_match: IfMatch) -> Result<StatusCode, ApiError> {
+    application.store.with(|state| {
+        if_match.check(Some(&state.devices.get(&id.text).ok_or_else(|| id.not_found())?.etag))?;
+        state.devices.remove(&id.text);
+        Ok(StatusCode::NO_CONTENT)
+    })
 }
 
 async fn apply_manifest(
@@ -201,7 +283,7 @@ async fn apply_manifest(
     fields.finish()?;
     application.store.with(|state| {
         let device = id.find(state)?;
-        if !device.iot_edge {
+        if !device.properties.iot_edge {
             return Err(ApiError::invalid_body(format!(
                 "the device {:?} is no IoT Edge device; set its type to [\"{IOT_EDGE}\"] first",
                 id.text
@@ -212,19 +294,19 @@ async fn apply_manifest(
     })
 }
 
-/// What the parameters of the list say.
-struct ListOptions<'a> {
-    top: Option<usize>,
-    filter: Option<Filter>,
-    order: Order,
+/// What the parameters of a list say.
+pub(super) struct ListOptions<'a> {
+    pub(super) top: Option<usize>,
+    pub(super) filter: Option<Filter>,
+    pub(super) order: Order,
     /// What decides about members and order, as it was sent.
-    texts: [&'a str; 2],
+    pub(super) texts: [&'a str; 2],
 }
 
 impl<'a> ListOptions<'a> {
-    fn read(query: &'a Query) -> Result<Self, ApiError> {
+    pub(super) fn read(query: &'a Query, listed: Listed) -> Result<Self, ApiError> {
         let (known, others) = match query.version() {
-            ApiVersion::Stable => (PARAMETERS, PREVIEW_PARAMETERS),
+            ApiVersion::Stable | ApiVersion::Preview2022_06_30 => (PARAMETERS, PREVIEW_PARAMETERS),
             ApiVersion::Preview => (PREVIEW_PARAMETERS, PARAMETERS),
         };
         if let Some((known, other)) = known.iter().zip(others).find(|(_, other)| query.get(other).is_some()) {
@@ -241,7 +323,8 @@ impl<'a> ListOptions<'a> {
             _ => Err(ApiError::bad_request(format!("{top}: expected a number from 1 to {MAX_TOP}, found {text:?}"))),
         });
         let filter = query.get(filter).map(|text| {
-            Filter::parse(text, query.version()).map_err(|error| ApiError::bad_request(format!("{filter}: {error}")))
+            Filter::parse_for(text, query.version(), listed)
+                .map_err(|error| ApiError::bad_request(format!("{filter}: {error}")))
         });
         let order = query.get(order).map_or(Ok(Order::Id), |text| {
             read_order(text).ok_or_else(|| {
@@ -298,14 +381,13 @@ impl Device {
         }
         organizations::check(&properties.organizations)?;
         let etag = Etag::new().map_err(|_| "the system's random number generator failed".to_owned())?;
-        Ok(Self { properties, iot_edge: false, attestation: None, manifest: None, etag })
+        Ok(Self { properties, attestation: None, manifest: None, etag })
     }
 
     /// A device that comes through the Device Provisioning Service and was not known before.
     pub(super) fn new_provisioned(id: &str, template: Option<String>, iot_edge: bool) -> Result<Self, ApiError> {
-        let properties = DeviceProperties { provisioned: true, template, ..DeviceProperties::new(id) };
-        let device = Self::from_properties(properties).map_err(ApiError::bad_request)?;
-        Ok(Self { iot_edge, ..device })
+        let properties = DeviceProperties { provisioned: true, template, iot_edge, ..DeviceProperties::new(id) };
+        Self::from_properties(properties).map_err(ApiError::bad_request)
     }
 
     /// It comes through the Device Provisioning Service. The template is for a device that has none.
@@ -336,7 +418,7 @@ impl Device {
         if !properties.organizations.is_empty() {
             shown["organizations"] = json!(properties.organizations);
         }
-        if self.iot_edge && version == ApiVersion::Preview {
+        if properties.iot_edge && version.has_device_types() {
             shown["type"] = json!([IOT_EDGE]);
         }
         shown
@@ -366,10 +448,7 @@ impl DeviceBody {
             provisioned: fields.boolean("provisioned")?,
             simulated: fields.boolean("simulated")?.unwrap_or(false),
             organizations: organizations::read(&mut fields)?,
-            iot_edge: match version {
-                ApiVersion::Preview => Some(read_type(&mut fields)?),
-                ApiVersion::Stable => None,
-            },
+            iot_edge: if version.has_device_types() { Some(read_type(&mut fields)?) } else { None },
             etag: fields.string("etag")?,
         };
         if body.template.as_ref().is_some_and(String::is_empty) {
@@ -379,15 +458,21 @@ impl DeviceBody {
         Ok(body)
     }
 
+    fn has_edge_template(&self, state: &Everything) -> bool {
+        let template = self.template.as_ref().and_then(|id| state.device_templates.get(id));
+        template.is_some_and(DeviceTemplate::is_for_iot_edge)
+    }
+
     /// The device it describes, in place of the current one.
-    fn into_device(self, id: &Id<Device>, current: Option<&Device>) -> Result<Device, ApiError> {
+    fn into_device(self, id: &Id<Device>, current: Option<&Device>, edge_template: bool) -> Result<Device, ApiError> {
         check_etag(self.etag.as_deref(), current.map(|device| &device.etag))?;
         id.check_body(self.id.as_deref())?;
         let provisioned = current.is_some_and(|device| device.properties.provisioned);
         if self.provisioned.is_some_and(|given| given != provisioned) {
             return Err(ApiError::invalid_body(format!("provisioned: it is {provisioned} and cannot be set")));
         }
-        let iot_edge = self.iot_edge.unwrap_or_else(|| current.is_some_and(|device| device.iot_edge));
+        let iot_edge =
+            edge_template || self.iot_edge.unwrap_or_else(|| current.is_some_and(|device| device.properties.iot_edge));
         let spelled = current.map_or(&id.text, |device| &device.properties.id);
         Ok(Device {
             properties: DeviceProperties {
@@ -398,8 +483,8 @@ impl DeviceBody {
                 provisioned,
                 simulated: self.simulated,
                 organizations: self.organizations,
+                iot_edge,
             },
-            iot_edge,
             attestation: current.and_then(|device| device.attestation.clone()),
             manifest: current.filter(|_| iot_edge).and_then(|device| device.manifest.clone()),
             etag: Etag::new()?,

@@ -13,6 +13,9 @@
 //!   of a certificate leaves the group's etag as it is. Every successful PUT and PATCH makes a new one, also without a
 //!   difference; so does a successful `verify`.
 //! - **Given symmetric keys** are base64 of 16 to 64 bytes, as the Device Provisioning Service takes them; made ones have 64.
+//! - **Two groups with the same symmetric keys**, both of them, are refused (409): nobody could tell whose devices sign with
+//!   them.
+//! - **`If-Match`** is honoured by GET, PUT, PATCH and DELETE of a group, and by GET, PUT and DELETE of a certificate.
 //! - **Setting a certificate** (PUT) replaces the entry, also with the same certificate: `verified` is what the body says,
 //!   `false` without, and the verification code is void. The field `certificate` is required; an `info` may repeat the
 //!   certificate's thumbprint.
@@ -40,6 +43,7 @@ use super::{
     error::ApiError,
     gate::{self, Origin, Query},
     id::{Id, Resource, consists_of},
+    if_match::IfMatch,
     json::{self, Fields, Json, MergePatch},
     page::{self, PageRequest},
     random,
@@ -52,16 +56,22 @@ const CODE_BYTES: usize = 24;
 
 /// The routes of the resource, below `/api`.
 pub(super) fn routes() -> Router<Shared> {
+    let proof = Router::new()
+        .route("/enrollmentGroups/{id}/certificates/{entry}/generateVerificationCode", on_post(generate_code))
+        .route("/enrollmentGroups/{id}/certificates/{entry}/verify", on_post(verify))
+        .route_layer(middleware::from_fn(gate::no_parameters));
+    let without_etag = Router::new()
+        .route("/enrollmentGroups", on_get(list))
+        .merge(proof)
+        .route_layer(middleware::from_fn(gate::no_if_match));
     Router::new()
         .route("/enrollmentGroups/{id}", on_get(get).put(put).patch(patch).delete(delete))
         .route(
             "/enrollmentGroups/{id}/certificates/{entry}",
             on_get(get_certificate).put(put_certificate).delete(delete_certificate),
         )
-        .route("/enrollmentGroups/{id}/certificates/{entry}/generateVerificationCode", on_post(generate_code))
-        .route("/enrollmentGroups/{id}/certificates/{entry}/verify", on_post(verify))
         .route_layer(middleware::from_fn(gate::no_parameters))
-        .route("/enrollmentGroups", on_get(list))
+        .merge(without_etag)
 }
 
 /// An enrollment group as it is kept.
@@ -131,25 +141,39 @@ async fn list(
     Ok(json::answer(StatusCode::OK, &page))
 }
 
-async fn get(State(application): State<Shared>, id: GroupId) -> Result<Response, ApiError> {
-    let shown = application.store.with(|state| id.find(state).map(|group| group.show()))?;
-    Ok(json::answer(StatusCode::OK, &shown))
-}
-
-async fn put(State(application): State<Shared>, id: GroupId, Json(fields): Json) -> Result<Response, ApiError> {
-    let body = GroupBody::read(fields)?;
+async fn get(State(application): State<Shared>, id: GroupId, if_match: IfMatch) -> Result<Response, ApiError> {
     let shown = application.store.with(|state| {
-        let group = EnrollmentGroup::from_body(&id, body, state.enrollment_groups.get(&id.text))?;
-        let shown = group.show();
-        state.enrollment_groups.insert(id.text, group);
-        Ok::<_, ApiError>(shown)
+        let group = id.find(state)?;
+        if_match.check(Some(&group.etag))?;
+        Ok::<_, ApiError>(group.show())
     })?;
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
-async fn patch(State(application): State<Shared>, id: GroupId, patch: MergePatch) -> Result<Response, ApiError> {
+async fn put(
+    State(application): State<Shared>,
+    id: GroupId,
+    if_match: IfMatch,
+    Json(fields): Json,
+) -> Result<Response, ApiError> {
+    let body = GroupBody::read(fields)?;
+    let shown = application.store.with(|state| {
+        let current = state.enrollment_groups.get(&id.text);
+        if_match.check(current.map(|group| &group.etag))?;
+        EnrollmentGroup::from_body(&id, body, current)?.store(state)
+    })?;
+    Ok(json::answer(StatusCode::OK, &shown))
+}
+
+async fn patch(
+    State(application): State<Shared>,
+    id: GroupId,
+    if_match: IfMatch,
+    patch: MergePatch,
+) -> Result<Response, ApiError> {
     let shown = application.store.with(|state| {
         let current = id.find(state)?;
+        if_match.check(Some(&current.etag))?;
         let before = current.show();
         let after = patch.apply_to(&before);
         let body = GroupBody::read(Fields::of_body(after.clone())?)?;
@@ -161,21 +185,30 @@ async fn patch(State(application): State<Shared>, id: GroupId, patch: MergePatch
                 "attestation: a patch cannot take keys or certificates away; use DELETE on certificates/{entry}",
             ));
         }
-        let shown = patched.show();
-        state.enrollment_groups.insert(id.text, patched);
-        Ok(shown)
+        patched.store(state)
     })?;
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
-async fn delete(State(application): State<Shared>, id: GroupId) -> Result<StatusCode, ApiError> {
-    let removed = application.store.with(|state| state.enrollment_groups.remove(&id.text));
-    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| id.not_found())
+async fn delete(State(application): State<Shared>, id: GroupId, if_match: IfMatch) -> Result<StatusCode, ApiError> {
+    application.store.with(|state| {
+        if_match.check(Some(&id.find(state)?.etag))?;
+        state.enrollment_groups.remove(&id.text);
+        Ok(StatusCode::NO_CONTENT)
+    })
 }
 
-async fn get_certificate(State(application): State<Shared>, id: GroupId, entry: Entry) -> Result<Response, ApiError> {
-    let shown =
-        application.store.with(|state| id.find_certificate(entry, state).map(|certificate| certificate.show()))?;
+async fn get_certificate(
+    State(application): State<Shared>,
+    id: GroupId,
+    entry: Entry,
+    if_match: IfMatch,
+) -> Result<Response, ApiError> {
+    let shown = application.store.with(|state| {
+        let certificate = id.find_certificate(entry, state)?;
+        if_match.check(Some(&certificate.etag))?;
+        Ok::<_, ApiError>(certificate.show())
+    })?;
     Ok(json::answer(StatusCode::OK, &shown))
 }
 
@@ -183,6 +216,7 @@ async fn put_certificate(
     State(application): State<Shared>,
     id: GroupId,
     entry: Entry,
+    if_match: IfMatch,
     Json(fields): Json,
 ) -> Result<Response, ApiError> {
     let body = CertificateBody::read(fields, application.clock.now())?;
@@ -197,7 +231,9 @@ async fn put_certificate(
             Entry::Primary => (&mut certificates.primary, &certificates.secondary),
             Entry::Secondary => (&mut certificates.secondary, &certificates.primary),
         };
-        check_etag(body.etag.as_deref(), this.as_ref().map(|certificate| &certificate.etag))?;
+        let current = this.as_ref().map(|certificate| &certificate.etag);
+        if_match.check(current)?;
+        check_etag(body.etag.as_deref(), current)?;
         if other.as_ref().is_some_and(|other| other.certificate == body.certificate) {
             return Err(ApiError::invalid_body("certificate: it is the group's other certificate already"));
         }
@@ -212,11 +248,14 @@ async fn delete_certificate(
     State(application): State<Shared>,
     id: GroupId,
     entry: Entry,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     application.store.with(|state| {
-        let group = id.find(state)?;
-        let removed = group.certificate(entry).and_then(Option::take);
-        removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| id.certificate_not_found(entry))
+        if_match.check(Some(&id.find_certificate(entry, state)?.etag))?;
+        if let Some(certificate) = id.find(state)?.certificate(entry) {
+            *certificate = None;
+        }
+        Ok(StatusCode::NO_CONTENT)
     })
 }
 
@@ -318,6 +357,22 @@ impl EnrollmentGroup {
             attestation: body.attestation.in_place_of(current.map(|group| &group.attestation))?,
             etag: Etag::new()?,
         })
+    }
+
+    /// Puts it in its place, unless another group has its symmetric keys; returns it as it is shown.
+    fn store(self, state: &mut Everything) -> Result<Value, ApiError> {
+        let has_its_keys = |other: &&Self| {
+            other.id != self.id && other.symmetric_key().is_some_and(|key| self.symmetric_key() == Some(key))
+        };
+        if let Some(other) = state.enrollment_groups.values().find(has_its_keys) {
+            return Err(ApiError::conflict(format!(
+                "attestation.symmetricKey: the enrollment group {:?} has the same keys",
+                other.id
+            )));
+        }
+        let shown = self.show();
+        state.enrollment_groups.insert(self.id.clone(), self);
+        Ok(shown)
     }
 
     pub(super) fn id(&self) -> &str {

@@ -23,8 +23,10 @@ use super::{
 
 /// A fault: what goes wrong, for which requests, how often.
 ///
-/// It strikes before anything else is looked at, as a network does: also requests without a token and unknown routes.
-/// Where several faults match a request, the one injected first strikes, alone.
+/// It strikes before anything but the authorization is looked at, also on unknown routes. Requests that are not authorized,
+/// those of a probe for example, are refused as always and use no fault up: those to the application without its token, and
+/// those of a device with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) strikes every
+/// connection. Where several faults match a request, the one injected first strikes, alone.
 ///
 /// ```
 /// use iot_enroll::emulator::{Fault, FaultKind};

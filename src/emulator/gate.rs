@@ -1,7 +1,7 @@
 //! What every request passes: faults, authorization, throttling, query and version; and what every answer passes on its
 //! way out.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -26,6 +26,7 @@ use super::{
     error::{self, ApiError, Face, RetryAfter},
     fault::{self, FaultKind, Severed},
     random,
+    tls::Presented,
 };
 
 /// The response header with the request's id.
@@ -42,10 +43,12 @@ pub enum ApiVersion {
     Stable,
     /// `2022-10-31-preview`.
     Preview,
+    /// `2022-06-30-preview`, which `az iot central device list` sends. Its parameters of lists are those of `2022-07-31`.
+    Preview2022_06_30,
 }
 
 impl ApiVersion {
-    const ALL: [Self; 2] = [Self::Stable, Self::Preview];
+    const ALL: [Self; 3] = [Self::Stable, Self::Preview, Self::Preview2022_06_30];
 
     /// How the query parameter `api-version` names it.
     #[must_use]
@@ -53,7 +56,13 @@ impl ApiVersion {
         match self {
             Self::Stable => "2022-07-31",
             Self::Preview => "2022-10-31-preview",
+            Self::Preview2022_06_30 => "2022-06-30-preview",
         }
+    }
+
+    /// Whether devices have a type in it.
+    pub(super) fn has_device_types(self) -> bool {
+        self != Self::Stable
     }
 }
 
@@ -82,11 +91,13 @@ pub(super) async fn answer(
     // An answer without an id is better than none.
     let request_id = random::uuid().unwrap_or_default();
     let finish = |response| finish(response, application, Face::of(&path), &request_id);
+    let authenticated = is_authenticated(&request, Face::of(&path), &application.token);
     let handled = async {
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
         finish(response)
     };
-    let answered = match application.faults.strike(&method, &path) {
+    let fault = if authenticated { application.faults.strike(&method, &path) } else { None };
+    let answered = match fault {
         None => Ok(handled.await),
         Some(FaultKind::Delay(time)) => {
             tokio::time::sleep(time).await;
@@ -114,6 +125,23 @@ pub(super) async fn answer(
     tracing::debug!(method, path, status, request_id, "request");
     application.log.add(&method, &path, status);
     answered
+}
+
+/// Whether a request has what the service asks for before anything else. Faults strike no other request, so that a probe or a
+/// client with a wrong token does not use them up.
+///
+/// Choice: a device has it with a certificate or a token, right or wrong. Which of them is right is the service's answer, and a
+/// fault may come instead.
+fn is_authenticated<B>(request: &hyper::Request<B>, face: Face, token: &str) -> bool {
+    let headers = request.headers();
+    match face {
+        Face::Application => authorize(headers, token).is_ok(),
+        Face::Provisioning => {
+            let presented = request.extensions().get::<Presented>();
+            headers.contains_key(header::AUTHORIZATION)
+                || presented.is_some_and(|presented| !presented.certificates().is_empty())
+        }
+    }
 }
 
 fn finish(response: Response, application: &Shared, face: Face, request_id: &str) -> Response {
@@ -164,7 +192,7 @@ fn throttle(limit: &Throttle) -> Result<(), ApiError> {
     })
 }
 
-/// The query of a request: its parameters in their order, none of them twice, among them a known version.
+/// The query of a request: its parameters in their order, each once, among them a known version.
 #[derive(Clone)]
 pub(super) struct Query {
     version: ApiVersion,
@@ -173,11 +201,7 @@ pub(super) struct Query {
 
 impl Query {
     fn read(query: &str) -> Result<Self, ApiError> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let mut seen = HashSet::new();
-        if let Some((twice, _)) = pairs.iter().find(|(name, _)| !seen.insert(name)) {
-            return Err(ApiError::bad_request(format!("the query parameter {twice:?} is given more than once")));
-        }
+        let pairs = read_pairs(query)?;
         let Some((_, given)) = pairs.iter().find(|(name, _)| name == API_VERSION) else {
             return Err(ApiError::bad_request(format!(
                 "the query parameter {API_VERSION} is missing; use {API_VERSION}={}",
@@ -218,6 +242,27 @@ impl Query {
     }
 }
 
+/// The parameters of a query. Choice: one that is given twice with the same value counts once, since shipped clients add
+/// the version to a `nextLink` that has it. With different values it is refused: either could be meant.
+pub(super) fn read_pairs(query: &str) -> Result<Vec<(String, String)>, ApiError> {
+    let mut values: HashMap<String, String> = HashMap::new();
+    let mut pairs = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+        match values.get(&name) {
+            None => {
+                values.insert(name.clone(), value.clone());
+                pairs.push((name, value));
+            }
+            Some(found) if *found == value => {}
+            Some(_) => {
+                let message = format!("the query parameter {name:?} is given more than once, with different values");
+                return Err(ApiError::bad_request(message));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
 /// For routes without parameters but the version.
 pub(super) async fn no_parameters(Extension(query): Extension<Query>, request: Request, next: Next) -> Response {
     match query.only(&[]) {
@@ -243,6 +288,18 @@ pub(super) async fn preview_only(
         ApiVersion::Preview.as_str()
     );
     ApiError::not_found(message).into_response()
+}
+
+/// For routes on things without an etag.
+///
+/// Choice: `If-Match` is refused there (400). A client that sends it wants to be told when something has changed, and would not
+/// be.
+pub(super) async fn no_if_match(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::IF_MATCH) {
+        return ApiError::bad_request("the header If-Match is not for this path: there is no etag to compare")
+            .into_response();
+    }
+    next.run(request).await
 }
 
 /// Scheme and authority by which the client reached the application.

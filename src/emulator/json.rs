@@ -40,34 +40,24 @@ impl FromRequest<Shared> for Json {
     }
 }
 
-/// A body that is `application/merge-patch+json` and nothing else, as the service describes it for enrollment groups.
+/// A body that is a merge patch. It may call itself `application/merge-patch+json` or `application/json`: the description
+/// lists both, and shipped clients send the second.
 pub(super) struct MergePatch(Value);
 
 impl FromRequest<Shared> for MergePatch {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, application: &Shared) -> Result<Self, ApiError> {
-        read(request, application, &[MERGE_PATCH]).await.map(Self)
-    }
-}
-
-/// A merge patch that may also call itself `application/json`, as the service describes it for all but enrollment groups.
-pub(super) struct AnyPatch(pub(super) MergePatch);
-
-impl FromRequest<Shared> for AnyPatch {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, application: &Shared) -> Result<Self, ApiError> {
-        read(request, application, &[MERGE_PATCH, JSON]).await.map(MergePatch).map(Self)
+        read(request, application, &[MERGE_PATCH, JSON]).await.map(Self)
     }
 }
 
 impl MergePatch {
     /// The document with the patch applied (RFC 7396 section 2). A few lines that have not changed since 2014; a crate for
     /// them would bring JSON Patch and JSON Pointer.
-    pub(super) fn apply_to(self, document: &Value) -> Value {
+    pub(super) fn apply_to(&self, document: &Value) -> Value {
         let mut merged = document.clone();
-        merge(&mut merged, self.0);
+        merge(&mut merged, &self.0);
         merged
     }
 
@@ -86,9 +76,9 @@ impl MergePatch {
     }
 }
 
-fn merge(target: &mut Value, patch: Value) {
+fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
-        *target = patch;
+        *target = patch.clone();
         return;
     };
     if !target.is_object() {
@@ -97,7 +87,7 @@ fn merge(target: &mut Value, patch: Value) {
     let Some(members) = target.as_object_mut() else { return };
     for (name, value) in patch {
         if value.is_null() {
-            members.remove(&name);
+            members.remove(name);
         } else {
             merge(members.entry(name).or_insert(Value::Null), value);
         }

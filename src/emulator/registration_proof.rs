@@ -250,7 +250,8 @@ fn refuse(error_code: u32, message: &str, reason: impl Display) -> ApiError {
     ApiError::provisioning(error_code, message)
 }
 
-/// A token that is for this device and has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`.
+/// A token that is for this device and has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`. The policy
+/// name `skn` may be left out, as by the Python SDK; another is refused.
 struct Token {
     /// What is signed: the resource as it is written in the token, a line feed, the expiry.
     signed: String,
@@ -270,9 +271,10 @@ impl Token {
             form_urlencoded::parse(encoded.as_bytes()).next().map(|(text, _)| text.into_owned())
         };
         let (resource, expiry) = (raw("sr")?, raw("se")?);
+        let has_skn = fields.split('&').any(|field| field == "skn" || field.starts_with("skn="));
         let expected = format!("{id_scope}/registrations/{id}");
         let fits = decoded("sr")?.eq_ignore_ascii_case(&expected)
-            && decoded("skn")? == "registration"
+            && (!has_skn || decoded("skn")? == "registration")
             && expiry.parse::<i64>().is_ok_and(|expiry| expiry > now.unix_timestamp());
         let signature = BASE64_STANDARD.decode(decoded("sig")?).ok()?;
         fits.then(|| Self { signed: format!("{resource}\n{expiry}"), signature })

@@ -210,9 +210,11 @@ impl Target {
 }
 
 fn read_version(query: &str) -> Result<&'static str, ApiError> {
-    let mut given = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == gate::API_VERSION);
-    let version = match (given.next(), given.next()) {
-        (Some((_, version)), None) => VERSIONS.into_iter().find(|known| *known == version),
+    let mut given: Vec<_> =
+        form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == gate::API_VERSION).collect();
+    given.dedup();
+    let version = match given.as_slice() {
+        [(_, version)] => VERSIONS.into_iter().find(|known| known == version),
         _ => None,
     };
     version.ok_or_else(|| {

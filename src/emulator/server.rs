@@ -161,7 +161,6 @@ impl Builder {
             id_scope: format!("0ne{}", random::hexadecimal::<4>()?),
             endpoint: format!("{scheme}://{address}"),
             scheme,
-            port: address.port(),
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: DeviceKeys::random()?,

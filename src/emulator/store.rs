@@ -10,7 +10,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
     deployment_manifests::DeploymentManifest, device_groups::DeviceGroup, device_index::DeviceIndex,
-    enrollment_groups::EnrollmentGroup, error::ApiError, random, registrations::Registration,
+    device_templates::DeviceTemplate, enrollment_groups::EnrollmentGroup, error::ApiError, organizations::Organization,
+    random, registrations::Registration,
 };
 
 /// The application's state. One lock over all of it, so that a request sees and leaves it whole; nothing waits while
@@ -23,8 +24,10 @@ pub(super) struct Store(Mutex<State>);
 pub(super) struct State {
     pub(super) deployment_manifests: BTreeMap<String, DeploymentManifest>,
     pub(super) device_groups: BTreeMap<String, DeviceGroup>,
+    pub(super) device_templates: BTreeMap<String, DeviceTemplate>,
     pub(super) devices: DeviceIndex,
     pub(super) enrollment_groups: BTreeMap<String, EnrollmentGroup>,
+    pub(super) organizations: BTreeMap<String, Organization>,
     /// What the Device Provisioning Service knows of devices, by registration id in lower case.
     pub(super) registrations: BTreeMap<String, Registration>,
 }
@@ -38,7 +41,7 @@ impl Store {
 }
 
 /// The version of a thing: opaque, and never the same twice. Base64 of a quoted string, as the service's are.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Etag(String);
 
 impl Etag {

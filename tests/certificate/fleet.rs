@@ -323,6 +323,8 @@ fn two_runs_are_never_at_work_in_one_place() {
     };
     let control = FleetControl { progress: &progress, ..CONTROL };
     let hold = std::fs::File::create(&tar).expect("a file");
+    // As a run leaves it; another mode would be refused.
+    std::fs::set_permissions(&tar, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
     hold.lock().expect("locked");
     fleet.write_folders(devices(3), &files, false, control).expect("files");
     assert_eq!(refused.swap(0, Ordering::Relaxed), 6);

@@ -15,6 +15,8 @@ mod forge;
 mod issuing;
 #[cfg(feature = "cli")]
 mod names;
+#[cfg(feature = "issue")]
+mod pfx;
 mod reading;
 #[cfg(feature = "cli")]
 mod signatures;

@@ -394,7 +394,7 @@ fn bad_input_is_told_and_leaves_nothing() {
         (&["root", "x", "--days", "4000000000"], 1, "9999"),
         (&["root", "x", "--algorithm", "ed25519"], 2, "ec-p256"),
         (&["root", "x", "--pfx-password-file", "missing"], 1, "missing"),
-        (&["root", "x", "--pfx-password-file", "empty"], 1, "empty"),
+        (&["device", "d", "r", "--no-pfx", "--key-password-file", "empty"], 1, "the first line of empty is empty"),
         (&["root", "x", "--dir", "junk"], 1, "junk"),
         (&["verification", "--ca", "r_cert.pem", "--key", "r_cert.pem", "--nonce", "C"], 1, "a certificate"),
         (&["verification", "--ca", "r_key.pem", "--key", "r_key.pem", "--nonce", "C"], 1, "a private key"),

@@ -531,3 +531,24 @@ fn a_file_may_be_larger_than_any_certificate() {
     lab.import_of(format!("IOTC_DEVICEID,X\n{rows}")).ok();
     assert_eq!(lab.ids().len(), 17);
 }
+
+#[test]
+fn what_an_interrupted_rewrite_left_is_removed_by_the_next_run() {
+    let lab = Lab::start();
+    let [left, other] = [".devices.results.csv.x7Gq2b.tmp", ".devices.results.csv.mine.tmp"];
+    let path = |name: &str| lab.path().join(name);
+    fs::write(path(left), "IOTC_DEVICEID,line,outcome,message\na,2,created,\n").expect("written");
+    fs::write(path(other), "somebody else's").expect("written");
+    lab.import_of("IOTC_DEVICEID\na\n").ok();
+    assert!(!path(left).exists() && path(other).exists());
+}
+
+#[test]
+fn a_link_in_the_place_of_the_results_is_not_followed() {
+    let lab = Lab::start();
+    let target = lab.path().join("target");
+    std::os::unix::fs::symlink(&target, lab.path().join("devices.results.csv")).expect("a link");
+    let refusal = lab.import_of("IOTC_DEVICEID\na\n").fails(1);
+    assert!(refusal.contains("devices.results.csv") && refusal.contains("link"), "{refusal}");
+    assert!(!target.exists());
+}

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::support::app::{Answer, App, VERSION};
+use crate::support::app::{Answer, App};
 use iot_enroll::emulator::{DeviceProperties, Emulator};
 use serde_json::json;
 
@@ -315,10 +315,57 @@ async fn a_skip_token_works_for_its_own_list_alone() {
 }
 
 #[tokio::test]
-async fn device_templates_are_listed_as_devices() {
-    let app = with_devices([named("a", "thermostat"), named("b", "sensor")]).await;
-    let filter = [STABLE, ("$filter", "contains(displayName, 'thermostat')"), ("$top", "2")];
-    assert_eq!(app.query("/deviceTemplates", &filter).await.expect(200).ids(), ["a"]);
-    app.send(app.request("PUT", &format!("/deviceTemplates?{VERSION}"))).await.expect(405);
-    app.send(app.request("GET", &format!("/deviceTemplates/a?{VERSION}"))).await.expect(404);
+async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
+    let version = ("api-version", "2022-06-30-preview");
+    let edge = DeviceProperties { iot_edge: true, ..named("edge", "gateway") };
+    let app = with_devices([named("a", "x"), edge, named("b", "y")]).await;
+    let list = async |parameters: &[(&str, &str)]| app.query("/devices", &[&[version], parameters].concat()).await;
+    let page =
+        list(&[("$top", "1"), ("$orderby", "displayName desc"), ("$filter", "enabled eq true")]).await.expect(200);
+    assert_eq!(app.all_ids(page).await, ["b", "a", "edge"]);
+    for (filter, expected) in [
+        ("type eq 'GatewayDevice' or type eq 'EdgeDevice'", vec!["edge"]),
+        ("type eq 'EdgeDevice' and displayName eq 'x'", vec![]),
+        ("type ne 'EdgeDevice'", vec!["a", "b"]),
+        ("Type eq 'GatewayDevice'", vec![]),
+        // Both forms of comparing contains, since either version beside it has one.
+        ("contains(displayName, 'gate') ge 0", vec!["edge"]),
+        ("contains(displayName, 'gate') lt 0", vec!["a", "b"]),
+        ("contains(displayName, 'gate') eq true", vec!["edge"]),
+        ("contains(displayName, 'gate') ne true", vec!["a", "b"]),
+        ("contains(displayName, 'gate')", vec!["edge"]),
+    ] {
+        assert_eq!(list(&[("$filter", filter)]).await.expect(200).ids(), expected, "{filter}");
+    }
+    list(&[("$filter", "contains(id, 'e') lt true")]).await.refused(400, "expected a whole number");
+    for (old, new) in [("$top", "maxpagesize"), ("$filter", "filter"), ("$orderby", "orderby")] {
+        list(&[(new, "1")]).await.refused(400, &format!("{new:?} is called {old:?} in version 2022-06-30-preview"));
+    }
+    for other in [STABLE, PREVIEW] {
+        let name = if other == STABLE { "$filter" } else { "filter" };
+        let answer = app.query("/devices", &[other, (name, "type eq 'EdgeDevice'")]).await;
+        answer.refused(400, "at character 1: expected a field");
+    }
+}
+
+#[tokio::test]
+async fn the_type_is_shown_and_taken_by_the_preview_versions() {
+    let app = App::start().await;
+    let call = async |version: &str, method: &str, path: &str, body: Option<&serde_json::Value>| {
+        let mut request = app.request(method, &format!("{path}?api-version={version}"));
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        app.send(request).await
+    };
+    for version in ["2022-06-30-preview", "2022-10-31-preview"] {
+        let put = call(version, "PUT", "/devices/edge", Some(&json!({ "type": ["iotEdge"] }))).await.expect(200);
+        assert_eq!(put.body["type"], json!(["iotEdge"]));
+        assert_eq!(call(version, "GET", "/devices/edge", None).await.expect(200).body, put.body);
+        assert_eq!(app.get("/devices/edge").await.expect(200).body.get("type"), None);
+        app.delete("/devices/edge").await.expect(204);
+    }
+    call("2022-06-30-preview", "GET", "/deploymentManifests", None)
+        .await
+        .refused(404, "use api-version=2022-10-31-preview");
 }

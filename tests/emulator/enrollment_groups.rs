@@ -234,20 +234,22 @@ async fn paging_neither_repeats_nor_loses_a_group_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_next_link_leads_to_the_host_the_client_called_where_that_is_the_emulator() {
+async fn a_next_link_keeps_the_host_and_port_that_the_client_used() {
     let app = App::with(Emulator::builder().page_size(NonZeroUsize::MIN)).await;
     for id in ["a", "b"] {
         app.put(&format!("/enrollmentGroups/{id}"), &x509_group()).await.expect(200);
     }
     let localhost = format!("localhost:{}", app.emulator.address().port());
-    for (host, expected) in [
-        (localhost.as_str(), format!("http://{localhost}/api/")),
-        ("evil.example", app.emulator.endpoint()),
-        ("localhost:1", app.emulator.endpoint()),
-    ] {
+    for host in [localhost.as_str(), "localhost", "localhost:443", "app.example", "[::1]:8443", "App.example:80"] {
         let request = app.request("GET", &format!("/enrollmentGroups?{VERSION}")).header("Host", host);
         let link = app.send(request).await.expect(200).text("/nextLink");
-        assert!(link.starts_with(&expected), "{link}");
+        assert!(link.starts_with(&format!("http://{host}/api/enrollmentGroups?")), "{host}: {link}");
+    }
+    let endpoint = format!("{}/api/", app.emulator.endpoint());
+    for host in ["", "user@app.example", "app example"] {
+        let request = app.request("GET", &format!("/enrollmentGroups?{VERSION}")).header("Host", host);
+        let link = app.send(request).await.expect(200).text("/nextLink");
+        assert!(link.starts_with(&endpoint), "{host}: {link}");
     }
 }
 
@@ -263,14 +265,39 @@ async fn a_skip_token_that_no_link_carried_is_refused() {
 }
 
 #[tokio::test]
-async fn a_patch_is_a_merge_patch_by_its_media_type_too() {
+async fn a_patch_calls_itself_merge_patch_or_json() {
     let app = App::start().await;
     app.put(GROUP, &x509_group()).await.expect(200);
     let patch = |media_type: &str| {
-        app.request("PATCH", &format!("{GROUP}?{VERSION}")).header("Content-Type", media_type).body("{}")
+        let patch = app.request("PATCH", &format!("{GROUP}?{VERSION}")).header("Content-Type", media_type);
+        patch.body(json!({ "displayName": media_type }).to_string())
     };
-    app.send(patch(MERGE_PATCH)).await.expect(200);
-    app.send(patch("application/json")).await.refused(415, MERGE_PATCH);
+    for media_type in [MERGE_PATCH, "application/json", "application/json; charset=utf-8"] {
+        assert_eq!(app.send(patch(media_type)).await.expect(200).text("/displayName"), media_type);
+    }
+    app.send(patch("text/plain")).await.refused(415, MERGE_PATCH);
+}
+
+#[tokio::test]
+async fn two_groups_do_not_have_the_same_symmetric_keys() {
+    let app = App::start().await;
+    let with = |primary: u8, secondary: u8| {
+        let keys = json!({
+            "primaryKey": BASE64_STANDARD.encode([primary; 32]), "secondaryKey": BASE64_STANDARD.encode([secondary; 32])
+        });
+        with(symmetric_group(), "attestation", json!({ "type": "symmetricKey", "symmetricKey": keys }))
+    };
+    app.put(GROUP, &with(1, 2)).await.expect(200);
+    let refused = app.put("/enrollmentGroups/h", &with(1, 2)).await.refused(409, "\"g\" has the same keys");
+    assert_eq!(refused.text("/error/code"), "Conflict");
+    assert!(!refused.text("/error/message").contains(&BASE64_STANDARD.encode([1; 32])));
+    app.get("/enrollmentGroups/h").await.expect(404);
+    // The group itself may be put again, and a patch may not bring about what a PUT may not.
+    app.put(GROUP, &with(1, 2)).await.expect(200);
+    app.put("/enrollmentGroups/h", &with(1, 3)).await.expect(200);
+    app.patch("/enrollmentGroups/h", &json!({ "attestation": with(1, 2)["attestation"] })).await.expect(409);
+    app.delete(GROUP).await.expect(204);
+    app.patch("/enrollmentGroups/h", &json!({ "attestation": with(1, 2)["attestation"] })).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,6 +143,39 @@ async fn close_on_connect_ends_a_connection_before_anything_is_read() {
     assert!(matches!(app.emulator.inject(elsewhere), Err(EmulatorError::Fault(_))));
 }
 
+#[tokio::test]
+async fn who_is_not_let_in_neither_meets_a_fault_nor_uses_it_up() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::Status { status: 503, retry_after: None }).times(2));
+    let list = format!("{}/api/enrollmentGroups?api-version=2022-07-31", app.emulator.endpoint());
+    for _ in 0..3 {
+        // A probe, a client with a wrong token, a browser.
+        app.send(app.http.get(&list)).await.expect(401);
+        app.send(app.http.get(&list).header("Authorization", "SharedAccessSignature sr=wrong")).await.expect(401);
+        app.send(app.http.get(format!("{}/favicon.ico", app.emulator.endpoint()))).await.expect(404);
+    }
+    for status in [503, 503, 200] {
+        app.get("/enrollmentGroups").await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_brings_nothing_uses_no_fault_up() {
+    let app = App::start().await;
+    inject(&app, Fault::new(FaultKind::Status { status: 503, retry_after: None }));
+    let path = format!("/{}/registrations/d/register?api-version=2021-06-01", app.emulator.id_scope());
+    let register = || {
+        let put = app.http.put(format!("{}{path}", app.emulator.endpoint()));
+        put.header("Content-Type", "application/json").body(r#"{"registrationId":"d"}"#)
+    };
+    let status = async |request: reqwest::RequestBuilder| request.send().await.expect("an answer").status().as_u16();
+    assert_eq!(status(register()).await, 401);
+    // Whether a token is right is the service's answer, and the fault comes instead of it.
+    let with_token = || register().header("Authorization", "SharedAccessSignature sr=x&sig=AAAA&se=1");
+    assert_eq!(status(with_token()).await, 503);
+    assert_eq!(status(with_token()).await, 401);
+}
+
 #[test]
 fn a_fault_has_a_text_form() {
     let status =

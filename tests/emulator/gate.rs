@@ -45,20 +45,20 @@ async fn a_made_token_has_the_shape_of_an_api_token() {
 }
 
 #[tokio::test]
-async fn the_version_is_required_once_and_known() {
+async fn the_version_is_required_and_known_and_one() {
     let app = App::start().await;
     for (query, message) in [
         ("", "api-version is missing"),
         ("?api-version=", "not known"),
         ("?api-version=2019-01-01", "2019-01-01"),
         ("?API-VERSION=2022-07-31", "api-version is missing"),
-        ("?api-version=2022-07-31&api-version=2022-07-31", "more than once"),
+        ("?api-version=2022-07-31&api-version=2022-10-31-preview", "more than once, with different values"),
         ("?api-version=2022-07-31&unknown=1", "unknown"),
         ("?api-version=2022-07-31&$skiptoken=YQ", "$skiptoken"),
     ] {
         app.send(app.request("GET", &format!("{GROUP}{query}"))).await.refused(400, message);
     }
-    for version in ["2022-07-31", "2022-10-31-preview", "2022%2D07-31"] {
+    for version in ["2022-07-31", "2022-10-31-preview", "2022-06-30-preview", "2022%2D07-31"] {
         app.send(app.request("GET", &format!("/enrollmentGroups?api-version={version}"))).await.expect(200);
     }
 }

@@ -1,14 +1,13 @@
 //! An emulator with a plain HTTP client, every answer held to the contract; and certificates to send there.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-#[path = "openapi.rs"]
-mod openapi;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Builder, Emulator};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use reqwest::{Method, Request, header::HeaderMap};
 use serde_json::{Value, json};
+
+use super::openapi;
 
 pub(crate) const VERSION: &str = "api-version=2022-07-31";
 pub(crate) const PREVIEW: &str = "api-version=2022-10-31-preview";

@@ -35,8 +35,14 @@ enum Direction {
 
 impl OpenApi {
     pub(crate) fn load() -> Self {
-        let text = include_str!("../../fixtures/iotcentral-2022-07-31.openapi.json");
-        Self(serde_json::from_str(text).expect("the description is JSON"))
+        let read = |text| serde_json::from_str::<Value>(text).expect("the description is JSON");
+        let mut all = read(include_str!("../../fixtures/iotcentral-2022-07-31.openapi.json"));
+        let more = read(include_str!("../../fixtures/iotcentral-2022-07-31-templates.openapi.json"));
+        for part in ["/paths", "/components/parameters", "/components/schemas"] {
+            let members = more.pointer(part).and_then(Value::as_object).expect(part).clone();
+            all.pointer_mut(part).and_then(Value::as_object_mut).expect(part).extend(members);
+        }
+        Self(all)
     }
 
     /// Whether a request is one that the API describes. The path may begin with `/api`.
@@ -130,8 +136,6 @@ impl OpenApi {
 
     fn operation(&self, method: &str, path: &str) -> Result<Described<'_>, String> {
         let path = path.strip_prefix("/api").unwrap_or(path);
-        // The article asks for devices there.
-        let path = if path == "/deviceTemplates" { "/devices" } else { path };
         let segments: Vec<_> = path.split('/').collect();
         let paths = self.0["paths"].as_object().expect("paths");
         let (template, item, values) = paths

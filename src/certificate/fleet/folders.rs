@@ -1,15 +1,16 @@
 //! A fleet as files, in folders of a thousand devices.
 //!
 //! A folder is filled under a hidden name, `.NNNN.tmp`, together with its own part of the manifest, and gets its name by
-//! one rename when all in it is whole. What has no name yet when a process is killed is removed by the next. A run that
-//! goes on begins a new folder, so that a named one is never changed.
+//! one rename when all in it is whole. What has no name yet when a process is killed is removed by the next, if it holds
+//! nothing but files of a fleet. A run that resumes begins a new folder, so that a named one is never changed. No link of
+//! a hidden name is followed: files are only created in directories that this run has created.
 
 use std::{
     collections::HashSet,
     fs::{self, File},
     io::{self, Seek, Write},
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use super::{
@@ -19,7 +20,10 @@ use super::{
     ordered::in_order,
     other_devices,
 };
-use crate::certificate::files::open_to_lock;
+use crate::certificate::{
+    files::open_to_lock,
+    secure_file::{self, Access, check_in_place},
+};
 
 impl Fleet<'_> {
     /// Writes the devices' files below a folder, which is made where it is missing: each set in a folder of a thousand,
@@ -39,13 +43,13 @@ impl Fleet<'_> {
         resume: bool,
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
-        fs::create_dir_all(folder).map_err(FleetError::io("make the folder", folder))?;
+        secure_file::create_directory_all(folder).map_err(FleetError::io("make the folder", folder))?;
         let turn = open_to_lock(folder).map_err(FleetError::io("open the folder", folder))?;
         lock(&turn, folder)?;
         let manifest = folder.join(MANIFEST);
         let first = completed(folder)?.first().map(|&number| folder.join(folder_name(number)));
         let places = [manifest.clone(), folder.join(folder_name(0)), hidden(folder, 0)];
-        if !resume && let Some(found) = places.into_iter().chain(first).find(|path| path.exists()) {
+        if !resume && let Some(found) = places.into_iter().chain(first).find(|path| path.symlink_metadata().is_ok()) {
             return Err(FleetError::Exists(found));
         }
         let earlier = if resume { earlier(folder)? } else { 0 };
@@ -65,12 +69,13 @@ impl Fleet<'_> {
         writer.publish()?;
         let resumed = writer.made;
         let stopped = AtomicBool::new(false);
+        let created = Mutex::new(HashSet::new());
         let ended = in_order(
             // A folder for each thread: threads that write to one folder wait for one another in the file system.
             (self.threads, if self.quick { 1 } else { AHEAD }),
             self.batches(DEVICES_IN_FOLDER, devices, earlier, 0, (control.stop, &stopped)),
             |batch, made: &mut Made| {
-                made.failure = self.write_sets(folder, &batch, made, control.progress).err();
+                made.failure = self.write_sets((folder, &created), &batch, made, control.progress).err();
                 Ok(())
             },
             |made| writer.take(made),
@@ -78,7 +83,7 @@ impl Fleet<'_> {
         let finished = writer.finish(ended.is_err());
         let sync = sync_all(folder);
         let made = writer.made;
-        ended.and(finished).and(sync).map_err(|error| error.after(made))?;
+        ended.and(finished).and(sync).and_then(|()| writer.check_in_place(&turn)).map_err(|error| error.after(made))?;
         Ok(FleetReport { devices: made, resumed, stopped: stopped.into_inner(), manifest: Some(manifest) })
     }
 
@@ -100,7 +105,7 @@ impl Fleet<'_> {
 
     fn write_sets(
         &self,
-        folder: &Path,
+        (folder, created): (&Path, &Mutex<HashSet<u64>>),
         batch: &Batch,
         made: &mut Made,
         progress: &(dyn Fn(u64) + Sync),
@@ -108,11 +113,13 @@ impl Fleet<'_> {
         (made.folder, made.devices) = (batch.folder, 0);
         made.rows.clear();
         let staging = hidden(folder, batch.folder);
-        // Another thread may have made it for an earlier batch.
-        if let Err(error) = fs::create_dir(&staging)
-            && error.kind() != io::ErrorKind::AlreadyExists
         {
-            return Err(FleetError::io("make the folder", staging)(error));
+            // Another thread may have created it for an earlier batch; anybody else's is not written to.
+            let mut created = created.lock().unwrap_or_else(PoisonError::into_inner);
+            if !created.contains(&batch.folder) {
+                secure_file::create_directory(&staging).map_err(FleetError::io("make the folder", &staging))?;
+                created.insert(batch.folder);
+            }
         }
         let name = folder_name(batch.folder);
         for device in &batch.devices {
@@ -230,26 +237,43 @@ fn hidden(root: &Path, number: u64) -> PathBuf {
     root.join(format!(".{}.tmp", folder_name(number)))
 }
 
+/// Removes the hidden directories that a killed run left.
 fn remove_hidden(root: &Path) -> Result<(), FleetError> {
     for entry in fs::read_dir(root).map_err(FleetError::io("read", root))? {
         let entry = entry.map_err(FleetError::io("read", root))?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"));
         if number.is_some_and(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit())) {
-            fs::remove_dir_all(entry.path()).map_err(FleetError::io("remove", entry.path()))?;
+            let path = entry.path();
+            if !holds_sets(&path).map_err(FleetError::io("read", &path))? {
+                let reason = "it was not made by an earlier run: move it elsewhere".to_owned();
+                return Err(unfit(&path, reason));
+            }
+            fs::remove_dir_all(&path).map_err(FleetError::io("remove", path))?;
         }
     }
     Ok(())
 }
 
+/// Whether it is a directory that holds only what a run puts there: files of sets, and a manifest.
+fn holds_sets(path: &Path) -> io::Result<bool> {
+    if !path.symlink_metadata()?.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let known = name == MANIFEST || Kind::ALL.iter().any(|kind| name.ends_with(kind.suffix()));
+        if !known || !entry.file_type()?.is_file() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn write_new(path: &Path, kind: Kind, content: &[u8]) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, kind.mode());
-    #[cfg(not(unix))]
-    let _ = kind;
-    options.open(path)?.write_all(content)
+    secure_file::create_new(path, kind.access())?.write_all(content)
 }
 
 /// Names the folders and keeps the manifest.
@@ -270,7 +294,12 @@ impl FolderWriter {
     /// Begins a manifest under a hidden name: what is there is replaced only when the new one tells as much.
     fn create(root: &Path) -> Result<Self, FleetError> {
         let path = root.join(HIDDEN_MANIFEST);
-        let manifest = File::create(&path).map_err(FleetError::io("write", path))?;
+        // A killed run may have left one, which lists nothing that is not in the directories.
+        if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            lists_devices(&path)?;
+            fs::remove_file(&path).map_err(FleetError::io("remove", &path))?;
+        }
+        let manifest = secure_file::create_new(&path, Access::Everyone).map_err(FleetError::io("write", path))?;
         let mut writer =
             Self { root: root.to_owned(), manifest, length: 0, made: 0, folder: 0, devices: 0, rows: Vec::new() };
         writer.append(header().as_bytes())?;
@@ -280,6 +309,23 @@ impl FolderWriter {
     fn publish(&self) -> Result<(), FleetError> {
         let path = self.root.join(MANIFEST);
         fs::rename(self.root.join(HIDDEN_MANIFEST), &path).map_err(FleetError::io("put in place", path))
+    }
+
+    /// Fails when somebody has removed or replaced what the run wrote.
+    fn check_in_place(&self, root: &File) -> Result<(), FleetError> {
+        let manifest = self.root.join(MANIFEST);
+        if cfg!(unix) {
+            check_in_place(root, &self.root).map_err(FleetError::io("write", &self.root))?;
+        }
+        check_in_place(&self.manifest, &manifest).map_err(FleetError::io("write", &manifest))?;
+        for number in 0..=self.folder {
+            let part = self.root.join(folder_name(number)).join(MANIFEST);
+            if self.made > 0 && !part.exists() {
+                let error = io::Error::new(io::ErrorKind::NotFound, "it was removed during the run");
+                return Err(FleetError::io("write", &part)(error));
+            }
+        }
+        Ok(())
     }
 
     fn append(&mut self, rows: &[u8]) -> Result<(), FleetError> {
@@ -313,7 +359,11 @@ impl FolderWriter {
         }
         let staging = hidden(&self.root, self.folder);
         let part = staging.join(MANIFEST);
-        fs::write(&part, [header().as_bytes(), &self.rows].concat()).map_err(FleetError::io("write", part))?;
+        // One attempt on a full disk may have left a part of it.
+        let _ = fs::remove_file(&part);
+        secure_file::create_new(&part, Access::Everyone)
+            .and_then(|mut file| file.write_all(&[header().as_bytes(), &self.rows].concat()))
+            .map_err(FleetError::io("write", part))?;
         let named = self.root.join(folder_name(self.folder));
         fs::rename(&staging, &named).map_err(FleetError::io("put in place", &named))?;
         let mut rows = std::mem::take(&mut self.rows);

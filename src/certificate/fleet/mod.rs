@@ -29,6 +29,7 @@ use super::{
     pem::push_pem,
     pfx::{self, PfxError},
     profile::{SERIAL_LENGTH, random_serials},
+    secure_file::Access,
 };
 
 /// How many devices share a folder: with four files each, no folder has more than 4,001.
@@ -113,10 +114,10 @@ impl Kind {
     }
 
     /// Who may read it.
-    fn mode(self) -> u32 {
+    fn access(self) -> Access {
         match self {
-            Self::Certificate | Self::Fullchain => 0o644,
-            Self::PrivateKey | Self::Pfx => 0o600,
+            Self::Certificate | Self::Fullchain => Access::Everyone,
+            Self::PrivateKey | Self::Pfx => Access::Owner,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     AHEAD, BATCH, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST,
     Made, SourceError, folder_name, lock, manifest, ordered::in_order, other_devices,
 };
+use crate::certificate::secure_file::{Access, check_in_place, create_new, open_own};
 
 /// Headers and contents fill whole blocks.
 const BLOCK: usize = 512;
@@ -61,19 +62,21 @@ impl Fleet<'_> {
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
         let manifest_path = beside(path);
-        if !resume && let Some(found) = [path, &manifest_path].into_iter().find(|path| path.exists()) {
+        let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+        if !resume && let Some(found) = [path, &manifest_path].into_iter().find(is_there) {
             return Err(FleetError::Exists(found.to_owned()));
         }
         if resume {
             check_pair(path, &manifest_path)?;
         }
-        let file = open(path, 0o600).map_err(FleetError::io("write", path))?;
+        // Of an earlier run, or new: a file that another process created meanwhile is not written to.
+        let open = |path: &Path, access| match if resume { open_own(path, access) } else { create_new(path, access) } {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FleetError::Exists(path.to_owned())),
+            opened => opened.map_err(FleetError::io("write", path)),
+        };
+        let file = open(path, Access::Owner)?;
         lock(&file, path)?;
-        if !resume && file.metadata().map_err(FleetError::io("read", path))?.len() > 0 {
-            // Another process was faster.
-            return Err(FleetError::Exists(path.to_owned()));
-        }
-        let manifest = open(&manifest_path, 0o644).map_err(FleetError::io("write", &manifest_path))?;
+        let manifest = open(&manifest_path, Access::Everyone)?;
         let mut earlier = Earlier { position: 0, sets: 0, rows: 0, pending: None };
         if resume {
             self.find_earlier(&file, path, &manifest, &mut devices, &mut earlier)?;
@@ -89,6 +92,7 @@ impl Fleet<'_> {
         let devices = earlier.pending.into_iter().map(Ok).chain(devices);
         let mut report = self.run_tar(devices, tarball, &mut rows, earlier.sets, control)?;
         rows.file.sync_all().map_err(FleetError::io("flush to the disk", &manifest_path))?;
+        check_in_place(&rows.file, &manifest_path).map_err(FleetError::io("write", &manifest_path))?;
         report.manifest = Some(manifest_path);
         Ok(report)
     }
@@ -103,7 +107,7 @@ impl Fleet<'_> {
     ) -> Result<FleetReport, FleetError> {
         let mut total = resumed;
         let stopped = AtomicBool::new(false);
-        let headers = Kind::ALL.map(|kind| self.header(kind.mode()));
+        let headers = Kind::ALL.map(|kind| self.header(kind.access().mode()));
         let ended = in_order(
             (self.threads, AHEAD),
             self.batches(
@@ -127,7 +131,7 @@ impl Fleet<'_> {
         );
         ended
             .and_then(|()| {
-                let mut header = self.header(0o644);
+                let mut header = self.header(Access::Everyone.mode());
                 set_member(&mut header, MANIFEST.as_bytes(), rows.length);
                 rows.file.rewind().map_err(FleetError::io("read", &rows.path))?;
                 out.finish(&header, &mut (&rows.file).take(rows.length), rows.length)
@@ -334,16 +338,6 @@ fn push_content(members: &mut Vec<u8>, content: &[u8]) {
     members.resize(end, 0);
 }
 
-fn open(path: &Path, mode: u32) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    options.open(path)
-}
-
 /// Where members go.
 trait Members {
     /// Appends whole sets.
@@ -421,7 +415,8 @@ impl Members for Tarball<'_> {
             file.seek(SeekFrom::Start(position))?;
             write_last(file, header, content, length)?;
             file.sync_all()
-        })
+        })?;
+        check_in_place(&self.file, self.path).map_err(FleetError::io("write", self.path))
     }
 }
 

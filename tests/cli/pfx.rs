@@ -1,0 +1,155 @@
+//! PFX files, through the program: which password opens them, and what other programs make of them.
+
+use std::{fs, path::Path, process::Output};
+
+use crate::support::{Run, openssl, program};
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/fixtures/pfx/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The thumbprint of the leaf of the fixtures.
+const LEAF: &str = "F12CFC8EF2BA640A2B1AEF0AA87AE11B7B17E7F2\n";
+
+/// Runs `cert` with the variable of the password of PFX files.
+fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
+    let mut command = program(folder);
+    command.arg("cert").args(arguments);
+    if let Some(password) = password {
+        command.env("IOT_ENROLL_PFX_PASSWORD", password);
+    }
+    Run::of(&mut command)
+}
+
+/// Runs openssl, or says that it is missing.
+#[expect(clippy::print_stdout, reason = "a test that does not run says so")]
+fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
+    let output = openssl(folder, arguments);
+    if output.is_none() {
+        println!("skipped: there is no openssl");
+    }
+    output
+}
+
+#[test]
+fn the_empty_password_can_be_given_and_is_tried_when_none_is() {
+    let folder = folder();
+    for (name, line) in [("empty", ""), ("line", "\n"), ("crlf", "\r\n"), ("wrong", "1234\n")] {
+        fs::write(folder.path().join(name), line).expect("written");
+    }
+    for pfx in [fixture("empty-password.pfx"), fixture("absent-password.pfx")] {
+        assert_eq!(cert(folder.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
+        assert_eq!(cert(folder.path(), Some(""), &["thumbprint", &pfx]).ok(), LEAF);
+        for file in ["empty", "line", "crlf"] {
+            let arguments = ["thumbprint", &pfx, "--pfx-password-file", file];
+            assert_eq!(cert(folder.path(), Some("other"), &arguments).ok(), LEAF, "{file}");
+        }
+        let error = cert(folder.path(), Some(""), &["thumbprint", &pfx, "--pfx-password-file", "wrong"]).fails(1);
+        assert!(error.contains("the password does not open the PFX file"), "{error}");
+    }
+    // A file with the password 1234 is not opened by an empty one that is given.
+    let pfx = fixture("rc2-40.pfx");
+    assert_eq!(cert(folder.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
+    cert(folder.path(), Some(""), &["thumbprint", &pfx]).fails(1);
+    let error = cert(folder.path(), None, &["thumbprint", &fixture("pbmac1-sha256.pfx")]).fails(1);
+    assert!(error.contains("neither 1234 nor the empty one opens it"), "{error}");
+    assert!(error.contains("--pfx-password-file"), "{error}");
+}
+
+#[test]
+fn other_secrets_cannot_be_empty() {
+    let folder = folder();
+    cert(folder.path(), None, &["root", "r", "--no-pfx"]).ok();
+    fs::write(folder.path().join("empty"), "\n").expect("written");
+    let error = cert(folder.path(), None, &["intermediate", "i", "r", "--no-pfx", "--key-password-file", "empty"]);
+    let error = error.fails(1);
+    assert!(error.contains("the first line of empty is empty"), "{error}");
+}
+
+#[test]
+fn files_with_the_empty_password_or_characters_outside_the_bmp_open_in_openssl() {
+    let folder = folder();
+    for (name, password, legacy) in
+        [("empty", "", false), ("emoji", "😀key", false), ("old", "pä𝄞", true), ("na😀me", "日本", false)]
+    {
+        let mut arguments = vec!["root", name, "--force", "--algorithm", "ec-p384"];
+        if legacy {
+            arguments.push("--pfx-legacy");
+        }
+        let made = cert(folder.path(), Some(password), &arguments);
+        assert!(!made.stderr.contains("1234"), "{}", made.stderr);
+        let made = made.ok();
+        let pfx = made.lines().find_map(|line| line.strip_prefix("PFX")).expect("a PFX").trim().to_owned();
+        let thumbprint = cert(folder.path(), Some(password), &["thumbprint", &pfx]).ok();
+        assert!(made.contains(thumbprint.trim()), "{made}");
+
+        fs::write(folder.path().join("password"), format!("{password}\n")).expect("written");
+        let arguments = ["pkcs12", "-in", &pfx, "-passin", "file:password", "-nodes", "-out", "out.pem"];
+        let legacy: &[&str] = if legacy { &["-legacy"] } else { &[] };
+        let Some(output) = openssl_or_skip(folder.path(), &[&arguments[..], legacy].concat()) else { return };
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(folder.path().join("out.pem")).expect("written");
+        assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1, "{text}");
+        assert!(text.contains(&format!("friendlyName: CN={name}")) || !name.is_ascii(), "{text}");
+        fs::write(folder.path().join("cert.pem"), text).expect("written");
+        assert_eq!(cert(folder.path(), None, &["thumbprint", "cert.pem"]).ok(), thumbprint);
+    }
+}
+
+#[test]
+fn files_of_openssl_open_with_every_password() {
+    let folder = folder();
+    cert(folder.path(), None, &["root", "r", "--no-pfx"]).ok();
+    cert(folder.path(), None, &["device", "d", "r", "--no-pfx"]).ok();
+    let thumbprint = cert(folder.path(), None, &["thumbprint", "d_cert.pem"]).ok();
+    for (password, options) in [
+        ("", &["-nomac"][..]),
+        ("", &["-keypbe", "AES-128-CBC", "-certpbe", "NONE"]),
+        ("1234", &["-macalg", "sha512", "-iter", "1"]),
+        ("pässwörd", &["-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1"]),
+        ("😀 key", &["-macalg", "sha384"]),
+        ("😀", &["-keypbe", "PBE-SHA1-3DES", "-certpbe", "AES-192-CBC", "-nomac"]),
+    ] {
+        fs::write(folder.path().join("password"), format!("{password}\n")).expect("written");
+        let arguments = [
+            "pkcs12",
+            "-export",
+            "-inkey",
+            "d_key.pem",
+            "-in",
+            "d_cert.pem",
+            "-certfile",
+            "r_cert.pem",
+            "-name",
+            "ein Gerät",
+            "-passout",
+            "file:password",
+            "-out",
+            "d.pfx",
+        ];
+        let Some(output) = openssl_or_skip(folder.path(), &[&arguments[..], options].concat()) else { return };
+        assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let arguments = ["thumbprint", "d.pfx", "--pfx-password-file", "password"];
+        assert_eq!(cert(folder.path(), None, &arguments).ok(), thumbprint, "{password} {options:?}");
+        // Who gives another password is refused, with an integrity check and without.
+        let error = cert(folder.path(), Some("another"), &["thumbprint", "d.pfx"]).fails(1);
+        assert!(error.contains("the password does not open the PFX file"), "{error}");
+    }
+}
+
+#[test]
+fn a_keystore_of_several_keys_is_ambiguous_where_one_certificate_is_wanted_and_searched_as_a_whole() {
+    let folder = folder();
+    let keystore = fixture("two-keys.p12");
+    let error = cert(folder.path(), Some("changeit"), &["thumbprint", &keystore]).fails(1);
+    assert!(error.contains("holds 2 private keys that have a certificate: CN=one ("), "{error}");
+    assert!(error.contains("; CN=two (friendly name two, SHA-1 thumbprint "), "{error}");
+    let run = cert(folder.path(), Some("changeit"), &["expiring", &keystore, "--within", "40000d"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    assert!(run.stdout.contains("CN=one") && run.stdout.contains("CN=two"), "{}", run.stdout);
+}
