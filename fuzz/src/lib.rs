@@ -117,7 +117,7 @@ pub fn pkcs7(data: &[u8]) {
     }
     let signed_data = signed_data(&inside);
     let pem = format!("-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n", BASE64_STANDARD.encode(&signed_data));
-    for encoding in [&signed_data, pem.as_bytes()] {
+    for encoding in [&signed_data[..], pem.as_bytes()] {
         assert_eq!(Certificate::read_all(encoding).as_ref(), Ok(&inside));
     }
 }
@@ -192,7 +192,7 @@ pub fn thumbprint(data: &[u8]) {
 pub fn filter(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let device = device();
-    for version in [ApiVersion::V2022_07_31, ApiVersion::V2022_10_31Preview] {
+    for version in [ApiVersion::Stable, ApiVersion::Preview, ApiVersion::Preview2022_06_30] {
         match Filter::parse(&text, version) {
             Ok(filter) => drop(filter.matches(&device)),
             Err(error) => assert!(error.position() <= text.chars().count() + 1),
@@ -205,7 +205,7 @@ pub fn filter(data: &[u8]) {
     let mut bytes = data.iter();
     let (written, holds) = written(&mut bytes, &device, 8);
     let client = [central::ApiVersion::V2022_07_31, central::ApiVersion::V2022_10_31Preview];
-    for (client, version) in client.into_iter().zip([ApiVersion::V2022_07_31, ApiVersion::V2022_10_31Preview]) {
+    for (client, version) in client.into_iter().zip([ApiVersion::Stable, ApiVersion::Preview]) {
         let filter = Filter::parse(written.to_text(client), version).expect("a filter of our own client");
         assert_eq!(filter.matches(&device), holds, "{written}");
     }
@@ -350,19 +350,17 @@ fn element_length(data: &[u8]) -> Option<usize> {
 }
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).expect("less than 4 GiB").to_be_bytes();
-    let header = match content.len() {
-        short @ 0..0x80 => vec![tag, u8::try_from(short).expect("below 128")],
-        _ => [&[tag, 0x84], &length[..]].concat(),
-    };
-    // The shortest form, as DER asks.
-    let header = match header[..] {
-        [tag, 0x84, 0, 0, 0, low] => vec![tag, 0x81, low],
-        [tag, 0x84, 0, 0, high, low] => vec![tag, 0x82, high, low],
-        [tag, 0x84, 0, a, b, c] => vec![tag, 0x83, a, b, c],
-        _ => header,
-    };
-    [&header[..], content].concat()
+    let length = content.len().to_be_bytes();
+    let length: Vec<u8> = length.into_iter().skip_while(|&byte| byte == 0).collect();
+    let mut element = vec![tag];
+    match length[..] {
+        [] => element.push(0),
+        [short @ 0..0x80] => element.push(short),
+        // At most eight octets.
+        _ => element.extend([&[0x80 | length.len() as u8], &length[..]].concat()),
+    }
+    element.extend(content);
+    element
 }
 
 /// The one key of the target `chain`. Test data.
@@ -385,7 +383,7 @@ fn named(subject: &[u8], issuer: &[u8]) -> Vec<u8> {
     const PUBLIC_KEY: &[u8] = include_bytes!("../key.spki");
     let time = tlv(0x17, b"260101000000Z");
     let validity = tlv(0x30, &[&time[..], &time].concat());
-    tlv(0x30, &[&[0xa0, 3, 2, 1, 2], &[2, 1, 1], ALGORITHM, issuer, &validity, subject, PUBLIC_KEY].concat())
+    tlv(0x30, &[&[0xa0, 3, 2, 1, 2][..], &[2, 1, 1], ALGORITHM, issuer, &validity, subject, PUBLIC_KEY].concat())
 }
 
 /// Certificates-only `SignedData` (RFC 5652 section 5.1, RFC 2315).

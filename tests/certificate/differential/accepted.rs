@@ -183,6 +183,7 @@ pub(super) const ACCEPTED: &[Row] = &[
             "*: subject with empty and blank",
         ],
     ),
+    row("Enrolled device certificates", &[Webpki], OnlyWeAccept, &["chain: enrolled: the device's own certificate"]),
     row(
         "Name constraints in webpki",
         &[Webpki],
@@ -248,9 +249,14 @@ pub(super) const ACCEPTED: &[Row] = &[
     ),
     row(
         "Critical extensions",
-        &[Both, OpenSsl],
+        &[Both, OpenSsl, Webpki],
         OnlyWeRefuse,
-        &["*: netscapeCertType critical", "*: ocspNoCheck *critical", "*: policyConstraints critical"],
+        &[
+            "*: netscapeCertType critical",
+            "*: ocspNoCheck *critical",
+            "*: policyConstraints critical",
+            "*: sctList critical",
+        ],
     ),
     row(
         "Name constraints that cannot be compared",

@@ -9,12 +9,13 @@ use std::{
 };
 
 use aws_lc_rs::{
+    digest::{Digest, SHA256, SHA384, SHA512, digest},
     rand::SystemRandom,
     rsa::KeyPair as RsaKeyPair,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING,
-        ECDSA_P521_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256,
-        RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+        RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -161,16 +162,25 @@ pub(super) fn sign(key: Key, scheme: Scheme, message: &[u8]) -> Vec<u8> {
     let curve = key.split('-').next().unwrap_or_default();
     match scheme {
         Scheme::Ecdsa(hash) => {
-            let algorithm = match (curve, hash) {
-                ("p256", Hash::Sha256) => &ECDSA_P256_SHA256_ASN1_SIGNING,
-                ("p384", Hash::Sha384) => &ECDSA_P384_SHA384_ASN1_SIGNING,
-                ("p521", Hash::Sha256) => &ECDSA_P521_SHA256_ASN1_SIGNING,
-                ("p521", Hash::Sha384) => &ECDSA_P521_SHA384_ASN1_SIGNING,
-                ("p521", Hash::Sha512) => &ECDSA_P521_SHA512_ASN1_SIGNING,
+            let (algorithm, length) = match curve {
+                "p256" => (&ECDSA_P256_SHA256_ASN1_SIGNING, &SHA256),
+                "p384" => (&ECDSA_P384_SHA384_ASN1_SIGNING, &SHA384),
+                "p521" => (&ECDSA_P521_SHA512_ASN1_SIGNING, &SHA512),
+                "secp256k1" => (&ECDSA_P256K1_SHA256_ASN1_SIGNING, &SHA256),
                 _ => return openssl(&["dgst", &format!("-{}", hash.name()), "-sign"], key, message),
             };
             let pair = EcdsaKeyPair::from_pkcs8(algorithm, &pkcs8(key)).expect("a key of this curve");
-            pair.sign(&SystemRandom::new(), message).expect("a signature").as_ref().to_vec()
+            let digest = match hash {
+                Hash::Sha256 => digest(&SHA256, message),
+                Hash::Sha384 => digest(&SHA384, message),
+                Hash::Sha512 => digest(&SHA512, message),
+                _ => return openssl(&["dgst", &format!("-{}", hash.name()), "-sign"], key, message),
+            };
+            // The hash as long as aws-lc-rs expects it: ECDSA signs its leftmost bits, as a number.
+            let mut fitted = vec![0; length.output_len.saturating_sub(digest.as_ref().len())];
+            fitted.extend(digest.as_ref().iter().take(length.output_len));
+            let digest = Digest::import_less_safe(&fitted, length).expect("a digest of this length");
+            pair.sign_digest(&digest).expect("a signature").as_ref().to_vec()
         }
         Scheme::RsaPkcs1(hash) => match (curve, hash) {
             ("rsa2048", Hash::Sha256) => rsa(key, &RSA_PKCS1_SHA256, message),
