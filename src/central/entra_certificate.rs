@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::clock::Clock;
-use crate::certificate::{Certificate, PrivateKey, pfx};
+use crate::certificate::{Certificate, PrivateKey, ReadError, pfx};
 
 /// How long an assertion is good.
 const LIFETIME: u64 = 300;
@@ -34,11 +34,13 @@ impl CertificateAssertion {
     pub(super) fn read(path: &Path, password: Option<&SecretString>) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
         let password = password.map(ExposeSecret::expose_secret);
-        let (key, mut certificates) = if is_pfx(&bytes) {
-            pfx::read_identity(&bytes, password.unwrap_or_default()).map_err(|error| error.to_string())?
-        } else {
-            let certificates = Certificate::read_all(&bytes).map_err(|error| error.to_string())?;
-            (PrivateKey::read(&bytes, password).map_err(|error| error.to_string())?, certificates)
+        let (key, mut certificates) = match Certificate::read_all(&bytes) {
+            // Without a password given, the empty one and the usual ones are tried.
+            Err(ReadError::Pfx) => pfx::read_identity(&bytes, password).map_err(|error| error.to_string())?,
+            certificates => {
+                let certificates = certificates.map_err(|error| error.to_string())?;
+                (PrivateKey::read(&bytes, password).map_err(|error| error.to_string())?, certificates)
+            }
         };
         if key.algorithm() != &PKCS_RSA_SHA256 {
             return Err("Microsoft Entra takes RSA keys only, and this is another".to_owned());
@@ -52,11 +54,6 @@ impl CertificateAssertion {
     pub(super) fn about(self, client: &str, audience: &str, send_chain: bool, clock: Arc<dyn Clock>) -> Assertion {
         Assertion { certificate: self, client: client.to_owned(), audience: audience.to_owned(), send_chain, clock }
     }
-}
-
-/// Whether it is DER: a sequence of more than 127 bytes. No PEM file begins so.
-fn is_pfx(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x30, 0x80..=0xff, ..])
 }
 
 /// Makes a fresh assertion for each token.

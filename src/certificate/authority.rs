@@ -1,11 +1,13 @@
 //! `CertificateAuthority`: root, intermediate, device and verification certificates.
 
+use std::path::PathBuf;
+
 use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SanType, SigningKey};
 use time::OffsetDateTime;
 
 use super::{
     Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile, ReadError,
-    chain,
+    SignatureError, chain,
     der::{der_element, der_frame, der_sequence},
     profile::{Lifetime, Validity},
 };
@@ -58,11 +60,15 @@ impl IssuedCertificate {
 }
 
 /// A certificate and the key that signs others in its name.
+///
+/// It issues only what [`chain::verify`] calls valid under the last of the certificates above it that are known, or under
+/// its own certificate if none is.
 #[derive(Debug)]
 pub struct CertificateAuthority {
     certificate: Certificate,
     issuers: Vec<Certificate>,
     issuer: Issuer<'static, PrivateKey>,
+    files: Vec<PathBuf>,
 }
 
 impl CertificateAuthority {
@@ -79,14 +85,20 @@ impl CertificateAuthority {
             .ok_or_else(|| AuthorityError::KeyMismatch(subjects(&certificates)))?
             .clone();
         chain::check_authority(&certificate, at).map_err(AuthorityError::Unfit)?;
-        let issuers = issuers_of(&certificate, certificates);
+        let issuers = issuers_of(&certificate, certificates, at);
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, certificate.subject().common_name().unwrap_or_default());
         if let Some(id) = certificate.subject_key_identifier() {
             params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
         }
-        Ok(Self { certificate, issuers, issuer: Issuer::new(params, key) })
+        Ok(Self { certificate, issuers, issuer: Issuer::new(params, key), files: Vec::new() })
+    }
+
+    /// Notes the files it was read from.
+    pub(super) fn read_from(mut self, files: impl Into<Vec<PathBuf>>) -> Self {
+        self.files = files.into();
+        self
     }
 
     /// Makes a self-signed root.
@@ -124,11 +136,17 @@ impl CertificateAuthority {
         &self.issuers
     }
 
-    /// Makes an authority under this one. Where this one limits the length of paths, the new one's limit is one less.
+    /// Returns the files it was read from, if it was. Nothing that it issues may overwrite them.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Makes an authority under this one. If this one or one above it limits the length of paths, so does the new one.
     ///
     /// # Errors
-    /// [`AuthorityError::PathLength`] when this one allows no authority below it; otherwise as
-    /// [`new_root`](Self::new_root).
+    /// [`AuthorityError::PathLength`] if no authority is allowed below this one, [`AuthorityError::Invalid`] if the new
+    /// certificate would not be valid; otherwise as [`new_root`](Self::new_root).
     pub fn issue_intermediate(
         &self,
         name: &CommonName,
@@ -140,7 +158,8 @@ impl CertificateAuthority {
     /// Makes a device's certificate, its id the common name.
     ///
     /// # Errors
-    /// As [`self_signed_device`](Self::self_signed_device).
+    /// [`AuthorityError::Invalid`] if the certificate would not be valid; otherwise as
+    /// [`self_signed_device`](Self::self_signed_device).
     pub fn issue_device(&self, id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         self.issue(Profile::Device, &id.common_name()?, Vec::new(), options)
     }
@@ -148,20 +167,25 @@ impl CertificateAuthority {
     /// Makes a proof of possession: a certificate whose common name is the verification code.
     ///
     /// # Errors
-    /// As [`new_root`](Self::new_root).
+    /// [`AuthorityError::Invalid`] if [`chain::verify_possession`] would refuse it; otherwise as
+    /// [`new_root`](Self::new_root).
     pub fn issue_verification(
         &self,
         code: &CommonName,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Verification, code, Vec::new(), options)
+        let issued = self.make(Profile::Verification, code, Vec::new(), options)?;
+        chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.at)
+            .map_err(|error| invalid(&issued.certificate, error))?;
+        Ok(issued)
     }
 
     /// Makes a TLS server's certificate. The names by which clients reach it, DNS names or IP addresses, are its subject
     /// alternative names, which are what clients compare (RFC 9525 section 6.3).
     ///
     /// # Errors
-    /// [`AuthorityError::Rcgen`] when a name is neither; otherwise as [`new_root`](Self::new_root).
+    /// [`AuthorityError::Rcgen`] when a name is neither, [`AuthorityError::Invalid`] if the certificate would not be valid;
+    /// otherwise as [`new_root`](Self::new_root).
     pub fn issue_server(
         &self,
         name: &CommonName,
@@ -179,14 +203,55 @@ impl CertificateAuthority {
         alternative_names: Vec<SanType>,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        // An authority may have run out since it was loaded.
+        let issued = self.make(profile, name, alternative_names, options)?;
+        self.check_issued(&issued.certificate, options.at)?;
+        Ok(issued)
+    }
+
+    /// Checks a certificate that this authority made as everybody else will, up to the last certificate above it.
+    pub(super) fn check_issued(&self, certificate: &Certificate, at: OffsetDateTime) -> Result<(), AuthorityError> {
+        let above = std::iter::once(&self.certificate).chain(&self.issuers);
+        let presented: Vec<_> = std::iter::once(certificate).chain(above).cloned().collect();
+        let top = self.issuers.last().unwrap_or(&self.certificate);
+        chain::verify(&presented, std::slice::from_ref(top), at).map(drop).map_err(|error| invalid(certificate, error))
+    }
+
+    /// Whether it or an authority above it constrains the names of what is issued.
+    pub(super) fn constrains_names(&self) -> bool {
+        std::iter::once(&self.certificate).chain(&self.issuers).any(|authority| authority.name_constraints().is_some())
+    }
+
+    /// Returns how many authorities may follow below this one, by its own limit and by those above it, and the subject of
+    /// the certificate that sets the limit.
+    fn path_limit(&self) -> Option<(u32, &Certificate)> {
+        let mut between: u32 = 0;
+        let mut limits = Vec::new();
+        for certificate in std::iter::once(&self.certificate).chain(&self.issuers) {
+            if let Some(limit) = certificate.basic_constraints().and_then(|constraints| constraints.path_length) {
+                limits.push((limit.saturating_sub(between), certificate));
+            }
+            // Self-issued authorities do not count (RFC 5280 section 4.2.1.9).
+            between += u32::from(!certificate.is_self_issued());
+        }
+        limits.into_iter().min_by_key(|&(limit, _)| limit)
+    }
+
+    /// Makes a certificate that is not checked yet.
+    pub(super) fn make(
+        &self,
+        profile: Profile,
+        name: &CommonName,
+        alternative_names: Vec<SanType>,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        // An authority may have expired since it was loaded.
         chain::check_authority(&self.certificate, options.at).map_err(AuthorityError::Unfit)?;
-        let path_length = match self.certificate.basic_constraints().and_then(|limits| limits.path_length) {
-            Some(0) if profile.is_authority() => {
-                return Err(AuthorityError::PathLength(self.certificate.subject().to_string()));
+        let path_length = match self.path_limit() {
+            Some((0, limiting)) if profile.is_authority() => {
+                return Err(AuthorityError::PathLength(limiting.subject().to_string()));
             }
             // Longer limits than 255 occur nowhere; rcgen holds the number in an octet.
-            limit => limit.map(|limit| u8::try_from(limit.saturating_sub(1)).unwrap_or(u8::MAX)),
+            limit => limit.map(|(limit, _)| u8::try_from(limit.saturating_sub(1)).unwrap_or(u8::MAX)),
         };
         let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
         let (validity, shortened_from) = Validity::new(lifetime, options.at, Some(&self.certificate))?;
@@ -216,19 +281,30 @@ fn self_signed(
     Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
 }
 
-fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>) -> Vec<Certificate> {
+/// The certificates that lead up from one, as far as they are known. Of several that could follow, one that is valid at
+/// that moment is preferred.
+fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>, at: OffsetDateTime) -> Vec<Certificate> {
     let mut issuers: Vec<Certificate> = Vec::new();
     others.retain(|other| other != certificate);
     loop {
         let last = issuers.last().unwrap_or(certificate);
-        let next = others
-            .iter()
-            .position(|other| last.issuer().matches(other.subject()) && last.verify_signature(other).is_ok());
+        let rank = |other: &Certificate| match last.verify_signature(other) {
+            Ok(()) => Some(u8::from(chain::check_validity(other, at).is_err())),
+            Err(SignatureError::Wrong) => None,
+            // It stays in the chain, so that the check of what is issued refuses it with the reason.
+            Err(_) => Some(2),
+        };
+        let named = others.iter().enumerate().filter(|(_, other)| last.issuer().matches(other.subject()));
+        let next = named.filter_map(|(position, other)| Some((rank(other)?, position))).min();
         match next {
-            Some(position) => issuers.push(others.swap_remove(position)),
+            Some((_, position)) => issuers.push(others.swap_remove(position)),
             None => return issuers,
         }
     }
+}
+
+fn invalid(certificate: &Certificate, error: ChainError) -> AuthorityError {
+    AuthorityError::Invalid { subject: certificate.subject().to_string(), error: Box::new(error) }
 }
 
 /// The certificate with another issuer name, signed anew.
@@ -264,9 +340,17 @@ pub enum AuthorityError {
     /// The certificate may not sign, or is not valid now.
     #[error("it cannot sign certificates: {0}")]
     Unfit(#[source] ChainError),
-    /// The authority, whose subject is given, allows no authority below it.
-    #[error("{0} allows no intermediate below it: its path length is 0")]
+    /// The authority, or the one above it whose subject is given, allows no further authority below it.
+    #[error("{0} allows no further CA below it: its path length is used up")]
     PathLength(String),
+    /// What was asked for would not be valid under the certificates above it, so it was not issued.
+    #[error("no certificate was issued for {subject}, since it would not be valid: {error}")]
+    Invalid {
+        /// The subject of the certificate.
+        subject: String,
+        /// Why it would not be valid.
+        error: Box<ChainError>,
+    },
     /// A lifetime of no time at all, or one that ends after the year 9999.
     #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]
     Lifetime(Lifetime),

@@ -349,6 +349,14 @@ pub(crate) fn moment(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.to_string())
 }
 
+#[cfg(feature = "issue")]
+impl ChainError {
+    /// Whether another name in the same place could be valid.
+    pub(super) fn is_about_names(&self) -> bool {
+        matches!(self, Self::NameNotPermitted { .. } | Self::NameExcluded { .. } | Self::NameIncomparable { .. })
+    }
+}
+
 /// Why a chain does not lead where it should, or a certificate proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

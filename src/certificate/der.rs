@@ -2,6 +2,8 @@
 //!
 //! Lengths may take more octets than DER allows, as OpenSSL and x509-parser accept them; they are never indefinite.
 
+use x509_parser::oid_registry::Oid;
+
 /// An element of DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element<'a> {
@@ -73,33 +75,50 @@ impl<'a> Elements<'a> {
     }
 }
 
-use x509_parser::oid_registry::Oid;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+/// The tag `[0]` of a constructed element.
+pub(super) const CONTEXT_0: u8 = 0xa0;
 
-/// The first element of the bytes whole, its content, and what follows it.
+/// Returns the first element of the bytes whole, its content, and what follows it.
+///
+/// The length has to be definite, but not the shortest form.
 pub(super) fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let first = *bytes.get(1)?;
-    let (header, length) = match first {
-        ..0x80 => (2, usize::from(first)),
-        // The indefinite form, which only BER has.
-        0x80 => return None,
+    let (header, length) = der_header(bytes)?;
+    let end = header.checked_add(length)?;
+    Some((bytes.get(..end)?, bytes.get(header..end)?, bytes.get(end..)?))
+}
+
+/// Returns how long the header of the first element is and which length it says its content has.
+pub(super) fn der_header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (&tag, &first) = (bytes.first()?, bytes.get(1)?);
+    if tag & 0x1f == 0x1f {
+        return None;
+    }
+    match first {
+        0..0x80 => Some((2, usize::from(first))),
+        // The indefinite length of BER.
+        0x80 => None,
         _ => {
             let octets = bytes.get(2..2 + usize::from(first & 0x7f))?;
             let length = octets.iter().try_fold(0_usize, |length, &octet| {
-                length.checked_mul(0x100).and_then(|length| length.checked_add(usize::from(octet)))
+                length.checked_mul(0x100).map(|length| length | usize::from(octet))
             })?;
-            (2 + octets.len(), length)
+            Some((2 + octets.len(), length))
         }
-    };
-    let element = bytes.get(..header.checked_add(length)?)?;
-    Some((element, &element[header..], &bytes[element.len()..]))
+    }
 }
 
 #[cfg(feature = "issue")]
 pub(super) fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
-    der_frame(0x30, parts)
+    der_frame(SEQUENCE, parts)
 }
 
-/// An element of that tag with these parts as its content.
+/// Returns an element of that tag with these parts as its content.
 #[cfg(feature = "issue")]
 pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();

@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
-    AuthorityError, CertificateAuthority, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME,
-    PrivateKey, ReadError, Validity,
+    AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate,
+    KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
     der::{der_element, der_frame, push_header},
     profile::{SERIAL_LENGTH, random_serial},
 };
@@ -17,10 +17,16 @@ use super::{
 /// and subject, key, key identifier and serial number are put in between. A certificate is byte for byte what
 /// [`CertificateAuthority::issue_device`] would make of the same values at the same moment. rcgen alone takes about as
 /// long for the encoding as the cryptography does, and has no place to give it a part that is encoded already.
+///
+/// The first is checked as [`CertificateAuthority::issue_device`] checks every one, and the others share its outcome. Only
+/// under name constraints each is checked.
 #[derive(Debug)]
 pub struct DeviceIssuer<'a> {
     authority: &'a CertificateAuthority,
     algorithm: KeyAlgorithm,
+    at: OffsetDateTime,
+    /// Whether certificates are checked one by one, as name constraints may permit some and not others.
+    constrained: bool,
     validity: Validity,
     shortened_from: Option<OffsetDateTime>,
     /// From the version to the length of the serial number.
@@ -50,17 +56,34 @@ impl<'a> DeviceIssuer<'a> {
     /// Prepares certificates with these options.
     ///
     /// # Errors
-    /// [`AuthorityError`] when the authority cannot sign at that moment, or the lifetime is not possible.
+    /// [`AuthorityError`] if the authority cannot sign at that moment, its certificates would not be valid, or the lifetime
+    /// is not possible.
     pub fn new(authority: &'a CertificateAuthority, options: &IssueOptions) -> Result<Self, AuthorityError> {
-        // The pattern's key is not used again: only what surrounds it is.
-        let pattern = authority.issue_device(&DeviceId::new("pattern")?, options)?;
+        // The pattern's key is not used again: only what surrounds it is. What makes it invalid does so with all others, but
+        // for its name.
+        let pattern = authority.make(Profile::Device, &CommonName::new("pattern")?, Vec::new(), options)?;
+        match authority.check_issued(&pattern.certificate, options.at) {
+            Err(AuthorityError::Invalid { error, .. }) if error.is_about_names() => {}
+            checked => checked?,
+        }
         let unexpected = || ReadError::Certificate("the pattern of the certificates is not as expected".to_owned());
-        Self::from_pattern(authority, options.algorithm, &pattern).ok_or_else(|| unexpected().into())
+        Self::from_pattern(authority, options, &pattern).ok_or_else(|| unexpected().into())
+    }
+
+    /// Checks that a certificate for this device would be valid: name constraints above the authority may not permit it.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Invalid`], or [`AuthorityError::Name`] when the ID is longer than a common name may be.
+    pub fn check(&self, id: &DeviceId) -> Result<(), AuthorityError> {
+        if self.constrained {
+            self.certificate(id, self.authority.certificate().public_key(), random_serial()?)?;
+        }
+        Ok(())
     }
 
     fn from_pattern(
         authority: &'a CertificateAuthority,
-        algorithm: KeyAlgorithm,
+        options: &IssueOptions,
         pattern: &IssuedCertificate,
     ) -> Option<Self> {
         let certificate = &pattern.certificate;
@@ -82,7 +105,9 @@ impl<'a> DeviceIssuer<'a> {
         }
         Some(Self {
             authority,
-            algorithm,
+            algorithm: options.algorithm,
+            at: options.at,
+            constrained: authority.constrains_names(),
             validity: Validity { not_before: certificate.not_before(), not_after: certificate.not_after() },
             shortened_from: pattern.shortened_from,
             before_serial: [version, &serial[..serial.len() - SERIAL_LENGTH]].concat(),
@@ -176,7 +201,11 @@ impl<'a> DeviceIssuer<'a> {
         let mut bits = Vec::with_capacity(8);
         push_header(&mut bits, 0x03, signature.len() + 1);
         bits.push(0);
-        Ok(der_frame(0x30, &[&tbs, &self.signature_algorithm, &bits, &signature]))
+        let der = der_frame(0x30, &[&tbs, &self.signature_algorithm, &bits, &signature]);
+        if self.constrained {
+            self.authority.check_issued(&Certificate::from_der(&der)?, self.at)?;
+        }
+        Ok(der)
     }
 }
 

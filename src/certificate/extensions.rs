@@ -52,13 +52,67 @@ pub struct BasicConstraints {
     pub path_length: Option<u32>,
 }
 
-/// The part of the key usage extension (RFC 5280 section 4.2.1.3) that enrollment depends on.
+/// The key usage extension (RFC 5280 section 4.2.1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyUsage {
     /// `keyCertSign`: the key may sign certificates.
     pub certificate_signing: bool,
     /// `digitalSignature`: the key may sign a TLS handshake.
     pub digital_signature: bool,
+    /// The first two octets of the bit string, the first bit the highest.
+    bits: u16,
+}
+
+/// The names of the bits of the key usage extension, from bit 0 on.
+const KEY_USAGES: [&str; 9] = [
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+];
+
+impl KeyUsage {
+    /// Returns the usages it allows by their names in RFC 5280, such as `digitalSignature`, in the order of their bits.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        KEY_USAGES
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.bits & (0x8000 >> bit) != 0)
+            .map(|(_, name)| name)
+    }
+}
+
+/// The names of extended key usages (RFC 5280 section 4.2.1.12 and those that OpenSSL names).
+const EXTENDED_KEY_USAGES: [(&str, &str); 18] = [
+    ("1.3.6.1.5.5.7.3.1", "serverAuth"),
+    ("1.3.6.1.5.5.7.3.2", "clientAuth"),
+    ("1.3.6.1.5.5.7.3.3", "codeSigning"),
+    ("1.3.6.1.5.5.7.3.4", "emailProtection"),
+    ("1.3.6.1.5.5.7.3.5", "ipsecEndSystem"),
+    ("1.3.6.1.5.5.7.3.6", "ipsecTunnel"),
+    ("1.3.6.1.5.5.7.3.7", "ipsecUser"),
+    ("1.3.6.1.5.5.7.3.8", "timeStamping"),
+    ("1.3.6.1.5.5.7.3.9", "OCSPSigning"),
+    ("1.3.6.1.5.5.7.3.13", "eapOverPPP"),
+    ("1.3.6.1.5.5.7.3.14", "eapOverLAN"),
+    ("1.3.6.1.5.5.7.3.17", "ipsecIKE"),
+    ("1.3.6.1.5.5.7.3.21", "secureShellClient"),
+    ("1.3.6.1.5.2.3.4", "pkInitClientAuth"),
+    ("1.3.6.1.5.2.3.5", "pkInitKDC"),
+    ("1.3.6.1.4.1.311.20.2.2", "msSmartcardLogin"),
+    ("1.3.6.1.4.1.311.10.3.4", "msEFS"),
+    ("2.5.29.37.0", "anyExtendedKeyUsage"),
+];
+
+/// Returns the name of an extended key usage, such as `clientAuth`, or its object identifier again.
+pub(super) fn extended_key_usage_name(oid: &str) -> &str {
+    EXTENDED_KEY_USAGES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name)
 }
 
 /// The authority key identifier extension (RFC 5280 section 4.2.1.1).
@@ -306,7 +360,11 @@ fn read_key_usage(value: &[u8]) -> Result<KeyUsage, &'static str> {
         return Err("it allows no usage at all");
     }
     // Bit 0 is the first octet's highest.
-    Ok(KeyUsage { digital_signature: bits[0] & 0x80 != 0, certificate_signing: bits[0] & 0x04 != 0 })
+    Ok(KeyUsage {
+        digital_signature: bits[0] & 0x80 != 0,
+        certificate_signing: bits[0] & 0x04 != 0,
+        bits: u16::from(bits[0]) << 8 | u16::from(bits.get(1).copied().unwrap_or_default()),
+    })
 }
 
 fn read_basic_constraints(value: &[u8]) -> Result<BasicConstraints, &'static str> {

@@ -15,7 +15,7 @@
 //! one directory take turns, by a lock on it.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{
     AuthorityError, Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey,
-    ReadError,
+    ReadError, camel_case,
     pfx::{self, PfxEncryption, PfxError},
     secure_file::{self, Access},
 };
@@ -36,7 +36,13 @@ use super::{
 pub struct FileSet {
     directory: PathBuf,
     stem: String,
+    /// The name, to tell the set from that of another name with the same stem. None for proofs, which are called the same
+    /// whatever their names.
+    name: Option<String>,
 }
+
+/// The stem of the files of proofs.
+const VERIFICATION: &str = "verification";
 
 /// How the name of a directory ends in which a set is being written.
 const STAGING: &str = ".tmp";
@@ -44,6 +50,9 @@ const STAGING: &str = ".tmp";
 /// The file in a hidden directory that says who made it: this line, then the names of the set's files.
 const MARKER: &str = ".iot-enroll-set";
 const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.";
+
+/// How the names of the files of a set end: the private key's, the PFX file's, the full chain's, the certificate's.
+const SUFFIXES: [&str; 4] = ["_key.pem", ".pfx", "_fullchain.pem", "_cert.pem"];
 
 /// How the PFX file of a set is made.
 #[derive(Clone, Copy)]
@@ -60,17 +69,14 @@ impl FileSet {
     /// # Errors
     /// [`NameError`] when files cannot be called by that name.
     pub fn new(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
-        Ok(Self::with_stem(directory, name.file_stem()?))
+        let (directory, stem) = (directory.into(), name.file_stem()?);
+        Ok(Self { directory, stem, name: Some(name.as_str().to_owned()) })
     }
 
     /// The set that a verification certificate is written to: always `verification`, whatever the code.
     #[must_use]
     pub fn verification(directory: impl Into<PathBuf>) -> Self {
-        Self::with_stem(directory, "verification".to_owned())
-    }
-
-    fn with_stem(directory: impl Into<PathBuf>, stem: String) -> Self {
-        Self { directory: directory.into(), stem }
+        Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None }
     }
 
     /// The certificate in PEM.
@@ -103,7 +109,89 @@ impl FileSet {
 
     /// The certificate last: where it is, the others are.
     fn all(&self) -> [PathBuf; 4] {
-        [self.private_key(), self.pfx(), self.fullchain(), self.certificate()]
+        SUFFIXES.map(|suffix| self.path(suffix))
+    }
+
+    /// Returns what two sets have in common if they have the same files, on file systems that disregard case too.
+    #[cfg(feature = "client")]
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.directory.join(self.stem.to_lowercase())
+    }
+
+    /// Checks that no file of the set is a file of this authority, by whatever path or link either is reached.
+    ///
+    /// # Errors
+    /// [`FileError::SigningAuthority`], which names the file.
+    pub fn check_apart(&self, authority: &CertificateAuthority) -> Result<(), FileError> {
+        let shared = self.all().into_iter().find(|ours| authority.files().iter().any(|theirs| is_same(ours, theirs)));
+        shared.map_or(Ok(()), |path| Err(FileError::SigningAuthority(path)))
+    }
+
+    /// Checks that a certificate has the name of the set as its common name: other names may have the same files.
+    ///
+    /// # Errors
+    /// [`FileError::OtherName`], which has both names.
+    pub fn check_name(&self, certificate: &Certificate) -> Result<(), FileError> {
+        match &self.name {
+            Some(name) if certificate.subject().common_name() != Some(name) => Err(FileError::OtherName {
+                path: self.certificate(),
+                expected: name.clone(),
+                found: name_of(certificate),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks, with the lock held, that files in the place of the set belong to nothing else: neither to a certificate of
+    /// the chain above the new one nor to another name.
+    fn check_owner(&self, above: &[&Certificate]) -> Result<(), FileError> {
+        let path = self.certificate();
+        if let Ok(found) = read_certificates(&path)
+            && let Some(found) = found.first()
+        {
+            if above.contains(&found) {
+                return Err(FileError::SigningAuthority(path));
+            }
+            let common_name = found.subject().common_name();
+            let other = if let Some(name) = &self.name {
+                common_name != Some(name)
+            } else {
+                // A proof may have any name; what was made by the name of the files is none.
+                let is_authority = found.basic_constraints().is_some_and(|constraints| constraints.authority);
+                is_authority || common_name.is_some_and(|name| camel_case(name) == VERIFICATION)
+            };
+            if other {
+                return Err(self.shared_with(path, name_of(found)));
+            }
+        }
+        if let Ok(key) = read_key(&self.private_key(), None)
+            && above.iter().any(|authority| key.belongs_to(authority))
+        {
+            return Err(FileError::SigningAuthority(self.private_key()));
+        }
+        self.check_spelling()
+    }
+
+    /// Checks that no files differ from those of the set in case only: not every file system tells them apart, and neither
+    /// do people.
+    pub(crate) fn check_spelling(&self) -> Result<(), FileError> {
+        let ours: Vec<_> = self.all().iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+        let lower: Vec<_> = ours.iter().map(|name| name.to_lowercase()).collect();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !ours.iter().any(|ours| ours == name)) else { continue };
+            let Some(position) = lower.iter().position(|lower| *lower == name.to_lowercase()) else { continue };
+            let stem = name.get(..name.len().saturating_sub(SUFFIXES[position].len())).unwrap_or(name);
+            let certificate = self.directory.join(format!("{stem}_cert.pem"));
+            let found = read_certificates(&certificate).ok().and_then(|found| found.first().map(name_of));
+            return Err(self.shared_with(entry.path(), found.unwrap_or_else(|| stem.to_owned())));
+        }
+        Ok(())
+    }
+
+    fn shared_with(&self, path: PathBuf, other: String) -> FileError {
+        let name = self.name.clone().unwrap_or_else(|| "a proof of possession".to_owned());
+        FileError::SharedFiles { path, name, other }
     }
 
     fn committed(&self) -> PathBuf {
@@ -139,10 +227,13 @@ impl FileSet {
     /// Writes the set: certificate, key and chain, and a PFX file when asked for. Makes the folder where it is missing.
     ///
     /// Without `overwrite` nothing that exists is touched. With it the whole set is replaced, and a PFX file of the old
-    /// one goes even when the new one has none.
+    /// one goes even when the new one has none. Files of another name or of a certificate above the new one are never
+    /// touched.
     ///
     /// # Errors
-    /// [`FileError::Exists`] when any of the four files does and `overwrite` is not given; [`FileError`] otherwise.
+    /// [`FileError::Exists`] when any of the four files does and `overwrite` is not given, [`FileError::SharedFiles`] if
+    /// they belong to another name, [`FileError::SigningAuthority`] if they belong to a certificate above the new one;
+    /// [`FileError`] otherwise.
     pub fn write(
         &self,
         issued: &IssuedCertificate,
@@ -176,6 +267,7 @@ impl FileSet {
             .map_err(|error| FileError::io("make the folder", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
+        self.check_owner(fullchain.get(1..).unwrap_or_default())?;
         let existing = self.present();
         if !overwrite && !existing.is_empty() {
             return Err(FileError::Exists(existing));
@@ -295,14 +387,16 @@ impl FileSet {
     ///
     /// # Errors
     /// [`FileError::Missing`] when the set does not exist, [`FileError::Incomplete`] when only a part of it does,
-    /// [`FileError::Mixed`] when its files do not belong together, [`FileError`] otherwise.
+    /// [`FileError::Mixed`] when its files do not belong together, [`FileError::OtherName`] if the certificate has another
+    /// common name than the set, [`FileError`] otherwise.
     pub fn read_authority(
         &self,
         key_password: Option<&str>,
         at: OffsetDateTime,
     ) -> Result<CertificateAuthority, FileError> {
         let certificates = self.read_certificates()?;
-        authority(certificates, &self.certificate(), &self.private_key(), key_password, at)
+        let authority = authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)?;
+        Ok(authority.read_from(self.all()))
     }
 
     /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, and
@@ -325,6 +419,9 @@ impl FileSet {
             }
         }
         let mut certificates = read_certificates(&certificate)?;
+        if let Some(first) = certificates.first() {
+            self.check_name(first)?;
+        }
         let mixed = |other: PathBuf| FileError::Mixed { certificate: certificate.clone(), other };
         // An encrypted key cannot be compared, and one that cannot be read is reported where it is needed.
         if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
@@ -352,17 +449,71 @@ fn read_marker(directory: &Path) -> Option<Vec<String>> {
     (lines.next()? == MARKER_TITLE).then(|| lines.map(str::to_owned).collect())
 }
 
+/// The passwords of files that may be encrypted.
+#[derive(Clone, Copy, Default)]
+pub struct Passwords<'a> {
+    /// The password of private keys.
+    pub key: Option<&'a str>,
+    /// The password of PFX files. Without one, that of private keys is tried, and without that too, those that
+    /// [`pfx::read`] tries.
+    pub pfx: Option<&'a str>,
+}
+
+impl<'a> Passwords<'a> {
+    fn of_pfx(self) -> Option<&'a str> {
+        self.pfx.or(self.key)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Passwords<'a> {
+    /// Takes the password of private keys.
+    fn from(key: Option<&'a str>) -> Self {
+        Self { key, pfx: None }
+    }
+}
+
+impl fmt::Debug for Passwords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").finish_non_exhaustive()
+    }
+}
+
 /// Reads an authority from a certificate file, which may hold its chain too, and a key file, wherever they came from.
+/// Both may be the same PFX file.
 ///
 /// # Errors
 /// [`FileError`], which names the file and what is wrong with it.
-pub fn read_authority(
+pub fn read_authority<'a>(
     certificate: &Path,
     key: &Path,
-    key_password: Option<&str>,
+    passwords: impl Into<Passwords<'a>>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    authority(read_certificates(certificate)?, certificate, key, key_password, at)
+    let passwords = passwords.into();
+    let authority = authority(read_certificates_with(certificate, passwords)?, certificate, key, passwords, at)?;
+    Ok(authority.read_from([certificate.to_owned(), key.to_owned()]))
+}
+
+/// Whether both paths lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let canonical = |path: &Path| fs::canonicalize(path).ok();
+    if one == other || canonical(one).is_some_and(|one| canonical(other) == Some(one)) {
+        return true;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let node = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        node(one).is_some_and(|one| node(other) == Some(one))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// The common name of a certificate, or its whole subject if it has none.
+fn name_of(certificate: &Certificate) -> String {
+    let subject = certificate.subject();
+    subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
 }
 
 /// Whether files can be written to a folder, or the folder be made; found out without leaving anything behind.
@@ -379,13 +530,26 @@ pub fn check_writable(folder: &Path) -> Result<(), FileError> {
     trial.map(drop).map_err(|error| FileError::io("make a folder in", existing, error))
 }
 
-/// Reads every certificate of a file, PFX apart.
+/// Reads every certificate of a file in any encoding, a PFX file with the passwords that [`pfx::read`] tries by itself.
 ///
 /// # Errors
-/// [`FileError::Io`] or [`FileError::Certificate`], which names the file.
+/// [`FileError::Io`], [`FileError::Certificate`] or [`FileError::PfxFile`], which name the file.
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
+    read_certificates_with(path, Passwords::default())
+}
+
+/// Reads every certificate of a file in any encoding.
+///
+/// # Errors
+/// As [`read_certificates`].
+pub fn read_certificates_with(path: &Path, passwords: Passwords<'_>) -> Result<Vec<Certificate>, FileError> {
     let bytes = read_limited(path)?;
-    Certificate::read_all(&bytes).map_err(|error| FileError::Certificate { path: path.to_owned(), error })
+    match Certificate::read_all(&bytes) {
+        Err(ReadError::Pfx) => {
+            pfx::read(&bytes, passwords.of_pfx()).map_err(|error| FileError::PfxFile { path: path.to_owned(), error })
+        }
+        other => other.map_err(|error| FileError::Certificate { path: path.to_owned(), error }),
+    }
 }
 
 /// Opens what stands for a folder where it is locked.
@@ -403,10 +567,10 @@ fn authority(
     mut certificates: Vec<Certificate>,
     certificate_path: &Path,
     key_path: &Path,
-    key_password: Option<&str>,
+    passwords: Passwords<'_>,
     at: OffsetDateTime,
 ) -> Result<CertificateAuthority, FileError> {
-    let key = read_key(key_path, key_password)?;
+    let key = read_key(key_path, passwords)?;
     certificates.dedup();
     CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
         certificate: certificate_path.to_owned(),
@@ -415,13 +579,25 @@ fn authority(
     })
 }
 
-/// Reads a private key, PFX apart.
+/// Reads a private key, also that of a PFX file.
 ///
 /// # Errors
-/// [`FileError::Io`] or [`FileError::Key`], which names the file.
-pub fn read_key(path: &Path, password: Option<&str>) -> Result<PrivateKey, FileError> {
-    let bytes = read_limited(path)?;
-    PrivateKey::read(&bytes, password).map_err(|error| FileError::Key { path: path.to_owned(), error })
+/// [`FileError::Io`], [`FileError::Key`] or [`FileError::PfxFile`], which name the file.
+pub fn read_key<'a>(path: &Path, passwords: impl Into<Passwords<'a>>) -> Result<PrivateKey, FileError> {
+    key_of(path, &read_limited(path)?, passwords.into())
+}
+
+/// Reads a private key from the bytes of a file, as [`read_key`] does.
+///
+/// # Errors
+/// As [`read_key`].
+pub fn key_of(path: &Path, bytes: &[u8], passwords: Passwords<'_>) -> Result<PrivateKey, FileError> {
+    match PrivateKey::read(bytes, passwords.key) {
+        Err(KeyError::Pfx) => pfx::read_identity(bytes, passwords.of_pfx())
+            .map(|(key, _)| key)
+            .map_err(|error| FileError::PfxFile { path: path.to_owned(), error }),
+        other => other.map_err(|error| FileError::Key { path: path.to_owned(), error }),
+    }
 }
 
 /// The most bytes of a certificate or key file.
@@ -459,6 +635,29 @@ pub enum FileError {
     /// Files of that name exist and were not to be overwritten.
     #[error("{} already {}, and nothing was written", list(.0), if .0.len() == 1 { "exists" } else { "exist" })]
     Exists(Vec<PathBuf>),
+    /// Another name has the same files, and they exist.
+    #[error("{} belongs to {other:?}, and the files of {name:?} would have the same names: nothing was written", .path.display())]
+    SharedFiles {
+        /// The file that exists.
+        path: PathBuf,
+        /// The name whose files were to be written.
+        name: String,
+        /// The name whose files exist.
+        other: String,
+    },
+    /// The files of a certificate would overwrite those of an authority that it is issued under.
+    #[error("{} belongs to the CA that signs, and nothing was written", .0.display())]
+    SigningAuthority(PathBuf),
+    /// The files of a name hold the certificate of another name.
+    #[error("{} is the certificate of {found:?}, not of {expected:?}", .path.display())]
+    OtherName {
+        /// The certificate file.
+        path: PathBuf,
+        /// The name that was looked for.
+        expected: String,
+        /// The common name found, or the whole subject of a certificate without one.
+        found: String,
+    },
     /// The folder for the files is something else.
     #[error("{} is not a folder", .0.display())]
     NotAFolder(PathBuf),
@@ -531,6 +730,14 @@ pub enum FileError {
         path: PathBuf,
         /// What is wrong with it.
         error: KeyError,
+    },
+    /// A PFX file cannot be read.
+    #[error("could not read {}: {error}", .path.display())]
+    PfxFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PfxError,
     },
     /// Certificate and key make no authority.
     #[error("{} with {} is of no use as an authority: {error}", .certificate.display(), .key.display())]

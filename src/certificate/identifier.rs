@@ -72,32 +72,36 @@ impl CommonName {
     }
 }
 
-/// The id of a device, which is its registration id at the Device Provisioning Service: 1 to 128 letters, digits and
-/// `-` `.` `_` `:`, beginning and ending with a letter or digit.
+/// The ID of a device, which is its registration ID at the Device Provisioning Service: 1 to 128 letters, digits and
+/// `-` `.` `_` `:`, the first a letter or digit, the last a letter, digit or `-`.
 ///
-/// The service compares ids without regard to case; this type keeps the case it was given and compares exactly.
+/// Microsoft's documents disagree about the last character. The article "Azure IoT Hub Device Provisioning Service
+/// concepts" allows a letter, a digit or `-` there; the REST reference of the service allows no special character first or
+/// last. An ID that one of them allows at its end is accepted, and the service decides.
+///
+/// The service compares IDs without regard to case; this type keeps the case it was given and compares exactly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(String);
 
 impl DeviceId {
-    /// Takes a text as a device id.
+    /// Takes a text as a device ID.
     ///
     /// # Errors
-    /// [`NameError`] when it is empty, too long, or has a character that may not stand where it stands.
+    /// [`NameError`] if it is empty, too long, or has a character that is not allowed at its position.
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
         let what = "a device id";
         let length = check_length(&text, what, MAX_DEVICE_ID)?;
         for (index, character) in text.chars().enumerate() {
             let special = matches!(character, '-' | '.' | '_' | ':');
-            let inside = index > 0 && index + 1 < length;
-            if !(character.is_ascii_alphanumeric() || special && inside) {
-                return Err(NameError::Character {
-                    what,
-                    character,
-                    position: index + 1,
-                    rule: if special { "a letter or digit first and last" } else { "letters, digits and - . _ :" },
-                });
+            let allowed = index > 0 && (character == '-' || index + 1 < length);
+            if !(character.is_ascii_alphanumeric() || special && allowed) {
+                let rule = match special {
+                    false => "letters, digits and - . _ :",
+                    true if index == 0 => "a letter or digit first",
+                    true => "a letter, digit or - last",
+                };
+                return Err(NameError::Character { what, character, position: index + 1, rule });
             }
         }
         Ok(Self(text))

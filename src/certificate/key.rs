@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use aws_lc_rs::{
     encoding::{AsBigEndian, AsDer, EcPrivateKeyBin},
+    error::KeyRejected,
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
@@ -11,18 +12,18 @@ use aws_lc_rs::{
         EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_SHA256,
     },
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
-use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use rcgen::{
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256, PublicKeyData,
     SignatureAlgorithm, SigningKey,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
-    Certificate, ReadError,
+    Certificate, ber,
+    der::{CONTEXT_0, DerReader, INTEGER, OCTET_STRING, SEQUENCE, der_frame, der_sequence},
+    key_encryption,
     pem::pem_block,
-    read::{PEM_BEGIN, contains, part_pem_lines, pem_items, plain_text},
+    read::{ContentKind, decode, list_kinds},
 };
 
 /// The kind of key to make.
@@ -115,83 +116,48 @@ impl PrivateKey {
         .map_err(|_| KeyError::Generation)
     }
 
-    /// Reads a private key from a file: PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) or SEC1 (RFC 5915), in PEM or DER, or
-    /// encrypted PKCS#8 with its password. PEM may have anything around it; the first key counts.
+    /// Reads a private key from a file in any encoding that [`Certificate::read_all`] takes: PKCS#8 (RFC 5958), PKCS#1
+    /// (RFC 8017) or SEC1 (RFC 5915), plain or, with its password, encrypted as PKCS#8 or as traditional PEM
+    /// (`Proc-Type: 4,ENCRYPTED`, RFC 1421). There may be anything beside it; the first key counts.
     ///
     /// # Errors
-    /// [`KeyError`] tells what was found instead, and never holds a part of the key.
+    /// [`KeyError`] tells what was found instead, and never holds a part of the key. A PFX file is [`KeyError::Pfx`]: its
+    /// key is read by `pfx::read_identity`.
     pub fn read(bytes: &[u8], password: Option<&str>) -> Result<Self, KeyError> {
-        let text = plain_text(bytes);
-        if !contains(&text, PEM_BEGIN) {
-            return match text.first() {
-                Some(0x30) => Self::from_der(&text, password),
-                Some(_) => Err(KeyError::NoKey("neither PEM nor DER".to_owned())),
-                None => Err(KeyError::NoKey("nothing, the file is empty".to_owned())),
-            };
-        }
-        if contains(&text, b"Proc-Type: 4,ENCRYPTED") {
-            return Err(KeyError::TraditionalEncryption);
-        }
-        if let Some(encrypted) = encrypted_pem(&text) {
-            return Self::decrypt(&encrypted?, password);
-        }
-        let mut found = Vec::new();
-        for item in pem_items(&text).map_err(|error: ReadError| KeyError::NoKey(error.to_string()))? {
-            use rustls_pemfile::Item;
-            match item {
-                Item::Pkcs8Key(mut key) => {
-                    let read = Self::from_der(key.secret_pkcs8_der(), None);
-                    key.zeroize();
-                    return read;
-                }
-                Item::Pkcs1Key(mut key) => {
-                    let read = Self::from_der(key.secret_pkcs1_der(), None);
-                    key.zeroize();
-                    return read;
-                }
-                Item::Sec1Key(mut key) => {
-                    let read = Self::from_der(key.secret_sec1_der(), None);
-                    key.zeroize();
-                    return read;
-                }
-                Item::X509Certificate(_) => found.push("a certificate"),
-                Item::Csr(_) => found.push("a certificate request"),
-                Item::SubjectPublicKeyInfo(_) => found.push("a public key"),
-                _ => found.push("something else"),
+        let items = decode(bytes).map_err(|error| KeyError::NoKey(error.to_string()))?;
+        let Some(item) = items.iter().find(|item| item.kind.holds_private_key()) else {
+            return Err(KeyError::NoKey(format!("it holds {}", list_kinds(&items))));
+        };
+        let der = match (&item.der, item.label.as_deref()) {
+            // Its content is not DER.
+            (_, Some("OPENSSH PRIVATE KEY")) => return Err(KeyError::OpenSsh),
+            (Ok(der), _) => der,
+            (Err(damage), _) => return Err(KeyError::Damaged(damage.reason().to_owned())),
+        };
+        match (&item.kind, &item.encryption) {
+            (ContentKind::Pfx, _) => Err(KeyError::Pfx),
+            (_, Some(encryption)) => Self::from_decrypted(key_encryption::decrypt_pem(encryption, der, password)?),
+            (ContentKind::EncryptedPrivateKey, None) => {
+                Self::from_decrypted(key_encryption::decrypt_pkcs8(der, password)?)
             }
+            _ => Self::from_der(der),
         }
-        let found = if found.is_empty() { "no section that is known".to_owned() } else { found.join(", ") };
-        Err(KeyError::NoKey(format!("PEM with {found}")))
     }
 
-    fn from_der(der: &[u8], password: Option<&str>) -> Result<Self, KeyError> {
-        if EncryptedPrivateKeyInfoRef::try_from(der).is_ok() {
-            return Self::decrypt(der, password);
+    /// Reads what a password decrypted. Nothing else tells a wrong password for sure from a right one.
+    #[expect(clippy::needless_pass_by_value, reason = "it is wiped here")]
+    fn from_decrypted(der: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
+        match Self::from_der(&der) {
+            Err(KeyError::Damaged(_)) => Err(KeyError::WrongPassword),
+            other => other,
         }
-        for (signing, signature) in CURVES {
-            if let Ok(pair) = EcdsaKeyPair::from_private_key_der(signing, der) {
-                return Ok(Self(Kind::Ec(pair, signature)));
-            }
-        }
-        let pkcs8 = PrivateKeyInfoRef::try_from(der);
-        let rsa = if pkcs8.is_ok() { RsaKeyPair::from_pkcs8(der) } else { RsaKeyPair::from_der(der) };
-        rsa.map(|pair| Self(Kind::Rsa(pair))).map_err(|rejected| match pkcs8 {
-            Ok(info) => KeyError::Unsupported(algorithm_name(&info)),
-            // The reason is a word such as "TooSmall", never a part of the key.
-            Err(_) => KeyError::Rejected(rejected.to_string()),
-        })
     }
 
-    fn decrypt(der: &[u8], password: Option<&str>) -> Result<Self, KeyError> {
-        let password = password.ok_or(KeyError::PasswordNeeded)?;
-        let info = EncryptedPrivateKeyInfoRef::try_from(der)
-            .map_err(|error| KeyError::Rejected(format!("its encryption cannot be read: {error}")))?;
-        let plain = info.decrypt(password).map_err(|_| KeyError::WrongPassword)?;
-        // Damaged padding and a wrong password are hard to tell apart; what decrypts to no key had a wrong one.
-        if PrivateKeyInfoRef::try_from(plain.as_bytes()).is_err() {
-            return Err(KeyError::WrongPassword);
-        }
-        Self::from_der(plain.as_bytes(), None)
+    fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        // Some programs write BER.
+        let normalised = ber::to_der(der).map_err(|error| KeyError::Damaged(error.to_string()))?.der;
+        let damaged = || KeyError::Damaged("it does not decode as PKCS#8, PKCS#1 or SEC1".to_owned());
+        Outline::of(&normalised).ok_or_else(damaged)?.read(&normalised).map(Self)
     }
 
     /// The key as PKCS#8 in DER, unencrypted.
@@ -217,10 +183,10 @@ impl PrivateKey {
         Ok(Zeroizing::new(pem_block("PRIVATE KEY", &self.to_pkcs8_der()?)))
     }
 
-    /// Whether it is the key of this certificate.
+    /// Whether it is the key of this certificate, however the certificate encodes an EC point.
     #[must_use]
     pub fn belongs_to(&self, certificate: &Certificate) -> bool {
-        self.subject_public_key_info() == certificate.public_key()
+        self.subject_public_key_info() == *certificate.uncompressed_public_key()
     }
 }
 
@@ -275,26 +241,226 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The DER of the first encrypted section: the PEM reader passes those over.
-fn encrypted_pem(text: &[u8]) -> Option<Result<Zeroizing<Vec<u8>>, KeyError>> {
-    let text = part_pem_lines(text);
-    let (_, body) = text.split_once("-----BEGIN ENCRYPTED PRIVATE KEY-----")?;
-    let damaged = |reason: &str| KeyError::NoKey(format!("a damaged encrypted key: {reason}"));
-    let Some((body, _)) = body.split_once("-----END ENCRYPTED PRIVATE KEY-----") else {
-        return Some(Err(damaged("its end line is missing")));
-    };
-    let compact: String = body.split_whitespace().collect();
-    Some(BASE64_STANDARD.decode(compact).map(Zeroizing::new).map_err(|_| damaged("it is not base64")))
+/// The parts of a private key by which its kind is told.
+enum Outline<'a> {
+    Pkcs8 {
+        /// The object identifier of the algorithm in dotted form.
+        algorithm: String,
+        /// What its parameters are, of EC the curve.
+        parameters: Parameters,
+        key: &'a [u8],
+        /// The public key of version 2.
+        public_key: Option<&'a [u8]>,
+    },
+    Pkcs1 {
+        modulus: &'a [u8],
+        primes: usize,
+    },
+    Sec1,
+    Dsa,
 }
 
-fn algorithm_name(info: &PrivateKeyInfoRef<'_>) -> String {
-    let curve = info.algorithm.parameters_oid().ok().map(|oid| format!(" {oid}")).unwrap_or_default();
-    match info.algorithm.oid.to_string().as_str() {
-        "1.3.101.112" => "Ed25519".to_owned(),
-        "1.3.101.113" => "Ed448".to_owned(),
-        "1.2.840.10045.2.1" => format!("EC on the curve{curve}"),
-        "1.2.840.113549.1.1.1" => "RSA of fewer than 2048 bits or more than 8192".to_owned(),
-        other => other.to_owned(),
+/// The parameters of an EC key (RFC 5480 section 2.1.1).
+enum Parameters {
+    /// The object identifier of the curve in dotted form.
+    Curve(String),
+    /// The numbers that make a curve, or what is not for EC.
+    Other,
+    Absent,
+}
+
+impl Parameters {
+    fn of(mut reader: DerReader<'_>) -> Self {
+        if reader.is_empty() { Self::Absent } else { reader.oid().map_or(Self::Other, Self::Curve) }
+    }
+}
+
+const RSA: &str = "1.2.840.113549.1.1.1";
+const EC: &str = "1.2.840.10045.2.1";
+
+impl<'a> Outline<'a> {
+    fn of(der: &'a [u8]) -> Option<Self> {
+        let mut members = DerReader::new(der).inside(SEQUENCE)?;
+        members.content(INTEGER)?;
+        match members.tag()? {
+            SEQUENCE => {
+                let mut algorithm = members.inside(SEQUENCE)?;
+                let (oid, parameters) = (algorithm.oid()?, Parameters::of(algorithm));
+                let key = members.content(OCTET_STRING)?;
+                let mut public_key = None;
+                while let Some(tag) = members.tag() {
+                    let content = members.content(tag)?;
+                    if tag == PUBLIC_KEY_V2 {
+                        // The first octet of a BIT STRING counts unused bits.
+                        public_key = content.get(1..);
+                    }
+                }
+                Some(Self::Pkcs8 { algorithm: oid, parameters, key, public_key })
+            }
+            OCTET_STRING => {
+                members.content(OCTET_STRING)?;
+                Some(Self::Sec1)
+            }
+            INTEGER => {
+                let modulus = members.content(INTEGER)?;
+                let mut integers = 1;
+                while members.content(INTEGER).is_some() {
+                    integers += 1;
+                }
+                // RFC 8017 appendix A.1.2; further primes are in a sequence. DSA has p, q, g, y and x.
+                match (integers, members.tag()) {
+                    (8, None) => Some(Self::Pkcs1 { modulus, primes: 2 }),
+                    (8, Some(SEQUENCE)) => {
+                        let mut others = members.inside(SEQUENCE)?;
+                        let mut primes = 2;
+                        while others.element().is_some() {
+                            primes += 1;
+                        }
+                        Some(Self::Pkcs1 { modulus, primes })
+                    }
+                    (5, None) => Some(Self::Dsa),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the key whose outline this is.
+    fn read(self, der: &[u8]) -> Result<Kind, KeyError> {
+        match self {
+            Self::Pkcs1 { modulus, primes } => rsa(RsaKeyPair::from_der(der), modulus, primes),
+            Self::Sec1 => ec(der, Parameters::Absent, der),
+            Self::Dsa => Err(KeyError::Unsupported("DSA".to_owned())),
+            Self::Pkcs8 { algorithm, key, .. } if algorithm == RSA => match Outline::of(key) {
+                // The algorithm's parameters are not looked at: they should be NULL and are often absent.
+                Some(Outline::Pkcs1 { modulus, primes }) => rsa(RsaKeyPair::from_der(key), modulus, primes),
+                _ => Err(KeyError::Damaged("the RSA key in its PKCS#8 does not decode".to_owned())),
+            },
+            Self::Pkcs8 { algorithm, parameters, key, public_key } if algorithm == EC => {
+                let kind = ec(der, parameters, key)?;
+                match (&kind, public_key) {
+                    (Kind::Ec(pair, _), Some(point))
+                        if point.first() == Some(&UNCOMPRESSED) && point != pair.public_key().as_ref() =>
+                    {
+                        Err(KeyError::Rejected("the public key beside it is another's".to_owned()))
+                    }
+                    _ => Ok(kind),
+                }
+            }
+            Self::Pkcs8 { algorithm, .. } => Err(KeyError::Unsupported(algorithm_name(&algorithm))),
+        }
+    }
+}
+
+/// The tag of the public key in PKCS#8 version 2 (RFC 5958 section 2).
+const PUBLIC_KEY_V2: u8 = 0x81;
+/// The first octet of a point with both coordinates (SEC 1 section 2.3.3).
+const UNCOMPRESSED: u8 = 0x04;
+
+fn rsa(read: Result<RsaKeyPair, KeyRejected>, modulus: &[u8], primes: usize) -> Result<Kind, KeyError> {
+    read.map(Kind::Rsa).map_err(|_| {
+        let zeros = modulus.iter().take_while(|&&octet| octet == 0).count();
+        let modulus = &modulus[zeros..];
+        let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+        if !(2048..=8192).contains(&bits) {
+            KeyError::Unsupported(format!("RSA of {bits} bits"))
+        } else if primes > 2 {
+            KeyError::Unsupported(format!("RSA of {primes} primes"))
+        } else {
+            KeyError::Rejected("the numbers of the RSA key do not belong together".to_owned())
+        }
+    })
+}
+
+/// Reads an EC key from its PKCS#8 or SEC1. `sec1` is the SEC1 in it, `parameters` those around it.
+fn ec(der: &[u8], parameters: Parameters, sec1: &[u8]) -> Result<Kind, KeyError> {
+    let read = |der: &[u8]| {
+        CURVES.into_iter().find_map(|(signing, signature)| {
+            EcdsaKeyPair::from_private_key_der(signing, der).ok().map(|pair| Kind::Ec(pair, signature))
+        })
+    };
+    if let Some(kind) = read(der) {
+        return Ok(kind);
+    }
+    let mut members = DerReader::new(sec1).inside(SEQUENCE).ok_or_else(damaged_ec)?;
+    members.content(INTEGER).ok_or_else(damaged_ec)?;
+    let scalar = members.content(OCTET_STRING).ok_or_else(damaged_ec)?;
+    let (mut inner, mut point) = (Parameters::Absent, None);
+    while let Some(tag) = members.tag() {
+        let content = members.content(tag).ok_or_else(damaged_ec)?;
+        match tag {
+            CONTEXT_0 => inner = Parameters::of(DerReader::new(content)),
+            CONTEXT_1 => point = Some(content),
+            _ => {}
+        }
+    }
+    let curve = match (parameters, inner) {
+        (Parameters::Curve(curve), _) | (Parameters::Absent, Parameters::Curve(curve)) => curve,
+        (Parameters::Absent, Parameters::Absent) => {
+            return Err(KeyError::Unsupported("EC without a named curve".to_owned()));
+        }
+        _ => return Err(KeyError::Unsupported("EC with explicit parameters".to_owned())),
+    };
+    let (length, parameters): (_, &[u8]) = match curve.as_str() {
+        "1.2.840.10045.3.1.7" => (32, b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"),
+        "1.3.132.0.34" => (48, b"\x06\x05\x2b\x81\x04\x00\x22"),
+        "1.3.132.0.35" => (66, b"\x06\x05\x2b\x81\x04\x00\x23"),
+        other => return Err(KeyError::Unsupported(format!("EC on the curve {}", curve_name(other)))),
+    };
+    // Some programs drop the leading zeros of the scalar, or keep one too many (RFC 5915 section 3).
+    let zeros = scalar.iter().take_while(|&&octet| octet == 0).count();
+    let scalar = &scalar[zeros..];
+    let padding = [0; 66].get(..length - scalar.len().min(length)).unwrap_or_default().to_vec();
+    let scalar = Zeroizing::new(der_frame(OCTET_STRING, &[&padding, scalar]));
+    let parameters = der_frame(CONTEXT_0, &[parameters]);
+    let point = point.map(|point| der_frame(CONTEXT_1, &[point])).unwrap_or_default();
+    let plain = Zeroizing::new(der_sequence(&[&[INTEGER, 1, 1], &scalar, &parameters, &point]));
+    read(&plain).ok_or_else(|| KeyError::Rejected("the numbers of the EC key do not belong together".to_owned()))
+}
+
+/// The tag `[1]` of a constructed element.
+const CONTEXT_1: u8 = 0xa1;
+
+fn damaged_ec() -> KeyError {
+    KeyError::Damaged("the EC key in it does not decode".to_owned())
+}
+
+/// Names the algorithms of keys that are not read.
+fn algorithm_name(oid: &str) -> String {
+    match oid {
+        "1.3.101.110" => "X25519",
+        "1.3.101.111" => "X448",
+        "1.3.101.112" => "Ed25519",
+        "1.3.101.113" => "Ed448",
+        "1.2.840.10040.4.1" => "DSA",
+        "1.2.840.10046.2.1" | "1.2.840.113549.1.3.1" => "Diffie-Hellman",
+        "1.2.840.113549.1.1.7" => "RSAES-OAEP",
+        "1.2.840.113549.1.1.10" => "RSASSA-PSS",
+        "2.16.840.1.101.3.4.3.17" => "ML-DSA-44",
+        "2.16.840.1.101.3.4.3.18" => "ML-DSA-65",
+        "2.16.840.1.101.3.4.3.19" => "ML-DSA-87",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// Names the curves of keys that are not read.
+fn curve_name(oid: &str) -> &str {
+    match oid {
+        "1.2.840.10045.3.1.1" => "P-192",
+        "1.3.132.0.33" => "P-224",
+        "1.3.132.0.10" => "secp256k1",
+        "1.3.36.3.3.2.8.1.1.1" => "brainpoolP160r1",
+        "1.3.36.3.3.2.8.1.1.3" => "brainpoolP192r1",
+        "1.3.36.3.3.2.8.1.1.5" => "brainpoolP224r1",
+        "1.3.36.3.3.2.8.1.1.7" => "brainpoolP256r1",
+        "1.3.36.3.3.2.8.1.1.8" => "brainpoolP256t1",
+        "1.3.36.3.3.2.8.1.1.9" => "brainpoolP320r1",
+        "1.3.36.3.3.2.8.1.1.11" => "brainpoolP384r1",
+        "1.3.36.3.3.2.8.1.1.13" => "brainpoolP512r1",
+        "1.2.156.10197.1.301" => "SM2",
+        other => other,
     }
 }
 
@@ -303,24 +469,30 @@ fn algorithm_name(info: &PrivateKeyInfoRef<'_>) -> String {
 #[non_exhaustive]
 pub enum KeyError {
     /// There is no private key in what was given; says what there is.
-    #[error("there is no private key in it: it holds {0}")]
+    #[error("there is no private key in it: {0}")]
     NoKey(String),
+    /// A PFX file where none is read.
+    #[error("it is a PFX (PKCS#12) file, which takes a password to read")]
+    Pfx,
     /// The key is encrypted and no password was given.
     #[error("the private key is encrypted: give its password")]
     PasswordNeeded,
     /// The password does not open the key.
-    #[error("the password does not open the private key, or its encryption is not a supported one")]
+    #[error("the password does not open the private key")]
     WrongPassword,
-    /// The key is encrypted in the way before PKCS#8.
-    #[error(
-        "the private key has the encryption of old PEM files (Proc-Type: 4,ENCRYPTED), which is weak and not read: \
-         rewrite it with `openssl pkcs8 -topk8 -in OLD -out NEW`"
-    )]
-    TraditionalEncryption,
-    /// A kind of key that the service would not accept.
-    #[error("keys of the kind {0} are not supported: RSA of 2048 bits or more, and EC on P-256, P-384 or P-521 are")]
+    /// The key is encrypted with an algorithm, by name, that is not supported.
+    #[error("the private key is encrypted with {0}, which is not supported")]
+    Encryption(String),
+    /// The key is in the format of OpenSSH.
+    #[error("the private key is in the format of OpenSSH, which is not supported")]
+    OpenSsh,
+    /// A kind of key that the services would not accept.
+    #[error("keys of the kind {0} are not supported: RSA of 2048 to 8192 bits, and EC on P-256, P-384 or P-521 are")]
     Unsupported(String),
-    /// A key that does not decode or fails its own checks.
+    /// A key that does not decode.
+    #[error("the private key is damaged: {0}")]
+    Damaged(String),
+    /// A key that fails its own checks.
     #[error("the private key is not usable: {0}")]
     Rejected(String),
     /// The cryptographic library failed.

@@ -26,11 +26,15 @@ mod authority;
 #[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
+mod ec_point;
+#[cfg(feature = "issue")]
 pub mod files;
 #[cfg(feature = "issue")]
 pub mod fleet;
 #[cfg(feature = "issue")]
 mod key;
+#[cfg(feature = "issue")]
+mod key_encryption;
 #[cfg(feature = "issue")]
 mod profile;
 #[cfg(feature = "issue")]
@@ -60,7 +64,7 @@ pub use objection::{Objection, objections};
 #[cfg(feature = "issue")]
 pub use profile::{Lifetime, Profile, Validity};
 pub use public_key::PublicKeyAlgorithm;
-pub use read::ReadError;
+pub use read::{ContentKind, ReadError, content_kinds};
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
 pub use signature::{HashAlgorithm, PssParameters, SignatureAlgorithm, SignatureError};

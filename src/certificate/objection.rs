@@ -4,7 +4,7 @@ use std::fmt;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Certificate, ChainError, DeviceId, PublicKeyAlgorithm, chain};
+use super::{Certificate, ChainError, DeviceId, HashAlgorithm, PublicKeyAlgorithm, chain};
 
 /// How soon an end is worth a word.
 const SOON: Duration = Duration::days(30);
@@ -19,8 +19,8 @@ pub enum Objection {
     ExpiresSoon(OffsetDateTime),
     /// The key is of a kind that is not accepted: RSA under 2048 bits, or neither RSA nor a NIST curve.
     Key(PublicKeyAlgorithm),
-    /// It is signed with an algorithm that is broken, such as SHA-1.
-    WeakSignature(String),
+    /// It is signed with a hash that is broken, such as SHA-1, whichever algorithm uses it.
+    WeakSignature(HashAlgorithm),
     /// It is a version 1 certificate, without the extensions that say what it is for.
     Version(u32),
     /// A critical extension that is not generally known.
@@ -60,8 +60,8 @@ pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objectio
         PublicKeyAlgorithm::Rsa { bits } if *bits >= 2048 => {}
         other => found.push(Objection::Key(other.clone())),
     }
-    if certificate.signature_algorithm().is_weak() {
-        found.push(Objection::WeakSignature(certificate.signature_algorithm().to_string()));
+    if let Some(hash) = certificate.signature_algorithm().hash().filter(|hash| hash.is_weak()) {
+        found.push(Objection::WeakSignature(hash));
     }
     if certificate.version() != 3 {
         found.push(Objection::Version(certificate.version()));
@@ -85,7 +85,9 @@ fn object_to_leaf(certificate: &Certificate, found: &mut Vec<Objection>) {
         Some(Err(error)) => found.push(Objection::CommonName(error.to_string())),
         Some(Ok(_)) => {}
     }
-    if !certificate.allows_client_authentication() {
+    // A malformed one has its own objection.
+    let is_readable = certificate.extended_key_usage().is_some_and(|usages| !usages.is_empty());
+    if is_readable && !certificate.allows_client_authentication() {
         found.push(Objection::NoClientAuthentication);
     }
     if certificate.key_usage().is_some_and(|usage| !usage.digital_signature) {
@@ -104,7 +106,7 @@ impl fmt::Display for Objection {
             Self::Key(algorithm) => {
                 write!(f, "its key is {algorithm}; the services take RSA of 2048 bits or more and the NIST curves")
             }
-            Self::WeakSignature(algorithm) => write!(f, "it is signed with {algorithm}, which is broken"),
+            Self::WeakSignature(hash) => write!(f, "it is signed with {hash}, which is broken"),
             Self::Version(version) => write!(f, "it is of X.509 version {version}; version 3 is needed"),
             Self::CriticalExtension(extension) => {
                 write!(f, "it has a critical extension that is not generally known: {extension}")

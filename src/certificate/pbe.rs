@@ -20,6 +20,7 @@ use hmac::{
     Hmac, Mac,
     digest::{Digest, FixedOutputReset, block_api::BlockSizeUser},
 };
+use md5::Md5;
 use pbkdf2::pbkdf2_hmac;
 use rc2::Rc2;
 use sha1::Sha1;
@@ -159,9 +160,7 @@ fn unsupported(oid: &str) -> PbeError {
         "1.2.840.113549.1.12.1.1" => "RC4-128",
         "1.2.840.113549.1.12.1.2" => "RC4-40",
         "1.2.840.113549.1.5.1" => "DES with MD2",
-        "1.2.840.113549.1.5.3" => "DES with MD5",
         "1.2.840.113549.1.5.4" => "RC2 with MD2",
-        "1.2.840.113549.1.5.6" => "RC2 with MD5",
         "1.2.840.113549.1.5.14" => "PBMAC1",
         "1.2.840.113549.2.2" => "MD2",
         "1.2.840.113549.2.4" => "MD4",
@@ -268,7 +267,7 @@ pub(super) fn decrypt(
                 let key = pkcs12_key(Hash::Sha1, password, salt, Purpose::Key, iterations, length);
                 (key, pkcs12_key(Hash::Sha1, password, salt, Purpose::Iv, iterations, 8))
             };
-            let pkcs5 = || {
+            let pkcs5 = |pbkdf1: fn(&[u8], &[u8], u32) -> Secret| {
                 let mut key = pbkdf1(&password.utf8, salt, iterations);
                 let iv = Zeroizing::new(key.split_off(8));
                 (key, iv)
@@ -277,8 +276,10 @@ pub(super) fn decrypt(
                 Scheme::Tdes3 => cbc::<TdesEde3>(&pkcs12(24), &mut data)?,
                 Scheme::Tdes2 => cbc::<TdesEde2>(&pkcs12(16), &mut data)?,
                 Scheme::Rc2(length) => cbc::<Rc2>(&pkcs12(length), &mut data)?,
-                Scheme::Pkcs5Des => cbc::<Des>(&pkcs5(), &mut data)?,
-                Scheme::Pkcs5Rc2 | Scheme::Pbes2 => cbc::<Rc2>(&pkcs5(), &mut data)?,
+                Scheme::Pkcs5Des => cbc::<Des>(&pkcs5(pbkdf1::<Sha1>), &mut data)?,
+                Scheme::Pkcs5DesMd5 => cbc::<Des>(&pkcs5(pbkdf1::<Md5>), &mut data)?,
+                Scheme::Pkcs5Rc2Md5 => cbc::<Rc2>(&pkcs5(pbkdf1::<Md5>), &mut data)?,
+                Scheme::Pkcs5Rc2 | Scheme::Pbes2 => cbc::<Rc2>(&pkcs5(pbkdf1::<Sha1>), &mut data)?,
             }
         }
     }
@@ -291,7 +292,9 @@ enum Scheme {
     Tdes2,
     Rc2(usize),
     Pkcs5Des,
+    Pkcs5DesMd5,
     Pkcs5Rc2,
+    Pkcs5Rc2Md5,
 }
 
 impl Scheme {
@@ -302,6 +305,8 @@ impl Scheme {
             "1.2.840.113549.1.12.1.4" => Ok(Self::Tdes2),
             "1.2.840.113549.1.12.1.5" => Ok(Self::Rc2(16)),
             "1.2.840.113549.1.12.1.6" => Ok(Self::Rc2(5)),
+            "1.2.840.113549.1.5.3" => Ok(Self::Pkcs5DesMd5),
+            "1.2.840.113549.1.5.6" => Ok(Self::Pkcs5Rc2Md5),
             "1.2.840.113549.1.5.10" => Ok(Self::Pkcs5Des),
             "1.2.840.113549.1.5.11" => Ok(Self::Pkcs5Rc2),
             other => Err(unsupported(other)),
@@ -615,11 +620,11 @@ fn pkcs12_key_with<D: Digest + FixedOutputReset + BlockSizeUser>(
     }
 }
 
-/// PBKDF1 with SHA-1 (RFC 8018 section 5.1): 16 octets, of which half are the initialisation vector.
-fn pbkdf1(password: &[u8], salt: &[u8], iterations: u32) -> Secret {
-    let mut output = Sha1::new().chain_update(password).chain_update(salt).finalize();
+/// PBKDF1 (RFC 8018 section 5.1) with SHA-1 or MD5: 16 octets, of which half are the initialisation vector.
+fn pbkdf1<D: Digest>(password: &[u8], salt: &[u8], iterations: u32) -> Secret {
+    let mut output = D::new().chain_update(password).chain_update(salt).finalize();
     for _ in 1..iterations {
-        output = Sha1::digest(output);
+        output = D::digest(output);
     }
     let key = Zeroizing::new(output[..16].to_vec());
     output.as_mut_slice().zeroize();

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use x509_parser::{
+    asn1_rs::Tag,
     oid_registry::{
         OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
-        OID_SIG_ED25519,
+        OID_PKCS1_RSASSAPSS,
     },
-    public_key::PublicKey,
+    prelude::FromDer,
+    public_key::RSAPublicKey,
     x509::SubjectPublicKeyInfo,
 };
 
@@ -48,29 +50,93 @@ impl fmt::Display for PublicKeyAlgorithm {
 impl PublicKeyAlgorithm {
     pub(super) fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
         let algorithm = &key.algorithm.algorithm;
-        if *algorithm == OID_PKCS1_RSAENCRYPTION
-            && let Ok(PublicKey::RSA(rsa)) = key.parsed()
-        {
-            // Leading zeros do not count: the modulus is an ASN.1 INTEGER.
-            let modulus: Vec<u8> = rsa.modulus.iter().copied().skip_while(|&byte| byte == 0).collect();
-            let unused = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
-            return Self::Rsa { bits: modulus.len() * 8 - unused };
+        if *algorithm == OID_PKCS1_RSAENCRYPTION {
+            return match rsa_bits(key) {
+                Some(bits) => Self::Rsa { bits },
+                None => Self::Other("RSA with a malformed key".to_owned()),
+            };
         }
-        let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
-        match curve {
-            Some(curve) if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY => {
-                if curve == OID_EC_P256 {
-                    Self::EcP256
-                } else if curve == OID_NIST_EC_P384 {
-                    Self::EcP384
-                } else if curve == OID_NIST_EC_P521 {
-                    Self::EcP521
-                } else {
-                    Self::Other(format!("EC {}", oid_name(&curve)))
-                }
+        if *algorithm == OID_PKCS1_RSASSAPSS {
+            let bits = rsa_bits(key).map(|bits| format!(" {bits}")).unwrap_or_default();
+            return Self::Other(format!("RSASSA-PSS{bits}"));
+        }
+        if *algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
+            let id = algorithm.to_id_string();
+            let known = ALGORITHMS.iter().find(|(known, _)| *known == id);
+            return Self::Other(known.map_or_else(|| oid_name(algorithm), |(_, name)| (*name).to_owned()));
+        }
+        let Some(parameters) = &key.algorithm.parameters else {
+            return Self::Other("EC without parameters, which name the curve".to_owned());
+        };
+        // `as_oid` alone takes the content of anything for an identifier.
+        match parameters.tag().assert_eq(Tag::Oid).map_err(|_| ()).and_then(|()| parameters.as_oid().map_err(|_| ())) {
+            Ok(curve) if curve == OID_EC_P256 => Self::EcP256,
+            Ok(curve) if curve == OID_NIST_EC_P384 => Self::EcP384,
+            Ok(curve) if curve == OID_NIST_EC_P521 => Self::EcP521,
+            Ok(curve) => {
+                let id = curve.to_id_string();
+                let known = CURVES.iter().find(|(known, _)| *known == id);
+                Self::Other(known.map_or_else(|| format!("EC {}", oid_name(&curve)), |(_, name)| format!("EC {name}")))
             }
-            _ if *algorithm == OID_SIG_ED25519 => Self::Other("Ed25519".to_owned()),
-            _ => Self::Other(oid_name(algorithm)),
+            // An EcpkParameters that is a sequence (RFC 3279 section 2.3.5).
+            Err(()) if parameters.header.is_constructed() => Self::Other("EC with explicit parameters".to_owned()),
+            Err(()) => Self::Other("EC with a curve that is not named".to_owned()),
         }
     }
 }
+
+/// The length of an RSA modulus in bits.
+fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
+    let (_, rsa) = RSAPublicKey::from_der(&key.subject_public_key.data).ok()?;
+    // Leading zeros do not count: the modulus is an ASN.1 INTEGER.
+    let modulus: Vec<u8> = rsa.modulus.iter().copied().skip_while(|&byte| byte == 0).collect();
+    let unused = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+    Some(modulus.len() * 8 - unused)
+}
+
+/// Kinds of keys whose identifiers have other or no names in x509-parser's registry (RFC 8410, RFC 3279, FIPS 203 and 204).
+const ALGORITHMS: [(&str, &str); 10] = [
+    ("1.3.101.110", "X25519"),
+    ("1.3.101.111", "X448"),
+    ("1.3.101.112", "Ed25519"),
+    ("1.3.101.113", "Ed448"),
+    ("1.2.840.10040.4.1", "DSA"),
+    ("1.2.840.10046.2.1", "Diffie-Hellman"),
+    ("1.3.132.1.12", "ECDH"),
+    ("2.16.840.1.101.3.4.3.17", "ML-DSA-44"),
+    ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
+    ("2.16.840.1.101.3.4.3.19", "ML-DSA-87"),
+];
+
+/// The names of curves, as OpenSSL has them (RFC 5639, SEC 2, ANSI X9.62); the NIST curves that services take are apart.
+const CURVES: [(&str, &str); 29] = [
+    ("1.3.36.3.3.2.8.1.1.1", "brainpoolP160r1"),
+    ("1.3.36.3.3.2.8.1.1.2", "brainpoolP160t1"),
+    ("1.3.36.3.3.2.8.1.1.3", "brainpoolP192r1"),
+    ("1.3.36.3.3.2.8.1.1.4", "brainpoolP192t1"),
+    ("1.3.36.3.3.2.8.1.1.5", "brainpoolP224r1"),
+    ("1.3.36.3.3.2.8.1.1.6", "brainpoolP224t1"),
+    ("1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"),
+    ("1.3.36.3.3.2.8.1.1.8", "brainpoolP256t1"),
+    ("1.3.36.3.3.2.8.1.1.9", "brainpoolP320r1"),
+    ("1.3.36.3.3.2.8.1.1.10", "brainpoolP320t1"),
+    ("1.3.36.3.3.2.8.1.1.11", "brainpoolP384r1"),
+    ("1.3.36.3.3.2.8.1.1.12", "brainpoolP384t1"),
+    ("1.3.36.3.3.2.8.1.1.13", "brainpoolP512r1"),
+    ("1.3.36.3.3.2.8.1.1.14", "brainpoolP512t1"),
+    ("1.2.840.10045.3.1.1", "prime192v1"),
+    ("1.2.840.10045.3.1.2", "prime192v2"),
+    ("1.2.840.10045.3.1.3", "prime192v3"),
+    ("1.2.840.10045.3.1.4", "prime239v1"),
+    ("1.3.132.0.8", "secp160r1"),
+    ("1.3.132.0.9", "secp160k1"),
+    ("1.3.132.0.10", "secp256k1"),
+    ("1.3.132.0.30", "secp160r2"),
+    ("1.3.132.0.31", "secp192k1"),
+    ("1.3.132.0.32", "secp224k1"),
+    ("1.3.132.0.33", "secp224r1"),
+    ("1.3.132.0.16", "sect283k1"),
+    ("1.3.132.0.17", "sect283r1"),
+    ("1.3.132.0.38", "sect571k1"),
+    ("1.2.156.10197.1.301", "SM2"),
+];

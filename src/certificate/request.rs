@@ -1,14 +1,13 @@
 //! Certificate requests (PKCS#10, RFC 2986): for devices whose key never leaves them.
 
-use x509_parser::{
-    certification_request::X509CertificationRequest, cri_attributes::ParsedCriAttribute, prelude::FromDer,
-};
+use x509_parser::{oid_registry::Oid, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
     Name, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
-    der::Element,
+    der::{BIT_STRING, CONTEXT_0, DerReader, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET},
+    ec_point::uncompressed,
     oid::oid_name,
-    read::{pem_items, plain_text},
+    read::{ContentKind, Damage, decode, list_kinds},
 };
 
 /// A request whose signature holds: who made it has the private key.
@@ -17,74 +16,68 @@ pub struct CertificateRequest {
     subject: Name,
     public_key: Vec<u8>,
     public_key_algorithm: PublicKeyAlgorithm,
-    wishes: Vec<String>,
+    ignored: Vec<String>,
 }
 
 impl CertificateRequest {
-    /// Reads a request in PEM or DER and checks its signature and its key.
+    /// Reads a request in any encoding that [`Certificate::read_all`](super::Certificate::read_all) takes, and checks its
+    /// signature and its key.
+    ///
+    /// What it asks for besides its subject and key is not used, so that it may be malformed or absent.
     ///
     /// # Errors
-    /// [`RequestError`] when there is none or more than one, when its signature was not made by the key in it, or when the services would
-    /// not take a key of its kind.
+    /// [`RequestError`] when there is none or more than one, when its signature was not made by the key in it, or when the
+    /// services would not take a key of its kind.
     pub fn read(bytes: &[u8]) -> Result<Self, RequestError> {
-        let text = plain_text(bytes);
-        if text.first() == Some(&0x30) {
-            return Self::from_der(&text);
-        }
-        // The label that Microsoft's tools write.
-        let text = String::from_utf8_lossy(&text).replace("NEW CERTIFICATE REQUEST", "CERTIFICATE REQUEST");
-        let items = pem_items(text.as_bytes()).map_err(RequestError::Pem)?;
-        let requests = items.into_iter().filter_map(|item| match item {
-            rustls_pemfile::Item::Csr(der) => Some(der),
-            _ => None,
-        });
-        match requests.collect::<Vec<_>>().as_slice() {
-            [] => Err(RequestError::NoRequest),
-            [request] => Self::from_der(request),
+        let items = decode(bytes).map_err(|error| RequestError::NoRequest(error.to_string()))?;
+        let requests: Vec<_> = items.iter().filter(|item| item.kind == ContentKind::CertificateRequest).collect();
+        match requests.as_slice() {
+            [] => Err(RequestError::NoRequest(format!("it holds {}", list_kinds(&items)))),
+            [request] => match &request.der {
+                Ok(der) => Self::from_der(der),
+                Err(Damage::Pem(reason)) => Err(RequestError::Pem(ReadError::Pem(reason.clone()))),
+                Err(Damage::Der(reason)) => Err(RequestError::Malformed(reason.clone())),
+            },
             several => Err(RequestError::Several(several.len())),
         }
     }
 
+    /// Reads the parts of the frame one by one (RFC 2986 section 4.2): x509-parser's reader of requests refuses one whose
+    /// attributes are absent or malformed. The signature is checked over the bytes as they are.
     fn from_der(der: &[u8]) -> Result<Self, RequestError> {
-        let malformed = |error: &dyn std::fmt::Display| RequestError::Malformed(error.to_string());
-        let (rest, request) = X509CertificationRequest::from_der(der).map_err(|error| malformed(&error))?;
-        if !rest.is_empty() {
-            return Err(malformed(&format_args!("there are {} bytes after it", rest.len())));
-        }
-        let info = &request.certification_request_info;
-        let public_key_algorithm = PublicKeyAlgorithm::of(&info.subject_pki);
+        let malformed = |what: &str| RequestError::Malformed(what.to_owned());
+        let mut outer = DerReader::new(der).inside(SEQUENCE).ok_or_else(|| malformed("it is not a sequence"))?;
+        let signed = sequence(&mut outer).ok_or_else(|| malformed("what is signed is missing"))?;
+        let algorithm = sequence(&mut outer).and_then(SignatureAlgorithm::from_der);
+        let algorithm = algorithm.ok_or_else(|| malformed("its signature algorithm does not decode"))?;
+        let signature = match outer.content(BIT_STRING) {
+            // The first octet counts unused bits.
+            Some([0, signature @ ..]) if outer.is_empty() => signature,
+            _ => return Err(malformed("its signature does not decode")),
+        };
+        let mut info =
+            DerReader::new(signed).inside(SEQUENCE).ok_or_else(|| malformed("what is signed is not a sequence"))?;
+        info.content(INTEGER).ok_or_else(|| malformed("its version does not decode"))?;
+        let subject = sequence(&mut info).and_then(Name::from_der);
+        let subject = subject.ok_or_else(|| malformed("its subject does not decode"))?;
+        let public_key = sequence(&mut info).and_then(|der| SubjectPublicKeyInfo::from_der(der).ok());
+        let (_, public_key) = public_key.ok_or_else(|| malformed("its public key does not decode"))?;
+        let public_key_algorithm = PublicKeyAlgorithm::of(&public_key);
         match public_key_algorithm {
             PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => {}
             PublicKeyAlgorithm::Rsa { bits } if bits >= 2048 => {}
             other => return Err(RequestError::Key(other)),
         }
-        let algorithm = signature_algorithm(der).ok_or_else(|| malformed(&"its signature algorithm is malformed"))?;
-        let signature = &request.signature_value;
-        if signature.unused_bits != 0 {
-            return Err(RequestError::Signature);
-        }
-        algorithm.verify(info.subject_pki.raw, info.raw, &signature.data).map_err(|error| match error {
+        algorithm.verify(public_key.raw, signed, signature).map_err(|error| match error {
             SignatureError::Wrong => RequestError::Signature,
             SignatureError::Unsupported(algorithm) | SignatureError::KeyRestricted(algorithm) => {
                 RequestError::SignatureAlgorithm(algorithm)
             }
-            _ => malformed(&"its public key is malformed"),
+            _ => malformed("its public key is malformed"),
         })?;
-        let mut wishes = Vec::new();
-        for attribute in info.iter_attributes() {
-            match attribute.parsed_attribute() {
-                ParsedCriAttribute::ExtensionRequest(wanted) => {
-                    wishes.extend(wanted.extensions.iter().map(|extension| oid_name(&extension.oid)));
-                }
-                _ => wishes.push(oid_name(&attribute.oid)),
-            }
-        }
-        Ok(Self {
-            subject: Name::from_der(info.subject.as_raw()).ok_or_else(|| malformed(&"its subject is malformed"))?,
-            public_key: info.subject_pki.raw.to_vec(),
-            public_key_algorithm,
-            wishes,
-        })
+        // The signature was checked with the key as it is in the request.
+        let public_key = uncompressed(public_key.raw).ok_or(RequestError::Point)?.into_owned();
+        Ok(Self { subject, public_key, public_key_algorithm, ignored: attributes(info) })
     }
 
     /// The subject it asks for.
@@ -93,7 +86,8 @@ impl CertificateRequest {
         &self.subject
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`.
+    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, whatever the request has:
+    /// not every reader of certificates decompresses points (RFC 5480 section 2.2).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
@@ -105,27 +99,89 @@ impl CertificateRequest {
         &self.public_key_algorithm
     }
 
-    /// What else it asks for, extensions and attributes by name: all of it is passed over.
+    /// What else it asks for, extensions and attributes by name, and what of it is malformed. All of it is ignored.
     #[must_use]
-    pub fn wishes(&self) -> &[String] {
-        &self.wishes
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
     }
 }
 
-/// The signature algorithm of a request in DER.
-fn signature_algorithm(der: &[u8]) -> Option<SignatureAlgorithm> {
-    let mut parts = Element::only_tagged(der, 0x30)?.elements();
-    parts.expect(0x30)?;
-    SignatureAlgorithm::from_der(parts.expect(0x30)?.whole)
+/// Takes the next element whole, if it is a sequence.
+fn sequence<'a>(reader: &mut DerReader<'a>) -> Option<&'a [u8]> {
+    if reader.tag() == Some(SEQUENCE) { reader.element() } else { None }
+}
+
+/// `extensionRequest` (RFC 2985 section 5.4.2).
+const EXTENSION_REQUEST: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e";
+
+/// Names the attributes that follow a public key, and the extensions among them.
+fn attributes(mut rest: DerReader<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    // Many programs leave the field out when it is empty.
+    while !rest.is_empty() {
+        let mut attributes = match rest.inside(CONTEXT_0) {
+            Some(attributes) if names.is_empty() => attributes,
+            _ => {
+                names.push("malformed attributes".to_owned());
+                return names;
+            }
+        };
+        while !attributes.is_empty() {
+            let attribute = attributes.inside(SEQUENCE);
+            let Some((mut attribute, identifier)) =
+                attribute.and_then(|mut attribute| attribute.content(OBJECT_IDENTIFIER).map(|oid| (attribute, oid)))
+            else {
+                names.push("malformed attributes".to_owned());
+                return names;
+            };
+            if identifier != EXTENSION_REQUEST {
+                names.push(attribute_name(identifier));
+                continue;
+            }
+            match attribute.inside(SET).and_then(|mut values| values.inside(SEQUENCE)).and_then(extensions) {
+                Some(extensions) => names.extend(extensions),
+                None => names.push("malformed extensionRequest".to_owned()),
+            }
+        }
+    }
+    names
+}
+
+/// Names an attribute. The registry of [`oid_name`] has none.
+fn attribute_name(identifier: &[u8]) -> String {
+    let oid = Oid::new(identifier.into());
+    match oid.to_id_string().as_str() {
+        // RFC 2985 section 5.4, and appendix A of it.
+        "1.2.840.113549.1.9.2" => "unstructuredName".to_owned(),
+        "1.2.840.113549.1.9.7" => "challengePassword".to_owned(),
+        "1.2.840.113549.1.9.8" => "unstructuredAddress".to_owned(),
+        // Microsoft's certificate enrollment (MS-WCCE section 2.2.2.7).
+        "1.3.6.1.4.1.311.2.1.14" => "certificate extensions of Microsoft".to_owned(),
+        "1.3.6.1.4.1.311.13.2.1" => "enrollmentNameValuePair".to_owned(),
+        "1.3.6.1.4.1.311.13.2.2" => "enrollmentCSP".to_owned(),
+        "1.3.6.1.4.1.311.13.2.3" => "osVersion".to_owned(),
+        "1.3.6.1.4.1.311.21.20" => "requestClientInfo".to_owned(),
+        _ => oid_name(&oid),
+    }
+}
+
+/// Names the extensions of a sequence of them (RFC 5280 section 4.1).
+fn extensions(mut sequence: DerReader<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    while !sequence.is_empty() {
+        let identifier = sequence.inside(SEQUENCE)?.content(OBJECT_IDENTIFIER)?;
+        names.push(oid_name(&Oid::new(identifier.into())));
+    }
+    Some(names)
 }
 
 /// Why a request is not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// Neither PEM with a request nor DER.
-    #[error("there is no certificate request in it")]
-    NoRequest,
+    /// There is no request in what was given; says what there is.
+    #[error("there is no certificate request in it: {0}")]
+    NoRequest(String),
     /// So many requests, of which none can be told from the others.
     #[error("there are {0} certificate requests in it: put each into a file of its own")]
     Several(usize),
@@ -138,6 +194,9 @@ pub enum RequestError {
     /// Another key made the signature, or the request was changed afterwards.
     #[error("the request was not signed by the key in it")]
     Signature,
+    /// The EC point of its key is not on the curve.
+    #[error("its key is not a point on its curve")]
+    Point,
     /// The signature algorithm, by name, is broken or unknown.
     #[error("the request is signed with {0}, which is not supported")]
     SignatureAlgorithm(String),

@@ -7,8 +7,11 @@ use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name, NameConstraints, PublicKeyAlgorithm,
-    ReadError, SignatureAlgorithm, SignatureError, Thumbprint, der::Element, extensions::Extensions, hex::hexadecimal,
+    AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
+    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint,
+    der::Element,
+    extensions::{Extensions, extended_key_usage_name},
+    hex::hexadecimal,
     pem::pem_block,
 };
 
@@ -18,9 +21,9 @@ use super::{
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// Where in the DER the signed part is, and the signature.
+    /// Where in the DER the signed part is, and the signature, unless that is not a whole number of octets.
     signed: Range<usize>,
-    signature: Range<usize>,
+    signature: Option<Range<usize>>,
     version: u32,
     subject: Name,
     issuer: Name,
@@ -55,7 +58,7 @@ impl Certificate {
         let algorithm = outer.expect(0x30).ok_or_else(frame)?;
         let signature = outer.expect(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
         // A bit string begins with the number of unused bits: none, in signatures.
-        let signature = signature.content.strip_prefix(&[0]).ok_or_else(|| malformed("its signature"))?;
+        let signature = signature.content.strip_prefix(&[0]);
 
         let mut parts = signed.elements();
         let version = match parts.optional(0xa0).ok_or_else(frame)? {
@@ -90,7 +93,7 @@ impl Certificate {
         };
         Ok(Self {
             signed: range(signed.whole),
-            signature: range(signature),
+            signature: signature.map(range),
             version,
             subject,
             issuer,
@@ -252,6 +255,12 @@ impl Certificate {
         self.extensions.extended_key_usage.as_deref()
     }
 
+    /// The extended key usage by name, such as `clientAuth`; a usage without a known name by its object identifier.
+    #[must_use]
+    pub fn extended_key_usage_names(&self) -> Option<Vec<&str>> {
+        Some(self.extended_key_usage()?.iter().map(|oid| extended_key_usage_name(oid)).collect())
+    }
+
     /// Whether the extended key usage is absent, or names `clientAuth` or any usage.
     #[must_use]
     pub fn allows_client_authentication(&self) -> bool {
@@ -284,6 +293,12 @@ impl Certificate {
         self.extensions.authority_key_identifier.as_ref()?.key_identifier.as_deref()
     }
 
+    /// The whole authority key identifier extension, where the certificate has it.
+    #[must_use]
+    pub fn authority_key_identifier_extension(&self) -> Option<&AuthorityKeyIdentifier> {
+        self.extensions.authority_key_identifier.as_ref()
+    }
+
     /// Whether there are extensions at all, be they malformed.
     pub(super) fn has_extensions(&self) -> bool {
         !self.extensions.all.is_empty() || !self.extensions.malformed.is_empty()
@@ -309,8 +324,8 @@ impl Certificate {
                 inner: inner.to_string(),
             });
         }
-        let (signed, signature) = (&self.der[self.signed.clone()], &self.der[self.signature.clone()]);
-        self.signature_algorithm.verify(&issuer.public_key, signed, signature)
+        let signature = self.signature.clone().ok_or(SignatureError::Wrong)?;
+        self.signature_algorithm.verify(&issuer.public_key, &self.der[self.signed.clone()], &self.der[signature])
     }
 }
 

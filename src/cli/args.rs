@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::output::Output;
 use crate::central::CertificateEntry;
 use crate::certificate::{
-    Certificate, IssueOptions, KeyAlgorithm, Lifetime, ReadError,
+    Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
     files::{MAX_FILE, PfxOptions, read_limited},
     pfx::{self, PfxEncryption, PfxError},
 };
@@ -39,7 +39,7 @@ pub(super) struct Making {
     days: Option<NonZeroU32>,
     #[command(flatten)]
     pub(super) keys: Keys,
-    /// Replace files that exist
+    /// Overwrite the files of the same name; never those of another name or of the CA that signs
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -76,6 +76,11 @@ impl Keys {
     /// How PFX files are made, when any are to be made.
     pub(super) fn pfx(&self) -> anyhow::Result<Option<Pfx>> {
         if self.no_pfx { Ok(None) } else { Pfx::new(&self.pfx_password, self.pfx_legacy).map(Some) }
+    }
+
+    /// The password of PFX files that are read.
+    pub(super) fn pfx_password(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        self.pfx_password.given()
     }
 }
 
@@ -187,6 +192,14 @@ pub(super) struct KeyPassword {
 impl KeyPassword {
     pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         secret(self.key_password_file.as_deref(), KEY_PASSWORD)
+    }
+
+    /// The password of the private key in a file: that of PFX files if it is one and that is given.
+    pub(super) fn given_for(&self, key: Option<&Path>, keys: &Keys) -> anyhow::Result<Option<Zeroizing<String>>> {
+        // A file that cannot be read is reported where it is read.
+        let kinds = key.and_then(|key| content_kinds(&read_limited(key).ok()?).ok()).unwrap_or_default();
+        let pfx = if kinds.contains(&ContentKind::Pfx) { keys.pfx_password.given()? } else { None };
+        if pfx.is_some() { Ok(pfx) } else { self.given() }
     }
 }
 

@@ -14,14 +14,14 @@ use super::{
     args::{KeyPassword, Making, PfxPassword, Within, read},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
-    output::{BAD, GOOD, Output, Told, WARN, clean, fields},
+    cert_inspect::{JSON, inspect},
+    output::{BAD, GOOD, Output, Told, clean, fields},
 };
 use crate::{
     certificate::{
-        Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
-        chain,
-        files::{self, FileSet},
-        objections,
+        Certificate, CertificateAuthority, CertificateRequest, CommonName, ContentKind, DeviceId, DeviceIssuer,
+        IssuedCertificate, chain, content_kinds,
+        files::{self, FileSet, Passwords},
     },
     workflow::CertificateRecord,
 };
@@ -42,7 +42,7 @@ pub(super) enum Command {
     Intermediate {
         /// The common name
         name: CommonName,
-        /// The common name of the authority above it, looked up by its files
+        /// The common name of the CA above it; its files are looked up in --dir, and its certificate has to have that name
         parent: CommonName,
         #[command(flatten)]
         making: Making,
@@ -55,7 +55,8 @@ pub(super) enum Command {
     Device {
         /// The device id, which becomes the common name
         id: DeviceId,
-        /// The common name of the authority, looked up by its files; self-signed without
+        /// The common name of the CA; its files are looked up in --dir, and its certificate has to have that name. Without
+        /// it the certificate is self-signed
         parent: Option<CommonName>,
         /// Sign this certificate request (PKCS#10) instead of making a key; its common name has to be the id; - is
         /// standard input
@@ -91,14 +92,16 @@ pub(super) enum Command {
         #[command(flatten)]
         key_password: KeyPassword,
     },
-    /// Show what is in a certificate file, and what a service would dislike about it
+    /// Show the contents of certificates, and what a service would refuse
     ///
-    /// With --within the exit status is 1 when one of its certificates runs out in that time or has run out; 0d asks for the
-    /// latter alone. Without, and whatever else a service would dislike, it is 0.
+    /// Shows names, validity, key, signature, extensions and thumbprints. Extensions that do not decode are named in a
+    /// warning, and the rest is shown. The exit status is 0 whatever the warnings. With --within it is 1 if a certificate
+    /// expires in that time or has expired; --within 0d is about the latter only.
     #[command(after_help = "Examples:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem\n  \
-                            iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d")]
+                            iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d",
+              after_long_help = JSON)]
     Inspect {
-        /// PEM, DER, base64 of either, or PFX; - is standard input
+        /// PEM, DER, base64 of either, PKCS#7 or PFX; - is standard input
         file: PathBuf,
         /// Fail if a certificate runs out so soon: a number and d for days, w for weeks or h for hours
         #[arg(long, value_name = "TIME")]
@@ -125,9 +128,11 @@ pub(super) enum Command {
     },
     Expiring(Expiring),
     /// Print the thumbprint of certificates, as the services show it
+    ///
+    /// If a file cannot be read, the others are printed and the exit status is 1.
     #[command(after_help = "Example:\n  iot-enroll cert thumbprint sampleDevice01_cert.pem")]
     Thumbprint {
-        /// PEM, DER, base64 of either, or PFX; of several certificates the first counts; - is standard input
+        /// PEM, DER, base64 of either, PKCS#7 or PFX; of several certificates the first counts; - is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// SHA-256 instead of SHA-1
@@ -153,8 +158,10 @@ impl Command {
             }
             Self::Intermediate { name, parent, making, key_password } => {
                 let authority = read_parent(&parent, &making, &key_password)?;
+                let files = FileSet::new(&making.dir, &name)?;
+                files.check_apart(&authority)?;
                 let issued = authority.issue_intermediate(&name, &making.options())?;
-                write("an intermediate certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
+                write("an intermediate certificate", &files, &issued, &making, output)
             }
             Self::Fleet(fleet) => fleet.run(output),
             Self::Expiring(expiring) => expiring.run(output),
@@ -166,7 +173,9 @@ impl Command {
                 let files = FileSet::new(&making.dir, &id.common_name()?)?;
                 let issued = match parent {
                     Some(parent) => {
-                        read_parent(&parent, &making, &key_password)?.issue_device(&id, &making.options())?
+                        let authority = read_parent(&parent, &making, &key_password)?;
+                        files.check_apart(&authority)?;
+                        authority.issue_device(&id, &making.options())?
                     }
                     None => CertificateAuthority::self_signed_device(&id, &making.options())?,
                 };
@@ -174,15 +183,18 @@ impl Command {
             }
             Self::Verification { ca, key, nonce, making, key_password } => {
                 let options = making.options();
-                let password = key_password.given()?;
-                let authority =
-                    files::read_authority(&ca, &key, password.as_ref().map(|password| password.as_str()), options.at)?;
+                let (key_password, pfx_password) = (key_password.given()?, making.keys.pfx_password()?);
+                let passwords = Passwords {
+                    key: key_password.as_ref().map(|password| password.as_str()),
+                    pfx: pfx_password.as_ref().map(|password| password.as_str()),
+                };
+                let authority = files::read_authority(&ca, &key, passwords, options.at)?;
+                let files = FileSet::verification(&making.dir);
+                files.check_apart(&authority)?;
                 let issued = authority.issue_verification(&nonce, &options)?;
-                write("a verification certificate", &FileSet::verification(&making.dir), &issued, &making, output)
+                write("a verification certificate", &files, &issued, &making, output)
             }
-            Self::Inspect { file, within, pfx_password } => {
-                inspect(&pfx_password.read_certificates(&file)?, within, output)
-            }
+            Self::Inspect { file, within, pfx_password } => inspect(&file, &pfx_password, within, output),
             Self::Verify { file, ca, code, pfx_password } => {
                 let certificates = leaf_first(pfx_password.read_certificates(&file)?);
                 let anchors = pfx_password.read_certificates(&ca)?;
@@ -216,6 +228,7 @@ fn write(
     files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
     tell_shortened(&issued.certificate, issued.shortened_from, output);
+    tell_weak(issued.issuers.last(), output);
     if let Some(pfx) = &pfx {
         pfx.tell(output);
     }
@@ -251,6 +264,19 @@ fn tell_shortened(certificate: &Certificate, from: Option<OffsetDateTime>, outpu
     }
 }
 
+/// Warns of a certificate at the top of the chain that is no root and that nobody above it can vouch for: its signature was
+/// not checked when the new certificate was, since the certificates above it are not known.
+pub(super) fn tell_weak(top: Option<&Certificate>, output: &Output) {
+    let weak = |top: &&Certificate| !top.is_self_issued() && top.signature_algorithm().is_weak();
+    if let Some(top) = top.filter(weak) {
+        output.note(format_args!(
+            "{} is signed with {}, which is broken: no chain through it to a CA above it is valid",
+            top.subject(),
+            top.signature_algorithm()
+        ));
+    }
+}
+
 /// Makes a certificate for a key that is somewhere else.
 fn sign_request(
     file: &Path,
@@ -263,21 +289,27 @@ fn sign_request(
     let request = CertificateRequest::read(&read(file)?)
         .with_context(|| format!("the request in {} cannot be signed", file.display()))?;
     if !replace_subject && request.subject().common_name() != Some(id.as_str()) {
+        let found = match request.subject().common_name() {
+            Some(name) => format!("has the common name {name:?}"),
+            None => "has no common name".to_owned(),
+        };
         bail!(
-            "the request in {} is for {:?} and not for {id}: --replace-subject signs it all the same",
+            "the request in {} {found}, and the device ID is {:?}: --replace-subject signs it under the device ID",
             file.display(),
-            request.subject().to_string()
+            id.as_str()
         );
     }
     let files = FileSet::new(&making.dir, &id.common_name()?)?;
+    files.check_apart(authority)?;
     let issuer = DeviceIssuer::new(authority, &making.options())?;
     let (der, _) = issuer.issue_for_key(id, request.public_key())?;
     let certificate = Certificate::from_der(&der)?;
     let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
     files.write_without_key(&chain, making.force)?;
     tell_shortened(&certificate, issuer.shortened_from(), output);
-    for wish in request.wishes() {
-        output.note(format_args!("the request asks for {wish}, which was passed over"));
+    tell_weak(chain.last().copied(), output);
+    for name in request.ignored() {
+        output.note(format_args!("the request has {}, which was passed over", clean(name)));
     }
     let record = CertificateRecord::new(&certificate, &files, false);
     let text = format!(
@@ -294,7 +326,7 @@ fn sign_request(
     // As of any other certificate, but for the key, which is not here.
     let mut signed = serde_json::to_value(&record)?;
     signed["privateKey"] = serde_json::Value::Null;
-    signed["passedOver"] = request.wishes().into();
+    signed["passedOver"] = request.ignored().into();
     output.result(&signed, || text)
 }
 
@@ -302,120 +334,6 @@ fn sign_request(
 fn name_of(certificate: &Certificate) -> String {
     let subject = certificate.subject();
     subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Inspection {
-    subject: String,
-    issuer: String,
-    serial_number: String,
-    version: u32,
-    not_before: String,
-    not_after: String,
-    days_left: i64,
-    expired: bool,
-    public_key: String,
-    signature_algorithm: String,
-    authority: bool,
-    path_length: Option<u32>,
-    sha1_thumbprint: String,
-    sha256_thumbprint: String,
-    warnings: Vec<String>,
-}
-
-impl Inspection {
-    fn new(certificate: &Certificate, at: OffsetDateTime) -> Self {
-        let constraints = certificate.basic_constraints();
-        Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
-            serial_number: certificate.serial_number(),
-            version: certificate.version(),
-            not_before: crate::workflow::rfc3339(certificate.not_before()),
-            not_after: crate::workflow::rfc3339(certificate.not_after()),
-            days_left: (certificate.not_after() - at).whole_days(),
-            expired: certificate.not_after() < at,
-            public_key: certificate.public_key_algorithm().to_string(),
-            signature_algorithm: certificate.signature_algorithm().to_string(),
-            authority: constraints.is_some_and(|constraints| constraints.authority),
-            path_length: constraints.and_then(|constraints| constraints.path_length),
-            sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
-            sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
-            warnings: objections(certificate, at).iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    fn human(&self) -> String {
-        let kind = match (self.authority, self.path_length) {
-            (true, Some(limit)) => format!("an authority that allows {limit} authorities below it"),
-            (true, None) => "an authority".to_owned(),
-            (false, _) => "a leaf".to_owned(),
-        };
-        let rows = [
-            ("subject", self.subject.clone()),
-            ("issuer", self.issuer.clone()),
-            ("kind", kind),
-            ("serial number", self.serial_number.clone()),
-            ("not before", self.not_before.clone()),
-            ("not after", self.not_after.clone()),
-            ("public key", self.public_key.clone()),
-            ("signed with", self.signature_algorithm.clone()),
-            ("SHA-1", self.sha1_thumbprint.clone()),
-            ("SHA-256", self.sha256_thumbprint.clone()),
-        ];
-        let mut text = fields(&rows);
-        for warning in &self.warnings {
-            let _ = writeln!(text, "{WARN}warning{WARN:#}: {}", clean(warning));
-        }
-        text
-    }
-}
-
-#[derive(Serialize)]
-struct InspectionReport {
-    certificates: Vec<Inspection>,
-    /// Why the certificates after the first do not make a chain for it, where they do not.
-    #[serde(rename = "chainError")]
-    chain_error: Option<String>,
-}
-
-fn inspect(certificates: &[Certificate], within: Option<Within>, output: &Output) -> anyhow::Result<()> {
-    let run_out = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
-    let run_out = within.map(run_out).unwrap_or_default();
-    let at = OffsetDateTime::now_utc();
-    let report = InspectionReport {
-        certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
-        chain_error: match certificates {
-            [first, .., last] => match chain::verify(certificates, last, at) {
-                Err(error) => Some(error.to_string()),
-                Ok(path) => {
-                    let strangers = certificates.iter().filter(|it| !path.contains(it)).count();
-                    (strangers > 0).then(|| format!("{strangers} of them are not above the first, {}", first.subject()))
-                }
-            },
-            _ => None,
-        },
-    };
-    output.result(&report, || {
-        let mut text = report.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
-        match &report.chain_error {
-            Some(error) => {
-                let error = clean(error);
-                let _ = writeln!(text, "\n{WARN}warning{WARN:#}: these certificates are no valid chain: {error}");
-            }
-            None if certificates.len() > 1 => {
-                let _ = writeln!(text, "\n{GOOD}These {} certificates are a valid chain.{GOOD:#}", certificates.len());
-            }
-            None => {}
-        }
-        if run_out > 0 {
-            let _ =
-                writeln!(text, "\n{BAD}{run_out} of {} certificates run out{BAD:#} in that time.", certificates.len());
-        }
-        text
-    })?;
-    if run_out == 0 { Ok(()) } else { Err(Told.into()) }
 }
 
 /// The certificates with the one first that issued none of the others: bundles come in either order.
@@ -497,17 +415,22 @@ struct FileThumbprint {
 }
 
 fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Output) -> anyhow::Result<()> {
-    let thumbprints = files
-        .iter()
-        .map(|file| {
-            let certificate = pfx.read_certificates(file)?.swap_remove(0);
-            Ok(FileThumbprint {
-                file: file.clone(),
-                sha1_thumbprint: (!sha256).then(|| certificate.sha1_thumbprint().to_string()),
-                sha256_thumbprint: sha256.then(|| certificate.sha256_thumbprint().to_string()),
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut thumbprints = Vec::new();
+    let mut errors = Vec::new();
+    for file in files {
+        match pfx.read_certificates(file) {
+            Ok(mut certificates) => {
+                let certificate = certificates.swap_remove(0);
+                thumbprints.push(FileThumbprint {
+                    file: file.clone(),
+                    sha1_thumbprint: (!sha256).then(|| certificate.sha1_thumbprint().to_string()),
+                    sha256_thumbprint: sha256.then(|| certificate.sha256_thumbprint().to_string()),
+                });
+            }
+            Err(error) if files.len() == 1 => return Err(error),
+            Err(error) => errors.push(error),
+        }
+    }
     output.result(&thumbprints, || {
         let line = |entry: &FileThumbprint| {
             let thumbprint = entry.sha1_thumbprint.as_ref().or(entry.sha256_thumbprint.as_ref()).cloned();
@@ -515,7 +438,15 @@ fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Outpu
             if files.len() > 1 { format!("{thumbprint}  {}\n", entry.file.display()) } else { thumbprint }
         };
         thumbprints.iter().map(line).collect()
-    })
+    })?;
+    match (errors.pop(), errors.len()) {
+        (None, _) => Ok(()),
+        (Some(only), 0) => Err(only),
+        (Some(last), others) => {
+            let lines: String = errors.iter().chain([&last]).map(|error| format!("\n  {error:#}")).collect();
+            bail!("{} of {} files could not be read:{lines}", others + 1, files.len())
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -529,9 +460,21 @@ fn base64(file: &Path, output: &Output) -> anyhow::Result<()> {
     if bytes.is_empty() {
         bail!("{} is empty", file.display());
     }
-    if bytes.windows(12).any(|window| window == b"PRIVATE KEY-") {
-        output.note(format_args!("{} holds a private key, which belongs to no service", file.display()));
+    let kinds = content_kinds(&bytes).unwrap_or_default();
+    if kinds.contains(&ContentKind::Pfx) {
+        output.note(format_args!(
+            "{} is a PFX (PKCS#12) file, which usually holds a private key: never send that to a service",
+            file.display()
+        ));
+    } else if kinds.iter().any(ContentKind::holds_private_key) || contains_key_label(&bytes) {
+        output.note(format_args!("{} holds a private key: never send it to a service", file.display()));
     }
     let encoded = Base64File { file: file.to_owned(), base64: BASE64_STANDARD.encode(&*bytes) };
     output.result(&encoded, || encoded.base64.clone())
+}
+
+/// Whether there is the end of a PEM boundary of a private key, also in what cannot be read.
+fn contains_key_label(bytes: &[u8]) -> bool {
+    const LABEL: &[u8] = b"PRIVATE KEY-";
+    bytes.windows(LABEL.len()).any(|window| window == LABEL)
 }

@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::{
     args::{KeyPassword, Pfx, PfxPassword, algorithm, lifetime},
+    cert::tell_weak,
     emulator::stop_signal,
     fleet_ids::{IdFile, Requests, digits, numbered},
     output::{GOOD, Output},
@@ -45,7 +46,7 @@ use crate::{
 #[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx")))]
 #[command(group(clap::ArgGroup::new("devices").required(true).args(["count", "ids", "csr_dir"])))]
 pub(super) struct Fleet {
-    /// The common name of the authority, looked up by its files
+    /// The common name of the CA; its files are looked up in --dir, and its certificate has to have that name
     parent: CommonName,
     /// How many devices, with ids made of the prefix and a number from 1 with leading zeros
     #[arg(long, value_name = "N")]
@@ -146,6 +147,7 @@ impl Fleet {
                 asked.date()
             ));
         }
+        tell_weak(Some(authority.issuers().last().unwrap_or(authority.certificate())), output);
         if let Some(pfx) = &pfx {
             pfx.tell(output);
         }

@@ -135,8 +135,6 @@ impl Search<'_> {
             } else {
                 self.not_read(path, reason);
             }
-        } else if is_pkcs7(&bytes) {
-            self.unreadable(path, "it is PKCS#7, which is not read: `openssl pkcs7 -print_certs` makes PEM of it");
         } else {
             self.certificates(path, &bytes, marked);
         }
@@ -210,15 +208,6 @@ fn count(bytes: &[u8], part: &[u8]) -> usize {
 /// POSIX.1-2017 `pax`, "ustar Interchange Format": the magic is in each header.
 fn is_tar(bytes: &[u8]) -> bool {
     bytes.get(257..262) == Some(b"ustar")
-}
-
-/// `signedData` (RFC 2315 section 14), or the PEM labels of RFC 7468 sections 8 and 9.
-fn is_pkcs7(bytes: &[u8]) -> bool {
-    const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
-    let start = &bytes[..bytes.len().min(32)];
-    (start.first() == Some(&0x30) && count(start, SIGNED_DATA) > 0)
-        || count(bytes, b"-----BEGIN PKCS7-----") > 0
-        || count(bytes, b"-----BEGIN CMS-----") > 0
 }
 
 /// gzip, zip, xz, Zstandard and bzip2, by their magic numbers.

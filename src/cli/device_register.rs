@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     central::Client,
-    certificate::{Certificate, DeviceId, PrivateKey, ReadError, pfx},
+    certificate::{Certificate, DeviceId, ReadError, files, pfx},
     registration::{
         Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, IdScope, ProvisioningEndpoint,
         RegistrationClient, RegistrationError, SymmetricKey, Unregistered, derive_device_key, diagnose, objections,
@@ -279,12 +279,10 @@ impl Passwords {
     pub(super) fn device_certificate(&self, cert: &Path, key: Option<&Path>) -> anyhow::Result<DeviceCertificate> {
         let no_certificate = || format!("no certificate could be read from {}", cert.display());
         let bytes = read(cert)?;
-        let key_password = self.key.as_ref().map(|password| password.as_str());
-        let read_key = |file: &Path, bytes: &[u8]| {
-            PrivateKey::read(bytes, key_password)
-                .with_context(|| format!("no private key could be read from {}", file.display()))
-        };
         let pfx_password = self.pfx.as_ref().map(|password| password.as_str());
+        let passwords =
+            files::Passwords { key: self.key.as_ref().map(|password| password.as_str()), pfx: pfx_password };
+        let read_key = |file: &Path, bytes: &[u8]| files::key_of(file, bytes, passwords);
         let (certificates, key) = match (Certificate::read_all(&bytes), key) {
             (Err(ReadError::Pfx), None) => {
                 let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures_util::{StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    args::{PfxPassword, certificate_entry, count, read},
+    args::{PfxPassword, certificate_entry, count},
     device::symmetric_keys,
     output::{GOOD, Output, Usage, WARN, fields, table, yes},
     provision::DeviceKind,
@@ -172,6 +172,8 @@ enum CertificateAction {
         /// The verification certificate
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        pfx_password: PfxPassword,
     },
 }
 
@@ -281,9 +283,8 @@ impl CertificateAction {
                 let code = groups.generate_verification_code(&id, entry).await?.code;
                 output.result(&json!({ "verificationCode": code }), || code.clone())
             }
-            Self::Verify { entry, file } => {
-                let proof = crate::certificate::Certificate::read(&read(&file)?)
-                    .with_context(|| format!("no certificate could be read from {}", file.display()))?;
+            Self::Verify { entry, file, pfx_password } => {
+                let proof = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
                 groups.verify_certificate(&id, entry, &proof).await?;
                 // What counts is not that the proof was taken, but what the service says of the entry now.

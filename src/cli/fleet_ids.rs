@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 
-use super::output::Output;
+use super::output::{Output, clean};
 use crate::{
     certificate::{
         CertificateRequest, DeviceId, RequestError, files,
@@ -227,20 +227,22 @@ impl IdFile {
 
     /// Those of the devices with these hashes that are the same, and not by chance.
     fn duplicates(&self, hashes: &[u64]) -> io::Result<Vec<String>> {
-        let mut first: HashMap<String, u64> = HashMap::new();
+        let mut first: HashMap<String, (u64, DeviceId)> = HashMap::new();
         let mut faults = Vec::new();
         for (line, device) in self.entries()? {
             let Ok(device) = device else { continue };
             if hashes.binary_search(&hash(&device)).is_err() {
                 continue;
             }
-            if let Some(before) = first.get(&device.id.as_str().to_ascii_lowercase()) {
-                faults.push(format!("line {line}: {} is on line {before} already; case does not count", device.id));
+            if let Some((before, id)) = first.get(&device.id.as_str().to_ascii_lowercase()) {
+                let spelling =
+                    if *id == device.id { String::new() } else { format!(" as {id}; IDs are compared without case") };
+                faults.push(format!("line {line}: {} is on line {before} already{spelling}", device.id));
                 if faults.len() == FAULTS {
                     break;
                 }
             } else {
-                first.insert(device.id.as_str().to_ascii_lowercase(), line);
+                first.insert(device.id.as_str().to_ascii_lowercase(), (line, device.id));
             }
         }
         Ok(faults)
@@ -308,7 +310,7 @@ fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String>
     if !subject.common_name().is_some_and(|name| name.eq_ignore_ascii_case(device.id.as_str())) {
         return Err(format!("{} is for {subject}, not for {}", file.display(), device.id));
     }
-    device.public_key = Some(certificates[0].public_key().to_vec());
+    device.public_key = Some(certificates[0].uncompressed_public_key().into_owned());
     Ok(device)
 }
 
@@ -368,7 +370,7 @@ impl Requests {
         }
         files.sort();
         let mut faults = Vec::new();
-        let mut wishes: BTreeMap<String, usize> = BTreeMap::new();
+        let mut ignored: BTreeMap<String, usize> = BTreeMap::new();
         let mut first: HashMap<String, PathBuf> = HashMap::new();
         let mut requests = Vec::new();
         let mut passed_over = 0;
@@ -379,8 +381,8 @@ impl Requests {
                     continue;
                 }
                 Ok(Some((device, request))) => {
-                    for wish in request.wishes() {
-                        *wishes.entry(wish.clone()).or_default() += 1;
+                    for name in request.ignored() {
+                        *ignored.entry(name.clone()).or_default() += 1;
                     }
                     if let Some(before) = first.insert(device.id.as_str().to_ascii_lowercase(), path.clone()) {
                         faults.push(format!("{}: {} is in {} already", path.display(), device.id, before.display()));
@@ -400,8 +402,8 @@ impl Requests {
         if passed_over > 0 {
             output.note(format_args!("{passed_over} files hold no certificate request and were passed over"));
         }
-        for (wish, count) in wishes {
-            output.note(format_args!("{count} requests ask for {wish}, which was passed over"));
+        for (name, count) in ignored {
+            output.note(format_args!("{count} requests have {}, which was passed over", clean(&name)));
         }
         Ok(Self { files: requests })
     }
@@ -431,7 +433,7 @@ fn read_request(path: &Path) -> Result<Option<(FleetDevice, CertificateRequest)>
         return if called_so { Err("it has more than 256 KiB, and no request has".into()) } else { Ok(None) };
     }
     let request = match CertificateRequest::read(&bytes) {
-        Err(RequestError::NoRequest) if !called_so => return Ok(None),
+        Err(RequestError::NoRequest(_)) if !called_so => return Ok(None),
         other => other?,
     };
     let id =

@@ -3,12 +3,15 @@
 use super::device_register::Failed;
 use crate::{
     central::{Error, NetworkFailure},
-    certificate::{AuthorityError, KeyError, ReadError, files::FileError, fleet::FleetError, pfx::PfxError},
+    certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     workflow::{ProvisionError, RolloverError},
 };
 
 const KEY_PASSWORD: &str =
     "give its password with --key-password-file FILE, or in the environment as IOT_ENROLL_KEY_PASSWORD";
+
+const PFX_PASSWORD: &str =
+    "give its password with --pfx-password-file FILE, or in the environment as IOT_ENROLL_PFX_PASSWORD";
 
 const OTHER_FOLDER: &str =
     "--out puts the fleet of another list elsewhere; numbered devices keep their ids with the --digits they had";
@@ -26,8 +29,8 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if cause.downcast_ref::<Error>().is_some_and(is_untrusted) {
             return Some(ROOT.into());
         }
-        if let Some(KeyError::PasswordNeeded | KeyError::WrongPassword) = cause.downcast_ref::<KeyError>() {
-            return Some(KEY_PASSWORD.into());
+        if let Some(hint) = cause.downcast_ref::<KeyError>().and_then(key_hint) {
+            return Some(hint.into());
         }
         let provision = match cause.downcast_ref::<RolloverError>() {
             Some(RolloverError::Provision(error)) => Some(error),
@@ -79,11 +82,34 @@ fn is_untrusted(error: &Error) -> bool {
     matches!(error, Error::Network(error) if error.failure == NetworkFailure::Tls)
 }
 
+fn key_hint(error: &KeyError) -> Option<&'static str> {
+    match error {
+        KeyError::PasswordNeeded | KeyError::WrongPassword => Some(KEY_PASSWORD),
+        KeyError::Encryption(_) => {
+            Some("`openssl pkcs8 -topk8 -in OLD -out NEW` encrypts it in a way that is supported")
+        }
+        KeyError::OpenSsh => Some("`ssh-keygen -p -m PKCS8 -f FILE` rewrites the file as PKCS#8"),
+        _ => None,
+    }
+}
+
 fn file_hint(error: &FileError) -> Option<String> {
     match error {
         FileError::Exists(_) => {
             Some("--force replaces the whole set, --dir FOLDER writes it elsewhere".into())
         }
+        FileError::SharedFiles { .. } => {
+            Some("choose another name, or write the set to another directory with --dir DIR".into())
+        }
+        FileError::SigningAuthority(_) => Some(
+            "choose a name whose files differ from those of the CA, or write the set to another directory with --dir DIR"
+                .into(),
+        ),
+        FileError::OtherName { .. } => Some(
+            "a CA is named by the common name of its certificate; a CA whose files are called otherwise is given with \
+             --ca-cert FILE --ca-key FILE where the command has them"
+                .into(),
+        ),
         FileError::Missing(_) => Some(
             "make the authority first with `iot-enroll cert root NAME`, or say with --dir FOLDER where it is; an authority \
              is named by its common name, without _cert.pem"
@@ -92,12 +118,8 @@ fn file_hint(error: &FileError) -> Option<String> {
         FileError::Incomplete { .. } => Some(
             "put the missing file back, or move the other away and make the set anew".into(),
         ),
-        FileError::Key { error: KeyError::PasswordNeeded | KeyError::WrongPassword, .. } => Some(KEY_PASSWORD.into()),
-        FileError::Certificate { error: ReadError::Pfx, .. } => Some(
-            "an authority is read from PEM: `openssl pkcs12 -in FILE.pfx -out FILE.pem -nodes` takes it out of the PFX file, \
-             key and all"
-                .into(),
-        ),
+        FileError::Key { error, .. } => key_hint(error).map(Into::into),
+        FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD.into()),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("take the key file that was made with this certificate".into())
         }

@@ -5,6 +5,7 @@ mod args;
 mod cert;
 mod cert_expiring;
 mod cert_fleet;
+mod cert_inspect;
 mod certificate_search;
 mod completions;
 mod csv_rows;

@@ -130,6 +130,7 @@ impl Provision {
 
     async fn provision(self, output: &Output) -> anyhow::Result<()> {
         let name = |text: &str| CommonName::new(text);
+        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
         let authority = match (self.ca_cert, self.ca_key, self.root) {
             (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
             (_, _, Some(root)) => AuthoritySource::Root(root),
@@ -150,7 +151,6 @@ impl Provision {
             None => Some(registration(&self.provisioning, &self.service, &client).await?),
         };
         let pfx = self.keys.pfx()?;
-        let key_password = self.key_password.given()?;
         let request = ProvisionRequest {
             group: match self.group {
                 Some(group) => group,

@@ -87,6 +87,7 @@ impl Rollover {
     }
 
     async fn begin(self, output: &Output) -> anyhow::Result<()> {
+        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
         let (authority, called) = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => {
                 let stem = root.file_stem()?;
@@ -101,7 +102,6 @@ impl Rollover {
             (None, None) => self.dir.join("rollover"),
         };
         let pfx = self.keys.pfx()?;
-        let key_password = self.key_password.given()?;
         let request = RolloverRequest {
             group: self.group,
             authority,
@@ -127,12 +127,18 @@ impl Rollover {
     }
 
     async fn retire(self, output: &Output) -> anyhow::Result<()> {
-        let file = match (self.ca_cert, self.root) {
-            (Some(certificate), _) => certificate,
-            (None, Some(root)) => FileSet::new(&self.dir, &root)?.certificate(),
+        let (file, set) = match (self.ca_cert, self.root) {
+            (Some(certificate), _) => (certificate, None),
+            (None, Some(root)) => {
+                let set = FileSet::new(&self.dir, &root)?;
+                (set.certificate(), Some(set))
+            }
             (None, None) => return Err(Usage::error("--root or --ca-cert says which certificate stays")),
         };
         let stays = read_certificates(&file).context("the certificate that stays could not be read")?.swap_remove(0);
+        if let Some(set) = set {
+            set.check_name(&stays)?;
+        }
         let client: Client = self.service.client()?;
         let steps = Steps::new(output);
         let observe = &mut |event: WorkflowEvent<'_>| observe(&steps, &event, self.dry_run);

@@ -2,7 +2,8 @@
 //!
 //! # Where the documentation is silent
 //! - **The id** is a registration id of the Device Provisioning Service: up to 128 letters, digits and `- . _ :`, a letter
-//!   or digit first and last. Another in a path is 400. Ids are compared without regard to case, as registration ids are; a device
+//!   or digit first, a letter, digit or `-` last. The service's concepts article allows `-` there and its REST reference does
+//!   not; what one of them allows is taken. Another in a path is 400. Ids are compared without regard to case, as registration ids are; a device
 //!   keeps the spelling that it was created with.
 //! - **Replacing a device** (PUT on one that exists) gives every field that the body leaves out its default, as at creation:
 //!   the id as display name, enabled, not simulated, without template and organizations. What has calls of its own stays:
@@ -16,7 +17,7 @@
 //! - **Null in a patch** resets display name (to the id) and template, as the description has it; for every other field it
 //!   is 422.
 //! - **Etags** guard PUT and PATCH of the device, and by `If-Match` also GET and DELETE. Its attestation and manifest have none and leave the device's as it is.
-//! - **The type** is shown and taken by the preview versions alone; in a body of 2022-07-31 it is an unknown field. An empty
+//! - **The type** is shown and taken by the preview versions only; in a body of 2022-07-31 it is an unknown field. An empty
 //!   list is no type. A device that is no longer an IoT Edge device loses its manifest.
 //! - **The parameters of the list** are `$top`, `$filter` and `$orderby` in versions 2022-07-31 and 2022-06-30-preview,
 //!   `maxpagesize`, `filter` and `orderby` in 2022-10-31-preview. The other spellings are refused (400). `$top` is the size of
@@ -93,7 +94,7 @@ pub(super) fn routes() -> Router<Shared> {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceProperties {
-    /// The id: up to 128 letters, digits and `- . _ :`, a letter or digit first and last.
+    /// The id: up to 128 letters, digits and `- . _ :`, a letter or digit first, a letter, digit or `-` last.
     pub id: String,
     /// The name that people see. The id, where nothing else is said.
     pub display_name: String,
@@ -352,13 +353,14 @@ fn read_order(text: &str) -> Option<Order> {
 
 impl Resource for Device {
     const NAME: &'static str = "device";
-    const ID_RULE: &'static str = "1 to 128 letters, digits and - . _ : with a letter or digit first and last";
+    const ID_RULE: &'static str =
+        "1 to 128 letters, digits and - . _ : with a letter or digit first and a letter, digit or - last";
 
     fn is_id(text: &str) -> bool {
         let ends = |c: char| c.is_ascii_alphanumeric();
         consists_of(text, 128, |byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
             && text.starts_with(ends)
-            && text.ends_with(ends)
+            && text.ends_with(|c| ends(c) || c == '-')
     }
 
     fn is_same_id(one: &str, other: &str) -> bool {

@@ -26,7 +26,7 @@ use super::{
 /// It strikes before anything but the authorization is looked at, also on unknown routes. Requests that are not authorized,
 /// those of a probe for example, are refused as always and use no fault up: those to the application without its token, and
 /// those of a device with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) strikes every
-/// connection. Where several faults match a request, the one injected first strikes, alone.
+/// connection. Where several faults match a request, only the one injected first strikes.
 ///
 /// ```
 /// use iot_enroll::emulator::{Fault, FaultKind};

@@ -292,8 +292,8 @@ pub(super) async fn preview_only(
 
 /// For routes on things without an etag.
 ///
-/// Choice: `If-Match` is refused there (400). A client that sends it wants to be told when something has changed, and would not
-/// be.
+/// Choice: `If-Match` is refused there (400). A client that sends it relies on a refusal when something has changed, and would
+/// never get one.
 pub(super) async fn no_if_match(request: Request, next: Next) -> Response {
     if request.headers().contains_key(header::IF_MATCH) {
         return ApiError::bad_request("the header If-Match is not for this path: there is no etag to compare")

@@ -1,8 +1,8 @@
 //! `If-Match`, by which a change is made only to the version that the client knows.
 //!
 //! # Where the documentation is silent
-//! The service's etags travel in bodies and no header is described. A client that sends `If-Match` all the same is told when
-//! it does not hold (412), beside the etag of the body:
+//! The service's etags travel in bodies and no header is described. A client that sends `If-Match` all the same gets 412
+//! when it does not hold. An etag in the body is compared as well.
 //!
 //! - It is read as RFC 9110 section 13.1.1 has it: `*`, or etags with commas between them. The quotes around an etag may be
 //!   left out, since the etags in bodies have none. A weak one, `W/"…"`, matches nothing.

@@ -87,8 +87,8 @@ impl FleetRequest {
         if !singles.is_empty() {
             for device in (self.devices)().map_err(ProvisionError::Devices)? {
                 let id = device.map_err(ProvisionError::Devices)?.id;
-                if singles.iter().any(|single| single.as_str().eq_ignore_ascii_case(id.as_str())) {
-                    return Err(ProvisionError::Twice { id: id.to_string() });
+                if let Some(single) = singles.iter().find(|single| single.as_str().eq_ignore_ascii_case(id.as_str())) {
+                    return Err(ProvisionError::Twice { first: single.to_string(), second: id.to_string() });
                 }
             }
         }

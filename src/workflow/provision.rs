@@ -211,6 +211,12 @@ impl<'a, 'o> Run<'a, 'o> {
     pub(super) async fn plan(&mut self) -> Result<Plan, ProvisionError> {
         let authority = self.find_authority()?;
         let devices = self.find_devices(authority.as_ref())?;
+        let missing: Vec<_> = devices.iter().filter(|device| device.found.is_none()).collect();
+        if let Some(authority) = authority.as_ref().filter(|_| !missing.is_empty()) {
+            // What the authority can't issue is known before anything is changed.
+            let issuer = DeviceIssuer::new(authority, &self.fleet_options())?;
+            missing.iter().try_for_each(|device| issuer.check(&device.id))?;
+        }
         if let Some(fleet) = &self.request.fleet {
             fleet.check(authority.as_ref(), &self.fleet_options(), self.request.pfx, &self.request.devices)?;
         }
@@ -224,6 +230,13 @@ impl<'a, 'o> Run<'a, 'o> {
                 self.plan_certificate(authority.as_ref(), entry)?
             }
         };
+        if let Some(authority) = &authority
+            && certificate != CertificatePlan::Keep
+            && !self.request.attest
+        {
+            let trial = CommonName::new("trial")?;
+            authority.issue_verification(&trial, &IssueOptions { at: self.at, ..IssueOptions::default() })?;
+        }
         Ok(Plan { authority, group, certificate, devices })
     }
 
@@ -235,6 +248,7 @@ impl<'a, 'o> Run<'a, 'o> {
             AuthoritySource::Root(name) => {
                 let set = FileSet::new(&self.request.directory, name)?;
                 if set.existing()?.is_empty() {
+                    set.check_spelling()?;
                     return Ok(None);
                 }
                 Ok(Some(set.read_authority(self.request.key_password, self.at)?))
@@ -257,22 +271,24 @@ impl<'a, 'o> Run<'a, 'o> {
     fn find_devices(&self, authority: Option<&CertificateAuthority>) -> Result<Vec<DevicePlan>, ProvisionError> {
         let mut owners = HashMap::new();
         if let AuthoritySource::Root(name) = &self.request.authority {
-            owners.insert(FileSet::new(&self.request.directory, name)?.certificate(), name.to_string());
+            owners.insert(FileSet::new(&self.request.directory, name)?.identity(), (name.to_string(), true));
         }
         let mut devices = Vec::new();
         for id in &self.request.devices {
             let set = FileSet::new(self.device_directory, &id.common_name()?)?;
-            if let Some(first) = owners.insert(set.certificate(), id.to_string()) {
+            if let Some((first, is_root)) = owners.insert(set.identity(), (id.to_string(), false)) {
                 let (second, path) = (id.to_string(), set.certificate());
-                return Err(if first.eq_ignore_ascii_case(&second) {
-                    ProvisionError::Twice { id: second }
+                return Err(if !is_root && first.eq_ignore_ascii_case(&second) {
+                    ProvisionError::Twice { first, second }
                 } else {
                     ProvisionError::SameFiles { first, second, path }
                 });
             }
             let kept = self.keys_of.map(|folder| kept_key(folder, id)).transpose()?;
             let mut device = DevicePlan { id: id.clone(), set, found: None, kept };
-            if !device.set.existing()?.is_empty() {
+            if device.set.existing()?.is_empty() {
+                device.set.check_spelling()?;
+            } else {
                 device.found = Some(self.find_device(&device, authority)?);
             }
             devices.push(device);
@@ -298,7 +314,7 @@ impl<'a, 'o> Run<'a, 'o> {
         };
         chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| unfit(error.to_string()))?;
         if let Some((old, public_key)) = kept {
-            if certificate.public_key() != public_key {
+            if *certificate.uncompressed_public_key() != **public_key {
                 return Err(unfit(format!("it is for another key than {}", old.certificate().display())));
             }
             return Ok(certificate);
@@ -627,7 +643,7 @@ fn kept_key(folder: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), Provisio
             Err(error) => return Err(unfit(error.to_string())),
         }
     }
-    let public_key = certificate.public_key().to_vec();
+    let public_key = certificate.uncompressed_public_key().into_owned();
     Ok((set, public_key))
 }
 
@@ -756,13 +772,22 @@ pub enum ProvisionError {
         reason: String,
     },
     /// A device is named more than once.
-    #[error("{id} is named more than once")]
+    #[error(
+        "{second} is named more than once{}",
+        if *first == *second { String::new() } else { format!(", also as {first}: IDs are compared without case") }
+    )]
     Twice {
         /// The device.
-        id: String,
+        first: String,
+        /// The device again, perhaps in another spelling.
+        second: String,
     },
     /// Two names have the same files.
-    #[error("{first} and {second} have the same files, {}: give one of them another name", .path.display())]
+    #[error(
+        "{first} and {second} have the same files, {}, or files whose names differ in case only: give one of them another \
+         name",
+        .path.display()
+    )]
     SameFiles {
         /// The first name.
         first: String,

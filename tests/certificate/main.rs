@@ -8,6 +8,8 @@ mod support;
 mod chains;
 mod differential;
 #[cfg(feature = "cli")]
+mod encodings;
+#[cfg(feature = "cli")]
 mod fleet;
 #[cfg(feature = "cli")]
 mod forge;

@@ -29,6 +29,7 @@ fn every_supported_algorithm_opens() {
         ("3des-2key.pfx", "1234"),
         ("rc2-40.pfx", "1234"),
         ("pkcs5-des.pfx", "1234"),
+        ("md5-des.pfx", "1234"),
         ("pbes2-rc2.pfx", "1234"),
         ("scrypt-key.pfx", "1234"),
         ("pbmac1-sha256.pfx", "pässwörd"),
@@ -46,12 +47,9 @@ fn every_supported_algorithm_opens() {
 
 #[test]
 fn an_algorithm_that_is_not_supported_is_named() {
-    for (name, algorithm) in [
-        ("rc4-128.pfx", "RC4-128"),
-        ("rc4-40-key.pfx", "RC4-40"),
-        ("camellia.pfx", "Camellia-256"),
-        ("md5-des.pfx", "DES with MD5"),
-    ] {
+    for (name, algorithm) in
+        [("rc4-128.pfx", "RC4-128"), ("rc4-40-key.pfx", "RC4-40"), ("camellia.pfx", "Camellia-256")]
+    {
         let error = pfx::read(&fixture(name), "1234").expect_err(name);
         assert_eq!(error, PfxError::Unsupported(algorithm.to_owned()), "{name}");
         assert_eq!(error.to_string(), format!("the PFX file uses {algorithm}, which is not supported"));

@@ -116,6 +116,9 @@ fn names_are_refused_with_the_character_and_its_position() {
     assert_eq!(DeviceId::new("-sensor").map_err(position), Err(Some(('-', 1))));
     assert_eq!(DeviceId::new("sensor.").map_err(position), Err(Some(('.', 7))));
     assert_eq!(DeviceId::new("sensör").map_err(position), Err(Some(('ö', 5))));
+    assert_eq!(DeviceId::new("-").map_err(position), Err(Some(('-', 1))));
+    // One of Microsoft's two documents allows it.
+    assert_eq!(DeviceId::new("sensor--").expect("an ID").as_str(), "sensor--");
     assert!(DeviceId::new("a-b.c_d:e").is_ok());
     assert!(DeviceId::new("a".repeat(128)).is_ok());
     assert!(DeviceId::new("a".repeat(129)).is_err());

@@ -414,16 +414,16 @@ fn bad_input_is_told_and_leaves_nothing() {
 #[test]
 fn an_encrypted_authority_takes_its_password_from_file_or_environment() {
     let folder = folder();
-    for (from, to) in [("ec-pkcs8_cert.pem", "ca_cert.pem"), ("ec-pkcs8_key_aes.pem", "ca_key.pem")] {
+    for (from, to) in [("ec-pkcs8_cert.pem", "ecPkcs8_cert.pem"), ("ec-pkcs8_key_aes.pem", "ecPkcs8_key.pem")] {
         fs::copy(authority_fixture(from), folder.path().join(to)).expect("copied");
     }
-    let error = cert(folder.path(), &["device", "d", "ca", "--no-pfx"]).fails(1);
+    let error = cert(folder.path(), &["device", "d", "EC PKCS8", "--no-pfx"]).fails(1);
     assert!(error.contains("encrypted") && error.contains("--key-password-file"), "{error}");
     fs::write(folder.path().join("password"), "fixture\r\n").expect("written");
-    cert(folder.path(), &["device", "d", "ca", "--no-pfx", "--key-password-file", "password"]).ok();
+    cert(folder.path(), &["device", "d", "EC PKCS8", "--no-pfx", "--key-password-file", "password"]).ok();
     let with = |password| {
         let mut command: Command = program(folder.path());
-        Run::of(command.args(["cert", "device", "e", "ca", "--no-pfx"]).env("IOT_ENROLL_KEY_PASSWORD", password))
+        Run::of(command.args(["cert", "device", "e", "EC PKCS8", "--no-pfx"]).env("IOT_ENROLL_KEY_PASSWORD", password))
     };
     let error = with("incorrect").fails(1);
     assert!(!error.contains("incorrect"), "{error}");

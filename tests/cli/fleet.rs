@@ -512,7 +512,7 @@ fn a_folder_of_requests_is_signed_without_keys() {
     let read = |name: &str| fs::read(input.join(name)).expect("read");
     fs::write(input.join("d.csr"), [read("a-1.csr"), read("b-2.csr")].concat()).expect("written");
     openssl(&input, &["req", "-in", "b-2.csr", "-outform", "DER", "-out", "e.csr"]);
-    fs::write(input.join("e.csr"), [&read("e.csr")[..], b"junk"].concat()).expect("written");
+    fs::write(input.join("e.csr"), [&read("e.csr")[..], b"\x01\x02\x03"].concat()).expect("written");
     fs::write(input.join("f.csr"), "").expect("written");
     let large = vec![b'\n'; 1 << 20];
     fs::write(input.join("g.csr"), &large).expect("written");
@@ -520,7 +520,7 @@ fn a_folder_of_requests_is_signed_without_keys() {
     let error = fleet(folder.path(), &["--csr-dir", "in", "--out", "g"]).fails(1);
     for (file, fault) in [
         ("d.csr", "2 certificate requests"),
-        ("e.csr", "4 bytes after it"),
+        ("e.csr", "3 bytes follow its end"),
         ("f.csr", "no certificate request"),
         ("g.csr", "256 KiB"),
     ] {

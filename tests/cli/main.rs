@@ -6,11 +6,14 @@ mod support;
 
 mod cert;
 mod device;
+mod encodings;
 mod expiring;
 mod file_safety;
 mod fleet;
 mod help;
 mod import;
+mod inspect;
+mod issuing;
 mod many_devices;
 mod pfx;
 mod register;

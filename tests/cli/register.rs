@@ -187,6 +187,43 @@ fn a_device_made_by_openssl_under_an_uploaded_intermediate_registers() {
 }
 
 #[test]
+fn a_chain_is_judged_by_its_signatures_and_not_by_what_one_library_knows() {
+    let lab = Lab::start();
+    let run = |arguments: &str| {
+        let output = openssl(lab.path(), &arguments.split_whitespace().collect::<Vec<_>>())?;
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        Some(())
+    };
+    let p256 = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    if run(&format!("req -x509 {p256} -sha512 -keyout ec.key -out ec.pem -days 2 -subj /CN=EC")).is_none() {
+        return;
+    }
+    run("req -x509 -newkey rsa:2048 -nodes -sha256 -keyout rsa.key -out rsa.pem -days 2 -subj /CN=RSA");
+    run(&format!("req -new {p256} -keyout device.key -out device.csr -subj /CN=sensor-1"));
+    let sign = |authority: &str, options: &str| {
+        let signing =
+            format!("x509 -req -in device.csr -CA {authority}.pem -CAkey {authority}.key -set_serial 7 -days 1");
+        run(&format!("{signing} -out device.pem {options}"));
+    };
+    for (group, authority) in [("ec", "ec"), ("rsa", "rsa")] {
+        let (certificate, key) = (format!("{authority}.pem"), format!("{authority}.key"));
+        lab.run(&["provision", "--group", group, "--ca-cert", &certificate, "--ca-key", &key]).ok();
+    }
+    let device = [DEVICE, "--cert", "device.pem", "--key", "device.key"];
+    for (authority, options) in [
+        ("ec", "-sha512"),
+        ("ec", "-sha224"),
+        ("rsa", "-sha384 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:20"),
+    ] {
+        sign(authority, options);
+        lab.register(&device).ok();
+    }
+    sign("rsa", "-sha1");
+    let error = lab.register(&device).fails(1);
+    holds(&error, &["perhaps: the service does not take CN=sensor-1: it is signed with sha1WithRSAEncryption"]);
+}
+
+#[test]
 fn keys_are_derived_and_register() {
     let lab = Lab::start();
     lab.run(&["enrollment-group", "create", "k", "--attestation", "symmetric-key"]).ok();

@@ -360,7 +360,7 @@ impl<'a> Fleet<'a> {
         if certificate.sha256_thumbprint().to_string() != sha256_of(row) {
             return Err(unfit(format!("the certificate of {} is not the one that its manifest lists", device.id)));
         }
-        if device.public_key.as_ref().is_some_and(|key| key != certificate.public_key()) {
+        if device.public_key.as_ref().is_some_and(|key| **key != *certificate.uncompressed_public_key()) {
             return Err(unfit(format!("its certificate of {} is for another key than the one given now", device.id)));
         }
         Ok(())

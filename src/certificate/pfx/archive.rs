@@ -1,6 +1,5 @@
 //! What is in a PFX file: its integrity checked, its parts decrypted, the bags of all levels in one list.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 use super::PfxError;
@@ -8,7 +7,7 @@ use crate::certificate::{
     ber,
     der::DerReader,
     pbe::{self, Budget, MAX_ITERATIONS, Password, PbeError},
-    read::plain_text,
+    read::pfx_bytes,
 };
 
 /// The keys and certificates of a PFX file, each in the file's order.
@@ -53,7 +52,7 @@ const LOCAL_KEY_ID: &str = "1.2.840.113549.1.9.21";
 impl Archive {
     /// Opens a PFX file with the first of the passwords that fits.
     pub(super) fn open(bytes: &[u8], passwords: &[Password]) -> Result<Self, PfxError> {
-        let bytes = without_base64(bytes);
+        let bytes = pfx_bytes(bytes);
         let pfx = ber::to_der(&bytes).map_err(|error| PfxError::Damaged(error.to_string()))?;
         if !ber::is_padding(&bytes[pfx.consumed..]) {
             return Err(PfxError::Damaged(format!("bytes follow its end, at byte {}", pfx.consumed)));
@@ -262,18 +261,4 @@ fn normalise(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PfxError> {
     let normalised =
         ber::to_der(bytes).map_err(|error| PfxError::Damaged(format!("its content cannot be decoded: {error}")))?;
     if normalised.consumed == bytes.len() { Ok(normalised.der) } else { Err(damaged("the end of its content")) }
-}
-
-/// The bytes of a file that may be base64 or PEM: Key Vault hands PFX out as base64.
-fn without_base64(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    let plain = || Zeroizing::new(bytes.to_vec());
-    if bytes.first() == Some(&SEQUENCE) {
-        return plain();
-    }
-    let text = plain_text(bytes);
-    let Ok(text) = std::str::from_utf8(&text) else { return plain() };
-    let base64: Zeroizing<String> = Zeroizing::new(
-        text.lines().filter(|line| !line.trim_start().starts_with("-----")).flat_map(str::split_whitespace).collect(),
-    );
-    BASE64_STANDARD.decode(base64.as_bytes()).map_or_else(|_| plain(), Zeroizing::new)
 }
