@@ -19,6 +19,9 @@ mod emulator;
 mod enrollment_group;
 mod examples;
 mod fleet_ids;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hint;
 mod import_rows;
 mod json_file;

@@ -6,6 +6,7 @@ mod support;
 
 #[cfg(feature = "cli")]
 mod chains;
+mod differential;
 #[cfg(feature = "cli")]
 mod encodings;
 #[cfg(feature = "cli")]

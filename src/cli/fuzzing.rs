@@ -1,0 +1,40 @@
+//! What the fuzz targets reach of the command line: the readers of CSV files.
+
+use std::path::Path;
+
+use super::{
+    fleet_ids::IdFile,
+    import_rows::read_rows,
+    output::{Format, Output},
+};
+use crate::central::Change;
+
+/// Reads the rows of `device import`: the ID and the display name of each, or what is wrong with it.
+///
+/// # Errors
+/// Why the file as a whole cannot be read.
+#[allow(clippy::type_complexity, reason = "for fuzz targets only")]
+pub fn import_rows(file: &Path) -> anyhow::Result<Vec<Result<(String, Option<String>), String>>> {
+    let rows = read_rows(file, &Output::new(Format::Human, true))?;
+    let named = |name| match name {
+        Change::Set(name) => Some(name),
+        _ => None,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| row.device.map(|(id, device)| (id.to_string(), named(device.display_name))))
+        .collect())
+}
+
+/// Reads the device IDs of `cert fleet --devices` and returns their number.
+///
+/// # Errors
+/// Why the file cannot be used.
+pub fn fleet_devices(file: &Path) -> anyhow::Result<u64> {
+    let ids = IdFile::open(file, false)?;
+    let count = ids.check()?;
+    for device in ids.devices()? {
+        let _ = device;
+    }
+    Ok(count)
+}
