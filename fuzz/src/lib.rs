@@ -91,8 +91,8 @@ pub fn request(data: &[u8]) {
     check_text(&request.subject().to_string());
     check_text(&request.public_key_algorithm().to_string());
     assert!(!request.public_key().is_empty());
-    for wish in request.wishes() {
-        check_text(wish);
+    for name in request.ignored() {
+        check_text(name);
     }
 }
 

@@ -241,7 +241,7 @@ fn force_leaves_no_file_of_the_earlier_set() {
     let request =
         ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "own.key", "-subj", "/CN=y", "-out", "y.csr"];
     let Some(made) = crate::support::openssl(lab.path(), &request) else {
-        eprintln!("skipped: there is no openssl program");
+        crate::skipped("there is no openssl program");
         return;
     };
     assert!(made.status.success());
@@ -262,14 +262,16 @@ fn start(directory: &Path, arguments: &[&str]) -> Child {
         .expect("it runs")
 }
 
+/// Arguments, when the run is under way, and what is removed then.
+type Interference<'a> = (&'a [&'a str], &'a dyn Fn() -> bool, &'a dyn Fn());
+
 #[test]
 fn a_run_whose_output_is_removed_meanwhile_is_no_success() {
     let lab = lab();
     let fleet = lab.path().join("fleet");
     let gone = lab.path().join("gone");
-    type Removal<'a> = &'a dyn Fn();
     let tar = lab.path().join("fleet.tar");
-    let cases: [(&[&str], &dyn Fn() -> bool, Removal<'_>); 4] = [
+    let cases: [Interference<'_>; 4] = [
         (&["--out", "fleet"], &|| fleet.join("0000").exists(), &|| fs::rename(&fleet, &gone).expect("moved")),
         (&["--out", "fleet"], &|| fleet.join("0000").exists(), &|| {
             fs::rename(fleet.join("0000"), &gone).expect("moved");
