@@ -91,8 +91,8 @@ pub fn request(data: &[u8]) {
     check_text(&request.subject().to_string());
     check_text(&request.public_key_algorithm().to_string());
     assert!(!request.public_key().is_empty());
-    for wish in request.wishes() {
-        check_text(wish);
+    for part in request.ignored() {
+        check_text(part);
     }
 }
 
@@ -278,6 +278,9 @@ pub fn csv(data: &[u8]) {
     // What a CSV writer wrote is read as it was.
     let text = String::from_utf8_lossy(data);
     let names: Vec<_> = text.split('\n').map(str::trim).filter(|name| !name.chars().any(char::is_control)).collect();
+    if names.is_empty() {
+        return;
+    }
     let mut writer = csv_writer(&["IOTC_DEVICEID", "IOTC_DEVICENAME"]);
     for (number, name) in names.iter().enumerate() {
         writer.write_record([&format!("device-{number}"), *name]).expect("a row");
@@ -313,8 +316,7 @@ pub fn manifest(data: &[u8]) {
     let file_of = |number: usize, suffix: &str| format!("device-{number}{suffix}");
     for (number, name) in names.iter().enumerate() {
         let id = format!("device-{number}");
-        let [certificate, key, fullchain] =
-            ["_cert.pem", "_key.pem", "_cert.fullchain.pem"].map(|end| file_of(number, end));
+        let [certificate, key, fullchain] = ["_cert.pem", "_key.pem", "_fullchain.pem"].map(|end| file_of(number, end));
         writer.write_record([&id, name, "00", "00", "01", "", "", &certificate, &key, &fullchain, ""]).expect("a row");
     }
     let path = file(MANIFEST, &writer.into_inner().expect("CSV"));
@@ -324,7 +326,7 @@ pub fn manifest(data: &[u8]) {
         let device = device.expect("a row");
         assert_eq!(device.id.as_str(), format!("device-{number}"));
         assert!(device.private_key.ends_with(file_of(number, "_key.pem")));
-        assert!(device.fullchain.ends_with(file_of(number, "_cert.fullchain.pem")));
+        assert!(device.fullchain.ends_with(file_of(number, "_fullchain.pem")));
     }
 }
 
