@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use iot_enroll::{
-    central::{Authorization, CertificateEntry, Client, Endpoint},
+    central::{Authorization, Client, Endpoint},
     certificate::{CommonName, DeviceId, KeyAlgorithm},
     emulator::Emulator,
     workflow::{AuthoritySource, ProvisionRequest, WorkflowEvent, provision},
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         group: "myx509eg".parse()?,
         display_name: None,
         device_type: None,
-        entry: CertificateEntry::Primary,
+        entry: None,
         authority: AuthoritySource::Root(CommonName::new("mytestrootcert")?),
         key_password: None,
         devices: vec![DeviceId::new("sample-device-01")?],
@@ -38,6 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         pfx: None,
         attest: false,
         replace: false,
+        add_ca: false,
         dry_run: false,
     };
     for run in ["first", "second"] {

@@ -4,13 +4,13 @@ use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use reqwest::{
     Method, Response, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -18,6 +18,7 @@ use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use time::OffsetDateTime;
 use tracing::debug;
 
 use super::{
@@ -71,6 +72,8 @@ struct Inner {
     retry: RetryPolicy,
     rate: Rate,
     clock: Arc<dyn Clock>,
+    /// The `Date` of the last answer.
+    service_date: Mutex<Option<OffsetDateTime>>,
 }
 
 impl Client {
@@ -130,6 +133,16 @@ impl Client {
     #[must_use]
     pub fn enrollment_groups(&self) -> EnrollmentGroups {
         EnrollmentGroups::new(self.clone())
+    }
+
+    /// Returns the `Date` of the last answer: what time it is by the service's clock, if it says so.
+    pub(crate) fn service_date(&self) -> Option<OffsetDateTime> {
+        *self.inner.service_date.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, by the client's clock.
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        self.inner.clock.sleep(duration).await;
     }
 
     /// Sends a call and reads its answer.
@@ -241,6 +254,8 @@ impl Client {
 
         let status = response.status();
         let headers = response.headers().clone();
+        let date = header(&headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+        *inner.service_date.lock().unwrap_or_else(PoisonError::into_inner) = date.map(OffsetDateTime::from);
         debug!(
             method = %call.method,
             path = call.path,
@@ -414,6 +429,7 @@ impl ClientBuilder {
             retry: self.retry,
             rate: Rate::new(self.rate, Arc::clone(&self.clock)),
             clock: self.clock,
+            service_date: Mutex::new(None),
         };
         Ok(Client { inner: Arc::new(inner), version: self.version })
     }

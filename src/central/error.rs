@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use reqwest::Method;
+use rustls::{CertificateError, pki_types::UnixTime};
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
@@ -10,6 +11,7 @@ use super::{
     authorization::{AuthorizationError, rfc3339},
     retry::Met,
 };
+use crate::certificate::chain::moment;
 
 /// The most characters of an answer that a message repeats.
 const MAX_EXCERPT: usize = 300;
@@ -40,8 +42,8 @@ pub enum Error {
     Answer(Box<AnswerError>),
     /// The service sent the call elsewhere. The token was not sent there.
     #[error(
-        "{operation}: answered {status}, which leads to {target}; the token is sent to its own host only, so this was \
-         not followed. Check the application's address"
+        "{operation}: answered {status}, a redirect to {target}; redirects are not followed. Check the application's \
+         address"
     )]
     Redirect {
         /// The call.
@@ -221,6 +223,8 @@ pub enum NetworkFailure {
     Connect,
     /// TLS was not agreed on; above all, the server's certificate is not trusted. Nothing was sent.
     Tls,
+    /// The server's certificate has expired or is not valid yet, by the clock here. Nothing was sent.
+    CertificateOutOfTime,
     /// The time for an answer ran out.
     TimedOut,
     /// The connection ended before the answer did.
@@ -238,7 +242,13 @@ impl NetworkFailure {
         } else if is_not_http(error) {
             Self::NotHttp
         } else if error.is_connect() {
-            if is_tls(error) { Self::Tls } else { Self::Connect }
+            if certificate_out_of_time(error).is_some() {
+                Self::CertificateOutOfTime
+            } else if is_tls(error) {
+                Self::Tls
+            } else {
+                Self::Connect
+            }
         } else if error.is_timeout() {
             Self::TimedOut
         } else {
@@ -251,13 +261,19 @@ impl NetworkError {
     pub(super) fn new(operation: Operation, host: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let failure = NetworkFailure::of(&error);
-        let sent = !matches!(failure, NetworkFailure::Request | NetworkFailure::Connect | NetworkFailure::Tls);
+        let sent = !matches!(
+            failure,
+            NetworkFailure::Request
+                | NetworkFailure::Connect
+                | NetworkFailure::Tls
+                | NetworkFailure::CertificateOutOfTime
+        );
         Self {
             answer_was_lost: sent && operation.changes(),
             operation,
             host: host.to_owned(),
             failure,
-            cause: chain(&error),
+            cause: certificate_out_of_time(&error).unwrap_or_else(|| chain(&error)),
             attempts: 1,
         }
     }
@@ -274,6 +290,9 @@ impl fmt::Display for NetworkError {
                 "no trusted connection to",
                 "Check the address; if a private authority issued the server's certificate, add it as a root",
             ),
+            NetworkFailure::CertificateOutOfTime => {
+                ("no trusted connection to", "Check the clock here; if it is right, the server needs a new certificate")
+            }
             NetworkFailure::TimedOut => ("no answer in time from", "Try again, or allow more time"),
             NetworkFailure::Broken => ("the connection ended before the answer from", "Try again"),
             NetworkFailure::Request => {
@@ -295,22 +314,52 @@ pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     within || error.source().is_some_and(is_tls)
 }
 
+/// Returns what is wrong with the validity of a server's certificate, if that is why TLS failed.
+pub(crate) fn certificate_out_of_time(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
+        let at = |time: &UnixTime| {
+            let seconds = i64::try_from(time.as_secs()).ok()?;
+            OffsetDateTime::from_unix_timestamp(seconds).ok().map(moment)
+        };
+        let clock = |time| at(time).map_or_else(String::new, |time| format!(", and the clock here says {time}"));
+        let when = |word: &str, time| at(time).map_or_else(String::new, |time| format!(" {word} {time}"));
+        return match problem {
+            CertificateError::Expired => Some("the server's certificate has expired".to_owned()),
+            CertificateError::ExpiredContext { time, not_after } => {
+                Some(format!("the server's certificate expired{}{}", when("at", not_after), clock(time)))
+            }
+            CertificateError::NotValidYet => Some("the server's certificate is not valid yet".to_owned()),
+            CertificateError::NotValidYetContext { time, not_before } => {
+                Some(format!("the server's certificate is not valid{}{}", when("until", not_before), clock(time)))
+            }
+            _ => None,
+        };
+    }
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.and_then(|inner| certificate_out_of_time(inner)).or_else(|| error.source().and_then(certificate_out_of_time))
+}
+
 fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
     error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) || error.source().is_some_and(is_not_http)
 }
 
 /// An error and its causes on one line, repetitions left out.
 pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
+    let mut text = without_link(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = without_link(&error.to_string());
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }
         cause = error.source();
     }
     text
+}
+
+/// The text without a link to the documentation of a library, which rustls adds to one of its errors.
+fn without_link(text: &str) -> String {
+    text.find(": https://docs.rs/").map_or(text, |link| &text[..link]).to_owned()
 }
 
 /// What the service answered instead of doing what it was asked.

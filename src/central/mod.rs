@@ -63,7 +63,7 @@ pub use enrollment_groups::{
 #[cfg(feature = "entra")]
 pub use entra::{EntraCredential, EntraCredentialBuilder};
 pub use error::{AnswerError, AnswerProblem, Error, NetworkError, NetworkFailure, Operation, ServiceError};
-pub(crate) use error::{Tries, chain, is_tls, sanitise, without_values};
+pub(crate) use error::{Tries, certificate_out_of_time, chain, is_tls, sanitise, without_values};
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{
     CertificateEntry, DeploymentManifestId, DeviceGroupId, DeviceId, EnrollmentGroupId, Etag, IdError,

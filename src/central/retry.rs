@@ -114,7 +114,12 @@ impl Attempts {
             Met::Network(NetworkFailure::TimedOut | NetworkFailure::Broken) => (repeat == Repeat::Safe, None),
             Met::Status(429, asked) => (true, asked),
             Met::Status(500 | 502 | 503 | 504, asked) => (repeat == Repeat::Safe, asked),
-            Met::Network(NetworkFailure::Tls | NetworkFailure::Request | NetworkFailure::NotHttp)
+            Met::Network(
+                NetworkFailure::Tls
+                | NetworkFailure::CertificateOutOfTime
+                | NetworkFailure::Request
+                | NetworkFailure::NotHttp,
+            )
             | Met::Status(..)
             | Met::Final => (false, None),
         };

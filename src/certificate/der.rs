@@ -2,6 +2,7 @@
 //!
 //! Lengths may take more octets than DER allows, as OpenSSL and x509-parser accept them; they are never indefinite.
 
+#[cfg(feature = "pfx")]
 use x509_parser::oid_registry::Oid;
 
 /// An element of DER.
@@ -131,7 +132,6 @@ pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Appends a tag and a length.
-#[cfg(feature = "issue")]
 pub(super) fn push_header(der: &mut Vec<u8>, tag: u8, length: usize) {
     der.push(tag);
     let octets = length.to_be_bytes();
@@ -189,12 +189,14 @@ impl<'a> DerReader<'a> {
     }
 
     /// The next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
+    #[cfg(feature = "pfx")]
     pub(super) fn number(&mut self) -> Option<u64> {
         let content = self.content(0x02).filter(|content| content.first().is_some_and(|first| first & 0x80 == 0))?;
         content.iter().try_fold(0_u64, |number, &octet| Some(number.checked_mul(256)? | u64::from(octet)))
     }
 
     /// The next element in dotted form, if it is an OBJECT IDENTIFIER.
+    #[cfg(feature = "pfx")]
     pub(super) fn oid(&mut self) -> Option<String> {
         self.content(0x06).map(|content| Oid::new(content.into()).to_id_string())
     }

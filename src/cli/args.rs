@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use super::output::Output;
+use super::{next_command::NextCommand, output::Output};
 use crate::central::CertificateEntry;
 use crate::certificate::{
     Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
@@ -30,12 +30,12 @@ const KEY_PASSWORD: &str = "IOT_ENROLL_KEY_PASSWORD";
 #[derive(clap::Args)]
 #[command(next_help_heading = "Making certificates")]
 pub(super) struct Making {
-    /// The folder for the files, and where authorities are looked for by name
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    /// The directory for the files, and where PARENT is looked up
+    #[arg(long, value_name = "DIR", default_value = ".")]
     pub(super) dir: PathBuf,
-    /// How many days the certificate is valid [default: root 10 years, intermediate 5 years, device 1 year,
-    /// verification 1 day]
-    #[arg(long)]
+    /// How many days the certificate is valid [default: root 10 years, intermediate 5 years, device 1 year, proof of
+    /// possession 1 day]
+    #[arg(long, value_name = "DAYS", value_parser = days, allow_negative_numbers = true)]
     days: Option<NonZeroU32>,
     #[command(flatten)]
     pub(super) keys: Keys,
@@ -44,9 +44,63 @@ pub(super) struct Making {
     pub(super) force: bool,
 }
 
+/// The files of the issuer, in place of PARENT.
+#[derive(clap::Args)]
+pub(super) struct IssuerFiles {
+    /// The certificate of the issuer, with its chain if it has one, in place of PARENT
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// The private key of the issuer
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+}
+
+impl IssuerFiles {
+    /// The certificate's and the key's file, if they are given.
+    pub(super) fn given(&self) -> Option<(&Path, &Path)> {
+        self.ca_cert.as_deref().zip(self.ca_key.as_deref())
+    }
+}
+
 impl Making {
     pub(super) fn options(&self) -> IssueOptions {
         IssueOptions { algorithm: self.keys.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() }
+    }
+}
+
+/// Confirmation of what deletes something.
+#[derive(clap::Args)]
+pub(super) struct Confirmation {
+    /// Do not ask for confirmation; required without a terminal
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Confirmation {
+    /// Asks unless `--yes` is given. `question` is a whole question, such as "delete the device d1?".
+    pub(super) fn ask(&self, question: &str) -> anyhow::Result<()> {
+        Output::confirm(question, self.yes)
+    }
+}
+
+/// A number of days, as options take it.
+pub(super) fn days(text: &str) -> Result<NonZeroU32, String> {
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let text = text.trim();
+    if let Some(days) = number(text) {
+        return NonZeroU32::new(days).ok_or_else(|| "a certificate is valid for at least 1 day".to_owned());
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c.is_whitespace());
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let factor = match unit.as_str() {
+        "d" | "day" | "days" => 1,
+        "w" | "week" | "weeks" => 7,
+        "y" | "year" | "years" => 365,
+        _ => return Err("give a whole number of days, 1 or more, such as 365".to_owned()),
+    };
+    match number(digits).and_then(|count| count.checked_mul(factor)).filter(|days| *days > 0) {
+        Some(days) => Err(format!("give the number of days without a unit: {days}")),
+        None => Err("give a whole number of days, 1 or more, such as 365".to_owned()),
     }
 }
 
@@ -59,20 +113,30 @@ pub(super) fn lifetime(days: Option<NonZeroU32>) -> Option<Lifetime> {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Making certificates")]
 pub(super) struct Keys {
-    /// The kind of key
+    /// The algorithm of new keys
     #[arg(long, value_name = "ALGORITHM", default_value = "ec-p256", value_parser = algorithm())]
     pub(super) algorithm: KeyAlgorithm,
     #[command(flatten)]
     pfx_password: PfxPassword,
-    /// Encrypt the PFX file in the older way that Windows Server 2016 and macOS still need
+    /// Encrypt the PFX file with 3DES and SHA-1, as Windows Server 2016 and macOS require
     #[arg(long)]
     pfx_legacy: bool,
-    /// Make no PFX file
+    /// Do not write a PFX file
     #[arg(long, conflicts_with_all = ["pfx_password_file", "pfx_legacy"])]
     no_pfx: bool,
 }
 
 impl Keys {
+    /// Adds the options that were given to a command that creates the same kind of keys.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        if self.algorithm != KeyAlgorithm::default() {
+            command.option("--algorithm", self.algorithm.name());
+        }
+        command.optional("--pfx-password-file", self.pfx_password.pfx_password_file.as_ref());
+        command.flag("--pfx-legacy", self.pfx_legacy);
+        command.flag("--no-pfx", self.no_pfx);
+    }
+
     /// How PFX files are made, when any are to be made.
     pub(super) fn pfx(&self) -> anyhow::Result<Option<Pfx>> {
         if self.no_pfx { Ok(None) } else { Pfx::new(&self.pfx_password, self.pfx_legacy).map(Some) }
@@ -115,10 +179,10 @@ impl Pfx {
 /// The password of a PFX file.
 #[derive(clap::Args)]
 pub(super) struct PfxPassword {
-    /// File whose first line is the password of the PFX file
+    /// File whose first line is the password of the PFX file [env: IOT_ENROLL_PFX_PASSWORD holds the password itself]
     ///
-    /// The environment variable IOT_ENROLL_PFX_PASSWORD can hold it instead. An empty line or variable is the empty
-    /// password. Without either, PFX files are written with the password 1234, and read with 1234 or the empty password.
+    /// An empty line or variable is the empty password. Without either, PFX files are written with the password 1234, and
+    /// read with 1234 or the empty password.
     #[arg(long, value_name = "FILE")]
     pfx_password_file: Option<PathBuf>,
 }
@@ -183,13 +247,18 @@ impl FromStr for Within {
 /// The password of a private key.
 #[derive(clap::Args)]
 pub(super) struct KeyPassword {
-    /// The file whose first line is the password of the private key, where it is encrypted; without, the environment
-    /// variable IOT_ENROLL_KEY_PASSWORD holds it
+    /// A file whose first line is the password of an encrypted private key [env: IOT_ENROLL_KEY_PASSWORD holds the
+    /// password itself]
     #[arg(long, value_name = "FILE")]
     key_password_file: Option<PathBuf>,
 }
 
 impl KeyPassword {
+    /// Adds the option that was given to a command that needs the same key.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        command.optional("--key-password-file", self.key_password_file.as_ref());
+    }
+
     pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         secret(self.key_password_file.as_deref(), KEY_PASSWORD)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    args::{KeyPassword, Making, PfxPassword, Within, read},
+    args::{IssuerFiles, KeyPassword, Making, PfxPassword, Within, read},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
     cert_inspect::{JSON, inspect},
@@ -23,7 +23,7 @@ use crate::{
         IssuedCertificate, chain, content_kinds,
         files::{self, FileSet, Passwords},
     },
-    workflow::CertificateRecord,
+    workflow::{CertificateRecord, lossy_path},
 };
 
 #[derive(clap::Subcommand)]
@@ -37,60 +37,70 @@ pub(super) enum Command {
         #[command(flatten)]
         making: Making,
     },
-    /// Make an intermediate certificate under another authority
-    #[command(after_help = "Example:\n  iot-enroll cert intermediate factory-1 mytestrootcert")]
+    /// Make an intermediate CA certificate under another CA
+    #[command(after_help = "Examples:
+  iot-enroll cert intermediate factory-1 mytestrootcert
+  iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem")]
+    #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
     Intermediate {
         /// The common name
         name: CommonName,
-        /// The common name of the CA above it; its files are looked up in --dir, and its certificate has to have that name
-        parent: CommonName,
+        /// The common name of the issuer; its files are looked up in --dir, and its certificate must have that name
+        parent: Option<CommonName>,
         #[command(flatten)]
-        making: Making,
+        issuer: IssuerFiles,
         #[command(flatten)]
         key_password: KeyPassword,
+        #[command(flatten)]
+        making: Making,
     },
-    /// Make a device's certificate under an authority, or self-signed
-    #[command(after_help = "Examples:\n  iot-enroll cert device sample-device-01 mytestrootcert\n  \
-                            iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr")]
+    /// Make a device certificate under a CA, or self-signed
+    #[command(after_help = "Examples:
+  iot-enroll cert device sample-device-01 mytestrootcert
+  iot-enroll cert device sample-device-01 --ca-cert company_cert.pem --ca-key company_key.pem
+  iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr")]
+    #[command(group(clap::ArgGroup::new("issuer").args(["parent", "ca_cert"])))]
     Device {
-        /// The device id, which becomes the common name
+        /// The device ID, which becomes the common name
         id: DeviceId,
-        /// The common name of the CA; its files are looked up in --dir, and its certificate has to have that name. Without
-        /// it the certificate is self-signed
+        /// The common name of the issuer; its files are looked up in --dir, and its certificate must have that name. Without an
+        /// issuer the certificate is self-signed
         parent: Option<CommonName>,
-        /// Sign this certificate request (PKCS#10) instead of making a key; its common name has to be the id; - is
-        /// standard input
-        #[arg(long, value_name = "FILE", requires = "parent", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
+        #[command(flatten)]
+        issuer: IssuerFiles,
+        #[command(flatten)]
+        key_password: KeyPassword,
+        /// Sign this certificate request (PKCS#10) instead of making a key; - is standard input
+        ///
+        /// Its common name has to be the ID.
+        #[arg(long, value_name = "FILE", requires = "issuer", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
         csr: Option<PathBuf>,
-        /// Sign the request whatever its subject is
+        /// Sign the request even if its subject is not the ID
         #[arg(long, requires = "csr")]
         replace_subject: bool,
         #[command(flatten)]
         making: Making,
-        #[command(flatten)]
-        key_password: KeyPassword,
     },
     Fleet(Box<Fleet>),
-    /// Make a proof of possession of an authority's key for a verification code
-    #[command(
-        after_help = "The files are called verification whatever the code is; --force replaces those of the last one.\n\n\
-                      Example:\n  iot-enroll cert verification --ca mytestrootcert_cert.pem --key \
-                      mytestrootcert_key.pem --nonce CODE"
-    )]
+    /// Make a proof of possession of a CA's private key for a verification code
+    ///
+    /// The files are always named verification. A proof for another code is overwritten.
+    #[command(after_help = "Example:
+  iot-enroll cert verification --ca-cert mytestrootcert_cert.pem --ca-key mytestrootcert_key.pem --code CODE")]
     Verification {
-        /// The authority's certificate
-        #[arg(long, value_name = "FILE")]
+        /// The certificate of the CA
+        #[arg(long = "ca-cert", alias = "ca", value_name = "FILE")]
         ca: PathBuf,
-        /// The authority's private key
-        #[arg(long, value_name = "FILE")]
+        /// The private key of the CA
+        #[arg(long = "ca-key", alias = "key", value_name = "FILE")]
         key: PathBuf,
-        /// The verification code that the service made
-        #[arg(long, value_name = "CODE")]
+        /// The verification code from the service
+        #[arg(long = "code", alias = "nonce", value_name = "CODE")]
         nonce: CommonName,
         #[command(flatten)]
-        making: Making,
-        #[command(flatten)]
         key_password: KeyPassword,
+        #[command(flatten)]
+        making: Making,
     },
     /// Show the contents of certificates, and what a service would refuse
     ///
@@ -111,16 +121,16 @@ pub(super) enum Command {
     },
     /// Check that a chain leads to a certificate, or that a proof of possession is valid
     #[command(
-        after_help = "Examples:\n  iot-enroll cert verify sampleDevice01_fullchain.pem --ca mytestrootcert_cert.pem\n  \
-                      iot-enroll cert verify verification_cert.pem --ca mytestrootcert_cert.pem --code CODE"
+        after_help = "Examples:\n  iot-enroll cert verify sampleDevice01_fullchain.pem --ca-cert mytestrootcert_cert.pem\n  \
+                      iot-enroll cert verify verification_cert.pem --ca-cert mytestrootcert_cert.pem --code CODE"
     )]
     Verify {
         /// The certificate to check, with the others of its chain in any order
         file: PathBuf,
-        /// The CA certificate that it has to lead to; of several, any one
-        #[arg(long, value_name = "FILE")]
+        /// The file of the CA certificate it has to lead to; of several, any one
+        #[arg(long = "ca-cert", alias = "ca", value_name = "FILE")]
         ca: PathBuf,
-        /// The verification code that a proof has to carry
+        /// The verification code of a proof of possession
         #[arg(long)]
         code: Option<String>,
         #[command(flatten)]
@@ -156,8 +166,8 @@ impl Command {
                 let issued = CertificateAuthority::new_root(&name, &making.options())?;
                 write("a root certificate", &FileSet::new(&making.dir, &name)?, &issued, &making, output)
             }
-            Self::Intermediate { name, parent, making, key_password } => {
-                let authority = read_parent(&parent, &making, &key_password)?;
+            Self::Intermediate { name, parent, issuer, key_password, making } => {
+                let authority = read_issuer(parent.as_ref(), &issuer, &making, &key_password)?.context(NO_ISSUER)?;
                 let files = FileSet::new(&making.dir, &name)?;
                 files.check_apart(&authority)?;
                 let issued = authority.issue_intermediate(&name, &making.options())?;
@@ -165,15 +175,14 @@ impl Command {
             }
             Self::Fleet(fleet) => fleet.run(output),
             Self::Expiring(expiring) => expiring.run(output),
-            Self::Device { id, parent: Some(parent), csr: Some(csr), replace_subject, making, key_password } => {
-                let authority = read_parent(&parent, &making, &key_password)?;
+            Self::Device { id, parent, issuer, key_password, csr: Some(csr), replace_subject, making } => {
+                let authority = read_issuer(parent.as_ref(), &issuer, &making, &key_password)?.context(NO_ISSUER)?;
                 sign_request(&csr, &id, &authority, replace_subject, &making, output)
             }
-            Self::Device { id, parent, making, key_password, .. } => {
+            Self::Device { id, parent, issuer, key_password, making, .. } => {
                 let files = FileSet::new(&making.dir, &id.common_name()?)?;
-                let issued = match parent {
-                    Some(parent) => {
-                        let authority = read_parent(&parent, &making, &key_password)?;
+                let issued = match read_issuer(parent.as_ref(), &issuer, &making, &key_password)? {
+                    Some(authority) => {
                         files.check_apart(&authority)?;
                         authority.issue_device(&id, &making.options())?
                     }
@@ -181,7 +190,7 @@ impl Command {
                 };
                 write("a device certificate", &files, &issued, &making, output)
             }
-            Self::Verification { ca, key, nonce, making, key_password } => {
+            Self::Verification { ca, key, nonce, key_password, mut making } => {
                 let options = making.options();
                 let (key_password, pfx_password) = (key_password.given()?, making.keys.pfx_password()?);
                 let passwords = Passwords {
@@ -192,6 +201,7 @@ impl Command {
                 let files = FileSet::verification(&making.dir);
                 files.check_apart(&authority)?;
                 let issued = authority.issue_verification(&nonce, &options)?;
+                making.force |= holds_proof_for_another_code(&files, &nonce);
                 write("a verification certificate", &files, &issued, &making, output)
             }
             Self::Inspect { file, within, pfx_password } => inspect(&file, &pfx_password, within, output),
@@ -206,15 +216,43 @@ impl Command {
     }
 }
 
-fn read_parent(
-    parent: &CommonName,
+const NO_ISSUER: &str = "an issuer is needed: PARENT, or --ca-cert and --ca-key";
+
+/// The authority that signs: PARENT, or that of the two files; nothing if neither is given.
+fn read_issuer(
+    parent: Option<&CommonName>,
+    issuer: &IssuerFiles,
     making: &Making,
     key_password: &KeyPassword,
-) -> anyhow::Result<CertificateAuthority> {
+) -> anyhow::Result<Option<CertificateAuthority>> {
     let password = key_password.given()?;
-    FileSet::new(&making.dir, parent)?
-        .read_authority(password.as_ref().map(|password| password.as_str()), OffsetDateTime::now_utc())
-        .with_context(|| format!("there is no authority {parent} to sign with"))
+    let password = password.as_ref().map(|password| password.as_str());
+    let at = OffsetDateTime::now_utc();
+    if let Some((certificate, key)) = issuer.given() {
+        let pfx = making.keys.pfx_password()?;
+        let passwords = Passwords { key: password, pfx: pfx.as_ref().map(|password| password.as_str()) };
+        return Ok(Some(files::read_authority(certificate, key, passwords, at)?));
+    }
+    let Some(parent) = parent else { return Ok(None) };
+    let authority = FileSet::new(&making.dir, parent)?
+        .read_authority(password, at)
+        .with_context(|| format!("there is no authority {parent} to sign with"))?;
+    Ok(Some(authority))
+}
+
+/// Whether the set is an earlier proof of possession, which no service takes for the new code. The same files can belong
+/// to a certificate of the name "verification", which is not overwritten.
+fn holds_proof_for_another_code(files: &FileSet, code: &CommonName) -> bool {
+    let Ok(certificates) = files::read_certificates(&files.certificate()) else { return false };
+    let Some(proof) = certificates.first() else { return false };
+    let Some(name) = proof.subject().common_name() else { return false };
+    let named_so = CommonName::new(name)
+        .ok()
+        .and_then(|name| FileSet::new(".", &name).ok())
+        .is_none_or(|own| own == FileSet::verification("."));
+    let is_authority = proof.basic_constraints().is_some_and(|constraints| constraints.authority);
+    let has_key = files::read_key(&files.private_key(), None).is_ok_and(|key| key.belongs_to(proof));
+    name != code.as_str() && !named_so && !is_authority && !proof.issuer().matches(proof.subject()) && has_key
 }
 
 fn write(
@@ -407,6 +445,7 @@ fn verify(
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FileThumbprint {
+    #[serde(serialize_with = "lossy_path")]
     file: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha1_thumbprint: Option<String>,
@@ -451,6 +490,7 @@ fn thumbprint(files: &[PathBuf], sha256: bool, pfx: &PfxPassword, output: &Outpu
 
 #[derive(Serialize)]
 struct Base64File {
+    #[serde(serialize_with = "lossy_path")]
     file: PathBuf,
     base64: String,
 }

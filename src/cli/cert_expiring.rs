@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     certificate::{Certificate, Thumbprint},
-    workflow::rfc3339,
+    workflow::{lossy_path, rfc3339},
 };
 
 /// List the certificates at a path that run out
@@ -45,6 +45,7 @@ pub(super) struct Expiring {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
+    #[serde(serialize_with = "lossy_path")]
     file: PathBuf,
     /// How many other files hold it.
     also_in: usize,

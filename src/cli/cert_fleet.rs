@@ -1,6 +1,7 @@
 //! `cert fleet`: device certificates by the thousand.
 
 use std::{
+    borrow::Cow,
     fs, io,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
@@ -16,91 +17,99 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    args::{KeyPassword, Pfx, PfxPassword, algorithm, lifetime},
+    args::{IssuerFiles, KeyPassword, Pfx, PfxPassword, algorithm, days, lifetime},
     cert::tell_weak,
     emulator::stop_signal,
     fleet_ids::{IdFile, Requests, digits, numbered},
-    output::{GOOD, Output},
+    output::{GOOD, Output, Usage},
     progress::bar,
 };
 use crate::{
     certificate::{
         CommonName, IssueOptions, KeyAlgorithm,
-        files::FileSet,
+        files::{self, FileSet, Passwords},
         fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport},
     },
-    workflow::FleetDevices,
+    workflow::{FleetDevices, lossy_path},
 };
 
-/// Make the certificates of many devices under an authority
+/// Make the certificates of many devices under a CA
 ///
-/// Each device's files are called by its id, in folders of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
-/// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists them in the order of the ids; device
-/// import and the web page's import read it. A tar file has it inside, and beside it as FILE.manifest.csv. A run that
-/// ended early is finished by the same command with --resume.
+/// Each device's files are named after its ID, in directories of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
+/// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists them in the order of the IDs; device import and
+/// the web page's import read it. A tar file contains it, and FILE.manifest.csv is a copy. --resume continues a run that
+/// was interrupted.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert fleet mytestrootcert --count 1000 --prefix sensor-
-  iot-enroll cert fleet mytestrootcert --ids devices.csv --pfx --out factory
+  iot-enroll cert fleet mytestrootcert --devices devices.csv --pfx --out factory
+  iot-enroll cert fleet --ca-cert company_cert.pem --ca-key company_key.pem --devices devices.csv
   iot-enroll cert fleet mytestrootcert --count 1000000 --format tar --out - | zstd > fleet.tar.zst")]
-#[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx")))]
-#[command(group(clap::ArgGroup::new("devices").required(true).args(["count", "ids", "csr_dir"])))]
+#[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx").help_heading("Making certificates")))]
+#[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["count", "ids", "csr_dir"])))]
 pub(super) struct Fleet {
-    /// The common name of the CA; its files are looked up in --dir, and its certificate has to have that name
-    parent: CommonName,
-    /// How many devices, with ids made of the prefix and a number from 1 with leading zeros
+    /// The common name of the issuer; its files are looked up in --dir, and its certificate must have that name
+    parent: Option<CommonName>,
+    #[command(flatten)]
+    issuer: IssuerFiles,
+    #[command(flatten)]
+    key_password: KeyPassword,
+    /// How many devices, with IDs made of the prefix and a number from 1 with leading zeros
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
-    /// What the ids begin with
+    /// The beginning of the IDs
     #[arg(long, default_value = "device-", conflicts_with_all = ["ids", "csr_dir"])]
     prefix: String,
-    /// How many digits these numbers have at least, so that the fleet can grow past a power of ten [default: as many as N
-    /// has]
+    /// The least digits of these numbers, so that the fleet can grow past a power of ten [default: as many as N has]
     #[arg(long, value_name = "DIGITS", value_parser = digits(), conflicts_with_all = ["ids", "csr_dir"])]
     digits: Option<u8>,
-    /// The file of the ids, one on each line, or CSV with a header and a column IOTC_DEVICEID, deviceId or id; - is
-    /// standard input
-    #[arg(long, value_name = "FILE")]
+    /// A file with the IDs, one a line, or CSV with a column IOTC_DEVICEID, deviceId or id; - is standard input
+    #[arg(long = "devices", alias = "ids", value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// A folder of certificate requests (PKCS#10), whose common names are the ids, one in each file: no keys are made
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["pfx", "algorithm"])]
+    /// A directory of certificate requests (PKCS#10), one a file, whose common names are the IDs: no keys are made
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pfx", "algorithm"])]
     csr_dir: Option<PathBuf>,
-    /// Files in folders, or one tar stream
+    /// Files in directories, or one tar stream
     #[arg(long, default_value = "files")]
     format: Format,
-    /// The folder, or the tar file; - is standard output [default: fleet, or fleet.tar]
-    #[arg(long, value_name = "FOLDER|FILE|-")]
+    /// The directory or the tar file to write; - is standard output [default: fleet, or fleet.tar]
+    #[arg(long, value_name = "DIR|FILE|-")]
     out: Option<PathBuf>,
-    /// Go on with what an earlier run of the same command has left; the list of the devices may have grown at its end
+    /// Resume an interrupted run of the same command; the list of devices may have grown at its end
     #[arg(long)]
     resume: bool,
-    /// The folder where the authority is looked for by name
-    #[arg(long, value_name = "FOLDER", default_value = ".", help_heading = "Making certificates")]
+    /// The directory where PARENT is looked up
+    #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Making certificates")]
     dir: PathBuf,
     /// How many days the certificates are valid [default: 1 year]
-    #[arg(long, help_heading = "Making certificates")]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        value_parser = days,
+        allow_negative_numbers = true,
+        help_heading = "Making certificates"
+    )]
     days: Option<NonZeroU32>,
-    /// The kind of key
+    /// The algorithm of new keys
     #[arg(long, default_value = "ec-p256", value_parser = algorithm(), help_heading = "Making certificates")]
     algorithm: KeyAlgorithm,
-    /// Make PFX files too
+    /// Write PFX files too
     #[arg(long, help_heading = "Making certificates")]
     pfx: bool,
     #[command(flatten)]
     pfx_password: PfxPassword,
-    /// Encrypt the PFX files in the older way that Windows Server 2016 and macOS still need
+    /// Encrypt the PFX files with 3DES and SHA-1, as Windows Server 2016 and macOS require
     #[arg(long, requires = "pfx", help_heading = "Making certificates")]
     pfx_legacy: bool,
-    #[command(flatten)]
-    key_password: KeyPassword,
-    /// How many threads work, 512 at most [default: one for each core]
+    /// How many threads to use, at most 512 [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Folders of files
+    /// Files in directories
     Files,
     /// A tar stream
     Tar,
@@ -110,8 +119,9 @@ enum Format {
 struct Summary<'a> {
     devices: u64,
     resumed: u64,
+    #[serde(serialize_with = "lossy_path")]
     out: &'a Path,
-    manifest: Option<&'a Path>,
+    manifest: Option<Cow<'a, str>>,
 }
 
 impl Fleet {
@@ -120,22 +130,31 @@ impl Fleet {
         let out = self.out.clone().unwrap_or_else(|| default.into());
         let to_stdout = out == Path::new("-");
         if to_stdout && self.format == Format::Files {
-            return usage("standard output takes a tar stream: give --format tar with --out -");
+            return Err(Usage::error("standard output takes a tar stream: give --format tar with --out -"));
         }
         let to_stream = to_stdout || (self.format == Format::Tar && is_stream(&out));
         if to_stream && self.resume {
-            return usage("a stream cannot be gone on with: --resume needs a tar file");
+            return Err(Usage::error("a stream cannot be resumed: --resume needs a tar file"));
         }
         if to_stdout && console::Term::stdout().is_term() {
-            bail!("standard output is a terminal, which a tar stream with private keys is not for");
+            bail!("standard output is a terminal, and a tar stream with private keys is not written to one");
         }
         let (count, devices) = self.devices(output)?;
         let options =
             IssueOptions { algorithm: self.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() };
         let password = self.key_password.given()?;
-        let authority = FileSet::new(&self.dir, &self.parent)?
-            .read_authority(password.as_ref().map(|password| password.as_str()), options.at)
-            .with_context(|| format!("there is no authority {} to sign with", self.parent))?;
+        let password = password.as_ref().map(|password| password.as_str());
+        let authority = match (self.issuer.given(), &self.parent) {
+            (Some((certificate, key)), _) => {
+                let pfx = self.pfx_password.given()?;
+                let passwords = Passwords { key: password, pfx: pfx.as_ref().map(|password| password.as_str()) };
+                files::read_authority(certificate, key, passwords, options.at)?
+            }
+            (None, Some(parent)) => FileSet::new(&self.dir, parent)?
+                .read_authority(password, options.at)
+                .with_context(|| format!("there is no authority {parent} to sign with"))?,
+            (None, None) => bail!("an issuer is needed: PARENT, or --ca-cert and --ca-key"),
+        };
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
         let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
         let threads = threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
@@ -166,7 +185,7 @@ impl Fleet {
         progress.finish_and_clear();
         let report = report.map_err(|error| if to_stream { of_stream(error) } else { error.into() })?;
         if report.stopped {
-            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume goes on" };
+            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume continues" };
             bail!("stopped: {} devices have been made; {on}", report.devices);
         }
         tell(&report, &out, to_stdout, output)
@@ -188,12 +207,12 @@ impl Fleet {
                 let requests = Requests::check(folder, output)?;
                 Ok((requests.count(), requests.devices()))
             }
-            (None, None, None) => bail!("one of --count, --ids and --csr-dir says which devices"),
+            (None, None, None) => bail!("one of --count, --devices and --csr-dir says which devices"),
         }
     }
 }
 
-const NO_GOING_ON: &str = "a stream cannot be gone on with, only made anew";
+const NO_GOING_ON: &str = "a stream cannot be resumed, only written again";
 
 /// The error of a stream with how far it came.
 fn of_stream(error: FleetError) -> anyhow::Error {
@@ -203,11 +222,6 @@ fn of_stream(error: FleetError) -> anyhow::Error {
         }
         other => other.into(),
     }
-}
-
-/// A command line that is wrong in what its parts say together.
-fn usage<T>(text: &str) -> anyhow::Result<T> {
-    Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format_args!("{text}\n")).into())
 }
 
 /// Whether something is there that bytes can only be appended to: a pipe, a device.
@@ -225,7 +239,8 @@ fn tell(report: &FleetReport, out: &Path, to_stdout: bool, output: &Output) -> a
         return Ok(());
     }
     let manifest = report.manifest.as_deref();
-    let summary = Summary { devices: *devices, resumed: *resumed, out, manifest };
+    let listed = manifest.map(Path::to_string_lossy);
+    let summary = Summary { devices: *devices, resumed: *resumed, out, manifest: listed };
     output.result(&summary, || match manifest {
         Some(manifest) => format!("{}\nThey are listed in {}.", text(), manifest.display()),
         None => text(),

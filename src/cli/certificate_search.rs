@@ -31,6 +31,7 @@ pub(super) struct Searched {
 /// A file and what is the matter with it.
 #[derive(Serialize)]
 pub(super) struct Fault {
+    #[serde(serialize_with = "crate::workflow::lossy_path")]
     pub(super) file: PathBuf,
     pub(super) reason: String,
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::count,
+    args::{Confirmation, count},
     device::comma_separated,
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -24,7 +24,7 @@ pub(super) enum Command {
     /// List the deployment manifests
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest list --app contoso --token-file token")]
     List {
-        /// Stop after so many
+        /// Stop after this many
         #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
@@ -43,33 +43,33 @@ pub(super) enum Command {
     Create {
         /// The manifest
         id: DeploymentManifestId,
-        /// Its name, as people see it [default: its id]
+        /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
         /// A JSON file with its content, modulesContent and what else belongs to it, or with the whole body as the REST API
         /// takes it
         #[arg(long, value_name = "JSON")]
         file: PathBuf,
-        /// An organization it belongs to; may be given more than once
+        /// An organization it belongs to; can be repeated
         #[arg(long = "organization", value_name = "ID")]
         organizations: Vec<String>,
-        /// Replace it if it exists and still has this etag
+        /// Overwrite it only if it still has this etag
         #[arg(long, conflicts_with = "force")]
         etag: Option<String>,
-        /// Replace a manifest that exists
+        /// Overwrite an existing manifest
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Change a deployment manifest; what is not named stays as it is
+    /// Update a deployment manifest; what is not named stays unchanged
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest update manifest1 --display-name 'Second try'")]
     Update {
         /// The manifest
         id: DeploymentManifestId,
         #[command(flatten)]
         change: Changes,
-        /// Change it only if it still has this etag
+        /// Update it only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -81,6 +81,8 @@ pub(super) enum Command {
         /// The manifest
         id: DeploymentManifestId,
         #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
         service: Service,
     },
     /// Assign a deployment manifest to an IoT Edge device
@@ -91,7 +93,7 @@ pub(super) enum Command {
         /// The manifest
         #[arg(required_unless_present = "file")]
         id: Option<DeploymentManifestId>,
-        /// A JSON file with the content, instead of a manifest of the application
+        /// A JSON file with the content, in place of a manifest of the application
         #[arg(long, value_name = "JSON", conflicts_with = "id")]
         file: Option<PathBuf>,
         /// The device
@@ -106,13 +108,13 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Changes {
-    /// The new name
+    /// The new display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// A JSON file with what changes in its content, as a merge patch, or with the whole body of one
     #[arg(long, value_name = "JSON")]
     file: Option<PathBuf>,
-    /// All organizations it belongs to, parted by commas; empty for none
+    /// All organizations it belongs to, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
 }
@@ -163,7 +165,8 @@ impl Command {
                 }
                 show(&manifests(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the deployment manifest {id}?"))?;
                 manifests(&service)?.delete(&id).await?;
                 output
                     .result(&json!({ "id": id, "deleted": true }), || format!("Deleted the deployment manifest {id}."))

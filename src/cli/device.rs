@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{PfxPassword, count, secret_lines},
+    args::{Confirmation, PfxPassword, count, secret_lines},
     device_import::Import,
     device_register::{ComputeKey, Register},
     json_file::JsonFile,
@@ -37,7 +37,7 @@ pub(super) enum Command {
     },
     /// Show a device
     ///
-    /// Its type, such as IoT Edge, is told with --api-version 2022-10-31-preview alone.
+    /// Its type, such as IoT Edge, is shown only with --api-version 2022-10-31-preview.
     #[command(after_help = "Example:\n  iot-enroll device show thermostat1 --app contoso --token-file token")]
     Show {
         /// The device
@@ -53,41 +53,41 @@ pub(super) enum Command {
     Create {
         /// The device
         id: DeviceId,
-        /// Its name, as people see it [default: its id]
+        /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// The id of its device template
+        /// The ID of its device template
         #[arg(long, value_name = "DTMI")]
         template: Option<String>,
-        /// Have the application play it
+        /// Create a simulated device
         #[arg(long)]
         simulated: bool,
-        /// Do not let it connect yet
+        /// Do not let it connect
         #[arg(long)]
         disabled: bool,
-        /// An organization it belongs to; may be given more than once
+        /// An organization it belongs to; can be repeated
         #[arg(long = "organization", value_name = "ID")]
         organizations: Vec<String>,
-        /// What it is besides a device
+        /// The type of device
         #[arg(long = "type", value_name = "TYPE", value_parser = ["iot-edge"])]
         device_type: Option<String>,
-        /// A JSON file with the body, as the REST API takes it, instead of the options
+        /// A JSON file with the body, as the REST API takes it, in place of the options
         #[arg(
             long,
             value_name = "JSON",
             conflicts_with_all = ["display_name", "template", "simulated", "disabled", "organizations", "device_type"]
         )]
         file: Option<PathBuf>,
-        /// Replace it if it exists and still has this etag
+        /// Overwrite it only if it still has this etag
         #[arg(long, conflicts_with = "force")]
         etag: Option<String>,
-        /// Replace a device that exists
+        /// Overwrite an existing device
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Change a device; what is not named stays as it is
+    /// Update a device; what is not named stays unchanged
     #[command(after_help = "Examples:
   iot-enroll device update thermostat1 --display-name CheckoutThermostat5
   iot-enroll device update thermostat1 --enabled false --etag ETAG")]
@@ -96,7 +96,7 @@ pub(super) enum Command {
         id: DeviceId,
         #[command(flatten)]
         change: Box<Changes>,
-        /// Change it only if it still has this etag
+        /// Update it only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -108,20 +108,22 @@ pub(super) enum Command {
         /// The device
         id: DeviceId,
         #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
         service: Service,
     },
-    /// Show what a device connects with
+    /// Show the credentials of a device
     #[command(after_help = "Example:\n  iot-enroll device credentials thermostat1 --show-keys")]
     Credentials {
         /// The device
         id: DeviceId,
-        /// Show its symmetric keys too
+        /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// How a device alone proves who it is, apart from any enrollment group
+    /// The individual attestation of a device, apart from enrollment groups
     #[command(subcommand)]
     Attestation(AttestationAction),
     Import(Box<Import>),
@@ -132,13 +134,13 @@ pub(super) enum Command {
 /// Which devices, in what order, how many.
 #[derive(clap::Args)]
 pub(super) struct Query {
-    /// Stop after so many; without, every page is followed
+    /// Stop after this many; without it, every page is followed
     #[arg(long, value_parser = count, allow_negative_numbers = true)]
     top: Option<usize>,
-    /// Only those that meet this OData expression
+    /// An OData expression that devices have to match
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
-    /// In what order: displayName, or 'displayName desc'
+    /// The order: displayName, or 'displayName desc'
     #[arg(long, value_name = "FIELD[ desc]")]
     order_by: Option<OrderBy>,
 }
@@ -147,28 +149,28 @@ pub(super) struct Query {
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Changes {
-    /// The new name
+    /// The new display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// Have no name of its own any more
+    /// Remove the display name
     #[arg(long, conflicts_with = "display_name")]
     clear_display_name: bool,
-    /// The id of its new device template
+    /// The ID of the new device template
     #[arg(long, value_name = "DTMI")]
     template: Option<String>,
-    /// Have no device template any more
+    /// Remove the device template
     #[arg(long, conflicts_with = "template")]
     clear_template: bool,
     /// Whether it may connect
     #[arg(long, value_name = "BOOLEAN")]
     enabled: Option<bool>,
-    /// Whether the application plays it
+    /// Whether it is simulated
     #[arg(long, value_name = "BOOLEAN")]
     simulated: Option<bool>,
-    /// All organizations it belongs to, parted by commas; empty for none
+    /// All organizations it belongs to, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
-    /// A JSON file with the changes as a merge patch, instead of the options
+    /// A JSON file with the changes as a merge patch, in place of the options
     #[arg(
         long,
         value_name = "JSON",
@@ -181,18 +183,18 @@ pub(super) struct Changes {
 
 #[derive(clap::Subcommand)]
 pub(super) enum AttestationAction {
-    /// Show it
+    /// Show the attestation
     #[command(after_help = "Example:\n  iot-enroll device attestation show thermostat1")]
     Show {
         /// The device
         id: DeviceId,
-        /// Show its symmetric keys too
+        /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Set it, in place of what there was
+    /// Set the attestation; overwrites the existing one
     #[command(after_help = "Examples:
   iot-enroll device attestation set thermostat1 --certificate thermostat1_cert.pem
   iot-enroll device attestation set thermostat1 --symmetric-key")]
@@ -201,13 +203,13 @@ pub(super) enum AttestationAction {
         id: DeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
-        /// Symmetric keys, which the service makes
+        /// Symmetric keys that the service generates
         #[arg(long, conflicts_with_all = ["certificate", "secondary_certificate", "endorsement_key_file"])]
         symmetric_key: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Change a part of it; what is not named stays as it is
+    /// Update a part of the attestation; what is not named stays unchanged
     #[command(
         after_help = "Example:\n  iot-enroll device attestation update thermostat1 --secondary-certificate new_cert.pem"
     )]
@@ -222,11 +224,13 @@ pub(super) enum AttestationAction {
         #[command(flatten)]
         service: Service,
     },
-    /// Remove it, so that only an enrollment group lets the device in
+    /// Delete the attestation; only an enrollment group can admit the device then
     #[command(after_help = "Example:\n  iot-enroll device attestation delete thermostat1")]
     Delete {
         /// The device
         id: DeviceId,
+        #[command(flatten)]
+        confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
@@ -235,18 +239,18 @@ pub(super) enum AttestationAction {
 /// What a device proves who it is with.
 #[derive(clap::Args)]
 pub(super) struct Proof {
-    /// Its certificate; of several in the file the first counts
+    /// The certificate; if the file has several, the first
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keys_file", "endorsement_key_file"])]
     certificate: Option<PathBuf>,
-    /// A second certificate, to exchange the first by
+    /// A second certificate, for rolling over from the first
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keys_file", "endorsement_key_file"])]
     secondary_certificate: Option<PathBuf>,
     #[command(flatten)]
     pfx_password: PfxPassword,
-    /// A file with its two symmetric keys in base64, one a line
+    /// A file with the two symmetric keys in base64, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "endorsement_key_file")]
     keys_file: Option<PathBuf>,
-    /// A file with the public part of its TPM's endorsement key in base64
+    /// A file with the public part of the TPM's endorsement key in base64
     #[arg(long, value_name = "FILE")]
     endorsement_key_file: Option<PathBuf>,
 }
@@ -301,7 +305,8 @@ impl Command {
                 let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&devices(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the device {id}?"))?;
                 devices(&service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device {id}."))
             }
@@ -321,7 +326,15 @@ impl AttestationAction {
     async fn act(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Show { id, show_keys, service } => {
-                show_attestation(&devices(&service)?.attestation(&id).await?, show_keys, output)
+                let devices = devices(&service)?;
+                let Some(attestation) = devices.find_attestation(&id).await? else {
+                    // 404 also for a device that does not exist, which is an error.
+                    devices.get(&id).await?;
+                    return output.result(&Value::Null, || {
+                        format!("{id} has no attestation of its own; only an enrollment group can admit it.")
+                    });
+                };
+                show_attestation(&attestation, show_keys, output)
             }
             Self::Set { id, proof, symmetric_key, service } => {
                 let attestation = proof.attestation(symmetric_key)?;
@@ -331,7 +344,8 @@ impl AttestationAction {
                 let update = proof.update(clear_secondary_certificate)?;
                 show_attestation(&devices(&service)?.update_attestation(&id, &update).await?, false, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the attestation of the device {id}?"))?;
                 devices(&service)?.delete_attestation(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || {
                     format!("Removed the attestation of the device {id}.")
@@ -380,7 +394,7 @@ impl Proof {
             return Ok(NewDeviceAttestation::SymmetricKey(self.keys_file.as_deref().map(symmetric_keys).transpose()?));
         }
         Err(Usage::error(
-            "say what it proves itself with: --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE",
+            "no attestation is given: use --certificate FILE, --symmetric-key, --keys-file FILE or --endorsement-key-file FILE",
         ))
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::count,
+    args::{Confirmation, count},
     device::{change, comma_separated, list as list_devices},
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// List the device groups
     #[command(after_help = "Example:\n  iot-enroll device-group list --app contoso --token-file token")]
     List {
-        /// Stop after so many
+        /// Stop after this many
         #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
@@ -38,47 +38,47 @@ pub(super) enum Command {
     /// Create a device group
     #[command(
         after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
-                      'SELECT * FROM devices WHERE $template = \"dtmi:modelDefinition:dtdlv2\" AND $provisioned = true'"
+                      'SELECT * FROM devices WHERE $provisioned = true'"
     )]
     Create {
         /// The group
         id: DeviceGroupId,
-        /// Its name, as people see it [default: its id]
+        /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// Its query
+        /// The query
         #[arg(long, value_name = "QUERY", required_unless_present = "file")]
         filter: Option<String>,
-        /// What it is for
+        /// The description
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// An organization it belongs to; may be given more than once
+        /// An organization it belongs to; can be repeated
         #[arg(long = "organization", value_name = "ID")]
         organizations: Vec<String>,
-        /// A JSON file with the body, as the REST API takes it, instead of the options
+        /// A JSON file with the body, as the REST API takes it, in place of the options
         #[arg(
             long,
             value_name = "JSON",
             conflicts_with_all = ["display_name", "filter", "description", "organizations"]
         )]
         file: Option<PathBuf>,
-        /// Replace it if it exists and still has this etag
+        /// Overwrite it only if it still has this etag
         #[arg(long, conflicts_with = "force")]
         etag: Option<String>,
-        /// Replace a group that exists
+        /// Overwrite an existing group
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Change a device group; what is not named stays as it is
+    /// Update a device group; what is not named stays unchanged
     #[command(after_help = "Example:\n  iot-enroll device-group update group1 --display-name 'New group name'")]
     Update {
         /// The group
         id: DeviceGroupId,
         #[command(flatten)]
         change: Changes,
-        /// Change it only if it still has this etag
+        /// Update it only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -90,6 +90,8 @@ pub(super) enum Command {
         /// The group
         id: DeviceGroupId,
         #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
         service: Service,
     },
     /// List the devices that a group selects
@@ -97,7 +99,7 @@ pub(super) enum Command {
     Devices {
         /// The group
         id: DeviceGroupId,
-        /// Stop after so many
+        /// Stop after this many
         #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
@@ -109,22 +111,22 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Changes {
-    /// The new name
+    /// The new display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// The new query
     #[arg(long, value_name = "QUERY")]
     filter: Option<String>,
-    /// What it is for
+    /// The description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Have no description any more
+    /// Remove the description
     #[arg(long, conflicts_with = "description")]
     clear_description: bool,
-    /// All organizations it belongs to, parted by commas; empty for none
+    /// All organizations it belongs to, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
-    /// A JSON file with the changes as a merge patch, instead of the options
+    /// A JSON file with the changes as a merge patch, in place of the options
     #[arg(
         long,
         value_name = "JSON",
@@ -173,7 +175,8 @@ impl Command {
                 let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
                 show(&groups(&service)?.update(&id, &update).await?, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the device group {id}?"))?;
                 groups(&service)?.delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the device group {id}."))
             }

@@ -76,6 +76,8 @@ enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 5] = [Self::Created, Self::Replaced, Self::Unchanged, Self::Exists, Self::Failed];
+
     fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -90,15 +92,14 @@ impl Outcome {
 /// What is printed at the end.
 #[derive(Serialize)]
 struct Summary {
+    #[serde(serialize_with = "crate::workflow::lossy_path")]
     results: PathBuf,
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, usize>,
     /// The rows that failed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Failure>,
-    /// How many rows were not begun, as the import stopped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<usize>,
+    /// How many rows were not begun, because the import stopped.
+    remaining: usize,
 }
 
 #[derive(Serialize)]
@@ -160,8 +161,10 @@ impl Import {
         };
         let summary = Summary {
             results: path,
-            outcomes: counts.iter().map(|(outcome, count)| (outcome.name(), *count)).collect(),
-            remaining: stopped.is_some().then_some(total - done),
+            outcomes: Outcome::ALL
+                .map(|outcome| (outcome.name(), counts.get(&outcome).copied().unwrap_or_default()))
+                .into(),
+            remaining: total - done,
             failures,
         };
         output.result(&summary, || {
@@ -273,7 +276,10 @@ impl Sending {
 fn is_hopeless(error: &Error) -> bool {
     match error {
         Error::Authorization { .. } | Error::Redirect { .. } => true,
-        Error::Network(error) => matches!(error.failure, NetworkFailure::Connect | NetworkFailure::Tls),
+        Error::Network(error) => matches!(
+            error.failure,
+            NetworkFailure::Connect | NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime
+        ),
         Error::Service(error) => matches!(error.status, 401 | 403),
         _ => false,
     }

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use futures_util::TryStreamExt;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,15 +17,16 @@ use zeroize::Zeroizing;
 use super::{
     args::{KeyPassword, PfxPassword, read, secret},
     device_register_many::Many,
-    output::{GOOD, Output, fields},
-    service::{Service, variable},
+    output::{GOOD, Output, Usage, fields},
+    service::{Service, from_variable},
 };
 use crate::{
-    central::Client,
+    central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
     registration::{
-        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, IdScope, ProvisioningEndpoint,
-        RegistrationClient, RegistrationError, SymmetricKey, Unregistered, derive_device_key, diagnose, objections,
+        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, IdScope, IdScopeError,
+        ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError, SymmetricKey,
+        Unregistered, derive_device_key, diagnose, objections,
     },
 };
 
@@ -50,7 +52,7 @@ const FULL_CHAIN: &str = "_fullchain.pem";
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll device register sensor-1 --cert sensor1_fullchain.pem --key sensor1_key.pem --id-scope 0ne00A1B2C3
-  iot-enroll device register sensor-1 --cert sensor1.pfx --id-scope 0ne00A1B2C3 --app contoso --token-file token
+  iot-enroll device register sensor-1 --cert sensor1.pfx --app contoso --token-file token
   iot-enroll device register sensor-1 --group-key-file group.key --id-scope 0ne00A1B2C3
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
@@ -67,7 +69,7 @@ pub(super) struct Register {
     pub(super) pfx_password: PfxPassword,
     #[command(flatten)]
     pub(super) key_password: KeyPassword,
-    /// The file whose first line is its symmetric key in base64
+    /// A file whose first line is the device's symmetric key in base64
     #[arg(long, value_name = "FILE", conflicts_with_all = ["group_key_file", "manifest"])]
     symmetric_key_file: Option<PathBuf>,
     #[command(flatten)]
@@ -88,10 +90,11 @@ pub(super) struct Register {
 /// The heading is each argument's: a struct's would go on over what follows it where it is flattened.
 #[derive(clap::Args)]
 pub(super) struct Provisioning {
-    /// The id scope, as the application's page Device connection and the emulator show it [env: IOT_ENROLL_ID_SCOPE]
+    /// The ID scope, as the application's page Device connection shows it [env: IOT_ENROLL_ID_SCOPE]
+    /// [default: the application's own]
     #[arg(long, value_name = "SCOPE", help_heading = PROVISIONING)]
     id_scope: Option<IdScope>,
-    /// The address of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
+    /// The URL of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
     /// [default: https://global.azure-devices-provisioning.net]
     #[arg(long, value_name = "URL", help_heading = PROVISIONING)]
     dps_endpoint: Option<ProvisioningEndpoint>,
@@ -100,8 +103,8 @@ pub(super) struct Provisioning {
 /// The key of an enrollment group.
 #[derive(clap::Args)]
 pub(super) struct GroupKey {
-    /// The file whose first line is the enrollment group's symmetric key in base64, from which the device's is derived;
-    /// without, the environment variable IOT_ENROLL_GROUP_KEY holds it
+    /// A file whose first line is the enrollment group's symmetric key in base64; the device's key is derived from it
+    /// [env: IOT_ENROLL_GROUP_KEY holds the key itself]
     #[arg(long, value_name = "FILE")]
     group_key_file: Option<PathBuf>,
 }
@@ -120,7 +123,7 @@ impl GroupKey {
 
     /// Whether the environment has one.
     pub(super) fn is_in_environment() -> bool {
-        variable(GROUP_KEY).is_some()
+        std::env::var_os(GROUP_KEY).is_some_and(|value| !value.is_empty())
     }
 }
 
@@ -147,7 +150,7 @@ impl Register {
         let Some(id) = self.id.clone() else { return super::device_register_many::run(self, output).await };
         let (credential, unsent) = self.credential(&id)?;
         let full_chain = self.full_chain();
-        let registrar = self.registrar()?;
+        let registrar = self.registrar().await?;
         let attempt =
             Attempt { id: &id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
         for objection in objections(&attempt, OffsetDateTime::now_utc()) {
@@ -200,10 +203,10 @@ impl Register {
         if let Some(key) = self.group_key.read()? {
             return Ok((derive_device_key(&key, id).into(), Vec::new()));
         }
-        bail!(
-            "say what the device proves itself with: --cert FILE and --key FILE, --symmetric-key-file FILE or \
-             --group-key-file FILE"
-        )
+        Err(Usage::with_hint(
+            "no certificate or key of the device is given",
+            "use --cert FILE and --key FILE, --symmetric-key-file FILE or --group-key-file FILE",
+        ))
     }
 
     /// The file beside the certificate's that has its chain.
@@ -217,17 +220,40 @@ impl Register {
         Ok(Passwords { pfx: self.pfx_password.given()?, key: self.key_password.given()? })
     }
 
-    pub(super) fn registrar(self) -> anyhow::Result<Registrar> {
+    pub(super) async fn registrar(self) -> anyhow::Result<Registrar> {
         let payload = self.payload.as_deref().map(payload).transpose()?;
-        let id_scope = self.provisioning.given_id_scope()?.with_context(|| {
-            format!(
-                "no id scope is given: name it with --id-scope SCOPE or in the environment as {ID_SCOPE}; it stands in the \
-                 application's page Device connection"
-            )
-        })?;
+        let id_scope = match self.provisioning.given_id_scope()? {
+            Some(id_scope) => id_scope,
+            None if self.service.is_application_named() || self.service.is_named() => {
+                read_id_scope(&self.service.client()?).await?
+            }
+            None => {
+                return Err(Usage::with_hint(
+                    "no ID scope is given",
+                    format!(
+                        "use --id-scope SCOPE or {ID_SCOPE} in the environment, or --app SUBDOMAIN and a token to read it \
+                         from the application; the application's page Device connection shows it"
+                    ),
+                ));
+            }
+        };
         let client = self.provisioning.client(id_scope, &self.service)?;
         Ok(Registrar { client, payload, service: self.service, application: OnceCell::new() })
     }
+}
+
+/// Reads the ID scope of an application. Only the credentials of a device show it.
+pub(super) async fn read_id_scope(client: &Client) -> anyhow::Result<IdScope> {
+    let any = DeviceQuery { limit: Some(1), ..DeviceQuery::default() };
+    let any: Vec<_> = client.devices().list(&any).try_collect().await?;
+    let Some(device) = any.first() else {
+        return Err(Usage::with_hint(
+            "the ID scope cannot be read from the application, because it has no devices",
+            "use --id-scope SCOPE; the application's page Device connection shows it",
+        ));
+    };
+    let credentials = client.devices().credentials(&device.id).await?;
+    credentials.id_scope.parse().context("the application shows an ID scope that is not one")
 }
 
 impl Provisioning {
@@ -236,8 +262,7 @@ impl Provisioning {
         if let Some(scope) = &self.id_scope {
             return Ok(Some(scope.clone()));
         }
-        let scope = variable(ID_SCOPE).map(|scope| scope.parse()).transpose();
-        scope.with_context(|| format!("the environment variable {ID_SCOPE} is no id scope"))
+        from_variable(ID_SCOPE, |scope| scope.parse().map_err(|error: IdScopeError| error.to_string()))
     }
 
     /// A client of that provisioning service, with the root and the rate that the application has.
@@ -254,13 +279,13 @@ impl Provisioning {
     }
 
     fn endpoint(&self) -> anyhow::Result<ProvisioningEndpoint> {
-        match (&self.dps_endpoint, variable(DPS_ENDPOINT)) {
-            (Some(endpoint), _) => Ok(endpoint.clone()),
-            (None, Some(text)) => {
-                text.parse().with_context(|| format!("the environment variable {DPS_ENDPOINT} is no address"))
-            }
-            (None, None) => Ok(ProvisioningEndpoint::default()),
+        if let Some(endpoint) = &self.dps_endpoint {
+            return Ok(endpoint.clone());
         }
+        let endpoint = from_variable(DPS_ENDPOINT, |text| {
+            text.parse().map_err(|error: ProvisioningEndpointError| error.to_string())
+        });
+        Ok(endpoint?.unwrap_or_default())
     }
 }
 
@@ -328,10 +353,9 @@ impl Registrar {
             diagnosis = diagnose(attempt, &error, Some(&application));
         }
         let hint = match diagnosis.first() {
-            Some(Cause::TlsIntercepted { .. }) => Some(
-                "--ca-file FILE names a root to trust beside the platform's; the emulator tells its own as caFile in its \
-                 first line",
-            ),
+            Some(Cause::TlsIntercepted { .. }) => {
+                Some("--tls-ca FILE trusts one more root; the emulator prints the file of its own as caFile")
+            }
             _ if diagnosis.needs_application && !self.service.is_named() => Some(
                 "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
                  enabled",
@@ -396,8 +420,11 @@ pub(super) struct ComputeKey {
 
 impl ComputeKey {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let group_key = self.group_key.read()?.with_context(|| {
-            format!("no key is given: name its file with --group-key-file FILE, or set {GROUP_KEY} in the environment")
+        let group_key = self.group_key.read()?.ok_or_else(|| {
+            Usage::with_hint(
+                "no group key is given",
+                format!("name its file with --group-key-file FILE, or set {GROUP_KEY} in the environment"),
+            )
         })?;
         let key = derive_device_key(&group_key, &self.id).to_base64();
         let document = json!({ "id": self.id.as_str(), "key": key.expose_secret() });

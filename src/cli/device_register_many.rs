@@ -59,15 +59,15 @@ pub(super) struct Many {
 
 #[derive(Serialize)]
 struct Summary {
+    #[serde(serialize_with = "crate::workflow::lossy_path")]
     results: PathBuf,
     /// Registered by this run.
     assigned: u64,
     /// Registered by an earlier run, and left alone.
     earlier: u64,
     failed: u64,
-    /// How many rows were not tried, as the run stopped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<u64>,
+    /// How many rows were not tried, because the run stopped.
+    remaining: u64,
 }
 
 /// What Unix systems say when a process, or all of them, can have no more files open: EMFILE, ENFILE.
@@ -112,14 +112,19 @@ enum Reach {
     Device,
     /// Nobody took the connection.
     Nobody,
+    /// Perhaps every device: the service failed, or the way there.
+    Service,
     /// Every device.
     All,
     /// This computer: no more files and connections can be open.
     Computer,
 }
 
-/// After so many devices in a row for which nobody took the connection, no more are begun.
+/// After so many devices in a row for which nobody took the connection, no more are started.
 const MAX_UNREACHED: usize = 64;
+
+/// After so many devices in a row that the service failed, or the way there, no more are started.
+const MAX_FAILURES: usize = 64;
 
 pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
     let Many { manifest, results, concurrency } = &register.many;
@@ -129,7 +134,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let group_key = group_key(&register.group_key, &manifest, output)?;
     let (count, repeated) = manifest.check(group_key.is_some())?;
     let passwords = register.passwords()?;
-    let run = Arc::new(Run { registrar: register.registrar()?, passwords, group_key });
+    let run = Arc::new(Run { registrar: register.registrar().await?, passwords, group_key });
     let file = Results::open(&results, &RESULTS, "registration")?;
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
@@ -137,7 +142,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
         let keep = &row[OUTCOME] == ASSIGNED && row[ID_SCOPE].eq_ignore_ascii_case(&scope);
         keep && earlier.insert(hash(&row[0]))
     })?;
-    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: None };
+    let mut summary = Summary { results, assigned: 0, earlier: 0, failed: 0, remaining: 0 };
     let progress = bar(output, count, "devices");
     let mut rows = manifest.rows()?;
     let mut pending = stream::FuturesUnordered::new();
@@ -148,6 +153,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
     let mut at_once = 1;
     // Were it the first one, once is enough. Where one came through before, it may be the network for a moment.
     let mut unreached = MAX_UNREACHED - 1;
+    let mut failures = 0;
     loop {
         while pending.len() < at_once && stopped.is_none() {
             let Some(row) = rows.next() else { break };
@@ -193,31 +199,42 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
                 summary.failed += 1;
                 writer.write(&[&row.id, &line, FAILED, &scope, "", "", cause, message])?;
                 progress.suspend(|| output.progress(format_args!("{BAD}line {line}{BAD:#}: {}", clean(message))));
-                if *reach == Reach::Nobody && unreached + 1 >= MAX_UNREACHED {
-                    stopped.get_or_insert_with(|| format!("nobody answers: {}", clean(message)));
-                }
-                if *reach == Reach::All {
-                    stopped.get_or_insert_with(|| format!("what line {line} met every other device would meet"));
-                }
+                stopped = stopped.or_else(|| stop_reason(*reach, &line, message, unreached, failures));
             }
         }
         progress.inc(1);
         match result.map_err(|failure| failure.reach) {
             Err(Reach::Row) => {}
-            Err(Reach::Nobody) => unreached += 1,
-            _ => (at_once, unreached) = (concurrency, 0),
+            Err(Reach::Nobody) => (unreached, failures) = (unreached + 1, failures + 1),
+            // The others start, because it takes minutes until one has failed for good.
+            Err(Reach::Service) => (at_once, unreached, failures) = (concurrency, 0, failures + 1),
+            _ => (at_once, unreached, failures) = (concurrency, 0, 0),
         }
     }
     progress.finish_and_clear();
     let done = summary.assigned + summary.earlier + summary.failed;
-    summary.remaining = stopped.is_some().then(|| count.saturating_sub(done));
+    summary.remaining = if stopped.is_some() { count.saturating_sub(done) } else { 0 };
     tell(&summary, output)?;
     if let Some(reason) = stopped {
         bail!(
-            "{reason}. The run stopped after {done} of {count} rows; when the cause is removed, the same command goes on"
+            "{reason}. The run stopped after {done} of {count} rows; {} were not tried. When the cause is removed, the same \
+             command resumes",
+            count.saturating_sub(done)
         );
     }
     if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
+}
+
+/// Why no more devices are started after this failure, if so. `unreached` and `failures` count those in a row before it.
+fn stop_reason(reach: Reach, line: &str, message: &str, unreached: usize, failures: usize) -> Option<String> {
+    match reach {
+        Reach::All => Some(format!("the failure of line {line} affects every device")),
+        Reach::Nobody if unreached + 1 >= MAX_UNREACHED => Some(format!("nobody answers: {}", clean(message))),
+        Reach::Nobody | Reach::Service if failures + 1 >= MAX_FAILURES => {
+            Some(format!("the last {MAX_FAILURES} devices failed because of the service: {}", clean(message)))
+        }
+        _ => None,
+    }
 }
 
 /// The key of the group, where the devices register by it, and a note where they might as well register by the other.
@@ -241,9 +258,9 @@ fn group_key(given: &GroupKey, manifest: &Manifest, output: &Output) -> anyhow::
 fn tell(summary: &Summary, output: &Output) -> anyhow::Result<()> {
     let Summary { results, assigned, earlier, failed, remaining } = summary;
     output.result(summary, || {
-        let style = if *failed == 0 && remaining.is_none() { GOOD } else { BAD };
+        let style = if *failed == 0 && *remaining == 0 { GOOD } else { BAD };
         let before = if *earlier > 0 { format!(", {earlier} registered before") } else { String::new() };
-        let after = remaining.map(|remaining| format!(", {remaining} not tried")).unwrap_or_default();
+        let after = if *remaining > 0 { format!(", {remaining} not tried") } else { String::new() };
         format!(
             "{style}{assigned} registered{before}, {failed} failed{after}{style:#}. Each row's outcome is in {}.",
             results.display()
@@ -314,6 +331,7 @@ impl From<Failed> for Failure {
             _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
             RegistrationErrorKind::NotSent(_) => Reach::Row,
+            _ if unregistered.error.is_service_failure() => Reach::Service,
             _ => Reach::Device,
         };
         Self {

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
-    args::{PfxPassword, certificate_entry, count},
+    args::{Confirmation, PfxPassword, certificate_entry, count},
     device::symmetric_keys,
     output::{GOOD, Output, Usage, WARN, fields, table, yes},
     provision::DeviceKind,
@@ -30,7 +30,7 @@ enum Action {
     /// List the enrollment groups
     #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
     List {
-        /// Stop after so many
+        /// Stop after this many
         #[arg(long, value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
@@ -41,7 +41,7 @@ enum Action {
     Show {
         /// The group
         id: EnrollmentGroupId,
-        /// Show the symmetric keys too, where the group has them
+        /// Show the symmetric keys too, if the group has them
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
@@ -55,28 +55,29 @@ enum Action {
     Create {
         /// The group
         id: EnrollmentGroupId,
-        /// Its name, as people see it [default: its id]
+        /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// What devices it is for
+        /// The type of devices it is for
         #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
         device_type: DeviceKind,
-        /// How devices prove who they are
+        /// How devices authenticate
         #[arg(long, default_value = "x509")]
         attestation: AttestationKind,
-        /// A file with the two symmetric keys in base64, one a line, instead of keys that the service makes
+        /// A file with the two symmetric keys in base64, one a line, in place of keys that the service generates
         #[arg(long, value_name = "FILE")]
         keys_file: Option<PathBuf>,
-        /// Let no device connect through it yet
+        /// Do not let devices connect through it
         #[arg(long)]
         disabled: bool,
-        /// Replace a group that exists, with its certificates
+        /// Overwrite the name, type and state of an existing group; the request has no certificates, and a certificate
+        /// that the service drops is reported
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Change an enrollment group; what is not named stays as it is
+    /// Update an enrollment group; what is not named stays unchanged
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group update myx509eg --display-name 'My new group' --app contoso \
                       --token-file token"
@@ -84,16 +85,16 @@ enum Action {
     Update {
         /// The group
         id: EnrollmentGroupId,
-        /// The new name
+        /// The new display name
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
         /// Whether devices may connect through it
         #[arg(long, value_name = "BOOLEAN")]
         enabled: Option<bool>,
-        /// What devices it is for
+        /// The type of devices it is for
         #[arg(long = "type", value_name = "TYPE")]
         device_type: Option<DeviceKind>,
-        /// Change it only if it still has this etag
+        /// Update it only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -104,6 +105,8 @@ enum Action {
     Delete {
         /// The group
         id: EnrollmentGroupId,
+        #[command(flatten)]
+        confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
@@ -137,43 +140,50 @@ enum CertificateAction {
                       contoso --token-file token"
     )]
     Set {
-        #[command(flatten)]
-        entry: EntryOf,
-        /// The certificate; of several the first counts
+        /// The certificate; if the file has several, the first
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
-        /// Attest that it is yours, instead of proving it
+        /// Set it as verified, without a proof of possession
         #[arg(long)]
         verified: bool,
-        /// Replace what the entry holds only if it still has this etag
+        /// Replace the certificate of the entry only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
         pfx_password: PfxPassword,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        entry: EntryOf,
     },
-    /// Remove a certificate
+    /// Delete a certificate
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate delete myx509eg --entry secondary --app contoso --token-file token"
     )]
-    Delete(EntryOf),
-    /// Have a verification code made; it makes the one before void
+    Delete {
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        entry: EntryOf,
+    },
+    /// Generate a verification code; invalidates the previous one
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
     )]
     GenerateCode(EntryOf),
-    /// Send a proof of possession, made with cert verification
+    /// Send a proof of possession made with cert verification
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate verify myx509eg --file verification_cert.pem --app \
                       contoso --token-file token"
     )]
     Verify {
-        #[command(flatten)]
-        entry: EntryOf,
         /// The verification certificate
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
         pfx_password: PfxPassword,
+        #[command(flatten)]
+        entry: EntryOf,
     },
 }
 
@@ -216,8 +226,9 @@ impl Action {
                     AttestationKind::X509 => NewAttestation::X509,
                 };
                 let groups = service.client()?.enrollment_groups();
-                // The service's PUT would replace a group, and its certificates with it.
-                if !force && groups.find(&id).await?.is_some() {
+                // The service's PUT replaces an existing group.
+                let earlier = groups.find(&id).await?;
+                if !force && earlier.is_some() {
                     bail!("the enrollment group {id} exists already: update it, or replace it with --force");
                 }
                 let group = NewEnrollmentGroup {
@@ -226,7 +237,11 @@ impl Action {
                     attestation,
                     ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
                 };
-                show(&groups.create(&id, &group).await?, false, output)
+                let created = groups.create(&id, &group).await?;
+                if let Some(earlier) = earlier {
+                    note_certificates(&groups, &earlier, &created, output).await?;
+                }
+                show(&created, false, output)
             }
             Self::Update { id, display_name, enabled, device_type, etag, service } => {
                 if display_name.is_none() && enabled.is_none() && device_type.is_none() {
@@ -242,7 +257,8 @@ impl Action {
                 };
                 show(&service.client()?.enrollment_groups().update(&id, &update).await?, false, output)
             }
-            Self::Delete { id, service } => {
+            Self::Delete { id, confirmation, service } => {
+                confirmation.ask(&format!("delete the enrollment group {id}?"))?;
                 service.client()?.enrollment_groups().delete(&id).await?;
                 output.result(&json!({ "id": id, "deleted": true }), || format!("Deleted the enrollment group {id}."))
             }
@@ -264,18 +280,27 @@ impl CertificateAction {
                 let (groups, id, entry) = entry.open()?;
                 show_certificate(&groups.certificate(&id, entry).await?, &id, entry, output)
             }
-            Self::Set { entry, file, verified, etag, pfx_password } => {
+            Self::Set { file, verified, etag, pfx_password, confirmation, entry } => {
                 let certificate = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
+                let replaced = groups.find_certificate(&id, entry).await?.filter(|found| found.verified);
+                // To set the same certificate again can lose its verification too.
+                if let Some(replaced) = replaced
+                    && !(verified && replaced.sha1_thumbprint == Some(certificate.sha1_thumbprint()))
+                {
+                    let found = thumbprint(&replaced);
+                    confirmation.ask(&format!("replace the verified {entry} certificate of {id}, {found}?"))?;
+                }
                 let etag = etag.map(Etag::new);
                 let set = groups.set_certificate(&id, entry, &certificate, verified, etag.as_ref()).await?;
                 show_certificate(&set, &id, entry, output)
             }
-            Self::Delete(entry) => {
+            Self::Delete { confirmation, entry } => {
+                confirmation.ask(&format!("delete the {} certificate of {}?", entry.entry, entry.id))?;
                 let (groups, id, entry) = entry.open()?;
                 groups.delete_certificate(&id, entry).await?;
                 output.result(&json!({ "group": id, "entry": entry, "deleted": true }), || {
-                    format!("Removed the {entry} certificate of {id}.")
+                    format!("Deleted the {entry} certificate of {id}.")
                 })
             }
             Self::GenerateCode(entry) => {
@@ -283,7 +308,7 @@ impl CertificateAction {
                 let code = groups.generate_verification_code(&id, entry).await?.code;
                 output.result(&json!({ "verificationCode": code }), || code.clone())
             }
-            Self::Verify { entry, file, pfx_password } => {
+            Self::Verify { file, pfx_password, entry } => {
                 let proof = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
                 groups.verify_certificate(&id, entry, &proof).await?;
@@ -296,6 +321,30 @@ impl CertificateAction {
             }
         }
     }
+}
+
+/// Notes what became of the certificates of a group that was replaced. The REST API does not describe it.
+async fn note_certificates(
+    groups: &EnrollmentGroups,
+    earlier: &EnrollmentGroup,
+    now: &EnrollmentGroup,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let Attestation::X509 { primary, secondary } = &earlier.attestation else { return Ok(()) };
+    let entries = [(CertificateEntry::Primary, primary), (CertificateEntry::Secondary, secondary)];
+    for (entry, before) in entries {
+        let Some(before) = before else { continue };
+        let found = groups.find_certificate(&now.id, entry).await?;
+        let thumbprint = thumbprint(before);
+        match found.filter(|found| found.sha1_thumbprint == before.sha1_thumbprint) {
+            None => output.note(format_args!("{} no longer has its {entry} certificate {thumbprint}", now.id)),
+            Some(found) if before.verified && !found.verified => {
+                output.note(format_args!("the {entry} certificate {thumbprint} of {} is no longer verified", now.id));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn list(groups: &[EnrollmentGroup]) -> String {

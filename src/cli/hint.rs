@@ -1,6 +1,6 @@
 //! What to do about an error, in the words of the command line.
 
-use super::device_register::Failed;
+use super::{device_register::Failed, output::Usage};
 use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
@@ -15,10 +15,13 @@ const PFX_PASSWORD: &str =
 
 const OTHER_FOLDER: &str =
     "--out puts the fleet of another list elsewhere; numbered devices keep their ids with the --digits they had";
-const ROOT: &str = "--ca-file FILE trusts one more root; the emulator tells its own as caFile";
+const ROOT: &str = "--tls-ca FILE trusts one more root; the emulator prints the file of its own as caFile";
 
 /// The remedy for an error, where the command line has one that the error itself cannot know of.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        return usage.hint();
+    }
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
@@ -32,28 +35,13 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(hint) = cause.downcast_ref::<KeyError>().and_then(key_hint) {
             return Some(hint.into());
         }
-        let provision = match cause.downcast_ref::<RolloverError>() {
-            Some(RolloverError::Provision(error)) => Some(error),
-            Some(RolloverError::Central(error)) if is_untrusted(error) => return Some(ROOT.into()),
-            _ => cause.downcast_ref::<ProvisionError>(),
-        };
-        match provision {
-            Some(ProvisionError::Central(error)) if is_untrusted(error) => return Some(ROOT.into()),
-            Some(ProvisionError::Files(error)) => return file_hint(error),
-            Some(ProvisionError::Fleet(FleetError::Interrupted { .. })) => {
-                return Some("when the cause is removed, the same command goes on".into());
-            }
-            Some(ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. })) => {
-                return Some(OTHER_FOLDER.into());
-            }
-            Some(ProvisionError::OtherCertificate { entry, .. }) => {
-                return Some(format!(
-                    "--replace puts ours in its place, and devices that connect by the other no longer can; --entry {} \
-                     leaves it as it is",
-                    entry.other()
-                ));
-            }
+        match cause.downcast_ref::<RolloverError>() {
+            Some(RolloverError::Central(error)) => return is_untrusted(error).then(|| ROOT.into()),
+            Some(RolloverError::Provision(error)) => return workflow_hint(error, true),
             _ => {}
+        }
+        if let Some(error) = cause.downcast_ref::<ProvisionError>() {
+            return workflow_hint(error, false);
         }
         match cause.downcast_ref::<FleetError>() {
             Some(FleetError::Exists(_)) => {
@@ -77,6 +65,39 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     })
 }
 
+/// The remedy for an error of `provision` or `rollover`: only options that the command has.
+fn workflow_hint(error: &ProvisionError, is_rollover: bool) -> Option<String> {
+    match error {
+        ProvisionError::Central(error) if is_untrusted(error) => Some(ROOT.into()),
+        ProvisionError::Files(FileError::Exists(_) | FileError::Missing(_)) => {
+            Some("--dir names another directory".into())
+        }
+        ProvisionError::Files(error) => file_hint(error),
+        ProvisionError::Fleet(FleetError::Interrupted { .. }) => {
+            Some("when the cause is removed, the same command resumes".into())
+        }
+        ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. }) => Some(OTHER_FOLDER.into()),
+        ProvisionError::OtherCertificate { .. } if is_rollover => {
+            Some("check both entries with `iot-enroll enrollment-group certificate show`, then run this again".into())
+        }
+        ProvisionError::OtherCertificate { entry, verified, .. } => {
+            let beside = if *verified { " --add-ca" } else { "" };
+            Some(format!(
+                "--replace overwrites it, and devices that connect by it no longer can; --entry {}{beside} leaves it \
+                 unchanged",
+                entry.other()
+            ))
+        }
+        ProvisionError::InOtherEntry { .. } => Some("leave --entry out: the entry that holds the CA is found".into()),
+        ProvisionError::BesideOther { .. } => Some(
+            "name the CA that is verified with --root or --ca-cert; replace it without downtime with `iot-enroll rollover`; \
+             or enroll this one beside it with --add-ca"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
 /// Whether the server's certificate may lack a root to trust.
 fn is_untrusted(error: &Error) -> bool {
     matches!(error, Error::Network(error) if error.failure == NetworkFailure::Tls)
@@ -96,7 +117,7 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
 fn file_hint(error: &FileError) -> Option<String> {
     match error {
         FileError::Exists(_) => {
-            Some("--force replaces the whole set, --dir FOLDER writes it elsewhere".into())
+            Some("--force overwrites the whole set, --dir DIR writes it elsewhere".into())
         }
         FileError::SharedFiles { .. } => {
             Some("choose another name, or write the set to another directory with --dir DIR".into())
@@ -111,12 +132,12 @@ fn file_hint(error: &FileError) -> Option<String> {
                 .into(),
         ),
         FileError::Missing(_) => Some(
-            "make the authority first with `iot-enroll cert root NAME`, or say with --dir FOLDER where it is; an authority \
-             is named by its common name, without _cert.pem"
+            "create it with `iot-enroll cert root NAME`, or name its directory with --dir DIR or its files with --ca-cert and \
+             --ca-key; PARENT is a common name, without _cert.pem"
                 .into(),
         ),
         FileError::Incomplete { .. } => Some(
-            "put the missing file back, or move the other away and make the set anew".into(),
+            "put the missing file back, or move the other away and create the set again".into(),
         ),
         FileError::Key { error, .. } => key_hint(error).map(Into::into),
         FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD.into()),

@@ -11,7 +11,10 @@ use super::{
     device_import,
     output::Output,
 };
-use crate::central::{Change, DeviceId, DeviceUpdate};
+use crate::{
+    central::{Change, DeviceId, DeviceUpdate},
+    certificate::fleet::MANIFEST_COLUMNS,
+};
 
 /// The most bytes of the file, in MiB. An application has at most a million devices, and a row about a hundred bytes.
 const MAX_MEBIBYTES: u64 = 256;
@@ -70,7 +73,11 @@ impl Columns {
             bail!("it holds the results of an import: name the file that was imported");
         }
         let names = rows.names(&COLUMNS)?;
-        let unused = rows.header().iter().zip(names.iter()).filter(|(_, name)| !COLUMNS.contains(name));
+        // The columns of a fleet's manifest are meant for other commands.
+        let is_expected = |name: &str| {
+            COLUMNS.contains(&name) || MANIFEST_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name))
+        };
+        let unused = rows.header().iter().zip(names.iter()).filter(|(_, name)| !is_expected(name));
         let unused: Vec<_> = unused.map(|(name, _)| name).collect();
         if !unused.is_empty() {
             output.note(format_args!("these columns are not used: {}", unused.join(", ")));

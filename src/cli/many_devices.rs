@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::fleet_ids::{IdFile, digits, numbered};
+use super::{
+    fleet_ids::{IdFile, digits, numbered},
+    next_command::NextCommand,
+};
 use crate::workflow::{FleetDevices, FleetRequest};
 
 /// Many devices.
@@ -36,6 +39,17 @@ impl ManyDevices {
     /// Whether there are any.
     pub(super) fn asked_for(&self) -> bool {
         self.ids.is_some() || self.count.is_some()
+    }
+
+    /// Adds the options that were given to a command for the same devices.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        command.optional("--devices", self.ids.as_ref());
+        if let Some(count) = self.count {
+            command.option("--count", count.to_string());
+            command.option("--prefix", &self.prefix);
+            command.optional("--digits", self.digits.map(|digits| digits.to_string()));
+        }
+        command.flag("--pfx", self.pfx);
     }
 
     /// The devices as a workflow takes them, for a folder. With `keep_keys` each has the key of the certificate that the

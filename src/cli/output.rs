@@ -1,25 +1,56 @@
 //! What the program prints: results to standard output, everything else to standard error.
 
 use std::{
+    borrow::Cow,
+    ffi::OsString,
     fmt::{Display, Write as _},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::hint::hint;
+use super::{
+    hint::hint,
+    service_error::{ServiceAnswer, service_answer},
+};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     /// Whole sentences and tables
     Human,
-    /// One JSON document
+    /// One JSON document; errors are one on standard error
     Json,
+}
+
+/// The format that the arguments ask for, before they are parsed.
+pub(super) fn asked_for(arguments: &[OsString]) -> Format {
+    let mut arguments = arguments.iter().skip(1).map(|argument| argument.to_string_lossy());
+    while let Some(argument) = arguments.next().filter(|argument| argument != "--") {
+        let value = match argument.strip_prefix("--output") {
+            Some("") => arguments.next().map(Cow::into_owned),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            // -o json, -o=json, -ojson, and the same after the other short options, as in -qo json.
+            None => match argument.strip_prefix('-').filter(|short| !short.starts_with('-')) {
+                Some(short) => match short.trim_start_matches(['q', 'v']).strip_prefix('o') {
+                    Some("") => arguments.next().map(Cow::into_owned),
+                    Some(value) => Some(value.trim_start_matches('=').to_owned()),
+                    None => None,
+                },
+                None => None,
+            },
+        };
+        if value.as_deref() == Some("json") {
+            return Format::Json;
+        }
+    }
+    Format::Human
 }
 
 /// Prints. Results are for standard output; notes, progress and errors for standard error.
@@ -27,9 +58,11 @@ pub(super) enum Format {
 pub(super) struct Output {
     format: Format,
     quiet: bool,
+    /// With JSON, the notes so far: an error is one document, and they are a part of it.
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
-/// A failure that has been told already, as a result of the command: only the exit status is left to say.
+/// A failure that the command's result reports already: only the exit status is left.
 #[derive(Debug)]
 pub(super) struct Told;
 
@@ -41,19 +74,31 @@ impl Display for Told {
 
 impl std::error::Error for Told {}
 
-/// A command line that is wrong, whatever files, environment and service are, in a way that its parser does not see.
+/// Wrong usage that the parser of the command line does not see. The exit status is 2.
 #[derive(Debug)]
-pub(super) struct Usage(String);
+pub(super) struct Usage {
+    text: String,
+    hint: Option<String>,
+}
 
 impl Usage {
     pub(super) fn error(text: impl Into<String>) -> anyhow::Error {
-        Self(text.into()).into()
+        Self { text: text.into(), hint: None }.into()
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn with_hint(text: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        Self { text: text.into(), hint: Some(hint.into()) }.into()
+    }
+
+    pub(super) fn hint(&self) -> Option<String> {
+        self.hint.clone()
     }
 }
 
 impl Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -72,10 +117,10 @@ const OWN_SEQUENCES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "
 
 impl Output {
     pub(super) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet }
+        Self { format, quiet, notes: Arc::default() }
     }
 
-    /// Whether there is somebody to read how it goes on.
+    /// Returns whether progress is shown.
     pub(super) fn shows_progress(&self) -> bool {
         !self.quiet && self.format == Format::Human
     }
@@ -107,14 +152,38 @@ impl Output {
         }
     }
 
-    /// Tells something that is worth knowing and is no failure.
+    /// Prints something that is worth knowing and is no failure. With JSON it waits for the end of the run.
     pub(super) fn note(&self, text: impl Display) {
-        if !self.quiet {
-            Self::diagnostic(format_args!("{WARN}note{WARN:#}: {}", clean_lines(&text.to_string())));
+        if self.quiet {
+            return;
+        }
+        if self.format == Format::Json {
+            self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string());
+        } else {
+            Self::print_note(&text.to_string());
         }
     }
 
-    /// Tells how it goes on.
+    fn print_note(text: &str) {
+        Self::diagnostic(format_args!("{WARN}note{WARN:#}: {}", clean_lines(text)));
+    }
+
+    /// Ends a run: prints its error, or the notes that are left. Returns the exit status.
+    pub(super) fn finish(&self, result: anyhow::Result<()>) -> ExitCode {
+        match result {
+            Err(error) if !error.is::<Told>() => self.report(&error),
+            other => {
+                self.take_notes().iter().for_each(|note| Self::print_note(note));
+                if other.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+        }
+    }
+
+    fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Prints progress.
     pub(super) fn progress(&self, text: impl Display) {
         if self.shows_progress() {
             Self::diagnostic(text);
@@ -126,20 +195,101 @@ impl Output {
         let _ = writeln!(anstream::stderr().lock(), "{}", printable(&text.to_string()));
     }
 
-    /// Tells an error with its causes and what to do about it; the exit status it stands for.
-    pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+    /// Prints an error with its causes and what to do about it. Returns the exit status it stands for.
+    fn report(&self, error: &anyhow::Error) -> ExitCode {
         if let Some(usage) = error.downcast_ref::<clap::Error>() {
-            let _ = usage.print();
-            return ExitCode::from(2);
+            return self.report_usage(usage);
         }
-        if error.downcast_ref::<Told>().is_none() {
-            Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", clean_lines(&chain(error))));
-            if let Some(hint) = hint(error) {
+        self.failure(&chain(error), hint(error), service_answer(error));
+        if error.is::<Usage>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+    }
+
+    fn failure(&self, message: &str, hint: Option<String>, service: Option<ServiceAnswer>) {
+        if self.format == Format::Human {
+            Self::diagnostic(format_args!("{BAD}error{BAD:#}: {}", clean_lines(message)));
+            if let Some(hint) = hint {
                 Self::diagnostic(format_args!("  {DIM}hint{DIM:#}: {hint}"));
             }
+            return;
         }
-        if error.downcast_ref::<Usage>().is_some() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+        let mut error = json!({ "message": message });
+        if let Some(hint) = hint {
+            error["hint"] = hint.into();
+        }
+        if let Some(ServiceAnswer { status, code, request_id }) = service {
+            error["service"] = json!({ "status": status, "code": code, "requestId": request_id });
+        }
+        let notes = self.take_notes();
+        if !notes.is_empty() {
+            error["notes"] = notes.into();
+        }
+        Self::document(&json!({ "error": error }));
     }
+
+    /// Prints failures that do not end the run, such as devices that were refused.
+    pub(super) fn failures(&self, messages: &[String]) {
+        match self.format {
+            Format::Json if messages.is_empty() => {}
+            Format::Json => self.failure(&messages.join("; "), None, None),
+            Format::Human => messages.iter().for_each(|message| self.failure(message, None, None)),
+        }
+    }
+
+    /// Prints a JSON document on standard error.
+    fn document(value: &Value) {
+        let text = escaped(&serde_json::to_string_pretty(value).unwrap_or_default());
+        // There is nobody left to report a failure to.
+        let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+
+    /// Prints what the parser of the command line found, or the help or version that was asked for.
+    pub(super) fn report_usage(&self, error: &clap::Error) -> ExitCode {
+        if !error.use_stderr() || self.format == Format::Human {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 });
+        }
+        let (message, hint) = usage_text(error);
+        self.failure(&message, hint, None);
+        ExitCode::from(WRONG_USAGE)
+    }
+
+    /// Asks for confirmation on the terminal before something is deleted. Without a terminal, `--yes` is required.
+    ///
+    /// `question` is a whole question, such as "delete the device d1?".
+    pub(super) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+        if yes {
+            return Ok(());
+        }
+        let (stdin, stderr) = (io::stdin(), io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return Err(Usage::with_hint(
+                format!("confirmation needed, and there is no terminal to ask on: {question}"),
+                "--yes confirms it",
+            ));
+        }
+        let _ = write!(anstream::stderr().lock(), "{WARN}{}{WARN:#} [y/N] ", clean(question));
+        let mut answer = String::new();
+        stdin.read_line(&mut answer)?;
+        if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            Ok(())
+        } else {
+            anyhow::bail!("not confirmed: nothing was changed")
+        }
+    }
+}
+
+/// The message and the tips of an error of the command line's parser, without usage and colour.
+fn usage_text(error: &clap::Error) -> (String, Option<String>) {
+    let text = error.render().to_string();
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return ("a subcommand is missing".to_owned(), Some("--help lists the subcommands".to_owned()));
+    }
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut parts = text.split("\n\n");
+    let message = one_line(parts.next().unwrap_or_default());
+    let tips: Vec<_> = parts.filter_map(|part| one_line(part).strip_prefix("tip: ").map(str::to_owned)).collect();
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    (message, (!tips.is_empty()).then(|| tips.join("; ")))
 }
 
 fn stdout_choice() -> ColorChoice {

@@ -1,14 +1,14 @@
 //! Steps as they happen: a live line on a terminal, finished lines anywhere.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::output::{BAD, DIM, GOOD, Output, clean};
 use crate::workflow::{Outcome, StepReport, WorkflowEvent};
 
 const SPINNING: &str = "{spinner} {msg}";
-const COUNTED: &str = "{spinner} {msg}: {human_pos} of {human_len}, {per_sec}, {eta} left";
+const COUNTED: &str = "{spinner} {msg}: {human_pos} of {human_len}, {rate}, {eta} left";
 
 /// A list of steps on standard error that grows as they are taken.
 pub(super) struct Steps<'a> {
@@ -28,7 +28,7 @@ impl<'a> Steps<'a> {
     fn set_style(&self, template: &str) {
         // The templates are constants; were one wrong, the default is no harm.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.live.set_style(style);
+            self.live.set_style(with_rate(style));
         }
     }
 
@@ -84,10 +84,17 @@ pub(super) fn bar(output: &Output, length: u64, what: &str) -> ProgressBar {
     if !output.shows_progress() {
         return ProgressBar::hidden();
     }
-    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left");
+    let template = format!("{{wide_bar}} {{human_pos}}/{{human_len}} {what}, {{rate}}, {{eta}} left");
     let bar = ProgressBar::new(length);
     match ProgressStyle::with_template(&template) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(with_rate(style)),
         Err(_) => bar,
     }
+}
+
+/// Adds the key `rate`: how many a second, as a whole number.
+fn with_rate(style: ProgressStyle) -> ProgressStyle {
+    style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+        let _ = write!(text, "{:.0}/s", state.per_sec());
+    })
 }

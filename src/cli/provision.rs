@@ -2,11 +2,9 @@
 
 use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use anyhow::Context;
-
 use super::{
-    args::{KeyPassword, Keys, Pfx, certificate_entry, lifetime},
-    device_register::Provisioning,
+    args::{Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
+    device_register::{Provisioning, read_id_scope},
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output, Told},
     progress::{Steps, plan},
@@ -14,9 +12,12 @@ use super::{
 };
 use crate::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
-    certificate::{CommonName, DeviceId},
+    certificate::{
+        Certificate, CommonName, DeviceId,
+        files::{FileSet, read_certificates},
+    },
     emulator::Emulator,
-    registration::{Application, RegistrationClient},
+    registration::RegistrationClient,
     workflow::{
         AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
         RefusedDevice, Step, StepReport, WorkflowEvent, provision,
@@ -25,9 +26,12 @@ use crate::{
 
 /// Take an enrollment group from nothing to verified, and make its devices' certificates
 ///
-/// Finds or makes the root, finds or creates the group, uploads the certificate, proves possession of its key, and
-/// makes the devices' certificates. It can be run as often as one likes: what is done already is left as it is, and a
-/// run that was interrupted is finished by the next.
+/// Finds or creates the root, finds or creates the group, uploads the certificate, proves possession of its key, and
+/// issues the devices' certificates. It is idempotent: completed steps are left unchanged, and the next run resumes an
+/// interrupted one. Several runs at once on one group or directory converge.
+///
+/// A second CA beside one that is verified in the group's other entry needs --add-ca, so that an old command cannot bring
+/// back a root that was retired. To replace a root, use rollover.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll provision --emulator --register
@@ -49,9 +53,9 @@ pub(super) struct Provision {
     /// What devices the group is for [default: iot for a group that is created, any for one that exists]
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<DeviceKind>,
-    /// The entry for the certificate
-    #[arg(long, default_value = "primary", value_parser = certificate_entry())]
-    entry: CertificateEntry,
+    /// The entry for the certificate [default: the entry that already holds it, otherwise primary]
+    #[arg(long, value_parser = certificate_entry())]
+    entry: Option<CertificateEntry>,
     /// The common name of the root, made where it does not exist [with --emulator by default: mytestrootcert]
     #[arg(long, value_name = "NAME", required_unless_present_any = ["emulator", "ca_cert"])]
     root: Option<CommonName>,
@@ -83,16 +87,27 @@ pub(super) struct Provision {
     register: bool,
     #[command(flatten)]
     provisioning: Provisioning,
-    /// How many days device certificates are valid [default: a year]
-    #[arg(long)]
+    /// How many days device certificates are valid [default: 1 year]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        value_parser = days,
+        allow_negative_numbers = true,
+        help_heading = "Making certificates"
+    )]
     days: Option<NonZeroU32>,
-    /// Upload the certificate as verified instead of proving possession of its key
-    #[arg(long)]
+    /// Upload the certificate as verified, without a proof of possession
+    #[arg(long = "verified", alias = "attest")]
     attest: bool,
     /// Replace another certificate in the entry
     #[arg(long)]
     replace: bool,
-    /// Only read, and tell what would be done
+    #[command(flatten)]
+    confirmation: Confirmation,
+    /// Enroll the CA although the group's other entry holds another CA that is verified: devices of both can connect
+    #[arg(long)]
+    add_ca: bool,
+    /// Only read, and print what would be done
     #[arg(long)]
     dry_run: bool,
     /// The folder for the root's files, where it is looked for too, and for those of --device
@@ -172,10 +187,14 @@ impl Provision {
             pfx: pfx.as_ref().map(Pfx::options),
             attest: self.attest,
             replace: self.replace,
+            add_ca: self.add_ca,
             dry_run: self.dry_run,
         };
         if let Some(emulator) = &emulator {
             output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
+        }
+        if self.replace && !self.dry_run {
+            confirm_replacement(&client, &request, &self.confirmation).await?;
         }
         let steps = Steps::new(output);
         // The plan of a dry run is its result, not its progress.
@@ -191,12 +210,43 @@ impl Provision {
         }
         let report = provisioned?;
         tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
-        for RefusedDevice { reason, .. } in &report.refused {
-            Output::report(&anyhow::Error::msg(reason.clone()));
-        }
+        let refused: Vec<_> = report.refused.iter().map(|RefusedDevice { reason, .. }| reason.clone()).collect();
+        output.failures(&refused);
         output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })?;
         if report.steps.iter().any(|step| step.outcome == Outcome::Failed) { Err(Told.into()) } else { Ok(()) }
     }
+}
+
+/// Asks before a verified certificate is replaced.
+async fn confirm_replacement(
+    client: &Client,
+    request: &ProvisionRequest<'_>,
+    confirmation: &Confirmation,
+) -> anyhow::Result<()> {
+    let groups = client.enrollment_groups();
+    let entry = request.entry.unwrap_or(CertificateEntry::Primary);
+    let found = groups.find_certificate(&request.group, entry).await?;
+    let Some(found) = found.filter(|found| found.verified) else { return Ok(()) };
+    let file = match &request.authority {
+        AuthoritySource::Files { certificate, .. } => certificate.clone(),
+        AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
+    };
+    // A root that cannot be read here is another one, or is reported by what follows.
+    let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));
+    if found.sha1_thumbprint.is_some() && found.sha1_thumbprint == ours {
+        return Ok(());
+    }
+    // Without --entry, the entry that already holds the certificate is kept.
+    if request.entry.is_none()
+        && let Some(other) = groups.find_certificate(&request.group, CertificateEntry::Secondary).await?
+        && other.sha1_thumbprint.is_some()
+        && other.sha1_thumbprint == ours
+    {
+        return Ok(());
+    }
+    let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let group = &request.group;
+    confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 
 /// The embedded service; over TLS where devices register, as they do it with their certificates.
@@ -232,10 +282,7 @@ async fn registration(
 ) -> anyhow::Result<RegistrationClient> {
     let id_scope = match provisioning.given_id_scope()? {
         Some(id_scope) => id_scope,
-        None => Application::read(client).await?.id_scope.context(
-            "the devices cannot be registered: no id scope is given, and the application has no device that would tell \
-             it; name it with --id-scope SCOPE, as the application's page Device connection has it",
-        )?,
+        None => read_id_scope(client).await?,
     };
     provisioning.client(id_scope, service)
 }
@@ -244,7 +291,9 @@ fn human(report: &ProvisionReport) -> String {
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
-    text + &connecting(&report.devices, report.fleet.as_ref())
+    let is_refused = |device: &ProvisionedDevice| report.refused.iter().any(|refused| refused.id == device.id);
+    let devices = report.devices.iter().filter(|device| !is_refused(device));
+    text + &connecting(devices, report.fleet.as_ref())
 }
 
 /// Tells of the password that everybody knows, where PFX files with it were made.
@@ -260,7 +309,10 @@ pub(super) fn tell_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
 }
 
 /// What the devices connect with.
-pub(super) fn connecting(devices: &[ProvisionedDevice], fleet: Option<&FleetSummary>) -> String {
+pub(super) fn connecting<'a>(
+    devices: impl IntoIterator<Item = &'a ProvisionedDevice>,
+    fleet: Option<&FleetSummary>,
+) -> String {
     let mut text = String::new();
     for device in devices {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());

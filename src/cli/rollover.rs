@@ -1,12 +1,17 @@
 //! `rollover`: from one authority to another.
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
+use serde::Serialize;
 
 use super::{
-    args::{KeyPassword, Keys, Pfx, lifetime},
+    args::{Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
     many_devices::ManyDevices,
+    next_command::NextCommand,
     output::{GOOD, Output, Usage},
     progress::{Steps, plan},
     provision::{connecting, tell_password},
@@ -17,16 +22,17 @@ use crate::{
     certificate::{
         CommonName, DeviceId,
         files::{FileSet, read_certificates},
+        fleet::{MANIFEST, read_manifest},
     },
     workflow::{AuthoritySource, RetireReport, RolloverReport, RolloverRequest, WorkflowEvent, retire, rollover},
 };
 
-/// Take a verified enrollment group from one root to another, with no moment in which no device could connect
+/// Take a verified enrollment group from one root to another without downtime
 ///
-/// Brings the new root into the group's free entry, proves possession of its key, and makes the devices' certificates
-/// under it, for the same ids. Devices connect by either root then. When each has its new certificate, the same command
-/// with --retire removes the old root; it is refused where the new one is not verified. Both can be run as often as one
-/// likes, and finish what was interrupted.
+/// Uploads the new root to the group's free entry, proves possession of its key, and issues the devices' certificates
+/// under it, for the same ids. Devices can connect with certificates under either root then. When each device has its new
+/// certificate, the same command with --retire removes the old root; it fails if the new one is not verified. Both are
+/// idempotent, resume an interrupted run, and print the command to use next.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --device sensor-1 --dry-run
@@ -60,15 +66,24 @@ pub(super) struct Rollover {
     /// rollover with --ca-cert]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// How many days device certificates are valid [default: a year]
-    #[arg(long)]
+    /// How many days device certificates are valid [default: 1 year]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        value_parser = days,
+        allow_negative_numbers = true,
+        help_heading = "Making certificates"
+    )]
     days: Option<NonZeroU32>,
-    /// Upload the certificate as verified instead of proving possession of its key
-    #[arg(long)]
+    /// Upload the certificate as verified, without a proof of possession
+    #[arg(long = "verified", alias = "attest")]
     attest: bool,
-    /// Remove the old root: only devices with certificates under the new one connect from then on
-    #[arg(long, conflicts_with_all = ["devices", "ids", "count", "keep_keys", "out", "attest", "days"])]
+    /// Remove the old root: from then on only devices with certificates under the new one can connect. Devices and what
+    /// belongs to them are only repeated in the command that is printed
+    #[arg(long)]
     retire: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
     /// Only read, and tell what would be done
     #[arg(long)]
     dry_run: bool,
@@ -86,20 +101,86 @@ impl Rollover {
         block_on(async { if self.retire { self.retire(output).await } else { self.begin(output).await } })
     }
 
-    async fn begin(self, output: &Output) -> anyhow::Result<()> {
-        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
-        let (authority, called) = match (self.ca_cert, self.ca_key, self.root) {
-            (_, _, Some(root)) => {
-                let stem = root.file_stem()?;
-                (AuthoritySource::Root(root), Some(stem))
-            }
-            (Some(certificate), Some(key), _) => (AuthoritySource::Files { certificate, key }, None),
-            _ => return Err(Usage::error("the proof needs the key of --ca-cert: give it with --ca-key")),
-        };
-        let device_directory = match (self.out, called) {
-            (Some(out), _) => out,
-            (None, Some(called)) => self.dir.join(called),
+    /// The directory of the new device certificates.
+    fn device_directory(&self) -> anyhow::Result<PathBuf> {
+        Ok(match (&self.out, &self.root) {
+            (Some(out), _) => out.clone(),
+            (None, Some(root)) => self.dir.join(root.file_stem()?),
             (None, None) => self.dir.join("rollover"),
+        })
+    }
+
+    /// The command that ends the rollover: this one, with `--retire`.
+    fn next_retire(&self) -> NextCommand {
+        let mut command = NextCommand::new("rollover");
+        self.service.repeat_in(&mut command);
+        command.option("--group", self.group.as_str());
+        command.optional("--root", self.root.as_ref().map(CommonName::as_str));
+        command.optional("--ca-cert", self.ca_cert.as_ref());
+        command.optional("--ca-key", self.ca_key.as_ref());
+        self.key_password.repeat_in(&mut command);
+        for device in &self.devices {
+            command.option("--device", device.as_str());
+        }
+        self.many.repeat_in(&mut command);
+        command.optional("--days", self.days.map(|days| days.to_string()));
+        self.keys.repeat_in(&mut command);
+        command.flag("--keep-keys", self.keep_keys);
+        command.optional("--out", self.out.as_ref());
+        command.option("--dir", &self.dir);
+        command.flag("--retire", true);
+        command
+    }
+
+    /// The command that provisions the group after the rollover. The device certificates are in a directory of their own,
+    /// where provision finds them if it takes the CA by its files. None without the CA's key.
+    fn next_provision(&self, device_directory: &Path) -> anyhow::Result<Option<NextCommand>> {
+        let mut command = NextCommand::new("provision");
+        self.service.repeat_in(&mut command);
+        command.option("--group", self.group.as_str());
+        let files = match (&self.root, &self.ca_cert, &self.ca_key) {
+            (Some(root), ..) => {
+                let set = FileSet::new(&self.dir, root)?;
+                Some((set.certificate(), set.private_key()))
+            }
+            (None, Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            _ => None,
+        };
+        let Some((certificate, key)) = files else { return Ok(None) };
+        if let Some(root) = self.root.as_ref().filter(|_| !device_directory.is_dir()) {
+            command.option("--root", root.as_str());
+            command.option("--dir", &self.dir);
+        } else {
+            command.option("--ca-cert", certificate);
+            command.option("--ca-key", key);
+            command.option("--dir", device_directory);
+        }
+        self.key_password.repeat_in(&mut command);
+        // Devices that keep their keys have them in the old directory, where provision does not look for them.
+        for device in &self.devices {
+            let set = FileSet::new(device_directory, &device.common_name()?)?;
+            if set.private_key().exists() || !set.certificate().exists() {
+                command.option("--device", device.as_str());
+            }
+        }
+        let manifest = device_directory.join(MANIFEST);
+        if self.many.asked_for() && (!manifest.exists() || read_manifest(&manifest)?.next().is_some()) {
+            self.many.repeat_in(&mut command);
+            command.option("--out", device_directory);
+        }
+        command.optional("--days", self.days.map(|days| days.to_string()));
+        self.keys.repeat_in(&mut command);
+        Ok(Some(command))
+    }
+
+    async fn begin(self, output: &Output) -> anyhow::Result<()> {
+        let next = self.next_retire();
+        let device_directory = self.device_directory()?;
+        let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
+        let authority = match (self.ca_cert, self.ca_key, self.root) {
+            (_, _, Some(root)) => AuthoritySource::Root(root),
+            (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
+            _ => return Err(Usage::error("the proof needs the key of --ca-cert: give it with --ca-key")),
         };
         let pfx = self.keys.pfx()?;
         let request = RolloverRequest {
@@ -123,10 +204,13 @@ impl Rollover {
         steps.finish();
         let report = rolled?;
         tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
-        output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })
+        let next = Some(next).filter(|_| !self.dry_run).map(|next| next.to_string());
+        let text = || if self.dry_run { plan(&report.steps) } else { human(&report, next.as_deref()) };
+        output.result(&WithNext { report: &report, next: next.as_deref() }, text)
     }
 
     async fn retire(self, output: &Output) -> anyhow::Result<()> {
+        let next = self.next_provision(&self.device_directory()?)?;
         let (file, set) = match (self.ca_cert, self.root) {
             (Some(certificate), _) => (certificate, None),
             (None, Some(root)) => {
@@ -139,14 +223,29 @@ impl Rollover {
         if let Some(set) = set {
             set.check_name(&stays)?;
         }
+        if !self.dry_run {
+            let question = format!("let only devices under {} connect through {}?", stays.subject(), self.group);
+            self.confirmation.ask(&question)?;
+        }
         let client: Client = self.service.client()?;
         let steps = Steps::new(output);
         let observe = &mut |event: WorkflowEvent<'_>| observe(&steps, &event, self.dry_run);
         let retired = retire(&client, &self.group, &stays, self.dry_run, observe).await;
         steps.finish();
         let report = retired?;
-        output.result(&report, || if self.dry_run { plan(&report.steps) } else { retired_text(&report) })
+        let next = next.filter(|_| !self.dry_run).map(|next| next.to_string());
+        let text = || if self.dry_run { plan(&report.steps) } else { retired_text(&report, next.as_deref()) };
+        output.result(&WithNext { report: &report, next: next.as_deref() }, text)
     }
+}
+
+/// A report, and the command to use next.
+#[derive(Serialize)]
+struct WithNext<'a, R: Serialize> {
+    #[serde(flatten)]
+    report: &'a R,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
 }
 
 /// The plan of a dry run is its result, not its progress.
@@ -156,24 +255,36 @@ fn observe(steps: &Steps<'_>, event: &WorkflowEvent<'_>, dry_run: bool) {
     }
 }
 
-fn human(report: &RolloverReport) -> String {
+fn human(report: &RolloverReport, next: Option<&str>) -> String {
     let RolloverReport { group, from, to, .. } = report;
     let thumbprint = |of: Option<crate::certificate::Thumbprint>| of.map(|of| of.to_string()).unwrap_or_default();
     let connecting = connecting(&report.devices, report.fleet.as_ref());
-    let disabled = if report.enabled { "" } else { "The group is disabled: no device connects until it is enabled.\n" };
+    let next = next.map(|next| {
+        format!("When each device has its new certificate, remove the old root from the group with:\n  {next}\n")
+    });
     format!(
-        "{GOOD}{group} takes devices of either certificate now{GOOD:#}: {}, as before, and {}, the {} one.\n\
-         {disabled}{connecting}When each device has its new certificate, the same command with --retire instead of devices removes \
-         the old one.\n",
+        "{GOOD}{group} now accepts devices under either root{GOOD:#}: {}, as before, and {}, its {} certificate.\n\
+         {}{connecting}{}",
         thumbprint(from.sha1_thumbprint),
         thumbprint(to.sha1_thumbprint),
         to.entry,
+        disabled(report.enabled),
+        next.unwrap_or_default(),
     )
 }
 
-fn retired_text(report: &RetireReport) -> String {
+fn retired_text(report: &RetireReport, next: Option<&str>) -> String {
     let RetireReport { group, to, .. } = report;
     let stays = to.sha1_thumbprint.map(|stays| stays.to_string()).unwrap_or_default();
-    let disabled = if report.enabled { "" } else { "The group is disabled: no device connects until it is enabled.\n" };
-    format!("{GOOD}{group} takes devices of {stays} alone now{GOOD:#}, its {} certificate.\n{disabled}", to.entry)
+    let next = next.map(|next| format!("From now on, provision the group with:\n  {next}\n"));
+    format!(
+        "{GOOD}{group} now accepts only devices under {stays}{GOOD:#}, its {} certificate.\n{}{}",
+        to.entry,
+        disabled(report.enabled),
+        next.unwrap_or_default(),
+    )
+}
+
+fn disabled(is_enabled: bool) -> &'static str {
+    if is_enabled { "" } else { "The group is disabled: no device can connect until it is enabled.\n" }
 }

@@ -355,8 +355,8 @@ impl fmt::Display for Cause {
             ),
             Self::ServerCertificateOutOfTime { host, not_before, not_after, at } => write!(
                 f,
-                "the certificate of {host} is valid from {} to {}, and the clock here says {}: set the clock, or, if it is \
-                 right, somebody else answers in place of the service",
+                "the certificate of {host} is valid from {} to {}, and the clock here says {}: set the clock; if it is right, \
+                 a TLS-intercepting proxy answers in place of the service",
                 moment(*not_before),
                 moment(*not_after),
                 moment(*at)

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     central::{
         AnswerProblem, Attempts, Clock, MAX_ANSWER, Met, NetworkFailure, Rate, Repeat, RetryPolicy, SystemClock, body,
-        chain, http_builder, is_tls, parse_retry_after, sanitise, without_values,
+        certificate_out_of_time, chain, http_builder, is_tls, parse_retry_after, sanitise, without_values,
     },
     certificate::{Certificate, DeviceId, ReadError},
 };
@@ -303,10 +303,14 @@ impl Session<'_> {
         }
         let broken = |error: reqwest::Error| {
             let error = error.without_url();
+            let out_of_time = certificate_out_of_time(&error);
             Kind::Network {
                 // In TLS 1.3 a server that does not like a certificate says so after the handshake.
-                failure: if is_tls(&error) { NetworkFailure::Tls } else { NetworkFailure::of(&error) },
-                cause: in_words(&chain(&error)),
+                failure: match &out_of_time {
+                    None if is_tls(&error) => NetworkFailure::Tls,
+                    _ => NetworkFailure::of(&error),
+                },
+                cause: out_of_time.unwrap_or_else(|| in_words(&chain(&error))),
                 attempts: attempts.count(),
             }
         };

@@ -168,7 +168,9 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
                 404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
                 404 => match refusal.error_code {
                     Some(404_200..404_300) => not_found(attempt, encounter, application),
-                    _ => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
+                    // Only the service has codes of its own.
+                    Some(_) => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
+                    None => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
                         Cause::NotTheService { host: encounter.host.clone(), status: refusal.status }
                     })]),
                 },
@@ -201,13 +203,17 @@ fn not_found(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&
 fn distrusted(encounter: &Encounter) -> Option<Cause> {
     let host = encounter.host.clone();
     let server = encounter.server_certificate.as_ref();
-    let reason = match (encounter.distrust.as_ref()?, server) {
-        (Distrust::OutOfTime, Some(server)) => {
-            let (not_before, not_after) = (server.not_before(), server.not_after());
-            return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: encounter.at });
-        }
-        (Distrust::OutOfTime, None) => "it is not valid now".to_owned(),
-        (Distrust::Other(reason), _) => reason.clone(),
+    let distrust = encounter.distrust.as_ref()?;
+    // If it is out of its time, one more root to trust does not help.
+    let untimely =
+        |server: &&Certificate| *distrust == Distrust::OutOfTime || check_validity(server, encounter.at).is_err();
+    if let Some(server) = server.filter(untimely) {
+        let (not_before, not_after) = (server.not_before(), server.not_after());
+        return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: encounter.at });
+    }
+    let reason = match distrust {
+        Distrust::OutOfTime => "it is not valid now".to_owned(),
+        Distrust::Other(reason) => reason.clone(),
     };
     let name = |of: fn(&Certificate) -> String| server.map_or_else(|| "unreadable".to_owned(), of);
     let (subject, issuer) = (name(|it| it.subject().to_string()), name(|it| it.issuer().to_string()));

@@ -145,6 +145,24 @@ impl RegistrationError {
         matches!(self.kind, RegistrationErrorKind::NotSent(_))
     }
 
+    /// Returns whether the service failed or the way there, and not the device: no connection, a connection that broke, a
+    /// time-out, or an answer 429 or 5xx. Registering another device is likely to fail the same way.
+    #[must_use]
+    pub fn is_service_failure(&self) -> bool {
+        match &self.kind {
+            RegistrationErrorKind::Network { failure, .. } => match failure {
+                NetworkFailure::Connect | NetworkFailure::TimedOut | NetworkFailure::Broken => true,
+                NetworkFailure::Tls
+                | NetworkFailure::CertificateOutOfTime
+                | NetworkFailure::Request
+                | NetworkFailure::NotHttp => false,
+            },
+            RegistrationErrorKind::TimedOut { .. } => true,
+            RegistrationErrorKind::Refused(refusal) => refusal.status == 429 || refusal.status >= 500,
+            _ => false,
+        }
+    }
+
     /// The HTTP status of the answer, where one arrived that belongs to this failure.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
@@ -177,7 +195,7 @@ impl fmt::Display for RegistrationError {
             Kind::Network { failure, cause, attempts } => {
                 let what = match failure {
                     NetworkFailure::Connect => "no connection to",
-                    NetworkFailure::Tls => "no TLS connection to",
+                    NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime => "no TLS connection to",
                     NetworkFailure::TimedOut => "no answer in time from",
                     NetworkFailure::Broken => "the connection ended before the answer from",
                     NetworkFailure::Request => "no request can be made of this to",
@@ -192,7 +210,7 @@ impl fmt::Display for RegistrationError {
                         f.write_str("; to register again does no harm")
                     }
                     NetworkFailure::NotHttp => f.write_str(". Check the address of the provisioning service"),
-                    NetworkFailure::Tls | NetworkFailure::Request => Ok(()),
+                    NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime | NetworkFailure::Request => Ok(()),
                 }
             }
             Kind::Refused(refusal) => refusal.fmt(f),
@@ -212,8 +230,8 @@ impl fmt::Display for RegistrationError {
             ),
             Kind::Redirect { status, target } => write!(
                 f,
-                "answered {status}, which leads to {target}; this was not followed. Check the address of the provisioning \
-                 service"
+                "answered {status}, a redirect to {target}; redirects are not followed. Check the address of the \
+                 provisioning service"
             ),
             Kind::Answer { status, problem, excerpt } => {
                 write!(f, "the answer {status} cannot be read: {problem}")?;

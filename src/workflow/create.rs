@@ -50,7 +50,7 @@ impl Run<'_, '_> {
         let request = self.request;
         let of = request.devices.len() as u64 + request.fleet.as_ref().map_or(0, |fleet| fleet.count);
         if request.dry_run {
-            let detail = format!("would create those of {of} devices that the application does not have");
+            let detail = format!("would create those of {} that the application does not have", devices_of(of));
             self.steps.finish(Step::Create, Outcome::Planned, detail);
             return Ok(None);
         }

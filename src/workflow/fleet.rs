@@ -3,15 +3,16 @@
 use std::{
     fmt,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use ::time::OffsetDateTime;
 use serde::Serialize;
 use tokio::time;
 use zeroize::Zeroizing;
@@ -22,17 +23,17 @@ use super::{
 };
 use crate::certificate::{
     CertificateAuthority, DeviceId, IssueOptions,
-    files::PfxOptions,
-    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, SourceError},
+    files::{self, PfxOptions},
+    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, MANIFEST, SourceError, read_manifest},
 };
 
 /// The devices of a fleet, one after the other.
 pub type FleetDevices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>> + Send>;
 
-/// Many devices, whose certificates go to a folder.
+/// Many devices, whose certificates go to a directory.
 #[derive(Clone)]
 pub struct FleetRequest {
-    /// The folder, as [`Fleet::write_folders`] fills it.
+    /// The directory, as [`Fleet::write_folders`] fills it.
     pub folder: PathBuf,
     /// How many devices there are.
     pub count: u64,
@@ -53,30 +54,32 @@ impl fmt::Debug for FleetRequest {
     }
 }
 
-/// What came of a fleet.
+/// The result of issuing a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FleetSummary {
-    /// The folder.
+    /// The directory.
+    #[serde(serialize_with = "super::lossy_path")]
     pub folder: PathBuf,
     /// The list of what is in it.
+    #[serde(serialize_with = "super::lossy_path")]
     pub manifest: PathBuf,
     /// How many devices have their certificates.
     pub devices: u64,
-    /// How many of them had them before.
+    /// How many of them had theirs before.
     pub found: u64,
-    /// How many were registered, where they were to be.
+    /// How many were registered, if registration was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered: Option<u64>,
-    /// How many of those did not get in. Where both together are fewer than the devices, the others were not tried, as
-    /// they would have met the same.
+    /// How many registrations failed. If both together are fewer than the devices, the others were not tried, because the
+    /// failure affects every device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<u64>,
 }
 
 impl FleetRequest {
-    /// Whether no device is among the single ones, and what is in the folder can be gone on with; an authority that has yet
-    /// to be made has made nothing.
+    /// Fails if a device is among the single ones too, or if what is in the directory cannot be resumed. An authority that
+    /// has yet to be created has issued nothing.
     pub(super) fn check(
         &self,
         authority: Option<&CertificateAuthority>,
@@ -96,13 +99,50 @@ impl FleetRequest {
             Some(authority) => {
                 let devices = (self.devices)().map_err(ProvisionError::Devices)?;
                 let fleet = Fleet::new(authority, options, pfx.filter(|_| self.pfx), NonZeroUsize::MIN)?;
-                Ok(fleet.check_folders(devices, &self.folder)?)
+                match fleet.check_folders(devices, &self.folder) {
+                    // Another run may have completed a subdirectory between two looks at it.
+                    Err(FleetError::Earlier { .. }) => {
+                        fleet.check_folders((self.devices)().map_err(ProvisionError::Devices)?, &self.folder)?;
+                    }
+                    checked => checked?,
+                }
+                check_validity(&self.folder, options.at)
             }
             None if self.folder.join("0000").exists() => Err(FleetError::Exists(self.folder.clone()).into()),
             None => Ok(()),
         }
     }
 }
+
+/// Fails if certificates that an earlier run issued are not valid yet. All of one run start at the same time, and a run
+/// starts a new subdirectory, so one of each is read.
+fn check_validity(directory: &Path, at: OffsetDateTime) -> Result<(), ProvisionError> {
+    let manifest = directory.join(MANIFEST);
+    if !manifest.exists() {
+        return Ok(());
+    }
+    let mut checked: Option<PathBuf> = None;
+    for device in read_manifest(&manifest)? {
+        let path = device?.fullchain;
+        if checked.as_deref() == path.parent() {
+            continue;
+        }
+        checked = path.parent().map(Path::to_owned);
+        let certificate = files::read_certificates(&path)?.swap_remove(0);
+        let not_before = certificate.not_before();
+        if not_before > at {
+            let subject = certificate.subject().to_string();
+            return Err(ProvisionError::NotYetValid { path, subject, not_before, at });
+        }
+    }
+    Ok(())
+}
+
+/// How long to wait at most for another run that issues certificates in the same directory: it takes minutes for a million.
+const MAX_BUSY: Duration = Duration::from_secs(30 * 60);
+
+/// How often the directory is tried again.
+const BUSY_WAIT: Duration = Duration::from_millis(200);
 
 /// Ends the work of other threads when it goes.
 struct StopOnDrop(Arc<AtomicBool>);
@@ -113,8 +153,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// How often what has been done is told.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 impl Run<'_, '_> {
     /// Makes the certificates that are missing; nothing in a dry run.
@@ -126,28 +166,27 @@ impl Run<'_, '_> {
         let (count, folder) = (request.count, request.folder.display());
         let Some(authority) = authority.filter(|_| !self.request.dry_run) else {
             let detail =
-                format!("would make the certificates of {} in {folder}, but for those it has", devices_of(count));
+                format!("would create the certificates of {} in {folder}, except those it has", devices_of(count));
             self.steps.finish(Step::Fleet, Outcome::Planned, detail);
             return Ok(None);
         };
-        self.steps.start(Step::Fleet, &format!("making the certificates of {count} devices"));
-        let done = Arc::new(AtomicU64::new(0));
-        let stop = StopOnDrop(Arc::default());
-        let mut work = self.spawn(request, authority, &done, &stop)?;
-        let mut told = time::interval(TOLD_EVERY);
+        let started = Instant::now();
         let report = loop {
-            tokio::select! {
-                report = &mut work => break report,
-                _ = told.tick() => self.steps.progress(Step::Fleet, done.load(Relaxed), count),
+            self.steps.start(Step::Fleet, &format!("issuing the certificates of {count} devices"));
+            match self.write_fleet(request, authority).await? {
+                Err(FleetError::Busy(_)) if started.elapsed() < MAX_BUSY => {
+                    self.steps.start(Step::Fleet, "waiting for another run that issues certificates in this directory");
+                    time::sleep(BUSY_WAIT).await;
+                }
+                report => break report?,
             }
         };
-        let FleetReport { devices, resumed: found, manifest, .. } =
-            report.map_err(|panicked| ProvisionError::Devices(panicked.into()))??;
+        let FleetReport { devices, resumed: found, manifest, .. } = report;
         let outcome = if found == devices { Outcome::Unchanged } else { Outcome::Done };
         let detail = match devices - found {
             0 => format!("found the certificates of {} in {folder}", devices_of(devices)),
-            made if found == 0 => format!("made the certificates of {} in {folder}", devices_of(made)),
-            made => format!("made the certificates of {} in {folder}, and found those of {found}", devices_of(made)),
+            made if found == 0 => format!("created the certificates of {} in {folder}", devices_of(made)),
+            made => format!("created the certificates of {} in {folder} and found those of {found}", devices_of(made)),
         };
         self.steps.finish(Step::Fleet, outcome, detail);
         let manifest = manifest.unwrap_or_default();
@@ -159,6 +198,26 @@ impl Run<'_, '_> {
             registered: None,
             refused: None,
         }))
+    }
+
+    /// Creates the certificates that are missing, and reports how many are done.
+    async fn write_fleet(
+        &mut self,
+        request: &FleetRequest,
+        authority: &Arc<CertificateAuthority>,
+    ) -> Result<Result<FleetReport, FleetError>, ProvisionError> {
+        let done = Arc::new(AtomicU64::new(0));
+        let stop = StopOnDrop(Arc::default());
+        let mut work = self.spawn(request, authority, &done, &stop)?;
+        let mut reports = time::interval(REPORT_EVERY);
+        loop {
+            tokio::select! {
+                report = &mut work => {
+                    return report.map_err(|panicked| ProvisionError::Devices(panicked.into()));
+                }
+                _ = reports.tick() => self.steps.progress(Step::Fleet, done.load(Relaxed), request.count),
+            }
+        }
     }
 
     /// The work is the processor's, so it has threads of its own.

@@ -1,6 +1,6 @@
 //! Sequences over certificates and the client.
 //!
-//! [`provision`] takes an enrollment group from nothing to *verified* and makes its devices' certificates. [`rollover`] takes
+//! [`provision`] takes an enrollment group from nothing to *verified* and issues its devices' certificates. [`rollover`] takes
 //! it from one authority to another, and [`retire`] removes the old one.
 
 mod create;
@@ -14,6 +14,7 @@ mod step;
 pub use create::CreatedDevices;
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
 pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
+pub(crate) use record::lossy_path;
 pub use record::{CertificateRecord, rfc3339};
 pub use register::RefusedDevice;
 pub use rollover::{EntryState, RetireReport, RolloverError, RolloverReport, RolloverRequest, retire, rollover};

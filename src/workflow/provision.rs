@@ -4,8 +4,10 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -22,32 +24,33 @@ use crate::{
         NewEnrollmentGroup, SigningCertificate,
     },
     certificate::{
-        AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions,
-        KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint, chain,
+        AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer,
+        IssueOptions, KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint,
+        chain::{self, moment},
         files::{self, FileError, FileSet, PfxOptions},
         fleet::{FleetError, SourceError},
     },
     registration::{CredentialError, RegistrationClient},
 };
 
-/// What a group is to be provisioned with.
+/// What to provision a group with.
 pub struct ProvisionRequest<'a> {
-    /// The enrollment group, which is created where it does not exist.
+    /// The enrollment group, created if missing.
     pub group: EnrollmentGroupId,
     /// The name of a group that is created; its id without one.
     pub display_name: Option<String>,
     /// What devices the group is for. A group that exists has to be of this type; without one any will do, and one that
     /// is created is for IoT devices.
     pub device_type: Option<DeviceType>,
-    /// The entry for the certificate.
-    pub entry: CertificateEntry,
+    /// The entry for the certificate. Without one, the entry that already holds it, otherwise the primary.
+    pub entry: Option<CertificateEntry>,
     /// The authority to enroll.
     pub authority: AuthoritySource,
     /// The password of the authority's key, when it is found in files and encrypted.
     pub key_password: Option<&'a str>,
     /// The devices to make certificates for.
     pub devices: Vec<DeviceId>,
-    /// Many devices, whose certificates go to a folder of their own.
+    /// Many devices, whose certificates go to a directory of their own.
     pub fleet: Option<FleetRequest>,
     /// Create the devices, those of the fleet among them, in the application.
     pub create_devices: bool,
@@ -55,7 +58,7 @@ pub struct ProvisionRequest<'a> {
     pub template: Option<String>,
     /// Register the devices, those of the fleet among them, as they would do it themselves.
     pub register: Option<RegistrationClient>,
-    /// The folder for certificates.
+    /// The directory for certificates.
     pub directory: PathBuf,
     /// The kind of key for what is made.
     pub algorithm: KeyAlgorithm,
@@ -67,14 +70,17 @@ pub struct ProvisionRequest<'a> {
     pub attest: bool,
     /// Replace another certificate in the entry.
     pub replace: bool,
-    /// Only read and tell what would be done.
+    /// Enroll the CA beside another that is verified in the group's other entry. Refused without, so that an old command
+    /// cannot bring back a retired root.
+    pub add_ca: bool,
+    /// Only read and report what would be done.
     pub dry_run: bool,
 }
 
 /// Where the authority comes from.
 #[derive(Debug, Clone)]
 pub enum AuthoritySource {
-    /// The root by this name in the folder; it is made where it does not exist.
+    /// The root by this name in the directory, created if missing.
     Root(CommonName),
     /// An authority of your own, from its certificate file and key file: a root or an intermediate.
     Files {
@@ -85,7 +91,7 @@ pub enum AuthoritySource {
     },
 }
 
-/// What came of provisioning a group.
+/// The result of provisioning a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -128,18 +134,21 @@ pub struct ProvisionedDevice {
     pub assigned_hub: Option<String>,
 }
 
-/// Provisions an enrollment group: finds or makes the root, finds or creates the group, uploads the certificate, proves
-/// possession of its key, and makes device certificates.
+/// Provisions an enrollment group: finds or creates the root, finds or creates the group, uploads the certificate, proves
+/// possession of its key, and creates device certificates.
 ///
-/// It may be called as often as one likes. What to do is decided by reading the service's state and the files, never by
-/// a note of an earlier run, so that a run that was killed between any two steps is finished by the next. All of that
-/// is read before anything is changed: a group of the wrong kind, an entry that holds another certificate, or device
-/// files of another authority stop it with nothing done.
+/// It is idempotent. It decides what to do by reading the service's state and the files, never from a record of an
+/// earlier run, so the next call finishes a run that was killed between any two steps. It reads all of that before it
+/// changes anything: a group of the wrong kind, an entry that holds another certificate, another CA that is verified in
+/// the other entry, or device files of another authority stop it with nothing done.
 ///
-/// A device that was to register and did not get in is no error: it is in the report's [`refused`](ProvisionReport::refused).
+/// Several runs at once on one group, directory or root converge: a run that loses a race on files reads the set that won,
+/// and a run whose proof is refused because another run was first reads the entry again.
+///
+/// A device that was refused at registration is not an error: it is in the report's [`refused`](ProvisionReport::refused).
 ///
 /// # Errors
-/// [`ProvisionError`]. What was done before stays done, and the next call goes on from there.
+/// [`ProvisionError`]. Completed steps stay completed, and the next call resumes from there.
 pub async fn provision(
     client: &Client,
     request: &ProvisionRequest<'_>,
@@ -150,13 +159,29 @@ pub async fn provision(
     run.carry_out(plan).await
 }
 
-/// What there is to do, from what there is.
+/// What is left to do, from the state of the service and the files.
 pub(super) struct Plan {
-    /// The authority, unless it has to be made.
+    /// The authority, unless it has to be created.
     authority: Option<CertificateAuthority>,
     group: Option<EnrollmentGroup>,
     certificate: CertificatePlan,
     devices: Vec<DevicePlan>,
+}
+
+/// How far the clock here may be ahead of the service's. New certificates start that long before they are issued.
+const MAX_AHEAD: time::Duration = time::Duration::minutes(5);
+
+/// How many proofs are sent at most while other runs replace the verification code or the certificate.
+const MAX_PROOFS: usize = 5;
+
+/// The waits between them, which grow and have a random part so that the runs do not meet again.
+fn proof_waits() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(4))
+        .with_max_times(MAX_PROOFS - 1)
+        .with_jitter()
+        .build()
 }
 
 /// A device, its files, and the certificate it has.
@@ -169,7 +194,7 @@ struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// What is told of the device with its certificate. A key that is kept stays where it is.
+    /// The report of the device with its certificate. A key that is kept stays where it is.
     fn provisioned(&self, certificate: &Certificate) -> ProvisionedDevice {
         let mut record = CertificateRecord::new(certificate, &self.set, self.set.pfx().exists());
         if let Some((old, _)) = &self.kept {
@@ -185,18 +210,23 @@ pub(super) enum CertificatePlan {
     Keep,
     /// It is there, and not verified yet.
     Prove,
-    /// It has to be uploaded, in the place of what has this etag.
+    /// It has to be uploaded, and replaces what has this etag.
     Upload(Option<Etag>),
 }
+
+/// What an entry holds, when it holds a certificate.
+type EntryContent = Option<(Thumbprint, SigningCertificate)>;
 
 pub(super) struct Run<'a, 'o> {
     pub(super) client: &'a Client,
     pub(super) request: &'a ProvisionRequest<'a>,
     pub(super) steps: Steps<'o>,
     pub(super) at: OffsetDateTime,
-    /// The folder of the devices' certificates.
+    /// The entry for the certificate; chosen by [`plan`](Self::plan) when the request names none.
+    entry: CertificateEntry,
+    /// The directory of the devices' certificates.
     pub(super) device_directory: &'a Path,
-    /// The folder of the devices' old certificates, where they keep their keys.
+    /// The directory of the devices' old certificates, if they keep their keys.
     pub(super) keys_of: Option<&'a Path>,
 }
 
@@ -205,11 +235,26 @@ pub(super) struct Run<'a, 'o> {
 impl<'a, 'o> Run<'a, 'o> {
     pub(super) fn new(client: &'a Client, request: &'a ProvisionRequest<'a>, steps: Steps<'o>) -> Self {
         let at = OffsetDateTime::now_utc();
-        Self { client, request, steps, at, device_directory: &request.directory, keys_of: None }
+        let entry = request.entry.unwrap_or(CertificateEntry::Primary);
+        Self { client, request, steps, at, entry, device_directory: &request.directory, keys_of: None }
     }
 
     pub(super) async fn plan(&mut self) -> Result<Plan, ProvisionError> {
         let authority = self.find_authority()?;
+        let was_missing = authority.is_none();
+        let planned = self.plan_for(authority).await;
+        // Another run may have created the root, and what depends on it, after this one looked for it.
+        if planned.is_err()
+            && was_missing
+            && let Some(authority) = self.find_authority()?
+        {
+            return self.plan_for(Some(authority)).await;
+        }
+        planned
+    }
+
+    /// Plans with the authority, if there is one by now.
+    async fn plan_for(&mut self, authority: Option<CertificateAuthority>) -> Result<Plan, ProvisionError> {
         let devices = self.find_devices(authority.as_ref())?;
         let missing: Vec<_> = devices.iter().filter(|device| device.found.is_none()).collect();
         if let Some(authority) = authority.as_ref().filter(|_| !missing.is_empty()) {
@@ -220,14 +265,13 @@ impl<'a, 'o> Run<'a, 'o> {
         if let Some(fleet) = &self.request.fleet {
             fleet.check(authority.as_ref(), &self.fleet_options(), self.request.pfx, &self.request.devices)?;
         }
-        self.check_folders()?;
+        self.check_directories(authority.is_none(), &devices)?;
         let group = self.client.enrollment_groups().find(&self.request.group).await?;
         let certificate = match &group {
             None => CertificatePlan::Upload(None),
             Some(group) => {
                 self.check_group(group)?;
-                let entry = self.client.enrollment_groups().find_certificate(&group.id, self.request.entry).await?;
-                self.plan_certificate(authority.as_ref(), entry)?
+                self.plan_certificate(authority.as_ref()).await?
             }
         };
         if let Some(authority) = &authority
@@ -237,13 +281,33 @@ impl<'a, 'o> Run<'a, 'o> {
             let trial = CommonName::new("trial")?;
             authority.issue_verification(&trial, &IssueOptions { at: self.at, ..IssueOptions::default() })?;
         }
-        Ok(Plan { authority, group, certificate, devices })
+        let plan = Plan { authority, group, certificate, devices };
+        self.check_clock(&plan)?;
+        Ok(plan)
+    }
+
+    /// Fails if the service's clock says that a certificate is not valid yet, or that a new one would not be.
+    fn check_clock(&self, plan: &Plan) -> Result<(), ProvisionError> {
+        let ours = OffsetDateTime::now_utc();
+        let Some(theirs) = self.client.service_date().filter(|theirs| ours - *theirs > MAX_AHEAD) else {
+            return Ok(());
+        };
+        let authority = plan.authority.as_ref().map(CertificateAuthority::certificate);
+        let creates = authority.is_none()
+            || plan.certificate != CertificatePlan::Keep
+            || plan.devices.iter().any(|device| device.found.is_none())
+            || self.request.fleet.is_some();
+        let found = plan.devices.iter().filter_map(|device| device.found.as_ref());
+        if creates || authority.into_iter().chain(found).any(|certificate| certificate.not_before() > theirs) {
+            return Err(ProvisionError::ClockAhead { ours, theirs });
+        }
+        Ok(())
     }
 
     pub(super) fn find_authority(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
         match &self.request.authority {
             AuthoritySource::Files { certificate, key } => {
-                Ok(Some(files::read_authority(certificate, key, self.request.key_password, self.at)?))
+                Ok(Some(files::read_authority(certificate, key, self.request.key_password, self.at).map_err(not_yet)?))
             }
             AuthoritySource::Root(name) => {
                 let set = FileSet::new(&self.request.directory, name)?;
@@ -251,15 +315,18 @@ impl<'a, 'o> Run<'a, 'o> {
                     set.check_spelling()?;
                     return Ok(None);
                 }
-                Ok(Some(set.read_authority(self.request.key_password, self.at)?))
+                Ok(Some(set.read_authority(self.request.key_password, self.at).map_err(not_yet)?))
             }
         }
     }
 
-    /// That what is to be made can be written is known before anything is changed.
-    fn check_folders(&self) -> Result<(), ProvisionError> {
-        files::check_writable(&self.request.directory)?;
-        if !self.request.devices.is_empty() {
+    /// Checks that what is to be created can be written, before anything is changed. A directory in which everything is
+    /// there already may be read-only.
+    fn check_directories(&self, creates_root: bool, devices: &[DevicePlan]) -> Result<(), ProvisionError> {
+        if creates_root {
+            files::check_writable(&self.request.directory)?;
+        }
+        if devices.iter().any(|device| device.found.is_none()) {
             files::check_writable(self.device_directory)?;
         }
         if let Some(fleet) = &self.request.fleet {
@@ -284,7 +351,7 @@ impl<'a, 'o> Run<'a, 'o> {
                     ProvisionError::SameFiles { first, second, path }
                 });
             }
-            let kept = self.keys_of.map(|folder| kept_key(folder, id)).transpose()?;
+            let kept = self.keys_of.map(|directory| kept_key(directory, id)).transpose()?;
             let mut device = DevicePlan { id: id.clone(), set, found: None, kept };
             if device.set.existing()?.is_empty() {
                 device.set.check_spelling()?;
@@ -312,7 +379,12 @@ impl<'a, 'o> Run<'a, 'o> {
         let Some(authority) = authority else {
             return Err(unfit(format!("it was issued by {}, whose files are not here", certificate.issuer())));
         };
-        chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| unfit(error.to_string()))?;
+        chain::verify(&certificates, authority.certificate(), self.at).map_err(|error| match error {
+            ChainError::NotYetValid { subject, not_before, at } => {
+                ProvisionError::NotYetValid { path: set.certificate(), subject, not_before, at }
+            }
+            error => unfit(error.to_string()),
+        })?;
         if let Some((old, public_key)) = kept {
             if *certificate.uncompressed_public_key() != **public_key {
                 return Err(unfit(format!("it is for another key than {}", old.certificate().display())));
@@ -349,48 +421,99 @@ impl<'a, 'o> Run<'a, 'o> {
         }
     }
 
-    fn plan_certificate(
-        &self,
+    /// Chooses the entry, reads it and, unless our certificate is verified there, the other one; decides what to do.
+    async fn plan_certificate(
+        &mut self,
         authority: Option<&CertificateAuthority>,
-        entry: Option<SigningCertificate>,
     ) -> Result<CertificatePlan, ProvisionError> {
-        let Some((found, entry)) = entry.and_then(|entry| entry.sha1_thumbprint.map(|found| (found, entry))) else {
-            return Ok(CertificatePlan::Upload(None));
-        };
         let ours = authority.map(|authority| authority.certificate().sha1_thumbprint());
-        if ours == Some(found) {
-            return Ok(match (entry.verified, self.request.attest) {
-                (true, _) => CertificatePlan::Keep,
-                (false, false) => CertificatePlan::Prove,
-                (false, true) => CertificatePlan::Upload(entry.etag),
-            });
+        let holds_ours = |content: &EntryContent| ours.is_some() && content.as_ref().map(|it| it.0) == ours;
+        let first = self.request.entry.unwrap_or(CertificateEntry::Primary);
+        let mut target = self.content(first).await?;
+        if holds_ours(&target) && target.as_ref().is_some_and(|(_, content)| content.verified) {
+            self.entry = first;
+            return Ok(CertificatePlan::Keep);
         }
-        if self.request.replace {
-            return Ok(CertificatePlan::Upload(entry.etag));
+        let mut other = self.content(first.other()).await?;
+        self.entry = first;
+        if holds_ours(&other) {
+            if self.request.entry.is_some() {
+                let (group, entry) = (self.request.group.clone(), first);
+                return Err(ProvisionError::InOtherEntry { group, entry, ours: other.map(|(found, _)| found) });
+            }
+            (self.entry, target, other) = (first.other(), other, target);
         }
-        Err(ProvisionError::OtherCertificate {
-            group: self.request.group.clone(),
-            entry: self.request.entry,
-            verified: entry.verified,
-            found,
-            ours,
-        })
+        let (group, entry) = (&self.request.group, self.entry);
+        let plan = match target {
+            None => CertificatePlan::Upload(None),
+            Some((found, SigningCertificate { verified, etag, .. })) if ours == Some(found) => {
+                match (verified, self.request.attest) {
+                    (true, _) => return Ok(CertificatePlan::Keep),
+                    (false, false) => CertificatePlan::Prove,
+                    (false, true) => CertificatePlan::Upload(etag),
+                }
+            }
+            Some((found, SigningCertificate { verified, etag, .. })) => {
+                if !self.request.replace {
+                    let group = group.clone();
+                    return Err(ProvisionError::OtherCertificate { group, entry, verified, found, ours });
+                }
+                CertificatePlan::Upload(etag)
+            }
+        };
+        match other {
+            Some((found, content)) if content.verified && !self.request.add_ca => {
+                Err(ProvisionError::BesideOther { group: group.clone(), entry, found, ours })
+            }
+            _ => Ok(plan),
+        }
     }
 
-    pub(super) async fn carry_out(mut self, plan: Plan) -> Result<ProvisionReport, ProvisionError> {
-        let verified_before = plan.certificate == CertificatePlan::Keep;
-        let authority = self.root(plan.authority)?.map(Arc::new);
-        self.group(plan.group.as_ref()).await?;
-        let verified = match &authority {
-            Some(authority) if !self.request.dry_run => {
-                self.enroll(authority.certificate(), plan.certificate, authority).await?;
-                true
+    /// Reads an entry of the group.
+    async fn content(&mut self, entry: CertificateEntry) -> Result<EntryContent, Error> {
+        let found = self.client.enrollment_groups().find_certificate(&self.request.group, entry).await?;
+        Ok(found.and_then(|found| found.sha1_thumbprint.map(|thumbprint| (thumbprint, found))))
+    }
+
+    pub(super) async fn carry_out(mut self, mut plan: Plan) -> Result<ProvisionReport, ProvisionError> {
+        let mut verified = plan.certificate == CertificatePlan::Keep;
+        let mut is_stale = false;
+        let authority = match plan.authority.take() {
+            Some(authority) => {
+                self.report_root(&authority);
+                Some(authority)
             }
-            _ => {
-                self.plan_enrollment(&plan.certificate);
-                verified_before
-            }
+            None => match self.create_root()? {
+                Some((authority, Outcome::Done)) => {
+                    is_stale = true;
+                    Some(authority)
+                }
+                // Another run created it first, and may have created more.
+                Some((authority, _)) => {
+                    plan = self.plan_for(Some(authority)).await?;
+                    let authority = plan.authority.take();
+                    if let Some(authority) = &authority {
+                        self.report_root(authority);
+                    }
+                    authority
+                }
+                None => None,
+            },
         };
+        let authority = authority.map(Arc::new);
+        is_stale |= self.group(plan.group.as_ref()).await?;
+        match &authority {
+            Some(authority) if !self.request.dry_run => {
+                // That took time, in which another run may have enrolled a certificate.
+                let certificate = match plan.certificate {
+                    CertificatePlan::Upload(_) if is_stale => self.plan_certificate(Some(authority)).await?,
+                    certificate => certificate,
+                };
+                self.enroll(certificate, authority).await?;
+                verified = true;
+            }
+            _ => self.report_enrollment_plan(&plan.certificate),
+        }
         let mut devices = self.devices(authority.as_deref(), plan.devices)?;
         let mut fleet = match &self.request.fleet {
             Some(fleet) => self.fleet(fleet, authority.as_ref()).await?,
@@ -403,7 +526,7 @@ impl<'a, 'o> Run<'a, 'o> {
         };
         Ok(ProvisionReport {
             group: self.request.group.clone(),
-            entry: self.request.entry,
+            entry: self.entry,
             verified,
             sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
             steps: self.steps.taken(),
@@ -422,65 +545,70 @@ impl<'a, 'o> Run<'a, 'o> {
         self.options(self.request.device_lifetime)
     }
 
-    fn root(&mut self, found: Option<CertificateAuthority>) -> Result<Option<CertificateAuthority>, ProvisionError> {
-        if let Some(authority) = found {
-            let certificate = authority.certificate();
-            let detail = format!("found {}, valid until {}", certificate.subject(), certificate.not_after().date());
-            self.steps.finish(Step::Root, Outcome::Unchanged, detail);
-            return Ok(Some(authority));
-        }
+    fn report_root(&mut self, authority: &CertificateAuthority) {
+        let certificate = authority.certificate();
+        let detail = format!("found {}, valid until {}", certificate.subject(), certificate.not_after().date());
+        self.steps.finish(Step::Root, Outcome::Unchanged, detail);
+    }
+
+    /// Creates the root; or reads the one that another run created meanwhile, which is [`Outcome::Unchanged`] and not
+    /// reported yet. Nothing in a dry run.
+    fn create_root(&mut self) -> Result<Option<(CertificateAuthority, Outcome)>, ProvisionError> {
         let AuthoritySource::Root(name) = &self.request.authority else { return Ok(None) };
         let set = FileSet::new(&self.request.directory, name)?;
         let path = set.certificate();
         if self.request.dry_run {
-            self.steps.finish(Step::Root, Outcome::Planned, format!("would make {name} in {}", path.display()));
+            self.steps.finish(Step::Root, Outcome::Planned, format!("would create {name} in {}", path.display()));
             return Ok(None);
         }
-        self.steps.start(Step::Root, "making a root certificate");
+        self.steps.start(Step::Root, "creating a root certificate");
         let issued = CertificateAuthority::new_root(name, &self.options(None))?;
-        set.write(&issued, self.request.pfx, false)?;
-        self.steps.finish(Step::Root, Outcome::Done, format!("made {name} in {}", path.display()));
-        Ok(Some(issued.into_authority(self.at)?))
+        match set.write(&issued, self.request.pfx, false) {
+            Ok(()) => {}
+            Err(FileError::Exists(_)) => {
+                let found = set.read_authority(self.request.key_password, OffsetDateTime::now_utc());
+                return Ok(Some((found.map_err(not_yet)?, Outcome::Unchanged)));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.steps.finish(Step::Root, Outcome::Done, format!("created {name} in {}", path.display()));
+        Ok(Some((issued.into_authority(self.at)?, Outcome::Done)))
     }
 
-    async fn group(&mut self, found: Option<&EnrollmentGroup>) -> Result<(), ProvisionError> {
+    /// Creates the group unless it was found; whether it did.
+    async fn group(&mut self, found: Option<&EnrollmentGroup>) -> Result<bool, ProvisionError> {
         let id = &self.request.group;
         if let Some(group) = found {
             let state = if group.enabled { "" } else { "; it is disabled, so no device can connect through it" };
             let detail =
                 format!("found {id}, named {:?}, for {} devices{state}", group.display_name, group.device_type);
             self.steps.finish(Step::Group, Outcome::Unchanged, detail);
-            return Ok(());
+            return Ok(false);
         }
         let device_type = self.request.device_type.clone().unwrap_or_default();
         if self.request.dry_run {
             self.steps.finish(Step::Group, Outcome::Planned, format!("would create {id} for {device_type} devices"));
-            return Ok(());
+            return Ok(false);
         }
         self.steps.start(Step::Group, "creating the enrollment group");
         let name = self.request.display_name.as_deref().unwrap_or(id.as_str());
         let group = NewEnrollmentGroup { device_type, ..NewEnrollmentGroup::x509(name) };
         let group = self.client.enrollment_groups().create(id, &group).await?;
         self.steps.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
-        Ok(())
+        Ok(true)
     }
 
-    async fn enroll(
-        &mut self,
-        certificate: &Certificate,
-        plan: CertificatePlan,
-        authority: &CertificateAuthority,
-    ) -> Result<(), ProvisionError> {
-        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.request.entry);
-        let thumbprint = certificate.sha1_thumbprint();
-        let verified = match plan {
+    async fn enroll(&mut self, plan: CertificatePlan, authority: &CertificateAuthority) -> Result<(), ProvisionError> {
+        let (certificate, entry) = (authority.certificate(), self.entry);
+        let ours = certificate.sha1_thumbprint();
+        let mut verified = match plan {
             CertificatePlan::Keep => {
-                let detail = format!("{entry} holds {thumbprint}, and it is verified");
+                let detail = format!("{entry} holds {ours}, which is verified");
                 self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
                 return Ok(());
             }
             CertificatePlan::Prove => {
-                let detail = format!("{entry} holds {thumbprint}, and it is not verified yet");
+                let detail = format!("{entry} holds {ours}, which is not verified yet");
                 self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
                 false
             }
@@ -488,49 +616,93 @@ impl<'a, 'o> Run<'a, 'o> {
                 self.steps.start(Step::Certificate, "uploading the certificate");
                 let verified = self.upload(certificate, etag.as_ref()).await?;
                 let how = if self.request.attest { ", attested as verified" } else { "" };
-                self.steps.finish(Step::Certificate, Outcome::Done, format!("uploaded {thumbprint} as {entry}{how}"));
+                self.steps.finish(Step::Certificate, Outcome::Done, format!("uploaded {ours} as {entry}{how}"));
                 verified
             }
         };
-        if !verified {
-            self.steps.start(Step::Code, "asking for a verification code");
-            let code = groups.generate_verification_code(group, entry).await?;
+        let mut waits = proof_waits();
+        let mut proofs = 0;
+        loop {
+            let refusal = if verified {
+                None
+            } else {
+                proofs += 1;
+                self.prove(authority, proofs == 1).await?
+            };
+            self.steps.start(Step::Confirm, "reading the entry again");
+            let content = self.content(entry).await?;
+            let found = content.as_ref().map(|(found, _)| *found);
+            verified = content.is_some_and(|(_, content)| content.verified);
+            if verified && found == Some(ours) {
+                if refusal.is_some() {
+                    let detail = "another run proved possession of the key first".to_owned();
+                    self.steps.finish(Step::Verify, Outcome::Unchanged, detail);
+                }
+                let detail = format!("the service says that {ours} is verified");
+                self.steps.finish(Step::Confirm, Outcome::Done, detail);
+                return Ok(());
+            }
+            // Another run may have requested a new code or uploaded the certificate again: either invalidates a proof.
+            match waits.next().filter(|_| found == Some(ours)) {
+                Some(wait) => self.client.sleep(wait).await,
+                None => {
+                    return Err(match refusal {
+                        Some(refusal) if found == Some(ours) => refusal.into(),
+                        _ => {
+                            let group = self.request.group.clone();
+                            ProvisionError::NotConfirmed { group, entry, verified, found, ours }
+                        }
+                    });
+                }
+            }
+            verified = false;
+        }
+    }
+
+    /// Proves possession of the key; the service's refusal if it refuses the proof, which another run may have caused.
+    /// Only the first proof is reported.
+    async fn prove(
+        &mut self,
+        authority: &CertificateAuthority,
+        is_first: bool,
+    ) -> Result<Option<Error>, ProvisionError> {
+        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.entry);
+        self.steps.start(Step::Code, "requesting a verification code");
+        let code = groups.generate_verification_code(group, entry).await?;
+        if is_first {
             self.steps.finish(Step::Code, Outcome::Done, "received a verification code".to_owned());
-            self.steps.start(Step::Proof, "signing a certificate for the code");
-            let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
-            // A proof is used once and at once: the default key is the quickest, whatever the devices have.
-            let options = IssueOptions { at: self.at, ..IssueOptions::default() };
-            let proof = authority.issue_verification(&name, &options)?.certificate;
-            let signer = certificate.subject();
-            self.steps.finish(
-                Step::Proof,
-                Outcome::Done,
-                format!("signed a certificate for the code with the key of {signer}"),
-            );
-            self.steps.start(Step::Verify, "proving possession of the key");
-            groups.verify_certificate(group, entry, &proof).await?;
-            self.steps.finish(Step::Verify, Outcome::Done, "the service took the proof".to_owned());
         }
-        self.steps.start(Step::Confirm, "reading the entry again");
-        let found = groups.find_certificate(group, entry).await?;
-        let (verified, found) = found.map_or((false, None), |found| (found.verified, found.sha1_thumbprint));
-        if !verified || found != Some(thumbprint) {
-            let group = group.clone();
-            return Err(ProvisionError::NotConfirmed { group, entry, verified, found, ours: thumbprint });
+        self.steps.start(Step::Proof, "signing a certificate for the code");
+        let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
+        // A proof is used once and at once: the default key is the fastest, and the devices' algorithm does not matter.
+        let options = IssueOptions { at: self.at, ..IssueOptions::default() };
+        let proof = authority.issue_verification(&name, &options)?.certificate;
+        if is_first {
+            let signer = authority.certificate().subject();
+            let detail = format!("signed a certificate for the code with the key of {signer}");
+            self.steps.finish(Step::Proof, Outcome::Done, detail);
         }
-        self.steps.finish(Step::Confirm, Outcome::Done, format!("the service says that {thumbprint} is verified"));
-        Ok(())
+        self.steps.start(Step::Verify, "proving possession of the key");
+        match groups.verify_certificate(group, entry, &proof).await {
+            Ok(()) => {
+                self.steps.finish(Step::Verify, Outcome::Done, "the service accepted the proof".to_owned());
+                Ok(None)
+            }
+            Err(error) if is_refusal(&error) => Ok(Some(error)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Uploads the certificate; whether it is verified then.
     async fn upload(&mut self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
-        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.request.entry);
+        let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.entry);
         let error = match groups.set_certificate(group, entry, certificate, self.request.attest, etag).await {
             Ok(set) => return Ok(set.verified),
             Err(error) => error,
         };
-        // The answer to an upload that was carried out may have been lost: what the entry holds decides.
-        if error.answer_was_lost() || error.status() == Some(412) {
+        // The answer to an upload that was carried out may be lost, and another run may have uploaded it first: the
+        // entry's content decides.
+        if error.answer_was_lost() || matches!(error.status(), Some(409 | 412)) {
             let found = groups.find_certificate(group, entry).await?;
             if let Some(found) = found.filter(|it| it.sha1_thumbprint == Some(certificate.sha1_thumbprint())) {
                 return Ok(found.verified);
@@ -539,24 +711,24 @@ impl<'a, 'o> Run<'a, 'o> {
         Err(error.into())
     }
 
-    fn plan_enrollment(&mut self, plan: &CertificatePlan) {
-        let entry = self.request.entry;
+    fn report_enrollment_plan(&mut self, plan: &CertificatePlan) {
+        let entry = self.entry;
         let (step, detail) = match plan {
             CertificatePlan::Keep => {
-                let detail = format!("{entry} holds this certificate, and it is verified");
+                let detail = format!("{entry} holds this certificate, which is verified");
                 return self.steps.finish(Step::Certificate, Outcome::Unchanged, detail);
             }
             CertificatePlan::Prove => {
-                (Outcome::Unchanged, format!("{entry} holds this certificate, and it is not verified yet"))
+                (Outcome::Unchanged, format!("{entry} holds this certificate, which is not verified yet"))
             }
             CertificatePlan::Upload(None) => (Outcome::Planned, format!("would upload the certificate as {entry}")),
             CertificatePlan::Upload(Some(_)) => {
-                (Outcome::Planned, format!("would upload the certificate in place of what {entry} holds"))
+                (Outcome::Planned, format!("would upload the certificate and overwrite the one in {entry}"))
             }
         };
         self.steps.finish(Step::Certificate, step, detail);
         let proving = [
-            (Step::Code, "would ask for a verification code"),
+            (Step::Code, "would request a verification code"),
             (Step::Proof, "would sign a certificate for the code"),
             (Step::Verify, "would send it as the proof of possession"),
         ];
@@ -566,7 +738,7 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.finish(Step::Confirm, Outcome::Planned, "would read the entry again".to_owned());
     }
 
-    /// Makes a device's certificate, for a new key or the one it keeps; and the end that was asked for, where it is cut.
+    /// Issues a device's certificate, for a new key or the one it keeps; and the end that was asked for, if it is cut.
     fn issue(
         &self,
         authority: &CertificateAuthority,
@@ -595,37 +767,61 @@ impl<'a, 'o> Run<'a, 'o> {
         let mut provisioned = Vec::new();
         for mut device in devices {
             let id = device.id.clone();
-            let certificate = match (device.found.take(), authority) {
-                (Some(certificate), _) => {
-                    let detail = format!("found {id}, valid until {}", certificate.not_after().date());
-                    self.steps.finish(Step::Device, Outcome::Unchanged, detail);
-                    certificate
+            if device.found.is_none()
+                && !self.request.dry_run
+                && let Some(authority) = authority
+            {
+                self.steps.start(Step::Device, &format!("issuing a certificate for {id}"));
+                match self.issue(authority, &device) {
+                    Ok((certificate, shortened)) => {
+                        let shortened = if shortened.is_some() { ", as long as its issuer" } else { "" };
+                        let (path, until) = (device.set.certificate(), certificate.not_after().date());
+                        let detail = format!("created {id} in {}, valid until {until}{shortened}", path.display());
+                        self.steps.finish(Step::Device, Outcome::Done, detail);
+                        provisioned.push(device.provisioned(&certificate));
+                        continue;
+                    }
+                    // Another run issued it first.
+                    Err(ProvisionError::Files(FileError::Exists(_))) => {
+                        device.found = Some(self.find_device(&device, Some(authority))?);
+                    }
+                    Err(error) => return Err(error),
                 }
-                (None, Some(authority)) if !self.request.dry_run => {
-                    self.steps.start(Step::Device, &format!("making a certificate for {id}"));
-                    let (certificate, shortened) = self.issue(authority, &device)?;
-                    let shortened = if shortened.is_some() { ", as long as its issuer" } else { "" };
-                    let (path, until) = (device.set.certificate(), certificate.not_after().date());
-                    let detail = format!("made {id} in {}, valid until {until}{shortened}", path.display());
-                    self.steps.finish(Step::Device, Outcome::Done, detail);
-                    certificate
-                }
-                (None, _) => {
-                    let detail = format!("would make {id} in {}", device.set.certificate().display());
-                    self.steps.finish(Step::Device, Outcome::Planned, detail);
-                    continue;
-                }
-            };
-            provisioned.push(device.provisioned(&certificate));
+            }
+            if let Some(certificate) = device.found.take() {
+                let detail = format!("found {id}, valid until {}", certificate.not_after().date());
+                self.steps.finish(Step::Device, Outcome::Unchanged, detail);
+                provisioned.push(device.provisioned(&certificate));
+            } else {
+                let detail = format!("would create {id} in {}", device.set.certificate().display());
+                self.steps.finish(Step::Device, Outcome::Planned, detail);
+            }
         }
         Ok(provisioned)
     }
 }
 
+/// Whether the service refused a proof as it does when the code or the certificate is no longer current.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.status(), Some(400 | 404 | 409 | 412 | 422))
+}
+
+/// Separates an authority that is not valid yet, which only needs time or a right clock, from one that cannot be used.
+fn not_yet(error: FileError) -> ProvisionError {
+    match error {
+        FileError::Authority {
+            certificate: path,
+            error: AuthorityError::Unfit(ChainError::NotYetValid { subject, not_before, at }),
+            ..
+        } => ProvisionError::NotYetValid { path, subject, not_before, at },
+        error => error.into(),
+    }
+}
+
 /// The old set of a device that keeps its key, and its public key. The private key need not be here; where it is, it has to
 /// be the certificate's.
-fn kept_key(folder: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), ProvisionError> {
-    let set = FileSet::new(folder, &id.common_name()?)?;
+fn kept_key(directory: &Path, id: &DeviceId) -> Result<(FileSet, Vec<u8>), ProvisionError> {
+    let set = FileSet::new(directory, &id.common_name()?)?;
     // Finishes a set that a killed process had committed.
     set.existing()?;
     let unfit = |reason: String| ProvisionError::Device { id: id.clone(), path: set.certificate(), reason };
@@ -689,11 +885,71 @@ pub enum ProvisionError {
         /// What it is for.
         found: DeviceType,
     },
+    /// The certificate is in the other entry than the one that was asked for.
+    #[error(
+        "the {} entry of {group} already holds this certificate{}, so it was not uploaded as {entry}: use the {} entry",
+        .entry.other(),
+        .ours.map_or_else(String::new, |ours| format!(", {ours}")),
+        .entry.other()
+    )]
+    InOtherEntry {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry that was asked for.
+        entry: CertificateEntry,
+        /// The thumbprint of our certificate.
+        ours: Option<Thumbprint>,
+    },
+    /// The group's other entry holds another CA that is verified, and the request does not ask for a second one.
+    #[error(
+        "{} was not enrolled as {entry} of {group}: its {} entry holds another verified CA, {found}, and devices of both \
+         could connect",
+        .ours.map_or_else(|| "a new CA".to_owned(), |ours| format!("the CA {ours}")),
+        .entry.other()
+    )]
+    BesideOther {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry for ours.
+        entry: CertificateEntry,
+        /// The thumbprint of the CA in the other entry.
+        found: Thumbprint,
+        /// The thumbprint of ours; none if it would be created.
+        ours: Option<Thumbprint>,
+    },
+    /// A CA or a device certificate is not valid yet, by the clock here.
+    #[error(
+        "{}: {subject} is not valid until {}, and the clock here says {}: wait until then, or check the clock; if it was \
+         fast when the certificate was issued, move the files away and issue it again",
+        .path.display(), moment(*.not_before), moment(*.at)
+    )]
+    NotYetValid {
+        /// Its file.
+        path: PathBuf,
+        /// The subject of the certificate that is not valid yet, which may be one of the chain.
+        subject: String,
+        /// When its validity starts.
+        not_before: OffsetDateTime,
+        /// What the clock here says.
+        at: OffsetDateTime,
+    },
+    /// The clock here is fast, so that certificates would not be valid yet.
+    #[error(
+        "the clock here says {} and the service's says {}, so certificates that are issued now are not valid there yet: \
+         set the clock",
+        moment(*.ours), moment(*.theirs)
+    )]
+    ClockAhead {
+        /// What the clock here says.
+        ours: OffsetDateTime,
+        /// What the service's clock says.
+        theirs: OffsetDateTime,
+    },
     /// The entry holds another certificate.
     #[error(
-        "the {entry} entry of {group} holds {} certificate, {found}, and not ours, {}: replace it, or use the {} entry",
+        "the {entry} entry of {group} holds {} certificate, {found}, not {}: replace it, or use the {} entry",
         if *.verified { "another verified" } else { "another" },
-        .ours.map_or_else(|| "which would be a new one".to_owned(), |ours| ours.to_string()),
+        .ours.map_or_else(|| "ours, which would be created".to_owned(), |ours| ours.to_string()),
         .entry.other()
     )]
     OtherCertificate {
@@ -711,13 +967,13 @@ pub enum ProvisionError {
     /// The code that the service made cannot be a common name.
     #[error("the service's verification code cannot be the common name of a certificate: {0}")]
     Code(#[source] NameError),
-    /// The service took the proof, and yet the entry is not what it should be.
+    /// The service accepted the proof, but the entry is not what it should be.
     #[error(
-        "the {entry} entry of {group} is not as it should be: {}. Look at it, then run this again",
+        "the {entry} entry of {group} does not hold a verified {ours}: {}. Check the entry, then run this again",
         match .found {
-            Some(found) if found == .ours => format!("the service took the proof of {ours}, and does not call it verified"),
-            Some(found) => format!("it holds {found}, and not ours, {ours}: somebody else may be changing it"),
-            None => format!("it is empty, and {ours} was put there: somebody else may be changing it"),
+            Some(found) if found == .ours => "the service accepted the proof, but does not report it as verified".to_owned(),
+            Some(found) => format!("it holds {found} instead; another client may be changing it"),
+            None => "it is empty; another client may be changing it".to_owned(),
         }
     )]
     NotConfirmed {
@@ -732,16 +988,14 @@ pub enum ProvisionError {
         /// The thumbprint of ours.
         ours: Thumbprint,
     },
-    /// A fleet could not be made, or what is in its folder does not fit.
+    /// A fleet could not be issued, or its directory holds something else.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// The devices could not be told, in the words of who told them.
+    /// The list of devices could not be read, in the words of its source.
     #[error(transparent)]
     Devices(SourceError),
     /// Not all devices could be created in the application.
-    #[error(
-        "{created} devices have been created and {existing} were there, of {of}; then {id}: {error}. The next run goes on"
-    )]
+    #[error("created {created} of {of} devices and found {existing}, then {id} failed: {error}. The next run resumes")]
     Create {
         /// How many were created.
         created: u64,
@@ -760,7 +1014,7 @@ pub enum ProvisionError {
     Credential(#[from] CredentialError),
     /// A device has files that do not fit.
     #[error(
-        "{} exists and is of no use for {id}: {reason}. Move it and its key away, or use another folder",
+        "{} exists and cannot be used for {id}: {reason}. Move it and its key away, or use another directory",
         .path.display()
     )]
     Device {

@@ -1,8 +1,8 @@
-//! What is told of a certificate that was made or found.
+//! The report of a certificate that was created or found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::certificate::{Certificate, files::FileSet};
@@ -12,12 +12,16 @@ use crate::certificate::{Certificate, files::FileSet};
 #[serde(rename_all = "camelCase")]
 pub struct CertificateRecord {
     /// The certificate's file.
+    #[serde(serialize_with = "lossy_path")]
     pub certificate: PathBuf,
     /// The private key's file.
+    #[serde(serialize_with = "lossy_path")]
     pub private_key: PathBuf,
     /// The file of the certificate and all above it.
+    #[serde(serialize_with = "lossy_path")]
     pub fullchain: PathBuf,
     /// The PFX file, where there is one.
+    #[serde(serialize_with = "optional_lossy_path")]
     pub pfx: Option<PathBuf>,
     /// The subject.
     pub subject: String,
@@ -25,9 +29,9 @@ pub struct CertificateRecord {
     pub issuer: String,
     /// The serial number in upper-case hexadecimal.
     pub serial_number: String,
-    /// The first moment of validity, as RFC 3339.
+    /// The start of validity, as RFC 3339.
     pub not_before: String,
-    /// The last moment of validity, as RFC 3339.
+    /// The end of validity, as RFC 3339.
     pub not_after: String,
     /// The SHA-1 thumbprint.
     pub sha1_thumbprint: String,
@@ -55,8 +59,19 @@ impl CertificateRecord {
     }
 }
 
-/// A moment as RFC 3339, such as `2026-11-23T06:05:50Z`.
+/// A time as RFC 3339, such as `2026-11-23T06:05:50Z`.
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
+/// Serializes a path. What is not UTF-8 is replaced: JSON has no way to write it.
+pub(crate) fn lossy_path<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
+}
+
+/// Serializes a path that may be absent, as [`lossy_path`].
+#[expect(clippy::ref_option, reason = "this is what serde calls")]
+fn optional_lossy_path<P: AsRef<Path>, S: Serializer>(path: &Option<P>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.as_ref().to_string_lossy()).serialize(serializer)
 }

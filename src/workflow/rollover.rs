@@ -1,4 +1,4 @@
-//! From one authority to another, without a moment in which no device could connect.
+//! From one authority to another, without downtime.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     central::{Attestation, CertificateEntry, Client, EnrollmentGroupId, Error, SigningCertificate},
-    certificate::{Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint, chain, files::PfxOptions},
+    certificate::{
+        Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint,
+        chain::{self, moment},
+        files::PfxOptions,
+    },
 };
 
 /// How a group is to roll over to another authority.
@@ -27,11 +31,11 @@ pub struct RolloverRequest<'a> {
     pub attest: bool,
     /// The devices to make certificates for under the new authority.
     pub devices: Vec<DeviceId>,
-    /// Many devices to make certificates for, in a folder of their own.
+    /// Many devices to make certificates for, in a directory of their own.
     pub fleet: Option<FleetRequest>,
-    /// The folder of the new root, and of the devices' old certificates.
+    /// The directory of the new root, and of the devices' old certificates.
     pub directory: PathBuf,
-    /// The folder for the devices' new certificates.
+    /// The directory for the devices' new certificates.
     pub device_directory: PathBuf,
     /// Make the new certificates of [`devices`](Self::devices) for the keys of their old ones. The keys stay where they are.
     pub keep_keys: bool,
@@ -59,7 +63,7 @@ pub struct EntryState {
     pub sha1_thumbprint: Option<Thumbprint>,
 }
 
-/// What came of a rollover.
+/// The result of a rollover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RolloverReport {
@@ -80,13 +84,13 @@ pub struct RolloverReport {
     pub fleet: Option<FleetSummary>,
 }
 
-/// Begins a rollover: brings the new authority's certificate into the group's free entry, proves possession of its key, and
-/// makes device certificates under it. The old certificate stays, so devices connect by either, until [`retire`].
+/// Starts a rollover: uploads the new authority's certificate to the group's free entry, proves possession of its key, and
+/// issues device certificates under it. The old certificate stays, so devices can connect by either, until [`retire`].
 ///
-/// It may be called as often as one likes, as [`provision`](super::provision) may; all is read before anything is changed.
+/// It is idempotent, as [`provision`](super::provision) is, and reads everything before it changes anything.
 ///
 /// # Errors
-/// [`RolloverError`]. What was done before stays done, and the next call goes on from there.
+/// [`RolloverError`]. Completed steps stay completed, and the next call resumes from there.
 pub async fn rollover(
     client: &Client,
     request: &RolloverRequest<'_>,
@@ -97,7 +101,7 @@ pub async fn rollover(
         group: request.group.clone(),
         display_name: None,
         device_type: None,
-        entry: CertificateEntry::Primary,
+        entry: None,
         authority: request.authority.clone(),
         key_password: request.key_password,
         devices: request.devices.clone(),
@@ -111,12 +115,15 @@ pub async fn rollover(
         pfx: request.pfx,
         attest: request.attest,
         replace: false,
+        // Two verified CAs at a time are what a rollover is for.
+        add_ca: true,
         dry_run: request.dry_run,
     };
     let ours = Run::new(client, &provision, Steps::new(&mut |_| ())).find_authority()?;
     let ours = ours.map(|authority| authority.certificate().sha1_thumbprint());
-    provision.entry = entries.free_for(ours)?;
-    let from = entries.state(provision.entry.other());
+    let entry = entries.free_for(ours)?;
+    provision.entry = Some(entry);
+    let from = entries.state(entry.other());
     let mut run = Run::new(client, &provision, Steps::new(observer));
     run.device_directory = &request.device_directory;
     run.keys_of = request.keep_keys.then_some(&request.directory);
@@ -134,7 +141,7 @@ pub async fn rollover(
     })
 }
 
-/// What came of retiring an entry.
+/// The result of retiring an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RetireReport {
@@ -153,10 +160,9 @@ pub struct RetireReport {
 }
 
 /// Ends a rollover: removes the group's other certificate. From then on only devices whose certificates lead to `stays`
-/// connect.
+/// can connect.
 ///
-/// Refused unless the group holds `stays` as verified and it is valid now. Where the other entry is empty there is nothing
-/// to do.
+/// Fails unless the group holds `stays` as verified and it is valid now. Does nothing if the other entry is empty.
 ///
 /// # Errors
 /// [`RolloverError`]
@@ -178,6 +184,12 @@ pub async fn retire(
         Outcome::Unchanged,
         format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry),
     );
+    // A device is not let in by a certificate that is not valid yet by the service's clock.
+    if let Some(theirs) = client.service_date()
+        && let Err(error @ ChainError::NotYetValid { .. }) = chain::check_authority(stays, theirs)
+    {
+        return Err(RolloverError::Unfit { thumbprint, error });
+    }
     let from = entries.state(to.entry.other());
     let entry = from.entry;
     let report = |retired, steps: Steps<'_>, from: EntryState, to: EntryState| RetireReport {
@@ -193,7 +205,7 @@ pub async fn retire(
         return Ok(report(true, steps, from, to));
     };
     if dry_run {
-        let detail = format!("would remove {old} from {entry}; devices connect by {thumbprint} alone then");
+        let detail = format!("would remove {old} from {entry}; only devices under {thumbprint} can connect then");
         steps.finish(Step::Retire, Outcome::Planned, detail);
         return Ok(report(false, steps, from, to));
     }
@@ -312,8 +324,8 @@ pub enum RolloverError {
     },
     /// The new certificate is all that the group has.
     #[error(
-        "{ours} is the only certificate that {group} goes by, in its {entry} entry: either the rollover to it is complete, or this \
-         is the old one and another has to be named"
+        "{ours} is the only certificate of {group}, in its {entry} entry: either the rollover to it is complete, or this is \
+         the old one and the new one has to be named"
     )]
     OnlyCertificate {
         /// The group.
@@ -331,7 +343,7 @@ pub enum RolloverError {
     },
     /// The certificate that is to stay is not what devices could connect by.
     #[error(
-        "nothing was removed, as no device could connect then: {thumbprint} is {} of {group}. Run the rollover first",
+        "nothing was removed, because no device could connect then: {thumbprint} is {} of {group}. Run the rollover first",
         .entry.map_or_else(|| "in no entry".to_owned(), |entry| format!("not verified in the {entry} entry"))
     )]
     Needed {
@@ -342,19 +354,19 @@ pub enum RolloverError {
         /// The entry it is in.
         entry: Option<CertificateEntry>,
     },
-    /// The certificate that is to stay is not what an authority has to be.
-    #[error("nothing was removed, as no device could connect then: {thumbprint} is of no use: {error}")]
+    /// The certificate that is to stay cannot sign device certificates, or is not valid now.
+    #[error("nothing was removed, because no device could connect then: {thumbprint} cannot be used: {}", in_time(.error))]
     Unfit {
         /// The thumbprint of the certificate that is to stay.
         thumbprint: Thumbprint,
         /// What is wrong with it.
         error: ChainError,
     },
-    /// The old certificate was removed, and meanwhile somebody else has removed or replaced the one that was to stay.
+    /// The old certificate was removed, and meanwhile another client removed or replaced the one that was to stay.
     #[error(
-        "the {entry} entry of {group} was emptied, and {thumbprint}, which was to stay, is no longer there and verified: \
-         somebody else has changed the group at the same time, and devices may not be able to connect. Look at both \
-         entries, and provision the group with the root that is to stay"
+        "the {entry} entry of {group} was emptied, but {thumbprint}, which was to stay, is no longer verified in the other: \
+         another client changed the group at the same time, and devices may not be able to connect. Check both entries, \
+         and provision the group with the root that is to stay"
     )]
     LeftWithout {
         /// The group.
@@ -364,8 +376,8 @@ pub enum RolloverError {
         /// The thumbprint of the certificate that was to stay.
         thumbprint: Thumbprint,
     },
-    /// The entry was emptied, and yet it holds a certificate.
-    #[error("the {entry} entry of {group} was emptied, and holds {found} now: somebody else may be changing it")]
+    /// The entry was emptied, but holds a certificate again.
+    #[error("the {entry} entry of {group} was emptied, but holds {found} now: another client may be changing it")]
     NotRetired {
         /// The group.
         group: EnrollmentGroupId,
@@ -374,4 +386,16 @@ pub enum RolloverError {
         /// What it holds.
         found: Thumbprint,
     },
+}
+
+/// What is wrong with a certificate, with the remedy if it is not valid yet.
+fn in_time(error: &ChainError) -> String {
+    match error {
+        ChainError::NotYetValid { subject, not_before, at } => format!(
+            "{subject} is not valid until {}, and it is {}: wait until then, or check the clock",
+            moment(*not_before),
+            moment(*at)
+        ),
+        error => error.to_string(),
+    }
 }

@@ -1,4 +1,4 @@
-//! The steps of a workflow, and what is told of them.
+//! The steps of a workflow, and how they are reported.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Step {
-    /// Find or make the authority.
+    /// Find or create the authority.
     Root,
     /// Find or create the enrollment group.
     Group,
     /// Upload the authority's certificate.
     Certificate,
-    /// Have the service make a verification code.
+    /// Request a verification code.
     Code,
     /// Sign a certificate for the code.
     Proof,
@@ -23,9 +23,9 @@ pub enum Step {
     Verify,
     /// Read the entry again: it has to be verified, and hold our certificate.
     Confirm,
-    /// Make a device's certificate.
+    /// Issue a device's certificate.
     Device,
-    /// Make the certificates of a fleet.
+    /// Issue the certificates of a fleet.
     Fleet,
     /// Create devices in the application.
     Create,
@@ -62,7 +62,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -73,7 +73,7 @@ pub enum Outcome {
     Unchanged,
     /// It would be done: this was a dry run.
     Planned,
-    /// It was tried, and refused for this device or some of these.
+    /// It failed for this device or some of these.
     Failed,
 }
 
@@ -93,9 +93,9 @@ pub struct StepReport {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WorkflowEvent<'a> {
-    /// A step begins, with a sentence that says what it does.
+    /// A step starts, with a sentence that says what it does.
     Started(Step, &'a str),
-    /// A step over many devices has come so far.
+    /// The progress of a step over many devices.
     Progressed {
         /// Which step.
         step: Step,
@@ -113,7 +113,7 @@ pub(super) fn devices_of(number: u64) -> String {
     if number == 1 { "1 device".to_owned() } else { format!("{number} devices") }
 }
 
-/// Who is told what happens, and what has been told.
+/// The observer, and the steps that were reported to it.
 pub(super) struct Steps<'o> {
     observer: &'o mut (dyn FnMut(WorkflowEvent<'_>) + Send),
     taken: Vec<StepReport>,

@@ -4,9 +4,10 @@ use crate::support::{
     client::builder,
     clock::ManualClock,
     server::Reply,
-    tls::{TlsServer, start},
+    tls::{TlsServer, start, start_with},
 };
 use iot_enroll::central::{Error, NetworkError, NetworkFailure};
+use time::{Duration, OffsetDateTime};
 
 /// A server that answers every request with 404.
 fn not_found(name: &str) -> TlsServer {
@@ -47,4 +48,40 @@ async fn a_certificate_for_another_name_is_refused() {
     let server = not_found("elsewhere.example");
     let error = distrust(&server.address.to_string(), &server.authority).await;
     assert_eq!(error.failure, NetworkFailure::Tls, "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_reported_without_a_link_to_a_library() {
+    let server = start("127.0.0.1", |_| Reply::lost());
+    let error = distrust(&server.address.to_string(), &server.authority).await;
+    assert_eq!(error.failure, NetworkFailure::Broken, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("close_notify") && !text.contains("docs.rs"), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_out_of_its_time_is_told_from_one_without_a_root_to_trust() {
+    let now = OffsetDateTime::now_utc();
+    let cases =
+        [(-9, -1, "the server's certificate expired at"), (1, 9, "the server's certificate is not valid until")];
+    for (from, to, text) in cases {
+        let server = start_with(
+            "127.0.0.1",
+            |parameters| {
+                parameters.not_before = now + Duration::days(from);
+                parameters.not_after = now + Duration::days(to);
+            },
+            |_| Reply::with(404, &[], ""),
+        );
+        // Whether its root is trusted makes no difference.
+        for root in [server.authority.clone(), not_found("127.0.0.1").authority] {
+            let error = distrust(&server.address.to_string(), &root).await;
+            let found = (error.failure, error.attempts, error.answer_was_lost);
+            assert_eq!(found, (NetworkFailure::CertificateOutOfTime, 1, false), "{error}");
+            let message = error.to_string();
+            assert!(message.contains(text) && message.contains("the clock here says"), "{message}");
+            assert!(message.contains("Check the clock here") && !message.contains("UNIX"), "{message}");
+            assert!(!message.contains("add it as a root"), "{message}");
+        }
+    }
 }

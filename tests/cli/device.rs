@@ -126,10 +126,13 @@ fn the_article_s_devices_section_works_line_by_line() {
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(table.starts_with("ID "), "{table}");
 
-    assert_eq!(lab.json(&["device", "delete", "thermostat1"]), json!({ "id": "thermostat1", "deleted": true }));
+    assert_eq!(
+        lab.json(&["device", "delete", "thermostat1", "--yes"]),
+        json!({ "id": "thermostat1", "deleted": true })
+    );
     let error = lab.fails(&["device", "show", "thermostat1"]);
     assert!(error.contains("404") && error.contains("GET devices/thermostat1"), "{error}");
-    assert!(lab.fails(&["device", "delete", "thermostat1"]).contains("404"));
+    assert!(lab.fails(&["device", "delete", "thermostat1", "--yes"]).contains("404"));
 }
 
 #[test]
@@ -361,7 +364,9 @@ fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
     let lab = Lab::start();
     let attestation = |arguments: &[&str]| lab.json(&[&["device", "attestation"], arguments].concat());
     lab.people(&["device", "create", "d"]);
-    assert!(lab.fails(&["device", "attestation", "show", "d"]).contains("404"));
+    assert!(lab.people(&["device", "attestation", "show", "d"]).contains("no attestation of its own"));
+    assert_eq!(attestation(&["show", "d"]), Value::Null);
+    assert!(lab.fails(&["device", "attestation", "show", "nobody"]).contains("404"));
     let (one, two) = (fixture("ec-sec1_cert.pem"), fixture("ec-pkcs8_cert.pem"));
     let info = |file: &str| json!({ "info": { "sha1Thumbprint": thumbprint(file) } });
     let x509 = |certificates: Value| json!({ "type": "x509", "x509": { "clientCertificates": certificates } });
@@ -376,8 +381,8 @@ fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
     assert_eq!(attestation(&["update", "d", "--clear-secondary-certificate"]), set);
     let changed = attestation(&["update", "d", "--certificate", &two]);
     assert_eq!(changed, x509(json!({ "primary": info(&two) })));
-    assert_eq!(attestation(&["delete", "d"]), json!({ "id": "d", "deleted": true }));
-    assert!(lab.fails(&["device", "attestation", "delete", "d"]).contains("404"));
+    assert_eq!(attestation(&["delete", "d", "--yes"]), json!({ "id": "d", "deleted": true }));
+    assert!(lab.fails(&["device", "attestation", "delete", "d", "--yes"]).contains("404"));
     let made = attestation(&["set", "d", "--symmetric-key"]);
     assert_eq!(made, json!({ "type": "symmetricKey" }));
     lab.run(&["device", "attestation", "update", "d", "--symmetric-key"]).fails(2);
@@ -439,9 +444,10 @@ fn the_article_s_device_groups_section_works_line_by_line() {
     assert_eq!(lab.ids(&["device-group", "list"]), ["group1", "group2"]);
     assert_eq!(lab.ids(&["device-group", "list", "--top", "1"]), ["group1"]);
     assert!(lab.people(&["device-group", "list"]).contains(query));
-    assert_eq!(group(&["delete", "group1"]), json!({ "id": "group1", "deleted": true }));
+    assert_eq!(group(&["delete", "group1", "--yes"]), json!({ "id": "group1", "deleted": true }));
     for gone in ["show", "delete", "devices"] {
-        assert!(lab.fails(&["device-group", gone, "group1"]).contains("404"), "{gone}");
+        let confirmed = if gone == "delete" { &["--yes"][..] } else { &[] };
+        assert!(lab.fails(&[&["device-group", gone, "group1"], confirmed].concat()).contains("404"), "{gone}");
     }
 }
 
@@ -480,8 +486,8 @@ fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
     assert!(lab.fails(&["deployment-manifest", "assign", "nothing", "--device", "gateway"]).contains("404"));
     lab.run(&["deployment-manifest", "assign", "--device", "gateway"]).fails(2);
     lab.run(&["deployment-manifest", "assign", "m", "--file", &file, "--device", "gateway"]).fails(2);
-    assert_eq!(manifest(&["delete", "m"]), json!({ "id": "m", "deleted": true }));
-    assert!(lab.fails(&["deployment-manifest", "delete", "m"]).contains("404"));
+    assert_eq!(manifest(&["delete", "m", "--yes"]), json!({ "id": "m", "deleted": true }));
+    assert!(lab.fails(&["deployment-manifest", "delete", "m", "--yes"]).contains("404"));
 }
 
 #[test]
@@ -614,7 +620,7 @@ fn an_odd_id_stays_one_segment_of_the_path() {
     for arguments in [
         &["device", "show", odd][..],
         &["device", "create", odd],
-        &["device", "delete", odd],
+        &["device", "delete", odd, "--yes"],
         &["device", "credentials", odd],
         &["device", "attestation", "show", odd],
     ] {

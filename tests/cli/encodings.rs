@@ -1,4 +1,5 @@
 //! Every option that takes a file reads what the certificate readers read.
+#![allow(clippy::print_stderr, reason = "says when a test is skipped")]
 
 use std::{fs, path::Path};
 

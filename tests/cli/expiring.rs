@@ -1,4 +1,5 @@
 //! `cert expiring` and `cert inspect --within`, through the program.
+#![allow(clippy::print_stderr, reason = "says when a test is skipped")]
 
 use std::{fs, path::Path};
 

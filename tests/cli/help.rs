@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::support::{Run, program};
 
 fn help(command: &[&str]) -> String {
-    Run::of(program(Path::new(".")).args(command).arg("--help")).ok()
+    // As on a terminal of 80 columns.
+    Run::of(program(Path::new(".")).args(command).arg("--help").env("COLUMNS", "80")).ok()
 }
 
 /// The options under a heading.
@@ -48,4 +49,68 @@ fn the_exit_statuses_of_what_asks_for_ends_are_told() {
     for command in ["expiring", "inspect"] {
         assert!(help(&["cert", command]).contains("exit status is"), "{command}");
     }
+}
+
+/// Every command, as its words.
+fn commands() -> Vec<Vec<String>> {
+    let (mut found, mut pending) = (Vec::new(), vec![Vec::new()]);
+    while let Some(command) = pending.pop() {
+        let words: Vec<_> = command.iter().map(String::as_str).collect();
+        let text = help(&words);
+        let inner = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+        // A description that is too long for its line goes on further in.
+        let inner =
+            inner.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        for name in inner.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+            pending.push([&command[..], &[name.to_owned()]].concat());
+        }
+        found.push(command);
+    }
+    assert!(found.len() > 50, "{found:?}");
+    found
+}
+
+#[test]
+fn options_are_under_the_heading_that_they_belong_to() {
+    let service = ["app", "endpoint", "token-file", "entra", "tls-ca", "api-version", "rate"];
+    let making = ["dir", "days", "algorithm", "pfx", "pfx-password-file", "pfx-legacy", "no-pfx", "force"];
+    let mut seen = [0, 0];
+    for command in commands() {
+        let words: Vec<_> = command.iter().map(String::as_str).collect();
+        let text = help(&words);
+        for (index, (heading, allowed)) in
+            [("Service", &service[..]), ("Making certificates", &making)].into_iter().enumerate()
+        {
+            if text.contains(&format!("\n{heading}:\n")) {
+                let found = options(&text, heading);
+                assert!(found.iter().all(|option| allowed.contains(option)), "{command:?}: {found:?}");
+                seen[index] += 1;
+            }
+        }
+    }
+    assert!(seen[0] > 30 && seen[1] >= 5, "{seen:?}");
+}
+
+#[test]
+fn examples_can_be_pasted_and_use_options_that_exist() {
+    let mut count = 0;
+    for command in commands().into_iter().filter(|command| !command.is_empty()) {
+        let words: Vec<_> = command.iter().map(String::as_str).collect();
+        let text = help(&words);
+        let mut continued = false;
+        let examples = text.lines().skip_while(|line| !matches!(*line, "Example:" | "Examples:")).skip(1);
+        for line in examples.filter(|line| !line.is_empty()) {
+            let begins = format!("  iot-enroll {}", words.join(" "));
+            assert!(continued || line.starts_with(&begins), "{command:?}: {line:?} is no command");
+            continued = line.ends_with('\\');
+            // What is passed on to another program is its own.
+            for option in
+                line.split(['|', '>']).next().unwrap_or_default().split(' ').filter(|word| word.starts_with("--"))
+            {
+                assert!(text.contains(&format!(" {option}")), "{command:?} has no {option}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
 }

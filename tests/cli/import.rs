@@ -142,7 +142,8 @@ fn each_row_s_outcome_is_told_in_the_order_of_the_file() {
     let results = lab.results();
     let failure = json!({ "line": 5, "id": "not an id", "message": results[3][3] });
     let told = json!({
-        "results": "devices.results.csv", "created": 2, "unchanged": 1, "exists": 1, "failed": 1, "failures": [failure],
+        "results": "devices.results.csv", "created": 2, "replaced": 0, "unchanged": 1, "exists": 1, "failed": 1,
+        "failures": [failure], "remaining": 0,
     });
     assert_eq!(summary, told);
     assert!(run.fails(1).contains("--replace"));

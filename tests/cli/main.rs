@@ -4,9 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arguments;
 mod cert;
+mod completions;
+mod confirmation;
 mod device;
 mod encodings;
+mod errors;
 mod expiring;
 mod file_safety;
 mod fleet;
@@ -17,5 +21,12 @@ mod issuing;
 mod many_devices;
 mod pfx;
 mod register;
+mod rollover;
 mod service;
 mod verify;
+
+/// Reports a test that cannot run here. Written to standard error itself, which the test harness does not capture.
+fn skipped(why: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}

@@ -117,7 +117,10 @@ fn names_come_from_the_file_and_a_device_that_exists_is_left_as_it_is() {
 fn a_dry_run_plans_the_fleet_and_bad_ids_stop_everything_before_it_begins() {
     let lab = Lab::start();
     let plan = lab.provision(&["--count", "5", "--create-devices", "--dry-run"]).ok();
-    assert!(plan.contains("would make the certificates of 5 devices") && plan.contains("would create"), "{plan}");
+    assert!(
+        plan.contains("would create the certificates of 5 devices") && plan.contains("would create those of 5"),
+        "{plan}"
+    );
     assert_eq!(fs::read_dir(lab.path()).expect("read").count(), 0);
     fs::write(lab.path().join("ids"), "good\nbad/id\n").expect("written");
     let error = lab.provision(&["--devices", "ids"]).fails(1);
@@ -184,13 +187,12 @@ fn a_fleet_rolls_over_with_the_keys_it_has() {
     assert_eq!(again["fleet"]["found"], 3);
     assert_eq!((&again["from"]["entry"], &again["to"]["entry"]), (&json!("primary"), &json!("secondary")));
 
-    lab.rollover(&["--retire", "--device", "single"]).fails(2);
     let plan = lab.rollover(&["--retire", "--dry-run"]).ok();
     assert!(plan.contains("would remove"), "{plan}");
     assert_eq!(lab.count("DELETE", ""), 0);
-    let report = lab.rollover(&["--retire", "-o", "json"]).json();
+    let report = lab.rollover(&["--retire", "--yes", "-o", "json"]).json();
     assert_eq!((&report["retired"], &report["from"]["entry"]), (&json!(true), &json!("primary")));
-    lab.rollover(&["--retire"]).ok();
+    lab.rollover(&["--retire", "--yes"]).ok();
     assert_eq!(lab.count("DELETE", ""), 1);
 }
 
@@ -199,7 +201,7 @@ fn the_old_root_stays_where_the_new_one_is_not_verified() {
     let lab = Lab::start();
     lab.provision(&[]).ok();
     Run::of(program(lab.path()).args(["cert", "root", "new", "--no-pfx"])).ok();
-    let error = lab.rollover(&["--retire"]).fails(1);
+    let error = lab.rollover(&["--retire", "--yes"]).fails(1);
     assert!(error.contains("nothing was removed"), "{error}");
     assert_eq!(lab.count("DELETE", ""), 0);
     fs::write(lab.path().join("ids"), "a\n").expect("written");
@@ -235,7 +237,7 @@ fn devices_register_at_the_end_and_the_report_says_where_they_went() {
 fn a_device_that_does_not_get_in_ends_it_with_the_cause() {
     let lab = Lab::start();
     // Nothing tells the id scope, and nothing is done.
-    let error = lab.provision(&["--device", "d", "--register"]).fails(1);
+    let error = lab.provision(&["--device", "d", "--register"]).fails(2);
     assert!(error.contains("--id-scope") && lab.count("PUT", "") == 0, "{error}");
     lab.provision(&["--register", "--id-scope", "0ne12345678"]).fails(2);
     // The emulator without TLS cannot be shown a certificate.
@@ -273,4 +275,34 @@ fn one_device_that_is_refused_keeps_no_other_out() {
     assert!(error.contains("id scope"), "{error}");
     let after = lab.emulator.requests().iter().filter(|it| it.path.ends_with("/register")).count();
     assert!(after - before < 12 + 4, "{}", after - before);
+}
+
+#[test]
+fn a_fleet_that_is_refused_reads_the_application_once_and_few_of_its_devices() {
+    let runtime = Runtime::new().expect("threads");
+    let builder = Emulator::builder().tls(true).registration_retry_after(std::time::Duration::ZERO);
+    let lab = Lab { emulator: runtime.block_on(builder.start()).expect("a port"), folder: folder(), _runtime: runtime };
+    fs::write(lab.path().join("ca.pem"), lab.emulator.ca_pem().expect("TLS")).expect("written");
+    let endpoint = lab.emulator.endpoint();
+    let service =
+        ["--register", "--ca-file", "ca.pem", "--id-scope", lab.emulator.id_scope(), "--dps-endpoint", &endpoint];
+    let refused = FaultKind::Status { status: 401, retry_after: None };
+    lab.emulator.inject(Fault::new(refused).path_contains("/register").always()).expect("a fault");
+    let arguments = ["--count", "200", "--create-devices", "--device", "single", "-o", "json"];
+    let run = lab.provision(&[&arguments[..], &service].concat());
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("one document");
+    assert_eq!((&report["fleet"]["registered"], &report["fleet"]["refused"]), (&json!(0), &json!(200)));
+    let told = report["refused"].as_array().expect("a list");
+    assert_eq!(told.len(), 1 + 20);
+    // Each that is reported was looked up: the service is said to have refused, and not that nothing is enrolled.
+    assert!(told.iter().all(|it| !it["reason"].as_str().expect("a reason").contains("perhaps")), "{told:?}");
+    let asked =
+        |is: fn(&str) -> bool| lab.emulator.requests().iter().filter(|it| it.method == "GET" && is(&it.path)).count();
+    assert_eq!(asked(|path| path == "/api/enrollmentGroups"), 1, "the application is read once");
+    // Of a device: itself, its attestation, its credentials. The application's ID scope is in a device's credentials too.
+    let single = asked(|path| path.ends_with("/attestation"));
+    assert!((21..=1 + 20 + 16).contains(&single), "{single}");
+    let credentials = asked(|path| path.ends_with("/credentials"));
+    assert_eq!(credentials, single + 1);
 }

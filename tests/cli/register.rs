@@ -6,10 +6,12 @@ use crate::support::devices::{DEVICE, days_ago, issue_at, root_at};
 use crate::support::dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error, unauthorized};
 use crate::support::server::Reply;
 use crate::support::service::{Service, assert_without, folder};
+use crate::support::tls::start_with;
 use crate::support::{Run, openssl, program};
 use iot_enroll::certificate::IssuedCertificate;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
 
 /// An emulator on TLS and a folder.
 struct Lab {
@@ -128,7 +130,7 @@ fn a_device_gets_in_at_every_moment_of_a_rollover() {
     lab.run(&[&rollover[..], &["--device", DEVICE, "--no-pfx"]].concat()).ok();
     lab.register(&CERT).ok();
     lab.register(&new).ok();
-    lab.run(&["rollover", "--group", "g", "--root", "Next", "--retire"]).ok();
+    lab.run(&["rollover", "--group", "g", "--root", "Next", "--retire", "--yes"]).ok();
     lab.register(&new).ok();
     holds(&lab.explained(&CERT), &["the chain leads elsewhere", "CN=Root"]);
 }
@@ -236,7 +238,7 @@ fn keys_are_derived_and_register() {
     let document =
         Run::of(program(lab.path()).args(compute).args(["--group-key-file", "group.key", "-o", "json"])).json();
     assert_eq!(document, json!({ "id": DEVICE, "key": derived.trim_end() }));
-    holds(&Run::of(program(lab.path()).args(compute)).fails(1), &["--group-key-file", "IOT_ENROLL_GROUP_KEY"]);
+    holds(&Run::of(program(lab.path()).args(compute)).fails(2), &["--group-key-file", "IOT_ENROLL_GROUP_KEY"]);
 
     fs::write(lab.path().join("device.key"), &derived).expect("written");
     lab.register(&[DEVICE, "--symmetric-key-file", "device.key"]).ok();
@@ -331,8 +333,74 @@ fn a_server_of_another_authority_is_told_as_an_interception() {
     let (lab, other) = (Lab::enrolled(), Dps::start(|_| unauthorized()));
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let error = lab.register(&[&CERT[..], &["--dps-endpoint", &other.url()]].concat()).fails(1);
-    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1", "--ca-file FILE"]);
+    holds(&error, &["cause: somebody else answers", "issued by CN=Authority for 127.0.0.1", "--tls-ca FILE"]);
     assert!(other.requests().is_empty());
+}
+
+#[test]
+fn a_server_certificate_out_of_its_time_is_not_answered_with_a_root_to_trust() {
+    let lab = Lab::enrolled();
+    lab.local(&["cert", "device", DEVICE, "Root"]);
+    let now = OffsetDateTime::now_utc();
+    for (from, to) in [(-9, -1), (1, 9)] {
+        let change = move |parameters: &mut rcgen::CertificateParams| {
+            parameters.not_before = now + Duration::days(from);
+            parameters.not_after = now + Duration::days(to);
+        };
+        let server = start_with("127.0.0.1", change, |_| Reply::lost());
+        let url = format!("https://{}", server.address);
+        fs::write(lab.path().join("own.der"), &server.authority).expect("written");
+        for root in [lab.first_line("caFile"), "own.der"] {
+            let mut command = program(lab.path());
+            command.args(["device", "register"]).args(CERT).args(["--id-scope", SCOPE, "--dps-endpoint", &url]);
+            let error = Run::of(command.args(["--ca-file", root])).fails(1);
+            holds(&error, &["the certificate of 127.0.0.1", "the clock here says", "set the clock"]);
+            assert!(!error.contains("hint") && !error.contains("UNIX"), "{error}");
+            let mut command = program(lab.path());
+            command.args(["enrollment-group", "list", "--endpoint", &url, "--ca-file", root]);
+            let error = Run::of(command.env("IOT_ENROLL_TOKEN", &lab.service.token)).fails(1);
+            holds(&error, &["the server's certificate", "the clock here says", "Check the clock here"]);
+            assert!(!error.contains("hint") && !error.contains("UNIX"), "{error}");
+            let mut command = program(lab.path());
+            command.args(["provision", "--group", "g", "--root", "Root", "--endpoint", &url, "--ca-file", root]);
+            let error = Run::of(command.env("IOT_ENROLL_TOKEN", &lab.service.token)).fails(1);
+            assert!(error.contains("Check the clock here") && !error.contains("hint"), "{error}");
+        }
+    }
+}
+
+/// A manifest of a fleet of so many devices, whose registrations end so.
+fn manifest_run(count: usize, faults: &[&str]) -> (Lab, Run) {
+    let arguments = [&["--rate", "1000000", "--tls", "--retry-after", "0"][..], faults].concat();
+    let lab = Lab { service: Service::with(&arguments), folder: folder() };
+    lab.run(&["provision", "--group", "g", "--root", "Root", "--no-pfx", "--count", &count.to_string()]).ok();
+    let run = lab.register(&["--manifest", "fleet/manifest.csv", "--rate", "1000000", "-o", "json"]);
+    (lab, run)
+}
+
+#[test]
+fn a_manifest_whose_devices_all_fail_because_of_the_service_stops_and_says_how_many_were_not_tried() {
+    // 501 is not tried again, so that this takes no time; which failures count is tested with the client.
+    let (lab, run) = manifest_run(300, &["--fault", "501,path=/register,times=always"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let summary: Value = serde_json::from_str(&run.stdout).expect("one document");
+    let count = |name: &str| summary[name].as_u64().expect(name);
+    assert_eq!(count("assigned"), 0);
+    // Those that were under way when it stopped are brought to their end.
+    assert!((64..=64 + 64).contains(&count("failed")), "{summary}");
+    assert_eq!(count("remaining"), 300 - count("failed"));
+    let not_tried = format!("{} were not tried", count("remaining"));
+    holds(&run.stderr, &["failed because of the service", "the service answered 501", &not_tried]);
+    assert_eq!(lab.results("fleet/manifest.registrations.csv").len() as u64, count("failed"));
+}
+
+#[test]
+fn failures_of_the_service_that_are_not_all_in_a_row_do_not_stop_a_manifest() {
+    let (_, run) = manifest_run(90, &["--fault", "501,path=/register,times=60"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let summary: Value = serde_json::from_str(&run.stdout).expect("one document");
+    assert_eq!((&summary["assigned"], &summary["failed"]), (&json!(30), &json!(60)));
+    assert!(summary["remaining"].is_null(), "{summary}");
 }
 
 #[test]
@@ -365,9 +433,9 @@ fn what_is_missing_is_asked_for() {
     holds(&run(&[DEVICE, "--concurrency", "2"]).fails(2), &["cannot be used with"]);
     holds(&run(&["--manifest", "m", "--key", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--cert", "c", "--symmetric-key-file", "k"]).fails(2), &["cannot be used with"]);
-    holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(1), &["--cert FILE", "--group-key-file"]);
+    holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(2), &["--cert FILE", "--group-key-file"]);
     fs::write(folder.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
-    holds(&run(&[DEVICE, "--symmetric-key-file", "k"]).fails(1), &["--id-scope", "IOT_ENROLL_ID_SCOPE"]);
+    holds(&run(&[DEVICE, "--symmetric-key-file", "k"]).fails(2), &["--id-scope", "IOT_ENROLL_ID_SCOPE", "--app"]);
     holds(&run(&[DEVICE, "--id-scope", "a/b"]).fails(2), &["letters and digits"]);
 }
 
@@ -417,7 +485,7 @@ fn a_fleet_registers_and_what_is_assigned_is_left_alone_by_the_next_run() {
     fs::rename(lab.path().join("lost"), fleet.join("f-07_key.pem")).expect("moved");
     let document = |run: Run| serde_json::from_str::<Value>(&run.stdout).expect("JSON");
     let summary = document(lab.register(&[&MANIFEST[..], &["-o", "json"]].concat()));
-    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 1, "earlier": 38, "failed": 1 }));
+    assert_eq!(summary, json!({ "results": RESULTS, "assigned": 1, "earlier": 38, "failed": 1, "remaining": 0 }));
     assert_eq!(lab.results(RESULTS).len(), 40, "each device has one row");
 
     // A service of another scope knows none of them.

@@ -217,12 +217,17 @@ fn another_certificate_in_the_entry_stops_provision_with_a_hint_and_replace_goes
     service.run(other.path(), &PROVISION).ok();
     let error = service.run(folder.path(), &PROVISION).fails(1);
     assert!(error.contains(&thumbprint(other.path(), "mytestrootcert_cert.pem")), "{error}");
-    assert!(error.contains("--replace") && error.contains("--entry secondary"), "{error}");
-    let report = service.json(folder.path(), &[&PROVISION[..], &["--entry", "secondary"]].concat());
+    assert!(error.contains("--replace") && error.contains("--entry secondary --add-ca"), "{error}");
+    let secondary = [&PROVISION[..], &["--entry", "secondary"]].concat();
+    let error = service.run(folder.path(), &secondary).fails(1);
+    assert!(error.contains("another verified CA") && error.contains("--add-ca"), "{error}");
+    let report = service.json(folder.path(), &[&secondary[..], &["--add-ca"]].concat());
     assert_eq!((&report["entry"], &report["verified"]), (&json!("secondary"), &json!(true)));
     // The service takes no certificate twice.
-    service.run(folder.path(), &["enrollment-group", "certificate", "delete", "myx509eg", "--entry", "secondary"]).ok();
-    let report = service.json(folder.path(), &[&PROVISION[..], &["--replace"]].concat());
+    service
+        .run(folder.path(), &["enrollment-group", "certificate", "delete", "myx509eg", "--entry", "secondary", "--yes"])
+        .ok();
+    let report = service.json(folder.path(), &[&PROVISION[..], &["--replace", "--yes"]].concat());
     assert_eq!(report["sha1Thumbprint"], thumbprint(folder.path(), "mytestrootcert_cert.pem"));
 }
 
@@ -257,7 +262,9 @@ fn what_the_command_line_names_reaches_the_service_and_the_files() {
         let inspected = Run::of(program(folder.path()).args(["cert", "inspect", &file])).ok();
         assert!(inspected.contains("384"), "{inspected}");
     }
-    service.run(folder.path(), &["enrollment-group", "certificate", "delete", "g", "--entry", "secondary"]).ok();
+    service
+        .run(folder.path(), &["enrollment-group", "certificate", "delete", "g", "--entry", "secondary", "--yes"])
+        .ok();
     let set = ["enrollment-group", "certificate", "set", "g", "--file", &certificate, "--verified"];
     assert_eq!(service.json(folder.path(), &set)["verified"], true);
     let error = service.run(folder.path(), &["provision", "--group", "g", "--root", "r", "--type", "iot"]).fails(1);
@@ -308,7 +315,7 @@ fn the_article_s_enrollment_section_works_line_by_line() {
         group(&["show", "myx509eg"])["attestation"]["x509"]["signingCertificates"],
         json!({ "primary": verified })
     );
-    group(&["certificate", "delete", "myx509eg"]);
+    group(&["certificate", "delete", "myx509eg", "--yes"]);
     service.run(folder.path(), &["enrollment-group", "certificate", "show", "myx509eg"]).fails(1);
 
     let made =
@@ -335,9 +342,9 @@ fn the_article_s_enrollment_section_works_line_by_line() {
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(table.contains("My new group name"), "{table}");
 
-    people(&["delete", "myx509eg"]);
+    people(&["delete", "myx509eg", "--yes"]);
     assert_eq!(group(&["list"]).as_array().map(Vec::len), Some(1));
-    let error = service.run(folder.path(), &["enrollment-group", "delete", "myx509eg"]).fails(1);
+    let error = service.run(folder.path(), &["enrollment-group", "delete", "myx509eg", "--yes"]).fails(1);
     assert!(error.contains("404") && error.contains("myx509eg"), "{error}");
 }
 
@@ -428,7 +435,8 @@ fn wrong_usage_is_2_and_a_failure_is_1() {
     for arguments in [&["enrollment-group", "show", "g"][..], &["enrollment-group", "update", "g", "--type", "iot"]] {
         let run = service.run(folder.path(), &[arguments, &["-o", "json"]].concat());
         assert_eq!(run.stdout, "", "a failure is no result");
-        assert!(run.fails(1).contains("error: "), "{arguments:?}");
+        let error: Value = serde_json::from_str(&run.fails(1)).expect("one JSON document");
+        assert_eq!(error["error"]["service"]["status"], 404, "{arguments:?}");
     }
     Run::of(program(folder.path()).args(["provision", "--emulator", "--endpoint", &service.endpoint])).fails(2);
 }
@@ -458,12 +466,12 @@ fn the_command_line_s_application_counts_before_the_environment_s() {
     let endpoint = ["--endpoint", service.endpoint.as_str()];
     list(folder.path(), &endpoint, &[token, ("IOT_ENROLL_APP", "contoso")]).ok();
     list(folder.path(), &endpoint, &[token, ("IOT_ENROLL_ENDPOINT", "http://127.0.0.1:1")]).ok();
-    let error = list(folder.path(), &[], &[token]).fails(1);
+    let error = list(folder.path(), &[], &[token]).fails(2);
     assert!(
         ["--app", "--endpoint", "IOT_ENROLL_APP", "IOT_ENROLL_ENDPOINT"].iter().all(|it| error.contains(it)),
         "{error}"
     );
-    let error = list(folder.path(), &[], &[token, ("IOT_ENROLL_APP", "not a subdomain")]).fails(1);
+    let error = list(folder.path(), &[], &[token, ("IOT_ENROLL_APP", "not a subdomain")]).fails(2);
     assert!(error.contains("IOT_ENROLL_APP"), "{error}");
 }
 
@@ -474,12 +482,12 @@ fn without_a_usable_token_nothing_is_sent_and_the_error_says_what_to_do() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port");
     nobody.set_nonblocking(true).expect("set");
     let endpoint = format!("http://{}", nobody.local_addr().expect("an address"));
-    let list = |token| list(folder.path(), &["--endpoint", &endpoint], &[("IOT_ENROLL_TOKEN", token)]).fails(1);
-    let error = list("");
+    let list = |token| list(folder.path(), &["--endpoint", &endpoint], &[("IOT_ENROLL_TOKEN", token)]);
+    let error = list("").fails(2);
     assert!(error.contains("--token-file") && error.contains("IOT_ENROLL_TOKEN"), "{error}");
     for bad in ["topsecret", "SharedAccessSignature", "SharedAccessSignature sr=app&sig=top secret", "Basic topsecret"]
     {
-        let error = list(bad);
+        let error = list(bad).fails(1);
         assert!(error.contains("token") && !error.contains("secret"), "{error}");
     }
     fs::write(folder.path().join("empty"), "\n").expect("written");
@@ -533,7 +541,7 @@ fn plain_http_to_another_machine_is_refused_before_anything_is_sent() {
     let error = error.fails(2);
     assert!(error.contains("plain http") && error.contains("https"), "{error}");
     let environment = [("IOT_ENROLL_TOKEN", WRONG_TOKEN), ("IOT_ENROLL_ENDPOINT", "http://example.com")];
-    let error = list(folder.path(), &[], &environment).fails(1);
+    let error = list(folder.path(), &[], &environment).fails(2);
     assert!(error.contains("plain http") && error.contains("IOT_ENROLL_ENDPOINT"), "{error}");
 }
 

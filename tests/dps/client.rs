@@ -449,3 +449,20 @@ fn keys_come_in_each_encoding() {
     let read = PrivateKey::read(pem.as_bytes(), None).expect("a key");
     DeviceCertificate::new(vec![key.certificate.clone()], &read).expect("they belong together");
 }
+
+#[tokio::test]
+async fn failures_of_the_service_and_the_way_there_are_told_from_refusals_of_the_device() {
+    let answering = |status: u16| Dps::start(move |_| error(status, u64::from(status) * 1000, "no"));
+    for status in [429, 500, 501, 503] {
+        assert!(fails(&answering(status)).await.is_service_failure(), "{status}");
+    }
+    for status in [400, 401, 403, 404, 409] {
+        assert!(!fails(&answering(status)).await.is_service_failure(), "{status}");
+    }
+    let broken = fails(&Dps::start(|_| Reply::lost())).await;
+    assert!(broken.is_service_failure(), "{broken}");
+    let too_slow = fails(&Dps::start(|_| assigning(Some("1000")))).await;
+    assert!(too_slow.is_service_failure(), "{too_slow}");
+    let other_name = fails(&Dps::with("elsewhere.example", Asks::Any, |_| unauthorized())).await;
+    assert!(!other_name.is_service_failure(), "{other_name}");
+}

@@ -486,6 +486,10 @@ async fn only_what_the_service_says_of_a_scope_is_blamed_on_it() {
     let diagnosis = Case::of(&credential).diagnose(&fails(&page, &credential).await, None);
     told(only(&diagnosis), "not-the-service", &["127.0.0.1", "check the address"]);
     assert!(only(&diagnosis).concerns_all_devices() && !diagnosis.needs_application);
+    // What has a code of the service comes from the service.
+    let coded = Dps::start(|_| error(404, 404_001, "The resource does not exist."));
+    let diagnosis = Case::of(&credential).diagnose(&fails(&coded, &credential).await, None);
+    assert!(diagnosis.first().is_none(), "{diagnosis:?}");
     let gone = Dps::start(|request| {
         if request.method == "PUT" { assigning(Some("0")) } else { error(404, 404_202, "Operation not found.") }
     });

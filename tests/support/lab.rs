@@ -55,7 +55,7 @@ impl Lab {
             group: "myx509eg".parse().expect("an id"),
             display_name: None,
             device_type: None,
-            entry: CertificateEntry::Primary,
+            entry: None,
             authority: AuthoritySource::Root(name(ROOT)),
             key_password: None,
             devices: vec![DEVICE.parse().expect("an id")],
@@ -69,6 +69,7 @@ impl Lab {
             pfx: None,
             attest: false,
             replace: false,
+            add_ca: false,
             dry_run: false,
         }
     }

@@ -45,12 +45,23 @@ impl TlsServer {
 
 /// Begins a server with a certificate for that name, which answers the first request with `answer(0)`, and so on.
 pub(crate) fn start(name: &str, answer: impl Fn(usize) -> Reply + Send + 'static) -> TlsServer {
+    start_with(name, |_| {}, answer)
+}
+
+/// The same, with something else about its certificate.
+pub(crate) fn start_with(
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+    answer: impl Fn(usize) -> Reply + Send + 'static,
+) -> TlsServer {
     let (authority_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
     let mut parameters = CertificateParams::new([]).expect("parameters");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = parameters.self_signed(&authority_key).expect("an authority");
     let issuer = Issuer::new(parameters, authority_key);
-    let leaf = CertificateParams::new([name.to_owned()]).expect("parameters").signed_by(&key, &issuer).expect("a leaf");
+    let mut parameters = CertificateParams::new([name.to_owned()]).expect("parameters");
+    change(&mut parameters);
+    let leaf = parameters.signed_by(&key, &issuer).expect("a leaf");
     let private_key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -76,7 +87,10 @@ pub(crate) fn start(name: &str, answer: impl Fn(usize) -> Reply + Send + 'static
             };
             let Reply::Raw(bytes) = answer(number) else { panic!("bytes") };
             drop(stream.get_mut().write_all(&bytes));
-            stream.get_mut().conn.send_close_notify();
+            // Without an answer the connection is cut, as it is when a process ends.
+            if !bytes.is_empty() {
+                stream.get_mut().conn.send_close_notify();
+            }
             drop(stream.get_mut().flush());
         }
     });

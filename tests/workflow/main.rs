@@ -4,8 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clocks;
 mod contract;
 mod faults;
 mod provision;
+mod races;
 mod resume;
 mod rollover;
+mod second_ca;

@@ -12,8 +12,8 @@ use iot_enroll::{
 use proptest::prelude::*;
 use time::OffsetDateTime;
 
-/// Requests of a run from nothing: group, its creation, the certificate, the code, the proof, the entry.
-const REQUESTS: usize = 6;
+/// Requests of a run from nothing: group, its creation, both entries, the certificate, the code, the proof, the entry.
+const REQUESTS: usize = 8;
 
 /// Events of a run from nothing: the begin and end of eight steps.
 const EVENTS: usize = 16;
@@ -103,7 +103,7 @@ async fn finishes(lab: &Lab, request: impl Fn() -> ProvisionRequest<'static>, af
     assert!(report.verified, "after {after}");
     assert!(root.is_none() || report.sha1_thumbprint == root, "after {after}: the root was replaced");
     assert_eq!(report.sha1_thumbprint, root_of(lab), "after {after}");
-    let entry = lab.entry(request().entry).await.expect("a certificate");
+    let entry = lab.entry(report.entry).await.expect("a certificate");
     assert_eq!((entry.verified, entry.sha1_thumbprint), (true, root_of(lab)), "after {after}");
     let authority = files::read_certificates(&set(lab.path(), ROOT).certificate()).expect("a root");
     let device = files::read_certificates(&set(lab.path(), DEVICE).fullchain()).expect("a chain");
@@ -209,8 +209,8 @@ async fn a_service_that_fails_for_good_from_any_request_on_is_told_and_the_next_
 async fn without_retries_a_lost_answer_to_the_upload_is_found_in_the_entry() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
-    // The group, the entry, then the upload.
-    lab.fault_at(2, &FaultKind::CloseAfterHandling, 1);
+    // The group, the entries, the entries again after the root was created, then the upload.
+    lab.fault_at(5, &FaultKind::CloseAfterHandling, 1);
     let client = lab.builder().retry(RetryPolicy::none()).build().expect("a client");
     let report = provision(&client, &lab.request(), &mut |_| ()).await.expect("provisioned");
     assert!(report.verified);
@@ -223,7 +223,7 @@ async fn without_retries_a_lost_answer_to_the_upload_is_found_in_the_entry() {
 async fn without_retries_an_upload_that_never_arrived_is_told() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
-    lab.fault_at(2, &FaultKind::CloseBeforeHandling, 1);
+    lab.fault_at(5, &FaultKind::CloseBeforeHandling, 1);
     let client = lab.builder().retry(RetryPolicy::none()).build().expect("a client");
     let error = provision(&client, &lab.request(), &mut |_| ()).await.expect_err("lost");
     is_clear(&lab, &error, "an upload that was lost");

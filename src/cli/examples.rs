@@ -1,0 +1,72 @@
+//! The examples in help, broken into lines that a terminal does not wrap: what is wrapped cannot be pasted.
+
+use clap::Command;
+
+/// The widest line, in characters: that of a terminal of 80 columns.
+const WIDTH: usize = 79;
+
+/// How lines with an example begin, and how those that continue one do.
+const BEGIN: &str = "  iot-enroll ";
+const CONTINUED: &str = "      ";
+
+/// Breaks the examples of a command and of those below it. A line that continues ends with a backslash.
+pub(super) fn break_lines(command: Command) -> Command {
+    let command = command.mut_subcommands(break_lines);
+    let Some(examples) = command.get_after_help().map(ToString::to_string) else { return command };
+    // Each example on one line, however it is written.
+    let examples = examples.replace("\\\n", " ");
+    let lines = examples.lines().map(|line| if line.starts_with(BEGIN) { broken(line) } else { line.to_owned() });
+    command.after_help(lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn broken(line: &str) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for word in words(line) {
+        // An option and its value stay together where both fit.
+        if text.is_empty() {
+            text.push_str("  ");
+            width = 2;
+        } else if width + 1 + word.chars().count() > WIDTH - 2 {
+            text.push_str(" \\\n");
+            text.push_str(CONTINUED);
+            width = CONTINUED.len();
+        } else {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(&word);
+        width += word.chars().count();
+    }
+    text
+}
+
+/// The words of a command, an option and its value as one; spaces within quotes do not end one.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let (mut word, mut quote) = (String::new(), None);
+    for character in line.chars().chain([' ']) {
+        match (character, quote) {
+            (' ', None) if word.is_empty() => {}
+            (' ', None) => {
+                let value = !word.starts_with('-') && !matches!(word.as_str(), "|" | ">");
+                match words.last_mut().filter(|last| value && last.starts_with("--") && !last.contains(' ')) {
+                    Some(option) => {
+                        option.push(' ');
+                        option.push_str(&word);
+                    }
+                    None => words.push(std::mem::take(&mut word)),
+                }
+                word.clear();
+            }
+            _ => {
+                match quote {
+                    None if matches!(character, '\'' | '"') => quote = Some(character),
+                    Some(open) if open == character => quote = None,
+                    _ => {}
+                }
+                word.push(character);
+            }
+        }
+    }
+    words
+}

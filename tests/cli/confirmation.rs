@@ -1,0 +1,131 @@
+//! What deletes asks first: on a terminal, and without one it needs `--yes`.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::support::service::{Service, folder};
+use serde_json::{Value, json};
+
+/// Runs a command of the program on a pseudo-terminal, types an answer, and returns the status and the screen; nothing
+/// where the program `script` of util-linux is not installed.
+fn on_a_terminal(service: &Service, folder: &Path, arguments: &str, answer: &str) -> Option<(Option<i32>, String)> {
+    let line = format!("{} {arguments} --endpoint {}", env!("CARGO_BIN_EXE_iot-enroll"), service.endpoint);
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(folder);
+    command.env("IOT_ENROLL_TOKEN", &service.token);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut child) = child.inspect_err(|error| crate::skipped(format_args!("script cannot be run: {error}"))) else {
+        return None;
+    };
+    child.stdin.take().expect("its input").write_all(answer.as_bytes()).expect("typed");
+    let output = child.wait_with_output().expect("its end");
+    Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// The commands that delete, with what they delete.
+fn lab() -> (Service, tempfile::TempDir, Vec<Vec<&'static str>>) {
+    let (service, folder) = (Service::start(), folder());
+    let run = |arguments: &[&str]| service.run(folder.path(), arguments).ok();
+    fs::write(folder.path().join("m.json"), r#"{"modulesContent": {}}"#).expect("written");
+    crate::support::Run::of(crate::support::program(folder.path()).args(["cert", "root", "r", "--no-pfx"])).ok();
+    run(&["enrollment-group", "create", "g"]);
+    run(&["enrollment-group", "certificate", "set", "g", "--file", "r_cert.pem"]);
+    run(&["device", "create", "d"]);
+    run(&["device", "attestation", "set", "d", "--symmetric-key"]);
+    run(&["device-group", "create", "q", "--filter", "SELECT * FROM devices"]);
+    run(&["deployment-manifest", "create", "m", "--file", "m.json"]);
+    let commands = vec![
+        vec!["enrollment-group", "certificate", "delete", "g"],
+        vec!["enrollment-group", "delete", "g"],
+        vec!["device", "attestation", "delete", "d"],
+        vec!["device", "delete", "d"],
+        vec!["device-group", "delete", "q"],
+        vec!["deployment-manifest", "delete", "m"],
+    ];
+    (service, folder, commands)
+}
+
+#[test]
+fn without_a_terminal_what_deletes_needs_yes() {
+    let (service, folder, commands) = lab();
+    for command in &commands {
+        let error = service.run(folder.path(), command).fails(2);
+        assert!(error.contains("--yes") && error.contains("delete"), "{command:?}: {error}");
+        let error = service.run(folder.path(), &[command, &["-o", "json"][..]].concat()).fails(2);
+        let error: Value = serde_json::from_str(&error).expect("one JSON document");
+        assert!(error["error"]["hint"].as_str().expect("a hint").contains("--yes"), "{error}");
+    }
+    for command in &commands {
+        assert_eq!(service.json(folder.path(), &[command, &["--yes"][..]].concat())["deleted"], true, "{command:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_what_deletes_asks() {
+    let (service, folder, commands) = lab();
+    for command in commands {
+        let command = command.join(" ");
+        for answer in ["\n", "n\n", "no\n", "yes please\n"] {
+            let Some((status, screen)) = on_a_terminal(&service, folder.path(), &command, answer) else { return };
+            assert_eq!(status, Some(1), "{command} {answer:?}: {screen}");
+            assert!(screen.contains("[y/N]") && screen.contains("nothing was changed"), "{screen}");
+        }
+        let Some((status, screen)) = on_a_terminal(&service, folder.path(), &command, "y\n") else { return };
+        assert_eq!(status, Some(0), "{command}: {screen}");
+    }
+}
+
+#[test]
+fn replacing_a_verified_certificate_needs_confirmation_and_one_that_is_not_verified_does_not() {
+    let (service, folder) = (Service::start(), folder());
+    let cert = |name| {
+        crate::support::Run::of(crate::support::program(folder.path()).args(["cert", "root", name, "--no-pfx"])).ok();
+    };
+    cert("a");
+    cert("b");
+    service.run(folder.path(), &["enrollment-group", "create", "g"]).ok();
+    let set = |file: &str, more: &[&str]| {
+        let arguments = ["enrollment-group", "certificate", "set", "g", "--file", file];
+        service.run(folder.path(), &[&arguments, more].concat())
+    };
+    let shown = || service.json(folder.path(), &["enrollment-group", "certificate", "show", "g"]);
+    set("a_cert.pem", &[]).ok();
+    set("b_cert.pem", &[]).ok();
+    set("a_cert.pem", &["--verified"]).ok();
+    let before = shown();
+    let error = set("b_cert.pem", &[]).fails(2);
+    let thumbprint = before["info"]["sha1Thumbprint"].as_str().expect("a thumbprint");
+    assert!(error.contains("--yes") && error.contains(thumbprint), "{error}");
+    assert!(set("a_cert.pem", &[]).fails(2).contains("--yes"), "it would be verified no longer");
+    assert_eq!(shown(), before);
+    set("a_cert.pem", &["--verified"]).ok();
+    let provision = ["provision", "--group", "g", "--root", "b", "--replace", "--no-pfx"];
+    assert!(service.run(folder.path(), &provision).fails(2).contains("--yes"));
+    assert_eq!(shown()["info"], before["info"]);
+    service.run(folder.path(), &[&provision[..], &["--dry-run"]].concat()).ok();
+    service.run(folder.path(), &[&provision[..], &["--yes"]].concat()).ok();
+    // It is the group's certificate now, so that nothing is replaced.
+    service.run(folder.path(), &provision).ok();
+    assert_ne!(shown()["info"], before["info"]);
+    set("a_cert.pem", &["--yes"]).ok();
+    assert_eq!(shown()["verified"], json!(false));
+}
+
+#[test]
+fn retiring_a_root_needs_confirmation() {
+    let (service, folder) = (Service::start(), folder());
+    let run = |arguments: &[&str]| service.run(folder.path(), arguments);
+    run(&["provision", "--group", "g", "--root", "old", "--no-pfx"]).ok();
+    run(&["rollover", "--group", "g", "--root", "new", "--no-pfx"]).ok();
+    let retire = ["rollover", "--group", "g", "--root", "new", "--retire"];
+    let before = service.json(folder.path(), &["enrollment-group", "show", "g"]);
+    assert!(run(&retire).fails(2).contains("--yes"));
+    run(&[&retire[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(service.json(folder.path(), &["enrollment-group", "show", "g"]), before);
+    run(&[&retire[..], &["--yes"]].concat()).ok();
+    assert_ne!(service.json(folder.path(), &["enrollment-group", "show", "g"]), before);
+}

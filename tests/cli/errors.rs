@@ -1,0 +1,169 @@
+//! Errors as JSON, and paths that JSON cannot write.
+
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
+
+use crate::support::server::{Reply, Server};
+use crate::support::service::{Service, folder, keys};
+use crate::support::{Run, program};
+use serde_json::{Value, json};
+
+const TOKEN: &str = "SharedAccessSignature sr=app&sig=topsecret&skn=ops&se=4102444800000";
+
+fn run(folder: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(folder).args(arguments))
+}
+
+/// The document that is all of the standard error.
+#[track_caller]
+fn document(run: Run, status: i32) -> Value {
+    assert_eq!(run.stdout, "", "a failure is no result");
+    let document: Value = serde_json::from_str(&run.fails(status)).expect("one JSON document");
+    assert_eq!(keys(&document), ["error"]);
+    document["error"].clone()
+}
+
+#[test]
+fn wrong_usage_is_one_document_however_json_is_asked_for() {
+    let folder = folder();
+    for arguments in [
+        &["-o", "json", "cert", "root", "--nonsense"][..],
+        &["cert", "root", "--nonsense", "-ojson"],
+        &["cert", "-o=json", "root", "--nonsense"],
+        &["cert", "root", "--output", "json", "--nonsense"],
+        &["cert", "root", "--nonsense", "--output=json"],
+        &["cert", "root", "-qo", "json", "--nonsense"],
+    ] {
+        let error = document(run(folder.path(), arguments), 2);
+        let message = error["message"].as_str().expect("a message");
+        assert_eq!(message, "unexpected argument '--nonsense' found", "{arguments:?}");
+    }
+    let error = document(run(folder.path(), &["cert", "inspect", "-o", "json"]), 2);
+    assert_eq!(error["message"], "the following required arguments were not provided: <FILE>");
+    let error = document(run(folder.path(), &["device", "list", "--tokn-file", "x", "-o", "json"]), 2);
+    assert!(error["hint"].as_str().expect("a hint").contains("--token-file"), "{error}");
+    let error = document(run(folder.path(), &["enrollment-group", "list", "-o", "json"]), 2);
+    assert!(error["hint"].as_str().expect("a hint").contains("--app"), "{error}");
+    document(run(folder.path(), &["cert", "-o", "json"]), 2);
+    // Help and the version are what was asked for.
+    assert!(run(folder.path(), &["cert", "-o", "json", "--help"]).ok().contains("Usage:"));
+    run(folder.path(), &["-o", "json", "--version"]).ok();
+    assert!(run(folder.path(), &["-o", "human", "cert", "root", "--nonsense"]).fails(2).starts_with("error: "));
+}
+
+#[test]
+fn a_failure_is_one_document_with_its_hint_and_the_notes_before_it() {
+    let folder = folder();
+    run(folder.path(), &["cert", "root", "r"]).ok();
+    let error = document(run(folder.path(), &["cert", "root", "r", "-o", "json"]), 1);
+    assert!(error["message"].as_str().expect("a message").contains("r_cert.pem already exist"), "{error}");
+    assert!(error["hint"].as_str().expect("a hint").contains("--force"), "{error}");
+    assert_eq!(keys(&error), ["hint", "message"]);
+    // Without a failure the notes are there as ever.
+    let made = run(folder.path(), &["cert", "root", "s", "-o", "json"]);
+    assert!(made.stderr.starts_with("note: the password of the PFX file is 1234"), "{}", made.stderr);
+    made.json();
+    // What is noted before a failure is a part of the document.
+    fs::write(folder.path().join("key"), "not base64!").expect("written");
+    run_chmod(folder.path(), "key", 0o644);
+    let arguments = ["device", "compute-key", "d", "--group-key-file", "key", "-o", "json"];
+    let error = document(run(folder.path(), &arguments), 1);
+    assert!(error["notes"][0].as_str().expect("a note").contains("chmod 600 key"), "{error}");
+}
+
+fn run_chmod(folder: &Path, file: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder.join(file), fs::Permissions::from_mode(mode)).expect("set");
+}
+
+#[test]
+fn what_a_service_answered_is_told_to_programs() {
+    let folder = folder();
+    let (service, path) = (Service::start(), folder.path());
+    let error = document(service.run(path, &["device", "show", "nobody", "-o", "json"]), 1);
+    assert_eq!((&error["service"]["status"], &error["service"]["code"]), (&json!(404), &json!("NotFound")));
+    assert!(error["service"]["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
+    assert!(error["message"].as_str().expect("a message").contains("nobody"), "{error}");
+
+    // A workflow's error is the service's too.
+    let server = Server::start([Reply::error(403, "Forbidden", "no")]);
+    let arguments = ["provision", "--group", "g", "--root", "r", "--no-pfx", "-o", "json", "--endpoint", &server.url()];
+    let error = document(Run::of(program(path).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+    assert_eq!((&error["service"]["status"], &error["service"]["code"]), (&json!(403), &json!("Forbidden")));
+    assert_eq!(error["service"]["requestId"], "req-1");
+}
+
+#[test]
+fn a_redirect_is_reported_as_one() {
+    let folder = folder();
+    let server = Server::start([Reply::with(302, &[("Location", "/elsewhere")], "")]);
+    let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
+    let error = document(Run::of(program(folder.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("302, a redirect to /elsewhere; redirects are not followed"), "{message}");
+    assert_eq!(error["service"]["status"], 302);
+}
+
+#[test]
+fn paths_that_are_not_utf_8_are_handled() {
+    let folder = folder();
+    let odd = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+    if fs::create_dir(&odd).is_err() {
+        crate::skipped("this file system takes no such names");
+        return;
+    }
+    let json = |arguments: &[&str]| {
+        let mut command = program(folder.path());
+        let arguments = arguments.iter().map(|argument| match *argument {
+            "FLEET" => odd.join("devices").into_os_string(),
+            "ODD" => odd.clone().into_os_string(),
+            "FILE" => odd.join("r_cert.pem").into_os_string(),
+            other => other.into(),
+        });
+        Run::of(command.args(arguments).args(["-o", "json"])).json()
+    };
+    let made = json(&["cert", "root", "r", "--dir", "ODD"]);
+    assert!(made["certificate"].as_str().expect("a path").contains("caf\u{fffd}"), "{made}");
+    assert!(odd.join("r_cert.pem").exists());
+    json(&["cert", "thumbprint", "FILE"]);
+    json(&["cert", "base64", "FILE"]);
+    json(&["cert", "expiring", "ODD"]);
+    json(&["cert", "device", "d", "r", "--dir", "ODD", "--no-pfx"]);
+    json(&["cert", "fleet", "r", "--count", "2", "--dir", "ODD", "--out", "FLEET"]);
+    let report = json(&["provision", "--emulator", "--dir", "ODD", "--count", "2"]);
+    assert_eq!(report["verified"], true);
+}
+
+#[test]
+fn a_write_beyond_the_file_size_limit_is_an_error_and_leaves_nothing() {
+    let folder = folder();
+    run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
+    let limited = |arguments: &str| {
+        let mut shell = std::process::Command::new("bash");
+        let line = format!("ulimit -f 0; '{}' {arguments}", env!("CARGO_BIN_EXE_iot-enroll"));
+        Run::of(shell.args(["-c", &line]).current_dir(folder.path()))
+    };
+    let error = limited("cert device d r").fails(1);
+    assert!(error.contains("File too large"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 3, "only the root's files");
+    limited("cert thumbprint r_cert.pem").ok();
+}
+
+#[test]
+fn a_read_only_directory_stops_only_what_has_to_write() {
+    let (service, folder) = (Service::start(), folder());
+    let path = folder.path();
+    let provision = ["provision", "--group", "g", "--root", "r", "--device", "d", "--no-pfx"];
+    service.run(path, &provision).ok();
+    run_chmod(folder.path(), ".", 0o555);
+    if fs::write(path.join("trial"), "").is_ok() {
+        crate::skipped("this user can write to a read-only directory");
+        return;
+    }
+    let report = service.json(path, &provision);
+    assert!(report["steps"].as_array().expect("steps").iter().all(|step| step["outcome"] == "unchanged"), "{report}");
+    service.run(path, &[&provision[..], &["--dry-run"]].concat()).ok();
+    run(path, &["cert", "thumbprint", "r_cert.pem"]).ok();
+    let more = service.run(path, &[&provision[..], &["--device", "e"]].concat());
+    assert!(more.fails(1).contains("denied"));
+    run_chmod(folder.path(), ".", 0o755);
+}
