@@ -57,7 +57,10 @@ fn check(certificate: &Certificate) {
         assert_eq!(print.to_string().parse(), Ok(print));
     }
     let serial = certificate.serial_number();
-    assert!(serial.len() % 2 == 0 && serial.chars().all(|digit| matches!(digit, '0'..='9' | 'A'..='F')), "{serial}");
+    assert!(
+        serial.len().is_multiple_of(2) && serial.chars().all(|digit| matches!(digit, '0'..='9' | 'A'..='F')),
+        "{serial}"
+    );
     assert!(certificate.subject().matches(certificate.subject()));
     for name in [certificate.subject(), certificate.issuer()] {
         check_text(&name.to_string());
@@ -213,7 +216,8 @@ pub fn filter(data: &[u8]) {
 
 fn device() -> DeviceProperties {
     let mut device = DeviceProperties::new("device-01");
-    device.display_name = "baker's".to_owned();
+    device.display_name.clear();
+    device.display_name.push_str("baker's");
     device
 }
 
@@ -358,8 +362,11 @@ fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     match length[..] {
         [] => element.push(0),
         [short @ 0..0x80] => element.push(short),
-        // At most eight octets.
-        _ => element.extend([&[0x80 | length.len() as u8], &length[..]].concat()),
+        _ => {
+            let octets = u8::try_from(length.len()).expect("at most eight octets");
+            element.push(0x80 | octets);
+            element.extend(&length);
+        }
     }
     element.extend(content);
     element
