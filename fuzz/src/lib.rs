@@ -57,7 +57,10 @@ fn check(certificate: &Certificate) {
         assert_eq!(print.to_string().parse(), Ok(print));
     }
     let serial = certificate.serial_number();
-    assert!(serial.len() % 2 == 0 && serial.chars().all(|digit| matches!(digit, '0'..='9' | 'A'..='F')), "{serial}");
+    assert!(
+        serial.len().is_multiple_of(2) && serial.chars().all(|digit| matches!(digit, '0'..='9' | 'A'..='F')),
+        "{serial}"
+    );
     assert!(certificate.subject().matches(certificate.subject()));
     for name in [certificate.subject(), certificate.issuer()] {
         check_text(&name.to_string());
@@ -91,8 +94,8 @@ pub fn request(data: &[u8]) {
     check_text(&request.subject().to_string());
     check_text(&request.public_key_algorithm().to_string());
     assert!(!request.public_key().is_empty());
-    for name in request.ignored() {
-        check_text(name);
+    for part in request.ignored() {
+        check_text(part);
     }
 }
 
@@ -213,7 +216,8 @@ pub fn filter(data: &[u8]) {
 
 fn device() -> DeviceProperties {
     let mut device = DeviceProperties::new("device-01");
-    device.display_name = "baker's".to_owned();
+    device.display_name.clear();
+    device.display_name.push_str("baker's");
     device
 }
 
@@ -278,6 +282,9 @@ pub fn csv(data: &[u8]) {
     // What a CSV writer wrote is read as it was.
     let text = String::from_utf8_lossy(data);
     let names: Vec<_> = text.split('\n').map(str::trim).filter(|name| !name.chars().any(char::is_control)).collect();
+    if names.is_empty() {
+        return;
+    }
     let mut writer = csv_writer(&["IOTC_DEVICEID", "IOTC_DEVICENAME"]);
     for (number, name) in names.iter().enumerate() {
         writer.write_record([&format!("device-{number}"), *name]).expect("a row");
@@ -313,8 +320,7 @@ pub fn manifest(data: &[u8]) {
     let file_of = |number: usize, suffix: &str| format!("device-{number}{suffix}");
     for (number, name) in names.iter().enumerate() {
         let id = format!("device-{number}");
-        let [certificate, key, fullchain] =
-            ["_cert.pem", "_key.pem", "_cert.fullchain.pem"].map(|end| file_of(number, end));
+        let [certificate, key, fullchain] = ["_cert.pem", "_key.pem", "_fullchain.pem"].map(|end| file_of(number, end));
         writer.write_record([&id, name, "00", "00", "01", "", "", &certificate, &key, &fullchain, ""]).expect("a row");
     }
     let path = file(MANIFEST, &writer.into_inner().expect("CSV"));
@@ -324,7 +330,7 @@ pub fn manifest(data: &[u8]) {
         let device = device.expect("a row");
         assert_eq!(device.id.as_str(), format!("device-{number}"));
         assert!(device.private_key.ends_with(file_of(number, "_key.pem")));
-        assert!(device.fullchain.ends_with(file_of(number, "_cert.fullchain.pem")));
+        assert!(device.fullchain.ends_with(file_of(number, "_fullchain.pem")));
     }
 }
 
@@ -356,8 +362,11 @@ fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     match length[..] {
         [] => element.push(0),
         [short @ 0..0x80] => element.push(short),
-        // At most eight octets.
-        _ => element.extend([&[0x80 | length.len() as u8], &length[..]].concat()),
+        _ => {
+            let octets = u8::try_from(length.len()).expect("at most eight octets");
+            element.push(0x80 | octets);
+            element.extend(&length);
+        }
     }
     element.extend(content);
     element

@@ -14,6 +14,7 @@ use super::{
     Name,
     der::{Element, Elements},
     hex::hexadecimal,
+    name::push_printable,
     oid::{dotted_oid, oid_content_name},
 };
 
@@ -492,12 +493,12 @@ impl fmt::Display for GeneralName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Other { type_id, .. } => write!(f, "otherName:{type_id}"),
-            Self::Email(address) => write!(f, "email:{address}"),
-            Self::Dns(name) => write!(f, "DNS:{name}"),
+            Self::Email(address) => write!(f, "email:{}", printable(address)),
+            Self::Dns(name) => write!(f, "DNS:{}", printable(name)),
             Self::X400Address => f.write_str("X400Name"),
             Self::Directory(name) => write!(f, "DirName:{name}"),
             Self::EdiParty => f.write_str("EdiPartyName"),
-            Self::Uri(uri) => write!(f, "URI:{uri}"),
+            Self::Uri(uri) => write!(f, "URI:{}", printable(uri)),
             Self::IpAddress(octets) => f.write_str("IP:").and_then(|()| match octets.len() {
                 8 | 32 => {
                     let (address, mask) = octets.split_at(octets.len() / 2);
@@ -510,6 +511,12 @@ impl fmt::Display for GeneralName {
             Self::RegisteredId(oid) => write!(f, "RID:{oid}"),
         }
     }
+}
+
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    push_printable(&mut printable, text);
+    printable
 }
 
 fn write_address(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> fmt::Result {

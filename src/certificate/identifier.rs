@@ -177,7 +177,7 @@ pub enum NameError {
 }
 
 /// Control characters, and those that turn the direction of the text around them.
-fn is_unprintable(character: char) -> bool {
+pub(super) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt};
 use super::{
     der::{Element, Elements},
     hex::hexadecimal,
+    identifier::is_unprintable,
     oid::{dotted_oid, oid_content_name},
 };
 
@@ -239,11 +240,30 @@ fn is_ignored(character: char) -> bool {
 }
 
 /// Appends the text with the escapes of RFC 4514 section 2.4.
+/// Appends a text in which octets in hexadecimal replace characters that a terminal or a log would obey: control
+/// characters, line ends among them, and those that change the direction of text.
+pub(super) fn push_printable(printable: &mut String, text: &str) {
+    for character in text.chars() {
+        if is_unprintable(character) {
+            push_octets(printable, character);
+        } else {
+            printable.push(character);
+        }
+    }
+}
+
+/// Appends a character as the octets of its UTF-8: `\1B` (RFC 4514 section 2.4).
+fn push_octets(escaped: &mut String, character: char) {
+    for octet in character.encode_utf8(&mut [0; 4]).bytes() {
+        escaped.extend(["\\", &hexadecimal(&[octet])]);
+    }
+}
+
 fn push_escaped(escaped: &mut String, text: &str) {
     let last = text.chars().count().saturating_sub(1);
     for (at, character) in text.chars().enumerate() {
         match character {
-            '\0' => escaped.push_str("\\00"),
+            _ if is_unprintable(character) => push_octets(escaped, character),
             '"' | '+' | ',' | ';' | '<' | '>' | '\\' => escaped.extend(['\\', character]),
             ' ' if at == 0 || at == last => escaped.push_str("\\ "),
             '#' if at == 0 => escaped.push_str("\\#"),

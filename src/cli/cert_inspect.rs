@@ -15,12 +15,8 @@ use crate::certificate::{
     pfx::{self, PfxError},
 };
 
-/// The end of the long help of `cert inspect`: examples, and the names in its JSON.
+/// The end of the long help of `cert inspect`: the names in its JSON, and examples.
 pub(super) const JSON: &str = "\
-Examples:
-  iot-enroll cert inspect sampleDevice01_fullchain.pem
-  iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d
-
 JSON (-o json): one object with
   certificates             in the order of the file, each with
     subject, commonName, issuer, serialNumber, version
@@ -41,7 +37,11 @@ JSON (-o json): one object with
     sha1Thumbprint, sha256Thumbprint
     warnings               what a service would refuse
   chainError               why the certificates are not a valid chain
-A field of something that the certificate does not have is null.";
+A field of something that the certificate does not have is null.
+
+Examples:
+  iot-enroll cert inspect sampleDevice01_fullchain.pem
+  iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d";
 
 /// A certificate as programs read it. The names are stable; [`JSON`] documents them.
 #[derive(Serialize)]

@@ -363,6 +363,14 @@ fn names_outside_the_constraints_of_an_authority_are_refused() {
 }
 
 #[test]
+fn a_refused_name_is_shown_without_its_control_characters() {
+    let refusal =
+        |names: &[Vec<u8>]| constrained(&[dns("example.com")], &[], common_name("dev-01"), names).refusal("names");
+    assert!(refusal(&[dns("a\0.example.com")]).contains("DNS:a\\00.example.com"));
+    assert!(refusal(&[dns("a\n\u{1b}[2J.example.com")]).contains("DNS:a\\0A\\1B[2J.example.com"));
+}
+
+#[test]
 fn constraints_hold_for_everything_below_and_with_their_distances_for_nothing() {
     // Of the root: for the intermediate as well as for the leaf.
     let organization = name(&[rdn(O, UTF8, b"Contoso")]);

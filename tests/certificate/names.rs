@@ -66,6 +66,11 @@ fn text_has_the_escapes_of_rfc_4514() {
         (" ", "CN=\\ "),
         ("", "CN="),
         ("a\0b", "CN=a\\00b"),
+        // What a terminal or a log would obey.
+        ("a\nb", "CN=a\\0Ab"),
+        ("\u{1b}[2Ja", "CN=\\1B[2Ja"),
+        ("a\u{9b}b", "CN=a\\C2\\9Bb"),
+        ("a\u{202e}b", "CN=a\\E2\\80\\AEb"),
         ("a=b", "CN=a=b"),
     ] {
         assert_eq!(shown(text), expected);

@@ -331,9 +331,16 @@ fn a_proof_for_another_code_is_overwritten_and_nothing_else_is() {
     assert!(prove("SECOND").fails(1).contains("already exist"));
     // Certificates of that name are no proofs.
     for command in [&["cert", "root", "verification"][..], &["cert", "device", "verification", "r"]] {
-        run(path, &[command, &["--no-pfx", "--force"]].concat()).ok();
+        // The files of a proof belong to another name, so even --force does not overwrite them.
+        if command[1] == "root" {
+            assert!(run(path, &[command, &["--no-pfx", "--force"]].concat()).fails(1).contains("SECOND"));
+        }
+        for name in ["cert", "key", "fullchain"] {
+            fs::remove_file(path.join(format!("verification_{name}.pem"))).expect("removed");
+        }
+        run(path, &[command, &["--no-pfx"]].concat()).ok();
         let before = fs::read(path.join("verification_key.pem")).expect("read");
-        assert!(prove("THIRD").fails(1).contains("already exist"), "{command:?}");
+        assert!(prove("THIRD").fails(1).contains("belongs to \"verification\""), "{command:?}");
         assert_eq!(fs::read(path.join("verification_key.pem")).expect("read"), before);
     }
 }

@@ -13,6 +13,9 @@ use crate::support::{Run, authority_fixture, openssl, program};
 use iot_enroll::certificate::{Certificate, PrivateKey, pfx};
 use tempfile::TempDir;
 
+/// The first line of the marker in the hidden directories that the program makes.
+const MARKER: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.\n";
+
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
@@ -134,6 +137,8 @@ fn a_set_that_a_killed_process_had_committed_is_finished_by_the_next() {
     // Killed after the commit, with some of the files moved out.
     let committed = folder.path().join(".r.commit");
     fs::create_dir(&committed).expect("made");
+    let files = "r_fullchain.pem\nr_cert.pem\nr_key.pem\nr.pfx\n";
+    fs::write(committed.join(".iot-enroll-set"), format!("{MARKER}{files}")).expect("written");
     for name in ["r_cert.pem", "r_fullchain.pem"] {
         fs::rename(folder.path().join(name), committed.join(name)).expect("moved");
     }
@@ -201,6 +206,7 @@ fn what_killed_processes_left_goes_with_the_next_write() {
     let folder = folder();
     let left = folder.path().join(".r.abc123.tmp");
     fs::create_dir(&left).expect("made");
+    fs::write(left.join(".iot-enroll-set"), MARKER).expect("written");
     fs::write(left.join("r_key.pem"), "half").expect("written");
     cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
     assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
@@ -266,8 +272,8 @@ fn names_from_elsewhere_do_nothing_to_a_terminal() {
     let shown = cert(folder.path(), &["inspect", "c.pem", "-o", "json"]).ok();
     assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
     let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
-    let subject = read["certificates"][0]["subject"].as_str().expect("a subject");
-    assert!(subject.contains("\x1b[31mred\u{9b}8m\u{202e}"), "JSON keeps what it is: {subject:?}");
+    let name = read["certificates"][0]["commonName"].as_str().expect("a common name");
+    assert!(name.contains("\x1b[31mred\u{9b}8m\u{202e}"), "JSON keeps what it is: {name:?}");
 }
 
 #[test]

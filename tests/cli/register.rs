@@ -222,7 +222,7 @@ fn a_chain_is_judged_by_its_signatures_and_not_by_what_one_library_knows() {
     }
     sign("rsa", "-sha1");
     let error = lab.register(&device).fails(1);
-    holds(&error, &["perhaps: the service does not take CN=sensor-1: it is signed with sha1WithRSAEncryption"]);
+    holds(&error, &["perhaps: the service does not take CN=sensor-1: it is signed with SHA-1"]);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn failures_of_the_service_that_are_not_all_in_a_row_do_not_stop_a_manifest() {
     assert_eq!(run.status, 1, "{}", run.stderr);
     let summary: Value = serde_json::from_str(&run.stdout).expect("one document");
     assert_eq!((&summary["assigned"], &summary["failed"]), (&json!(30), &json!(60)));
-    assert!(summary["remaining"].is_null(), "{summary}");
+    assert_eq!(summary["remaining"], 0, "{summary}");
 }
 
 #[test]

@@ -50,9 +50,11 @@ impl Lab {
         assert!(retire.starts_with("iot-enroll rollover ") && retire.ends_with(" --retire"), "{retire}");
         let report = self.run(&[&group[..], arguments, &["-o", "json"]].concat()).json();
         assert_eq!(report["next"], retire, "JSON has the same");
-        let text = self.paste(&retire).ok();
+        // It asks on a terminal, and there is none here.
+        self.paste(&retire).fails(2);
+        let text = self.paste(&format!("{retire} --yes")).ok();
         let provision = next(&text);
-        let again = self.paste(&format!("{retire} -o json")).json();
+        let again = self.paste(&format!("{retire} --yes -o json")).json();
         assert_eq!((&again["retired"], &again["next"]), (&json!(true), &json!(provision)));
         assert!(provision.starts_with("iot-enroll provision "), "{provision}");
         let report = self.paste(&format!("{provision} -o json")).json();
@@ -104,7 +106,7 @@ fn the_printed_commands_work_with_names_and_paths_that_need_quotes() {
     assert!(!provision.contains("secret"), "{provision}");
     // A directory that starts with a hyphen is not taken as an option.
     let text = lab.run(&["rollover", "--group", "g", "--root", "Third", "--dir=-dir", "--no-pfx"]).ok();
-    lab.paste(&next(&text)).ok();
+    lab.paste(&format!("{} --yes", next(&text))).ok();
     assert!(lab.path().join("-dir/third_cert.pem").exists());
 }
 
