@@ -19,7 +19,7 @@ pub(super) struct Element<'a> {
 impl<'a> Element<'a> {
     /// Reads the one element that these bytes are. `None` if they are malformed or others follow.
     pub(super) fn only(bytes: &'a [u8]) -> Option<Self> {
-        let mut elements = Elements(bytes);
+        let mut elements = DerReader::new(bytes);
         elements.next_element().filter(|_| elements.is_empty())
     }
 
@@ -29,16 +29,27 @@ impl<'a> Element<'a> {
     }
 
     /// The elements inside it.
-    pub(super) fn elements(self) -> Elements<'a> {
-        Elements(self.content)
+    pub(super) fn elements(self) -> DerReader<'a> {
+        DerReader::new(self.content)
     }
 }
 
-/// Elements that follow each other.
+/// Steps through elements that follow each other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Elements<'a>(pub(super) &'a [u8]);
+pub(super) struct DerReader<'a>(&'a [u8]);
 
-impl<'a> Elements<'a> {
+impl<'a> DerReader<'a> {
+    /// Starts at the first element of a content.
+    pub(super) fn new(content: &'a [u8]) -> Self {
+        Self(content)
+    }
+
+    /// What is left, in bytes.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether no element is left.
     pub(super) fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -73,6 +84,40 @@ impl<'a> Elements<'a> {
             all.push(self.next_element()?);
         }
         Some(all)
+    }
+
+    /// The tag of the next element.
+    #[cfg(feature = "pfx")]
+    pub(super) fn tag(self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// The next element whole.
+    pub(super) fn element(&mut self) -> Option<&'a [u8]> {
+        self.next_element().map(|element| element.whole)
+    }
+
+    /// The content of the next element, if it has that tag.
+    pub(super) fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.expect(tag).map(|element| element.content)
+    }
+
+    /// A reader of what is inside the next element, if it has that tag.
+    pub(super) fn inside(&mut self, tag: u8) -> Option<Self> {
+        self.content(tag).map(Self)
+    }
+
+    /// The next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
+    #[cfg(feature = "pfx")]
+    pub(super) fn number(&mut self) -> Option<u64> {
+        let content = self.content(0x02).filter(|content| content.first().is_some_and(|first| first & 0x80 == 0))?;
+        content.iter().try_fold(0_u64, |number, &octet| Some(number.checked_mul(256)? | u64::from(octet)))
+    }
+
+    /// The next element in dotted form, if it is an OBJECT IDENTIFIER.
+    #[cfg(feature = "pfx")]
+    pub(super) fn oid(&mut self) -> Option<String> {
+        self.content(0x06).map(|content| Oid::new(content.into()).to_id_string())
     }
 }
 
@@ -144,60 +189,5 @@ pub(super) fn push_header(der: &mut Vec<u8>, tag: u8, length: usize) {
             der.push(0x80 | octets.len() as u8);
             der.extend_from_slice(octets);
         }
-    }
-}
-
-/// Steps through the elements of a DER content, one after the other.
-#[derive(Clone, Copy)]
-pub(super) struct DerReader<'a>(&'a [u8]);
-
-impl<'a> DerReader<'a> {
-    pub(super) fn new(content: &'a [u8]) -> Self {
-        Self(content)
-    }
-
-    /// Whether no element is left.
-    pub(super) fn is_empty(self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The tag of the next element.
-    pub(super) fn tag(self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    /// The next element whole.
-    pub(super) fn element(&mut self) -> Option<&'a [u8]> {
-        let (element, _, rest) = der_element(self.0)?;
-        self.0 = rest;
-        Some(element)
-    }
-
-    /// The content of the next element, if it has that tag.
-    pub(super) fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
-        if self.tag() != Some(tag) {
-            return None;
-        }
-        let (_, content, rest) = der_element(self.0)?;
-        self.0 = rest;
-        Some(content)
-    }
-
-    /// A reader of what is inside the next element, if it has that tag.
-    pub(super) fn inside(&mut self, tag: u8) -> Option<Self> {
-        self.content(tag).map(Self)
-    }
-
-    /// The next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
-    #[cfg(feature = "pfx")]
-    pub(super) fn number(&mut self) -> Option<u64> {
-        let content = self.content(0x02).filter(|content| content.first().is_some_and(|first| first & 0x80 == 0))?;
-        content.iter().try_fold(0_u64, |number, &octet| Some(number.checked_mul(256)? | u64::from(octet)))
-    }
-
-    /// The next element in dotted form, if it is an OBJECT IDENTIFIER.
-    #[cfg(feature = "pfx")]
-    pub(super) fn oid(&mut self) -> Option<String> {
-        self.content(0x06).map(|content| Oid::new(content.into()).to_id_string())
     }
 }

@@ -12,7 +12,7 @@ use x509_parser::{
 
 use super::{
     Name,
-    der::{Element, Elements},
+    der::{DerReader, Element},
     hex::hexadecimal,
     name::push_printable,
     oid::{dotted_oid, oid_content_name},
@@ -417,7 +417,7 @@ fn read_general_names(value: &[u8]) -> Result<Vec<GeneralName>, &'static str> {
     general_names(Element::only_tagged(value, 0x30).ok_or(MALFORMED)?.elements())
 }
 
-fn general_names(list: Elements<'_>) -> Result<Vec<GeneralName>, &'static str> {
+fn general_names(list: DerReader<'_>) -> Result<Vec<GeneralName>, &'static str> {
     if list.is_empty() {
         return Err("it holds no name");
     }

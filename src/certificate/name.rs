@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::{
-    der::{Element, Elements},
+    der::{DerReader, Element},
     hex::hexadecimal,
     identifier::is_unprintable,
     oid::{dotted_oid, oid_content_name},
@@ -126,7 +126,7 @@ struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    fn read(attributes: &mut Elements<'a>) -> Option<Self> {
+    fn read(attributes: &mut DerReader<'a>) -> Option<Self> {
         let mut parts = attributes.expect(0x30)?.elements();
         let attribute = Self { oid: parts.expect(0x06)?.content, value: Value(parts.next_element()?) };
         parts.is_empty().then_some(attribute)

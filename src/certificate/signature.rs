@@ -10,7 +10,7 @@ use aws_lc_rs::{
 
 use super::{
     PublicKeyAlgorithm,
-    der::{Element, Elements},
+    der::{DerReader, Element},
     oid::oid_content_name,
 };
 
@@ -147,7 +147,7 @@ impl SignatureAlgorithm {
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let mut parts = Element::only_tagged(der, 0x30)?.elements();
         let identifier = parts.expect(0x06)?.content;
-        let parameters = parts.0;
+        let parameters = parts.rest();
         if !parameters.is_empty() {
             Element::only(parameters)?;
         }
@@ -386,7 +386,7 @@ fn read_pss_parameters(der: &[u8]) -> Option<(HashAlgorithm, PssParameters)> {
             if super::oid::dotted_oid(identifier) != MGF1 {
                 return None;
             }
-            read_hash(function.0)?
+            read_hash(function.rest())?
         }
         None => Sha1,
     };
@@ -404,14 +404,14 @@ fn read_pss_parameters(der: &[u8]) -> Option<(HashAlgorithm, PssParameters)> {
 
 /// The hash alone, of parameters that are otherwise not known.
 fn pss_hash(der: &[u8]) -> Option<HashAlgorithm> {
-    let mut parts: Elements<'_> = Element::only_tagged(der, 0x30)?.elements();
+    let mut parts: DerReader<'_> = Element::only_tagged(der, 0x30)?.elements();
     read_hash(parts.expect(0xa0)?.content)
 }
 
 fn read_hash(der: &[u8]) -> Option<HashAlgorithm> {
     let mut parts = Element::only_tagged(der, 0x30)?.elements();
     let dotted = super::oid::dotted_oid(parts.expect(0x06)?.content);
-    if !parts.is_empty() && parts.0 != NULL {
+    if !parts.is_empty() && parts.rest() != NULL {
         return None;
     }
     HASHES.iter().find(|(oid, _)| *oid == dotted).map(|(_, hash)| *hash)

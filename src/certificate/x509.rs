@@ -9,7 +9,7 @@ use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 use super::{
     AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
     NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint,
-    der::Element,
+    der::{DerReader, Element},
     extensions::{Extensions, extended_key_usage_name},
     hex::hexadecimal,
     pem::pem_block,
@@ -48,10 +48,10 @@ impl Certificate {
     pub fn from_der(der: &[u8]) -> Result<Self, ReadError> {
         let malformed = |part: &str| ReadError::Certificate(format!("{part} is malformed"));
         let frame = || malformed("its structure");
-        let mut outer = super::der::Elements(der);
+        let mut outer = DerReader::new(der);
         let certificate = outer.expect(0x30).ok_or_else(frame)?;
         if !outer.is_empty() {
-            return Err(ReadError::Certificate(format!("{} bytes follow its end", outer.0.len())));
+            return Err(ReadError::Certificate(format!("{} bytes follow its end", outer.rest().len())));
         }
         let mut outer = certificate.elements();
         let signed = outer.expect(0x30).ok_or_else(frame)?;
