@@ -267,6 +267,8 @@ impl Extensions {
                 self.extended_key_usage = Some(Vec::new());
                 self.extended_key_usage = Some(read_extended_key_usage(value)?);
             }
+            // x509-parser passes over what follows the known parts of a distribution point.
+            Some(31) if !are_distribution_points(value) => return Err(MALFORMED),
             // What it means is not needed here, only whether it decodes.
             _ => match raw.parsed() {
                 Some(ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed) => {}
@@ -411,6 +413,17 @@ fn read_authority_key_identifier(value: &[u8]) -> Option<AuthorityKeyIdentifier>
         None => None,
     };
     parts.is_empty().then_some(AuthorityKeyIdentifier { key_identifier, issuer, serial_number })
+}
+
+/// Whether it is a sequence of sequences with the optional parts `[0]`, `[1]` and `[2]` (RFC 5280 section 4.2.1.13).
+fn are_distribution_points(value: &[u8]) -> bool {
+    let has_parts = |point: &Element<'_>| {
+        let mut parts = point.elements();
+        let known = [0xa0, 0x81, 0xa2].into_iter().all(|tag| parts.optional(tag).is_some());
+        point.tag == 0x30 && known && parts.is_empty()
+    };
+    let points = Element::only_tagged(value, 0x30).and_then(|list| list.elements().all());
+    points.is_some_and(|points| points.iter().all(has_parts))
 }
 
 fn read_general_names(value: &[u8]) -> Result<Vec<GeneralName>, &'static str> {

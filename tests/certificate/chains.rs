@@ -158,6 +158,11 @@ fn malformed_and_doubled_extensions_are_named_and_the_rest_is_read() {
         ("subjectKeyIdentifier", extension(14, false, b"bare"), "it does not decode"),
         ("nameConstraints", extension(30, true, &sequence(&[])), "it constrains nothing"),
         ("cRLDistributionPoints", extension(31, false, b"\x30\x03abc"), "it does not decode"),
+        (
+            "cRLDistributionPoints",
+            extension(31, false, &sequence(&[sequence(&[number.clone()])])),
+            "it does not decode",
+        ),
     ] {
         let (presented, root) = lab(|lab| lab.leaf.extensions.push(extension)).make();
         let leaf = &presented[0];

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
-    ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1, ECDSA_P256K1_SHA256_ASN1_SIGNING,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey,
 };
 use sha2::{Digest, Sha256};
 use x509_parser::oid_registry::Oid;
@@ -170,6 +171,18 @@ const RSA: [&str; 3] = ["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7", "1.2.840
 const EC: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
 
+/// Whether an uncompressed point does not lie on its curve: it is no key then, even if it has the first coordinate of one.
+fn is_off_curve(curve: Option<&str>, point: &[u8]) -> bool {
+    let algorithm = match curve {
+        Some("1.2.840.10045.3.1.7") => &ECDSA_P256_SHA256_ASN1,
+        Some("1.3.132.0.34") => &ECDSA_P384_SHA384_ASN1,
+        Some("1.3.132.0.35") => &ECDSA_P521_SHA512_ASN1,
+        Some("1.3.132.0.10") => &ECDSA_P256K1_SHA256_ASN1,
+        _ => return false,
+    };
+    point.first() == Some(&4) && ParsedPublicKey::new(algorithm, point).is_err()
+}
+
 impl PublicKey {
     /// The public key of a private key in PKCS#8 (RFC 5958).
     fn of(pkcs8: &[u8]) -> Option<Self> {
@@ -212,12 +225,14 @@ impl PublicKey {
 
     fn of_certificate(certificate: &Certificate) -> Option<Self> {
         let mut info = DerReader::new(certificate.public_key()).inside(0x30)?;
-        let oid = info.inside(0x30)?.oid()?;
+        let mut algorithm = info.inside(0x30)?;
+        let oid = algorithm.oid()?;
+        let curve = algorithm.oid();
         let (_, bits) = info.content(0x03)?.split_first()?;
         if RSA.contains(&oid.as_str()) {
             Self::rsa(DerReader::new(bits).inside(0x30)?)
         } else if oid == EC {
-            Self::point(bits)
+            Self::point(bits).filter(|_| !is_off_curve(curve.as_deref(), bits))
         } else {
             Some(Self::Bits(bits.to_vec()))
         }
