@@ -90,7 +90,7 @@ impl World {
     async fn run(&self, call: &Call, clock: &Arc<ManualClock>, kind: &FaultKind) -> (Result<Value, Error>, End) {
         let (retry, timeout) = match kind {
             // Out of time is out of real time, of which little is spent.
-            FaultKind::Delay(_) => (RetryPolicy { retries: 1, ..RetryPolicy::default() }, Duration::from_millis(250)),
+            FaultKind::Delay(_) => (RetryPolicy { retries: 1, ..RetryPolicy::default() }, Duration::from_millis(500)),
             _ => (RetryPolicy::default(), 60 * SECOND),
         };
         let result = (call.run)(client(&self.emulator, clock, retry, timeout), self.given.clone()).await;
