@@ -6,8 +6,8 @@ use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SanType, SigningKey}
 use time::OffsetDateTime;
 
 use super::{
-    Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile, ReadError,
-    SignatureError, chain,
+    Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile,
+    PublicKeyAlgorithm, ReadError, SignatureError, chain,
     der::{der_element, der_frame, der_sequence},
     profile::{Lifetime, Validity},
 };
@@ -82,7 +82,7 @@ impl CertificateAuthority {
         let certificate = certificates
             .iter()
             .find(|certificate| key.belongs_to(certificate))
-            .ok_or_else(|| AuthorityError::KeyMismatch(subjects(&certificates)))?
+            .ok_or_else(|| mismatch(&certificates))?
             .clone();
         chain::check_authority(&certificate, at).map_err(AuthorityError::Unfit)?;
         let issuers = issuers_of(&certificate, certificates, at);
@@ -330,6 +330,18 @@ fn subjects(certificates: &[Certificate]) -> String {
     certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// Why the key belongs to none of the certificates.
+fn mismatch(certificates: &[Certificate]) -> AuthorityError {
+    match certificates {
+        // No key that can be read here is of such a kind, so whether the two belong together is not known.
+        [only] if matches!(only.public_key_algorithm(), PublicKeyAlgorithm::Other(_)) => {
+            let (subject, key) = (only.subject().to_string(), only.public_key_algorithm().clone());
+            AuthorityError::UnsupportedPublicKey { subject, key }
+        }
+        _ => AuthorityError::KeyMismatch(subjects(certificates)),
+    }
+}
+
 /// Why an authority cannot be used, or cannot make what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -337,8 +349,16 @@ pub enum AuthorityError {
     /// The private key belongs to none of the certificates, whose subjects are given.
     #[error("the private key does not belong to the certificate {0}")]
     KeyMismatch(String),
+    /// The public key of the certificate is of a kind that cannot sign here.
+    #[error("the public key of the certificate {subject}, {key}, is not supported")]
+    UnsupportedPublicKey {
+        /// The subject of the certificate.
+        subject: String,
+        /// Its public key.
+        key: PublicKeyAlgorithm,
+    },
     /// The certificate may not sign, or is not valid now.
-    #[error("it cannot sign certificates: {0}")]
+    #[error("{0}")]
     Unfit(#[source] ChainError),
     /// The authority, or the one above it whose subject is given, allows no further authority below it.
     #[error("{0} allows no further CA below it: its path length is used up")]

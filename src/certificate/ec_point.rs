@@ -1,4 +1,5 @@
-//! EC points of public keys, decompressed so that every reader of a certificate understands them.
+//! Public keys in the one encoding that every reader of a certificate understands: EC points decompressed, RSA with its
+//! `NULL`.
 //!
 //! RFC 5480 section 2.2 requires readers to support uncompressed points only, and not every TLS stack reads others.
 
@@ -6,7 +7,9 @@ use std::borrow::Cow;
 
 use num_bigint::BigUint;
 use x509_parser::{
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521},
+    oid_registry::{
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
+    },
     prelude::FromDer,
     x509::SubjectPublicKeyInfo,
 };
@@ -47,6 +50,9 @@ const P521: Curve = Curve {
         56193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b503f00",
 };
 
+/// The DER of `NULL`.
+const NULL: &[u8] = &[0x05, 0x00];
+
 /// A point in another form than the uncompressed one.
 struct Point<'a> {
     x: &'a [u8],
@@ -56,11 +62,17 @@ struct Point<'a> {
     odd: bool,
 }
 
-/// Returns a `SubjectPublicKeyInfo` with its EC point uncompressed. Keys of other kinds and on other curves are returned
-/// unchanged. Returns nothing if the point is not on its curve.
+/// Returns a `SubjectPublicKeyInfo` with its EC point uncompressed, or with the `NULL` that RFC 3279 section 2.3.1 requires
+/// beside the identifier of RSA and some programs leave out. Keys of other kinds and on other curves are returned unchanged.
+/// Returns nothing if the point is not on its curve.
 pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
     let unchanged = Some(Cow::Borrowed(key_info));
     let Ok((_, parsed)) = SubjectPublicKeyInfo::from_der(key_info) else { return unchanged };
+    let (_, content, _) = der_element(key_info)?;
+    let (algorithm, identifier, bits) = der_element(content)?;
+    if parsed.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION && parsed.algorithm.parameters.is_none() {
+        return Some(Cow::Owned(der_sequence(&[&der_sequence(&[identifier, NULL]), bits])));
+    }
     if parsed.algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
         return unchanged;
     }
@@ -73,8 +85,6 @@ pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
     };
     let Some(point) = curve.other_form(&parsed.subject_public_key.data) else { return unchanged };
     let point = curve.uncompressed(&point)?;
-    let (_, content, _) = der_element(key_info)?;
-    let (algorithm, ..) = der_element(content)?;
     // A bit string begins with the number of unused bits, none.
     Some(Cow::Owned(der_sequence(&[algorithm, &der_frame(0x03, &[&[0], &point])])))
 }
@@ -125,7 +135,7 @@ impl Curve {
 
 impl Certificate {
     /// Returns the public key, as the DER of its `SubjectPublicKeyInfo`, with an EC point on a NIST curve in uncompressed
-    /// form. Two certificates of one key have the same bytes, however each encodes the point.
+    /// form and the `NULL` of RSA. Two certificates of one key have the same bytes, however each encodes it.
     #[must_use]
     pub fn uncompressed_public_key(&self) -> Cow<'_, [u8]> {
         uncompressed(self.public_key()).unwrap_or(Cow::Borrowed(self.public_key()))

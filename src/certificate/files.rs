@@ -740,7 +740,7 @@ pub enum FileError {
         error: PfxError,
     },
     /// Certificate and key make no authority.
-    #[error("{} with {} is of no use as an authority: {error}", .certificate.display(), .key.display())]
+    #[error("could not sign with {} and {}: {error}", .certificate.display(), .key.display())]
     Authority {
         /// The certificate file.
         certificate: PathBuf,

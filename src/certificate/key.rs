@@ -118,7 +118,7 @@ impl PrivateKey {
 
     /// Reads a private key from a file in any encoding that [`Certificate::read_all`] takes: PKCS#8 (RFC 5958), PKCS#1
     /// (RFC 8017) or SEC1 (RFC 5915), plain or, with its password, encrypted as PKCS#8 or as traditional PEM
-    /// (`Proc-Type: 4,ENCRYPTED`, RFC 1421). There may be anything beside it; the first key counts.
+    /// (`Proc-Type: 4,ENCRYPTED`, RFC 1421). Without a password the empty one is tried. There may be anything beside it; the first key counts.
     ///
     /// # Errors
     /// [`KeyError`] tells what was found instead, and never holds a part of the key. A PFX file is [`KeyError::Pfx`]: its
@@ -134,13 +134,18 @@ impl PrivateKey {
             (Ok(der), _) => der,
             (Err(damage), _) => return Err(KeyError::Damaged(damage.reason().to_owned())),
         };
-        match (&item.kind, &item.encryption) {
+        let open = |password: &str| match &item.encryption {
+            Some(encryption) => Self::from_decrypted(key_encryption::decrypt_pem(encryption, der, password)?),
+            None => Self::from_decrypted(key_encryption::decrypt_pkcs8(der, password)?),
+        };
+        match (&item.kind, password) {
             (ContentKind::Pfx, _) => Err(KeyError::Pfx),
-            (_, Some(encryption)) => Self::from_decrypted(key_encryption::decrypt_pem(encryption, der, password)?),
-            (ContentKind::EncryptedPrivateKey, None) => {
-                Self::from_decrypted(key_encryption::decrypt_pkcs8(der, password)?)
-            }
-            _ => Self::from_der(der),
+            (kind, _) if item.encryption.is_none() && *kind != ContentKind::EncryptedPrivateKey => Self::from_der(der),
+            (_, Some(password)) => open(password),
+            (_, None) => open("").map_err(|error| match error {
+                KeyError::WrongPassword => KeyError::PasswordNeeded,
+                other => other,
+            }),
         }
     }
 
@@ -183,7 +188,7 @@ impl PrivateKey {
         Ok(Zeroizing::new(pem_block("PRIVATE KEY", &self.to_pkcs8_der()?)))
     }
 
-    /// Whether it is the key of this certificate, however the certificate encodes an EC point.
+    /// Whether it is the key of this certificate, however the certificate encodes its public key.
     #[must_use]
     pub fn belongs_to(&self, certificate: &Certificate) -> bool {
         self.subject_public_key_info() == *certificate.uncompressed_public_key()

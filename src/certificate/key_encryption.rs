@@ -18,8 +18,7 @@ use super::{
 };
 
 /// Decrypts an `EncryptedPrivateKeyInfo`.
-pub(super) fn decrypt_pkcs8(der: &[u8], password: Option<&str>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let password = password.ok_or(KeyError::PasswordNeeded)?;
+pub(super) fn decrypt_pkcs8(der: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let damaged = || KeyError::Damaged("the frame of the encrypted key does not decode".to_owned());
     let mut info = DerReader::new(der).inside(SEQUENCE).ok_or_else(damaged)?;
     let mut algorithm = info;
@@ -41,7 +40,7 @@ pub(super) fn decrypt_pkcs8(der: &[u8], password: Option<&str>) -> Result<Zeroiz
 pub(super) fn decrypt_pem(
     encryption: &Encryption,
     encrypted: &[u8],
-    password: Option<&str>,
+    password: &str,
 ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let (cipher, vector) = encryption.dek_info.split_once(',').unwrap_or((&encryption.dek_info, ""));
     let key_length = match cipher {
@@ -56,7 +55,6 @@ pub(super) fn decrypt_pem(
     let salt = vector
         .get(..8)
         .ok_or_else(|| KeyError::Damaged("the vector in its DEK-Info header is too short".to_owned()))?;
-    let password = password.ok_or(KeyError::PasswordNeeded)?;
     let key = bytes_to_key(password.as_bytes(), salt, key_length);
     match cipher {
         "DES-CBC" => decrypt::<Des>(&key, &vector, encrypted),

@@ -23,7 +23,7 @@ pub enum Objection {
     WeakSignature(HashAlgorithm),
     /// It is a version 1 certificate, without the extensions that say what it is for.
     Version(u32),
-    /// A critical extension that is not generally known.
+    /// A critical extension that [chain validation](super::chain) does not process.
     CriticalExtension(String),
     /// An extension that cannot be read or that occurs more than once.
     MalformedExtension {
@@ -109,7 +109,7 @@ impl fmt::Display for Objection {
             Self::WeakSignature(hash) => write!(f, "it is signed with {hash}, which is broken"),
             Self::Version(version) => write!(f, "it is of X.509 version {version}; version 3 is needed"),
             Self::CriticalExtension(extension) => {
-                write!(f, "it has a critical extension that is not generally known: {extension}")
+                write!(f, "it has a critical extension that chain validation does not process: {extension}")
             }
             Self::MalformedExtension { extension, reason } => {
                 write!(f, "its extension {extension} is malformed: {reason}")

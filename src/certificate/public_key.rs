@@ -73,11 +73,7 @@ impl PublicKeyAlgorithm {
             Ok(curve) if curve == OID_EC_P256 => Self::EcP256,
             Ok(curve) if curve == OID_NIST_EC_P384 => Self::EcP384,
             Ok(curve) if curve == OID_NIST_EC_P521 => Self::EcP521,
-            Ok(curve) => {
-                let id = curve.to_id_string();
-                let known = CURVES.iter().find(|(known, _)| *known == id);
-                Self::Other(known.map_or_else(|| format!("EC {}", oid_name(&curve)), |(_, name)| format!("EC {name}")))
-            }
+            Ok(curve) => Self::Other(format!("EC {}", curve_name(&curve.to_id_string()))),
             // An EcpkParameters that is a sequence (RFC 3279 section 2.3.5).
             Err(()) if parameters.header.is_constructed() => Self::Other("EC with explicit parameters".to_owned()),
             Err(()) => Self::Other("EC with a curve that is not named".to_owned()),
@@ -107,6 +103,11 @@ const ALGORITHMS: [(&str, &str); 10] = [
     ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
     ("2.16.840.1.101.3.4.3.19", "ML-DSA-87"),
 ];
+
+/// Returns the name of a curve, or its object identifier again.
+pub(super) fn curve_name(oid: &str) -> &str {
+    CURVES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name)
+}
 
 /// The names of curves, as OpenSSL has them (RFC 5639, SEC 2, ANSI X9.62); the NIST curves that services take are apart.
 const CURVES: [(&str, &str); 29] = [

@@ -11,7 +11,8 @@ use aws_lc_rs::{
 use super::{
     PublicKeyAlgorithm,
     der::{DerReader, Element},
-    oid::oid_content_name,
+    oid::{dotted_oid, oid_content_name},
+    public_key::curve_name,
 };
 
 /// The algorithm of a signature (RFC 5280 section 4.1.1.2).
@@ -151,7 +152,7 @@ impl SignatureAlgorithm {
         if !parameters.is_empty() {
             Element::only(parameters)?;
         }
-        let dotted = super::oid::dotted_oid(identifier);
+        let dotted = dotted_oid(identifier);
         if dotted == RSASSA_PSS {
             return Some(Self::pss_from_der(parameters));
         }
@@ -285,7 +286,10 @@ impl SignatureAlgorithm {
         };
         let curve = key.parameters.filter(|curve| curve.tag == 0x06).map(|curve| curve.content);
         let Some((_, algorithm, curve_hash)) = CURVES.iter().find(|(oid, ..)| Some(*oid) == curve) else {
-            let curve = curve.map_or_else(|| "a curve with explicit parameters".to_owned(), oid_content_name);
+            let curve = curve.map_or_else(
+                || "a curve with explicit parameters".to_owned(),
+                |oid| curve_name(&dotted_oid(oid)).to_owned(),
+            );
             return Err(SignatureError::Unsupported(format!("{self} on {curve}")));
         };
         if ParsedPublicKey::new(*algorithm, key.bits).is_err() {
@@ -383,7 +387,7 @@ fn read_pss_parameters(der: &[u8]) -> Option<(HashAlgorithm, PssParameters)> {
         Some(tagged) => {
             let mut function = Element::only_tagged(tagged.content, 0x30)?.elements();
             let identifier = function.expect(0x06)?.content;
-            if super::oid::dotted_oid(identifier) != MGF1 {
+            if dotted_oid(identifier) != MGF1 {
                 return None;
             }
             read_hash(function.rest())?
@@ -410,7 +414,7 @@ fn pss_hash(der: &[u8]) -> Option<HashAlgorithm> {
 
 fn read_hash(der: &[u8]) -> Option<HashAlgorithm> {
     let mut parts = Element::only_tagged(der, 0x30)?.elements();
-    let dotted = super::oid::dotted_oid(parts.expect(0x06)?.content);
+    let dotted = dotted_oid(parts.expect(0x06)?.content);
     if !parts.is_empty() && parts.rest() != NULL {
         return None;
     }

@@ -370,10 +370,14 @@ fn sign_request(
     output.result(&signed, || text)
 }
 
-/// The common name of a certificate's subject, or the whole name when it has none.
+/// The common name of a certificate's subject, or the whole name when it has none; without a name, the serial number.
 fn name_of(certificate: &Certificate) -> String {
     let subject = certificate.subject();
-    subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
+    match subject.common_name() {
+        Some(name) if !name.trim().is_empty() => name.to_owned(),
+        _ if subject.is_empty() => format!("the certificate with the serial number {}", certificate.serial_number()),
+        _ => subject.to_string(),
+    }
 }
 
 /// The certificates with the one first that issued none of the others: bundles come in either order.

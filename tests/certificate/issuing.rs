@@ -301,6 +301,37 @@ fn authority_with_path_length(stem: &str) -> CertificateAuthority {
     files::read_authority(&file("cert"), &file("key"), None, NOW).expect("an authority")
 }
 
+/// A certificate whose RSA key has no `NULL` beside its identifier. Its own signature is wrong then, and does not count.
+fn without_null(certificate: &Certificate) -> Certificate {
+    const IDENTIFIER: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    let mut der = certificate.der().to_vec();
+    let at = der.windows(IDENTIFIER.len()).position(|window| window == IDENTIFIER).expect("an RSA key");
+    der.drain(at + 13..at + 15);
+    der[at + 1] -= 2;
+    // The lengths of the certificate, of its signed part and of the public key, in two octets each.
+    for header in [0, 4, at - 4] {
+        assert_eq!(der[header..header + 2], [0x30, 0x82]);
+        let length = u16::from_be_bytes([der[header + 2], der[header + 3]]) - 2;
+        der[header + 2..header + 4].copy_from_slice(&length.to_be_bytes());
+    }
+    Certificate::from_der(&der).expect("reads")
+}
+
+#[test]
+fn an_rsa_key_belongs_to_a_certificate_that_leaves_out_its_null() {
+    let read = |name: &str| fs::read(authority_fixture(name)).expect("read");
+    let certificate = Certificate::read(&read("rsa-pkcs1_cert.pem")).expect("a certificate");
+    let key = || PrivateKey::read(&read("rsa-pkcs1_key.pem"), None).expect("a key");
+    let bare = without_null(&certificate);
+    assert_ne!(bare.public_key(), certificate.public_key());
+    assert_eq!(bare.uncompressed_public_key(), certificate.uncompressed_public_key());
+    assert!(key().belongs_to(&bare));
+    assert!(!PrivateKey::generate(KeyAlgorithm::Rsa2048).expect("a key").belongs_to(&bare));
+    let authority = CertificateAuthority::new(vec![bare], key(), NOW).expect("an authority");
+    let device = authority.issue_device(&id("sensor-1"), &options()).expect("a device");
+    assert!(device.certificate.verify_signature(&certificate).is_ok());
+}
+
 #[test]
 fn keys_that_cannot_be_used_are_refused_with_the_reason() {
     let read = |name: &str, password| {

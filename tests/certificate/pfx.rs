@@ -7,7 +7,8 @@ use std::fs;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::certificate::{
-    Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, KeyAlgorithm, PrivateKey,
+    Certificate, CertificateAuthority, CommonName, ContentKind, IssueOptions, IssuedCertificate, KeyAlgorithm,
+    PrivateKey, content_kinds,
     pfx::{self, PfxEncryption, PfxError},
 };
 use proptest::prelude::*;
@@ -273,10 +274,15 @@ fn ber_is_read_at_every_level() {
     let safe = [&[0x30, 0x80][..], &content(&contents), &[0, 0]].concat();
     let file = [&[0x30, 0x80, 0x02, 0x83, 0, 0, 1, 3][..], &content(&safe), &[0, 0]].concat();
     assert_eq!(pfx::read(&file, None).as_deref(), Ok(&[leaf.certificate.clone()][..]));
+    // It is recognised as a PFX, whatever its lengths are written as and whatever surrounds it.
+    assert_eq!(content_kinds(&file), Ok(vec![ContentKind::Pfx]));
+    let base64 = BASE64_STANDARD.encode(&file);
+    assert_eq!(pfx::read(base64.as_bytes(), None).as_deref(), Ok(&[leaf.certificate.clone()][..]));
     // OpenSSL's and Python's files, with the framing outside of the content under the integrity check rewritten.
     for name in ["empty-password.pfx", "pbes2-rc2.pfx"] {
         let rewritten = ber_outer(&fixture(name));
         assert_ne!(rewritten, fixture(name));
+        assert_eq!(content_kinds(&rewritten), Ok(vec![ContentKind::Pfx]), "{name}");
         assert_eq!(thumbprints(&pfx::read(&rewritten, None).expect(name))[0], LEAF, "{name}");
     }
 }

@@ -150,6 +150,17 @@ fn keys_that_cannot_be_used_are_told_from_wrong_signers() {
     run(folder, "genpkey -algorithm ED448 -out ed448.pem").expect("openssl");
     let ed448 = self_signed(folder, "ed448.pem", "").expect("openssl");
     assert_eq!(verdicts(&ed448)[0], Err(SignatureError::Unsupported("Ed448".to_owned())));
+    // Curves are named as people know them.
+    for (curve, parameters, named) in [
+        ("brainpoolP384r1", "named_curve", "ecdsa-with-SHA256 on brainpoolP384r1"),
+        ("secp224r1", "named_curve", "ecdsa-with-SHA256 on secp224r1"),
+        ("prime256v1", "explicit", "ecdsa-with-SHA256 on a curve with explicit parameters"),
+    ] {
+        run(folder, &format!("ecparam -name {curve} -genkey -noout -param_enc {parameters} -out ec.pem"))
+            .expect("openssl");
+        let certificate = self_signed(folder, "ec.pem", "-sha256").expect("openssl");
+        assert_eq!(verdicts(&certificate)[0], Err(SignatureError::Unsupported(named.to_owned())));
+    }
     // A key of another kind is another key.
     assert_eq!(certificate.verify_signature(&ed25519), Err(SignatureError::Wrong));
 }

@@ -246,6 +246,55 @@ fn a_ca_whose_certificate_has_a_compressed_point_signs_with_its_key() {
 }
 
 #[test]
+fn a_ca_with_explicit_curve_parameters_is_not_supported_rather_than_another_keys() {
+    let directory = directory();
+    let path = directory.path();
+    let explicit = ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-param_enc", "explicit", "-out", "ca.key"];
+    if openssl(path, &explicit).is_none() {
+        println!("skipped: there is no openssl to make the key with");
+        return;
+    }
+    let request = ["req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=explicit", "-days", "9", "-out", "ca.pem"];
+    assert!(openssl(path, &request).expect("openssl").status.success());
+    let error = cert(path, &["device", "d", "--ca-cert", "ca.pem", "--ca-key", "ca.key"]).fails(1);
+    assert!(
+        error.contains(
+            "could not sign with ca.pem and ca.key: the public key of the certificate CN=explicit, EC with explicit \
+             parameters, is not supported"
+        ),
+        "{error}"
+    );
+    assert!(!error.contains("belong"), "{error}");
+}
+
+#[test]
+fn a_key_under_the_empty_password_opens_by_itself_and_with_an_empty_password_file() {
+    let directory = directory();
+    let path = directory.path();
+    cert(path, &["root", "r"]).ok();
+    let encrypt = ["pkcs8", "-topk8", "-in", "r_key.pem", "-passout", "pass:", "-out", "empty.key"];
+    let Some(output) = openssl(path, &encrypt) else {
+        println!("skipped: there is no openssl to encrypt the key with");
+        return;
+    };
+    assert!(output.status.success());
+    fs::write(path.join("empty.txt"), "\n").expect("written");
+    fs::write(path.join("wrong.txt"), "wrong\n").expect("written");
+    let sign = |id: &str, more: &[&str]| {
+        cert(path, &[&["device", id, "--ca-cert", "r_cert.pem", "--ca-key", "empty.key"], more].concat())
+    };
+    sign("a", &[]).ok();
+    sign("b", &["--key-password-file", "empty.txt"]).ok();
+    let error = sign("c", &["--key-password-file", "wrong.txt"]).fails(1);
+    assert!(error.contains("the password does not open the private key"), "{error}");
+    // A key under another password still asks for it.
+    let encrypt = ["pkcs8", "-topk8", "-in", "r_key.pem", "-passout", "pass:secret", "-out", "empty.key"];
+    assert!(openssl(path, &encrypt).expect("openssl").status.success());
+    let error = sign("d", &[]).fails(1);
+    assert!(error.contains("the private key is encrypted: give its password"), "{error}");
+}
+
+#[test]
 fn a_device_id_may_end_in_a_dash() {
     let directory = directory();
     let path = directory.path();

@@ -100,6 +100,42 @@ fn a_malformed_extension_is_shown_and_the_thumbprint_printed() {
 }
 
 #[test]
+fn a_certificate_without_a_subject_is_called_by_its_serial_number() {
+    let bundles = bundles();
+    let folder = bundles.path();
+    fs::write(folder.join("x.cnf"), "subjectAltName = critical, DNS:a.example\n").expect("written");
+    for arguments in [
+        &["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "x.key", "-subj", "/", "-out", "x.csr"][..],
+        &[
+            "x509",
+            "-req",
+            "-in",
+            "x.csr",
+            "-CA",
+            "r_cert.pem",
+            "-CAkey",
+            "r_key.pem",
+            "-set_serial",
+            "0x2a",
+            "-days",
+            "9",
+            "-extfile",
+            "x.cnf",
+            "-out",
+            "x.pem",
+        ],
+    ] {
+        let Some(output) = openssl(folder, arguments) else {
+            println!("skipped: there is no openssl to make the certificate with");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let verdict = cert(folder, &["verify", "x.pem", "--ca-cert", "r_cert.pem"]).ok();
+    assert_eq!(verdict, "Valid: the certificate with the serial number 2A, under r.\n");
+}
+
+#[test]
 fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
     let folder = bundles();
     for (file, bundle, valid) in [

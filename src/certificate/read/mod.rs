@@ -97,10 +97,15 @@ fn der_items(bytes: &[u8]) -> Option<Vec<Item>> {
     let pem = bytes.windows(pem::BEGIN.len()).rposition(|window| window == pem::BEGIN.as_bytes());
     loop {
         let (kind, element) = match whole_element(rest) {
-            Some(element) => (ContentKind::of_der(element), element),
+            // The outline of BER is that of the DER it stands for.
+            Some(element) => {
+                (ContentKind::of_der(element).or_else(|| ContentKind::of_der(&ber::to_der(element).ok()?.der)), element)
+            }
             // What has an indefinite length ends where its BER does.
             None if rest.starts_with(&[SEQUENCE, 0x80]) => {
-                (ContentKind::of_beginning(rest), &rest[..ber::to_der(rest).ok()?.consumed])
+                let normalised = ber::to_der(rest).ok()?;
+                let kind = ContentKind::of_der(&normalised.der).or_else(|| ContentKind::of_beginning(rest));
+                (kind, &rest[..normalised.consumed])
             }
             None => return None,
         };
