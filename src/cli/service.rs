@@ -120,7 +120,7 @@ impl Service {
         command.optional("--endpoint", self.endpoint.as_ref().map(Endpoint::as_str));
         command.optional("--token-file", self.token_file.as_ref());
         command.flag("--entra", self.entra);
-        command.optional("--ca-file", self.ca_file.as_ref());
+        command.optional("--tls-ca", self.ca_file.as_ref());
         command.optional("--api-version", self.api_version.map(|version| version.to_string()));
         command.optional("--rate", self.rate.map(|rate| rate.to_string()));
     }
