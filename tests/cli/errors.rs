@@ -104,6 +104,34 @@ fn a_redirect_is_reported_as_one() {
 }
 
 #[test]
+fn an_answer_of_another_shape_is_reported_in_the_words_of_json() {
+    let folder = folder();
+    for body in ["[]", "null", "7"] {
+        let server = Server::start([Reply::with(200, &[("Content-Type", "application/json")], body)]);
+        let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
+        let error = document(Run::of(program(folder.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("expected an object") && !message.contains("struct"), "{message}");
+    }
+}
+
+#[test]
+fn an_address_or_a_token_that_the_emulator_cannot_have_is_wrong_usage() {
+    let folder = folder();
+    for arguments in [["--listen", "192.0.2.1:0"], ["--token", ""]] {
+        document(run(folder.path(), &[&["emulator", "-o", "json"], &arguments[..]].concat()), 2);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let status = program(folder().path()).arg("--help").stdout(full).status().expect("the program runs");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn paths_that_are_not_utf_8_are_handled() {
     let folder = folder();
     let odd = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
