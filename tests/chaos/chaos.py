@@ -257,7 +257,7 @@ def rollover(it):
     it.kill_within(0.6, *rollover)
     next_command = json.loads(it.rerun(*rollover, "-o", "json"))["next"]
     it.check_entries("g", "r_cert.pem", "next_cert.pem")
-    it.kill_within(0.3, *rollover, "--retire")
+    it.kill_within(0.3, *rollover, "--retire", "--yes")
     next_command = json.loads(it.shell(f"{next_command} -o json"))["next"]
     it.check_entries("g", None, "next_cert.pem")
     it.shell(next_command)
@@ -364,7 +364,7 @@ def race_rollover(it):
     it.together([rollover] * 8)
     it.check_entries("g", "r_cert.pem", "next_cert.pem")
     it.check_device("next/d1_fullchain.pem", "next_cert.pem")
-    it.together([[*rollover, "--retire"]] * 8)
+    it.together([[*rollover, "--retire", "--yes"]] * 8)
     it.check_entries("g", None, "next_cert.pem")
     it.check_no_leftovers()
 
