@@ -22,9 +22,8 @@ use crate::{
 
 /// List the certificates at a path that run out
 ///
-/// Every file is looked at for what it holds, PEM, DER, base64 or PFX, the members of tar files too. Links are followed. A
-/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB, and one in PKCS#7, is
-/// listed as unreadable.
+/// Every file is looked at for what it holds, PEM, DER, base64, PKCS#7 or PFX, the members of tar files too. Links are followed. A
+/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB is listed as unreadable.
 ///
 /// The exit status is 0 if no certificate expires in that time, 1 if one does or has expired, and 2 if the command line is
 /// wrong. It is 3 if that could not be determined: a file that should hold a certificate could not be read, or no certificate

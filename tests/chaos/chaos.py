@@ -258,7 +258,7 @@ def rollover(it):
     next_command = json.loads(it.rerun(*rollover, "-o", "json"))["next"]
     it.check_entries("g", "r_cert.pem", "next_cert.pem")
     it.kill_within(0.3, *rollover, "--retire", "--yes")
-    next_command = json.loads(it.shell(f"{next_command} -o json"))["next"]
+    next_command = json.loads(it.shell(f"{next_command} --yes -o json"))["next"]
     it.check_entries("g", None, "next_cert.pem")
     it.shell(next_command)
     it.check_entries("g", None, "next_cert.pem")
