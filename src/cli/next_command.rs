@@ -68,7 +68,9 @@ fn ansi_c_quoted(word: &OsStr) -> String {
             b'\'' | b'\\' => quoted.extend(['\\', char::from(byte)]),
             b' '..=b'~' => quoted.push(char::from(byte)),
             // Three octal digits: of hexadecimal ones some shells read as many as follow.
-            _ => quoted.push_str(&format!("\\{byte:03o}")),
+            _ => {
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
         }
     }
     quoted.push('\'');
@@ -86,10 +88,13 @@ mod tests {
         let words: [&[u8]; 6] =
             [b"x\xffy", b"it's \xe9", b"a\nb\x1b[31m1", b"caf\xc3\xa9 o'clock", b"$(id) `id` \\", b"-\xff\x01"];
         let mut command = NextCommand::new("x");
-        words.iter().for_each(|word| command.option("--dir", OsStr::from_bytes(word)));
+        for word in words {
+            command.option("--dir", OsStr::from_bytes(word));
+        }
         let script = format!("iot-enroll() {{ printf '%s\\0' \"$@\"; }}; {command}");
         let Ok(output) = Command::new("bash").args(["--norc", "-c", &script]).output() else {
-            return println!("skipped: bash is not installed");
+            eprintln!("skipped: bash is not installed");
+            return;
         };
         let mut expected = b"x\0".to_vec();
         for word in words {

@@ -192,7 +192,7 @@ impl Output {
 
     /// Ends a run: prints its error, or the notes that are left. Returns the exit status.
     pub(super) fn finish(&self, result: anyhow::Result<()>) -> ExitCode {
-        match result.map_err(|error| error.downcast::<Undetermined>()) {
+        match result.map_err(anyhow::Error::downcast::<Undetermined>) {
             Err(Ok(Undetermined(error))) => {
                 self.finish(Err(error));
                 ExitCode::from(UNDETERMINED)
