@@ -116,6 +116,37 @@ fn an_answer_of_another_shape_is_reported_in_the_words_of_json() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_list_of_devices_is_not_repeated() {
+    let folder = folder();
+    run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
+    for secret in [
+        TOKEN,
+        "HostName=x.example;SharedAccessKeyName=y;SharedAccessKey=Sesame0sesame+",
+        "Sesame,0sesame",
+        "Sesame0+/sesame=",
+    ] {
+        let file = folder.path().join("secret");
+        fs::write(&file, format!("{secret}\n")).expect("written");
+        for arguments in [
+            &["device", "import", "--file", "secret"][..],
+            &["device", "register", "--manifest", "secret", "--id-scope", "0ne00000000"],
+            &["cert", "fleet", "r", "--devices", "secret"],
+            &["provision", "--emulator", "--devices", "secret"],
+        ] {
+            let mut command = program(folder.path());
+            let service = [("IOT_ENROLL_TOKEN", TOKEN), ("IOT_ENROLL_ENDPOINT", "http://127.0.0.1:1")];
+            if arguments[1] == "import" {
+                command.envs(service);
+            }
+            let run = Run::of(command.args(arguments));
+            let shown = format!("{}{}", run.stdout, run.stderr);
+            run.fails(1);
+            assert!(!shown.contains("esame") && !shown.contains(secret), "{arguments:?}: {shown}");
+        }
+    }
+}
+
+#[test]
 fn an_address_or_a_token_that_the_emulator_cannot_have_is_wrong_usage() {
     let folder = folder();
     for arguments in [["--listen", "192.0.2.1:0"], ["--token", ""]] {
