@@ -246,6 +246,7 @@ fn a_ca_whose_certificate_has_a_compressed_point_signs_with_its_key() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn a_ca_with_explicit_curve_parameters_is_not_supported_rather_than_another_keys() {
     let directory = directory();
     let path = directory.path();
@@ -268,6 +269,7 @@ fn a_ca_with_explicit_curve_parameters_is_not_supported_rather_than_another_keys
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn a_key_under_the_empty_password_opens_by_itself_and_with_an_empty_password_file() {
     let directory = directory();
     let path = directory.path();
