@@ -562,6 +562,6 @@ fn what_expires_is_listed_by_its_end_and_told_by_the_exit_status() {
     cert(folder.path(), &["expiring", ".", "--within", "soon"]).fails(2);
     fs::write(folder.path().join("bad.crt"), "nothing").expect("written");
     let run = cert(folder.path(), &["expiring", ".", "--within", "1d"]);
-    assert_eq!(run.status, 1);
+    assert_eq!(run.status, 3);
     assert!(run.stdout.contains("bad.crt"), "{}", run.stdout);
 }
