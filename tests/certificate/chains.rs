@@ -160,7 +160,7 @@ fn malformed_and_doubled_extensions_are_named_and_the_rest_is_read() {
         ("cRLDistributionPoints", extension(31, false, b"\x30\x03abc"), "it does not decode"),
         (
             "cRLDistributionPoints",
-            extension(31, false, &sequence(&[sequence(&[number.clone()])])),
+            extension(31, false, &sequence(&[sequence(std::slice::from_ref(&number))])),
             "it does not decode",
         ),
     ] {
