@@ -493,6 +493,12 @@ impl fmt::Display for Tries {
     }
 }
 
+/// Replaces "struct Page with 2 elements", which names a type of this crate, by what JSON calls it.
+fn without_type_name(text: String) -> String {
+    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
+    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
+}
+
 /// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
 /// service repeat them.
 pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
@@ -508,7 +514,7 @@ pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
 
 /// What serde says about an answer, without the values it quotes: they may be keys.
 pub(crate) fn without_values(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text = without_type_name(error.to_string());
     match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
         _ => text,

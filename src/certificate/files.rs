@@ -218,7 +218,7 @@ impl FileSet {
     /// Waits for this process's turn with the folder; it ends with the value.
     fn lock(&self) -> Result<fs::File, FileError> {
         let file = open_to_lock(&self.directory);
-        let file = file.map_err(|error| FileError::io("open the folder", &self.directory, error))?;
+        let file = file.map_err(|error| FileError::io("open the directory", &self.directory, error))?;
         // Some network file systems have no locks. The rename that commits a set is one step there too.
         let _ = file.lock();
         Ok(file)
@@ -264,7 +264,7 @@ impl FileSet {
             return Err(FileError::NotAFolder(self.directory.clone()));
         }
         secure_file::create_directory_all(&self.directory)
-            .map_err(|error| FileError::io("make the folder", &self.directory, error))?;
+            .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
         self.check_owner(fullchain.get(1..).unwrap_or_default())?;
@@ -327,7 +327,7 @@ impl FileSet {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         let staging = builder
             .tempdir_in(&self.directory)
-            .map_err(|error| FileError::io("make a folder in", &self.directory, error))?;
+            .map_err(|error| FileError::io("create a directory in", &self.directory, error))?;
         let names = self.targets(key);
         let names = names.iter().filter_map(|path| path.file_name()?.to_str());
         let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
@@ -527,7 +527,7 @@ pub fn check_writable(folder: &Path) -> Result<(), FileError> {
         return Err(FileError::NotAFolder(existing.to_owned()));
     }
     let trial = tempfile::Builder::new().prefix(".").suffix(STAGING).tempdir_in(existing);
-    trial.map(drop).map_err(|error| FileError::io("make a folder in", existing, error))
+    trial.map(drop).map_err(|error| FileError::io("create a directory in", existing, error))
 }
 
 /// Reads every certificate of a file in any encoding, a PFX file with the passwords that [`pfx::read`] tries by itself.
@@ -759,6 +759,11 @@ pub enum FileError {
 
 impl FileError {
     fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
+        // The path that `tempfile` adds to its errors is that of a hidden file with a random name.
+        let error = match error.to_string().split_once(" at path \"") {
+            Some((reason, _)) if error.get_ref().is_some() => io::Error::new(error.kind(), reason),
+            _ => error,
+        };
         Self::Io { doing, path: path.to_owned(), error }
     }
 }

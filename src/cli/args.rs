@@ -260,11 +260,7 @@ impl KeyPassword {
     }
 
     pub(super) fn given(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        match self.key_password_file.as_deref() {
-            // An empty password may be meant, and an empty variable counts as not set: that password is tried by itself.
-            Some(file) => secret_or_empty(Some(file), KEY_PASSWORD),
-            None => secret(None, KEY_PASSWORD),
-        }
+        secret(self.key_password_file.as_deref(), KEY_PASSWORD)
     }
 
     /// The password of the private key in a file: that of PFX files if it is one and that is given.

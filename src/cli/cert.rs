@@ -107,8 +107,8 @@ pub(super) enum Command {
     /// Shows names, validity, key, signature, extensions and thumbprints. Extensions that do not decode are named in a
     /// warning, and the rest is shown.
     ///
-    /// The exit status is 0 whatever the warnings. With --within it is 1 if a certificate expires in that time or has
-    /// expired; --within 0d is about the latter only.
+    /// The exit status is 0 despite warnings. With --within it is 1 if a certificate expires in that time or has expired,
+    /// and 3 if the file could not be read; --within 0d is about expired ones only.
     #[command(after_help = "Examples:\n  iot-enroll cert inspect sampleDevice01_fullchain.pem\n  \
                             iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d",
               after_long_help = JSON)]

@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::bail;
+use anyhow::anyhow;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within},
     certificate_search::{Searched, search},
-    output::{BAD, GOOD, Output, Told, WARN, clean, table},
+    output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, table},
 };
 use crate::{
     certificate::{Certificate, Thumbprint},
@@ -22,12 +22,12 @@ use crate::{
 
 /// List the certificates at a path that run out
 ///
-/// Every file is looked at for what it holds, PEM, DER, base64 or PFX, the members of tar files too. Links are followed. A
-/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB, and one in PKCS#7, is
-/// listed as unreadable.
+/// Every file is looked at for what it holds, PEM, DER, base64, PKCS#7 or PFX, the members of tar files too. Links are followed. A
+/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB is listed as unreadable.
 ///
-/// The exit status is 0 when none runs out and all could be read; 1 when one runs out or has, when a file that should hold a
-/// certificate could not be read, and when there is no certificate at all; and 2 when the command line is wrong.
+/// The exit status is 0 if no certificate expires in that time, 1 if one does or has expired, and 2 if the command line is
+/// wrong. It is 3 if that could not be determined: a file that should hold a certificate could not be read, or no certificate
+/// was found.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  iot-enroll cert expiring fleet --within 90d\n  iot-enroll cert expiring fleet.tar"
@@ -73,17 +73,20 @@ impl Expiring {
             Ends { until: self.within.until(), at: OffsetDateTime::now_utc(), seen: HashMap::new(), found: Vec::new() };
         let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
             ends.certificate(path, certificate);
-        })?;
+        })
+        .map_err(Undetermined::error)?;
         let Ends { seen, mut found, .. } = ends;
         found.sort_by(|a, b| a.end.cmp(&b.end).then_with(|| a.file.cmp(&b.file)));
         let report = Report { certificates: seen.len(), expiring: found, searched };
         output.result(&report, || human(&report))?;
         report.searched.tell(output);
         if report.certificates == 0 {
-            bail!("no certificate was found in {}", self.path.display());
+            return Err(Undetermined::error(anyhow!("no certificate was found in {}", self.path.display())));
         }
-        let good = report.expiring.is_empty() && report.searched.unreadable.is_empty();
-        if good { Ok(()) } else { Err(Told.into()) }
+        if !report.expiring.is_empty() {
+            return Err(Told.into());
+        }
+        if report.searched.unreadable.is_empty() { Ok(()) } else { Err(Undetermined::error(Told)) }
     }
 }
 

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within, certificates_of, read},
-    output::{BAD, GOOD, Output, Told, WARN, clean, fields},
+    output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, fields},
 };
 use crate::certificate::{
     AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, chain, objections,
@@ -291,7 +291,8 @@ pub(super) fn inspect(
     within: Option<Within>,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let certificates = read_certificates(file, pfx_password)?;
+    let certificates = read_certificates(file, pfx_password)
+        .map_err(|error| if within.is_some() { Undetermined::error(error) } else { error })?;
     let expiring = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
     let expiring = within.map(expiring).unwrap_or_default();
     let at = OffsetDateTime::now_utc();

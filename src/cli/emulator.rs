@@ -13,11 +13,14 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
-use super::{output::Output, service::block_on};
+use super::{
+    output::{Output, Usage},
+    service::block_on,
+};
 use crate::{
     central::Authorization,
     certificate::Certificate,
-    emulator::{Emulator as Server, Fault},
+    emulator::{Emulator as Server, EmulatorError, Fault},
 };
 
 /// Serve an IoT Central application on a loopback port, to try things out and to test against
@@ -86,7 +89,10 @@ impl Emulator {
                 }
                 builder = builder.token(token);
             }
-            let server = builder.start().await?;
+            let server = builder.start().await.map_err(|error| match error {
+                EmulatorError::NotLoopback(_) | EmulatorError::Token => Usage::error(error.to_string()),
+                other => other.into(),
+            })?;
             for fault in self.faults {
                 server.inject(fault)?;
             }

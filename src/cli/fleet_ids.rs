@@ -346,7 +346,8 @@ fn form(first: &str) -> anyhow::Result<Form> {
             Ok(Form::Csv { delimiter, id, name, certificate: find(&["certificate"]) })
         }
         None if delimiter.is_some() => {
-            bail!("its first line names no column IOTC_DEVICEID, deviceId or id; found {first}")
+            // The line is not repeated: a file named by mistake may hold a token or a key.
+            bail!("its first line names no column IOTC_DEVICEID, deviceId or id")
         }
         None => Ok(Form::Text),
     }

@@ -1,29 +1,31 @@
 //! The command to run next, quoted so that it can be pasted into a shell.
 
 use std::{
-    ffi::OsStr,
-    fmt::{self, Display},
+    ffi::{OsStr, OsString},
+    fmt::{self, Display, Write},
 };
 
 /// A command line of this program.
 pub(super) struct NextCommand {
-    words: Vec<String>,
+    words: Vec<OsString>,
 }
 
 impl NextCommand {
     /// Starts with the subcommand.
     pub(super) fn new(subcommand: &str) -> Self {
-        Self { words: vec!["iot-enroll".to_owned(), subcommand.to_owned()] }
+        Self { words: vec!["iot-enroll".into(), subcommand.into()] }
     }
 
     /// Adds an option and its value.
     pub(super) fn option(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        let value = value.as_ref().to_string_lossy();
+        let value = value.as_ref();
         // Only so is a value that starts with a hyphen not an option itself.
-        if value.len() > 1 && value.starts_with('-') {
-            self.words.push(format!("{name}={value}"));
+        if value.len() > 1 && value.as_encoded_bytes().starts_with(b"-") {
+            let mut word = OsString::from(format!("{name}="));
+            word.push(value);
+            self.words.push(word);
         } else {
-            self.words.extend([name.to_owned(), value.into_owned()]);
+            self.words.extend([name.into(), value.to_owned()]);
         }
     }
 
@@ -37,14 +39,70 @@ impl NextCommand {
     /// Adds a flag if it is set.
     pub(super) fn flag(&mut self, name: &str, is_set: bool) {
         if is_set {
-            self.words.push(name.to_owned());
+            self.words.push(name.into());
         }
     }
 }
 
 impl Display for NextCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Arguments of a process hold no NUL, which is all that cannot be quoted.
-        f.write_str(&shlex::try_join(self.words.iter().map(String::as_str)).unwrap_or_default())
+        for (index, word) in self.words.iter().enumerate() {
+            if index > 0 {
+                f.write_char(' ')?;
+            }
+            match word.to_str().filter(|word| !word.contains(char::is_control)) {
+                // Arguments of a process hold no NUL, which is all that cannot be quoted.
+                Some(word) => f.write_str(&shlex::try_quote(word).unwrap_or_default())?,
+                None => f.write_str(&ansi_c_quoted(word))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Quotes a word that no text can show as it is: `$'…'`, as bash, zsh, ksh and POSIX.1-2024 read it.
+fn ansi_c_quoted(word: &OsStr) -> String {
+    let mut quoted = "$'".to_owned();
+    for &byte in word.as_encoded_bytes() {
+        match byte {
+            b'\'' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => quoted.push(char::from(byte)),
+            // Three octal digits: of hexadecimal ones some shells read as many as follow.
+            _ => {
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{os::unix::ffi::OsStrExt, process::Command};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test that cannot run has to say so")]
+    fn bash_reads_back_every_word() {
+        let words: [&[u8]; 6] =
+            [b"x\xffy", b"it's \xe9", b"a\nb\x1b[31m1", b"caf\xc3\xa9 o'clock", b"$(id) `id` \\", b"-\xff\x01"];
+        let mut command = NextCommand::new("x");
+        for word in words {
+            command.option("--dir", OsStr::from_bytes(word));
+        }
+        let script = format!("iot-enroll() {{ printf '%s\\0' \"$@\"; }}; {command}");
+        let Ok(output) = Command::new("bash").args(["--norc", "-c", &script]).output() else {
+            eprintln!("skipped: bash is not installed");
+            return;
+        };
+        let mut expected = b"x\0".to_vec();
+        for word in words {
+            expected.extend_from_slice(if word.starts_with(b"-") { b"--dir=" } else { b"--dir\0" });
+            expected.extend_from_slice(word);
+            expected.push(0);
+        }
+        assert_eq!(output.stdout, expected, "{script}");
     }
 }

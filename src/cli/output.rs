@@ -74,6 +74,25 @@ impl Display for Told {
 
 impl std::error::Error for Told {}
 
+/// A question about certificates that has no answer: nothing was found, or something could not be read. The exit status
+/// is 3, so that a monitor can tell it from "something expires".
+#[derive(Debug)]
+pub(super) struct Undetermined(anyhow::Error);
+
+impl Undetermined {
+    pub(super) fn error(error: impl Into<anyhow::Error>) -> anyhow::Error {
+        Self(error.into()).into()
+    }
+}
+
+impl Display for Undetermined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Undetermined {}
+
 /// Wrong usage that the parser of the command line does not see. The exit status is 2.
 #[derive(Debug)]
 pub(super) struct Usage {
@@ -106,6 +125,9 @@ impl std::error::Error for Usage {}
 
 /// The exit status of wrong usage, as clap has it.
 const WRONG_USAGE: u8 = 2;
+
+/// The exit status of a question that has no answer.
+const UNDETERMINED: u8 = 3;
 
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default().bold();
@@ -170,8 +192,12 @@ impl Output {
 
     /// Ends a run: prints its error, or the notes that are left. Returns the exit status.
     pub(super) fn finish(&self, result: anyhow::Result<()>) -> ExitCode {
-        match result {
-            Err(error) if !error.is::<Told>() => self.report(&error),
+        match result.map_err(anyhow::Error::downcast::<Undetermined>) {
+            Err(Ok(Undetermined(error))) => {
+                self.finish(Err(error));
+                ExitCode::from(UNDETERMINED)
+            }
+            Err(Err(error)) if !error.is::<Told>() => self.report(&error),
             other => {
                 self.take_notes().iter().for_each(|note| Self::print_note(note));
                 if other.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -245,8 +271,15 @@ impl Output {
     /// Prints what the parser of the command line found, or the help or version that was asked for.
     pub(super) fn report_usage(&self, error: &clap::Error) -> ExitCode {
         if !error.use_stderr() || self.format == Format::Human {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { WRONG_USAGE } else { 0 });
+            let printed = error.print();
+            return match printed {
+                _ if error.use_stderr() => ExitCode::from(WRONG_USAGE),
+                Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {
+                    self.failure(&format!("could not write to standard output: {failure}"), None, None);
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            };
         }
         let (message, hint) = usage_text(error);
         self.failure(&message, hint, None);

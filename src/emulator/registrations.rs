@@ -218,7 +218,8 @@ fn read_version(query: &str) -> Result<&'static str, ApiError> {
         _ => None,
     };
     version.ok_or_else(|| {
-        let message = format!("the query parameter {} must be there once, as one of {VERSIONS:?}", gate::API_VERSION);
+        let message =
+            format!("the query parameter {} must be there once, as one of {}", gate::API_VERSION, VERSIONS.join(", "));
         ApiError::bad_request(message)
     })
 }

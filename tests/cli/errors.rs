@@ -104,6 +104,65 @@ fn a_redirect_is_reported_as_one() {
 }
 
 #[test]
+fn an_answer_of_another_shape_is_reported_in_the_words_of_json() {
+    let folder = folder();
+    for body in ["[]", "null", "7"] {
+        let server = Server::start([Reply::with(200, &[("Content-Type", "application/json")], body)]);
+        let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
+        let error = document(Run::of(program(folder.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("expected an object") && !message.contains("struct"), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_list_of_devices_is_not_repeated() {
+    let folder = folder();
+    run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
+    for secret in [
+        TOKEN,
+        "HostName=x.example;SharedAccessKeyName=y;SharedAccessKey=Sesame0sesame+",
+        "Sesame,0sesame",
+        "Sesame0+/sesame=",
+    ] {
+        let file = folder.path().join("secret");
+        fs::write(&file, format!("{secret}\n")).expect("written");
+        for arguments in [
+            &["device", "import", "--file", "secret"][..],
+            &["device", "register", "--manifest", "secret", "--id-scope", "0ne00000000"],
+            &["cert", "fleet", "r", "--devices", "secret"],
+            &["provision", "--emulator", "--devices", "secret"],
+        ] {
+            let mut command = program(folder.path());
+            let service = [("IOT_ENROLL_TOKEN", TOKEN), ("IOT_ENROLL_ENDPOINT", "http://127.0.0.1:1")];
+            if arguments[1] == "import" {
+                command.envs(service);
+            }
+            let run = Run::of(command.args(arguments));
+            let shown = format!("{}{}", run.stdout, run.stderr);
+            run.fails(1);
+            assert!(!shown.contains("esame") && !shown.contains(secret), "{arguments:?}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn an_address_or_a_token_that_the_emulator_cannot_have_is_wrong_usage() {
+    let folder = folder();
+    for arguments in [["--listen", "192.0.2.1:0"], ["--token", ""]] {
+        document(run(folder.path(), &[&["emulator", "-o", "json"], &arguments[..]].concat()), 2);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+    let status = program(folder().path()).arg("--help").stdout(full).status().expect("the program runs");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn paths_that_are_not_utf_8_are_handled() {
     let folder = folder();
     let odd = folder.path().join(OsStr::from_bytes(b"caf\xe9"));

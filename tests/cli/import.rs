@@ -268,7 +268,7 @@ fn a_file_that_cannot_be_imported_at_all_is_refused_before_anything_is_sent() {
     for (content, why) in [
         ("", "IOTC_DEVICEID"),
         ("IOTC_DEVICEID,IOTC_DEVICENAME\n", "no rows"),
-        ("id,name\na,b\n", "id, name"),
+        ("id,name\na,b\n", "IOTC_DEVICEID"),
         ("IOTC_DEVICEID,iotc_deviceid\na,b\n", "twice"),
         ("IOTC_DEVICEID,enabled,Enabled\na,,\n", "twice"),
         ("IOTC_DEVICEID;IOTC_DEVICENAME\na;b\n", "semicolons"),

@@ -100,6 +100,7 @@ fn a_malformed_extension_is_shown_and_the_thumbprint_printed() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn a_certificate_without_a_subject_is_called_by_its_serial_number() {
     let bundles = bundles();
     let folder = bundles.path();

@@ -43,8 +43,8 @@ impl Fleet<'_> {
         resume: bool,
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
-        secure_file::create_directory_all(folder).map_err(FleetError::io("make the folder", folder))?;
-        let turn = open_to_lock(folder).map_err(FleetError::io("open the folder", folder))?;
+        secure_file::create_directory_all(folder).map_err(FleetError::io("create the directory", folder))?;
+        let turn = open_to_lock(folder).map_err(FleetError::io("open the directory", folder))?;
         lock(&turn, folder)?;
         let manifest = folder.join(MANIFEST);
         let first = completed(folder)?.first().map(|&number| folder.join(folder_name(number)));
@@ -117,7 +117,7 @@ impl Fleet<'_> {
             // Another thread may have created it for an earlier batch; anybody else's is not written to.
             let mut created = created.lock().unwrap_or_else(PoisonError::into_inner);
             if !created.contains(&batch.folder) {
-                secure_file::create_directory(&staging).map_err(FleetError::io("make the folder", &staging))?;
+                secure_file::create_directory(&staging).map_err(FleetError::io("create the directory", &staging))?;
                 created.insert(batch.folder);
             }
         }
