@@ -132,7 +132,7 @@ fn the_emulator_refuses_addresses_that_others_can_reach_and_ports_in_use() {
     for (address, why) in [("0.0.0.0:0", "loopback"), ("192.0.2.1:8080", "loopback"), ("[::]:0", "loopback")] {
         let run = Run::of(program(folder().path()).args(["emulator", "--listen", address]));
         assert_eq!(run.stdout, "");
-        let error = run.fails(1);
+        let error = run.fails(2);
         assert!(error.contains(why) && error.contains("127.0.0.1"), "{error}");
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
