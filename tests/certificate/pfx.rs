@@ -191,6 +191,24 @@ fn of_certificates_of_one_key_the_local_key_id_and_then_the_order_decide() {
 }
 
 #[test]
+fn a_certificate_on_another_curve_belongs_to_no_key_with_its_coordinates() {
+    const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let leaf = root("leaf", KeyAlgorithm::EcP256);
+    let mut der = leaf.certificate.der().to_vec();
+    let at = der.windows(P256.len()).position(|window| window == P256).expect("the curve");
+    der[at + 2] ^= 0x77;
+    let other = Certificate::from_der(&der).expect("a certificate");
+    let none = attributes(None, None);
+    let file = |certificates: &[&Certificate]| {
+        let bags = certificates.iter().map(|certificate| certificate_bag(certificate, &none));
+        plain(&bags.chain([key_bag(&leaf.key, &none)]).collect::<Vec<_>>())
+    };
+    assert_eq!(pfx::read(&file(&[&other]), None), Err(PfxError::NoMatch));
+    let found = pfx::read(&file(&[&other, &leaf.certificate]), None).expect("the leaf");
+    assert_eq!(found, [leaf.certificate.clone(), other]);
+}
+
+#[test]
 fn several_keys_are_ambiguous_unless_one_has_a_certificate() {
     let (one, two) = (root("one", KeyAlgorithm::EcP256), root("two", KeyAlgorithm::Rsa2048));
     let key = |of: &IssuedCertificate, attributes: &[u8]| key_bag(&of.key, attributes);

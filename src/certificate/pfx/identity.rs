@@ -93,6 +93,8 @@ struct Key {
     algorithm: String,
     /// Unknown for kinds of keys that are not supported and do not state it.
     public: Option<PublicKey>,
+    /// The curve as an object identifier, where it is named.
+    curve: Option<String>,
     local_key_ids: Vec<Vec<u8>>,
     friendly_name: Option<String>,
 }
@@ -113,6 +115,7 @@ impl Key {
                     oid: algorithm(&der).and_then(|mut algorithm| algorithm.oid()),
                     algorithm: algorithm_name(&der),
                     public,
+                    curve: algorithm(&der).and_then(named_curve),
                     local_key_ids: local_key_id.into_iter().collect(),
                     friendly_name,
                     der,
@@ -128,8 +131,13 @@ impl Key {
             certificates[*index].1.as_ref().is_some_and(|local_key_id| self.local_key_ids.contains(local_key_id))
         };
         if let Some(public) = &self.public {
-            let own = by_public_key.get(public)?;
-            own.iter().copied().find(has_id).or_else(|| own.first().copied())
+            // Coordinates on two different curves are two keys. A curve given by its parameters is not compared.
+            let on_same_curve = |index: &usize| match (&self.curve, curve_of(&certificates[*index].0)) {
+                (Some(own), Some(other)) => *own == other,
+                _ => true,
+            };
+            let mut own = by_public_key.get(public)?.iter().copied().filter(on_same_curve);
+            own.clone().find(has_id).or_else(|| own.next())
         } else {
             // Without the public key, the kind of key has to do.
             let mut of_kind = (0..certificates.len()).filter(|&index| {
@@ -227,12 +235,11 @@ impl PublicKey {
         let mut info = DerReader::new(certificate.public_key()).inside(0x30)?;
         let mut algorithm = info.inside(0x30)?;
         let oid = algorithm.oid()?;
-        let curve = algorithm.oid();
         let (_, bits) = info.content(0x03)?.split_first()?;
         if RSA.contains(&oid.as_str()) {
             Self::rsa(DerReader::new(bits).inside(0x30)?)
         } else if oid == EC {
-            Self::point(bits).filter(|_| !is_off_curve(curve.as_deref(), bits))
+            Self::point(bits).filter(|_| !is_off_curve(curve_of(certificate).as_deref(), bits))
         } else {
             Some(Self::Bits(bits.to_vec()))
         }
@@ -265,6 +272,16 @@ fn algorithm(pkcs8: &[u8]) -> Option<DerReader<'_>> {
     let mut info = DerReader::new(pkcs8).inside(0x30)?;
     info.number()?;
     info.inside(0x30)
+}
+
+/// The curve that an algorithm names, as an object identifier. `None` if its parameters are something else.
+fn named_curve(mut algorithm: DerReader<'_>) -> Option<String> {
+    algorithm.oid().filter(|oid| oid == EC)?;
+    algorithm.oid()
+}
+
+fn curve_of(certificate: &Certificate) -> Option<String> {
+    DerReader::new(certificate.public_key()).inside(0x30)?.inside(0x30).and_then(named_curve)
 }
 
 /// The name of a private key's algorithm, with the curve of an EC key.
