@@ -64,7 +64,7 @@ impl<'a> DerReader<'a> {
     }
 
     /// Takes the next element, which must have that tag.
-    pub(super) fn expect(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(super) fn tagged(&mut self, tag: u8) -> Option<Element<'a>> {
         let mut rest = *self;
         let element = rest.next_element().filter(|element| element.tag == tag)?;
         *self = rest;
@@ -74,7 +74,7 @@ impl<'a> DerReader<'a> {
     /// Takes the next element if it has that tag: `None` if it has and is malformed, `Some(None)` if it has another.
     #[expect(clippy::option_option, reason = "malformed and absent are different answers")]
     pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
-        if self.0.first() == Some(&tag) { self.expect(tag).map(Some) } else { Some(None) }
+        if self.0.first() == Some(&tag) { self.tagged(tag).map(Some) } else { Some(None) }
     }
 
     /// Takes all elements. `None` if one is malformed.
@@ -99,7 +99,7 @@ impl<'a> DerReader<'a> {
 
     /// The content of the next element, if it has that tag.
     pub(super) fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.expect(tag).map(|element| element.content)
+        self.tagged(tag).map(|element| element.content)
     }
 
     /// A reader of what is inside the next element, if it has that tag.

@@ -287,7 +287,7 @@ impl MalformedExtension {
 
     /// Of an extension whose frame is malformed, as much as can be read of it.
     fn of_element(element: Element<'_>) -> Self {
-        let oid = element.elements().expect(0x06).map(|oid| oid.content);
+        let oid = element.elements().tagged(0x06).map(|oid| oid.content);
         Self {
             oid: oid.map(dotted_oid).unwrap_or_default(),
             name: oid.map_or_else(|| "an extension".to_owned(), oid_content_name),
@@ -309,13 +309,13 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     fn read(element: Element<'a>) -> Option<Self> {
         let mut parts = (element.tag == 0x30).then(|| element.elements())?;
-        let oid = parts.expect(0x06)?.content;
+        let oid = parts.tagged(0x06)?.content;
         let critical = match parts.optional(0x01)? {
             // Some write TRUE as BER does, and FALSE where DER leaves it out.
             Some(critical) => *critical.content.first().filter(|_| critical.content.len() == 1)? != 0,
             None => false,
         };
-        let value = parts.expect(0x04)?.content;
+        let value = parts.tagged(0x04)?.content;
         parts.is_empty().then_some(Self { whole: element.whole, oid, critical, value })
     }
 
@@ -483,8 +483,8 @@ impl GeneralName {
         match element.tag {
             0xa0 => {
                 let mut parts = element.elements();
-                let type_id = parts.expect(0x06).ok_or(MALFORMED)?.content;
-                let value = parts.expect(0xa0).filter(|_| parts.is_empty()).ok_or(MALFORMED)?;
+                let type_id = parts.tagged(0x06).ok_or(MALFORMED)?.content;
+                let value = parts.tagged(0xa0).filter(|_| parts.is_empty()).ok_or(MALFORMED)?;
                 Ok(Self::Other { type_id: dotted_oid(type_id), value: value.content.to_vec() })
             }
             0x81 => text().map(Self::Email),

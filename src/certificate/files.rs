@@ -37,7 +37,7 @@ pub struct FileSet {
     directory: PathBuf,
     stem: String,
     /// The name, to tell the set from that of another name with the same stem. None for proofs, which are called the same
-    /// whatever their names.
+    /// regardless of their names.
     name: Option<String>,
 }
 
@@ -118,7 +118,7 @@ impl FileSet {
         self.directory.join(self.stem.to_lowercase())
     }
 
-    /// Checks that no file of the set is a file of this authority, by whatever path or link either is reached.
+    /// Checks that no file of the set is a file of this authority, through any path or link.
     ///
     /// # Errors
     /// [`FileError::SigningAuthority`], which names the file.

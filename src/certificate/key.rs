@@ -246,7 +246,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The parts of a private key by which its kind is told.
+/// The parts of a private key that tell its kind.
 enum Outline<'a> {
     Pkcs8 {
         /// The object identifier of the algorithm in dotted form.

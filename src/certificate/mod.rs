@@ -3,7 +3,6 @@
 //! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
 //! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
 
-#[cfg_attr(not(feature = "pfx"), allow(dead_code))]
 mod ber;
 pub mod chain;
 mod der;

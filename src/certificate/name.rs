@@ -44,7 +44,7 @@ impl Name {
         let mut names = Element::only_tagged(der, 0x30)?.elements();
         let mut name = Self { der: der.to_vec(), text: String::new(), common_name: None, canonical: Vec::new() };
         while !names.is_empty() {
-            let mut attributes = names.expect(0x31)?.elements();
+            let mut attributes = names.tagged(0x31)?.elements();
             let mut canonical = Vec::new();
             let mut separator = ", ";
             while !attributes.is_empty() {
@@ -127,8 +127,8 @@ struct Attribute<'a> {
 
 impl<'a> Attribute<'a> {
     fn read(attributes: &mut DerReader<'a>) -> Option<Self> {
-        let mut parts = attributes.expect(0x30)?.elements();
-        let attribute = Self { oid: parts.expect(0x06)?.content, value: Value(parts.next_element()?) };
+        let mut parts = attributes.tagged(0x30)?.elements();
+        let attribute = Self { oid: parts.tagged(0x06)?.content, value: Value(parts.next_element()?) };
         parts.is_empty().then_some(attribute)
     }
 

@@ -86,7 +86,7 @@ impl CertificateRequest {
         &self.subject
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, whatever the request has:
+    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, even if that of the request is not:
     /// not every reader of certificates decompresses points (RFC 5480 section 2.2).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {

@@ -40,7 +40,7 @@ pub(crate) fn create_new(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
-/// Creates a directory that does not exist, in which only its owner can create and remove files, whatever the umask.
+/// Creates a directory that does not exist, in which only its owner can create and remove files, regardless of the umask.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] when there is anything of that name.

@@ -147,7 +147,7 @@ impl SignatureAlgorithm {
     /// Reads an `AlgorithmIdentifier`. `None` if it is not one.
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let mut parts = Element::only_tagged(der, 0x30)?.elements();
-        let identifier = parts.expect(0x06)?.content;
+        let identifier = parts.tagged(0x06)?.content;
         let parameters = parts.rest();
         if !parameters.is_empty() {
             Element::only(parameters)?;
@@ -343,10 +343,10 @@ struct KeyInfo<'a> {
 impl<'a> KeyInfo<'a> {
     fn read(der: &'a [u8]) -> Option<Self> {
         let mut parts = Element::only_tagged(der, 0x30)?.elements();
-        let mut algorithm = parts.expect(0x30)?.elements();
-        let (&unused, bits) = parts.expect(0x03)?.content.split_first()?;
+        let mut algorithm = parts.tagged(0x30)?.elements();
+        let (&unused, bits) = parts.tagged(0x03)?.content.split_first()?;
         let key = Self {
-            algorithm: algorithm.expect(0x06)?.content,
+            algorithm: algorithm.tagged(0x06)?.content,
             parameters: if algorithm.is_empty() { None } else { Some(algorithm.next_element()?) },
             bits,
         };
@@ -386,7 +386,7 @@ fn read_pss_parameters(der: &[u8]) -> Option<(HashAlgorithm, PssParameters)> {
     let mgf_hash = match parts.optional(0xa1)? {
         Some(tagged) => {
             let mut function = Element::only_tagged(tagged.content, 0x30)?.elements();
-            let identifier = function.expect(0x06)?.content;
+            let identifier = function.tagged(0x06)?.content;
             if dotted_oid(identifier) != MGF1 {
                 return None;
             }
@@ -409,12 +409,12 @@ fn read_pss_parameters(der: &[u8]) -> Option<(HashAlgorithm, PssParameters)> {
 /// The hash alone, of parameters that are otherwise not known.
 fn pss_hash(der: &[u8]) -> Option<HashAlgorithm> {
     let mut parts: DerReader<'_> = Element::only_tagged(der, 0x30)?.elements();
-    read_hash(parts.expect(0xa0)?.content)
+    read_hash(parts.tagged(0xa0)?.content)
 }
 
 fn read_hash(der: &[u8]) -> Option<HashAlgorithm> {
     let mut parts = Element::only_tagged(der, 0x30)?.elements();
-    let dotted = dotted_oid(parts.expect(0x06)?.content);
+    let dotted = dotted_oid(parts.tagged(0x06)?.content);
     if !parts.is_empty() && parts.rest() != NULL {
         return None;
     }

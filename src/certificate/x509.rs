@@ -49,14 +49,14 @@ impl Certificate {
         let malformed = |part: &str| ReadError::Certificate(format!("{part} is malformed"));
         let frame = || malformed("its structure");
         let mut outer = DerReader::new(der);
-        let certificate = outer.expect(0x30).ok_or_else(frame)?;
+        let certificate = outer.tagged(0x30).ok_or_else(frame)?;
         if !outer.is_empty() {
             return Err(ReadError::Certificate(format!("{} bytes follow its end", outer.rest().len())));
         }
         let mut outer = certificate.elements();
-        let signed = outer.expect(0x30).ok_or_else(frame)?;
-        let algorithm = outer.expect(0x30).ok_or_else(frame)?;
-        let signature = outer.expect(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
+        let signed = outer.tagged(0x30).ok_or_else(frame)?;
+        let algorithm = outer.tagged(0x30).ok_or_else(frame)?;
+        let signature = outer.tagged(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
         // A bit string begins with the number of unused bits: none, in signatures.
         let signature = signature.content.strip_prefix(&[0]);
 
@@ -65,16 +65,16 @@ impl Certificate {
             Some(tagged) => read_version(tagged.content).ok_or_else(|| malformed("its version"))?,
             None => 1,
         };
-        let serial_number = parts.expect(0x02).ok_or_else(|| malformed("its serial number"))?.content;
-        let inner_algorithm = parts.expect(0x30).ok_or_else(frame)?;
+        let serial_number = parts.tagged(0x02).ok_or_else(|| malformed("its serial number"))?.content;
+        let inner_algorithm = parts.tagged(0x30).ok_or_else(frame)?;
         let mut name = |which: &str| {
-            parts.expect(0x30).and_then(|name| Name::from_der(name.whole)).ok_or_else(|| malformed(which))
+            parts.tagged(0x30).and_then(|name| Name::from_der(name.whole)).ok_or_else(|| malformed(which))
         };
         let issuer = name("its issuer")?;
-        let validity = parts.expect(0x30).and_then(read_validity).ok_or_else(|| malformed("its validity"))?;
-        let subject = parts.expect(0x30).and_then(|name| Name::from_der(name.whole));
+        let validity = parts.tagged(0x30).and_then(read_validity).ok_or_else(|| malformed("its validity"))?;
+        let subject = parts.tagged(0x30).and_then(|name| Name::from_der(name.whole));
         let subject = subject.ok_or_else(|| malformed("its subject"))?;
-        let public_key = parts.expect(0x30).ok_or_else(|| malformed("its public key"))?.whole;
+        let public_key = parts.tagged(0x30).ok_or_else(|| malformed("its public key"))?.whole;
         let (_, key_info) = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| malformed("its public key"))?;
         // Unique identifiers of issuer and subject, which nobody uses: primitive by definition.
         for tag in [0x81, 0xa1, 0x82, 0xa2] {

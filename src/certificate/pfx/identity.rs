@@ -20,7 +20,7 @@ use crate::certificate::{Certificate, der::DerReader, oid::oid_name};
 /// A key and its certificates, the leaf first.
 pub(super) struct Identity {
     /// The key as PKCS#8 in DER, if there is one.
-    #[cfg_attr(not(feature = "issue"), allow(dead_code))]
+    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
     pub(super) certificates: Vec<Certificate>,
 }

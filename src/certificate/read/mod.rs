@@ -25,7 +25,7 @@ use super::{
 pub(super) struct Item {
     pub(super) kind: ContentKind,
     /// The label of the PEM section that it was in.
-    #[cfg_attr(not(feature = "issue"), allow(dead_code))]
+    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
     pub(super) label: Option<String>,
     /// How its section is encrypted, if it is a private key of the time before PKCS#8.
     #[cfg(feature = "issue")]
@@ -338,7 +338,7 @@ impl Certificate {
 
     /// Reads every certificate of a file: PEM, DER, base64 of either, or PKCS#7.
     ///
-    /// PEM is read whatever surrounds it: other text, CRLF, a byte-order mark, UTF-16 as Windows shells write it, quotes
+    /// PEM is read regardless of what surrounds it: other text, CRLF, a byte-order mark, UTF-16 as Windows shells write it, quotes
     /// and `\n` as JSON has them. After DER there may be line ends, text, NUL or FF padding, and further certificates. The
     /// order of the file is kept, and there is at least one certificate. PKCS#7 has no order: of its certificates the one
     /// that issued none of the others comes first.

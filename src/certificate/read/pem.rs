@@ -1,4 +1,4 @@
-//! PEM sections, read whatever surrounds them and however their lines got lost.
+//! PEM sections, read regardless of what surrounds them and how their lines were lost.
 //!
 //! `rustls-pemfile` decodes what is in a section. It knows seven labels and skips sections under others silently, wants
 //! every boundary on a line of its own, and takes the headers of encrypted keys (RFC 1421) for data; this layer over it
@@ -21,7 +21,7 @@ pub(super) struct Section {
 /// How a private key is encrypted in PEM files of the time before PKCS#8.
 #[derive(Clone)]
 pub(in crate::certificate) struct Encryption {
-    #[cfg_attr(not(feature = "issue"), allow(dead_code))]
+    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
     /// The value of `DEK-Info`: a cipher, a comma, and its initialisation vector in hexadecimal.
     pub(in crate::certificate) dek_info: String,
 }
