@@ -93,8 +93,7 @@ struct Key {
     algorithm: String,
     /// Unknown for kinds of keys that are not supported and do not state it.
     public: Option<PublicKey>,
-    /// The curve as an object identifier, where it is named.
-    curve: Option<String>,
+    curve: Option<Curve>,
     local_key_ids: Vec<Vec<u8>>,
     friendly_name: Option<String>,
 }
@@ -115,7 +114,7 @@ impl Key {
                     oid: algorithm(&der).and_then(|mut algorithm| algorithm.oid()),
                     algorithm: algorithm_name(&der),
                     public,
-                    curve: algorithm(&der).and_then(named_curve),
+                    curve: algorithm(&der).and_then(Curve::of),
                     local_key_ids: local_key_id.into_iter().collect(),
                     friendly_name,
                     der,
@@ -132,9 +131,9 @@ impl Key {
         };
         if let Some(public) = &self.public {
             // Coordinates on two different curves are two keys. A curve given by its parameters is not compared.
-            let on_same_curve = |index: &usize| match (&self.curve, curve_of(&certificates[*index].0)) {
-                (Some(own), Some(other)) => *own == other,
-                _ => true,
+            let on_same_curve = |index: &usize| match (&self.curve, Curve::of_certificate(&certificates[*index].0)) {
+                (Some(Curve::Explicit), Some(_)) | (Some(_), Some(Curve::Explicit)) => true,
+                (own, other) => *own == other,
             };
             let mut own = by_public_key.get(public)?.iter().copied().filter(on_same_curve);
             own.clone().find(has_id).or_else(|| own.next())
@@ -164,6 +163,27 @@ impl Key {
     }
 }
 
+/// The curve of an EC key.
+#[derive(PartialEq, Eq)]
+enum Curve {
+    /// By its object identifier.
+    Named(String),
+    /// By its parameters (RFC 3279 section 2.3.5).
+    Explicit,
+}
+
+impl Curve {
+    /// Reads the curve of an algorithm. `None` if it is not EC, or if its parameters are neither a name nor a curve.
+    fn of(mut algorithm: DerReader<'_>) -> Option<Self> {
+        algorithm.oid().filter(|oid| oid == EC)?;
+        algorithm.oid().map(Self::Named).or_else(|| algorithm.inside(0x30).map(|_| Self::Explicit))
+    }
+
+    fn of_certificate(certificate: &Certificate) -> Option<Self> {
+        DerReader::new(certificate.public_key()).inside(0x30)?.inside(0x30).and_then(Self::of)
+    }
+}
+
 /// A public key, comparable whichever way it is encoded.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum PublicKey {
@@ -180,12 +200,13 @@ const EC: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
 
 /// Whether an uncompressed point does not lie on its curve: it is no key then, even if it has the first coordinate of one.
-fn is_off_curve(curve: Option<&str>, point: &[u8]) -> bool {
-    let algorithm = match curve {
-        Some("1.2.840.10045.3.1.7") => &ECDSA_P256_SHA256_ASN1,
-        Some("1.3.132.0.34") => &ECDSA_P384_SHA384_ASN1,
-        Some("1.3.132.0.35") => &ECDSA_P521_SHA512_ASN1,
-        Some("1.3.132.0.10") => &ECDSA_P256K1_SHA256_ASN1,
+fn is_off_curve(curve: Option<&Curve>, point: &[u8]) -> bool {
+    let Some(Curve::Named(curve)) = curve else { return false };
+    let algorithm = match curve.as_str() {
+        "1.2.840.10045.3.1.7" => &ECDSA_P256_SHA256_ASN1,
+        "1.3.132.0.34" => &ECDSA_P384_SHA384_ASN1,
+        "1.3.132.0.35" => &ECDSA_P521_SHA512_ASN1,
+        "1.3.132.0.10" => &ECDSA_P256K1_SHA256_ASN1,
         _ => return false,
     };
     point.first() == Some(&4) && ParsedPublicKey::new(algorithm, point).is_err()
@@ -239,7 +260,7 @@ impl PublicKey {
         if RSA.contains(&oid.as_str()) {
             Self::rsa(DerReader::new(bits).inside(0x30)?)
         } else if oid == EC {
-            Self::point(bits).filter(|_| !is_off_curve(curve_of(certificate).as_deref(), bits))
+            Self::point(bits).filter(|_| !is_off_curve(Curve::of_certificate(certificate).as_ref(), bits))
         } else {
             Some(Self::Bits(bits.to_vec()))
         }
@@ -272,16 +293,6 @@ fn algorithm(pkcs8: &[u8]) -> Option<DerReader<'_>> {
     let mut info = DerReader::new(pkcs8).inside(0x30)?;
     info.number()?;
     info.inside(0x30)
-}
-
-/// The curve that an algorithm names, as an object identifier. `None` if its parameters are something else.
-fn named_curve(mut algorithm: DerReader<'_>) -> Option<String> {
-    algorithm.oid().filter(|oid| oid == EC)?;
-    algorithm.oid()
-}
-
-fn curve_of(certificate: &Certificate) -> Option<String> {
-    DerReader::new(certificate.public_key()).inside(0x30)?.inside(0x30).and_then(named_curve)
 }
 
 /// The name of a private key's algorithm, with the curve of an EC key.
