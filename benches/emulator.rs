@@ -58,13 +58,11 @@ impl Connection {
 }
 
 fn device(number: u64) -> DeviceProperties {
-    DeviceProperties {
+    DeviceProperties::new(format!("device-{number:06}"))
         // No order but that of the ids is the order of creation.
-        display_name: format!("thermostat {}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % DEVICES),
-        template: Some("dtmi:contoso:Thermostat;1".to_owned()),
-        simulated: number.is_multiple_of(3),
-        ..DeviceProperties::new(format!("device-{number:06}"))
-    }
+        .display_name(format!("thermostat {}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % DEVICES))
+        .template("dtmi:contoso:Thermostat;1")
+        .simulated(number.is_multiple_of(3))
 }
 
 fn start(runtime: &Runtime, devices: u64) -> Emulator {

@@ -1,6 +1,6 @@
 //! Upper-case hexadecimal.
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = Vec::with_capacity(bytes.len() * 2);
     push_hexadecimal(&mut text, bytes);
     // Digits are ASCII.

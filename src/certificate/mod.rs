@@ -7,7 +7,7 @@ mod ber;
 pub mod chain;
 mod der;
 mod extensions;
-mod hex;
+pub(crate) mod hex;
 mod identifier;
 mod name;
 mod name_constraints;

@@ -82,13 +82,11 @@ const THERMOSTAT: &str = "dtmi:contoso:Thermostat;1";
 
 /// A device of the article: `thermostat1` and the like.
 fn seed(id: &str, display_name: &str, simulated: bool) -> DeviceProperties {
-    DeviceProperties {
-        display_name: display_name.to_owned(),
-        template: Some(THERMOSTAT.to_owned()),
-        simulated,
-        provisioned: simulated,
-        ..DeviceProperties::new(id)
-    }
+    DeviceProperties::new(id)
+        .display_name(display_name)
+        .template(THERMOSTAT)
+        .simulated(simulated)
+        .provisioned(simulated)
 }
 
 /// As the answers of the article show it; an etag is any.
@@ -131,10 +129,8 @@ async fn every_call_for_a_device_works_in_its_order() {
 #[tokio::test]
 async fn every_list_of_devices_has_the_answer_of_the_article() {
     let app = App::start().await;
-    let sensor = DeviceProperties {
-        template: Some("urn:modelDefinition:aqlyr1ulfku:tz5rut2pvx".to_owned()),
-        ..seed("5jcwskdgdwbm", "RS40 Occupancy Sensor - 5jcwskdgdwbm", false)
-    };
+    let sensor = seed("5jcwskdgdwbm", "RS40 Occupancy Sensor - 5jcwskdgdwbm", false)
+        .template("urn:modelDefinition:aqlyr1ulfku:tz5rut2pvx");
     app.emulator
         .add_devices([
             seed("5jcwskdwbm", "Thermostat - 5jcwskdwbm", false),
@@ -221,11 +217,11 @@ async fn every_call_for_a_device_group_works_in_its_order() {
     assert_eq!(updated, expected("New group name", &updated["etag"]));
 
     // The devices of the group.
-    let template = Some("dtmi:modelDefinition:dtdlv2".to_owned());
+    let template = "dtmi:modelDefinition:dtdlv2";
     app.emulator
         .add_devices([
-            DeviceProperties { template: template.clone(), ..seed("in", "in", true) },
-            DeviceProperties { template, ..seed("not-provisioned", "out", false) },
+            seed("in", "in", true).template(template),
+            seed("not-provisioned", "out", false).template(template),
             seed("other-template", "out", true),
         ])
         .expect("devices");

@@ -75,9 +75,9 @@ async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
     for (certificate, reason) in [
         (String::new(), "empty"),
         ("no certificate".to_owned(), "neither PEM"),
-        (encode("no certificate"), "no certificate can be read"),
+        (encode("no certificate"), "cannot read a certificate"),
         (encode(&KeyPair::generate().expect("a key").serialize_pem()), "private key"),
-        (encode(&format!("{}{}", root.pem, expired.pem)), "send one certificate, found 2"),
+        (encode(&format!("{}{}", root.pem, expired.pem)), "expected one certificate, found 2"),
         (encode(include_str!("../../fixtures/root-rsa1024.pem")), "RSA 1024"),
         (ed25519.base64(), "Ed25519"),
         (may_not_sign.base64(), "keyCertSign"),
@@ -106,9 +106,9 @@ async fn a_certificates_body_is_checked_field_by_field() {
         (json!({ "certificate": root, "info": { "sha1Thumbprint": "00" } }), "info.sha1Thumbprint: expected 40"),
         (
             json!({ "certificate": root, "info": { "sha1Thumbprint": "0".repeat(40) } }),
-            "info.sha1Thumbprint: it is not that",
+            "info.sha1Thumbprint: it is not the thumbprint",
         ),
-        (json!({ "certificate": root, "isVerified": true }), "isVerified: is not a field"),
+        (json!({ "certificate": root, "isVerified": true }), "isVerified: is an unknown field"),
     ] {
         app.put(PRIMARY, &body).await.refused(422, field);
     }
@@ -119,7 +119,7 @@ async fn the_same_certificate_does_not_stand_in_both_entries() {
     let app = app_with_group().await;
     let body = json!({ "certificate": Authority::new("Root").base64() });
     app.put(PRIMARY, &body).await.expect(200);
-    app.put(SECONDARY, &body).await.refused(422, "other certificate");
+    app.put(SECONDARY, &body).await.refused(422, "other entry");
     app.put(SECONDARY, &json!({ "certificate": Authority::new("Root").base64() })).await.expect(200);
     let group = app.get("/enrollmentGroups/g").await.expect(200);
     let certificates =
@@ -196,8 +196,8 @@ async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
         (Authority::new("Root").proof(&code), "was not signed by the key"),
         (root.proof(&code.to_lowercase()), "the current one is"),
         (expired, "expired"),
-        ("nothing".to_owned(), "no certificate can be read"),
-        (format!("{}{}", root.proof(&code), root.pem), "send one certificate"),
+        ("nothing".to_owned(), "cannot read a certificate"),
+        (format!("{}{}", root.proof(&code), root.pem), "expected one certificate"),
     ] {
         app.verify(&path, &proof).await.refused(422, reason);
     }

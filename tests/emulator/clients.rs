@@ -76,7 +76,7 @@ async fn az_iot_central_device() {
     let mut shown = az(&app, "GET", path, None).await.expect(200).body;
     shown["displayName"] = json!("n_new");
     assert_eq!(az(&app, "PATCH", path, Some(shown)).await.expect(200).text("/displayName"), "n_new");
-    app.emulator.add_devices([DeviceProperties { iot_edge: true, ..DeviceProperties::new("edge") }]).expect("a device");
+    app.emulator.add_devices([DeviceProperties::new("edge").iot_edge(true)]).expect("a device");
     let version = ("api-version", "2022-06-30-preview");
     assert_eq!(app.query("/devices", &[version]).await.expect(200).ids(), ["aztest", "edge"]);
     let edge_only = ("$filter", "type eq 'GatewayDevice' or type eq 'EdgeDevice'");

@@ -122,14 +122,17 @@ fn text() -> impl Strategy<Value = String> {
 
 fn device() -> impl Strategy<Value = DeviceProperties> {
     (text(), text(), proptest::option::of(text()), any::<[bool; 3]>(), proptest::collection::vec(text(), 0..3))
-        .prop_map(|(id, display_name, template, [enabled, provisioned, simulated], organizations)| DeviceProperties {
-            display_name,
-            template,
-            enabled,
-            provisioned,
-            simulated,
-            organizations,
-            ..DeviceProperties::new(id)
+        .prop_map(|(id, display_name, template, [enabled, provisioned, simulated], organizations)| {
+            let device = DeviceProperties::new(id);
+            match template {
+                Some(template) => device.template(template),
+                None => device,
+            }
+            .display_name(display_name)
+            .enabled(enabled)
+            .provisioned(provisioned)
+            .simulated(simulated)
+            .organizations(organizations)
         })
 }
 

@@ -48,7 +48,7 @@ async fn a_template_is_shown_as_it_was_put_under_the_id_of_the_path() {
         app.put(&format!("/deviceTemplates/{id}"), &bare).await.expect(200);
     }
     assert_eq!(app.get("/deviceTemplates/dtmi:a;b;2").await.expect(200).text("/@id"), "dtmi:a;b;2");
-    app.put("/deviceTemplates/a%20b", &bare).await.refused(400, "is no id of a device template");
+    app.put("/deviceTemplates/a%20b", &bare).await.refused(400, "not a valid device template ID");
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_template_is_patched_as_the_command_line_tool_does() {
     app.patch(TEMPLATE, &json!({ "@context": null, "capabilityModel": { "contents": null } })).await.expect(200);
     let shown = app.get(TEMPLATE).await.expect(200).body;
     assert_eq!((shown.get("@context"), shown["capabilityModel"].get("contents")), (None, None));
-    app.patch(TEMPLATE, &json!({ "@type": null })).await.refused(422, "@type: it cannot be null");
+    app.patch(TEMPLATE, &json!({ "@type": null })).await.refused(422, "@type: cannot be null");
     app.patch(TEMPLATE, &json!({ "capabilityModel": [] })).await.refused(422, "capabilityModel: expected an object");
     app.patch(TEMPLATE, &json!({ "etag": "x" })).await.expect(412);
     app.patch("/deviceTemplates/none", &json!({})).await.refused(404, "there is no device template \"none\"");
@@ -94,7 +94,7 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (with("@id", json!(1)), "@id: expected a string"),
         (with("displayName", json!({ "en": "T" })), "displayName: expected a string"),
         (with("deploymentManifest", json!([])), "deploymentManifest: expected an object"),
-        (with("capabilitymodel", json!({})), "capabilitymodel: is not a field"),
+        (with("capabilitymodel", json!({})), "capabilitymodel: is an unknown field"),
     ] {
         app.put(TEMPLATE, &body).await.refused(422, message);
     }
@@ -150,7 +150,7 @@ async fn a_template_that_devices_have_is_not_deleted() {
     let app = App::start().await;
     app.put(TEMPLATE, &template("T")).await.expect(200);
     app.put("/devices/d", &json!({ "template": "dtmi:contoso:thermostat;1" })).await.expect(200);
-    app.delete(TEMPLATE).await.refused(409, "is that of the device \"d\"");
+    app.delete(TEMPLATE).await.refused(409, "in use by the device \"d\"");
     app.get(TEMPLATE).await.expect(200);
     app.delete("/devices/d").await.expect(204);
     app.delete(TEMPLATE).await.expect(204);

@@ -96,12 +96,12 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (with(group.clone(), "attestation", json!({ "type": "tpm" })), "attestation.type: expected"),
         (
             with(group.clone(), "attestation", json!({ "type": "symmetricKey", "x509": {} })),
-            "attestation.x509: has no place",
+            "attestation.x509: not allowed",
         ),
         (with(group.clone(), "attestation", key("AAAA")), "attestation.symmetricKey.primaryKey: a key has 16 to 64"),
         (with(group.clone(), "attestation", key("%")), "attestation.symmetricKey.primaryKey: it is not base64"),
         (with(group.clone(), "id", json!("other")), "id: found \"other\""),
-        (with(group.clone(), "dispalyName", json!("")), "dispalyName: is not a field"),
+        (with(group.clone(), "dispalyName", json!("")), "dispalyName: is an unknown field"),
     ] {
         app.put(GROUP, &body).await.refused(422, message);
     }
@@ -129,7 +129,7 @@ async fn a_patch_merges_and_checks_the_result() {
         (json!("text"), "expected an object"),
         (json!({ "displayName": null }), "displayName: is missing"),
         (json!({ "attestation": null }), "attestation: is missing"),
-        (json!({ "attestation": { "symmetricKey": null } }), "cannot take keys"),
+        (json!({ "attestation": { "symmetricKey": null } }), "cannot remove keys"),
         (json!({ "id": "other" }), "id: "),
         (json!({ "unknown": 1 }), "unknown: "),
     ] {

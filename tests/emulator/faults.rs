@@ -221,7 +221,7 @@ fn a_text_that_is_no_fault_is_refused_with_the_position() {
     for (text, position, message) in [
         ("", 1, "expected a status from 400 to 599, delay=TIME"),
         ("oops", 1, "found \"oops\""),
-        ("200", 1, "200 is not the status of an error"),
+        ("200", 1, "200 is not an error status"),
         ("99999", 1, "expected a status"),
         ("429:", 5, "expected retry-after=SECONDS"),
         ("429:retry-after=soon", 17, "expected a whole number of seconds"),
@@ -232,16 +232,16 @@ fn a_text_that_is_no_fault_is_refused_with_the_position() {
         ("delay=9999999999999999999m", 7, "expected a time"),
         ("redirect=", 1, "expected a status"),
         ("redirect=a\nb", 1, "cannot be sent as a Location"),
-        ("close-on-connect,path=/x", 1, "no method and no path yet"),
+        ("close-on-connect,path=/x", 1, "neither method nor path"),
         ("truncate,", 10, "expected method=METHOD, path=PART, times=N or times=always; found \"\""),
         ("delay=5s,path=/devices,always", 24, "times=N or times=always; found \"always\""),
         ("truncate,path", 10, "expected method=METHOD"),
         ("truncate,size=1", 10, "expected method=METHOD"),
         ("truncate,path=", 15, "expected a part of the path"),
         ("truncate,method=P T", 17, "expected a method"),
-        ("truncate,times=0", 16, "expected a number from 1 on, or always"),
-        ("truncate,path=/\u{e4},times=-1", 24, "expected a number"),
-        ("truncate,times=1,times=2", 18, "more than once"),
+        ("truncate,times=0", 16, "expected a positive number"),
+        ("truncate,path=/\u{e4},times=-1", 24, "expected a positive number"),
+        ("truncate,times=1,times=2", 18, "duplicate option"),
     ] {
         let error = text.parse::<Fault>().expect_err(text);
         assert_eq!(error.position(), position, "{text}: {error}");

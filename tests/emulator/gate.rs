@@ -49,7 +49,7 @@ async fn the_version_is_required_and_known_and_one() {
     let app = App::start().await;
     for (query, message) in [
         ("", "api-version is missing"),
-        ("?api-version=", "not known"),
+        ("?api-version=", "unknown"),
         ("?api-version=2019-01-01", "2019-01-01"),
         ("?API-VERSION=2022-07-31", "api-version is missing"),
         ("?api-version=2022-07-31&api-version=2022-10-31-preview", "more than once, with different values"),
@@ -67,7 +67,7 @@ async fn the_version_is_required_and_known_and_one() {
 async fn unknown_routes_are_404_and_unknown_methods_405() {
     let app = App::start().await;
     for path in ["", "/", "/enrollmentgroups", "/enrollmentGroups/", "/enrollmentGroups/g/", "/enrollmentGroups/g/x"] {
-        app.send(app.request("GET", &format!("{path}?{VERSION}"))).await.refused(404, "there is nothing at");
+        app.send(app.request("GET", &format!("{path}?{VERSION}"))).await.refused(404, "does not exist");
     }
     let outside = app.http.get(format!("{}/elsewhere", app.emulator.endpoint()));
     app.send(outside).await.refused(404, "/elsewhere");

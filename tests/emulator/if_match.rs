@@ -30,13 +30,15 @@ async fn it_is_honoured_by_everything_that_has_an_etag() {
         app.delete(path).await;
         // Before it is there, nothing matches, and nothing is made.
         for any in ["*", "\"AAAA\""] {
-            call(&app, "PUT", path, any, Some(&body)).await.refused(412, "there is nothing here yet");
+            call(&app, "PUT", path, any, Some(&body)).await.refused(412, "the resource does not exist");
         }
         app.get(path).await.expect(404);
         let first = app.put(path, &body).await.expect(200).text("/etag");
         let second = call(&app, "PUT", path, &format!("\"{first}\""), Some(&body)).await.expect(200).text("/etag");
         for stale in [first.clone(), format!("\"{first}\""), format!("W/\"{second}\""), "\"AAAA\", x".to_owned()] {
-            call(&app, "PUT", path, &stale, Some(&body)).await.refused(412, "If-Match does not hold: it has changed");
+            call(&app, "PUT", path, &stale, Some(&body))
+                .await
+                .refused(412, "If-Match does not match: the resource has changed");
             call(&app, "GET", path, &stale, None).await.expect(412);
             call(&app, "DELETE", path, &stale, None).await.expect(412);
         }
@@ -72,7 +74,7 @@ async fn it_is_refused_where_there_is_no_etag() {
         ("DELETE", "/devices/d/attestation", None),
         ("POST", "/enrollmentGroups/g/certificates/primary/generateVerificationCode", None),
     ] {
-        call(&app, method, path, "*", body).await.refused(400, "If-Match is not for this path");
+        call(&app, method, path, "*", body).await.refused(400, "If-Match is not supported");
     }
     app.get("/devices/d/attestation").await.expect(404);
     for unreadable in ["", " , "] {

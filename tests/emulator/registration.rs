@@ -509,7 +509,7 @@ async fn a_malformed_registration_id_is_refused() {
     let sensor = lab.sensor();
     let long = "a".repeat(129);
     for id in ["-sensor", "sensor.", "sens%20or", "sens%2For", "s%C3%A9nsor", &long] {
-        sensor.register(id).await.refused(400, 400_004, "no registration id");
+        sensor.register(id).await.refused(400, 400_004, "not a valid registration ID");
     }
     // All of these are fine as an id; it is only nobody's common name here.
     for id in ["a.b_c:d-e", &long[1..]] {
@@ -536,7 +536,7 @@ async fn the_body_of_a_registration_is_checked() {
     let broken = "Content-Type: application/json\r\nContent-Length: 0\r\n";
     sensor.send("PUT", &path, broken, None).await.refused(400, 400_004, "not JSON");
     sensor.send("GET", &path, "", None).await.refused(405, 405_000, "GET");
-    sensor.send("GET", &sensor.path(ID, "/more"), "", None).await.refused(404, 404_000, "nothing");
+    sensor.send("GET", &sensor.path(ID, "/more"), "", None).await.refused(404, 404_000, "does not exist");
     assert_eq!(sensor.send("GET", "/elsewhere", "", None).await.expect(404).text("/error/code"), "NotFound");
 }
 
@@ -849,7 +849,7 @@ async fn a_disabled_group_of_keys_or_device_is_refused() {
     keyed.register().await.refused(401, 401_002, "Unauthorized");
     caller.api("PUT", "/enrollmentGroups/keys", Some(&body(true))).await.expect(200);
     keyed.assigned().await;
-    emulator.add_devices([DeviceProperties { enabled: false, ..DeviceProperties::new(ID) }]).expect("a device");
+    emulator.add_devices([DeviceProperties::new(ID).enabled(false)]).expect("a device");
     keyed.register().await.refused(401, 401_002, "Unauthorized");
 }
 

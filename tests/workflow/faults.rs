@@ -79,7 +79,7 @@ struct Given {
 
 impl World {
     async fn new() -> Self {
-        let clock = Clock::frozen(begin().into());
+        let clock = Clock::frozen(begin());
         let emulator = Emulator::builder().clock(clock).start().await.expect("a free loopback port");
         let observer = client(&emulator, &ManualClock::new(), RetryPolicy::none(), Duration::from_secs(60));
         let given = set_up(&observer).await;
