@@ -22,7 +22,7 @@ pub(super) struct Severed;
 /// Returns an injected error.
 pub(super) fn status(status: u16, retry_after: Option<RetryAfter>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    ApiError::new(status, "an injected fault").retry_after(retry_after).into_response()
+    ApiError::new(status, "a fault was injected").retry_after(retry_after).into_response()
 }
 
 /// Returns the web page of a captive portal.

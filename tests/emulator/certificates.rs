@@ -19,7 +19,7 @@ async fn app_with_group() -> App {
 }
 
 #[tokio::test]
-async fn a_certificate_is_taken_as_base64_of_pem_base64_of_der_and_bare_pem() {
+async fn a_certificate_is_base64_of_pem_or_der_or_bare_pem() {
     let app = app_with_group().await;
     let root = Authority::new("Root");
     let spellings =
@@ -35,7 +35,7 @@ async fn a_certificate_is_taken_as_base64_of_pem_base64_of_der_and_bare_pem() {
 }
 
 #[tokio::test]
-async fn verified_true_attests_without_a_proof() {
+async fn verified_true_skips_the_proof() {
     let app = app_with_group().await;
     let body = json!({ "certificate": Authority::new("Root").base64(), "verified": true });
     assert_eq!(app.put(PRIMARY, &body).await.expect(200).body["verified"], true);
@@ -43,7 +43,7 @@ async fn verified_true_attests_without_a_proof() {
 }
 
 #[tokio::test]
-async fn rsa_2048_and_nist_curves_are_taken() {
+async fn rsa_2048_and_nist_curves_are_accepted() {
     let app = app_with_group().await;
     for key in [
         KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key"),
@@ -57,7 +57,7 @@ async fn rsa_2048_and_nist_curves_are_taken() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
+async fn an_invalid_signing_certificate_is_refused_with_the_reason() {
     let app = app_with_group().await;
     let root = Authority::new("Root");
     let ed25519 = Authority::of("Root", KeyPair::generate_for(&PKCS_ED25519).expect("a key"), |_| {});
@@ -92,7 +92,7 @@ async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_certificates_body_is_checked_field_by_field() {
+async fn every_field_of_a_certificate_is_checked_and_named() {
     let app = app_with_group().await;
     let root = Authority::new("Root").base64();
     for (body, field) in [
@@ -115,7 +115,7 @@ async fn a_certificates_body_is_checked_field_by_field() {
 }
 
 #[tokio::test]
-async fn the_same_certificate_does_not_stand_in_both_entries() {
+async fn the_same_certificate_in_both_entries_is_refused() {
     let app = app_with_group().await;
     let body = json!({ "certificate": Authority::new("Root").base64() });
     app.put(PRIMARY, &body).await.expect(200);
@@ -139,7 +139,7 @@ async fn a_group_with_symmetric_keys_has_no_certificates() {
 }
 
 #[tokio::test]
-async fn calls_on_what_does_not_exist_are_404() {
+async fn operations_on_missing_certificates_are_404() {
     let app = App::start().await;
     let body = json!({ "certificate": Authority::new("Root").base64() });
     for _ in ["without the group", "without the certificate"] {
@@ -154,7 +154,7 @@ async fn calls_on_what_does_not_exist_are_404() {
 }
 
 #[tokio::test]
-async fn a_proof_spends_its_code_and_changes_the_etag() {
+async fn a_proof_uses_up_its_code_and_changes_the_etag() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -173,7 +173,7 @@ async fn a_proof_spends_its_code_and_changes_the_etag() {
 }
 
 #[tokio::test]
-async fn a_new_code_voids_the_old_one() {
+async fn a_new_code_invalidates_the_previous_one() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -185,7 +185,7 @@ async fn a_new_code_voids_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
+async fn an_invalid_proof_is_refused_and_keeps_the_code_valid() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -207,7 +207,7 @@ async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
 }
 
 #[tokio::test]
-async fn setting_a_certificate_again_begins_anew() {
+async fn setting_a_certificate_again_resets_its_verification() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -220,7 +220,7 @@ async fn setting_a_certificate_again_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_certificates_etag_guards_it() {
+async fn the_etag_of_a_certificate_guards_it() {
     let app = app_with_group().await;
     let body = |etag: Option<&str>| -> Value {
         let mut body = json!({ "certificate": Authority::new("Root").base64() });
@@ -238,7 +238,7 @@ async fn a_certificates_etag_guards_it() {
 }
 
 #[tokio::test]
-async fn validity_goes_by_the_emulators_clock() {
+async fn validity_depends_on_the_clock_of_the_emulator() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let app = App::with(Emulator::builder().clock(clock.clone())).await;

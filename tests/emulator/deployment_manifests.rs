@@ -1,4 +1,4 @@
-//! Deployment manifests and IoT Edge devices, which the preview version alone knows.
+//! Deployment manifests and IoT Edge devices, which only the preview version has.
 
 use crate::support::app::App;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn manifest() -> Value {
 }
 
 #[tokio::test]
-async fn a_manifest_is_shown_as_it_was_put() {
+async fn a_manifest_is_shown_as_it_was_set() {
     let app = App::start().await;
     let mut expected = manifest();
     expected["organizations"] = json!(["seattle"]);
@@ -43,7 +43,7 @@ async fn a_manifest_is_patched_guarded_and_deleted() {
 }
 
 #[tokio::test]
-async fn the_version_that_is_no_preview_has_neither_manifests_nor_types() {
+async fn the_stable_version_has_neither_manifests_nor_types() {
     let app = App::start().await;
     for path in [MANIFEST, "/deploymentManifests"] {
         let refused = app.get(path).await.refused(404, "use api-version=2022-10-31-preview");
@@ -58,7 +58,7 @@ async fn the_version_that_is_no_preview_has_neither_manifests_nor_types() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_assigned_to_an_iot_edge_device_and_to_no_other() {
+async fn a_manifest_is_assigned_to_iot_edge_devices_only() {
     let app = App::start().await;
     let apply = "/devices/e/applyDeploymentManifest";
     let body = json!({ "data": manifest()["data"] });

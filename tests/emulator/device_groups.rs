@@ -13,7 +13,7 @@ fn group(filter: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_group_is_shown_as_it_was_put_and_replaced_whole() {
+async fn a_group_is_shown_as_it_was_set_and_replaced_completely() {
     let app = App::start().await;
     let mut expected = json!({
         "displayName": "Group", "description": "All", "filter": "select  * from devices", "organizations": ["seattle"]
@@ -74,7 +74,7 @@ async fn every_field_of_the_body_is_checked_and_named() {
 }
 
 #[tokio::test]
-async fn the_query_decides_who_belongs_to_the_group() {
+async fn the_query_decides_which_devices_belong_to_the_group() {
     let app = App::start().await;
     let devices = [
         DeviceProperties::new("a").template("dtmi:a;1").provisioned(true).organizations(["redmond", "seattle"]),
@@ -112,7 +112,7 @@ async fn the_query_decides_who_belongs_to_the_group() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_none_is_refused_with_the_position() {
+async fn a_syntax_error_in_a_query_is_refused_with_the_position() {
     let app = App::start().await;
     for (query, position, message) in [
         ("", 1, "expected SELECT, found the end"),
@@ -144,7 +144,7 @@ async fn a_query_that_is_none_is_refused_with_the_position() {
 }
 
 #[tokio::test]
-async fn the_devices_and_the_groups_come_by_pages() {
+async fn devices_and_groups_are_listed_by_page() {
     let app = App::with(Emulator::builder().page_size(NonZeroUsize::new(2).expect("two"))).await;
     let ids: Vec<String> = (0..10).map(|number| format!("d{number}")).collect();
     app.emulator

@@ -34,7 +34,7 @@ async fn filtered(app: &App, filter: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_page_has_25_devices_or_as_many_as_top_says_up_to_100() {
+async fn a_page_has_25_devices_or_up_to_100_with_top() {
     let app = with_devices((0..130).map(|number| DeviceProperties::new(format!("d{number:03}")))).await;
     let all: Vec<String> = (0..130).map(|number| format!("d{number:03}")).collect();
     let first = app.get("/devices").await.expect(200);
@@ -104,7 +104,7 @@ async fn a_filter_finds_the_devices_it_describes() {
         ("Enabled ne true", "c"),
         ("PROVISIONED EQ True", "a"),
         ("simulated ne false", "b"),
-        // contains, bare and as a number.
+        // contains, without a comparison and as a number.
         ("contains(displayName, 'thermostat')", "b"),
         ("contains(displayName, 'thermostat') ge 0", "b"),
         ("contains(displayName, 'thermostat') gt 0", "b"),
@@ -115,7 +115,7 @@ async fn a_filter_finds_the_devices_it_describes() {
         ("contains(displayName, 'thermostat') eq -1", "ac"),
         ("contains(displayName,'hermostat')ge 0 and contains(displayName,'''')", "b"),
         ("contains(template, '')", "ac"),
-        // and binds more than or.
+        // and binds tighter than or.
         ("id eq 'a' or id eq 'b' and simulated eq false", "a"),
         ("(id eq 'a' or id eq 'b') and simulated eq false", "a"),
         ("id eq 'c' or id eq 'b' and simulated eq true or id eq 'x'", "bc"),
@@ -129,7 +129,7 @@ async fn a_filter_finds_the_devices_it_describes() {
 }
 
 #[tokio::test]
-async fn a_filter_that_is_none_is_refused_with_the_position() {
+async fn a_syntax_error_in_a_filter_is_refused_with_the_position() {
     let app = App::start().await;
     for (filter, position, message) in [
         ("", 1, "expected a field"),
@@ -184,7 +184,7 @@ async fn a_filter_that_is_none_is_refused_with_the_position() {
 }
 
 #[tokio::test]
-async fn the_preview_version_has_its_own_spellings() {
+async fn the_preview_version_has_its_own_parameter_names() {
     let app = with_devices([named("a", "x"), named("b", "y"), named("c", "y")]).await;
     let preview = async |parameters: &[(&str, &str)]| app.query("/devices", &[&[PREVIEW], parameters].concat()).await;
     let page =
@@ -207,7 +207,7 @@ async fn the_preview_version_has_its_own_spellings() {
 }
 
 #[tokio::test]
-async fn paging_neither_repeats_nor_loses_a_device_while_others_come_and_go() {
+async fn paging_neither_repeats_nor_skips_a_device_during_changes() {
     let names = ["f", "d", "b", "h"];
     for (order, filter, expected) in [
         (None, None, ["bd", "ef", "h"]),
@@ -234,7 +234,7 @@ async fn paging_neither_repeats_nor_loses_a_device_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_whole_while_other_requests_insert_and_delete() {
+async fn lists_are_complete_during_concurrent_changes() {
     let app = Arc::new(with_devices((0..300).map(|number| named(&format!("still-{number:03}"), "same"))).await);
     let still: BTreeSet<String> = (0..300).map(|number| format!("still-{number:03}")).collect();
     let done = Arc::new(AtomicBool::new(false));
@@ -263,7 +263,7 @@ async fn lists_are_whole_while_other_requests_insert_and_delete() {
 }
 
 #[tokio::test]
-async fn a_next_link_carries_all_options() {
+async fn a_next_link_keeps_all_options() {
     let app = with_devices([named("a", "x & y"), named("b", "x & y")]).await;
     let parameters = [("$top", "1"), ("$filter", "contains(displayName, 'x & y')"), ("$orderby", "displayName desc")];
     let link = stable(&app, &parameters).await.expect(200).text("/nextLink");
@@ -275,7 +275,7 @@ async fn a_next_link_carries_all_options() {
 }
 
 #[tokio::test]
-async fn a_skip_token_works_for_its_own_list_alone() {
+async fn a_skip_token_is_valid_for_its_own_list_only() {
     let app = with_devices([named("a", "x"), named("b", "y"), named("c", "z")]).await;
     let token = |page: &Answer| {
         let link = reqwest::Url::parse(&page.text("/nextLink")).expect("a URL");
@@ -310,7 +310,7 @@ async fn a_skip_token_works_for_its_own_list_alone() {
 }
 
 #[tokio::test]
-async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
+async fn version_2022_06_30_preview_has_dollar_parameters_and_the_field_type() {
     let version = ("api-version", "2022-06-30-preview");
     let edge = named("edge", "gateway").iot_edge(true);
     let app = with_devices([named("a", "x"), edge, named("b", "y")]).await;
@@ -323,7 +323,7 @@ async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
         ("type eq 'EdgeDevice' and displayName eq 'x'", vec![]),
         ("type ne 'EdgeDevice'", vec!["a", "b"]),
         ("Type eq 'GatewayDevice'", vec![]),
-        // Both forms of comparing contains, since either version beside it has one.
+        // contains is a number in the stable version and a boolean in the other preview; this version accepts both.
         ("contains(displayName, 'gate') ge 0", vec!["edge"]),
         ("contains(displayName, 'gate') lt 0", vec!["a", "b"]),
         ("contains(displayName, 'gate') eq true", vec!["edge"]),
@@ -344,7 +344,7 @@ async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
 }
 
 #[tokio::test]
-async fn the_type_is_shown_and_taken_by_the_preview_versions() {
+async fn the_type_is_shown_and_accepted_by_the_preview_versions() {
     let app = App::start().await;
     let call = async |version: &str, method: &str, path: &str, body: Option<&serde_json::Value>| {
         let mut request = app.request(method, &format!("{path}?api-version={version}"));

@@ -23,7 +23,7 @@ async fn with_device() -> App {
 }
 
 #[tokio::test]
-async fn the_fields_a_device_is_created_without_have_their_defaults() {
+async fn omitted_fields_of_a_new_device_have_defaults() {
     let app = App::start().await;
     let put = app.put(DEVICE, &json!({})).await.expect(200);
     assert_eq!(
@@ -37,7 +37,7 @@ async fn the_fields_a_device_is_created_without_have_their_defaults() {
 }
 
 #[tokio::test]
-async fn a_device_is_replaced_whole_but_keeps_what_has_calls_of_its_own() {
+async fn replacing_a_device_keeps_what_has_its_own_operations() {
     let app = App::start().await;
     let seed = DeviceProperties::new("thermostat1").provisioned(true).template("dtmi:a;1").organizations(["seattle"]);
     app.emulator.add_devices([seed]).expect("a device");
@@ -58,7 +58,7 @@ async fn a_device_is_replaced_whole_but_keeps_what_has_calls_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_get_shows_can_be_put_back() {
+async fn the_response_of_get_can_be_put_back() {
     let app = App::start().await;
     app.put(DEVICE, &json!({ "template": "dtmi:a;1", "organizations": ["redmond", "seattle"] })).await.expect(200);
     let mut shown = app.get(DEVICE).await.expect(200).body;
@@ -68,7 +68,7 @@ async fn what_get_shows_can_be_put_back() {
 }
 
 #[tokio::test]
-async fn ids_are_compared_without_regard_to_case_and_the_first_spelling_is_kept() {
+async fn ids_ignore_case_and_the_first_spelling_is_kept() {
     let app = App::start().await;
     app.put("/devices/Pump-1", &json!({})).await.expect(200);
     let keys = app.get("/devices/Pump-1/credentials").await.expect(200).body;
@@ -87,7 +87,7 @@ async fn ids_are_compared_without_regard_to_case_and_the_first_spelling_is_kept(
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_null_resets_name_and_template() {
+async fn a_patch_changes_its_fields_and_null_resets_name_and_template() {
     let app = App::start().await;
     let whole = json!({
         "displayName": "Name", "template": "dtmi:a;1", "enabled": false, "simulated": true, "organizations": ["seattle"]
@@ -109,7 +109,7 @@ async fn a_patch_changes_what_it_names_and_null_resets_name_and_template() {
 }
 
 #[tokio::test]
-async fn a_patch_may_be_plain_json_by_its_media_type() {
+async fn a_patch_may_have_the_media_type_of_json() {
     let app = with_device().await;
     for (media_type, status) in [(MERGE_PATCH, 200), ("application/json", 200), ("text/plain", 415)] {
         let patch = app.request("PATCH", &format!("{DEVICE}?{VERSION}")).header("Content-Type", media_type);
@@ -170,7 +170,7 @@ async fn an_etag_guards_put_and_patch() {
 }
 
 #[tokio::test]
-async fn a_deleted_device_is_gone_from_every_call() {
+async fn a_deleted_device_is_unknown_to_every_operation() {
     let app = with_device().await;
     app.delete(DEVICE).await.expect(204);
     app.delete(DEVICE).await.refused(404, "there is no device \"thermostat1\"");
@@ -187,7 +187,7 @@ async fn a_deleted_device_is_gone_from_every_call() {
 }
 
 #[tokio::test]
-async fn the_credentials_of_a_device_are_its_own_and_stay_the_same() {
+async fn the_credentials_of_a_device_are_unique_and_stable() {
     let app = with_device().await;
     app.put("/devices/other", &json!({})).await.expect(200);
     let credentials = app.get(&format!("{DEVICE}/credentials")).await.expect(200);
@@ -217,7 +217,7 @@ async fn an_attestation_by_certificate_or_thumbprint_shows_thumbprints() {
 }
 
 #[tokio::test]
-async fn an_attestation_by_keys_or_tpm_is_what_the_credentials_show() {
+async fn credentials_show_an_attestation_by_keys_or_tpm() {
     let app = with_device().await;
     let credentials = format!("{DEVICE}/credentials");
     let derived = app.get(&credentials).await.expect(200).body;
@@ -296,7 +296,7 @@ async fn every_field_of_an_attestation_is_checked_and_named() {
 }
 
 #[tokio::test]
-async fn devices_that_are_added_in_process_are_checked_and_all_or_none() {
+async fn devices_added_in_process_are_checked_and_added_all_or_none() {
     let app = App::start().await;
     let bad = [DeviceProperties::new("good"), DeviceProperties::new("not good")];
     let error = app.emulator.add_devices(bad).expect_err("an id that is none");

@@ -1,4 +1,4 @@
-//! Organizations, and the rule for their ids wherever they are named.
+//! Organizations and the rule for their IDs.
 
 use crate::support::app::App;
 use iot_enroll::emulator::DeviceProperties;

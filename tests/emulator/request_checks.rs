@@ -1,4 +1,4 @@
-//! What every request passes: authorization, version, throttling, media type, size.
+//! The checks of every request: authorization, version, throttling, media type, size.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 const GROUP: &str = "/enrollmentGroups/g";
 
 #[tokio::test]
-async fn only_the_token_to_the_letter_is_let_in() {
+async fn only_the_exact_token_is_authorized() {
     let app = App::start().await;
     let token = app.emulator.token().to_owned();
     let url = format!("{}/api{GROUP}?{VERSION}", app.emulator.endpoint());
@@ -28,14 +28,14 @@ async fn only_the_token_to_the_letter_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_given_token_is_the_one_asked_for() {
+async fn a_configured_token_is_required() {
     let app = App::with(Emulator::builder().token("Bearer abc".to_owned())).await;
     assert_eq!(app.emulator.token(), "Bearer abc");
     app.get("/enrollmentGroups").await.expect(200);
 }
 
 #[tokio::test]
-async fn a_made_token_has_the_shape_of_an_api_token() {
+async fn a_generated_token_has_the_form_of_an_api_token() {
     let (one, other) = (App::start().await, App::start().await);
     let token = one.emulator.token();
     let parts = token.strip_prefix("SharedAccessSignature ").expect("the scheme");
@@ -45,7 +45,7 @@ async fn a_made_token_has_the_shape_of_an_api_token() {
 }
 
 #[tokio::test]
-async fn the_version_is_required_and_known_and_one() {
+async fn exactly_one_known_version_is_required() {
     let app = App::start().await;
     for (query, message) in [
         ("", "api-version is missing"),
@@ -84,7 +84,7 @@ async fn unknown_routes_are_404_and_unknown_methods_405() {
 }
 
 #[tokio::test]
-async fn past_the_rate_the_answer_is_429_until_the_time_it_names() {
+async fn requests_over_the_rate_are_429_until_retry_after() {
     let clock = Clock::frozen(OffsetDateTime::now_utc());
     let app = App::with(Emulator::builder().clock(clock.clone()).rate(NonZeroU32::new(2))).await;
     for _ in 0..2 {
@@ -93,14 +93,14 @@ async fn past_the_rate_the_answer_is_429_until_the_time_it_names() {
     let refused = app.get("/enrollmentGroups").await.expect(429);
     let seconds: u64 = refused.headers["retry-after"].to_str().expect("ASCII").parse().expect("whole seconds");
     assert!(seconds >= 1);
-    // Who is not let in does not use up the rate of those who are.
+    // Unauthorized requests do not count toward the rate.
     app.send(app.http.get(format!("{}/api/enrollmentGroups", app.emulator.endpoint()))).await.expect(401);
     clock.advance(Duration::from_secs(seconds));
     app.get("/enrollmentGroups").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rate_is_exact_however_many_requests_come_at_once() {
+async fn the_rate_is_exact_for_concurrent_requests() {
     let clock = Clock::frozen(OffsetDateTime::now_utc());
     let app = Arc::new(App::with(Emulator::builder().clock(clock.clone()).rate(NonZeroU32::new(20))).await);
     let let_in = async || {
@@ -122,7 +122,7 @@ async fn the_rate_is_exact_however_many_requests_come_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_is_json_by_its_media_type_and_its_bytes() {
+async fn a_body_must_be_json_by_media_type_and_content() {
     let app = App::start().await;
     let group = x509_group().to_string();
     let put = || app.request("PUT", &format!("{GROUP}?{VERSION}"));
