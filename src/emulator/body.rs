@@ -14,7 +14,7 @@ use super::{
     fields::{FieldError, Fields},
 };
 
-/// The maximum size of a body in bytes.
+/// The maximum size of a body in bytes. Choice: no limit is documented.
 const MAX_BODY: usize = 1 << 20;
 
 /// The number of bytes that are read of a body that is too large: a client that is cut off while it sends never sees the 413.

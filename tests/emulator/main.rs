@@ -7,6 +7,7 @@ mod support;
 mod article;
 mod certificates;
 mod clients;
+mod clock;
 mod conditions;
 mod deployment_manifests;
 mod device_groups;

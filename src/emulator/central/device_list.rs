@@ -20,7 +20,7 @@ use super::{
 };
 use crate::emulator::{api_error::ApiError, context::SharedContext};
 
-/// The maximum size of a page.
+/// The maximum size of a page: the `maximum` of `$top` in the API description.
 const MAX_TOP: usize = 100;
 
 /// The number of devices that are filtered at a time.

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The minimum size of an RSA key in bits.
+/// The minimum size of an RSA key in bits, as documented for X.509 attestation at the Device Provisioning Service.
 const MIN_RSA_BITS: usize = 2048;
 
 /// The size of a generated symmetric key in bytes.
@@ -95,7 +95,7 @@ pub(crate) fn read_certificate(fields: &mut Fields) -> Result<Certificate, Field
 
 /// Removes the field `info` and returns the thumbprint in it.
 ///
-/// Choice: a thumbprint has the form in which the service shows it, 40 upper-case hexadecimal digits.
+/// It has 40 upper-case hexadecimal digits, by the pattern in the API description.
 pub(crate) fn read_thumbprint(fields: &mut Fields) -> Result<Option<Thumbprint>, FieldError> {
     let Some(mut info) = fields.object("info")? else { return Ok(None) };
     let text = info.required("sha1Thumbprint", Fields::string)?;

@@ -113,6 +113,7 @@ impl Entry {
     }
 }
 
+/// IDs follow the pattern `^[a-zA-Z0-9-]+$` of the API description.
 impl Resource for EnrollmentGroup {
     const NAME: &'static str = "enrollment group";
     const ID_RULE: &'static str = "1 to 255 letters, digits and hyphens";
