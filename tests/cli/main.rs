@@ -18,6 +18,7 @@ mod help;
 mod import;
 mod inspect;
 mod issuing;
+mod man;
 mod many_devices;
 mod pfx;
 mod register;
