@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::roff::{Roff, roman};
 use serde_json::json;
 
-use super::{Cli, examples, output::Output};
+use super::output::Output;
 
 /// Write manual pages, one for each command
 ///
@@ -36,8 +36,9 @@ struct Page {
 }
 
 impl Man {
-    pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        let pages = pages()?;
+    /// Writes the pages of `program` and of the commands below it.
+    pub(super) fn run(self, program: Command, output: &Output) -> anyhow::Result<()> {
+        let pages = pages(program)?;
         let directory = &self.directory;
         fs::create_dir_all(directory).with_context(|| format!("could not create {}", directory.display()))?;
         if !self.force {
@@ -78,8 +79,8 @@ impl Man {
 }
 
 /// The pages of all commands, in the order of the help.
-fn pages() -> io::Result<Vec<Page>> {
-    let mut root = examples::break_lines(Cli::command()).disable_help_subcommand(true);
+fn pages(program: Command) -> io::Result<Vec<Page>> {
+    let mut root = program.disable_help_subcommand(true);
     root.build();
     let mut pages = Vec::new();
     add_pages(&root, &mut pages)?;

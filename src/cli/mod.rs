@@ -166,7 +166,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::DeploymentManifest(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(),
-        Command::Man(man) => man.run(output),
+        Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),
     }
 }
 
