@@ -9,6 +9,7 @@ mod cert;
 mod completions;
 mod confirmation;
 mod device;
+mod documentation;
 mod encodings;
 mod errors;
 mod expiring;
