@@ -22,18 +22,19 @@ use std::{
 
 use regex::Regex;
 
-use crate::support::service::Service;
+use crate::support::{Run, program, service::Service};
 
 /// The beginnings of commands that no test can run.
 const NOT_RUN: [&str; 6] =
     ["cargo install ", "cargo test", "cargo build --release &&", "cargo bench ", "cargo tree ", "cargo doc "];
 
 /// What differs between two runs, and what stands for it in the comparison.
-const NORMALISED: [(&str, &str); 8] = [
-    (r"\b[0-9A-F]{64}\b", "SHA-256"),
-    (r"\b[0-9A-F]{40}\b", "SHA-1"),
-    (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
+const NORMALISED: [(&str, &str); 9] = [
+    (r"[0-9A-F]{64}", "SHA-256"),
+    (r"[0-9A-F]{40}", "SHA-1"),
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
     (r"\b\d{4}-\d\d-\d\d(T[0-9:.]+Z)?( \d\d:\d\d(:\d\d)?)?", "DATE"),
+    (r"^etag( +)\S+$", "etag${1}ETAG"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\b0ne[0-9A-F]{8}\b", "SCOPE"),
     (r#"SharedAccessSignature [^"' ]+"#, "TOKEN"),
@@ -333,4 +334,24 @@ fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
     kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+#[test]
+fn the_picture_shows_what_the_program_prints() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = program(directory.path());
+    let run = Run::of(command.args(["provision", "--emulator", "--register"]));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+
+    let picture =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/terminal.svg")).expect("a picture");
+    let tags = Regex::new("<[^>]*>").expect("a pattern");
+    let lines: Vec<_> = picture.lines().filter(|line| line.starts_with("<text")).collect();
+    // Lines that are too long for the picture are wrapped anywhere.
+    let shown = tags.replace_all(&lines.concat(), "").replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
+    let shown = normalised(&shown);
+    for line in run.stdout.lines().chain(run.stderr.lines()) {
+        let line = normalised(line);
+        assert!(shown.contains(&line), "run docs/terminal.py: {line:?} is not in {shown:?}");
+    }
 }
