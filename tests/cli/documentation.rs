@@ -17,6 +17,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
     thread,
 };
 
@@ -267,9 +268,12 @@ fn is_shown(expected: &[String], found: &[String]) -> bool {
 }
 
 fn normalised(line: &str) -> String {
-    NORMALISED.iter().fold(line.trim_end().to_owned(), |line, (pattern, with)| {
-        Regex::new(pattern).expect("a pattern").replace_all(&line, *with).into_owned()
-    })
+    // Compiling a pattern takes longer than all lines do.
+    static PATTERNS: LazyLock<Vec<(Regex, &str)>> =
+        LazyLock::new(|| NORMALISED.map(|(pattern, with)| (Regex::new(pattern).expect("a pattern"), with)).to_vec());
+    PATTERNS
+        .iter()
+        .fold(line.trim_end().to_owned(), |line, (pattern, with)| pattern.replace_all(&line, *with).into_owned())
 }
 
 fn pages() -> Vec<Page> {
