@@ -6,6 +6,7 @@
 //!
 //! - `no-run`: the commands need what a test does not have; [`NOT_RUN`] lists them
 //! - `status=N`: the last command of the block exits with that status instead of 0
+//! - `needs=PROGRAM`: the block is skipped if that program is not installed
 //!
 //! `IOT_ENROLL_DOCS_UPDATE=1 cargo test --test cli documentation` writes what the commands print into the pages.
 
@@ -26,8 +27,15 @@ use regex::Regex;
 use crate::support::{Run, program, service::Service};
 
 /// The beginnings of commands that no test can run.
-const NOT_RUN: [&str; 6] =
-    ["cargo install ", "cargo test", "cargo build --release &&", "cargo bench ", "cargo tree ", "cargo doc "];
+const NOT_RUN: [&str; 7] = [
+    "cargo install ",
+    "cargo test",
+    "cargo build --release &&",
+    "cargo bench ",
+    "cargo tree ",
+    "cargo doc ",
+    "cargo run --example ",
+];
 
 /// What differs between two runs, and what stands for it in the comparison.
 const NORMALISED: [(&str, &str); 9] = [
@@ -135,6 +143,11 @@ impl Page {
         }
         if attribute == "no-run" {
             self.not_run.extend(self.steps.drain(first..).map(|step| step.command));
+        } else if let Some(needed) = attribute.strip_prefix("needs=") {
+            if !is_installed(needed) {
+                let skipped: Vec<_> = self.steps.drain(first..).map(|step| step.command).collect();
+                crate::skipped(format_args!("{needed} is not installed: {skipped:?}"));
+            }
         } else if let Some(status) = attribute.strip_prefix("status=") {
             self.steps.last_mut().expect("a command").status = status.parse().expect("a status");
         } else {
@@ -202,7 +215,7 @@ impl Page {
                 .expect("text");
         }
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a PATH"));
-        // Of the environment only what is named here.
+        // Of the environment only what is named here: the token, and the provisioning service in place of the public one.
         let ran = Command::new("timeout")
             .args(["120", "bash", "-c", &script])
             .current_dir(&directory)
@@ -245,6 +258,11 @@ impl Page {
         }
         failures
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Whether the lines were printed, and between two `…` nothing else.
@@ -291,6 +309,10 @@ fn pages() -> Vec<Page> {
 fn every_command_that_is_shown_runs_and_prints_what_is_shown() {
     if !cfg!(target_os = "linux") {
         crate::skipped("SSL_CERT_FILE, by which the emulator is trusted, counts on Linux only");
+        return;
+    }
+    if let Some(missing) = ["bash", "timeout", "sed", "gzip"].into_iter().find(|program| !is_installed(program)) {
+        crate::skipped(format_args!("{missing} is not installed"));
         return;
     }
     let update = std::env::var_os("IOT_ENROLL_DOCS_UPDATE").is_some();
