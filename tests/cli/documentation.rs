@@ -11,6 +11,7 @@
 //! `IOT_ENROLL_DOCS_UPDATE=1 cargo test --test cli documentation` writes what the commands print into the pages.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     net::TcpListener,
@@ -353,6 +354,19 @@ fn links_lead_to_files_and_headings_that_exist() {
             }
         }
     }
+}
+
+#[test]
+fn every_environment_variable_of_the_help_has_a_row() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Run::of(program(directory.path()).args(["man", "."])).ok();
+    let variable = Regex::new(r"\bIOT_ENROLL_[A-Z_]+").expect("a pattern");
+    let names = |text: &str| variable.find_iter(text).map(|found| found.as_str().to_owned()).collect::<BTreeSet<_>>();
+    let manuals = fs::read_dir(directory.path()).expect("a directory");
+    let manuals: String =
+        manuals.map(|page| fs::read_to_string(page.expect("an entry").path()).expect("a page")).collect();
+    let page = include_str!("../../docs/environment.md");
+    assert_eq!(names(page), names(&manuals));
 }
 
 /// The fragment by which a heading is linked to.
