@@ -37,7 +37,7 @@ pub mod transport;
 #[cfg(feature = "client")]
 pub mod workflow;
 
-/// The example of the README is compiled with the tests.
+/// Compiles the examples of the documentation with the tests.
 #[cfg(all(doctest, feature = "client"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;

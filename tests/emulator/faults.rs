@@ -208,7 +208,7 @@ fn a_fault_has_a_text_form() {
 
 #[test]
 fn the_faults_that_the_readme_shows_are_faults() {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../docs/emulator.md");
     let shown: Vec<_> = readme.split("--fault ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
     assert!(shown.len() >= 3, "{shown:?}");
     for text in shown {
