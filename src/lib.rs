@@ -6,7 +6,7 @@
 //! | `certificate::CertificateAuthority` | making root, intermediate, device and verification certificates | `issue` |
 //! | `central` | the IoT Central REST API as a client | `client` |
 //! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
-//! | `registration` | registering devices at the Device Provisioning Service, and why it failed | `client` |
+//! | `dps::device` | registering devices at the Device Provisioning Service, and why it failed | `client` |
 //! | `workflow` | the enrollment of a group from end to end, and the way to its next root | `client` |
 //! | `emulator` | IoT Central and its Device Provisioning Service on a loopback port, for tests and for trying things out | `emulator` |
 //!
@@ -28,14 +28,16 @@ pub mod certificate;
 pub mod central;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod dps;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 #[cfg(feature = "client")]
-pub mod registration;
+pub mod transport;
 #[cfg(feature = "client")]
 pub mod workflow;
 
-/// The example of the README is compiled with the tests.
+/// Compiles the examples of the documentation with the tests.
 #[cfg(all(doctest, feature = "client"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;

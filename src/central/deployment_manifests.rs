@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     change::{json_of, object},
-    client::{Call, Client},
+    client::Client,
     device_groups::or_empty,
     devices,
-    error::Error,
+    endpoint::ApiVersion,
     id::{DeploymentManifestId, DeviceId, Etag},
-    page::{self, Listing},
 };
+use crate::transport::{Call, Error, Listing, items};
 
 const COLLECTION: &str = "deploymentManifests";
 
@@ -40,15 +40,19 @@ pub struct DeploymentManifests {
     client: Client,
 }
 
-impl DeploymentManifests {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+impl Client {
+    /// The deployment manifests of the application, in version 2022-10-31-preview of the API: no other has them.
+    #[must_use]
+    pub fn deployment_manifests(&self) -> DeploymentManifests {
+        DeploymentManifests { client: self.with_api_version(ApiVersion::V2022_10_31Preview) }
     }
+}
 
+impl DeploymentManifests {
     /// Every deployment manifest.
     #[must_use]
     pub fn list(&self) -> Listing<DeploymentManifest> {
-        page::items(self.client.clone(), Call::get(&[COLLECTION]), None)
+        items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// One deployment manifest.
@@ -56,7 +60,7 @@ impl DeploymentManifests {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
     pub async fn get(&self, id: &DeploymentManifestId) -> Result<DeploymentManifest, Error> {
-        self.client.read(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// One deployment manifest, or nothing where there is none by this id.
@@ -64,7 +68,7 @@ impl DeploymentManifests {
     /// # Errors
     /// [`Error`]
     pub async fn find(&self, id: &DeploymentManifestId) -> Result<Option<DeploymentManifest>, Error> {
-        self.client.find(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// Creates a deployment manifest, or **replaces** the one that has this id: the service's PUT does either.
@@ -78,7 +82,7 @@ impl DeploymentManifests {
         manifest: &NewDeploymentManifest,
     ) -> Result<DeploymentManifest, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &manifest.body());
-        self.client.read(&call.with_secrets(secrets(&manifest.data))).await
+        self.client.rest().read(&call.with_secrets(secrets(&manifest.data))).await
     }
 
     /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
@@ -92,7 +96,7 @@ impl DeploymentManifests {
         update: &DeploymentManifestUpdate,
     ) -> Result<DeploymentManifest, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
-        self.client.read(&call.with_secrets(update.data.iter().flat_map(secrets))).await
+        self.client.rest().read(&call.with_secrets(update.data.iter().flat_map(secrets))).await
     }
 
     /// Deletes a deployment manifest. Devices that it was assigned to keep what they run.
@@ -100,7 +104,7 @@ impl DeploymentManifests {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeploymentManifestId) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// Gives a device the content of a deployment manifest: `applyDeploymentManifest`. The same content twice has the
@@ -111,7 +115,7 @@ impl DeploymentManifests {
     pub async fn assign(&self, device: &DeviceId, data: &Map<String, Value>) -> Result<(), Error> {
         let path = [devices::COLLECTION, device.as_str(), "applyDeploymentManifest"];
         let call = Call::post(&path, &json!({ "data": data })).repeatable();
-        self.client.carry_out(&call.with_secrets(secrets(data))).await
+        self.client.rest().carry_out(&call.with_secrets(secrets(data))).await
     }
 }
 

@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 
 use super::{
     change::{Change, json_of, object},
-    client::{Call, Client},
+    client::Client,
     devices::{self, Device},
-    error::Error,
     id::{DeviceGroupId, Etag},
-    page::{self, Listing},
 };
+use crate::transport::{Call, Error, Listing, items};
 
 const COLLECTION: &str = "deviceGroups";
 
@@ -37,15 +36,19 @@ pub struct DeviceGroups {
     client: Client,
 }
 
-impl DeviceGroups {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+impl Client {
+    /// The device groups of the application.
+    #[must_use]
+    pub fn device_groups(&self) -> DeviceGroups {
+        DeviceGroups { client: self.clone() }
     }
+}
 
+impl DeviceGroups {
     /// Every device group.
     #[must_use]
     pub fn list(&self) -> Listing<DeviceGroup> {
-        page::items(self.client.clone(), Call::get(&[COLLECTION]), None)
+        items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// One device group.
@@ -53,7 +56,7 @@ impl DeviceGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
     pub async fn get(&self, id: &DeviceGroupId) -> Result<DeviceGroup, Error> {
-        self.client.read(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// One device group, or nothing where there is none by this id.
@@ -61,7 +64,7 @@ impl DeviceGroups {
     /// # Errors
     /// [`Error`]
     pub async fn find(&self, id: &DeviceGroupId) -> Result<Option<DeviceGroup>, Error> {
-        self.client.find(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// Creates a device group, or **replaces** the one that has this id: the service's PUT does either.
@@ -70,7 +73,7 @@ impl DeviceGroups {
     /// [`Error`]; its status is 412 where the group has an etag and was changed since, and it is [`Error::Lost`] where
     /// that was perhaps this very call.
     pub async fn create(&self, id: &DeviceGroupId, group: &NewDeviceGroup) -> Result<DeviceGroup, Error> {
-        self.client.read(&Call::put(&[COLLECTION, id.as_str()], &group.body())).await
+        self.client.rest().read(&Call::put(&[COLLECTION, id.as_str()], &group.body())).await
     }
 
     /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
@@ -79,7 +82,7 @@ impl DeviceGroups {
     /// [`Error`]; its status is 412 where the update has an etag and the group was changed meanwhile, and it is
     /// [`Error::Lost`] where that was perhaps this very call.
     pub async fn update(&self, id: &DeviceGroupId, update: &DeviceGroupUpdate) -> Result<DeviceGroup, Error> {
-        self.client.read(&Call::merge_patch(&[COLLECTION, id.as_str()], &update.body())).await
+        self.client.rest().read(&Call::merge_patch(&[COLLECTION, id.as_str()], &update.body())).await
     }
 
     /// Deletes a device group. Its devices stay.
@@ -87,13 +90,13 @@ impl DeviceGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeviceGroupId) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// The devices that meet a group's query now.
     #[must_use]
     pub fn devices(&self, id: &DeviceGroupId) -> Listing<Device> {
-        page::items(self.client.clone(), Call::get(&[COLLECTION, id.as_str(), devices::COLLECTION]), None)
+        items(self.client.rest().clone(), Call::get(&[COLLECTION, id.as_str(), devices::COLLECTION]), None)
     }
 }
 

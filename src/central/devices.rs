@@ -6,15 +6,16 @@ use serde_json::{Value, json};
 
 use super::{
     change::{Change, json_of, object},
-    client::{Call, Client},
+    client::Client,
     endpoint::ApiVersion,
     enrollment_groups::{DeviceType, SymmetricKeys, WireInfo},
-    error::Error,
     filter::DeviceQuery,
     id::{DeviceId, Etag},
-    page::{self, Listing},
 };
-use crate::certificate::{Certificate, Thumbprint, ThumbprintError};
+use crate::{
+    certificate::{Certificate, Thumbprint, ThumbprintError},
+    transport::{Call, Error, Listing, items, pages},
+};
 
 pub(super) const COLLECTION: &str = "devices";
 
@@ -45,21 +46,25 @@ pub struct Devices {
     client: Client,
 }
 
-impl Devices {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+impl Client {
+    /// The devices of the application.
+    #[must_use]
+    pub fn devices(&self) -> Devices {
+        Devices { client: self.clone() }
     }
+}
 
+impl Devices {
     /// The devices that meet the query.
     #[must_use]
     pub fn list(&self, query: &DeviceQuery) -> Listing<Device> {
-        page::items(self.client.clone(), self.first(query), query.limit)
+        items(self.client.rest().clone(), self.first(query), query.limit)
     }
 
     /// As [`list`](Self::list), whole pages at a time.
     #[must_use]
     pub fn list_pages(&self, query: &DeviceQuery) -> Listing<Vec<Device>> {
-        page::pages(self.client.clone(), self.first(query), query.limit)
+        pages(self.client.rest().clone(), self.first(query), query.limit)
     }
 
     fn first(&self, query: &DeviceQuery) -> Call {
@@ -71,7 +76,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
     pub async fn get(&self, id: &DeviceId) -> Result<Device, Error> {
-        self.client.read(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// One device, or nothing where there is none by this id.
@@ -79,7 +84,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]
     pub async fn find(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
-        self.client.find(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// Creates a device, or **replaces** the one that has this id: the service's PUT does either. To leave an existing
@@ -93,7 +98,7 @@ impl Devices {
     /// that was perhaps this very call.
     pub async fn create(&self, id: &DeviceId, device: &NewDevice) -> Result<Device, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
-        self.knowing_types(!device.device_types.is_empty()).read(&call).await
+        self.knowing_types(!device.device_types.is_empty()).rest().read(&call).await
     }
 
     /// The client, with the version of the API that knows types where there are any to tell.
@@ -109,7 +114,7 @@ impl Devices {
     /// [`Error::Lost`] where that was perhaps this very call.
     pub async fn update(&self, id: &DeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
-        self.knowing_types(update.device_types.is_some()).read(&call).await
+        self.knowing_types(update.device_types.is_some()).rest().read(&call).await
     }
 
     /// Deletes a device.
@@ -117,7 +122,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// What a device connects with. The keys among it are secrets.
@@ -125,7 +130,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is no such device.
     pub async fn credentials(&self, id: &DeviceId) -> Result<DeviceCredentials, Error> {
-        self.client.read(&Call::get(&[COLLECTION, id.as_str(), "credentials"])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str(), "credentials"])).await
     }
 
     /// How a device alone proves who it is.
@@ -134,7 +139,7 @@ impl Devices {
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is no such device, and where it has no attestation of
     /// its own, as when it came through an enrollment group.
     pub async fn attestation(&self, id: &DeviceId) -> Result<DeviceAttestation, Error> {
-        self.client.read(&Call::get(&attestation_path(id))).await
+        self.client.rest().read(&Call::get(&attestation_path(id))).await
     }
 
     /// As [`attestation`](Self::attestation), or nothing where there is none.
@@ -142,7 +147,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]
     pub async fn find_attestation(&self, id: &DeviceId) -> Result<Option<DeviceAttestation>, Error> {
-        self.client.find(&Call::get(&attestation_path(id))).await
+        self.client.rest().find(&Call::get(&attestation_path(id))).await
     }
 
     /// Sets how a device alone shall prove who it is, replacing what it had.
@@ -155,7 +160,7 @@ impl Devices {
         attestation: &NewDeviceAttestation,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::put(&attestation_path(id), &attestation.body());
-        self.client.read(&call.with_secrets(attestation.secrets())).await
+        self.client.rest().read(&call.with_secrets(attestation.secrets())).await
     }
 
     /// Changes a part of how a device proves who it is (JSON merge patch, RFC 7396).
@@ -168,7 +173,7 @@ impl Devices {
         update: &DeviceAttestationUpdate,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::merge_patch(&attestation_path(id), &update.body());
-        self.client.read(&call.with_secrets(update.secrets())).await
+        self.client.rest().read(&call.with_secrets(update.secrets())).await
     }
 
     /// Removes a device's own attestation.
@@ -176,7 +181,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete_attestation(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&attestation_path(id))).await
+        self.client.rest().carry_out(&Call::delete(&attestation_path(id))).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where an application answers, and in which version of the API.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use reqwest::Url;
+use crate::transport::{Address, AddressError};
 
 /// The most characters a label of a host name may have (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
@@ -24,7 +24,7 @@ const BASE_DOMAIN: &str = "azureiotcentral.com";
 /// # Ok::<(), iot_enroll::central::EndpointError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint(Url);
+pub struct Endpoint(Address);
 
 impl Endpoint {
     /// The endpoint of an application in the public cloud: `https://SUBDOMAIN.azureiotcentral.com`.
@@ -44,83 +44,40 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint as text, without a slash at the end.
+    /// Returns the endpoint as text, without a slash at the end.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.as_str().trim_end_matches('/')
+        self.0.as_str()
     }
 
-    /// The host, with the port where it is not the scheme's own.
+    /// Returns the host, with the port unless it is the scheme's default.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.0.authority()
+        self.0.host()
     }
 
-    /// Whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
+    /// Returns whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.0)
+        self.0.is_loopback()
     }
 
-    /// Whether requests are encrypted.
+    /// Returns whether requests are encrypted.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+        self.0.is_https()
     }
 
-    /// The URL of a path below `/api`.
-    pub(super) fn url(&self, segments: &[&str]) -> Url {
-        let mut url = self.0.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("api").extend(segments);
-        }
-        url
+    pub(super) fn address(&self) -> &Address {
+        &self.0
     }
-
-    /// Takes a link out of an answer, if it leads to this very endpoint; otherwise says why it does not.
-    pub(super) fn follow(&self, link: &str) -> Result<Url, String> {
-        let url = self.0.join(link).map_err(|error| format!("it is not a URL ({error})"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("it carries a user name".to_owned());
-        }
-        if url.origin() != self.0.origin() {
-            return Err(format!("it leads to {}://{}", url.scheme(), url.authority()));
-        }
-        Ok(url)
-    }
-}
-
-/// Whether a URL's host is this machine. An IPv6 address stands in brackets there.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    })
 }
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let text = text.trim();
-        let mut url = Url::parse(text).map_err(|error| EndpointError::Url(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(EndpointError::Scheme(url.scheme().to_owned()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::UserInfo);
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(EndpointError::Query);
-        }
-        if !matches!(url.path().trim_end_matches('/'), "" | "/api") {
-            return Err(EndpointError::Path(excerpt(url.path())));
-        }
-        if url.scheme() == "http" && !is_loopback(&url) {
-            return Err(EndpointError::PlainHttp(url.authority().to_owned()));
-        }
-        url.set_path("/");
-        Ok(Self(url))
+        Ok(Self(Address::parse(text, "/api")?))
     }
 }
 
@@ -150,24 +107,9 @@ pub enum EndpointError {
          letters, digits and hyphens; give an address elsewhere as a whole URL"
     )]
     Subdomain(String),
-    /// Not a URL at all.
-    #[error("the endpoint is not a URL ({0}): write it as https://SUBDOMAIN.azureiotcentral.com")]
-    Url(String),
-    /// Neither `https` nor `http`.
-    #[error("the endpoint begins with {0}: where https:// is expected")]
-    Scheme(String),
-    /// A user name or password in the URL.
-    #[error("the endpoint has a user name or password before its host: remove it, the token is given apart")]
-    UserInfo,
-    /// A query or fragment in the URL.
-    #[error("the endpoint has a query or fragment: give scheme and host only, as in https://app.azureiotcentral.com")]
-    Query,
-    /// A path other than `/api`.
-    #[error("the endpoint has the path {0}: give scheme and host only, as in https://app.azureiotcentral.com")]
-    Path(String),
-    /// Plain HTTP to another machine.
-    #[error("plain http to {0} would send the token unprotected: use https (http is taken only to this machine)")]
-    PlainHttp(String),
+    /// Not the address of a service.
+    #[error(transparent)]
+    Address(#[from] AddressError),
 }
 
 /// A version of the IoT Central REST API: the query parameter `api-version` of every call.

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{
     change::{json_of, object},
-    client::{Call, Client},
-    error::Error,
+    client::Client,
     id::{CertificateEntry, EnrollmentGroupId, Etag},
-    page::{self, Listing},
-    retry::Repeat,
 };
-use crate::certificate::{Certificate, Thumbprint, ThumbprintError};
+use crate::{
+    certificate::{Certificate, Thumbprint, ThumbprintError},
+    transport::{Call, Error, Listing, Repeat, items, pages},
+};
 
 const COLLECTION: &str = "enrollmentGroups";
 
@@ -50,21 +50,25 @@ pub struct EnrollmentGroups {
     client: Client,
 }
 
-impl EnrollmentGroups {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+impl Client {
+    /// The enrollment groups of the application.
+    #[must_use]
+    pub fn enrollment_groups(&self) -> EnrollmentGroups {
+        EnrollmentGroups { client: self.clone() }
     }
+}
 
+impl EnrollmentGroups {
     /// Every enrollment group.
     #[must_use]
     pub fn list(&self) -> Listing<EnrollmentGroup> {
-        page::items(self.client.clone(), Call::get(&[COLLECTION]), None)
+        items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// As [`list`](Self::list), whole pages at a time.
     #[must_use]
     pub fn list_pages(&self) -> Listing<Vec<EnrollmentGroup>> {
-        page::pages(self.client.clone(), Call::get(&[COLLECTION]), None)
+        pages(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
     /// One enrollment group.
@@ -72,7 +76,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
     pub async fn get(&self, id: &EnrollmentGroupId) -> Result<EnrollmentGroup, Error> {
-        self.client.read(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// One enrollment group, or nothing where there is none by this id.
@@ -80,7 +84,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]
     pub async fn find(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Error> {
-        self.client.find(&Call::get(&[COLLECTION, id.as_str()])).await
+        self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
     /// Creates an enrollment group, or **replaces** the one that has this id: the service's PUT does either. To leave an
@@ -90,7 +94,7 @@ impl EnrollmentGroups {
     /// [`Error`]
     pub async fn create(&self, id: &EnrollmentGroupId, group: &NewEnrollmentGroup) -> Result<EnrollmentGroup, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &group.body());
-        self.client.read(&call.with_secrets(group.attestation.secrets())).await
+        self.client.rest().read(&call.with_secrets(group.attestation.secrets())).await
     }
 
     /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
@@ -104,7 +108,7 @@ impl EnrollmentGroups {
         update: &EnrollmentGroupUpdate,
     ) -> Result<EnrollmentGroup, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
-        self.client.read(&call.with_secrets(update.attestation.iter().flat_map(NewAttestation::secrets))).await
+        self.client.rest().read(&call.with_secrets(update.attestation.iter().flat_map(NewAttestation::secrets))).await
     }
 
     /// Deletes an enrollment group. Devices that came through it can no longer do so.
@@ -112,7 +116,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete(&self, id: &EnrollmentGroupId) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
     /// A signing certificate of a group.
@@ -125,7 +129,7 @@ impl EnrollmentGroups {
         entry: CertificateEntry,
     ) -> Result<SigningCertificate, Error> {
         let call = Call::get(&certificate_path(id, entry));
-        let found: SigningCertificate = self.client.read(&call).await?;
+        let found: SigningCertificate = self.client.rest().read(&call).await?;
         found.present().ok_or_else(|| Error::NoCertificate { operation: call.operation() })
     }
 
@@ -139,7 +143,8 @@ impl EnrollmentGroups {
         id: &EnrollmentGroupId,
         entry: CertificateEntry,
     ) -> Result<Option<SigningCertificate>, Error> {
-        let found: Option<SigningCertificate> = self.client.find(&Call::get(&certificate_path(id, entry))).await?;
+        let found: Option<SigningCertificate> =
+            self.client.rest().find(&Call::get(&certificate_path(id, entry))).await?;
         Ok(found.and_then(SigningCertificate::present))
     }
 
@@ -162,7 +167,7 @@ impl EnrollmentGroups {
         if let Some(etag) = etag {
             body["etag"] = json!(etag);
         }
-        self.client.read(&Call::put(&certificate_path(id, entry), &body)).await
+        self.client.rest().read(&Call::put(&certificate_path(id, entry), &body)).await
     }
 
     /// Removes a signing certificate.
@@ -170,7 +175,7 @@ impl EnrollmentGroups {
     /// # Errors
     /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
     pub async fn delete_certificate(&self, id: &EnrollmentGroupId, entry: CertificateEntry) -> Result<(), Error> {
-        self.client.carry_out(&Call::delete(&certificate_path(id, entry))).await
+        self.client.rest().carry_out(&Call::delete(&certificate_path(id, entry))).await
     }
 
     /// Makes a verification code for a signing certificate. A new code makes the one before void, so a call whose answer
@@ -185,7 +190,7 @@ impl EnrollmentGroups {
     ) -> Result<VerificationCode, Error> {
         let [collection, group, certificates, entry] = certificate_path(id, entry);
         let call = Call::post_empty(&[collection, group, certificates, entry, "generateVerificationCode"]);
-        self.client.read(&call).await
+        self.client.rest().read(&call).await
     }
 
     /// Proves possession of a signing certificate's key: `proof` is a certificate that the key signed and whose common
@@ -205,10 +210,10 @@ impl EnrollmentGroups {
         let [collection, group, certificates, name] = certificate_path(id, entry);
         let body = json!({ "certificate": proof.to_base64_pem() });
         let call = Call::post(&[collection, group, certificates, name, "verify"], &body);
-        let mut attempts = self.client.attempts();
+        let mut attempts = self.client.rest().attempts();
         let mut lost = false;
         loop {
-            let Err(error) = self.client.carry_out_within(&call, &mut attempts).await else { return Ok(()) };
+            let Err(error) = self.client.rest().carry_out_within(&call, &mut attempts).await else { return Ok(()) };
             let now_lost = error.answer_was_lost();
             lost |= now_lost;
             if !lost {
@@ -221,7 +226,7 @@ impl EnrollmentGroups {
                 return Ok(());
             }
             // A repetition that the service refused is refused for good; one that got lost may be sent again.
-            if !now_lost || !self.client.pause(&mut attempts, &error, Repeat::Safe).await {
+            if !now_lost || !self.client.rest().pause(&mut attempts, &error, Repeat::Safe).await {
                 return Err(error);
             }
         }

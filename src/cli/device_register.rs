@@ -23,11 +23,12 @@ use super::{
 use crate::{
     central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
-    registration::{
-        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, IdScope, IdScopeError,
+    dps::device::{
+        Assignment, Attempt, Cause, Credential, DeviceCertificate, EnrollmentState, IdScope, IdScopeError,
         ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError, SymmetricKey,
         Unregistered, derive_device_key, diagnose, objections,
     },
+    workflow,
 };
 
 const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
@@ -332,7 +333,7 @@ pub(super) struct Registrar {
     payload: Option<Value>,
     service: Service,
     /// The application as it was when the first device was refused; nothing where it is not named or does not answer.
-    application: OnceCell<Option<(Client, Application)>>,
+    application: OnceCell<Option<(Client, EnrollmentState)>>,
 }
 
 impl Registrar {
@@ -366,7 +367,7 @@ impl Registrar {
         Failed { unregistered: Unregistered::new(error, diagnosis), hint }
     }
 
-    async fn application(&self, id: &DeviceId, output: &Output) -> Option<Application> {
+    async fn application(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
         if !self.service.is_named() {
             return None;
         }
@@ -376,13 +377,13 @@ impl Registrar {
         let groups = || async {
             let read = async {
                 let client = self.service.client()?;
-                let application = Application::read(&client).await?;
+                let application = workflow::read_enrollment_state(&client).await?;
                 anyhow::Ok((client, application))
             };
             read.await.map_err(unasked).ok()
         };
         let (client, application) = self.application.get_or_init(groups).await.as_ref()?;
-        application.of_device(client, id).await.map_err(|error| unasked(error.into())).ok()
+        workflow::read_device_state(client, application, id).await.map_err(|error| unasked(error.into())).ok()
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     central::NetworkFailure,
     certificate::{DeviceId, files::FileError},
-    registration::{
+    dps::device::{
         Assignment, Attempt, Cause, Credential, CredentialError, RegistrationErrorKind, SymmetricKey, Unregistered,
         derive_device_key,
     },

@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod hint;
 mod import_rows;
 mod json_file;
+mod man;
 mod many_devices;
 mod next_command;
 mod output;
@@ -90,6 +91,7 @@ enum Command {
     Emulator(emulator::Emulator),
     /// Print a completion script for a shell
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Runs the program with the arguments of the process.
@@ -164,6 +166,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::DeploymentManifest(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),
     }
 }
 

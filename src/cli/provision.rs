@@ -16,8 +16,8 @@ use crate::{
         Certificate, CommonName, DeviceId,
         files::{FileSet, read_certificates},
     },
+    dps::device::RegistrationClient,
     emulator::Emulator,
-    registration::RegistrationClient,
     workflow::{
         AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
         RefusedDevice, Step, StepReport, WorkflowEvent, provision,

@@ -3,7 +3,7 @@
 use super::device_register::Failed;
 use crate::{
     central::Error,
-    registration::RegistrationErrorKind,
+    dps::device::RegistrationErrorKind,
     workflow::{ProvisionError, RolloverError},
 };
 

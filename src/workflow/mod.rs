@@ -4,6 +4,7 @@
 //! it from one authority to another, and [`retire`] removes the old one.
 
 mod create;
+mod enrollment_state;
 mod fleet;
 mod provision;
 mod record;
@@ -12,6 +13,7 @@ mod rollover;
 mod step;
 
 pub use create::CreatedDevices;
+pub use enrollment_state::{read_device_state, read_enrollment_state};
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
 pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
 pub(crate) use record::lossy_path;

@@ -30,7 +30,7 @@ use crate::{
         files::{self, FileError, FileSet, PfxOptions},
         fleet::{FleetError, SourceError},
     },
-    registration::{CredentialError, RegistrationClient},
+    dps::device::{CredentialError, RegistrationClient},
 };
 
 /// What to provision a group with.
@@ -289,7 +289,7 @@ impl<'a, 'o> Run<'a, 'o> {
     /// Fails if the service's clock says that a certificate is not valid yet, or that a new one would not be.
     fn check_clock(&self, plan: &Plan) -> Result<(), ProvisionError> {
         let ours = OffsetDateTime::now_utc();
-        let Some(theirs) = self.client.service_date().filter(|theirs| ours - *theirs > MAX_AHEAD) else {
+        let Some(theirs) = self.client.rest().service_date().filter(|theirs| ours - *theirs > MAX_AHEAD) else {
             return Ok(());
         };
         let authority = plan.authority.as_ref().map(CertificateAuthority::certificate);
@@ -644,7 +644,7 @@ impl<'a, 'o> Run<'a, 'o> {
             }
             // Another run may have requested a new code or uploaded the certificate again: either invalidates a proof.
             match waits.next().filter(|_| found == Some(ours)) {
-                Some(wait) => self.client.sleep(wait).await,
+                Some(wait) => self.client.rest().sleep(wait).await,
                 None => {
                     return Err(match refusal {
                         Some(refusal) if found == Some(ours) => refusal.into(),

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::{
+    enrollment_state::{read_device_state, read_enrollment_state},
     fleet::FleetSummary,
     provision::{ProvisionError, ProvisionedDevice, Run},
     step::{Outcome, Step, devices_of},
@@ -27,9 +28,9 @@ use crate::{
         DeviceId, files,
         fleet::{FleetError, ManifestDevice, read_manifest},
     },
-    registration::{
-        Application, Assignment, Attempt, Cause, Credential, DeviceCertificate, RegistrationClient, RegistrationError,
-        Unregistered, diagnose,
+    dps::device::{
+        Assignment, Attempt, Cause, Credential, DeviceCertificate, EnrollmentState, RegistrationClient,
+        RegistrationError, Unregistered, diagnose,
     },
 };
 
@@ -80,7 +81,7 @@ struct Registrar {
     client: RegistrationClient,
     password: Option<Arc<Zeroizing<String>>>,
     /// The application as it was when the first device was refused; none if it did not answer.
-    application: Arc<OnceCell<Option<Application>>>,
+    application: Arc<OnceCell<Option<EnrollmentState>>>,
     /// How many devices of the fleet the application was asked about.
     asked: Arc<AtomicU64>,
 }
@@ -234,7 +235,7 @@ impl Registrar {
             && let Some(application) = self.application().await
         {
             if most.is_none_or(|most| self.asked.fetch_add(1, Relaxed) < most) {
-                if let Ok(application) = application.of_device(&self.central, id).await {
+                if let Ok(application) = read_device_state(&self.central, application, id).await {
                     diagnosis = diagnose(&attempt, &error, Some(&application));
                 }
             } else {
@@ -245,8 +246,8 @@ impl Registrar {
         Unregistered::new(error, diagnosis)
     }
 
-    async fn application(&self) -> Option<&Application> {
-        self.application.get_or_init(|| async { Application::read(&self.central).await.ok() }).await.as_ref()
+    async fn application(&self) -> Option<&EnrollmentState> {
+        self.application.get_or_init(|| async { read_enrollment_state(&self.central).await.ok() }).await.as_ref()
     }
 }
 

@@ -185,7 +185,7 @@ pub async fn retire(
         format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry),
     );
     // A device is not let in by a certificate that is not valid yet by the service's clock.
-    if let Some(theirs) = client.service_date()
+    if let Some(theirs) = client.rest().service_date()
         && let Err(error @ ChainError::NotYetValid { .. }) = chain::check_authority(stays, theirs)
     {
         return Err(RolloverError::Unfit { thumbprint, error });

@@ -11,8 +11,8 @@ use crate::support::{
     server::{Reply, Server},
 };
 use iot_enroll::central::{
-    ApiVersion, Authorization, AuthorizationError, BuildError, CertificateEntry, Client, Endpoint, EndpointError,
-    EnrollmentGroupId, Error, IdError, SecretString, TokenCredential,
+    AddressError, ApiVersion, Authorization, AuthorizationError, BuildError, CertificateEntry, Client, Endpoint,
+    EndpointError, EnrollmentGroupId, Error, IdError, SecretString, TokenCredential,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -38,15 +38,15 @@ fn an_endpoint_is_scheme_host_and_port_however_it_is_written() {
 fn an_endpoint_with_more_in_it_is_refused() {
     use EndpointError as E;
     let parse = |text: &str| text.parse::<Endpoint>().expect_err(text);
-    assert!(matches!(parse("app"), E::Url(_)));
-    assert!(matches!(parse(""), E::Url(_)));
-    assert!(matches!(parse("localhost:80"), E::Scheme(_)));
-    assert!(matches!(parse("ftp://app.azureiotcentral.com"), E::Scheme(_)));
-    assert!(matches!(parse("https://app.azureiotcentral.com/api/devices"), E::Path(_)));
-    assert!(matches!(parse("https://app.azureiotcentral.com/?x=1"), E::Query));
-    assert!(matches!(parse("https://app.azureiotcentral.com/#x"), E::Query));
+    assert!(matches!(parse("app"), E::Address(AddressError::Url(_))));
+    assert!(matches!(parse(""), E::Address(AddressError::Url(_))));
+    assert!(matches!(parse("localhost:80"), E::Address(AddressError::Scheme(_))));
+    assert!(matches!(parse("ftp://app.azureiotcentral.com"), E::Address(AddressError::Scheme(_))));
+    assert!(matches!(parse("https://app.azureiotcentral.com/api/devices"), E::Address(AddressError::Path(_))));
+    assert!(matches!(parse("https://app.azureiotcentral.com/?x=1"), E::Address(AddressError::Query)));
+    assert!(matches!(parse("https://app.azureiotcentral.com/#x"), E::Address(AddressError::Query)));
     let error = parse("https://user:hunter2@app.azureiotcentral.com");
-    assert!(matches!(error, E::UserInfo) && !error.to_string().contains("hunter2"));
+    assert!(matches!(error, E::Address(AddressError::UserInfo)) && !error.to_string().contains("hunter2"));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn plain_http_is_taken_to_this_machine_only() {
         "[::ffff:127.0.0.1]",
     ] {
         let error = format!("http://{host}").parse::<Endpoint>().expect_err(host);
-        assert!(matches!(error, EndpointError::PlainHttp(_)), "{host}: {error}");
+        assert!(matches!(error, EndpointError::Address(AddressError::PlainHttp(_))), "{host}: {error}");
     }
 }
 

@@ -15,7 +15,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     central::{Clock, NetworkFailure, RetryPolicy},
     certificate::{CertificateAuthority, IssueOptions, KeyAlgorithm, PrivateKey, pfx},
-    registration::{
+    dps::device::{
         Assignment, CredentialError, DeviceCertificate, IdScope, ProvisioningEndpoint, RegistrationClient,
         RegistrationError, RegistrationErrorKind as Kind, SymmetricKey, derive_device_key,
     },
@@ -429,7 +429,7 @@ fn endpoints_and_scopes_are_checked_when_they_are_read() {
         ("http://dps.example", "use https"),
         ("ftp://dps.example", "https:// is expected"),
         ("https://me:secret@dps.example", "user name"),
-        ("https://dps.example/0ne1", "id scope is given apart"),
+        ("https://dps.example/0ne1", "ID scope is a separate value"),
         ("https://", "not a URL"),
     ] {
         let error = endpoint(text).expect_err(text).to_string();

@@ -17,11 +17,12 @@ use iot_enroll::{
         NewDeviceAttestation, NewEnrollmentGroup, SymmetricKeys,
     },
     certificate::{Certificate, CertificateAuthority, IssueOptions},
-    emulator::Emulator,
-    registration::{
-        Application, Attempt, Cause, Credential, Diagnosis, IdScope, RegistrationError, SymmetricKey,
+    dps::device::{
+        Attempt, Cause, Credential, Diagnosis, EnrollmentState, IdScope, RegistrationError, SymmetricKey,
         derive_device_key, diagnose, objections,
     },
+    emulator::Emulator,
+    workflow::{read_device_state, read_enrollment_state},
 };
 use time::{Duration, OffsetDateTime};
 
@@ -67,7 +68,7 @@ impl<'a> Case<'a> {
         Self { credential, unsent: &[], scope: SCOPE.to_owned() }
     }
 
-    fn diagnose(&self, error: &RegistrationError, application: Option<&Application>) -> Diagnosis {
+    fn diagnose(&self, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
         let (id, id_scope) = (id(DEVICE), self.scope.parse::<IdScope>().expect("a scope"));
         let attempt = Attempt { id: &id, id_scope: &id_scope, credential: self.credential, unsent: self.unsent };
         diagnose(&attempt, error, application)
@@ -142,9 +143,9 @@ impl App {
         self.client.devices().create(&id, &NewDevice::default()).await.expect("a device");
     }
 
-    async fn read(&self) -> Application {
-        let application = Application::read(&self.client).await.expect("the application");
-        application.of_device(&self.client, &id(DEVICE)).await.expect("the device")
+    async fn read(&self) -> EnrollmentState {
+        let application = read_enrollment_state(&self.client).await.expect("the application");
+        read_device_state(&self.client, &application, &id(DEVICE)).await.expect("the device")
     }
 
     /// What a refusal of this credential came from.
@@ -500,7 +501,7 @@ async fn only_what_the_service_says_of_a_scope_is_blamed_on_it() {
 #[tokio::test]
 async fn an_interception_names_who_presented_what() {
     let (dps, other) = (Dps::start(|_| unauthorized()), Dps::start(|_| unauthorized()));
-    let client = iot_enroll::registration::RegistrationClient::builder(SCOPE.parse().expect("a scope"))
+    let client = iot_enroll::dps::device::RegistrationClient::builder(SCOPE.parse().expect("a scope"))
         .endpoint(dps.url().parse().expect("an endpoint"))
         .add_root_certificate(other.authority.as_bytes())
         .expect("a root")

@@ -6,7 +6,7 @@ use iot_enroll::{
         Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm,
         Lifetime, PrivateKey,
     },
-    registration::{Credential, DeviceCertificate},
+    dps::device::{Credential, DeviceCertificate},
 };
 use time::{Duration, OffsetDateTime};
 

@@ -11,7 +11,7 @@ use std::{
 use iot_enroll::{
     central::RetryPolicy,
     certificate::Certificate,
-    registration::{IdScope, ProvisioningEndpoint, RegistrationClient, RegistrationClientBuilder},
+    dps::device::{IdScope, ProvisioningEndpoint, RegistrationClient, RegistrationClientBuilder},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{

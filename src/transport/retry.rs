@@ -1,10 +1,10 @@
 //! Which failures are tried again, and when.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use super::error::NetworkFailure;
+use super::network::NetworkFailure;
 
 /// A host that is not there is seldom there a moment later: a wrong address should be reported soon.
 const CONNECT_RETRIES: u32 = 2;
@@ -55,14 +55,14 @@ pub(crate) enum Repeat {
     Unsent,
 }
 
-/// What a failed attempt met, as far as trying again depends on it.
+/// How an attempt failed, to decide whether to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Met {
+pub(crate) enum AttemptFailure {
     /// No answer.
     Network(NetworkFailure),
     /// An answer with this status, which asks to wait so long.
     Status(u16, Option<Duration>),
-    /// What no repetition can mend.
+    /// Anything that a retry cannot change.
     Final,
 }
 
@@ -108,20 +108,22 @@ impl Attempts {
     }
 
     /// How long to wait before the next attempt; nothing when this failure is to be reported.
-    pub(crate) fn next(&mut self, met: Met, repeat: Repeat, now: Duration) -> Option<Duration> {
-        let (again, asked) = match met {
-            Met::Network(NetworkFailure::Connect) => (self.count <= CONNECT_RETRIES, None),
-            Met::Network(NetworkFailure::TimedOut | NetworkFailure::Broken) => (repeat == Repeat::Safe, None),
-            Met::Status(429, asked) => (true, asked),
-            Met::Status(500 | 502 | 503 | 504, asked) => (repeat == Repeat::Safe, asked),
-            Met::Network(
+    pub(crate) fn next(&mut self, failure: AttemptFailure, repeat: Repeat, now: Duration) -> Option<Duration> {
+        let (again, asked) = match failure {
+            AttemptFailure::Network(NetworkFailure::Connect) => (self.count <= CONNECT_RETRIES, None),
+            AttemptFailure::Network(NetworkFailure::TimedOut | NetworkFailure::Broken) => {
+                (repeat == Repeat::Safe, None)
+            }
+            AttemptFailure::Status(429, asked) => (true, asked),
+            AttemptFailure::Status(500 | 502 | 503 | 504, asked) => (repeat == Repeat::Safe, asked),
+            AttemptFailure::Network(
                 NetworkFailure::Tls
                 | NetworkFailure::CertificateOutOfTime
                 | NetworkFailure::Request
                 | NetworkFailure::NotHttp,
             )
-            | Met::Status(..)
-            | Met::Final => (false, None),
+            | AttemptFailure::Status(..)
+            | AttemptFailure::Final => (false, None),
         };
         let wait = if again { self.delays.next()?.max(asked.unwrap_or_default()) } else { return None };
         self.allow(wait, now)
@@ -131,15 +133,4 @@ impl Attempts {
     pub(crate) fn allow(&self, wait: Duration, now: Duration) -> Option<Duration> {
         (now.saturating_add(wait) <= self.first.saturating_add(self.budget)).then_some(wait)
     }
-}
-
-/// Reads `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date. A date gone by is no time at all, a number too
-/// large to hold [`Duration::MAX`]; anything else is nothing.
-pub(crate) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
 }

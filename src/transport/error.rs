@@ -1,20 +1,17 @@
 //! What the service said, and what never arrived.
 
-use std::{error::Error as StdError, fmt, io, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
-use reqwest::Method;
-use rustls::{CertificateError, pki_types::UnixTime};
-use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use super::{
     authorization::{AuthorizationError, rfc3339},
-    retry::Met,
+    call::Operation,
+    network::{AttemptCount, NetworkFailure, certificate_out_of_time, error_chain},
+    profile::ServiceProfile,
+    redact::without_values,
+    retry::AttemptFailure,
 };
-use crate::certificate::chain::moment;
-
-/// The most characters of an answer that a message repeats.
-const MAX_EXCERPT: usize = 300;
 
 /// Why a call failed. Its variants are the worlds it can fail in: on this side, on the way, at the service, and in what
 /// the service answered.
@@ -42,7 +39,7 @@ pub enum Error {
     Answer(Box<AnswerError>),
     /// The service sent the call elsewhere. The token was not sent there.
     #[error(
-        "{operation}: answered {status}, a redirect to {target}; redirects are not followed. Check the application's \
+        "{operation}: answered {status}, a redirect to {target}; redirects are not followed. Check the \
          address"
     )]
     Redirect {
@@ -140,16 +137,16 @@ impl Error {
     }
 
     /// What trying again depends on.
-    pub(super) fn met(&self) -> Met {
+    pub(super) fn attempt_failure(&self) -> AttemptFailure {
         match self {
-            Self::Network(error) => Met::Network(error.failure),
-            Self::Service(error) => Met::Status(error.status, error.retry_after),
-            _ => Met::Final,
+            Self::Network(error) => AttemptFailure::Network(error.failure),
+            Self::Service(error) => AttemptFailure::Status(error.status, error.retry_after),
+            _ => AttemptFailure::Final,
         }
     }
 
     /// Notes that this ended a call after so many attempts, an earlier one of which may have been carried out.
-    pub(super) fn after(mut self, count: u32, lost: bool) -> Self {
+    pub(crate) fn after(mut self, count: u32, lost: bool) -> Self {
         match &mut self {
             Self::Network(error) => {
                 error.attempts = count;
@@ -162,38 +159,6 @@ impl Error {
             _ => {}
         }
         self
-    }
-}
-
-/// A call, as it is named in messages: method, and path below `/api`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operation {
-    pub(super) method: Method,
-    pub(super) path: String,
-}
-
-impl Operation {
-    /// The HTTP method.
-    #[must_use]
-    pub fn method(&self) -> &str {
-        self.method.as_str()
-    }
-
-    /// The path below `/api`, without a slash in front.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// Whether it asks for a change.
-    pub(super) fn changes(&self) -> bool {
-        self.method != Method::GET
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path)
     }
 }
 
@@ -215,48 +180,6 @@ pub struct NetworkError {
     pub answer_was_lost: bool,
 }
 
-/// Where on the way a call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NetworkFailure {
-    /// The host was not found or did not take the connection. Nothing was sent.
-    Connect,
-    /// TLS was not agreed on; above all, the server's certificate is not trusted. Nothing was sent.
-    Tls,
-    /// The server's certificate has expired or is not valid yet, by the clock here. Nothing was sent.
-    CertificateOutOfTime,
-    /// The time for an answer ran out.
-    TimedOut,
-    /// The connection ended before the answer did.
-    Broken,
-    /// The request cannot be written, as when its address is too long. Nothing was sent.
-    Request,
-    /// What was answered is not HTTP.
-    NotHttp,
-}
-
-impl NetworkFailure {
-    pub(crate) fn of(error: &reqwest::Error) -> Self {
-        if error.is_builder() {
-            Self::Request
-        } else if is_not_http(error) {
-            Self::NotHttp
-        } else if error.is_connect() {
-            if certificate_out_of_time(error).is_some() {
-                Self::CertificateOutOfTime
-            } else if is_tls(error) {
-                Self::Tls
-            } else {
-                Self::Connect
-            }
-        } else if error.is_timeout() {
-            Self::TimedOut
-        } else {
-            Self::Broken
-        }
-    }
-}
-
 impl NetworkError {
     pub(super) fn new(operation: Operation, host: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
@@ -273,7 +196,7 @@ impl NetworkError {
             operation,
             host: host.to_owned(),
             failure,
-            cause: certificate_out_of_time(&error).unwrap_or_else(|| chain(&error)),
+            cause: certificate_out_of_time(&error).unwrap_or_else(|| error_chain(&error)),
             attempts: 1,
         }
     }
@@ -284,7 +207,7 @@ impl fmt::Display for NetworkError {
         let Self { operation, host, cause, .. } = self;
         let (what, remedy) = match self.failure {
             NetworkFailure::Connect => {
-                ("no connection to", "Check the application's address, and the network and proxy settings here")
+                ("no connection to", "Check the address, and the network and proxy settings here")
             }
             NetworkFailure::Tls => (
                 "no trusted connection to",
@@ -298,69 +221,13 @@ impl fmt::Display for NetworkError {
             NetworkFailure::Request => {
                 ("no request can be made of this to", "Shorten what was asked for, such as the filter")
             }
-            NetworkFailure::NotHttp => ("no HTTP from", "Check the application's address and port"),
+            NetworkFailure::NotHttp => ("no HTTP from", "Check the address and port"),
         };
-        write!(f, "{operation}: {what} {host}{}: {cause}. {remedy}", Tries(self.attempts))
+        write!(f, "{operation}: {what} {host}{}: {cause}. {remedy}", AttemptCount(self.attempts))
     }
 }
 
 impl StdError for NetworkError {}
-
-/// TLS reports its failures as `InvalidData`, inside the connector's errors.
-pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    let within = error.downcast_ref::<io::Error>().is_some_and(|error| {
-        error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_tls(inner))
-    });
-    within || error.source().is_some_and(is_tls)
-}
-
-/// Returns what is wrong with the validity of a server's certificate, if that is why TLS failed.
-pub(crate) fn certificate_out_of_time(error: &(dyn StdError + 'static)) -> Option<String> {
-    if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
-        let at = |time: &UnixTime| {
-            let seconds = i64::try_from(time.as_secs()).ok()?;
-            OffsetDateTime::from_unix_timestamp(seconds).ok().map(moment)
-        };
-        let clock = |time| at(time).map_or_else(String::new, |time| format!(", and the clock here says {time}"));
-        let when = |word: &str, time| at(time).map_or_else(String::new, |time| format!(" {word} {time}"));
-        return match problem {
-            CertificateError::Expired => Some("the server's certificate has expired".to_owned()),
-            CertificateError::ExpiredContext { time, not_after } => {
-                Some(format!("the server's certificate expired{}{}", when("at", not_after), clock(time)))
-            }
-            CertificateError::NotValidYet => Some("the server's certificate is not valid yet".to_owned()),
-            CertificateError::NotValidYetContext { time, not_before } => {
-                Some(format!("the server's certificate is not valid{}{}", when("until", not_before), clock(time)))
-            }
-            _ => None,
-        };
-    }
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.and_then(|inner| certificate_out_of_time(inner)).or_else(|| error.source().and_then(certificate_out_of_time))
-}
-
-fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
-    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) || error.source().is_some_and(is_not_http)
-}
-
-/// An error and its causes on one line, repetitions left out.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = without_link(&error.to_string());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = without_link(&error.to_string());
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The text without a link to the documentation of a library, which rustls adds to one of its errors.
-fn without_link(text: &str) -> String {
-    text.find(": https://docs.rs/").map_or(text, |link| &text[..link]).to_owned()
-}
 
 /// What the service answered instead of doing what it was asked.
 #[derive(Debug)]
@@ -384,31 +251,34 @@ pub struct ServiceError {
     pub answer_was_lost: bool,
     pub(super) token_expired: Option<OffsetDateTime>,
     /// How long the client waits in all.
-    pub(super) patience: Duration,
+    pub(super) budget: Duration,
+    pub(super) profile: &'static ServiceProfile,
 }
 
 impl ServiceError {
-    fn remedy(&self) -> &'static str {
+    fn remedy(&self) -> String {
+        let ServiceProfile { short_name, role, .. } = self.profile;
         match self.status {
-            401 => "Check that the token belongs to this application and was neither revoked nor expired",
-            403 => "Use a token whose role allows this, such as App Administrator",
-            404 => "Check the id and the application's address",
-            409 => "It exists already or is being changed: read it, then decide",
-            412 => {
-                "It has changed since it was read, or is gone: read it again and repeat the change with its new etag, or \
-                 without one if it is gone"
+            401 => format!("Check that the token belongs to this {short_name} and was neither revoked nor expired"),
+            403 => format!("Use a token whose role allows this, such as {role}"),
+            404 => format!("Check the id and the {short_name}'s address"),
+            409 => "It exists already or is being changed: read it, then decide".to_owned(),
+            412 => "It has changed since it was read, or is gone: read it again and repeat the change with its new etag, or \
+                    without one if it is gone"
+                .to_owned(),
+            422 => "The service read the request but does not accept its values: correct what it names".to_owned(),
+            429 => {
+                format!("Lower the rate of requests; everything that uses this {short_name} shares its limit")
             }
-            422 => "The service read the request but does not accept its values: correct what it names",
-            429 => "Lower the rate of requests; everything that uses this application shares its limit",
-            500..=599 => "The fault is at the service: try again later",
-            _ => "Correct what the service names",
+            500..=599 => "The fault is at the service: try again later".to_owned(),
+            _ => "Correct what the service names".to_owned(),
         }
     }
 }
 
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the service answered {}{}", self.operation, self.status, Tries(self.attempts))?;
+        write!(f, "{}: the service answered {}{}", self.operation, self.status, AttemptCount(self.attempts))?;
         match &self.code {
             Some(code) => write!(f, " {code}: ")?,
             None => f.write_str(": ")?,
@@ -420,15 +290,15 @@ impl fmt::Display for ServiceError {
         f.write_str(". ")?;
         match &self.token_expired {
             Some(at) => write!(f, "The token expired at {}: make a new one in the application", rfc3339(at))?,
-            None => f.write_str(self.remedy())?,
+            None => f.write_str(&self.remedy())?,
         }
         match self.retry_after {
             Some(Duration::MAX) => f.write_str("; it asks to wait for longer than can be counted"),
-            Some(asked) if asked > self.patience => write!(
+            Some(asked) if asked > self.budget => write!(
                 f,
                 "; it asks to wait {} s, and this client waits {} s in all",
                 asked.as_secs(),
-                self.patience.as_secs()
+                self.budget.as_secs()
             ),
             _ => Ok(()),
         }
@@ -451,7 +321,21 @@ pub struct AnswerError {
     pub problem: AnswerProblem,
     /// How it begins. Left out where it looks like JSON: that may hold keys.
     pub excerpt: Option<String>,
+    pub(super) profile: &'static ServiceProfile,
 }
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.content_type.as_deref().unwrap_or("no content type");
+        write!(f, "{}: the answer {} ({kind}) cannot be read: {}", self.operation, self.status, self.problem)?;
+        if let Some(excerpt) = &self.excerpt {
+            write!(f, "; it begins {excerpt:?}")?;
+        }
+        write!(f, ". Check that the address is that of {}", self.profile.name)
+    }
+}
+
+impl StdError for AnswerError {}
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -471,52 +355,10 @@ pub enum AnswerProblem {
     Shape(String),
 }
 
-impl fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.content_type.as_deref().unwrap_or("no content type");
-        write!(f, "{}: the answer {} ({kind}) cannot be read: {}", self.operation, self.status, self.problem)?;
-        if let Some(excerpt) = &self.excerpt {
-            write!(f, "; it begins {excerpt:?}")?;
-        }
-        f.write_str(". Check that the address is that of an IoT Central application")
-    }
-}
-
-impl StdError for AnswerError {}
-
-/// "after N attempts", where there was more than one.
-pub(crate) struct Tries(pub(crate) u32);
-
-impl fmt::Display for Tries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 1 { write!(f, " after {} attempts", self.0) } else { Ok(()) }
-    }
-}
-
-/// Replaces "struct Page with 2 elements", which names a type of this crate, by what JSON calls it.
-fn without_type_name(text: String) -> String {
-    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
-    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
-}
-
-/// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
-/// service repeat them.
-pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
-    let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
-    let clean = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
-    let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let line = line.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_EXCERPT) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
-/// What serde says about an answer, without the values it quotes: they may be keys.
-pub(crate) fn without_values(error: &serde_json::Error) -> String {
-    let text = without_type_name(error.to_string());
-    match (text.find('"'), text.rfind('"')) {
-        (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
-        _ => text,
+impl AnswerProblem {
+    /// Tells JSON of another shape from text that is not JSON.
+    pub(crate) fn of_json(error: &serde_json::Error) -> Self {
+        let text = without_values(error);
+        if error.is_data() { Self::Shape(text) } else { Self::NotJson(text) }
     }
 }

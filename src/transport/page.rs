@@ -10,10 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::{
-    client::{Call, Client},
-    error::{Error, sanitise},
-};
+use super::{call::Call, error::Error, redact::sanitise, rest::RestClient};
 
 /// The things of a list.
 ///
@@ -23,7 +20,7 @@ use super::{
 ///
 /// After an error the stream ends. It must be polled within a tokio runtime.
 ///
-/// [`DeviceQuery::limit`]: super::DeviceQuery::limit
+/// [`DeviceQuery::limit`]: crate::central::DeviceQuery::limit
 pub type Listing<T> = BoxStream<'static, Result<T, Error>>;
 
 #[derive(Deserialize)]
@@ -35,7 +32,7 @@ struct Page<T> {
 
 /// What is left of a list.
 struct Rest<T> {
-    client: Client,
+    client: RestClient,
     /// The next page, if there is one.
     call: Option<Call>,
     /// The task that fetches it, if it was begun. Dropping it ends it.
@@ -52,8 +49,8 @@ struct Rest<T> {
 const MAX_EMPTY: usize = 1000;
 
 /// The pages of a list, beginning with this call, until there are so many things.
-pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
-    client: Client,
+pub(crate) fn pages<T: DeserializeOwned + Send + 'static>(
+    client: RestClient,
     first: Call,
     limit: Option<usize>,
 ) -> Listing<Vec<T>> {
@@ -67,8 +64,8 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
 }
 
 /// The things of a list, beginning with this call, so many at most.
-pub(super) fn items<T: DeserializeOwned + Send + 'static>(
-    client: Client,
+pub(crate) fn items<T: DeserializeOwned + Send + 'static>(
+    client: RestClient,
     first: Call,
     limit: Option<usize>,
 ) -> Listing<T> {
@@ -101,7 +98,7 @@ impl<T: DeserializeOwned + Send + 'static> Rest<T> {
         if self.empty > MAX_EMPTY {
             return Err(refuse(format!("the last {MAX_EMPTY} pages were empty")));
         }
-        let url = self.client.endpoint().follow(link).map_err(refuse)?;
+        let url = self.client.address().follow(link).map_err(refuse)?;
         if self.seen.insert(url.to_string()) {
             Ok(Call::page(url, &from.operation()))
         } else {

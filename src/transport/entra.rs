@@ -28,10 +28,11 @@ use tracing::debug;
 
 use super::{
     authorization::{AuthorizationError, TokenCredential},
-    client::BuildError,
     clock::{Clock, SystemClock},
+    connection::BuildError,
     entra_certificate::CertificateAssertion,
-    error::{chain, sanitise},
+    network::error_chain,
+    redact::sanitise,
 };
 use crate::certificate::{Certificate, ReadError};
 
@@ -435,7 +436,7 @@ impl EntraCredentialBuilder {
         let environment = Environment::read();
         let roots =
             self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der())).collect::<Result<Vec<_>, _>>();
-        let tls = |error: reqwest::Error| BuildError::Tls(chain(&error));
+        let tls = |error: reqwest::Error| BuildError::Tls(error_chain(&error));
         // A redirect would carry a secret to another host.
         let http = || reqwest::Client::builder().redirect(redirect::Policy::none()).referer(false).timeout(PATIENCE);
         let authority = http().tls_certs_merge(roots.map_err(tls)?).build().map_err(tls)?;

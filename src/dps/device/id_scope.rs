@@ -9,12 +9,12 @@ pub const MAX_ID_SCOPE: usize = 64;
 /// application's *Device connection* page and in the credentials of its devices.
 ///
 /// ```
-/// use iot_enroll::registration::IdScope;
+/// use iot_enroll::dps::device::IdScope;
 ///
 /// let scope: IdScope = "0ne00A1B2C3".parse()?;
 /// assert_eq!(scope.as_str(), "0ne00A1B2C3");
 /// assert!("contoso.azureiotcentral.com".parse::<IdScope>().is_err());
-/// # Ok::<(), iot_enroll::registration::IdScopeError>(())
+/// # Ok::<(), iot_enroll::dps::device::IdScopeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdScope(String);

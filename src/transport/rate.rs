@@ -54,8 +54,8 @@ impl Rate {
     }
 
     /// Waits until it is this request that goes next.
-    pub(crate) async fn enter(&self) -> Place<'_> {
-        Place { rate: self, _queue: self.queue.lock().await }
+    pub(crate) async fn queue(&self) -> Turn<'_> {
+        Turn { rate: self, _queue: self.queue.lock().await }
     }
 
     /// Holds every request back for this long, since the service refused one that was sent at that time, and lowers the
@@ -77,14 +77,14 @@ impl Rate {
 }
 
 /// The head of the queue.
-pub(crate) struct Place<'a> {
+pub(crate) struct Turn<'a> {
     rate: &'a Rate,
     _queue: tokio::sync::MutexGuard<'a, ()>,
 }
 
-impl Place<'_> {
+impl Turn<'_> {
     /// Waits for the time to send, and gives it.
-    pub(crate) async fn turn(self) -> Duration {
+    pub(crate) async fn wait(self) -> Duration {
         let clock = &self.rate.clock;
         loop {
             let now = clock.elapsed();

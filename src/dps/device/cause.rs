@@ -4,14 +4,11 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-use super::{EnrolledCertificate, IdScope};
-use crate::{
-    central::EnrollmentGroupId,
-    certificate::{ChainError, Objection, Thumbprint, chain::moment},
+use super::{
+    admission::{EnrolledCertificate, OwnAttestation, SYMMETRIC_KEY},
+    id_scope::IdScope,
 };
-
-/// The attestation by a symmetric key, as the service calls it.
-pub(super) const SYMMETRIC_KEY: &str = "symmetricKey";
+use crate::certificate::{ChainError, Objection, Thumbprint, chain::moment};
 
 /// Why a registration failed, or will.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +87,7 @@ pub enum Cause {
     /// The enrollment group that would let the device in is disabled.
     GroupDisabled {
         /// The group.
-        group: EnrollmentGroupId,
+        group: String,
     },
     /// The device is disabled.
     DeviceDisabled {
@@ -121,7 +118,7 @@ pub enum Cause {
     /// The symmetric key is that of a group, and not of the device.
     GroupKeyUsed {
         /// The group.
-        group: EnrollmentGroupId,
+        group: String,
     },
     /// The service knows no such id scope, or it belongs to another application.
     WrongIdScope {
@@ -171,16 +168,6 @@ pub enum Cause {
         /// The host.
         host: String,
     },
-}
-
-/// The attestation that a device has of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OwnAttestation {
-    /// X.509 certificates with these SHA-1 thumbprints.
-    X509(Vec<Thumbprint>),
-    /// Another kind, as the service writes it.
-    Other(String),
 }
 
 impl Cause {

@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 
 use super::Cause;
 use crate::{
-    central::{AnswerProblem, NetworkFailure, Tries},
     certificate::{Certificate, DeviceId},
+    transport::{AnswerProblem, AttemptCount, NetworkFailure},
 };
 
 /// Why a device was not registered. [`diagnose`](super::diagnose) tells the cause behind it.
@@ -21,7 +21,7 @@ pub struct RegistrationError {
     /// What happened.
     pub kind: RegistrationErrorKind,
     /// What was seen on the way.
-    pub encounter: Box<Encounter>,
+    pub observations: Box<Observations>,
 }
 
 /// What happened to a registration that did not succeed.
@@ -98,7 +98,7 @@ pub struct Refusal {
 /// What was seen on the way of a registration.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Encounter {
+pub struct Observations {
     /// The host that was spoken to, with the port where it is not the scheme's own.
     pub host: String,
     /// What the clock here said at the end.
@@ -115,7 +115,7 @@ pub struct Encounter {
     pub answered: bool,
 }
 
-impl Encounter {
+impl Observations {
     /// The date of the last answer, unless the server's certificate shows that it is wrong: it is valid by the clock here
     /// and not by that date.
     pub(super) fn credible_date(&self) -> Option<OffsetDateTime> {
@@ -201,7 +201,7 @@ impl fmt::Display for RegistrationError {
                     NetworkFailure::Request => "no request can be made of this to",
                     NetworkFailure::NotHttp => "what is not HTTP came from",
                 };
-                write!(f, "{what} {}{}: {cause}", self.encounter.host, Tries(*attempts))?;
+                write!(f, "{what} {}{}: {cause}", self.observations.host, AttemptCount(*attempts))?;
                 match failure {
                     NetworkFailure::Connect => f.write_str(
                         ". Check the address of the provisioning service, and the network and proxy settings here",
@@ -256,7 +256,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the service answered {}{}", self.status, Tries(self.attempts))?;
+        write!(f, "the service answered {}{}", self.status, AttemptCount(self.attempts))?;
         if let Some(code) = self.error_code {
             write!(f, " with code {code}")?;
         }

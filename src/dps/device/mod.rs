@@ -4,7 +4,7 @@
 //! It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and key, or a
 //! symmetric key. A registration that fails is a [`RegistrationError`], which keeps what was seen on the way; [`diagnose`]
 //! tells from it, from the certificates and, where it is known, from the state of the IoT Central application
-//! ([`Application`]) which [`Cause`] it was.
+//! ([`EnrollmentState`]) which [`Cause`] it was.
 //!
 //! ```no_run
 //! use iot_enroll::{
@@ -23,7 +23,7 @@
 //!
 //! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version 2021-06-01.
 
-mod application;
+mod admission;
 mod cause;
 mod client;
 mod credential;
@@ -34,12 +34,14 @@ mod id_scope;
 mod symmetric_key;
 mod tls;
 
-pub use application::{Application, DeviceState, EnrolledCertificate, GroupState, ProofKind};
-pub use cause::{Cause, OwnAttestation};
-pub use client::{Assignment, RegistrationBuildError, RegistrationClient, RegistrationClientBuilder};
+/// What builders and errors of this module take and name.
+pub use crate::transport::{AnswerProblem, BuildError, Clock, NetworkFailure, RetryPolicy};
+pub use admission::{DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation};
+pub use cause::Cause;
+pub use client::{Assignment, RegistrationClient, RegistrationClientBuilder};
 pub use credential::{Credential, CredentialError, DeviceCertificate};
 pub use diagnosis::{Attempt, Diagnosis, Unregistered, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
-pub use error::{Encounter, Refusal, RegistrationError, RegistrationErrorKind};
+pub use error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind};
 pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};
 pub use symmetric_key::{SymmetricKey, SymmetricKeyError, derive_device_key};

@@ -4,10 +4,9 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use reqwest::{
     Method,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use rustls::{CertificateError, client::danger::ServerCertVerifier};
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -16,15 +15,16 @@ use tracing::debug;
 use super::{
     Credential, IdScope, ProvisioningEndpoint,
     diagnosis::{Attempt, certain_refusal},
-    error::{Distrust, Encounter, Refusal, RegistrationError, RegistrationErrorKind as Kind},
+    error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     tls::{self, Handshake},
 };
 use crate::{
-    central::{
-        AnswerProblem, Attempts, Clock, MAX_ANSWER, Met, NetworkFailure, Rate, Repeat, RetryPolicy, SystemClock, body,
-        certificate_out_of_time, chain, http_builder, is_tls, parse_retry_after, sanitise, without_values,
+    certificate::DeviceId,
+    transport::{
+        AnswerProblem, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
+        NetworkFailure, Rate, Repeat, RetryPolicy, certificate_out_of_time, connection_setters, error_chain,
+        http_builder, is_tls, read_body, redirect_target, retry_after, sanitise, sensitive, server_date,
     },
-    certificate::{Certificate, DeviceId, ReadError},
 };
 
 /// The version of the API that is spoken.
@@ -44,12 +44,10 @@ const SHORT: Duration = Duration::from_secs(1);
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
 /// How often a device registers anew whose operation the service does not know any more.
-const ANEW: u32 = 2;
+const MAX_REREGISTRATIONS: u32 = 2;
 
 /// How many polls a second there may be for each registration that is begun.
 const POLLS: NonZeroU32 = NonZeroU32::new(4).unwrap();
-
-const JSON: &str = "application/json";
 
 /// A client of one Device Provisioning Service, which registers devices there.
 ///
@@ -71,7 +69,7 @@ struct Inner {
     timeout: Duration,
     retry: RetryPolicy,
     rate: Rate,
-    /// The polls' own, so that they do not hold registrations up.
+    /// Separate, so that polls do not hold registrations up.
     poll_rate: Rate,
     clock: Arc<dyn Clock>,
 }
@@ -104,12 +102,7 @@ impl RegistrationClient {
         RegistrationClientBuilder {
             endpoint: ProvisioningEndpoint::default(),
             id_scope,
-            roots: Vec::new(),
-            connect_timeout: Duration::from_secs(10),
-            timeout: Duration::from_secs(30),
-            retry: RetryPolicy::default(),
-            rate: DEFAULT_RATE,
-            clock: Arc::new(SystemClock::new()),
+            connection: ConnectionOptions::default(),
         }
     }
 
@@ -144,7 +137,11 @@ impl RegistrationClient {
         let mut session =
             Session { client: &self.inner, id, handshake: Arc::default(), server_date: None, answered: false };
         let result = session.register(credential, payload).await;
-        result.map_err(|kind| RegistrationError { id: id.clone(), kind, encounter: Box::new(session.encounter()) })
+        result.map_err(|kind| RegistrationError {
+            id: id.clone(),
+            kind,
+            observations: Box::new(session.observations()),
+        })
     }
 }
 
@@ -205,7 +202,7 @@ impl Session<'_> {
             body: Some(serde_json::to_vec(&body).unwrap_or_default()),
         };
         let mut request = registering.clone();
-        let mut anew = 0;
+        let mut reregistrations = 0;
         let mut polls = 0;
         let mut attempts = Attempts::new(&client.retry);
         loop {
@@ -225,8 +222,10 @@ impl Session<'_> {
                     }
                     _ => return Err(operation.end()),
                 },
-                Err(Kind::Refused(refusal)) if refusal.is_operation_gone() && request.is_poll() && anew < ANEW => {
-                    anew += 1;
+                Err(Kind::Refused(refusal))
+                    if refusal.is_operation_gone() && request.is_poll() && reregistrations < MAX_REREGISTRATIONS =>
+                {
+                    reregistrations += 1;
                     request = registering.clone();
                     let kind = Kind::Refused(refusal);
                     attempts.allow(POLL_AFTER, client.clock.elapsed()).ok_or(kind)?
@@ -239,14 +238,14 @@ impl Session<'_> {
 
     /// How long to wait before a failed request is sent again; nothing when it is not.
     fn pause_after(&self, kind: &Kind, attempts: &mut Attempts) -> Option<Duration> {
-        let met = match kind {
-            Kind::Network { failure, .. } => Met::Network(*failure),
-            Kind::Refused(refusal) => Met::Status(refusal.status, refusal.retry_after),
-            _ => Met::Final,
+        let failure = match kind {
+            Kind::Network { failure, .. } => AttemptFailure::Network(*failure),
+            Kind::Refused(refusal) => AttemptFailure::Status(refusal.status, refusal.retry_after),
+            _ => AttemptFailure::Final,
         };
         // Registering twice has the effect of once, and so has asking.
-        let wait = attempts.next(met, Repeat::Safe, self.client.clock.elapsed());
-        if matches!(met, Met::Status(429, _)) {
+        let wait = attempts.next(failure, Repeat::Safe, self.client.clock.elapsed());
+        if matches!(failure, AttemptFailure::Status(429, _)) {
             for rate in [&self.client.rate, &self.client.poll_rate] {
                 rate.throttled(attempts.last(), wait.unwrap_or_default());
             }
@@ -271,12 +270,12 @@ impl Session<'_> {
             }
             None => http.tls_certs_only([]),
         };
-        http.build().map_err(|error| Kind::Tls(chain(&error)))
+        http.build().map_err(|error| Kind::Tls(error_chain(&error)))
     }
 
     fn url(&self, last: &[&str]) -> reqwest::Url {
         let first = [self.client.id_scope.as_str(), "registrations", self.id.as_str()];
-        let mut url = self.client.endpoint.url(&[&first, last].concat());
+        let mut url = self.client.endpoint.address().url([&first, last].concat());
         url.query_pairs_mut().append_pair("api-version", API_VERSION);
         url
     }
@@ -290,7 +289,7 @@ impl Session<'_> {
     ) -> Result<Answer, Kind> {
         let client = self.client;
         let rate = if request.is_poll() { &client.poll_rate } else { &client.rate };
-        attempts.begin(rate.enter().await.turn().await);
+        attempts.begin(rate.queue().await.wait().await);
         let mut sent = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
         if let Some(body) = &request.body {
             sent = sent.header(CONTENT_TYPE, JSON).body(body.clone());
@@ -298,7 +297,11 @@ impl Session<'_> {
         let mut secrets = Vec::new();
         if let Credential::SymmetricKey(key) = credential {
             let token = key.token(&client.id_scope, self.id, client.clock.now());
-            sent = sent.header(AUTHORIZATION, sensitive(&token.header)?);
+            sent = sent.header(
+                AUTHORIZATION,
+                sensitive(&token.header)
+                    .ok_or_else(|| Kind::Tls("the token has a character that no header can hold".to_owned()))?,
+            );
             secrets.extend([token.header, token.signature]);
         }
         let broken = |error: reqwest::Error| {
@@ -310,7 +313,7 @@ impl Session<'_> {
                     None if is_tls(&error) => NetworkFailure::Tls,
                     _ => NetworkFailure::of(&error),
                 },
-                cause: out_of_time.unwrap_or_else(|| in_words(&chain(&error))),
+                cause: out_of_time.unwrap_or_else(|| in_words(&error_chain(&error))),
                 attempts: attempts.count(),
             }
         };
@@ -319,11 +322,9 @@ impl Session<'_> {
         self.answered = true;
         let (status, headers) = (response.status(), response.headers().clone());
         debug!(method = %request.method, id = %self.id, status = status.as_u16(), "answered");
-        if let Some(date) = header(&headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok()) {
-            self.server_date = Some(date.into());
-        }
-        let retry_after = header(&headers, &RETRY_AFTER).and_then(|value| parse_retry_after(value, client.clock.now()));
-        let body = match body(response).await {
+        self.server_date = server_date(&headers).or(self.server_date);
+        let retry_after = retry_after(&headers, client.clock.now());
+        let body = match read_body(response).await {
             Ok(body) => body,
             Err(Some(error)) => return Err(broken(error)),
             Err(None) => {
@@ -336,18 +337,12 @@ impl Session<'_> {
         if status.is_success() {
             let operation = serde_json::from_slice(&body).map_err(|error| Kind::Answer {
                 status: status.as_u16(),
-                problem: if error.is_data() {
-                    AnswerProblem::Shape(without_values(&error))
-                } else {
-                    AnswerProblem::NotJson(without_values(&error))
-                },
+                problem: AnswerProblem::of_json(&error),
                 excerpt: clean(&text),
             })?;
             return Ok(Answer { operation, retry_after });
         }
-        if let Some(location) = header(&headers, &LOCATION).filter(|_| status.is_redirection()) {
-            let target = reqwest::Url::parse(location).map(|url| url.authority().to_owned());
-            let target = clean(&target.unwrap_or_else(|_| location.to_owned()));
+        if let Some(target) = redirect_target(status, &headers, &secrets) {
             return Err(Kind::Redirect { status: status.as_u16(), target });
         }
         let said: WireError = serde_json::from_str(&text).unwrap_or_default();
@@ -361,9 +356,9 @@ impl Session<'_> {
         })))
     }
 
-    fn encounter(&self) -> Encounter {
+    fn observations(&self) -> Observations {
         let (server_certificate, refused) = self.handshake.server();
-        Encounter {
+        Observations {
             host: self.client.endpoint.host().to_owned(),
             at: self.client.clock.now().into(),
             server_date: self.server_date,
@@ -383,14 +378,6 @@ impl Session<'_> {
     }
 }
 
-/// Marks a header's value so that nothing on its way prints it.
-fn sensitive(value: &SecretString) -> Result<HeaderValue, Kind> {
-    // A token is ASCII by its making.
-    let mut header = HeaderValue::from_str(value.expose_secret()).map_err(|error| Kind::Tls(error.to_string()))?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
 /// What went wrong on the way, without what only the authors of a library can make use of.
 fn in_words(cause: &str) -> String {
     if cause.contains("InvalidContentType") {
@@ -399,10 +386,6 @@ fn in_words(cause: &str) -> String {
             .to_owned();
     }
     cause.split(": https://").next().unwrap_or_default().to_owned()
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
 }
 
 /// A number that may be written as a text.
@@ -504,12 +487,7 @@ impl WireOperation {
 pub struct RegistrationClientBuilder {
     endpoint: ProvisioningEndpoint,
     id_scope: IdScope,
-    roots: Vec<Certificate>,
-    connect_timeout: Duration,
-    timeout: Duration,
-    retry: RetryPolicy,
-    rate: NonZeroU32,
-    clock: Arc<dyn Clock>,
+    connection: ConnectionOptions,
 }
 
 impl RegistrationClientBuilder {
@@ -519,62 +497,33 @@ impl RegistrationClientBuilder {
         self
     }
 
-    /// Trusts the certificates of this file as roots, beside those of the platform. PEM, DER or base64 of either.
-    ///
-    /// # Errors
-    /// [`ReadError`] when there is no certificate in it.
-    pub fn add_root_certificate(mut self, bytes: &[u8]) -> Result<Self, ReadError> {
-        self.roots.extend(Certificate::read_all(bytes)?);
-        Ok(self)
-    }
-
-    /// How long to wait for a connection; 10 s by default.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long to wait for one answer, connection included; 30 s by default.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often failed requests are sent again, and how long a registration may take in all ([`RetryPolicy::budget`]).
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
+    connection_setters!();
 
     /// How many registrations are begun a second at most, over all clones; 16 by default. They are evenly spaced, and
     /// fewer are begun while the service answers 429. Polls are sent four times as often at most.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
-        self.rate = per_second;
-        self
-    }
-
-    /// Another source of time, for tests. Server certificates are judged by the machine's clock nevertheless.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.connection.rate = Some(per_second);
         self
     }
 
     /// Builds the client. Nothing is sent.
     ///
     /// # Errors
-    /// [`RegistrationBuildError`] when TLS cannot be set up here.
-    pub fn build(self) -> Result<RegistrationClient, RegistrationBuildError> {
-        let verifier = self.endpoint.is_https().then(|| tls::verifier(&self.roots)).transpose();
+    /// [`BuildError`] when TLS cannot be set up here.
+    pub fn build(self) -> Result<RegistrationClient, BuildError> {
+        let ConnectionOptions { roots, connect_timeout, timeout, retry, rate, clock } = self.connection;
+        let verifier = self.endpoint.is_https().then(|| tls::verifier(&roots)).transpose();
+        let rate = rate.unwrap_or(DEFAULT_RATE);
         let inner = Inner {
-            verifier: verifier.map_err(|error| RegistrationBuildError(error.to_string()))?,
+            verifier: verifier.map_err(|error| BuildError::Tls(error.to_string()))?,
             endpoint: self.endpoint,
             id_scope: self.id_scope,
-            connect_timeout: self.connect_timeout,
-            timeout: self.timeout,
-            retry: self.retry,
-            rate: Rate::new(self.rate, Arc::clone(&self.clock)),
-            poll_rate: Rate::new(self.rate.saturating_mul(POLLS), Arc::clone(&self.clock)),
-            clock: self.clock,
+            connect_timeout,
+            timeout,
+            retry,
+            rate: Rate::new(rate, Arc::clone(&clock)),
+            poll_rate: Rate::new(rate.saturating_mul(POLLS), Arc::clone(&clock)),
+            clock,
         };
         Ok(RegistrationClient { inner: Arc::new(inner) })
     }
@@ -588,8 +537,3 @@ impl fmt::Debug for RegistrationClientBuilder {
             .finish_non_exhaustive()
     }
 }
-
-/// TLS cannot be set up here, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("TLS cannot be set up: {0}")]
-pub struct RegistrationBuildError(String);

@@ -5,22 +5,21 @@ use std::fmt;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    Application, Cause, Credential, DeviceCertificate, EnrolledCertificate, IdScope, OwnAttestation,
-    ProvisioningEndpoint, SymmetricKey,
-    application::ProofKind,
-    cause::SYMMETRIC_KEY,
-    credential::{is_self_signed, sort_chain},
-    derive_device_key,
-    error::{Distrust, Encounter, RegistrationError, RegistrationErrorKind as Kind},
-    symmetric_key::TOKEN_LIFETIME,
+    admission::{EnrolledCertificate, EnrollmentState, GroupAttestation, OwnAttestation, SYMMETRIC_KEY},
+    cause::Cause,
+    credential::{Credential, DeviceCertificate, is_self_signed, sort_chain},
+    endpoint::ProvisioningEndpoint,
+    error::{Distrust, Observations, RegistrationError, RegistrationErrorKind as Kind},
+    id_scope::IdScope,
+    symmetric_key::{SymmetricKey, TOKEN_LIFETIME, derive_device_key},
 };
 use crate::{
-    central::NetworkFailure,
     certificate::{
         Certificate, ChainError, DeviceId, Objection, Thumbprint,
         chain::{check_validity, verify},
         objections as dislikes,
     },
+    transport::NetworkFailure,
 };
 
 /// How far clocks may be apart before it is worth a word.
@@ -133,30 +132,30 @@ pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndp
 
 /// Tells the cause of a failed registration.
 ///
-/// With the application's state, which takes a token to read ([`Application::read`] and [`Application::of_device`]), the
+/// With the application's state, which takes a token to read (`workflow::read_enrollment_state` and `workflow::read_device_state`), the
 /// cause is found in most cases. Without it [`Diagnosis::possible`] has what it may be.
 #[must_use]
-pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&Application>) -> Diagnosis {
-    let encounter = &*error.encounter;
+pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
+    let observations = &*error.observations;
     match &error.kind {
         Kind::NotSent(cause) => Diagnosis::of(vec![(**cause).clone()]),
         Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
             Diagnosis::of(Vec::new())
         }
         // Who answers at all has not ended the connection for the certificate.
-        Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || encounter.answered => {
-            Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
+        Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || observations.answered => {
+            Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect())
         }
         // Servers end the handshake, or in TLS 1.3 the connection after it, if they do not like a certificate.
-        Kind::Network { .. } => match distrusted(encounter) {
+        Kind::Network { .. } => match distrusted(observations) {
             Some(cause) => Diagnosis::of(vec![cause]),
-            None if encounter.asked_for_certificate => refused(attempt, encounter, application),
+            None if observations.asked_for_certificate => refused(attempt, observations, application),
             None => Diagnosis::of(Vec::new()),
         },
         Kind::Refused(refusal) => {
             match refusal.status {
                 401 | 403 => {
-                    let mut diagnosis = refused(attempt, encounter, application);
+                    let mut diagnosis = refused(attempt, observations, application);
                     // The service words it as it does the others, but for a chain that it cannot follow.
                     let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
                     if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
@@ -167,31 +166,31 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
                 // What is gone is not the scope.
                 404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
                 404 => match refusal.error_code {
-                    Some(404_200..404_300) => not_found(attempt, encounter, application),
+                    Some(404_200..404_300) => not_found(attempt, observations, application),
                     // Only the service has codes of its own.
-                    Some(_) => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
-                    None => Diagnosis::of(vec![not_asked_for(attempt, encounter).unwrap_or_else(|| {
-                        Cause::NotTheService { host: encounter.host.clone(), status: refusal.status }
+                    Some(_) => Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect()),
+                    None => Diagnosis::of(vec![not_asked_for(attempt, observations).unwrap_or_else(|| {
+                        Cause::NotTheService { host: observations.host.clone(), status: refusal.status }
                     })]),
                 },
-                _ => Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect()),
+                _ => Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect()),
             }
         }
         // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
         Kind::Ended { status, .. } if status.eq_ignore_ascii_case("disabled") => {
-            disabled(attempt, encounter, application)
+            disabled(attempt, observations, application)
         }
-        Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, encounter, application),
+        Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, observations, application),
         Kind::Ended { .. } => Diagnosis::of(Vec::new()),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
-            Diagnosis::of(not_asked_for(attempt, encounter).into_iter().collect())
+            Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect())
         }
     }
 }
 
 /// The service does not know the scope; or, where the application has just that scope, it may mean the enrollment.
-fn not_found(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
-    let diagnosis = refused(attempt, encounter, application);
+fn not_found(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
+    let diagnosis = refused(attempt, observations, application);
     if application.is_some_and(|it| it.id_scope.is_some()) && !diagnosis.causes.is_empty() {
         return diagnosis;
     }
@@ -200,16 +199,16 @@ fn not_found(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&
 }
 
 /// The server's certificate was not trusted.
-fn distrusted(encounter: &Encounter) -> Option<Cause> {
-    let host = encounter.host.clone();
-    let server = encounter.server_certificate.as_ref();
-    let distrust = encounter.distrust.as_ref()?;
+fn distrusted(observations: &Observations) -> Option<Cause> {
+    let host = observations.host.clone();
+    let server = observations.server_certificate.as_ref();
+    let distrust = observations.distrust.as_ref()?;
     // If it is out of its time, one more root to trust does not help.
     let untimely =
-        |server: &&Certificate| *distrust == Distrust::OutOfTime || check_validity(server, encounter.at).is_err();
+        |server: &&Certificate| *distrust == Distrust::OutOfTime || check_validity(server, observations.at).is_err();
     if let Some(server) = server.filter(untimely) {
         let (not_before, not_after) = (server.not_before(), server.not_after());
-        return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: encounter.at });
+        return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: observations.at });
     }
     let reason = match distrust {
         Distrust::OutOfTime => "it is not valid now".to_owned(),
@@ -221,37 +220,37 @@ fn distrusted(encounter: &Encounter) -> Option<Cause> {
 }
 
 /// The device has a certificate and the server did not ask for it.
-fn not_asked_for(attempt: &Attempt<'_>, encounter: &Encounter) -> Option<Cause> {
-    let server = encounter.server_certificate.as_ref()?;
+fn not_asked_for(attempt: &Attempt<'_>, observations: &Observations) -> Option<Cause> {
+    let server = observations.server_certificate.as_ref()?;
     let presents = matches!(attempt.credential, Credential::Certificate(_));
-    (presents && !encounter.asked_for_certificate)
-        .then(|| Cause::CertificateNotAskedFor { host: encounter.host.clone(), issuer: server.issuer().to_string() })
+    (presents && !observations.asked_for_certificate)
+        .then(|| Cause::CertificateNotAskedFor { host: observations.host.clone(), issuer: server.issuer().to_string() })
 }
 
-fn wrong_scope(attempt: &Attempt<'_>, application: Option<&Application>) -> Cause {
+fn wrong_scope(attempt: &Attempt<'_>, application: Option<&EnrollmentState>) -> Cause {
     let actual = application.and_then(|application| application.id_scope.clone());
     Cause::WrongIdScope { given: attempt.id_scope.clone(), actual }
 }
 
 /// The service did not let the device in.
-fn refused(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
+fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
     let scope = application.and_then(|application| application.id_scope.as_ref());
     if scope.is_some_and(|scope| !scope.matches(attempt.id_scope)) {
         return Diagnosis::of(vec![wrong_scope(attempt, application)]);
     }
-    if let Some(cause) = not_asked_for(attempt, encounter) {
+    if let Some(cause) = not_asked_for(attempt, observations) {
         return Diagnosis::of(vec![cause]);
     }
     match attempt.credential {
-        Credential::Certificate(device) => certificate_refused(attempt, device, encounter, application),
-        Credential::SymmetricKey(key) => key_refused(attempt, key, encounter, application),
+        Credential::Certificate(device) => certificate_refused(attempt, device, observations, application),
+        Credential::SymmetricKey(key) => key_refused(attempt, key, observations, application),
     }
 }
 
 /// The service knows the device and does not let it in: of what the application tells, only what is disabled counts, and
 /// whether it is this application at all.
-fn disabled(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&Application>) -> Diagnosis {
-    let mut diagnosis = refused(attempt, encounter, application);
+fn disabled(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
+    let mut diagnosis = refused(attempt, observations, application);
     let counts = |cause: &Cause| {
         matches!(cause, Cause::DeviceDisabled { .. } | Cause::GroupDisabled { .. } | Cause::WrongIdScope { .. })
     };
@@ -266,18 +265,18 @@ fn disabled(attempt: &Attempt<'_>, encounter: &Encounter, application: Option<&A
 fn certificate_refused(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
-    encounter: &Encounter,
-    application: Option<&Application>,
+    observations: &Observations,
+    application: Option<&EnrollmentState>,
 ) -> Diagnosis {
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(no_client_authentication(device));
-    causes.extend(timely(device.certificate(), encounter));
+    causes.extend(timely(device.certificate(), observations));
     let Some(application) = application else {
         let mut possible = Vec::new();
         if causes.is_empty() {
             // What lies above the enrolled certificate does not count, and which one that is only the application tells.
-            possible.extend(device.chain().iter().find_map(|certificate| timely(certificate, encounter)));
-            possible.extend(disliked(device, encounter.at));
+            possible.extend(device.chain().iter().find_map(|certificate| timely(certificate, observations)));
+            possible.extend(disliked(device, observations.at));
             possible.extend(chain_alone(device, attempt.unsent));
         }
         return Diagnosis { causes, possible, needs_application: true };
@@ -290,13 +289,13 @@ fn certificate_refused(
     let mut possible = Vec::new();
     // An attestation of the device's own counts before any group.
     if !has_own(application) {
-        let verdict = chain_in_application(attempt, device, encounter, &application.enrolled());
+        let verdict = chain_in_application(attempt, device, observations, &application.enrolled());
         causes.extend(verdict.causes);
         possible = verdict.possible;
     }
     // Not everything that services advise against keeps a device out.
     if causes.is_empty() && possible.is_empty() {
-        causes = disliked(device, encounter.at);
+        causes = disliked(device, observations.at);
     }
     if !causes.is_empty() {
         possible.clear();
@@ -307,14 +306,15 @@ fn certificate_refused(
 fn key_refused(
     attempt: &Attempt<'_>,
     key: &SymmetricKey,
-    encounter: &Encounter,
-    application: Option<&Application>,
+    observations: &Observations,
+    application: Option<&EnrollmentState>,
 ) -> Diagnosis {
     // A clock that is ahead only makes the token good for longer.
-    let skewed = encounter.credible_date().filter(|theirs| *theirs - encounter.at > TOKEN_LIFETIME).map(|theirs| {
-        let consequence = "the token, made to be good for an hour, has expired there".to_owned();
-        Cause::ClockSkewed { ours: encounter.at, theirs, consequence }
-    });
+    let skewed =
+        observations.credible_date().filter(|theirs| *theirs - observations.at > TOKEN_LIFETIME).map(|theirs| {
+            let consequence = "the token, made to be good for an hour, has expired there".to_owned();
+            Cause::ClockSkewed { ours: observations.at, theirs, consequence }
+        });
     let Some(application) = application else {
         let wrong = skewed.is_none().then(|| Cause::WrongSymmetricKey { id: attempt.id.to_string() });
         return Diagnosis {
@@ -342,11 +342,11 @@ fn key_in_application(
     attempt: &Attempt<'_>,
     key: &SymmetricKey,
     keys: &[SymmetricKey],
-    application: &Application,
+    application: &EnrollmentState,
 ) -> Diagnosis {
     let id = attempt.id.to_string();
-    let groups = application.groups.iter().filter_map(|group| match &group.proof {
-        ProofKind::SymmetricKey(keys) => Some((group, keys)),
+    let groups = application.groups.iter().filter_map(|group| match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => Some((group, keys)),
         _ => None,
     });
     let groups: Vec<_> = groups.collect();
@@ -375,7 +375,7 @@ fn key_in_application(
 /// What the device's own state has to say against it. `presented` is the certificate's thumbprint, where there is one.
 fn own_cause(
     id: &DeviceId,
-    application: &Application,
+    application: &EnrollmentState,
     presented: Option<Thumbprint>,
     fits: impl Fn(&OwnAttestation) -> bool,
 ) -> Option<Cause> {
@@ -388,7 +388,7 @@ fn own_cause(
     Some(Cause::AttestationDiffers { id, own, presented })
 }
 
-fn has_own(application: &Application) -> bool {
+fn has_own(application: &EnrollmentState) -> bool {
     application.device.as_ref().is_some_and(|device| device.attestation.is_some())
 }
 
@@ -423,7 +423,7 @@ fn obstacles<'a>(entries: impl Iterator<Item = &'a EnrolledCertificate>) -> Vec<
 fn chain_in_application(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
-    encounter: &Encounter,
+    observations: &Observations,
     enrolled: &[EnrolledCertificate],
 ) -> Diagnosis {
     let sent = device.chain();
@@ -449,9 +449,9 @@ fn chain_in_application(
         return Diagnosis { causes: Vec::new(), possible, needs_application: false };
     };
     // What lies above the enrolled certificate does not count; the device's own was judged apart.
-    let above = known[..=hit].iter().skip(1).find_map(|certificate| timely(certificate, encounter));
+    let above = known[..=hit].iter().skip(1).find_map(|certificate| timely(certificate, observations));
     let mut causes: Vec<_> = above.into_iter().collect();
-    causes.extend(unsound(&known, &known[hit], encounter.at));
+    causes.extend(unsound(&known, &known[hit], observations.at));
     causes.extend(obstacles(leads_to(&known[hit], enrolled)));
     // The certificate that issued the last one sent need not be sent if it is the enrolled one.
     if hit > sent.len() {
@@ -557,9 +557,9 @@ fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
 
 /// Whether a certificate is out of its time by the server's clock, or by ours where it told none; and if only by the
 /// server's, that it is the clock here.
-fn timely(certificate: &Certificate, encounter: &Encounter) -> Option<Cause> {
-    let ours = encounter.at;
-    let Some(theirs) = encounter.credible_date() else { return out_of_time(certificate, ours) };
+fn timely(certificate: &Certificate, observations: &Observations) -> Option<Cause> {
+    let ours = observations.at;
+    let Some(theirs) = observations.credible_date() else { return out_of_time(certificate, ours) };
     let cause = out_of_time(certificate, theirs)?;
     let skewed = (theirs - ours).abs() > SKEW && out_of_time(certificate, ours).is_none();
     if !skewed {

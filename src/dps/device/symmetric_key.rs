@@ -73,7 +73,7 @@ pub(super) struct RegistrationToken {
 /// The id counts as it is written: `Sensor-1` and `sensor-1` have different keys.
 ///
 /// ```
-/// use iot_enroll::registration::{SymmetricKey, derive_device_key};
+/// use iot_enroll::dps::device::{SymmetricKey, derive_device_key};
 /// use secrecy::ExposeSecret;
 ///
 /// let group = SymmetricKey::from_base64("8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==")?;

@@ -2,7 +2,6 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::SystemTime};
 
-use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -106,14 +105,6 @@ impl Authorization {
             }
         }
     }
-}
-
-/// Marks a header's value so that nothing on its way prints it.
-pub(super) fn sensitive(value: &SecretString) -> Result<HeaderValue, AuthorizationError> {
-    let mut header =
-        HeaderValue::from_str(value.expose_secret()).map_err(|_| AuthorizationError::Character { position: 1 })?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 /// A token has no white space, control characters or anything beyond ASCII.

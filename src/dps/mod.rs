@@ -1,0 +1,3 @@
+//! The Device Provisioning Service.
+
+pub mod device;

@@ -1,0 +1,143 @@
+//! One request to a service, described before it is sent.
+
+use std::fmt;
+
+use reqwest::{Method, Url};
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::{http::JSON, retry::Repeat};
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// A call, as it is named in messages: method, and path below the service's base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+}
+
+impl Operation {
+    /// The HTTP method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// The path below the service's base, without a slash in front.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it asks for a change.
+    pub(crate) fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// One call: what a resource asks the client to send.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) target: Target,
+    pub(super) query: Vec<(&'static str, String)>,
+    pub(super) body: Option<(&'static str, Vec<u8>)>,
+    pub(super) repeat: Repeat,
+    pub(super) secrets: Vec<SecretString>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// Segments of the path below the service's base.
+    Path(Vec<String>),
+    /// A link out of an answer, checked to lead to the endpoint.
+    Link(Url),
+}
+
+impl Call {
+    fn new(method: Method, segments: &[&str]) -> Self {
+        Self {
+            method,
+            path: segments.join("/"),
+            target: Target::Path(segments.iter().map(|&segment| segment.to_owned()).collect()),
+            query: Vec::new(),
+            body: None,
+            repeat: Repeat::Safe,
+            secrets: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(segments: &[&str]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    pub(crate) fn delete(segments: &[&str]) -> Self {
+        Self::new(Method::DELETE, segments)
+    }
+
+    pub(crate) fn put(segments: &[&str], body: &impl Serialize) -> Self {
+        Self::new(Method::PUT, segments).with_body(JSON, body)
+    }
+
+    /// A JSON merge patch (RFC 7396).
+    pub(crate) fn merge_patch(segments: &[&str], body: &impl Serialize) -> Self {
+        Self::new(Method::PATCH, segments).with_body(MERGE_PATCH, body)
+    }
+
+    /// A POST without a body that may be repeated.
+    pub(crate) fn post_empty(segments: &[&str]) -> Self {
+        Self::new(Method::POST, segments)
+    }
+
+    /// A POST that is not repeated when it may have been carried out.
+    pub(crate) fn post(segments: &[&str], body: &impl Serialize) -> Self {
+        Self { repeat: Repeat::Unsent, ..Self::new(Method::POST, segments).with_body(JSON, body) }
+    }
+
+    /// A further page of a list.
+    pub(crate) fn page(link: Url, first: &Operation) -> Self {
+        Self { path: first.path.clone(), target: Target::Link(link), ..Self::get(&[]) }
+    }
+
+    /// Parameters beside the version.
+    pub(crate) fn with_query(mut self, query: Vec<(&'static str, String)>) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// Says that twice has the effect of once, which for a POST is not so by itself.
+    pub(crate) fn repeatable(mut self) -> Self {
+        self.repeat = Repeat::Safe;
+        self
+    }
+
+    /// Texts of the body that no message may repeat.
+    pub(crate) fn with_secrets(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        self.secrets.extend(secrets);
+        self
+    }
+
+    fn with_body(mut self, content_type: &'static str, body: &impl Serialize) -> Self {
+        // Bodies are objects whose keys are texts, which always can be written.
+        self.body = Some((content_type, serde_json::to_vec(body).unwrap_or_default()));
+        self
+    }
+
+    pub(crate) fn operation(&self) -> Operation {
+        Operation { method: self.method.clone(), path: self.path.clone() }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}

@@ -1,0 +1,34 @@
+//! Text from a service, made fit for a message.
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// The most characters of an answer that a message repeats.
+const MAX_EXCERPT: usize = 300;
+
+/// Replaces "struct Page with 2 elements", which names a type of this crate, by what JSON calls it.
+fn without_type_name(text: String) -> String {
+    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
+    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
+}
+
+/// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
+/// service repeat them.
+pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
+    let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
+    let clean = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
+    let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = line.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// What serde says about an answer, without the values it quotes: they may be keys.
+pub(crate) fn without_values(error: &serde_json::Error) -> String {
+    let text = without_type_name(error.to_string());
+    match (text.find('"'), text.rfind('"')) {
+        (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
+        _ => text,
+    }
+}
