@@ -17,7 +17,8 @@ use super::{
 /// The maximum size of a body in bytes. Choice: no limit is documented.
 const MAX_BODY: usize = 1 << 20;
 
-/// The number of bytes that are read of a body that is too large: a client that is cut off while it sends never sees the 413.
+/// The number of bytes that are read of a body that is too large: a client that is cut off while it sends never sees
+/// the 413.
 pub(super) const MAX_READ: usize = 8 << 20;
 
 const JSON: &str = "application/json";
@@ -57,8 +58,8 @@ impl FromRequest<SharedContext> for MergePatch {
 }
 
 impl MergePatch {
-    /// Returns the document with the patch applied (RFC 7396 section 2). Not a crate, as those for it also bring JSON Patch
-    /// and JSON Pointer.
+    /// Returns the document with the patch applied (RFC 7396 section 2). Not a crate, as those for it also bring JSON
+    /// Patch and JSON Pointer.
     pub(super) fn apply_to(&self, document: &Value) -> Value {
         let mut merged = document.clone();
         merge(&mut merged, &self.0);
@@ -121,7 +122,8 @@ async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -
 
 /// Checks the `Content-Type`.
 ///
-/// Choice: a `charset` is accepted if it is UTF-8, the only one of JSON (RFC 8259 section 8.1). Other parameters are ignored.
+/// Choice: a `charset` is accepted if it is UTF-8, the only one of JSON (RFC 8259 section 8.1). Other parameters are
+/// ignored.
 fn check_media_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), ApiError> {
     let mut all = headers.get_all(header::CONTENT_TYPE).iter();
     let found = match (all.next(), all.next()) {

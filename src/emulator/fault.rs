@@ -11,10 +11,10 @@ use super::error::EmulatorError;
 
 /// A fault: its kind, the requests it affects and how often.
 ///
-/// A fault occurs right after authorization, also on unknown paths. Unauthorized requests, such as those of a probe, are
-/// refused as usual and do not use up faults: requests to IoT Central without the token, and requests of devices with neither
-/// certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) affects every connection. If several faults match a
-/// request, only the first injected one occurs.
+/// A fault occurs right after authorization, also on unknown paths. Unauthorized requests, such as those of a probe,
+/// are refused as usual and do not use up faults: requests to IoT Central without the token, and requests of devices
+/// with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) affects every connection. If
+/// several faults match a request, only the first injected one occurs.
 ///
 /// ```
 /// use iot_enroll::emulator::{Fault, FaultKind};
@@ -58,8 +58,8 @@ pub enum FaultKind {
     CloseBeforeHandling,
     /// The request is executed, and the connection breaks before the response.
     CloseAfterHandling,
-    /// The request is executed, and the connection breaks in the middle of the response body, or before a response without
-    /// a body.
+    /// The request is executed, and the connection breaks in the middle of the response body, or before a response
+    /// without a body.
     TruncateBody,
     /// The response is 200 with a web page, like that of a captive portal. The request is not executed.
     NotJson,

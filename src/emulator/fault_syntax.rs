@@ -17,8 +17,8 @@ use super::fault::{Fault, FaultKind};
 /// | `not-json` | [`FaultKind::NotJson`] |
 /// | `redirect=URL` | [`FaultKind::Redirect`] |
 ///
-/// The options are `method=METHOD`, `path=PART`, and `times=N` or `times=always`; the default is once. A TIME is a whole
-/// number with its unit: `500ms`, `5s` or `2m`. A comma in a path or a URL is written `%2C`.
+/// The options are `method=METHOD`, `path=PART`, and `times=N` or `times=always`; the default is once. A TIME is a
+/// whole number with its unit: `500ms`, `5s` or `2m`. A comma in a path or a URL is written `%2C`.
 ///
 /// ```
 /// use iot_enroll::emulator::Fault;

@@ -17,8 +17,8 @@ impl FieldError {
 
 /// The members of a JSON object. Readers remove what they read, so that the members left at the end are unknown.
 ///
-/// Not serde's derive, which accepts an array for a structure, an object for a variant and null for an absent field. The
-/// contract allows none of these.
+/// Not serde's derive, which accepts an array for a structure, an object for a variant and null for an absent field.
+/// The contract allows none of these.
 ///
 /// Choice: unknown members are errors. A misspelt member would otherwise be ignored silently.
 pub(super) struct Fields {

@@ -1,9 +1,9 @@
 //! An emulator of IoT Central and its Device Provisioning Service, for tests without an account.
 //!
-//! The emulator speaks the REST API of IoT Central, versions `2022-07-31`, `2022-10-31-preview` and `2022-06-30-preview`, over
-//! HTTP or [TLS](Builder::tls) on a loopback port. It keeps its state in memory and checks what the service checks:
-//! authorization, version, bodies, etags, certificates, proofs of possession, filters and queries. [`Fault`]s make it fail on
-//! request.
+//! The emulator speaks the REST API of IoT Central, versions `2022-07-31`, `2022-10-31-preview` and
+//! `2022-06-30-preview`, over HTTP or [TLS](Builder::tls) on a loopback port. It keeps its state in memory and checks
+//! what the service checks: authorization, version, bodies, etags, certificates, proofs of possession, filters and
+//! queries. [`Fault`]s make it fail on request.
 //!
 //! It has enrollment groups and their certificates, devices with attestation and credentials, device groups, device
 //! templates, organizations and deployment manifests. Other resources do not exist (404).
@@ -43,19 +43,20 @@
 //! Choices are documented where they are made. The general ones:
 //!
 //! - Checks come in this order: authorization (401), fault, throttling (429), query and version (400), path and method
-//!   (404, 405), path parameters and headers (400), media type (415), size and JSON (413, 400), fields (422), existence (404),
-//!   etag (412), rules between fields (422), other resources (409). Nothing exists outside of `/api` (404) except the Device
-//!   Provisioning Service, which has its own order.
-//! - Unknown query parameters are errors (400), since ignoring a misspelt one would give a wrong result. So are `$top` where
-//!   the API description does not list it, and a parameter that is given twice with different values. Twice with the same
-//!   value counts once, since shipped clients add the version to a `nextLink` that already has it.
+//!   (404, 405), path parameters and headers (400), media type (415), size and JSON (413, 400), fields (422), existence
+//!   (404), etag (412), rules between fields (422), other resources (409). Nothing exists outside of `/api` (404)
+//!   except the Device Provisioning Service, which has its own order.
+//! - Unknown query parameters are errors (400), since ignoring a misspelt one would give a wrong result. So are `$top`
+//!   where the API description does not list it, and a parameter that is given twice with different values. Twice with
+//!   the same value counts once, since shipped clients add the version to a `nextLink` that already has it.
 //! - `If-Match` is honored for everything that has an etag, and an error (400) for everything else.
 //! - `nextLink` has the host and port of the request's `Host` header.
-//! - A skip token is valid only for the list that it was issued for: the same collection, filter and order (400 otherwise).
+//! - A skip token is valid only for the list that it was issued for: the same collection, filter and order (400
+//!   otherwise).
 //! - HEAD is GET without a body (RFC 9110 section 9.3.2).
 //! - IDs are case-sensitive, except those of devices, which are registration IDs.
-//! - A conflict between a body and the state is 422. 409, which is not documented, is for two enrollment groups with the same
-//!   keys and for a device template that is in use.
+//! - A conflict between a body and the state is 422. 409, which is not documented, is for two enrollment groups with
+//!   the same keys and for a device template that is in use.
 //!
 //! The emulator shares no code with the client, `central`: they are independent readings of the API description.
 

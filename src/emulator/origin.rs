@@ -11,9 +11,9 @@ use super::context::SharedContext;
 
 /// The scheme and authority by which the client reached the emulator; links in responses start with it.
 ///
-/// The authority is that of the `Host` header, since a client does not follow a link to another host with its token. It can
-/// be any name: containers, `/etc/hosts` and forwarded ports lead here as well, and only the client that sent the header
-/// gets the link.
+/// The authority is that of the `Host` header, since a client does not follow a link to another host with its token. It
+/// can be any name: containers, `/etc/hosts` and forwarded ports lead here as well, and only the client that sent the
+/// header gets the link.
 pub(super) struct Origin(String);
 
 impl FromRequestParts<SharedContext> for Origin {

@@ -3,8 +3,8 @@
 //! # Where the documentation is silent
 //! The service's etags are in bodies, and no header is documented. The emulator also accepts `If-Match`:
 //!
-//! - Its syntax is that of RFC 9110 section 13.1.1: `*`, or a comma-separated list of etags. The quotes around an etag are
-//!   optional, since the etags in bodies have none. A weak etag, `W/"…"`, matches nothing.
+//! - Its syntax is that of RFC 9110 section 13.1.1: `*`, or a comma-separated list of etags. The quotes around an etag
+//!   are optional, since the etags in bodies have none. A weak etag, `W/"…"`, matches nothing.
 //! - GET, PUT, PATCH and DELETE of a resource with an etag honor it. Other requests with it are errors (400).
 
 use axum::{

@@ -95,8 +95,8 @@ pub(super) async fn respond(
     responded
 }
 
-/// Returns whether a request carries credentials. Only those requests are affected by faults, so that a probe, or a client
-/// without the token, does not use them up.
+/// Returns whether a request carries credentials. Only those requests are affected by faults, so that a probe, or a
+/// client without the token, does not use them up.
 ///
 /// Choice: any certificate or token of a device counts, valid or not, since the service checks it later.
 fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, token: &str) -> bool {

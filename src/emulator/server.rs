@@ -59,7 +59,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the address to listen on, which must be a loopback address. Port 0 selects a free port. Default: `127.0.0.1:0`.
+    /// Sets the address to listen on, which must be a loopback address. Port 0 selects a free port. Default:
+    /// `127.0.0.1:0`.
     pub fn listen(self, address: SocketAddr) -> Self {
         Self { listen: address, ..self }
     }
@@ -69,8 +70,8 @@ impl Builder {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// Sets the rate limit and burst size in requests per second. Requests over it fail with 429. Default: `None`, no limit.
-    /// The limit of the service is 20.
+    /// Sets the rate limit and burst size in requests per second. Requests over it fail with 429. Default: `None`, no
+    /// limit. The limit of the service is 20.
     pub fn rate(self, per_second: Option<NonZeroU32>) -> Self {
         Self { rate: per_second, ..self }
     }
@@ -85,29 +86,29 @@ impl Builder {
         Self { page_size: size.get(), ..self }
     }
 
-    /// Sets the time that a client has to send the head of a request, and again its body. It also limits idle connections.
-    /// Default: 30 seconds.
+    /// Sets the time that a client has to send the head of a request, and again its body. It also limits idle
+    /// connections. Default: 30 seconds.
     pub fn read_timeout(self, timeout: Duration) -> Self {
         Self { read_timeout: timeout, ..self }
     }
 
-    /// Sets whether to serve over TLS 1.2 and 1.3 instead of plain HTTP. Devices need TLS to register by client certificate.
-    /// Default: false.
+    /// Sets whether to serve over TLS 1.2 and 1.3 instead of plain HTTP. Devices need TLS to register by client
+    /// certificate. Default: false.
     ///
-    /// The server certificate is for `localhost`, `127.0.0.1` and `::1`. Every start issues a new one that is valid for 30
-    /// days. Clients must trust [`Emulator::ca_pem`].
+    /// The server certificate is for `localhost`, `127.0.0.1` and `::1`. Every start issues a new one that is valid for
+    /// 30 days. Clients must trust [`Emulator::ca_pem`].
     pub fn tls(self, tls: bool) -> Self {
         Self { tls, ..self }
     }
 
-    /// Sets the number of polls of a registration that are answered with `assigning` before `assigned`. With 0, the device is
-    /// assigned when it registers. Default: 1.
+    /// Sets the number of polls of a registration that are answered with `assigning` before `assigned`. With 0, the
+    /// device is assigned when it registers. Default: 1.
     pub fn assign_after(self, polls: u32) -> Self {
         Self { assign_after: polls, ..self }
     }
 
-    /// Sets the `Retry-After` header of registrations, the time that a device waits between polls. It is rounded up to whole
-    /// seconds. Default: 1 second.
+    /// Sets the `Retry-After` header of registrations, the time that a device waits between polls. It is rounded up to
+    /// whole seconds. Default: 1 second.
     pub fn registration_retry_after(self, wait: Duration) -> Self {
         Self { registration_retry_after: wait, ..self }
     }
@@ -115,8 +116,8 @@ impl Builder {
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
-    /// Returns [`EmulatorError`] if the address is not a loopback address or cannot be listened on, if the token is not a valid
-    /// header, or if the certificates for TLS cannot be issued.
+    /// Returns [`EmulatorError`] if the address is not a loopback address or cannot be listened on, if the token is not
+    /// a valid header, or if the certificates for TLS cannot be issued.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
@@ -210,8 +211,8 @@ impl Emulator {
         self.context.log.all()
     }
 
-    /// Adds devices or replaces those with the same IDs: all of them, or none on an error. Unlike the API, it adds many devices
-    /// at once, and devices that are provisioned.
+    /// Adds devices or replaces those with the same IDs: all of them, or none on an error. Unlike the API, it adds many
+    /// devices at once, and devices that are provisioned.
     ///
     /// # Errors
     /// Returns [`EmulatorError::Device`] if an ID, a template or an organization is invalid.
@@ -242,8 +243,8 @@ impl Emulator {
         self.context.faults.clear();
     }
 
-    /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than 3
-    /// seconds are cut off.
+    /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than
+    /// 3 seconds are cut off.
     pub async fn stop(mut self) {
         // Sending fails only if the server has already stopped.
         let _ = self.stop.send(true);
@@ -282,8 +283,8 @@ fn check_token(token: String) -> Result<String, EmulatorError> {
     if is_valid { Ok(token) } else { Err(EmulatorError::Token) }
 }
 
-/// Creates an API token in the form of the service: `SharedAccessSignature sr=…&sig=…&skn=…&se=…`. It expires in ten years, as
-/// milliseconds in `se`. The signature is random.
+/// Creates an API token in the form of the service: `SharedAccessSignature sr=…&sig=…&skn=…&se=…`. It expires in ten
+/// years, as milliseconds in `se`. The signature is random.
 fn new_token(now: OffsetDateTime) -> Result<String, EmulatorError> {
     let expiry = now.unix_timestamp().saturating_add(10 * 365 * 24 * 60 * 60).saturating_mul(1000);
     let parts = form_urlencoded::Serializer::new(String::new())

@@ -12,8 +12,8 @@ use super::{
     dps::registration::Registration,
 };
 
-/// The state and its lock. One lock guards all of it, so that every request sees and leaves it consistent. Nothing waits
-/// while it holds the lock.
+/// The state and its lock. One lock guards all of it, so that every request sees and leaves it consistent. Nothing
+/// waits while it holds the lock.
 #[derive(Default)]
 pub(super) struct Store(Mutex<State>);
 

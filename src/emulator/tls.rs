@@ -1,9 +1,9 @@
 //! TLS: the emulator's certificate authority, its server certificate, and the certificates of clients.
 //!
 //! # Where the documentation is silent
-//! - **Client certificates** are requested but optional, without a list of authorities. A handshake fails only if the client
-//!   does not have the private key of its certificate. Whether the certificate admits the device is decided by the service,
-//!   whose response explains it.
+//! - **Client certificates** are requested but optional, without a list of authorities. A handshake fails only if the
+//!   client does not have the private key of its certificate. Whether the certificate admits the device is decided by
+//!   the service, whose response explains it.
 //! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: a new one replaces the oldest.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -39,8 +39,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
 
-/// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use, not
-/// of the emulator's clock.
+/// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use,
+/// not of the emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
 
 /// The names in the server certificate.
@@ -86,8 +86,8 @@ fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>
     Ok(config)
 }
 
-/// The certificates that a client presented, its own first. The handshake proved only that the client has the private key of
-/// the first. Empty without TLS.
+/// The certificates that a client presented, its own first. The handshake proved only that the client has the private
+/// key of the first. Empty without TLS.
 #[derive(Clone, Default)]
 pub(super) struct PeerCertificates(Arc<[Certificate]>);
 
@@ -132,8 +132,8 @@ impl Handshakes {
         }));
     }
 
-    /// Waits for the next handshake to end, and returns its stream and the client's certificates if it succeeded. Returns
-    /// `None` if no handshake is pending.
+    /// Waits for the next handshake to end, and returns its stream and the client's certificates if it succeeded.
+    /// Returns `None` if no handshake is pending.
     pub(super) async fn next(&mut self) -> Option<Option<(TlsStream<TcpStream>, PeerCertificates)>> {
         let ended = self.tasks.join_next().await?;
         // An aborted handshake has failed as well.
@@ -166,7 +166,8 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    /// Verifies by the public key, as rustls does, but not with the certificate: webpki reads version 3 certificates only.
+    /// Verifies by the public key, as rustls does, but not with the certificate: webpki reads version 3 certificates
+    /// only.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

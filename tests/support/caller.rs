@@ -1,5 +1,6 @@
-//! HTTP by hand over TLS, for whoever wants to choose the version, the certificate and the moment to stop; and devices that
-//! Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops, and
+//! HTTP by hand over TLS, for whoever wants to choose the version, the certificate and the moment to stop; and devices
+//! that Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops,
+//! and
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::sync::Arc;

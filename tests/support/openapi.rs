@@ -1,8 +1,9 @@
 //! Checks requests and responses by the API description.
 //!
 //! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
-//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists have
-//! The check is stricter than the description: fields and query parameters that it does not list are errors, so that a
+//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists
+//! have The check is stricter than the description: fields and query parameters that it does not list are errors, so
+//! that a
 #![allow(dead_code, reason = "each test uses its part")]
 
 use jsonschema::{Draft, Validator};
@@ -181,7 +182,8 @@ impl OpenApi {
     }
 }
 
-/// Converts an `OpenAPI` 3.0 schema to JSON Schema draft 7: `nullable` becomes a type, and unknown properties are errors.
+/// Converts an `OpenAPI` 3.0 schema to JSON Schema draft 7: `nullable` becomes a type, and unknown properties are
+/// errors.
 fn convert(schema: &Value, direction: Direction, partial: bool) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
     let mut result: Map<String, Value> = fields.clone();

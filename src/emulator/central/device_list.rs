@@ -1,11 +1,11 @@
 //! Lists of devices and device templates: their options, and pages of devices.
 //!
 //! # Where the documentation is silent
-//! - **The parameters** are `$top`, `$filter` and `$orderby` in versions 2022-07-31 and 2022-06-30-preview, `maxpagesize`,
-//!   `filter` and `orderby` in 2022-10-31-preview. The other spelling is an error (400). `$top` is the size of a page, not of
-//!   the whole list.
-//! - **A filtered list** is searched in chunks of 512 devices, so that other requests do not wait for it. A change between
-//!   two chunks has the effect of a change between two pages.
+//! - **The parameters** are `$top`, `$filter` and `$orderby` in versions 2022-07-31 and 2022-06-30-preview,
+//!   `maxpagesize`, `filter` and `orderby` in 2022-10-31-preview. The other spelling is an error (400). `$top` is the
+//!   size of a page, not of the whole list.
+//! - **A filtered list** is searched in chunks of 512 devices, so that other requests do not wait for it. A change
+//!   between two chunks has the effect of a change between two pages.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! The handlers of devices.
 //!
 //! # Where the documentation is silent
-//! - **Null in a patch** resets the display name (to the ID) and the template, as in the API description. For every other
-//!   field it is 422.
-//! - **Etags** guard PUT and PATCH of a device, and with `If-Match` also GET and DELETE. The attestation and the manifest have
-//!   none and do not change that of the device.
+//! - **Null in a patch** resets the display name (to the ID) and the template, as in the API description. For every
+//!   other field it is 422.
+//! - **Etags** guard PUT and PATCH of a device, and with `If-Match` also GET and DELETE. The attestation and the
+//!   manifest have none and do not change that of the device.
 //! - **A manifest for a device that is not an IoT Edge device** is 422. The response to an assignment is 204.
 
 use axum::{

@@ -177,7 +177,8 @@ async fn patch<D: StoredDocument>(
             if_match.check(Some(&current.etag))?;
             Ok::<_, ApiError>((current.show(&id.text), current.etag.clone()))
         })?;
-        // Parsed without the lock, since parsing may take long. If the document changes meanwhile, the patch starts again.
+        // Parsed without the lock, since parsing may take long. If the document changes meanwhile, the patch starts
+        // again.
         let after = patch.apply_to(&before);
         let body = ParsedBody::<D>::read(Fields::from_body(after.clone())?, &id.text)?;
         let shown = context.store.with(|state| {

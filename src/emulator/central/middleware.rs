@@ -86,7 +86,8 @@ pub(crate) async fn preview_only(
 
 /// Refuses `If-Match` on resources without an etag.
 ///
-/// Choice: it is an error (400). A client that sends it relies on a refusal if something changed, and would never get one.
+/// Choice: it is an error (400). A client that sends it relies on a refusal if something changed, and would never get
+/// one.
 pub(crate) async fn no_if_match(request: Request, next: Next) -> Response {
     if request.headers().contains_key(header::IF_MATCH) {
         return ApiError::bad_request("the header If-Match is not supported on this path: the resource has no etag")

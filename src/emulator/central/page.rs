@@ -19,9 +19,9 @@ pub(crate) const PARAMETERS: &[&str] = &[SKIP_TOKEN];
 
 /// A request for a page.
 ///
-/// The skip token is the sort key of the last resource of the previous page, so that no page repeats or skips a resource
-/// while others are added and removed. It is authenticated by a key of the emulator for one listing: its path, and the
-/// options that decide on its members and order.
+/// The skip token is the sort key of the last resource of the previous page, so that no page repeats or skips a
+/// resource while others are added and removed. It is authenticated by a key of the emulator for one listing: its path,
+/// and the options that decide on its members and order.
 pub(crate) struct PageRequest<'a> {
     context: &'a Context,
     query: &'a Query,
@@ -64,8 +64,8 @@ impl<'a> PageRequest<'a> {
         )
     }
 
-    /// Returns the page: `{"value": […], "nextLink"?}`. `rest` are the resources after [`after`](Self::after), in order. At
-    /// most one more than `size` is consumed.
+    /// Returns the page: `{"value": […], "nextLink"?}`. `rest` are the resources after [`after`](Self::after), in
+    /// order. At most one more than `size` is consumed.
     pub(crate) fn page<T>(
         &self,
         size: usize,

@@ -62,8 +62,8 @@ impl Query {
 
 /// Parses the parameters of a query.
 ///
-/// Choice: a repeated parameter with the same value counts once, since shipped clients add the version to a `nextLink` that
-/// already has it. Different values are an error, since either could be meant.
+/// Choice: a repeated parameter with the same value counts once, since shipped clients add the version to a `nextLink`
+/// that already has it. Different values are an error, since either could be meant.
 fn parse_parameters(query: &str) -> Result<Vec<(String, String)>, ApiError> {
     let mut values: HashMap<String, String> = HashMap::new();
     let mut parameters = Vec::new();

@@ -1,9 +1,9 @@
-//! The admission of devices to the Device Provisioning Service: by a client certificate, or by a token that is signed with a
-//! symmetric key. It does not depend on the protocol that the device uses.
+//! The admission of devices to the Device Provisioning Service: by a client certificate, or by a token that is signed
+//! with a symmetric key. It does not depend on the protocol that the device uses.
 //!
 //! # Where the documentation is silent
-//! - **The messages** of the service are few: `CA certificate not found.`, `Invalid certificate.` and `Unauthorized`. They
-//!   are assigned to reasons by reports of users. The reason is logged at the level `debug`.
+//! - **The messages** of the service are few: `CA certificate not found.`, `Invalid certificate.` and `Unauthorized`.
+//!   They are assigned to reasons by reports of users. The reason is logged at the level `debug`.
 //!
 //!   | reason | code | message |
 //!   | --- | --- | --- |
@@ -17,10 +17,11 @@
 //!
 //! - **An individual attestation** takes precedence over groups: the device cannot use a group.
 //! - **A CA certificate may be that of a device.** A certificate with CA:TRUE is admitted like any other, and so is an
-//!   enrolled CA certificate, if its common name is the registration ID: neither RFC 5280 nor the service's documentation
-//!   excludes it, and the holder of its key could issue the certificate of any device.
+//!   enrolled CA certificate, if its common name is the registration ID: neither RFC 5280 nor the service's
+//!   documentation excludes it, and the holder of its key could issue the certificate of any device.
 //! - **An `Authorization` header** takes precedence over a client certificate.
-//! - **The key of a device** is derived from that of its group for the registration ID as in the request, or in lower case.
+//! - **The key of a device** is derived from that of its group for the registration ID as in the request, or in lower
+//!   case.
 //! - **Devices without an individual attestation and a group** have the keys that the application shows as their
 //!   credentials. They belong to the symmetric-key group that every application has, which also admits unknown devices.
 //! - **TPM attestation** is not emulated: such a device is refused.

@@ -2,9 +2,10 @@
 //! "timestampUtc"}`.
 //!
 //! # Where the documentation is silent
-//! Error codes are those of IoT Hub: three digits of the status and three more. Documented or observed are 400004 (invalid
-//! argument), 401000 and 401002 (unauthorized), 404201 and 404202 (not found) and 429001 (throttled). Other statuses have
-//! the generic code that ends in 000. Invalid content of a body is 400 here and not 422 as at IoT Central.
+//! Error codes are those of IoT Hub: three digits of the status and three more. Documented or observed are 400004
+//! (invalid argument), 401000 and 401002 (unauthorized), 404201 and 404202 (not found) and 429001 (throttled). Other
+//! statuses have the generic code that ends in 000. Invalid content of a body is 400 here and not 422 as at IoT
+//! Central.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;

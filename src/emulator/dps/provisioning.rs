@@ -1,13 +1,13 @@
 //! The operations of the device API: register, poll, look up. They do not depend on the protocol that the device uses.
 //!
 //! # Where the documentation is silent
-//! - **Members of bodies** that are unknown are ignored, since devices in the field send more than is documented, such as
-//!   `forceRegistration`. A `tpm` in a body is an error (400).
+//! - **Members of bodies** that are unknown are ignored, since devices in the field send more than is documented, such
+//!   as `forceRegistration`. A `tpm` in a body is an error (400).
 //! - **The ID in the body** is required and must be that of the request, without regard to case.
-//! - **A device that registers again** during its registration, with the same credential, gets the same operation: the first
-//!   response may have been lost. Otherwise a new operation replaces the previous one.
-//! - **An operation** is shown only to a device that proves its identity with the same certificate, or with a key of the same
-//!   group (401). The operation of another device is unknown (404).
+//! - **A device that registers again** during its registration, with the same credential, gets the same operation: the
+//!   first response may have been lost. Otherwise a new operation replaces the previous one.
+//! - **An operation** is shown only to a device that proves its identity with the same certificate, or with a key of
+//!   the same group (401). The operation of another device is unknown (404).
 //! - **Polls** are counted, look-ups are not.
 //! - **An existing device** keeps its properties and becomes provisioned. An unknown device is created with its ID as
 //!   display name, enabled, and as an IoT Edge device if its group is for those. The model ID in its payload,

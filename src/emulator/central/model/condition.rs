@@ -23,8 +23,8 @@ impl SyntaxError {
         Self { position, problem: problem.into() }
     }
 
-    /// Returns the position of the invalid part, in characters from 1. It is one past the last character if the text ends
-    /// too early.
+    /// Returns the position of the invalid part, in characters from 1. It is one past the last character if the text
+    /// ends too early.
     #[must_use]
     pub fn position(&self) -> usize {
         self.position
@@ -137,9 +137,9 @@ impl Condition {
     }
 }
 
-/// Merges the equality tests of each field into one, since a group may be a list of tens of thousands of IDs that every device
-/// is compared with. The operator is [`Operator::Equal`] in an OR and [`Operator::NotEqual`] in an AND. Faster tests come
-/// first.
+/// Merges the equality tests of each field into one, since a group may be a list of tens of thousands of IDs that every
+/// device is compared with. The operator is [`Operator::Equal`] in an OR and [`Operator::NotEqual`] in an AND. Faster
+/// tests come first.
 fn merge_equalities(parts: Vec<Condition>, operator: Operator) -> Vec<Condition> {
     let mut values: HashMap<TextField, Vec<String>> = HashMap::new();
     let mut merged = Vec::new();

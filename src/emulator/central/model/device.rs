@@ -1,19 +1,19 @@
 //! Devices.
 //!
 //! # Where the documentation is silent
-//! - **The ID** is a registration ID of the Device Provisioning Service ([`DeviceId`]); another one in a path is 400. IDs are
-//!   compared without regard to case. A device keeps the spelling that it was created with.
-//! - **Replacing a device** (PUT on an existing one) resets every field that the body omits to the default of a new device.
-//!   The attestation, the assigned manifest and `provisioned`, which have operations of their own, stay. So does the type in
-//!   the version that has no types.
-//! - **`id` and `provisioned` in a body** may only repeat the current values, so that the response of GET can be sent back.
-//!   Other values are 422.
-//! - **`provisioned`** is true once a device has registered at the Device Provisioning Service. A simulated device does not
-//!   register, and the article shows it as `false`.
-//! - **The template** need not exist: every ID but the empty one is accepted. An existing one of the type `EdgeModel` makes
-//!   its devices IoT Edge devices. `template` and `organizations` are omitted if there are none.
-//! - **The type** is shown and accepted by the preview versions only; in a body of 2022-07-31 it is an unknown field. An empty
-//!   list means no type. A device that stops being an IoT Edge device loses its manifest.
+//! - **The ID** is a registration ID of the Device Provisioning Service ([`DeviceId`]); another one in a path is 400.
+//!   IDs are compared without regard to case. A device keeps the spelling that it was created with.
+//! - **Replacing a device** (PUT on an existing one) resets every field that the body omits to the default of a new
+//!   device. The attestation, the assigned manifest and `provisioned`, which have operations of their own, stay. So
+//!   does the type in the version that has no types.
+//! - **`id` and `provisioned` in a body** may only repeat the current values, so that the response of GET can be sent
+//!   back. Other values are 422.
+//! - **`provisioned`** is true once a device has registered at the Device Provisioning Service. A simulated device does
+//!   not register, and the article shows it as `false`.
+//! - **The template** need not exist: every ID but the empty one is accepted. An existing one of the type `EdgeModel`
+//!   makes its devices IoT Edge devices. `template` and `organizations` are omitted if there are none.
+//! - **The type** is shown and accepted by the preview versions only; in a body of 2022-07-31 it is an unknown field.
+//!   An empty list means no type. A device that stops being an IoT Edge device loses its manifest.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
 //! The individual attestation of a device.
 //!
 //! # Where the documentation is silent
-//! - **A device without an individual attestation** has symmetric keys that are derived from two keys of the application, as
-//!   those of an enrollment group's devices are derived: HMAC-SHA256 of the device ID in lower case. They stay the same if
-//!   the device is deleted and created again. GET, PATCH and DELETE of its attestation are 404.
+//! - **A device without an individual attestation** has symmetric keys that are derived from two keys of the
+//!   application, as those of an enrollment group's devices are derived: HMAC-SHA256 of the device ID in lower case.
+//!   They stay the same if the device is deleted and created again. GET, PATCH and DELETE of its attestation are 404.
 //! - **Setting an attestation** (PUT) replaces all of it. Symmetric keys are generated if the body has none.
 //! - **Sections**: the body must have the section that its type names, except `symmetricKey`, and no other (422).
 //! - **A certificate** is given as the certificate, its thumbprint, or both, which must match (422). Like a signing
-//!   certificate it is not shown, and the Device Provisioning Service must accept its key. Its validity is not checked. The
-//!   same certificate in both entries is 422.
+//!   certificate it is not shown, and the Device Provisioning Service must accept its key. Its validity is not checked.
+//!   The same certificate in both entries is 422.
 //! - **A patch** may change the type if it also removes the other section with null. A certificate in it replaces the
 //!   current thumbprint.
 //! - **The endorsement key** of a TPM is base64 of at least one byte, and is not checked further.

@@ -1,9 +1,9 @@
 //! Device groups.
 //!
 //! # Where the documentation is silent
-//! - **The query** is parsed when the group is set; a syntax error is 422 with its position. [`GroupQuery`] has the grammar.
-//!   Only the query decides which devices belong to the group. The group's organizations decide who sees it, and here every
-//!   token sees everything.
+//! - **The query** is parsed when the group is set; a syntax error is 422 with its position. [`GroupQuery`] has the
+//!   grammar. Only the query decides which devices belong to the group. The group's organizations decide who sees it,
+//!   and here every token sees everything.
 //! - **Null in a patch** removes the description or organizations.
 
 use std::sync::Arc;

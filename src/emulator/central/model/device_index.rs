@@ -11,10 +11,11 @@ use super::{device::Device, device_properties::id_key, order::Order, resource::a
 /// The devices by ID, and an index of their display names. A page in either order takes time in proportion to its own
 /// length, not to the number of devices.
 ///
-/// IDs are compared without regard to case, as the Device Provisioning Service compares registration IDs. A device keeps the
-/// spelling that it was created with.
+/// IDs are compared without regard to case, as the Device Provisioning Service compares registration IDs. A device
+/// keeps the spelling that it was created with.
 ///
-/// Devices are shared, so that a search can look at them without the lock. Changing a device copies it if a search holds it.
+/// Devices are shared, so that a search can look at them without the lock. Changing a device copies it if a search
+/// holds it.
 #[derive(Default)]
 pub(crate) struct DeviceIndex {
     /// By the key of the ID.

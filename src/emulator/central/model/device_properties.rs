@@ -11,7 +11,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceProperties {
-    /// The ID: 1 to 128 letters, digits and `-` `.` `_` `:`, the first a letter or digit, the last a letter, digit or `-`.
+    /// The ID: 1 to 128 letters, digits and `-` `.` `_` `:`, the first a letter or digit, the last a letter, digit or
+    /// `-`.
     pub id: String,
     /// The display name. Default: the ID.
     pub display_name: String,

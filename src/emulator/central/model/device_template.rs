@@ -4,8 +4,8 @@
 //! - **The ID** is that of the path. `@id` in a body is not compared: the vendor's own tests send another one, and the
 //!   published example responds with another one. No pattern is published; accepted are 1 to 2048 letters, digits and
 //!   `: ; . _ -`, of which DTMIs and the older URNs consist.
-//! - **Required** are `@type`, a list of strings, and `capabilityModel`, an object, as in the API description. A template
-//!   without a display name is shown without one.
+//! - **Required** are `@type`, a list of strings, and `capabilityModel`, an object, as in the API description. A
+//!   template without a display name is shown without one.
 //! - **The model** and `@context` are shown as they were sent. DTDL is not checked, and no types are added to it.
 //! - **`deploymentManifest`** is accepted and shown in every version.
 //! - **A template in use by devices** cannot be deleted (409); the Azure CLI documents this of the service.

@@ -1,28 +1,28 @@
 //! Enrollment groups and their signing certificates.
 //!
 //! # Where the documentation is silent
-//! - **Replacing a group** (PUT on an existing one) sets the display name, `enabled` and the device type. The attestation
-//!   stays: the signing certificates, which have operations of their own, and the symmetric keys unless the body has others.
-//!   A sequence that starts with the group is therefore idempotent.
-//! - **The attestation type** of a group cannot change, neither by PUT nor by PATCH (422), since no device under it could
-//!   connect afterwards. Delete the group instead.
-//! - **`signingCertificates` in the body of a group** may only repeat the current ones, so that the response of GET can be
-//!   sent back. Other content is 422, with the operation to use.
+//! - **Replacing a group** (PUT on an existing one) sets the display name, `enabled` and the device type. The
+//!   attestation stays: the signing certificates, which have operations of their own, and the symmetric keys unless the
+//!   body has others. A sequence that starts with the group is therefore idempotent.
+//! - **The attestation type** of a group cannot change, neither by PUT nor by PATCH (422), since no device under it
+//!   could connect afterwards. Delete the group instead.
+//! - **`signingCertificates` in the body of a group** may only repeat the current ones, so that the response of GET can
+//!   be sent back. Other content is 422, with the operation to use.
 //! - **`id` in a body** may only repeat that of the path (422).
 //! - **Etags**: the group and each certificate have separate etags, which guard their own PUT and PATCH. A change of a
-//!   certificate does not change the etag of the group. Every successful PUT and PATCH creates a new etag, even without a
-//!   difference, and so does a successful `verify`.
+//!   certificate does not change the etag of the group. Every successful PUT and PATCH creates a new etag, even without
+//!   a difference, and so does a successful `verify`.
 //! - **Symmetric keys** in a body have 16 to 64 bytes, as at the Device Provisioning Service; generated keys have 64.
 //! - **Two groups with the same pair of symmetric keys** are a conflict (409): a device's signature would fit both.
 //! - **`If-Match`** is honored by GET, PUT, PATCH and DELETE of a group, and by GET, PUT and DELETE of a certificate.
-//! - **Setting a certificate** (PUT) replaces the entry, even with the same certificate: `verified` is that of the body,
-//!   `false` by default, and the verification code is invalidated. The field `certificate` is required; `info` may only
-//!   repeat its thumbprint.
+//! - **Setting a certificate** (PUT) replaces the entry, even with the same certificate: `verified` is that of the
+//!   body, `false` by default, and the verification code is invalidated. The field `certificate` is required; `info`
+//!   may only repeat its thumbprint.
 //! - **Several certificates** in one field are 422, since the intended one would be a guess.
 //! - **The same certificate in both entries** is 422, since the second could not replace the first when it expires.
 //! - **A group with symmetric keys** has no certificates: setting one is 422, other operations on an entry are 404.
-//! - **`verify`** without a current code, or with an invalid proof, is 422. A verified certificate can be verified again with
-//!   a new code. A failed attempt keeps the code valid; a successful one uses it up.
+//! - **`verify`** without a current code, or with an invalid proof, is 422. A verified certificate can be verified
+//!   again with a new code. A failed attempt keeps the code valid; a successful one uses it up.
 //! - **An entry** other than `primary` and `secondary`, and an invalid ID, are 400.
 
 use serde_json::{Value, json};
@@ -211,7 +211,8 @@ impl EnrollmentGroup {
         }
     }
 
-    /// Sets the certificate in an entry of the group with this ID. The group's other entry must have another certificate.
+    /// Sets the certificate in an entry of the group with this ID. The group's other entry must have another
+    /// certificate.
     pub(crate) fn set_certificate(
         &mut self,
         id: &str,

@@ -36,14 +36,14 @@ struct Language {
 ///
 /// # Where the documentation is silent
 /// - **Names and keywords** ignore case, since the article has `Enabled ne true`. Strings are compared by code points.
-/// - **`contains` as a number**, in version 2022-07-31, is 1 if the text is contained and -1 otherwise, which fits every
-///   comparison in the article: `ge 0`, `gt 0` and `gt -1` find the devices that contain it, `lt 0` and `le -1` the others.
-///   In the preview version `contains` is a boolean and is compared with `eq` or `ne`. Neither version accepts the other
-///   form; `2022-06-30-preview` accepts both. All accept it without a comparison.
+/// - **`contains` as a number**, in version 2022-07-31, is 1 if the text is contained and -1 otherwise, which fits
+///   every comparison in the article: `ge 0`, `gt 0` and `gt -1` find the devices that contain it, `lt 0` and `le -1`
+///   the others. In the preview version `contains` is a boolean and is compared with `eq` or `ne`. Neither version
+///   accepts the other form; `2022-06-30-preview` accepts both. All accept it without a comparison.
 /// - **`type`** is a field in version `2022-06-30-preview`, in which `az iot central device list --edge-only` sends
 ///   `type eq 'GatewayDevice' or type eq 'EdgeDevice'`. An IoT Edge device has the type `EdgeDevice`, others have none.
-/// - **`scopes`** is the list of the device's organizations: `eq`, `lt`, `contains` and so on are true if they are true for
-///   one of them. `ne` is the opposite of `eq`.
+/// - **`scopes`** is the list of the device's organizations: `eq`, `lt`, `contains` and so on are true if they are true
+///   for one of them. `ne` is the opposite of `eq`.
 /// - **A missing template** is unequal to every string, and neither less nor greater.
 /// - **`not`**, fields without a comparison, values on the left and `null` are not in the article and are errors.
 /// - **Nesting** is at most 64 deep.

@@ -2,8 +2,8 @@
 
 /// The order of a list.
 ///
-/// Choice: without `$orderby`, resources are sorted by ID, devices by ID in lower case. Names are sorted by code points, equal
-/// ones by ID. Descending order is the exact reverse of ascending order.
+/// Choice: without `$orderby`, resources are sorted by ID, devices by ID in lower case. Names are sorted by code
+/// points, equal ones by ID. Descending order is the exact reverse of ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Id,

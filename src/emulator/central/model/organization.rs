@@ -3,8 +3,8 @@
 //! IDs follow the published pattern `^(?!-)[a-z0-9-]{1,48}[a-z0-9]$`.
 //!
 //! # Where the documentation is silent
-//! - **Existence**: a device or another resource may name an organization that does not exist, but none twice. The parent of
-//!   an organization need not exist either. Every token sees everything.
+//! - **Existence**: a device or another resource may name an organization that does not exist, but none twice. The
+//!   parent of an organization need not exist either. Every token sees everything.
 //! - **Etags** are not shown, since none are documented.
 //! - **Null in a patch** removes the parent.
 

@@ -7,8 +7,8 @@ use std::{
 
 use crate::emulator::fields::{FieldError, Fields};
 
-/// The rule for the IDs of device groups: `^[a-zA-Z0-9_-]+$` in the API description. Those of deployment manifests follow it
-/// too, by choice.
+/// The rule for the IDs of device groups: `^[a-zA-Z0-9_-]+$` in the API description. Those of deployment manifests
+/// follow it too, by choice.
 pub(crate) const NAME_RULE: &str = "1 to 255 letters, digits, hyphens and underscores";
 
 /// A kind of resource that has an ID.
