@@ -21,7 +21,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use iot_enroll::certificate::{
     CertificateAuthority, CommonName, DeviceId, IssueOptions,
     files::PfxOptions,
-    fleet::{Fleet, FleetControl, FleetDevice, SourceError},
+    fleet::{Fleet, FleetControl, FleetDevice, IfExists, SourceError},
     pfx::PfxEncryption,
 };
 
@@ -35,13 +35,11 @@ fn threads() -> NonZeroUsize {
 fn root() -> CertificateAuthority {
     let options = IssueOptions::default();
     let root = CertificateAuthority::new_root(&CommonName::new("Bench Root").expect("a name"), &options);
-    root.and_then(|root| root.into_authority(options.at)).expect("an authority")
+    root.and_then(|root| root.into_authority(options.issue_time())).expect("an authority")
 }
 
 fn devices(count: usize) -> impl Iterator<Item = Result<FleetDevice, SourceError>> + Send {
-    (0..count).map(|number| {
-        Ok(FleetDevice { id: DeviceId::new(format!("device-{number:07}"))?, name: None, public_key: None })
-    })
+    (0..count).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("device-{number:07}"))?)))
 }
 
 /// Does the work on all threads, so often altogether.
@@ -56,7 +54,7 @@ fn spread(count: usize, work: impl Fn(usize) + Sync) {
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
-const CONTROL: FleetControl<'static> = FleetControl { stop: &STOP, progress: &|_| {} };
+const CONTROL: FleetControl<'static> = FleetControl::new(&STOP, &|_| {});
 
 fn streams(criterion: &mut Criterion) {
     let authority = root();
@@ -128,7 +126,8 @@ fn files(criterion: &mut Criterion) {
         bencher.iter_batched(folder, write, BatchSize::PerIteration);
     });
     group.bench_function("fleet", |bencher| {
-        let write = |folder: PathBuf| fleet.write_folders(devices(DEVICES), &folder.join("fleet"), false, CONTROL);
+        let write =
+            |folder: PathBuf| fleet.write_directory(devices(DEVICES), &folder.join("fleet"), IfExists::Fail, CONTROL);
         bencher.iter_batched(folder, |folder| write(folder).expect("files"), BatchSize::PerIteration);
     });
     group.finish();
@@ -136,7 +135,7 @@ fn files(criterion: &mut Criterion) {
 
 fn pfx(criterion: &mut Criterion) {
     let authority = root();
-    let options = PfxOptions { password: "1234", encryption: PfxEncryption::Aes256 };
+    let options = PfxOptions::new("1234").encryption(PfxEncryption::Aes256);
     let fleet = Fleet::new(&authority, &IssueOptions::default(), Some(options), threads()).expect("a fleet");
     let mut group = criterion.benchmark_group("PFX");
     group.throughput(Throughput::Elements(PFX_DEVICES as u64)).sample_size(10);

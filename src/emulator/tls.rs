@@ -54,10 +54,10 @@ pub(super) struct Tls {
 impl Tls {
     /// Makes an authority and the certificate of the server. The authority's key is forgotten at once: it signs nothing else.
     pub(super) fn new() -> Result<Self, EmulatorError> {
-        let options = IssueOptions { lifetime: Some(LIFETIME), ..IssueOptions::default() };
+        let options = IssueOptions::new().lifetime(LIFETIME);
         let name = |text| CommonName::new(text).map_err(AuthorityError::from);
         let authority = CertificateAuthority::new_root(&name("iot-enroll emulator CA")?, &options)?;
-        let authority = authority.into_authority(options.at)?;
+        let authority = authority.into_authority(options.issue_time())?;
         let server = authority.issue_server(&name("iot-enroll emulator")?, &NAMES, &options)?;
         let certificate = server.certificate.der().to_vec().into();
         let key = PrivatePkcs8KeyDer::from(server.key.to_pkcs8_der().map_err(AuthorityError::from)?.to_vec());
