@@ -414,10 +414,8 @@ impl<'a> Derivation<'a> {
             Some(_) => return Err(damaged()),
             None => {
                 // HMAC with SHA-1 is the default.
-                let hash = match parameters.is_empty() {
-                    true => HashAlgorithm::Sha1,
-                    false => hash_of(&algorithm(&mut parameters)?.0)?,
-                };
+                let sha1 = parameters.is_empty();
+                let hash = if sha1 { HashAlgorithm::Sha1 } else { hash_of(&algorithm(&mut parameters)?.0)? };
                 Function::Pbkdf2(hash, budget.spend(first)?)
             }
         };

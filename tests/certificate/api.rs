@@ -158,7 +158,7 @@ fn the_columns_of_a_manifest_are_found_by_name() {
     let path = directory.path().join("manifest.csv");
     let devices = |text: &str| {
         fs::write(&path, text).expect("written");
-        read_manifest(&path).map(|devices| devices.collect::<Vec<_>>())
+        read_manifest(&path).map(Iterator::collect::<Vec<_>>)
     };
     // Another order, another column, another case, and a name with a comma and quotes.
     let text = "\u{feff}fullchain,IOTC_DEVICENAME,site,PRIVATEKEY,iotc_deviceid\r\n\

@@ -344,7 +344,7 @@ impl<'a> Fleet<'a> {
         let unfit = |reason: String| FleetError::cannot_resume(path, reason);
         let certificate = Certificate::read(pem)
             .map_err(|error| unfit(format!("the certificate of {} cannot be read: {error}", device.id)))?;
-        if certificate.sha256_thumbprint().to_string() != row.sha256_thumbprint() {
+        if certificate.sha256_thumbprint() != *row.sha256_thumbprint() {
             return Err(unfit(format!("the certificate of {} is not the one that its manifest lists", device.id)));
         }
         if device.public_key.as_ref().is_some_and(|key| **key != *certificate.uncompressed_public_key()) {

@@ -340,7 +340,7 @@ impl Certificate {
         Self::read_all(bytes)?.into_iter().next().ok_or(ReadError::Empty)
     }
 
-    /// Reads the first certificate of a PEM text, whatever surrounds its sections.
+    /// Reads the first certificate of a PEM text. Other text and other sections are ignored.
     ///
     /// # Errors
     /// Returns a [`ReadError`] if there is no PEM section with a certificate.

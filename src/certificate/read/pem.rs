@@ -1,4 +1,4 @@
-//! Reading of PEM sections, whatever surrounds them and even if their line ends are lost.
+//! Reading of PEM sections, with any text around them and even if their line ends are lost.
 //!
 //! `rustls-pemfile` decodes the content of a section. It knows seven labels and silently skips sections with others,
 //! requires every boundary on its own line, and treats the headers of encrypted keys (RFC 1421) as data. This layer above
