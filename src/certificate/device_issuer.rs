@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate,
-    KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
+    AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
+    IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
     der::{BIT_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET, der_element, der_frame, push_header},
     profile::{SERIAL_LENGTH, random_serial},
 };
@@ -24,6 +24,8 @@ pub struct DeviceIssuer<'a> {
     authority: &'a CertificateAuthority,
     algorithm: KeyAlgorithm,
     issue_time: OffsetDateTime,
+    /// Whether the caller chose the time of issue, so that certificates may have expired by the clock of the system.
+    is_time_fixed: bool,
     /// Whether each certificate is verified, since name constraints may permit some devices and not others.
     constrained: bool,
     validity: Validity,
@@ -52,12 +54,14 @@ pub struct DeviceIdentity {
 }
 
 impl<'a> DeviceIssuer<'a> {
-    /// Creates an issuer. All its certificates have the same validity, from the time of this call.
+    /// Creates an issuer. All its certificates have the same validity, from the time of this call. When that is over, it
+    /// issues nothing more.
     ///
     /// # Errors
     /// Returns an [`AuthorityError`] if the CA cannot sign now, its certificates would not be valid, or X.509 cannot express
     /// the lifetime.
     pub fn new(authority: &'a CertificateAuthority, options: &IssueOptions) -> Result<Self, AuthorityError> {
+        let is_time_fixed = options.has_fixed_time();
         let options = options.with_fixed_time();
         let name = CommonName::new("template")?;
         let template = authority.issue_unchecked(Profile::Device, &name, Vec::new(), &options)?;
@@ -67,7 +71,9 @@ impl<'a> DeviceIssuer<'a> {
             checked => checked?,
         }
         let unexpected = || ReadError::Certificate("the template has an unexpected structure".to_owned());
-        Self::from_template(authority, &options, &template).ok_or_else(|| unexpected().into())
+        Self::from_template(authority, &options, &template)
+            .map(|issuer| Self { is_time_fixed, ..issuer })
+            .ok_or_else(|| unexpected().into())
     }
 
     /// Checks that a certificate for this device would be valid: name constraints may not permit it.
@@ -108,6 +114,7 @@ impl<'a> DeviceIssuer<'a> {
             authority,
             algorithm: options.key_algorithm(),
             issue_time: options.issue_time(),
+            is_time_fixed: true,
             constrained: authority.constrains_names(),
             validity: certificate.validity(),
             shortened_from: template.shortened_from,
@@ -148,7 +155,8 @@ impl<'a> DeviceIssuer<'a> {
     ///
     /// # Errors
     /// Returns [`AuthorityError::Name`] if the ID is longer than a common name may be, [`AuthorityError::Invalid`] if name
-    /// constraints do not permit it, and other errors if the cryptographic library fails.
+    /// constraints do not permit it or the certificate would have expired already, and other errors if the cryptographic
+    /// library fails.
     pub fn issue(&self, id: &DeviceId) -> Result<DeviceIdentity, AuthorityError> {
         self.issue_numbered(id, random_serial()?)
     }
@@ -185,6 +193,12 @@ impl<'a> DeviceIssuer<'a> {
         key_info: &[u8],
         serial_number: [u8; SERIAL_LENGTH],
     ) -> Result<Vec<u8>, AuthorityError> {
+        let now = OffsetDateTime::now_utc();
+        if !self.is_time_fixed && now > self.validity.not_after {
+            let (subject, not_after) = (format!("CN={id}"), self.validity.not_after);
+            let error = Box::new(ChainError::Expired { subject: subject.clone(), not_after, at: now });
+            return Err(AuthorityError::Invalid { subject, error });
+        }
         // Every character of an ID is allowed in a common name, so only the length can be wrong.
         if id.as_str().len() > MAX_COMMON_NAME {
             id.common_name()?;

@@ -61,6 +61,10 @@ impl IssueOptions {
         self.at(self.issue_time())
     }
 
+    pub(super) fn has_fixed_time(&self) -> bool {
+        self.time.is_some()
+    }
+
     pub(super) fn key_algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, fs};
 
 use iot_enroll::certificate::{
-    Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, Lifetime, NameError, PrivateKey, ReadError,
-    Thumbprint,
+    AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer, IssueOptions,
+    Lifetime, NameError, PrivateKey, ReadError, Thumbprint,
     files::{FileError, FileSet},
     fleet::{FleetError, read_manifest},
     pfx, rfc3339,
@@ -40,6 +40,24 @@ fn options_that_were_created_long_ago_issue_certificates_that_are_valid_now() {
     let expired = CertificateAuthority::new_root(&name("Root"), &fixed).expect("a root").certificate;
     assert!(expired.is_expired());
     assert_eq!(expired.not_after(), datetime!(2020-01-02 00:00 UTC));
+}
+
+#[test]
+fn an_issuer_of_many_certificates_stops_when_they_would_have_expired() {
+    // The CA, and so each of its certificates, expires in three seconds.
+    let early = OffsetDateTime::now_utc() - Duration::days(1) + Duration::seconds(3);
+    let options = IssueOptions::new().lifetime(Lifetime::Days(1));
+    let root = CertificateAuthority::new_root(&name("Root"), &options.at(early)).expect("a root");
+    let root = root.into_authority(early).expect("an authority");
+    let issuer = DeviceIssuer::new(&root, &options).expect("the CA is valid");
+    let fixed = DeviceIssuer::new(&root, &options.at(early)).expect("the CA is valid");
+    let id: DeviceId = "d".parse().expect("an ID");
+    while !root.certificate().is_expired() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let refused = issuer.issue(&id).expect_err("it would have expired");
+    assert!(matches!(&refused, AuthorityError::Invalid { error, .. } if matches!(**error, ChainError::Expired { .. })));
+    assert!(fixed.issue(&id).is_ok(), "the caller chose the time");
 }
 
 #[test]
