@@ -64,7 +64,7 @@ impl IssuerFiles {
 
 impl Making {
     pub(super) fn options(&self) -> IssueOptions {
-        IssueOptions { algorithm: self.keys.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() }
+        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(OffsetDateTime::now_utc())
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
     certificate::{
         Certificate, CertificateAuthority, CertificateRequest, CommonName, ContentKind, DeviceId, DeviceIssuer,
         IssuedCertificate, chain, content_kinds,
-        files::{self, FileSet, Passwords},
+        files::{self, FileSet, IfExists, Passwords},
+        find_leaf,
     },
     workflow::{CertificateRecord, lossy_path},
 };
@@ -199,7 +200,7 @@ impl Command {
                     key: key_password.as_ref().map(|password| password.as_str()),
                     pfx: pfx_password.as_ref().map(|password| password.as_str()),
                 };
-                let authority = files::read_authority(&ca, &key, passwords, options.at)?;
+                let authority = files::read_authority(&ca, &key, passwords, options.issue_time())?;
                 let files = FileSet::verification(&making.dir);
                 files.check_apart(&authority)?;
                 let issued = authority.issue_verification(&nonce, &options)?;
@@ -265,7 +266,7 @@ fn write(
     output: &Output,
 ) -> anyhow::Result<()> {
     let pfx = making.keys.pfx()?;
-    files.write(issued, pfx.as_ref().map(super::args::Pfx::options), making.force)?;
+    files.write(issued, pfx.as_ref().map(super::args::Pfx::options), if_exists(making))?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
     tell_shortened(&issued.certificate, issued.shortened_from, output);
     tell_weak(issued.issuers.last(), output);
@@ -345,7 +346,7 @@ fn sign_request(
     let (der, _) = issuer.issue_for_key(id, request.public_key())?;
     let certificate = Certificate::from_der(&der)?;
     let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
-    files.write_without_key(&chain, making.force)?;
+    files.write_without_key(&chain, if_exists(making))?;
     tell_shortened(&certificate, issuer.shortened_from(), output);
     tell_weak(chain.last().copied(), output);
     for name in request.ignored() {
@@ -380,13 +381,13 @@ fn name_of(certificate: &Certificate) -> String {
     }
 }
 
+fn if_exists(making: &Making) -> IfExists {
+    if making.force { IfExists::Overwrite } else { IfExists::Fail }
+}
+
 /// The certificates with the one first that issued none of the others: bundles come in either order.
 fn leaf_first(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
-    let issued_none = |at: &usize| {
-        let subject = certificates[*at].subject();
-        certificates.iter().enumerate().all(|(other, it)| other == *at || !it.issuer().matches(subject))
-    };
-    let leaf = (0..certificates.len()).find(issued_none).unwrap_or_default();
+    let leaf = find_leaf(&certificates).unwrap_or_default();
     certificates[..=leaf].rotate_right(1);
     certificates
 }

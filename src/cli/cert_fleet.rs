@@ -28,7 +28,7 @@ use crate::{
     certificate::{
         CommonName, IssueOptions, KeyAlgorithm,
         files::{self, FileSet, Passwords},
-        fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport},
+        fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport, IfExists},
     },
     workflow::{FleetDevices, lossy_path},
 };
@@ -140,18 +140,18 @@ impl Fleet {
             bail!("standard output is a terminal, and a tar stream with private keys is not written to one");
         }
         let (count, devices) = self.devices(output)?;
-        let options =
-            IssueOptions { algorithm: self.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() };
+        let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
+        let options = options.at(OffsetDateTime::now_utc());
         let password = self.key_password.given()?;
         let password = password.as_ref().map(|password| password.as_str());
         let authority = match (self.issuer.given(), &self.parent) {
             (Some((certificate, key)), _) => {
                 let pfx = self.pfx_password.given()?;
                 let passwords = Passwords { key: password, pfx: pfx.as_ref().map(|password| password.as_str()) };
-                files::read_authority(certificate, key, passwords, options.at)?
+                files::read_authority(certificate, key, passwords, options.issue_time())?
             }
             (None, Some(parent)) => FileSet::new(&self.dir, parent)?
-                .read_authority(password, options.at)
+                .read_authority(password, options.issue_time())
                 .with_context(|| format!("there is no authority {parent} to sign with"))?,
             (None, None) => bail!("an issuer is needed: PARENT, or --ca-cert and --ca-key"),
         };
@@ -173,14 +173,15 @@ impl Fleet {
         let stop = stop_flag()?;
         let progress = bar(output, count, "devices");
         let control = FleetControl { stop: &stop, progress: &|made| progress.inc(made) };
+        let if_exists = if self.resume { IfExists::Resume } else { IfExists::Fail };
         let report = match self.format {
-            Format::Files => maker.write_folders(devices, &out, self.resume, control),
+            Format::Files => maker.write_directory(devices, &out, if_exists, control),
             Format::Tar if to_stdout => maker.write_tar(devices, io::stdout(), control),
             Format::Tar if to_stream => {
                 let file = fs::OpenOptions::new().write(true).open(&out);
                 maker.write_tar(devices, file.with_context(|| format!("could not write {}", out.display()))?, control)
             }
-            Format::Tar => maker.write_tar_file(devices, &out, self.resume, control),
+            Format::Tar => maker.write_tar_file(devices, &out, if_exists, control),
         };
         progress.finish_and_clear();
         let report = report.map_err(|error| if to_stream { of_stream(error) } else { error.into() })?;

@@ -308,7 +308,7 @@ impl Passwords {
         let pfx_password = self.pfx.as_ref().map(|password| password.as_str());
         let passwords =
             files::Passwords { key: self.key.as_ref().map(|password| password.as_str()), pfx: pfx_password };
-        let read_key = |file: &Path, bytes: &[u8]| files::key_of(file, bytes, passwords);
+        let read_key = |file: &Path, bytes: &[u8]| files::parse_key(file, bytes, passwords);
         let (certificates, key) = match (Certificate::read_all(&bytes), key) {
             (Err(ReadError::Pfx), None) => {
                 let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;

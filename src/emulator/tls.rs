@@ -68,9 +68,9 @@ impl Tls {
 
 /// Issues a server certificate by a new CA, and returns it and the PEM of the CA.
 fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityError> {
-    let options = IssueOptions { lifetime: Some(LIFETIME), ..IssueOptions::default() };
+    let options = IssueOptions::new().lifetime(LIFETIME);
     let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
-    let ca = ca.into_authority(options.at)?;
+    let ca = ca.into_authority(options.issue_time())?;
     let server = ca.issue_server(&CommonName::new("iot-enroll emulator")?, &NAMES, &options)?;
     Ok((server, ca.certificate().to_pem()))
 }

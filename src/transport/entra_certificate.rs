@@ -12,7 +12,7 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use rcgen::{PKCS_RSA_SHA256, PublicKeyData, SigningKey};
+use rcgen::PKCS_RSA_SHA256;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 

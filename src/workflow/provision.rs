@@ -27,7 +27,7 @@ use crate::{
         AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer,
         IssueOptions, KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint,
         chain::{self, moment},
-        files::{self, FileError, FileSet, PfxOptions},
+        files::{self, FileError, FileSet, IfExists, PfxOptions},
         fleet::{FleetError, SourceError},
     },
     dps::device::{CredentialError, RegistrationClient},
@@ -279,7 +279,7 @@ impl<'a, 'o> Run<'a, 'o> {
             && !self.request.attest
         {
             let trial = CommonName::new("trial")?;
-            authority.issue_verification(&trial, &IssueOptions { at: self.at, ..IssueOptions::default() })?;
+            authority.issue_verification(&trial, &IssueOptions::new().at(self.at))?;
         }
         let plan = Plan { authority, group, certificate, devices };
         self.check_clock(&plan)?;
@@ -538,7 +538,7 @@ impl<'a, 'o> Run<'a, 'o> {
     }
 
     fn options(&self, lifetime: Option<Lifetime>) -> IssueOptions {
-        IssueOptions { algorithm: self.request.algorithm, lifetime, at: self.at }
+        IssueOptions::new().algorithm(self.request.algorithm).lifetime(lifetime).at(self.at)
     }
 
     pub(super) fn fleet_options(&self) -> IssueOptions {
@@ -563,7 +563,7 @@ impl<'a, 'o> Run<'a, 'o> {
         }
         self.steps.start(Step::Root, "creating a root certificate");
         let issued = CertificateAuthority::new_root(name, &self.options(None))?;
-        match set.write(&issued, self.request.pfx, false) {
+        match set.write(&issued, self.request.pfx, IfExists::Fail) {
             Ok(()) => {}
             Err(FileError::Exists(_)) => {
                 let found = set.read_authority(self.request.key_password, OffsetDateTime::now_utc());
@@ -675,7 +675,7 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.start(Step::Proof, "signing a certificate for the code");
         let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
         // A proof is used once and at once: the default key is the fastest, and the devices' algorithm does not matter.
-        let options = IssueOptions { at: self.at, ..IssueOptions::default() };
+        let options = IssueOptions::new().at(self.at);
         let proof = authority.issue_verification(&name, &options)?.certificate;
         if is_first {
             let signer = authority.certificate().subject();
@@ -747,7 +747,7 @@ impl<'a, 'o> Run<'a, 'o> {
         let options = self.fleet_options();
         let Some((_, public_key)) = &device.kept else {
             let issued = authority.issue_device(&device.id, &options)?;
-            device.set.write(&issued, self.request.pfx, false)?;
+            device.set.write(&issued, self.request.pfx, IfExists::Fail)?;
             return Ok((issued.certificate, issued.shortened_from));
         };
         let issuer = DeviceIssuer::new(authority, &options)?;
@@ -755,7 +755,7 @@ impl<'a, 'o> Run<'a, 'o> {
         let certificate = Certificate::from_der(&der).map_err(AuthorityError::from)?;
         let above = std::iter::once(authority.certificate()).chain(authority.issuers());
         let fullchain: Vec<_> = std::iter::once(&certificate).chain(above).collect();
-        device.set.write_without_key(&fullchain, false)?;
+        device.set.write_without_key(&fullchain, IfExists::Fail)?;
         Ok((certificate, issuer.shortened_from()))
     }
 

@@ -626,7 +626,7 @@ fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
     holds(&run.stdout, &["2 registered, 6 failed"]);
     holds(
         &run.fails(1),
-        &["line 4: bad id: a device id has", "line 5: A: line 2 has the same id", "goes on to line 11"],
+        &["line 4: bad id: a device ID has", "line 5: A: line 2 has the same id", "goes on to line 11"],
     );
     let file = folder.path().join("ids.registrations.csv");
     let rows = all_results(&file);

@@ -82,7 +82,7 @@ async fn an_invalid_signing_certificate_is_refused_with_the_reason() {
         (ed25519.base64(), "Ed25519"),
         (may_not_sign.base64(), "keyCertSign"),
         (expired.base64(), "expired"),
-        (later.base64(), "valid only from"),
+        (later.base64(), "not valid before"),
         (leaf.base64(), "CA:TRUE"),
     ] {
         let answer = app.put(PRIMARY, &json!({ "certificate": certificate })).await;
@@ -194,7 +194,7 @@ async fn an_invalid_proof_is_refused_and_keeps_the_code_valid() {
     let expired = root.issue(&code, |parameters| parameters.not_after = datetime!(2001-01-01 0:00 UTC));
     for (proof, reason) in [
         (Authority::new("Root").proof(&code), "was not signed by the key"),
-        (root.proof(&code.to_lowercase()), "the current one is"),
+        (root.proof(&code.to_lowercase()), "the current code is"),
         (expired, "expired"),
         ("nothing".to_owned(), "cannot read a certificate"),
         (format!("{}{}", root.proof(&code), root.pem), "expected one certificate"),

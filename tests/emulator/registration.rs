@@ -104,7 +104,8 @@ fn odd_leaf(issuer: &CertificateAuthority, change: impl FnOnce(&mut CertificateP
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters
     };
-    let issuer = Issuer::new(named(issuer.certificate().subject().common_name().expect("a name")), issuer.key());
+    let issuer_key = KeyPair::from_pem(&issuer.key().to_pem().expect("PEM")).expect("a key");
+    let issuer = Issuer::new(named(issuer.certificate().subject().common_name().expect("a name")), issuer_key);
     let mut parameters = named(ID);
     change(&mut parameters);
     parameters.signed_by(key, &issuer).expect("a certificate").der().to_vec()
@@ -114,14 +115,14 @@ fn new_root(name: &str) -> CertificateAuthority {
     let options = IssueOptions::default();
     CertificateAuthority::new_root(&common_name(name), &options)
         .expect("a root")
-        .into_authority(options.at)
+        .into_authority(options.issue_time())
         .expect("one")
 }
 
 fn intermediate(root: &CertificateAuthority) -> CertificateAuthority {
     let options = IssueOptions::default();
     let issued = root.issue_intermediate(&common_name("Intermediate"), &options).expect("an intermediate");
-    issued.into_authority(options.at).expect("an authority")
+    issued.into_authority(options.issue_time()).expect("an authority")
 }
 
 fn common_name(text: &str) -> CommonName {
@@ -278,7 +279,7 @@ async fn a_proof_of_possession_admits_devices() {
 async fn every_supported_key_algorithm_is_accepted() {
     let lab = Lab::start().await;
     for (number, algorithm) in [KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048].into_iter().enumerate() {
-        let (id, options) = (format!("key-{number}"), IssueOptions { algorithm, ..IssueOptions::default() });
+        let (id, options) = (format!("key-{number}"), IssueOptions::new().algorithm(algorithm));
         let issued = lab.root.issue_device(&device_id(&id), &options).expect("a certificate");
         lab.presenting(&issued).assigned(&id).await;
     }
@@ -417,11 +418,7 @@ async fn the_validity_of_a_device_certificate_depends_on_the_emulators_clock() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
-    let options = |days| IssueOptions {
-        at: now + time::Duration::days(days),
-        lifetime: Some(Lifetime::Days(1)),
-        ..IssueOptions::default()
-    };
+    let options = |days| IssueOptions::new().at(now + time::Duration::days(days)).lifetime(Lifetime::Days(1));
     let issue = |days| lab.root.issue_device(&device_id(ID), &options(days)).expect("a certificate");
     let (today, later) = (issue(0), issue(10));
     lab.presenting(&later).register(ID).await.refused(401, 401_002, "Invalid certificate.");
@@ -437,9 +434,9 @@ async fn an_expired_ca_admits_no_device() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
-    let options = IssueOptions { lifetime: Some(Lifetime::Days(1)), ..IssueOptions::default() };
+    let options = IssueOptions::new().lifetime(Lifetime::Days(1));
     let authority = lab.root.issue_intermediate(&common_name("Short"), &options).expect("an intermediate");
-    let authority = authority.into_authority(options.at).expect("an authority");
+    let authority = authority.into_authority(options.issue_time()).expect("an authority");
     // The leaf outlives its issuer, which the library would not allow.
     let key = KeyPair::generate().expect("a key");
     let (leaf, der) = (odd_leaf(&authority, |_| {}, &key), authority.certificate().der().to_vec());

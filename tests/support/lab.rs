@@ -10,7 +10,7 @@ use iot_enroll::{
     },
     certificate::{
         Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, KeyAlgorithm, Lifetime,
-        files::FileSet,
+        files::{FileSet, IfExists},
     },
     emulator::{Emulator, Fault, FaultKind},
     workflow::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, provision},
@@ -145,11 +145,9 @@ pub(crate) fn new_root(text: &str) -> IssuedCertificate {
 
 /// A certificate that ended yesterday can be made only by a root that is older.
 pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
-    IssueOptions {
-        at: time::OffsetDateTime::now_utc() - time::Duration::days(days),
-        lifetime: Some(Lifetime::Days(lifetime)),
-        ..IssueOptions::default()
-    }
+    IssueOptions::new()
+        .at(time::OffsetDateTime::now_utc() - time::Duration::days(days))
+        .lifetime(Lifetime::Days(lifetime))
 }
 
 pub(crate) fn set(folder: &Path, text: &str) -> FileSet {
@@ -157,7 +155,7 @@ pub(crate) fn set(folder: &Path, text: &str) -> FileSet {
 }
 
 pub(crate) fn write(folder: &Path, text: &str, issued: &IssuedCertificate) {
-    set(folder, text).write(issued, None, false).expect("written");
+    set(folder, text).write(issued, None, IfExists::Fail).expect("written");
 }
 
 /// Every file of a folder that is not hidden.

@@ -48,7 +48,7 @@ fn begin() -> SystemTime {
 }
 
 fn options() -> IssueOptions {
-    IssueOptions { at: begin().into(), ..IssueOptions::default() }
+    IssueOptions::new().at(begin().into())
 }
 
 fn root(name: &str) -> IssuedCertificate {

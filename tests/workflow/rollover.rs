@@ -302,12 +302,9 @@ async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
 #[tokio::test]
 async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
     let lab = provisioned().await;
-    let devices =
-        || -> Result<iot_enroll::workflow::FleetDevices, _> {
-            Ok(Box::new((0..5).map(|number| {
-                Ok(FleetDevice { id: DeviceId::new(format!("d-{number}"))?, name: None, public_key: None })
-            })))
-        };
+    let devices = || -> Result<iot_enroll::workflow::FleetDevices, _> {
+        Ok(Box::new((0..5).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d-{number}"))?)))))
+    };
     let fleet = FleetRequest { folder: new_devices(&lab), count: 5, devices: Arc::new(devices), pfx: false };
     let with_fleet = RolloverRequest { devices: Vec::new(), fleet: Some(fleet), ..request(&lab) };
     let made = roll(&lab, &with_fleet).await.expect("rolled over").fleet.expect("a fleet");

@@ -1,18 +1,30 @@
-//! The four files of a certificate: names, permissions, all or nothing.
+//! The files of a certificate, which are written and replaced as one set.
 //!
 //! A set is written into a hidden directory beside its place, flushed to the disk, and committed by one rename of that
-//! directory; then its files move out of it. A process killed before the rename leaves the old files as they were. One
-//! killed after it leaves a committed directory, and the next call that deals with the set moves the rest out. So a set is
-//! there whole or not at all, and no file is ever half written.
+//! directory. Then its files are moved out. If a process is killed before the rename, the old files are unchanged. If it is
+//! killed after the rename, the next operation on the set moves the rest. So a set exists completely or not at all, and no
+//! file is ever incomplete.
 //!
-//! What other programs see: each file is replaced by one rename, and files of the old set that the new one does not have
-//! go first. There is no way to replace several files at once, so a program that reads them beside a `--force`, without
-//! taking the lock, can find the new key with the old certificate between two renames. This library takes the lock, and
-//! notices a key or chain that does not belong to the certificate when it reads a set.
+//! Other programs see each file replaced by one rename. Files of the old set that the new one does not have are removed
+//! first. Several files cannot be replaced at once, so a program that reads them during an overwrite, without the lock, can
+//! find the new key with the old certificate. This library takes the lock, and detects a key or chain that does not belong
+//! to the certificate when it reads a set.
 //!
-//! Each hidden directory holds a marker that lists the files of its set. Directories without it were made by somebody
-//! else and are left alone. What a killed process left is removed by the next write of the set. Processes that deal with
-//! one directory take turns, by a lock on it.
+//! Each hidden directory has a marker file that lists the files of its set. Directories without a marker are not touched.
+//! The next write of a set removes the leftovers of killed processes. A lock on the directory serializes processes.
+//!
+//! ```
+//! use iot_enroll::certificate::{CertificateAuthority, CommonName, IssueOptions};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let root = CertificateAuthority::new_root(&CommonName::new("Lab Root")?, &IssueOptions::new())?;
+//! let files = root.save(dir)?;
+//! assert_eq!(files.certificate(), dir.join("labRoot_cert.pem"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
 
 use std::{
     fmt, fs,
@@ -23,81 +35,131 @@ use std::{
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+pub use self::error::FileError;
 use super::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey,
-    ReadError, camel_case,
-    pfx::{self, PfxEncryption, PfxError},
+    Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
+    camel_case,
+    pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
     secure_file::{self, Access},
 };
 
-/// The paths of the set of files that belong to a name, as `create_test_cert.js` calls them: the name in
-/// [camel case](super::camel_case) with `_cert.pem`, `_key.pem`, `_fullchain.pem` and `.pfx`.
+/// The files of a certificate, named as `create_test_cert.js` does: the common name in [camel case](super::camel_case) with
+/// `_cert.pem`, `_key.pem`, `_fullchain.pem` and `.pfx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSet {
     directory: PathBuf,
     stem: String,
-    /// The name, to tell the set from that of another name with the same stem. None for proofs, which are called the same
-    /// regardless of their names.
+    /// The common name, to distinguish the set from that of another name with the same stem. `None` for proofs, whose
+    /// files do not depend on the name.
     name: Option<String>,
 }
 
 /// The stem of the files of proofs.
 const VERIFICATION: &str = "verification";
 
-/// How the name of a directory ends in which a set is being written.
+/// The suffix of the hidden directory in which a set is written.
 const STAGING: &str = ".tmp";
 
-/// The file in a hidden directory that says who made it: this line, then the names of the set's files.
+/// The marker file in a hidden directory: a title line, then the names of the files of the set.
 const MARKER: &str = ".iot-enroll-set";
 const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.";
 
-/// How the names of the files of a set end: the private key's, the PFX file's, the full chain's, the certificate's.
+/// The suffixes of the files of a set. The certificate is the last: if it exists, the others do.
 const SUFFIXES: [&str; 4] = ["_key.pem", ".pfx", "_fullchain.pem", "_cert.pem"];
 
-/// How the PFX file of a set is made.
+/// The options of a PFX file.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct PfxOptions<'a> {
-    /// The password that opens it.
+    /// The password of the file.
     pub password: &'a str,
-    /// How it is encrypted.
+    /// The encryption of the file.
     pub encryption: PfxEncryption,
 }
 
-impl FileSet {
-    /// The set of a name in a folder, whether it exists or not.
+impl<'a> PfxOptions<'a> {
+    /// Creates options with that password and the default encryption.
+    #[must_use]
+    pub fn new(password: &'a str) -> Self {
+        Self { password, encryption: PfxEncryption::default() }
+    }
+
+    /// Sets the encryption of the file.
+    #[must_use]
+    pub fn encryption(mut self, encryption: PfxEncryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+}
+
+impl fmt::Debug for PfxOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PfxOptions").field("encryption", &self.encryption).finish_non_exhaustive()
+    }
+}
+
+/// What to do if files of a set already exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IfExists {
+    /// Fail, and change nothing.
+    #[default]
+    Fail,
+    /// Replace the whole set. The old PFX file is removed even if the new set has none.
+    Overwrite,
+}
+
+impl IssuedCertificate {
+    /// Saves the four files of the certificate in a directory, under its common name: certificate, private key, full chain,
+    /// and a PFX file with [`DEFAULT_PASSWORD`]. Existing files are not overwritten.
+    ///
+    /// [`FileSet::write`] has more options, and is the way to save a proof of possession, whose common name is no file
+    /// name.
     ///
     /// # Errors
-    /// [`NameError`] when files cannot be called by that name.
+    /// Returns [`FileError::Exists`] if one of the files exists; otherwise the errors of [`FileSet::write`].
+    pub fn save(&self, directory: impl Into<PathBuf>) -> Result<FileSet, FileError> {
+        let name = CommonName::new(self.certificate.subject().common_name().unwrap_or_default())?;
+        let files = FileSet::new(directory, &name)?;
+        files.write(self, Some(PfxOptions::new(DEFAULT_PASSWORD)), IfExists::Fail)?;
+        Ok(files)
+    }
+}
+
+impl FileSet {
+    /// Returns the files of a name in a directory, whether they exist or not.
+    ///
+    /// # Errors
+    /// Returns a [`NameError`] if files cannot have that name.
     pub fn new(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
         let (directory, stem) = (directory.into(), name.file_stem()?);
         Ok(Self { directory, stem, name: Some(name.as_str().to_owned()) })
     }
 
-    /// The set that a verification certificate is written to: always `verification`, whatever the code.
+    /// Returns the files of a proof of possession, which are named `verification` for every code.
     #[must_use]
     pub fn verification(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None }
     }
 
-    /// The certificate in PEM.
+    /// Returns the path of the certificate in PEM.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
         self.path("_cert.pem")
     }
 
-    /// The private key in PKCS#8 PEM, readable by its owner alone.
+    /// Returns the path of the private key in PKCS#8 PEM, which only the owner of the file can read.
     #[must_use]
     pub fn private_key(&self) -> PathBuf {
         self.path("_key.pem")
     }
 
-    /// The certificate and all above it in PEM.
+    /// Returns the path of the certificate and all above it, in PEM.
     #[must_use]
     pub fn fullchain(&self) -> PathBuf {
         self.path("_fullchain.pem")
     }
 
-    /// Key, certificate and chain as PFX, readable by its owner alone.
+    /// Returns the path of the PFX file with key, certificate and chain, which only the owner of the file can read.
     #[must_use]
     pub fn pfx(&self) -> PathBuf {
         self.path(".pfx")
@@ -107,30 +169,29 @@ impl FileSet {
         self.directory.join(format!("{}{suffix}", self.stem))
     }
 
-    /// The certificate last: where it is, the others are.
     fn all(&self) -> [PathBuf; 4] {
         SUFFIXES.map(|suffix| self.path(suffix))
     }
 
-    /// Returns what two sets have in common if they have the same files, on file systems that disregard case too.
+    /// Returns a key that is equal for two sets with the same files, even on file systems that ignore case.
     #[cfg(feature = "client")]
     pub(crate) fn identity(&self) -> PathBuf {
         self.directory.join(self.stem.to_lowercase())
     }
 
-    /// Checks that no file of the set is a file of this authority, through any path or link.
+    /// Checks that no file of the set is a file of this CA, through any path or link.
     ///
     /// # Errors
-    /// [`FileError::SigningAuthority`], which names the file.
+    /// Returns [`FileError::SigningAuthority`] with the shared file.
     pub fn check_apart(&self, authority: &CertificateAuthority) -> Result<(), FileError> {
         let shared = self.all().into_iter().find(|ours| authority.files().iter().any(|theirs| is_same(ours, theirs)));
         shared.map_or(Ok(()), |path| Err(FileError::SigningAuthority(path)))
     }
 
-    /// Checks that a certificate has the name of the set as its common name: other names may have the same files.
+    /// Checks that a certificate has the common name of the set: other names may have the same file names.
     ///
     /// # Errors
-    /// [`FileError::OtherName`], which has both names.
+    /// Returns [`FileError::OtherName`] with both names.
     pub fn check_name(&self, certificate: &Certificate) -> Result<(), FileError> {
         match &self.name {
             Some(name) if certificate.subject().common_name() != Some(name) => Err(FileError::OtherName {
@@ -142,8 +203,8 @@ impl FileSet {
         }
     }
 
-    /// Checks, with the lock held, that files in the place of the set belong to nothing else: neither to a certificate of
-    /// the chain above the new one nor to another name.
+    /// Checks that existing files of the set belong neither to a certificate above the new one nor to another name. The
+    /// lock must be held.
     fn check_owner(&self, above: &[&Certificate]) -> Result<(), FileError> {
         let path = self.certificate();
         if let Ok(found) = read_certificates(&path)
@@ -156,7 +217,7 @@ impl FileSet {
             let other = if let Some(name) = &self.name {
                 common_name != Some(name)
             } else {
-                // A proof may have any name; what was made by the name of the files is none.
+                // A proof may have any name. A CA, or a certificate with that file name, is not a proof.
                 let is_authority = found.basic_constraints().is_some_and(|constraints| constraints.authority);
                 is_authority || common_name.is_some_and(|name| camel_case(name) == VERIFICATION)
             };
@@ -172,8 +233,8 @@ impl FileSet {
         self.check_spelling()
     }
 
-    /// Checks that no files differ from those of the set in case only: not every file system tells them apart, and neither
-    /// do people.
+    /// Checks that no other files differ from those of the set only in case. Many file systems and people would confuse
+    /// them.
     pub(crate) fn check_spelling(&self) -> Result<(), FileError> {
         let ours: Vec<_> = self.all().iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
         let lower: Vec<_> = ours.iter().map(|name| name.to_lowercase()).collect();
@@ -198,10 +259,10 @@ impl FileSet {
         self.directory.join(format!(".{}.commit", self.stem))
     }
 
-    /// The files of the set that exist. Finishes a set that a killed process had committed.
+    /// Returns the files of the set that exist. Finishes a set that a killed process had committed.
     ///
     /// # Errors
-    /// [`FileError`] when the system refuses.
+    /// Returns [`FileError::Io`] or [`FileError::Unfinished`] if the file system fails.
     pub fn existing(&self) -> Result<Vec<PathBuf>, FileError> {
         if !self.directory.is_dir() {
             return Ok(Vec::new());
@@ -215,53 +276,51 @@ impl FileSet {
         self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
     }
 
-    /// Waits for this process's turn with the folder; it ends with the value.
+    /// Waits for the lock on the directory, which is released when the value is dropped.
     fn lock(&self) -> Result<fs::File, FileError> {
         let file = open_to_lock(&self.directory);
         let file = file.map_err(|error| FileError::io("open the directory", &self.directory, error))?;
-        // Some network file systems have no locks. The rename that commits a set is one step there too.
+        // Some network file systems have no locks. The rename that commits a set is atomic there too.
         let _ = file.lock();
         Ok(file)
     }
 
-    /// Writes the set: certificate, key and chain, and a PFX file when asked for. Makes the folder where it is missing.
+    /// Writes the set: certificate, key and chain, and a PFX file if requested. Creates the directory if missing.
     ///
-    /// Without `overwrite` nothing that exists is touched. With it the whole set is replaced, and a PFX file of the old
-    /// one goes even when the new one has none. Files of another name or of a certificate above the new one are never
-    /// touched.
+    /// Files of another name, or of a certificate above the new one, are never overwritten.
     ///
     /// # Errors
-    /// [`FileError::Exists`] when any of the four files does and `overwrite` is not given, [`FileError::SharedFiles`] if
-    /// they belong to another name, [`FileError::SigningAuthority`] if they belong to a certificate above the new one;
-    /// [`FileError`] otherwise.
+    /// Returns [`FileError::Exists`] if one of the four files exists and [`IfExists::Fail`] is given,
+    /// [`FileError::SharedFiles`] if they belong to another name, [`FileError::SigningAuthority`] if they belong to a
+    /// certificate above the new one, and other errors if the file system fails.
     pub fn write(
         &self,
         issued: &IssuedCertificate,
         pfx: Option<PfxOptions<'_>>,
-        overwrite: bool,
+        if_exists: IfExists,
     ) -> Result<(), FileError> {
         let fullchain: Vec<_> = issued.fullchain().collect();
-        self.commit(&fullchain, Some((&issued.key, pfx)), overwrite)
+        self.commit(&fullchain, Some((&issued.key, pfx)), if_exists)
     }
 
-    /// Writes the set of a device that keeps its own key: certificate and chain, the device's certificate first.
+    /// Writes the set of a device that keeps its own key: certificate and chain, the certificate of the device first.
     ///
-    /// With `overwrite` a key file and a PFX file of an old set go, as they do not belong to the new certificate.
+    /// [`IfExists::Overwrite`] also removes the key and PFX files of an old set, which do not belong to the new certificate.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
-    pub fn write_without_key(&self, fullchain: &[&Certificate], overwrite: bool) -> Result<(), FileError> {
-        self.commit(fullchain, None, overwrite)
+    /// Returns the errors of [`write`](Self::write).
+    pub fn write_without_key(&self, fullchain: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
+        self.commit(fullchain, None, if_exists)
     }
 
     fn commit(
         &self,
         fullchain: &[&Certificate],
         key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
-        overwrite: bool,
+        if_exists: IfExists,
     ) -> Result<(), FileError> {
         if self.directory.exists() && !self.directory.is_dir() {
-            return Err(FileError::NotAFolder(self.directory.clone()));
+            return Err(FileError::NotADirectory(self.directory.clone()));
         }
         secure_file::create_directory_all(&self.directory)
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
@@ -269,17 +328,17 @@ impl FileSet {
         self.finish()?;
         self.check_owner(fullchain.get(1..).unwrap_or_default())?;
         let existing = self.present();
-        if !overwrite && !existing.is_empty() {
+        if if_exists == IfExists::Fail && !existing.is_empty() {
             return Err(FileError::Exists(existing));
         }
-        if let Some(folder) = existing.into_iter().find(|path| path.is_dir()) {
-            return Err(FileError::NotAFile(folder));
+        if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
+            return Err(FileError::NotAFile(directory));
         }
         self.remove_leftovers();
         let staging = self.stage(fullchain, key)?;
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
-        // The directory is no longer where the guard would remove it.
+        // The directory was renamed, so the guard must not remove it.
         let _ = staging.keep();
         self.finish()?;
         let has = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
@@ -289,7 +348,7 @@ impl FileSet {
         }
     }
 
-    /// The files that a set has.
+    /// Returns the files that the set will have.
     fn targets(&self, key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>) -> Vec<PathBuf> {
         let mut targets = vec![self.fullchain(), self.certificate()];
         targets.extend(key.map(|_| self.private_key()));
@@ -297,7 +356,7 @@ impl FileSet {
         targets
     }
 
-    /// Removes what killed processes had not committed. With the lock held nobody is at work on it.
+    /// Removes directories that killed processes did not commit. The lock must be held.
     fn remove_leftovers(&self) {
         let prefix = format!(".{}.", self.stem);
         let leftover = |name: &str| name.starts_with(&prefix) && name.ends_with(STAGING);
@@ -306,15 +365,16 @@ impl FileSet {
             if !is_directory || !entry.file_name().to_str().is_some_and(leftover) {
                 continue;
             }
-            // What cannot be removed does no harm.
+            // A directory that cannot be removed is harmless.
             let _ = match read_marker(&entry.path()) {
                 Some(_) => fs::remove_dir_all(entry.path()),
-                // A process may have been killed before it wrote the marker. Removes only an empty directory.
+                // The process may have been killed before it wrote the marker. This removes only an empty directory.
                 None => fs::remove_dir(entry.path()),
             };
         }
     }
 
+    /// Writes the set into a hidden directory.
     fn stage(
         &self,
         fullchain: &[&Certificate],
@@ -351,8 +411,7 @@ impl FileSet {
         Ok(staging)
     }
 
-    /// Moves the files of a committed directory to their places and removes those that the set does not have, unless that
-    /// was done before.
+    /// Moves the files of a committed directory to their places, and removes old files that the set does not have.
     fn finish(&self) -> Result<(), FileError> {
         let committed = self.committed();
         let Ok(found) = committed.symlink_metadata() else { return Ok(()) };
@@ -363,8 +422,8 @@ impl FileSet {
         };
         let names = if found.is_dir() { read_marker(&committed) } else { None };
         let Some(names) = names else {
-            // A process that was killed at the very end leaves the directory empty.
-            let foreign = |_| stuck(io::Error::other("it was not made by this program"));
+            // A process that was killed in the last step leaves an empty directory.
+            let foreign = |_| stuck(io::Error::other("it was not created by iot-enroll"));
             return fs::remove_dir(&committed).map_err(foreign);
         };
         let staged = |target: &Path| target.file_name().map(|name| committed.join(name)).unwrap_or_default();
@@ -383,12 +442,12 @@ impl FileSet {
         Ok(())
     }
 
-    /// Reads the set as an authority: its certificate and key, and what its full chain adds.
+    /// Reads the set as a certificate authority: its certificate, its key, and the chain of its full chain file.
     ///
     /// # Errors
-    /// [`FileError::Missing`] when the set does not exist, [`FileError::Incomplete`] when only a part of it does,
-    /// [`FileError::Mixed`] when its files do not belong together, [`FileError::OtherName`] if the certificate has another
-    /// common name than the set, [`FileError`] otherwise.
+    /// Returns [`FileError::Missing`] if the set does not exist, [`FileError::Incomplete`] if only a part of it does,
+    /// [`FileError::Mixed`] if its files do not belong together, [`FileError::OtherName`] if the certificate has another
+    /// common name than the set, and other errors if a file cannot be read or the certificate may not sign.
     pub fn read_authority(
         &self,
         key_password: Option<&str>,
@@ -399,11 +458,11 @@ impl FileSet {
         Ok(authority.read_from(self.all()))
     }
 
-    /// Reads the certificate of the set, and after it what its full chain holds. The key has to be there too, and
-    /// has to belong to it unless it is encrypted.
+    /// Reads the certificate of the set, then the certificates of its full chain file. The key file must exist, and must
+    /// belong to the certificate unless it is encrypted.
     ///
     /// # Errors
-    /// As [`read_authority`](Self::read_authority).
+    /// Returns the errors of [`read_authority`](Self::read_authority).
     pub fn read_certificates(&self) -> Result<Vec<Certificate>, FileError> {
         let existing = self.existing()?;
         let (certificate, key) = (self.certificate(), self.private_key());
@@ -423,7 +482,7 @@ impl FileSet {
             self.check_name(first)?;
         }
         let mixed = |other: PathBuf| FileError::Mixed { certificate: certificate.clone(), other };
-        // An encrypted key cannot be compared, and one that cannot be read is reported where it is needed.
+        // An encrypted key cannot be compared. A key that cannot be read is reported when it is used.
         if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
             return Err(mixed(key));
         }
@@ -438,7 +497,7 @@ impl FileSet {
     }
 }
 
-/// The names that the marker of a hidden directory lists; none where it has no marker of this program.
+/// Returns the file names in the marker of a hidden directory. `None` if it has no valid marker.
 fn read_marker(directory: &Path) -> Option<Vec<String>> {
     let path = directory.join(MARKER);
     if !path.symlink_metadata().ok()?.is_file() {
@@ -451,22 +510,42 @@ fn read_marker(directory: &Path) -> Option<Vec<String>> {
 
 /// The passwords of files that may be encrypted.
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Passwords<'a> {
     /// The password of private keys.
     pub key: Option<&'a str>,
-    /// The password of PFX files. Without one, that of private keys is tried, and without that too, those that
-    /// [`pfx::read`] tries.
+    /// The password of PFX files. The default is the password of private keys, then those that [`pfx::read`] tries.
     pub pfx: Option<&'a str>,
 }
 
 impl<'a> Passwords<'a> {
-    fn of_pfx(self) -> Option<&'a str> {
+    /// Creates a set without passwords.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the password of private keys.
+    #[must_use]
+    pub fn key(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.key = password.into();
+        self
+    }
+
+    /// Sets the password of PFX files.
+    #[must_use]
+    pub fn pfx(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.pfx = password.into();
+        self
+    }
+
+    fn for_pfx(self) -> Option<&'a str> {
         self.pfx.or(self.key)
     }
 }
 
 impl<'a> From<Option<&'a str>> for Passwords<'a> {
-    /// Takes the password of private keys.
+    /// Uses the password for private keys.
     fn from(key: Option<&'a str>) -> Self {
         Self { key, pfx: None }
     }
@@ -478,11 +557,11 @@ impl fmt::Debug for Passwords<'_> {
     }
 }
 
-/// Reads an authority from a certificate file, which may hold its chain too, and a key file, wherever they came from.
-/// Both may be the same PFX file.
+/// Reads a certificate authority from a certificate file, which may also hold its chain, and a key file. Both may be the
+/// same PFX file.
 ///
 /// # Errors
-/// [`FileError`], which names the file and what is wrong with it.
+/// Returns a [`FileError`] that names the file and the reason.
 pub fn read_authority<'a>(
     certificate: &Path,
     key: &Path,
@@ -494,7 +573,7 @@ pub fn read_authority<'a>(
     Ok(authority.read_from([certificate.to_owned(), key.to_owned()]))
 }
 
-/// Whether both paths lead to one file.
+/// Returns whether both paths lead to the same file.
 fn is_same(one: &Path, other: &Path) -> bool {
     let canonical = |path: &Path| fs::canonicalize(path).ok();
     if one == other || canonical(one).is_some_and(|one| canonical(other) == Some(one)) {
@@ -510,30 +589,30 @@ fn is_same(one: &Path, other: &Path) -> bool {
     false
 }
 
-/// The common name of a certificate, or its whole subject if it has none.
+/// Returns the common name of a certificate, or its whole subject if it has none.
 fn name_of(certificate: &Certificate) -> String {
     let subject = certificate.subject();
     subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
 }
 
-/// Whether files can be written to a folder, or the folder be made; found out without leaving anything behind.
+/// Checks that files can be written to a directory, or that the directory can be created. Leaves nothing behind.
 ///
 /// # Errors
-/// [`FileError::NotAFolder`], or [`FileError::Io`] when the system refuses.
-pub fn check_writable(folder: &Path) -> Result<(), FileError> {
+/// Returns [`FileError::NotADirectory`] if another file is in the way, [`FileError::Io`] if the file system refuses.
+pub fn check_writable(directory: &Path) -> Result<(), FileError> {
     let here = Path::new(".");
-    let existing = folder.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(here);
+    let existing = directory.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(here);
     if !existing.is_dir() {
-        return Err(FileError::NotAFolder(existing.to_owned()));
+        return Err(FileError::NotADirectory(existing.to_owned()));
     }
     let trial = tempfile::Builder::new().prefix(".").suffix(STAGING).tempdir_in(existing);
     trial.map(drop).map_err(|error| FileError::io("create a directory in", existing, error))
 }
 
-/// Reads every certificate of a file in any encoding, a PFX file with the passwords that [`pfx::read`] tries by itself.
+/// Reads every certificate of a file in any encoding. PFX files are opened with the default passwords of [`pfx::read`].
 ///
 /// # Errors
-/// [`FileError::Io`], [`FileError::Certificate`] or [`FileError::PfxFile`], which name the file.
+/// Returns [`FileError::Io`], [`FileError::Certificate`] or [`FileError::PfxFile`], which name the file.
 pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
     read_certificates_with(path, Passwords::default())
 }
@@ -541,20 +620,20 @@ pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
 /// Reads every certificate of a file in any encoding.
 ///
 /// # Errors
-/// As [`read_certificates`].
+/// Returns the errors of [`read_certificates`].
 pub fn read_certificates_with(path: &Path, passwords: Passwords<'_>) -> Result<Vec<Certificate>, FileError> {
     let bytes = read_limited(path)?;
     match Certificate::read_all(&bytes) {
         Err(ReadError::Pfx) => {
-            pfx::read(&bytes, passwords.of_pfx()).map_err(|error| FileError::PfxFile { path: path.to_owned(), error })
+            pfx::read(&bytes, passwords.for_pfx()).map_err(|error| FileError::PfxFile { path: path.to_owned(), error })
         }
         other => other.map_err(|error| FileError::Certificate { path: path.to_owned(), error }),
     }
 }
 
-/// Opens what stands for a folder where it is locked.
+/// Opens the file that is locked for a directory.
 pub(super) fn open_to_lock(directory: &Path) -> io::Result<fs::File> {
-    // A folder can be opened as a file where it can be locked; elsewhere a file in it stands for it.
+    // Unix can open and lock the directory itself. Elsewhere a file in it is locked.
     if cfg!(unix) {
         fs::File::open(directory)
     } else {
@@ -579,34 +658,34 @@ fn authority(
     })
 }
 
-/// Reads a private key, also that of a PFX file.
+/// Reads a private key from a file in any encoding, including PFX.
 ///
 /// # Errors
-/// [`FileError::Io`], [`FileError::Key`] or [`FileError::PfxFile`], which name the file.
+/// Returns [`FileError::Io`], [`FileError::Key`] or [`FileError::PfxFile`], which name the file.
 pub fn read_key<'a>(path: &Path, passwords: impl Into<Passwords<'a>>) -> Result<PrivateKey, FileError> {
-    key_of(path, &read_limited(path)?, passwords.into())
+    parse_key(path, &read_limited(path)?, passwords.into())
 }
 
-/// Reads a private key from the bytes of a file, as [`read_key`] does.
+/// Reads a private key from the bytes of a file, as [`read_key`] does. `path` names the file in errors.
 ///
 /// # Errors
-/// As [`read_key`].
-pub fn key_of(path: &Path, bytes: &[u8], passwords: Passwords<'_>) -> Result<PrivateKey, FileError> {
+/// Returns the errors of [`read_key`], except [`FileError::Io`].
+pub fn parse_key(path: &Path, bytes: &[u8], passwords: Passwords<'_>) -> Result<PrivateKey, FileError> {
     match PrivateKey::read(bytes, passwords.key) {
-        Err(KeyError::Pfx) => pfx::read_identity(bytes, passwords.of_pfx())
+        Err(KeyError::Pfx) => pfx::read_identity(bytes, passwords.for_pfx())
             .map(|(key, _)| key)
             .map_err(|error| FileError::PfxFile { path: path.to_owned(), error }),
         other => other.map_err(|error| FileError::Key { path: path.to_owned(), error }),
     }
 }
 
-/// The most bytes of a certificate or key file.
+/// The maximum size of a certificate or key file in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
 
-/// Reads a file, which may hold a key, unless it is larger than any that belongs here.
+/// Reads a file of at most [`MAX_FILE`] bytes. The content may be a key, so it is wiped when dropped.
 ///
 /// # Errors
-/// [`FileError::Io`], or [`FileError::TooLarge`] past [`MAX_FILE`].
+/// Returns [`FileError::Io`] if the file cannot be read, [`FileError::TooLarge`] if it is larger.
 pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let failed = |error| FileError::io("read", path, error);
     let mut bytes = Zeroizing::new(Vec::new());
@@ -621,153 +700,9 @@ fn write_new(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes the renames lasting. Not every system can flush a folder; the files themselves have been.
+/// Flushes the renames to the disk. Not every system can flush a directory; the files were flushed before.
 fn sync_directory(directory: &Path) {
     if let Ok(directory) = fs::File::open(directory) {
         let _ = directory.sync_all();
     }
-}
-
-/// Why files could not be written or read. Each names the file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// Files of that name exist and were not to be overwritten.
-    #[error("{} already {}, and nothing was written", list(.0), if .0.len() == 1 { "exists" } else { "exist" })]
-    Exists(Vec<PathBuf>),
-    /// Another name has the same files, and they exist.
-    #[error("{} belongs to {other:?}, and the files of {name:?} would have the same names: nothing was written", .path.display())]
-    SharedFiles {
-        /// The file that exists.
-        path: PathBuf,
-        /// The name whose files were to be written.
-        name: String,
-        /// The name whose files exist.
-        other: String,
-    },
-    /// The files of a certificate would overwrite those of an authority that it is issued under.
-    #[error("{} belongs to the CA that signs, and nothing was written", .0.display())]
-    SigningAuthority(PathBuf),
-    /// The files of a name hold the certificate of another name.
-    #[error("{} is the certificate of {found:?}, not of {expected:?}", .path.display())]
-    OtherName {
-        /// The certificate file.
-        path: PathBuf,
-        /// The name that was looked for.
-        expected: String,
-        /// The common name found, or the whole subject of a certificate without one.
-        found: String,
-    },
-    /// The folder for the files is something else.
-    #[error("{} is not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// A folder stands in the place of a file.
-    #[error("{} is a folder, and a file has to go there: move it away", .0.display())]
-    NotAFile(PathBuf),
-    /// A file larger than any certificate or key.
-    #[error("{} has more than 16 MiB, and no certificate or key has", .0.display())]
-    TooLarge(PathBuf),
-    /// What a killed process had committed cannot be put in its place.
-    #[error(
-        "could not finish the set that an interrupted run left in {}: {error}. Remove what is in the way, or move that \
-         directory elsewhere",
-        .path.display()
-    )]
-    Unfinished {
-        /// The hidden folder that holds the rest of the set.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// There is no certificate of that name.
-    #[error("{} does not exist", .0.display())]
-    Missing(PathBuf),
-    /// Only a part of a set is there.
-    #[error("{} exists but {} does not", .found.display(), .missing.display())]
-    Incomplete {
-        /// The file that exists.
-        found: PathBuf,
-        /// The file that does not.
-        missing: PathBuf,
-    },
-    /// A file of a set does not belong to its certificate.
-    #[error(
-        "{} does not belong to {}: the files are of two sets. Restore the missing ones, or make the set again and \
-         overwrite it",
-        .other.display(), .certificate.display()
-    )]
-    Mixed {
-        /// The certificate file.
-        certificate: PathBuf,
-        /// The key or chain file that does not belong to it.
-        other: PathBuf,
-    },
-    /// A file was removed by somebody else as soon as it was written.
-    #[error("{} was removed while its set was being written", .0.display())]
-    Removed(PathBuf),
-    /// The system refused.
-    #[error("could not {doing} {}: {error}", .path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A certificate file cannot be read.
-    #[error("no certificate could be read from {}: {error}", .path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: ReadError,
-    },
-    /// A key file cannot be read.
-    #[error("no private key could be read from {}: {error}", .path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: KeyError,
-    },
-    /// A PFX file cannot be read.
-    #[error("could not read {}: {error}", .path.display())]
-    PfxFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: PfxError,
-    },
-    /// Certificate and key make no authority.
-    #[error("could not sign with {} and {}: {error}", .certificate.display(), .key.display())]
-    Authority {
-        /// The certificate file.
-        certificate: PathBuf,
-        /// The key file.
-        key: PathBuf,
-        /// Which check failed.
-        error: AuthorityError,
-    },
-    /// The key could not be encoded.
-    #[error(transparent)]
-    Encode(#[from] KeyError),
-    /// The PFX file could not be made.
-    #[error(transparent)]
-    Pfx(#[from] PfxError),
-}
-
-impl FileError {
-    fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
-        // The path that `tempfile` adds to its errors is that of a hidden file with a random name.
-        let error = match error.to_string().split_once(" at path \"") {
-            Some((reason, _)) if error.get_ref().is_some() => io::Error::new(error.kind(), reason),
-            _ => error,
-        };
-        Self::Io { doing, path: path.to_owned(), error }
-    }
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
