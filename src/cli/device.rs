@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use futures_util::TryStreamExt;
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,7 +16,7 @@ use super::{
 };
 use crate::central::{
     Change, ClientCertificate, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials, DeviceId,
-    DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, NewDeviceAttestation, OrderBy,
+    DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, NewDeviceAttestation, OrderBy, Secret,
     SymmetricKeys,
 };
 
@@ -298,7 +296,7 @@ impl Command {
                 if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
                     bail!("the device {id} exists already: update it, or replace it with --force");
                 }
-                show(&devices.create(&id, &device).await?, output)
+                show(&devices.replace(&id, &device).await?, output)
             }
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id, output)?;
@@ -511,7 +509,7 @@ pub(super) fn symmetric_keys(file: &Path) -> anyhow::Result<SymmetricKeys> {
     Ok(SymmetricKeys { primary_key, secondary_key })
 }
 
-fn endorsement_key(file: &Path) -> anyhow::Result<SecretString> {
+fn endorsement_key(file: &Path) -> anyhow::Result<Secret> {
     let [key] = secret_lines(file, "the endorsement key")?;
     Ok(key)
 }
@@ -590,7 +588,7 @@ fn show_attestation(attestation: &DeviceAttestation, show_keys: bool, output: &O
 
 fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
+        let (primary, secondary) = (keys.primary_key.expose(), keys.secondary_key.expose());
         value["symmetricKey"] = json!({ "primaryKey": primary, "secondaryKey": secondary });
         rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
     } else {
@@ -598,10 +596,10 @@ fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows
     }
 }
 
-fn show_endorsement_key(key: &SecretString, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
+fn show_endorsement_key(key: &Secret, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        value["tpm"] = json!({ "endorsementKey": key.expose_secret() });
-        rows.push(("endorsement key", key.expose_secret().to_owned()));
+        value["tpm"] = json!({ "endorsementKey": key.expose() });
+        rows.push(("endorsement key", key.expose().to_owned()));
     } else {
         rows.push(("keys", "not shown without --show-keys".to_owned()));
     }

@@ -235,7 +235,7 @@ impl Sending {
         let _turn = self.turns.acquire().await.ok()?;
         let sent = match found {
             Some(found) => self.update(id, device, found).await.map(|()| Outcome::Replaced),
-            None => self.devices.create(id, &new_device(device)).await.map(|_| Outcome::Created),
+            None => self.devices.replace(id, &new_device(device)).await.map(|_| Outcome::Created),
         };
         self.watch(sent.as_ref().err());
         Some(match sent {
@@ -249,7 +249,7 @@ impl Sending {
         let update = DeviceUpdate { etag: found.etag.clone(), ..row.clone() };
         match self.devices.update(id, &update).await {
             Ok(_) => Ok(()),
-            Err(lost @ Error::Lost { .. }) => match self.devices.find(id).await {
+            Err(lost @ Error::OutcomeUnknown { .. }) => match self.devices.find(id).await {
                 Ok(Some(now)) if is_as(&now, row) => Ok(()),
                 _ => Err(lost),
             },
@@ -329,7 +329,7 @@ async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<Str
         let asked = stream::iter(wanted.clone()).map(|id| async move { devices.find(&id).await });
         Box::pin(asked.buffered(IN_FLIGHT).try_filter_map(|found| async move { Ok(found) }))
     } else {
-        devices.list(&DeviceQuery::default())
+        devices.list(&DeviceQuery::default()).into_stream()
     };
     let wanted: HashSet<_> = wanted.iter().map(key).collect();
     let ours = found.try_filter(|device| std::future::ready(wanted.contains(&key(&device.id))));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{
-    StreamExt, TryStreamExt,
+    StreamExt,
     stream::{self, BoxStream},
 };
 use serde::Serialize;
@@ -131,7 +131,7 @@ async fn create(
         None => devices.find(id).await?.is_some(),
     };
     if !exists {
-        devices.create(id, device).await?;
+        devices.replace(id, device).await?;
     }
     Ok(!exists)
 }
@@ -139,8 +139,12 @@ async fn create(
 /// The ids of the application's devices in lower case: the service may compare ids without regard to case, and a device
 /// must not be replaced for that.
 async fn known(client: &Client) -> Result<HashSet<String>, ProvisionError> {
-    let listed = client.devices().list(&DeviceQuery::default());
-    Ok(listed.map_ok(|device| device.id.as_str().to_ascii_lowercase()).try_collect().await?)
+    let mut listed = client.devices().list(&DeviceQuery::default());
+    let mut known = HashSet::new();
+    while let Some(device) = listed.next().await {
+        known.insert(device?.id.as_str().to_ascii_lowercase());
+    }
+    Ok(known)
 }
 
 /// The devices that are asked for.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-
 use crate::{
     central::{
         self, Attestation, CertificateEntry, Client, DeviceAttestation, DeviceQuery, EnrollmentGroupId, Error,
-        ExposeSecret, SigningCertificate, SymmetricKeys,
+        SigningCertificate, SymmetricKeys,
     },
     certificate::DeviceId,
     dps::device::{
@@ -103,5 +101,5 @@ fn enrolled(
 /// Those of the keys that are keys; the others are of no use here.
 fn read_keys(keys: SymmetricKeys) -> Vec<SymmetricKey> {
     let keys = [keys.primary_key, keys.secondary_key];
-    keys.iter().filter_map(|key| SymmetricKey::from_base64(key.expose_secret()).ok()).collect()
+    keys.iter().filter_map(|key| SymmetricKey::from_base64(key.expose()).ok()).collect()
 }
