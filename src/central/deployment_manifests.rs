@@ -11,7 +11,7 @@ use super::{
     device_groups::or_empty,
     devices,
     endpoint::ApiVersion,
-    id::{DeploymentManifestId, DeviceId, Etag},
+    id::{CentralDeviceId, DeploymentManifestId, Etag},
 };
 use crate::transport::{Call, Error, Listing, Secret, items};
 
@@ -127,7 +127,7 @@ impl DeploymentManifests {
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
-    pub async fn assign(&self, device: &DeviceId, data: &Map<String, Value>) -> Result<(), Error> {
+    pub async fn assign(&self, device: &CentralDeviceId, data: &Map<String, Value>) -> Result<(), Error> {
         let path = [devices::COLLECTION, device.as_str(), "applyDeploymentManifest"];
         let call = Call::post(&path, &json!({ "data": data })).repeatable();
         self.client.rest().execute(&call.with_secrets(secrets(data))).await

@@ -9,7 +9,7 @@ use super::{
     endpoint::ApiVersion,
     enrollment_groups::{DeviceType, SymmetricKeys, WireInfo},
     filter::DeviceQuery,
-    id::{DeviceId, Etag},
+    id::{CentralDeviceId, Etag},
 };
 use crate::{
     certificate::{Certificate, Thumbprint, ThumbprintError},
@@ -70,7 +70,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
-    pub async fn get(&self, id: &DeviceId) -> Result<Device, Error> {
+    pub async fn get(&self, id: &CentralDeviceId) -> Result<Device, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
@@ -78,7 +78,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn find(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
+    pub async fn find(&self, id: &CentralDeviceId) -> Result<Option<Device>, Error> {
         self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
@@ -91,7 +91,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the device exists, or another [`Error`].
-    pub async fn create(&self, id: &DeviceId, device: &NewDevice) -> Result<Device, Error> {
+    pub async fn create(&self, id: &CentralDeviceId, device: &NewDevice) -> Result<Device, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
         self.client_for(&device.device_types).create(&call).await
     }
@@ -101,7 +101,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]. If the new device has an etag that is not the current one, the status is 412, or the error is
     /// [`Error::OutcomeUnknown`] if an answer was lost before.
-    pub async fn replace(&self, id: &DeviceId, device: &NewDevice) -> Result<Device, Error> {
+    pub async fn replace(&self, id: &CentralDeviceId, device: &NewDevice) -> Result<Device, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
         self.client_for(&device.device_types).rest().read(&call).await
     }
@@ -122,7 +122,7 @@ impl Devices {
     /// # Errors
     /// [`Error`]. If the update has an etag that is not the device's current one, the status is 412, or the error is
     /// [`Error::OutcomeUnknown`] if an answer was lost before.
-    pub async fn update(&self, id: &DeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
+    pub async fn update(&self, id: &CentralDeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
         let client = if update.device_types.is_some() { self.preview_client() } else { self.client.clone() };
         client.rest().read(&call).await
@@ -132,7 +132,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
-    pub async fn delete(&self, id: &DeviceId) -> Result<(), Error> {
+    pub async fn delete(&self, id: &CentralDeviceId) -> Result<(), Error> {
         self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
@@ -140,7 +140,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
-    pub async fn credentials(&self, id: &DeviceId) -> Result<DeviceCredentials, Error> {
+    pub async fn credentials(&self, id: &CentralDeviceId) -> Result<DeviceCredentials, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str(), "credentials"])).await
     }
 
@@ -149,7 +149,7 @@ impl Devices {
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist, or has no attestation
     /// of its own because it connects through an enrollment group.
-    pub async fn attestation(&self, id: &DeviceId) -> Result<DeviceAttestation, Error> {
+    pub async fn attestation(&self, id: &CentralDeviceId) -> Result<DeviceAttestation, Error> {
         self.client.rest().read(&Call::get(&attestation_path(id))).await
     }
 
@@ -157,7 +157,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn find_attestation(&self, id: &DeviceId) -> Result<Option<DeviceAttestation>, Error> {
+    pub async fn find_attestation(&self, id: &CentralDeviceId) -> Result<Option<DeviceAttestation>, Error> {
         self.client.rest().find(&Call::get(&attestation_path(id))).await
     }
 
@@ -167,7 +167,7 @@ impl Devices {
     /// [`Error`]
     pub async fn set_attestation(
         &self,
-        id: &DeviceId,
+        id: &CentralDeviceId,
         attestation: &NewDeviceAttestation,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::put(&attestation_path(id), &attestation.body());
@@ -180,7 +180,7 @@ impl Devices {
     /// [`Error`]
     pub async fn update_attestation(
         &self,
-        id: &DeviceId,
+        id: &CentralDeviceId,
         update: &DeviceAttestationUpdate,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::merge_patch(&attestation_path(id), &update.body());
@@ -191,12 +191,12 @@ impl Devices {
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if it has none.
-    pub async fn delete_attestation(&self, id: &DeviceId) -> Result<(), Error> {
+    pub async fn delete_attestation(&self, id: &CentralDeviceId) -> Result<(), Error> {
         self.client.rest().execute(&Call::delete(&attestation_path(id))).await
     }
 }
 
-fn attestation_path(id: &DeviceId) -> [&str; 3] {
+fn attestation_path(id: &CentralDeviceId) -> [&str; 3] {
     [COLLECTION, id.as_str(), "attestation"]
 }
 
@@ -206,7 +206,7 @@ fn attestation_path(id: &DeviceId) -> [&str; 3] {
 #[non_exhaustive]
 pub struct Device {
     /// The ID.
-    pub id: DeviceId,
+    pub id: CentralDeviceId,
     /// The version of the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<Etag>,
@@ -534,7 +534,7 @@ fn tpm_body(key: &Secret) -> Value {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireDevice {
-    id: DeviceId,
+    id: CentralDeviceId,
     etag: Option<Etag>,
     display_name: Option<String>,
     template: Option<String>,

@@ -57,25 +57,26 @@ impl DeviceGroupId {
     }
 }
 
-/// The id of a device, as an application knows it: any text that can stand in a path.
+/// The ID of a device in an application: any text that can be a segment of a path.
 ///
-/// The API asks for one character at least (its parameter `deviceId`). Ids of existing devices need not keep the rule of
-/// the Device Provisioning Service, which is that of
-/// [`certificate::DeviceId`](crate::certificate::DeviceId); a device that shall register there should.
+/// The API requires only that it is not empty (parameter `deviceId` in version 2022-07-31), so an application may have
+/// devices whose ID is not a valid registration ID. This type can name, list and delete them. A device that registers at the
+/// Device Provisioning Service needs a [`certificate::DeviceId`](crate::certificate::DeviceId), which has a stricter rule and
+/// converts into this type.
 ///
 /// ```
-/// use iot_enroll::central::DeviceId;
+/// use iot_enroll::central::CentralDeviceId;
 ///
-/// let id: DeviceId = "plant 7/sensor".parse()?;
+/// let id: CentralDeviceId = "plant 7/sensor".parse()?;
 /// assert_eq!(id.as_str(), "plant 7/sensor");
-/// assert!("..".parse::<DeviceId>().is_err());
+/// assert!("..".parse::<CentralDeviceId>().is_err());
 /// # Ok::<(), iot_enroll::central::IdError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeviceId(String);
+pub struct CentralDeviceId(String);
 
-impl DeviceId {
+impl CentralDeviceId {
     /// Checks a text and returns it as an ID.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ impl DeviceId {
     }
 }
 
-impl From<crate::certificate::DeviceId> for DeviceId {
+impl From<crate::certificate::DeviceId> for CentralDeviceId {
     fn from(id: crate::certificate::DeviceId) -> Self {
         Self(id.as_str().to_owned())
     }
@@ -136,6 +137,14 @@ macro_rules! id_traits {
             }
         }
 
+        impl TryFrom<&str> for $name {
+            type Error = IdError;
+
+            fn try_from(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = IdError;
 
@@ -151,7 +160,7 @@ macro_rules! id_traits {
         }
     )*};
 }
-id_traits!(EnrollmentGroupId DeviceGroupId DeviceId DeploymentManifestId);
+id_traits!(EnrollmentGroupId DeviceGroupId CentralDeviceId DeploymentManifestId);
 
 /// Checks an ID of ASCII letters, digits and `others`.
 fn alphanumeric(

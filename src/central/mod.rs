@@ -47,7 +47,7 @@ pub use enrollment_groups::{
 };
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{
-    CertificateEntry, DeploymentManifestId, DeviceGroupId, DeviceId, EnrollmentGroupId, Etag, IdError,
+    CentralDeviceId, CertificateEntry, DeploymentManifestId, DeviceGroupId, EnrollmentGroupId, Etag, IdError,
     MAX_DEVICE_GROUP_ID, MAX_ENROLLMENT_GROUP_ID,
 };
 

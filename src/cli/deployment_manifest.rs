@@ -14,7 +14,7 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, DeviceId, Etag,
+    CentralDeviceId, DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, Etag,
     NewDeploymentManifest,
 };
 
@@ -97,7 +97,7 @@ pub(super) enum Command {
         file: Option<PathBuf>,
         /// The device
         #[arg(long, value_name = "ID")]
-        device: DeviceId,
+        device: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },

@@ -15,7 +15,7 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    Change, ClientCertificate, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials, DeviceId,
+    CentralDeviceId, Change, ClientCertificate, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials,
     DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, NewDeviceAttestation, OrderBy, Secret,
     SymmetricKeys,
 };
@@ -39,7 +39,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device show thermostat1 --app contoso --token-file token")]
     Show {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },
@@ -50,7 +50,7 @@ pub(super) enum Command {
   iot-enroll device create gateway-1 --type iot-edge")]
     Create {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
@@ -91,7 +91,7 @@ pub(super) enum Command {
   iot-enroll device update thermostat1 --enabled false --etag ETAG")]
     Update {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         change: Box<Changes>,
         /// Update it only if it still has this etag
@@ -104,7 +104,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device delete thermostat1 --app contoso --token-file token")]
     Delete {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -114,7 +114,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device credentials thermostat1 --show-keys")]
     Credentials {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
@@ -185,7 +185,7 @@ pub(super) enum AttestationAction {
     #[command(after_help = "Example:\n  iot-enroll device attestation show thermostat1")]
     Show {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
@@ -198,7 +198,7 @@ pub(super) enum AttestationAction {
   iot-enroll device attestation set thermostat1 --symmetric-key")]
     Set {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
         /// Symmetric keys that the service generates
@@ -213,7 +213,7 @@ pub(super) enum AttestationAction {
     )]
     Update {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
         /// Remove the secondary certificate
@@ -226,7 +226,7 @@ pub(super) enum AttestationAction {
     #[command(after_help = "Example:\n  iot-enroll device attestation delete thermostat1")]
     Delete {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -360,7 +360,7 @@ impl From<Query> for DeviceQuery {
 }
 
 impl Changes {
-    fn update(self, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+    fn update(self, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
         if let Some(file) = self.file {
             return device_update(&file, id, output);
         }
@@ -446,14 +446,14 @@ struct DeviceFile {
 }
 
 /// What `device show` prints can be the body, so it may hold the id and what the service alone sets.
-fn read_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<JsonFile> {
+fn read_device(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<JsonFile> {
     let mut file = JsonFile::read(path)?;
     file.take_id(id.as_str())?;
     file.take_read_only("provisioned", output);
     Ok(file)
 }
 
-fn new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<NewDevice> {
+fn new_device(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<NewDevice> {
     let file = read_device(path, id, output)?;
     file.only_nullable(&[])?;
     let read: DeviceFile = file.into()?;
@@ -469,7 +469,7 @@ fn new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<New
 }
 
 /// A merge patch, in which null and absence are two things.
-fn device_update(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+fn device_update(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
     let file = read_device(path, id, output)?;
     if file.members.keys().all(|name| name == "etag") {
         return file.refuse("it changes nothing");

@@ -21,7 +21,9 @@ use super::{
     results::{self, Results},
     service::Service,
 };
-use crate::central::{Change, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice};
+use crate::central::{
+    CentralDeviceId, Change, Device, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice,
+};
 
 /// How many requests are under way at once. The rate limit decides how many a second; this only has to be enough to keep
 /// it busy while answers take their time.
@@ -245,7 +247,7 @@ impl Sending {
     }
 
     /// Changes what the row names, and only if nobody else changed the device meanwhile.
-    async fn update(&self, id: &DeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
+    async fn update(&self, id: &CentralDeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
         let update = DeviceUpdate { etag: found.etag.clone(), ..row.clone() };
         match self.devices.update(id, &update).await {
             Ok(_) => Ok(()),
@@ -336,6 +338,6 @@ async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<Str
     Ok(ours.map_ok(|device| (key(&device.id), device)).try_collect().await?)
 }
 
-fn key(id: &DeviceId) -> String {
+fn key(id: &CentralDeviceId) -> String {
     id.as_str().to_ascii_lowercase()
 }

@@ -20,7 +20,7 @@ use super::{
     step::{Outcome, Step, devices_of},
 };
 use crate::{
-    central::{Client, DeviceId, DeviceQuery, Devices, Error, NewDevice},
+    central::{CentralDeviceId, Client, DeviceQuery, Devices, Error, NewDevice},
     certificate::{
         self,
         fleet::{FleetDevice, SourceError},
@@ -95,7 +95,7 @@ impl Run<'_, '_> {
 }
 
 /// A device that was created, or was there; or which one the service refused.
-type Created = Result<bool, (DeviceId, Error)>;
+type Created = Result<bool, (CentralDeviceId, Error)>;
 
 /// Creates devices, many at once. It owns what it needs: a stream that borrows would keep the futures that wait for it from
 /// being sent between threads.
@@ -110,7 +110,7 @@ fn creating(
         let (devices, known, template) = (client.devices(), known.clone(), template.clone());
         async move {
             let device = device?;
-            let id = DeviceId::from(device.id);
+            let id = CentralDeviceId::from(device.id);
             let device = NewDevice { display_name: device.name, template, ..NewDevice::default() };
             let created = create(&devices, known.as_deref(), &id, &device).await;
             Ok(created.map_err(|error| (id, error)))
@@ -123,7 +123,7 @@ fn creating(
 async fn create(
     devices: &Devices,
     known: Option<&HashSet<String>>,
-    id: &DeviceId,
+    id: &CentralDeviceId,
     device: &NewDevice,
 ) -> Result<bool, Error> {
     let exists = match known {

@@ -58,7 +58,7 @@ pub async fn read_device_state(
     state: &EnrollmentState,
     id: &DeviceId,
 ) -> Result<EnrollmentState, Error> {
-    let id = central::DeviceId::from(id.clone());
+    let id = central::CentralDeviceId::from(id.clone());
     let devices = client.devices();
     let Some(device) = devices.find(&id).await? else { return Ok(EnrollmentState { device: None, ..state.clone() }) };
     let attestation = devices.find_attestation(&id).await?;

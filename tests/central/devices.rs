@@ -7,9 +7,9 @@ use crate::support::{
 };
 use iot_enroll::{
     central::{
-        ApiVersion, Change, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceId, DeviceQuery, DeviceType,
-        DeviceUpdate, Error, Etag, Field, Filter, IdError, NewDevice, NewDeviceAttestation, OrderBy, SymmetricKeys,
-        Top,
+        ApiVersion, CentralDeviceId, Change, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceQuery,
+        DeviceType, DeviceUpdate, Error, Etag, Field, Filter, IdError, NewDevice, NewDeviceAttestation, OrderBy,
+        SymmetricKeys, Top,
     },
     certificate::{self, Certificate},
 };
@@ -20,7 +20,7 @@ const THUMBPRINT: &str = "644543467786B60C14DFE6B7C968A1990CF63EAC";
 const DEVICE: &str = "/api/devices/thermostat1?api-version=2022-07-31";
 const ATTESTATION: &str = "/api/devices/thermostat1/attestation?api-version=2022-07-31";
 
-fn id() -> DeviceId {
+fn id() -> CentralDeviceId {
     "thermostat1".parse().expect("an id")
 }
 
@@ -416,12 +416,12 @@ fn a_page_has_1_to_100_things_and_an_order_is_known() {
 #[test]
 fn a_device_id_is_anything_that_stands_in_a_path() {
     for text in ["", ".", ".."] {
-        assert!(matches!(DeviceId::new(text), Err(IdError::Path { .. })), "{text}");
+        assert!(matches!(CentralDeviceId::new(text), Err(IdError::Path { .. })), "{text}");
     }
-    let error = DeviceId::new("a\nb").expect_err("a line end");
+    let error = CentralDeviceId::new("a\nb").expect_err("a line end");
     assert!(matches!(error, IdError::Character { character: '\n', position: 2, .. }), "{error}");
     let registered = certificate::DeviceId::new("sample-device-01").expect("an id");
-    assert_eq!(DeviceId::from(registered).as_str(), "sample-device-01");
+    assert_eq!(CentralDeviceId::from(registered).as_str(), "sample-device-01");
 }
 
 proptest! {
@@ -430,7 +430,7 @@ proptest! {
     /// The server decodes the path's third segment to the very id, and the path has no segment more.
     #[test]
     fn every_id_is_one_segment_of_the_path(text in prop_oneof!["[ -~]{1,12}", "\\PC{1,8}", "[./%\\\\?#]{1,5}"]) {
-        let Ok(id) = DeviceId::new(text.as_str()) else {
+        let Ok(id) = CentralDeviceId::new(text.as_str()) else {
             prop_assert!(matches!(text.as_str(), "." | ".."));
             return Ok(());
         };

@@ -10,7 +10,7 @@ use super::{
     cause::Cause,
     credential::{Credential, DeviceCertificate, is_self_signed, sort_chain},
     endpoint::ProvisioningEndpoint,
-    error::{Distrust, Observations, RegistrationError, RegistrationErrorKind as Kind},
+    error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
     symmetric_key::{SymmetricKey, TOKEN_LIFETIME, derive_device_key},
 };
@@ -52,8 +52,13 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    fn of(causes: Vec<Cause>) -> Self {
-        Self { causes, possible: Vec::new(), needs_application: false }
+    fn of(causes: impl IntoIterator<Item = Cause>) -> Self {
+        Self { causes: causes.into_iter().collect(), possible: Vec::new(), needs_application: false }
+    }
+
+    /// Returns a diagnosis without any cause.
+    fn unknown() -> Self {
+        Self::of([])
     }
 
     /// Returns the first cause, or else the first possible one.
@@ -139,55 +144,58 @@ pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndp
 pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
     let observations = &*error.observations;
     match &error.kind {
-        Kind::NotSent(cause) => Diagnosis::of(vec![(**cause).clone()]),
+        Kind::NotSent(cause) => Diagnosis::of([(**cause).clone()]),
         Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
-            Diagnosis::of(Vec::new())
+            Diagnosis::unknown()
         }
         // A server that answered did not close the connection because of the certificate.
         Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || observations.answered => {
-            Diagnosis::of(certificate_not_requested(attempt, observations).into_iter().collect())
+            Diagnosis::of(certificate_not_requested(attempt, observations))
         }
         // A server that does not accept a certificate ends the handshake, or in TLS 1.3 the connection after it.
         Kind::Network { .. } => match distrusted(observations) {
-            Some(cause) => Diagnosis::of(vec![cause]),
+            Some(cause) => Diagnosis::of([cause]),
             None if observations.asked_for_certificate => refused(attempt, observations, application),
-            None => Diagnosis::of(Vec::new()),
+            None => Diagnosis::unknown(),
         },
-        Kind::Refused(refusal) => {
-            match refusal.status {
-                401 | 403 => {
-                    let mut diagnosis = refused(attempt, observations, application);
-                    // The service has one message for all these cases, except for a chain that it cannot complete.
-                    let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
-                    if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
-                        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
-                    }
-                    diagnosis
-                }
-                // The operation is gone, not the ID scope.
-                404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
-                404 => match refusal.error_code {
-                    Some(404_200..404_300) => not_found(attempt, observations, application),
-                    // The service has other codes; a proxy has none.
-                    Some(_) => Diagnosis::of(certificate_not_requested(attempt, observations).into_iter().collect()),
-                    None => {
-                        Diagnosis::of(vec![certificate_not_requested(attempt, observations).unwrap_or_else(|| {
-                            Cause::NotTheService { host: observations.host.clone(), status: refusal.status }
-                        })])
-                    }
-                },
-                _ => Diagnosis::of(certificate_not_requested(attempt, observations).into_iter().collect()),
-            }
-        }
+        Kind::Refused(refusal) => refusal_cause(attempt, refusal, observations, application),
         // The service's message explains other failures, such as those of an allocation policy.
         Kind::Ended { status, .. } if status.eq_ignore_ascii_case("disabled") => {
             disabled(attempt, observations, application)
         }
         Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, observations, application),
-        Kind::Ended { .. } => Diagnosis::of(Vec::new()),
+        Kind::Ended { .. } => Diagnosis::unknown(),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
-            Diagnosis::of(certificate_not_requested(attempt, observations).into_iter().collect())
+            Diagnosis::of(certificate_not_requested(attempt, observations))
         }
+    }
+}
+
+/// Diagnoses an error answer.
+fn refusal_cause(
+    attempt: &Attempt<'_>,
+    refusal: &Refusal,
+    observations: &Observations,
+    application: Option<&EnrollmentState>,
+) -> Diagnosis {
+    let not_requested = certificate_not_requested(attempt, observations);
+    match (refusal.status, refusal.error_code) {
+        (401 | 403, _) => {
+            let mut diagnosis = refused(attempt, observations, application);
+            // The service has one message for all these cases, except for a chain that it cannot complete.
+            let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
+            if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
+                diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+            }
+            diagnosis
+        }
+        // The operation is gone, not the ID scope.
+        (404, _) if refusal.is_operation_gone() => Diagnosis::unknown(),
+        (404, Some(404_200..404_300)) => not_found(attempt, observations, application),
+        // Answers of the service have an error code.
+        (404, None) => Diagnosis::of([not_requested
+            .unwrap_or_else(|| Cause::NotTheService { host: observations.host.clone(), status: refusal.status })]),
+        _ => Diagnosis::of(not_requested),
     }
 }
 
@@ -198,7 +206,7 @@ fn not_found(attempt: &Attempt<'_>, observations: &Observations, application: Op
         return diagnosis;
     }
     let needs_application = application.is_none();
-    Diagnosis { needs_application, ..Diagnosis::of(vec![wrong_scope(attempt, application)]) }
+    Diagnosis { needs_application, ..Diagnosis::of([wrong_scope(attempt, application)]) }
 }
 
 /// Returns why the server's certificate was not trusted.
@@ -207,9 +215,9 @@ fn distrusted(observations: &Observations) -> Option<Cause> {
     let server = observations.server_certificate.as_ref();
     let distrust = observations.distrust.as_ref()?;
     // Another trusted root does not help if the certificate is not valid now.
-    let unvalidity_cause =
+    let is_invalid_now =
         |server: &&Certificate| *distrust == Distrust::OutOfTime || check_validity(server, observations.at).is_err();
-    if let Some(server) = server.filter(unvalidity_cause) {
+    if let Some(server) = server.filter(is_invalid_now) {
         let (not_before, not_after) = (server.not_before(), server.not_after());
         return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: observations.at });
     }
@@ -235,14 +243,14 @@ fn wrong_scope(attempt: &Attempt<'_>, application: Option<&EnrollmentState>) -> 
     Cause::WrongIdScope { given: attempt.id_scope.clone(), actual }
 }
 
-/// The service did not let the device in.
+/// Diagnoses the refusal of a device.
 fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
     let scope = application.and_then(|application| application.id_scope.as_ref());
     if scope.is_some_and(|scope| !scope.matches(attempt.id_scope)) {
-        return Diagnosis::of(vec![wrong_scope(attempt, application)]);
+        return Diagnosis::of([wrong_scope(attempt, application)]);
     }
     if let Some(cause) = certificate_not_requested(attempt, observations) {
-        return Diagnosis::of(vec![cause]);
+        return Diagnosis::of([cause]);
     }
     match attempt.credential {
         Credential::Certificate(device) => certificate_refused(attempt, device, observations, application),
@@ -354,7 +362,7 @@ fn key_with_state(
     });
     let groups: Vec<_> = groups.collect();
     if let Some((group, _)) = groups.iter().find(|(_, keys)| keys.contains(key)) {
-        return Diagnosis::of(vec![Cause::GroupKeyUsed { group: group.id.clone() }]);
+        return Diagnosis::of([Cause::GroupKeyUsed { group: group.id.clone() }]);
     }
     let derived_for =
         |id: &DeviceId| groups.iter().find(|(_, keys)| keys.iter().any(|it| derive_device_key(it, id) == *key));
@@ -363,16 +371,16 @@ fn key_with_state(
     let as_written = derived_for(attempt.id);
     if let Some((group, _)) = as_written.or_else(|| derived_for(&lower()?)) {
         if !group.enabled {
-            return Diagnosis::of(vec![Cause::GroupDisabled { group: group.id.clone() }]);
+            return Diagnosis::of([Cause::GroupDisabled { group: group.id.clone() }]);
         }
         let possible = if as_written.is_none() { vec![Cause::WrongSymmetricKey { id }] } else { Vec::new() };
-        return Diagnosis { possible, ..Diagnosis::of(Vec::new()) };
+        return Diagnosis { possible, ..Diagnosis::unknown() };
     }
     if groups.is_empty() && keys.is_empty() {
-        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: SYMMETRIC_KEY }]);
+        return Diagnosis::of([Cause::NothingEnrolled { id, kind: SYMMETRIC_KEY }]);
     }
     let wrong = (!keys.contains(key)).then_some(Cause::WrongSymmetricKey { id });
-    Diagnosis::of(wrong.into_iter().collect())
+    Diagnosis::of(wrong)
 }
 
 /// Returns what the state of the device itself objects to. `presented` is the thumbprint of its certificate, if it has one.
@@ -432,7 +440,7 @@ fn chain_with_state(
     let sent = device.chain();
     if enrolled.is_empty() {
         let id = attempt.id.to_string();
-        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: "x509" }]);
+        return Diagnosis::of([Cause::NothingEnrolled { id, kind: "x509" }]);
     }
     let known = whole_chain(sent, attempt.unsent);
     let Some(hit) = known.iter().position(|certificate| entries_with(certificate, enrolled).next().is_some()) else {
@@ -440,13 +448,13 @@ fn chain_with_state(
             return Diagnosis::of(self_signed_leaf(device));
         }
         if let Some(cause) = root_not_enrolled(&known, enrolled) {
-            return Diagnosis::of(vec![cause]);
+            return Diagnosis::of([cause]);
         }
         // An entry that admits no device may hold the missing issuer.
         let possible = obstacles(enrolled.iter().filter(|entry| !(entry.verified && entry.enabled)));
         let not_sent = chain_not_sent(sent, enrolled, false);
         if possible.is_empty() {
-            return Diagnosis::of(not_sent.into_iter().collect());
+            return Diagnosis::of(not_sent);
         }
         let possible = not_sent.into_iter().chain(possible).collect();
         return Diagnosis { causes: Vec::new(), possible, needs_application: false };
