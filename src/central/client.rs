@@ -145,8 +145,8 @@ impl ClientBuilder {
 
     connection_setters!();
 
-    /// Sets the most requests per second that all clones send, retries included. Default: 20, the service's limit for an
-    /// application.
+    /// Sets the most requests per second that all clones send, retries included. Default: 20, the service's limit for
+    /// an application.
     ///
     /// Requests are evenly spaced. When the service throttles them (429) because other clients use the application too,
     /// the rate is halved, then rises again within 30 seconds.

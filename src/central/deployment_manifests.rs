@@ -71,7 +71,8 @@ impl DeploymentManifests {
 
     /// Creates a deployment manifest. Sends two requests: one to see that it does not exist, and one to create it.
     ///
-    /// The API has no conditional create. A deployment manifest that another client creates between the two requests is replaced.
+    /// The API has no conditional create. A deployment manifest that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the deployment manifest exists, or another [`Error`].
@@ -83,11 +84,12 @@ impl DeploymentManifests {
         self.client.create(&Self::put(id, manifest)).await
     }
 
-    /// Replaces a deployment manifest, or creates it if missing. To change an existing deployment manifest, [`update`](Self::update) it.
+    /// Replaces a deployment manifest, or creates it if missing. To change an existing deployment manifest,
+    /// [`update`](Self::update) it.
     ///
     /// # Errors
-    /// [`Error`]. If the new deployment manifest has an etag that is not the current one, the status is 412, or the error is
-    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error`]. If the new deployment manifest has an etag that is not the current one, the status is 412, or the
+    /// error is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn replace(
         &self,
         id: &DeploymentManifestId,
@@ -103,8 +105,8 @@ impl DeploymentManifests {
     /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
     ///
     /// # Errors
-    /// [`Error`]. If the update has an etag that is not the deployment manifest's current one, the status is 412, or the error is
-    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error`]. If the update has an etag that is not the deployment manifest's current one, the status is 412, or
+    /// the error is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(
         &self,
         id: &DeploymentManifestId,
@@ -122,8 +124,8 @@ impl DeploymentManifests {
         self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Assigns the content of a deployment manifest to a device (`applyDeploymentManifest`). The call is idempotent, so it
-    /// is retried if its answer is lost.
+    /// Assigns the content of a deployment manifest to a device (`applyDeploymentManifest`). The call is idempotent, so
+    /// it is retried if its answer is lost.
     ///
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.

@@ -66,7 +66,8 @@ impl DeviceGroups {
 
     /// Creates a device group. Sends two requests: one to see that it does not exist, and one to create it.
     ///
-    /// The API has no conditional create. A device group that another client creates between the two requests is replaced.
+    /// The API has no conditional create. A device group that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the device group exists, or another [`Error`].
@@ -74,7 +75,8 @@ impl DeviceGroups {
         self.client.create(&Self::put(id, group)).await
     }
 
-    /// Replaces a device group, or creates it if missing. To change an existing device group, [`update`](Self::update) it.
+    /// Replaces a device group, or creates it if missing. To change an existing device group, [`update`](Self::update)
+    /// it.
     ///
     /// # Errors
     /// [`Error`]. If the new device group has an etag that is not the current one, the status is 412, or the error is
@@ -90,8 +92,8 @@ impl DeviceGroups {
     /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
     ///
     /// # Errors
-    /// [`Error`]. If the update has an etag that is not the device group's current one, the status is 412, or the error is
-    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error`]. If the update has an etag that is not the device group's current one, the status is 412, or the error
+    /// is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(&self, id: &DeviceGroupId, update: &DeviceGroupUpdate) -> Result<DeviceGroup, Error> {
         self.client.rest().read(&Call::merge_patch(&[COLLECTION, id.as_str()], &update.body())).await
     }

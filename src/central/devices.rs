@@ -86,8 +86,8 @@ impl Devices {
     ///
     /// The API has no conditional create. A device that another client creates between the two requests is replaced.
     ///
-    /// A device with [types](NewDevice::device_types) is created with version 2022-10-31-preview of the API, the only one
-    /// that has them.
+    /// A device with [types](NewDevice::device_types) is created with version 2022-10-31-preview of the API, the only
+    /// one that has them.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the device exists, or another [`Error`].
@@ -147,8 +147,8 @@ impl Devices {
     /// Reads a device's individual attestation.
     ///
     /// # Errors
-    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist, or has no attestation
-    /// of its own because it connects through an enrollment group.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist, or has no
+    /// attestation of its own because it connects through an enrollment group.
     pub async fn attestation(&self, id: &CentralDeviceId) -> Result<DeviceAttestation, Error> {
         self.client.rest().read(&Call::get(&attestation_path(id))).await
     }
@@ -467,8 +467,8 @@ impl NewDeviceAttestation {
     }
 }
 
-/// A change to a device's individual attestation. Values that are not set are kept. The kind must be the present one; to
-/// change the kind, [set](Devices::set_attestation) another attestation.
+/// A change to a device's individual attestation. Values that are not set are kept. The kind must be the present one;
+/// to change the kind, [set](Devices::set_attestation) another attestation.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DeviceAttestationUpdate {

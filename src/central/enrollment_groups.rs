@@ -78,7 +78,8 @@ impl EnrollmentGroups {
 
     /// Creates an enrollment group. Sends two requests: one to see that it does not exist, and one to create it.
     ///
-    /// The API has no conditional create. An enrollment group that another client creates between the two requests is replaced.
+    /// The API has no conditional create. An enrollment group that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] if the enrollment group exists, or another [`Error`].
@@ -86,12 +87,12 @@ impl EnrollmentGroups {
         self.client.create(&Self::put(id, group)).await
     }
 
-    /// Replaces an enrollment group, or creates it if missing. To change an existing enrollment group, [`update`](Self::update) it.
-    /// Replacing may remove the group's signing certificates.
+    /// Replaces an enrollment group, or creates it if missing. To change an existing enrollment group,
+    /// [`update`](Self::update) it. Replacing may remove the group's signing certificates.
     ///
     /// # Errors
-    /// [`Error`]. If the new enrollment group has an etag that is not the current one, the status is 412, or the error is
-    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error`]. If the new enrollment group has an etag that is not the current one, the status is 412, or the error
+    /// is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn replace(&self, id: &EnrollmentGroupId, group: &NewEnrollmentGroup) -> Result<EnrollmentGroup, Error> {
         self.client.rest().read(&Self::put(id, group)).await
     }
@@ -103,8 +104,8 @@ impl EnrollmentGroups {
     /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
     ///
     /// # Errors
-    /// [`Error`]. If the update has an etag that is not the enrollment group's current one, the status is 412, or the error is
-    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error`]. If the update has an etag that is not the enrollment group's current one, the status is 412, or the
+    /// error is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(
         &self,
         id: &EnrollmentGroupId,
@@ -125,7 +126,8 @@ impl EnrollmentGroups {
     /// Reads a signing certificate of a group.
     ///
     /// # Errors
-    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the entry is empty or the group does not exist.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the entry is empty or the group does not
+    /// exist.
     pub async fn certificate(
         &self,
         id: &EnrollmentGroupId,
@@ -136,8 +138,8 @@ impl EnrollmentGroups {
         found.present().ok_or_else(|| Error::NotFound { operation: call.operation(), problem: EMPTY_ENTRY })
     }
 
-    /// Reads a signing certificate of a group. Returns `None` if the entry is empty or the group does not exist. An entry is
-    /// empty if the service answers 404, or answers without a thumbprint.
+    /// Reads a signing certificate of a group. Returns `None` if the entry is empty or the group does not exist. An
+    /// entry is empty if the service answers 404, or answers without a thumbprint.
     ///
     /// # Errors
     /// [`Error`]
@@ -153,13 +155,14 @@ impl EnrollmentGroups {
 
     /// Sets the signing certificate of an entry, replacing the present one.
     ///
-    /// With [`Possession::Attested`] the service accepts the certificate as verified. Otherwise prove possession of its key
-    /// with [`generate_verification_code`](Self::generate_verification_code) and
-    /// [`verify_certificate`](Self::verify_certificate). With an etag, the entry is only replaced if it still has that etag.
+    /// With [`Possession::Attested`] the service accepts the certificate as verified. Otherwise prove possession of its
+    /// key with [`generate_verification_code`](Self::generate_verification_code) and
+    /// [`verify_certificate`](Self::verify_certificate). With an etag, the entry is only replaced if it still has that
+    /// etag.
     ///
     /// # Errors
-    /// [`Error`]. If the etag is not the entry's current one, the status is 412, or the error is [`Error::OutcomeUnknown`]
-    /// if an answer was lost before.
+    /// [`Error`]. If the etag is not the entry's current one, the status is 412, or the error is
+    /// [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn set_certificate(
         &self,
         id: &EnrollmentGroupId,
@@ -184,8 +187,8 @@ impl EnrollmentGroups {
         self.client.rest().execute(&Call::delete(&certificate_path(id, entry))).await
     }
 
-    /// Generates a verification code for a signing certificate. It invalidates the previous code, so the call is retried if
-    /// its answer is lost.
+    /// Generates a verification code for a signing certificate. It invalidates the previous code, so the call is
+    /// retried if its answer is lost.
     ///
     /// # Errors
     /// [`Error`]
@@ -199,11 +202,11 @@ impl EnrollmentGroups {
         self.client.rest().read(&call).await
     }
 
-    /// Proves possession of a signing certificate's key. `proof` is a certificate that the key signed and whose common name
-    /// is the verification code.
+    /// Proves possession of a signing certificate's key. `proof` is a certificate that the key signed and whose common
+    /// name is the verification code.
     ///
-    /// The call may consume the code, so it is not simply retried: if its answer is lost, the entry is read, and the proof
-    /// is sent again only if the entry is not verified.
+    /// The call may consume the code, so it is not simply retried: if its answer is lost, the entry is read, and the
+    /// proof is sent again only if the entry is not verified.
     ///
     /// # Errors
     /// [`Error`]. If [`answer_was_lost`](Error::answer_was_lost), the entry may be verified all the same.

@@ -26,10 +26,10 @@ use super::{change::setters, endpoint::ApiVersion};
 /// Filter::field(Field::ENABLED).contains("x");
 /// ```
 ///
-/// The versions of the API differ in what they compare the result of `contains` with. Version 2022-07-31 compares it with a
-/// number, like a position: `ge 0` if the text occurs, `lt 0` if not. (The documentation of the function describes only this
-/// form; a request for another resource shows the function without a comparison.) Version 2022-10-31-preview compares it
-/// with a boolean. [`to_text`](Self::to_text) writes either form, `Display` the first.
+/// The versions of the API differ in what they compare the result of `contains` with. Version 2022-07-31 compares it
+/// with a number, like a position: `ge 0` if the text occurs, `lt 0` if not. (The documentation of the function
+/// describes only this form; a request for another resource shows the function without a comparison.) Version
+/// 2022-10-31-preview compares it with a boolean. [`to_text`](Self::to_text) writes either form, `Display` the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// The expression for version 2022-07-31.

@@ -60,9 +60,9 @@ impl DeviceGroupId {
 /// The ID of a device in an application: any text that can be a segment of a path.
 ///
 /// The API requires only that it is not empty (parameter `deviceId` in version 2022-07-31), so an application may have
-/// devices whose ID is not a valid registration ID. This type can name, list and delete them. A device that registers at the
-/// Device Provisioning Service needs a [`certificate::DeviceId`](crate::certificate::DeviceId), which has a stricter rule and
-/// converts into this type.
+/// devices whose ID is not a valid registration ID. This type can name, list and delete them. A device that registers
+/// at the Device Provisioning Service needs a [`certificate::DeviceId`](crate::certificate::DeviceId), which has a
+/// stricter rule and converts into this type.
 ///
 /// ```
 /// use iot_enroll::central::CentralDeviceId;
@@ -177,8 +177,8 @@ fn alphanumeric(
     if (1..=max).contains(&text.len()) { Ok(text) } else { Err(IdError::Length { what, found: text.len(), max }) }
 }
 
-/// Checks an ID that has to be a segment of a path and nothing else. `.` and `..` would be removed from the path, even if
-/// percent-encoded (WHATWG URL, "dot segment").
+/// Checks an ID that has to be a segment of a path and nothing else. `.` and `..` would be removed from the path, even
+/// if percent-encoded (WHATWG URL, "dot segment").
 fn path_segment(text: String, what: &'static str) -> Result<String, IdError> {
     if matches!(text.as_str(), "" | "." | "..") {
         return Err(IdError::Path { what, found: text });
@@ -230,8 +230,8 @@ pub enum IdError {
     Entry(String),
 }
 
-/// One of the two entries for signing certificates of an enrollment group. With two, a certificate can be replaced without
-/// downtime.
+/// One of the two entries for signing certificates of an enrollment group. With two, a certificate can be replaced
+/// without downtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CertificateEntry {

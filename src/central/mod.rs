@@ -1,9 +1,9 @@
 //! A client of the IoT Central REST API.
 //!
-//! A [`Client`] connects to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps within the service's
-//! rate limit, retries failed calls ([`RetryPolicy`]), and never sends its token to another host. The resources are
-//! [`Devices`], [`DeviceGroups`], [`EnrollmentGroups`] and [`DeploymentManifests`]. A failed call returns an [`Error`], which
-//! tells where it failed and what to do.
+//! A [`Client`] connects to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps within the
+//! service's rate limit, retries failed calls ([`RetryPolicy`]), and never sends its token to another host. The
+//! resources are [`Devices`], [`DeviceGroups`], [`EnrollmentGroups`] and [`DeploymentManifests`]. A failed call returns
+//! an [`Error`], which tells where it failed and what to do.
 //!
 //! ```no_run
 //! use iot_enroll::central::{Authorization, Client, Endpoint};
@@ -18,7 +18,8 @@
 //! # }
 //! ```
 //!
-//! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and 2022-10-31-preview.
+//! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and
+//! 2022-10-31-preview.
 
 mod change;
 mod client;

@@ -18,12 +18,12 @@ const MAX_SECONDS: i64 = 100_000_000_000;
 /// Authorizes requests: holds a token, or a credential that provides tokens. `Debug` hides both.
 ///
 /// ```
-/// use iot_enroll::central::Authorization;
+/// use iot_enroll::transport::Authorization;
 ///
 /// let authorization = Authorization::parse("SharedAccessSignature sr=app&sig=abc&skn=ops&se=4102444800000")?;
 /// assert_eq!(authorization.expires_at().unwrap().year(), 2100);
 /// assert!(!format!("{authorization:?}").contains("abc"));
-/// # Ok::<(), iot_enroll::central::AuthorizationError>(())
+/// # Ok::<(), iot_enroll::transport::AuthorizationError>(())
 /// ```
 #[derive(Clone)]
 pub struct Authorization(Source);

@@ -7,7 +7,7 @@ use std::{
 
 /// A source of time. Clients wait by it for their rate limit and between retries.
 ///
-/// Tests replace it ([`ClientBuilder::clock`](crate::central::ClientBuilder::clock)) so that they need not wait.
+/// Tests replace it with the `clock` setter of a client builder, so that they need not wait.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the time since some fixed moment. It never goes back.
     fn elapsed(&self) -> Duration;

@@ -58,12 +58,12 @@ pub(crate) fn root_certificates(roots: &[Certificate]) -> Result<Vec<reqwest::Ce
         .collect()
 }
 
-/// Defines the setters of [`ConnectionOptions`] for a builder with a field `connection`. Each builder has its own setter of
-/// the rate, because what is counted differs.
+/// Defines the setters of [`ConnectionOptions`] for a builder with a field `connection`. Each builder has its own
+/// setter of the rate, because what is counted differs.
 macro_rules! connection_setters {
     () => {
-        /// Trusts the certificates in this file as roots, in addition to those of the platform. Takes every encoding that
-        /// [`Certificate::read_all`] takes.
+        /// Trusts the certificates in this file as roots, in addition to those of the platform. Takes every encoding
+        /// that [`Certificate::read_all`] takes.
         ///
         /// # Errors
         /// [`ReadError`](crate::certificate::ReadError) if the file contains no certificate.
@@ -92,8 +92,8 @@ macro_rules! connection_setters {
             self
         }
 
-        /// Replaces the source of time, for tests. The validity of server certificates is still checked by the machine's
-        /// clock.
+        /// Replaces the source of time, for tests. The validity of server certificates is still checked by the
+        /// machine's clock.
         pub fn clock(mut self, clock: std::sync::Arc<dyn $crate::transport::Clock>) -> Self {
             self.connection.clock = clock;
             self

@@ -46,8 +46,8 @@ const METADATA_CONNECT: Duration = Duration::from_secs(1);
 /// How long one credential may take to provide a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often and after what delay a token request is retried. `azure_core` retries even if the authority's certificate is
-/// not trusted, so the values are small.
+/// How often and after what delay a token request is retried. `azure_core` retries even if the authority's certificate
+/// is not trusted, so the values are small.
 const RETRIES: u32 = 2;
 const RETRY_DELAY: AzureDuration = AzureDuration::milliseconds(200);
 
@@ -71,11 +71,11 @@ const RENEW_AGAIN: Duration = Duration::from_secs(30);
 /// | Azure Developer CLI | `azd auth login` |
 ///
 /// The search ends if one of the first three is set up and fails, or a managed identity whose address is in
-/// `IDENTITY_ENDPOINT` or `MSI_ENDPOINT`: another credential could be a different identity. `AZURE_AUTHORITY_HOST` is the
-/// authority of another cloud; it must use `https`.
+/// `IDENTITY_ENDPOINT` or `MSI_ENDPOINT`: another credential could be a different identity. `AZURE_AUTHORITY_HOST` is
+/// the authority of another cloud; it must use `https`.
 ///
-/// The token is cached and renewed five minutes before it expires. Callers use the old token during the renewal, and after
-/// a failed renewal until it expires.
+/// The token is cached and renewed five minutes before it expires. Callers use the old token during the renewal, and
+/// after a failed renewal until it expires.
 ///
 /// ```no_run
 /// use iot_enroll::central::{Authorization, Client, ENTRA_SCOPE, Endpoint, EntraCredential};
@@ -413,8 +413,8 @@ pub struct EntraCredentialBuilder {
 }
 
 impl EntraCredentialBuilder {
-    /// Trusts the certificates in this file as roots for the authority, in addition to those of the platform. Takes every
-    /// encoding that [`Certificate::read_all`] takes.
+    /// Trusts the certificates in this file as roots for the authority, in addition to those of the platform. Takes
+    /// every encoding that [`Certificate::read_all`] takes.
     ///
     /// # Errors
     /// [`ReadError`] if the file contains no certificate.

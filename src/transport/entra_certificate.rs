@@ -1,7 +1,7 @@
 //! The assertion with which an application signs in by certificate.
 //!
-//! The assertion is a JSON Web Token, signed with the certificate's key (RFC 7523 section 3, and Microsoft's "certificate
-//! credentials"). `azure_identity` has a credential for this too, but it needs OpenSSL.
+//! The assertion is a JSON Web Token, signed with the certificate's key (RFC 7523 section 3, and Microsoft's
+//! "certificate credentials"). `azure_identity` has a credential for this too, but it needs OpenSSL.
 
 use std::{fmt, fs, future::Future, path::Path, pin::Pin, sync::Arc, time::SystemTime};
 

@@ -133,8 +133,8 @@ impl Error {
         if let Self::Service(error) = self { error.request_id.as_deref() } else { None }
     }
 
-    /// Returns whether this or an earlier attempt may have made the change although the call failed. It is never true for a
-    /// call that only reads.
+    /// Returns whether this or an earlier attempt may have made the change although the call failed. It is never true
+    /// for a call that only reads.
     #[must_use]
     pub fn answer_was_lost(&self) -> bool {
         match self {

@@ -70,16 +70,16 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     header(headers, &RETRY_AFTER).and_then(|value| parse_retry_after(value, now))
 }
 
-/// Returns the host that a redirect points to, or the start of its location if that is not a URL. Returns `None` for other
-/// answers.
+/// Returns the host that a redirect points to, or the start of its location if that is not a URL. Returns `None` for
+/// other answers.
 pub(crate) fn redirect_target(status: StatusCode, headers: &HeaderMap, secrets: &[Secret]) -> Option<String> {
     let location = header(headers, &LOCATION).filter(|_| status.is_redirection())?;
     let target = Url::parse(location).map_or_else(|_| location.to_owned(), |url| url.authority().to_owned());
     Some(sanitize(&target, secrets))
 }
 
-/// Reads `Retry-After` (RFC 9110 section 10.2.3), which is a number of seconds or a date. A past date gives zero, a number
-/// that is too large [`Duration::MAX`], and anything else `None`.
+/// Reads `Retry-After` (RFC 9110 section 10.2.3), which is a number of seconds or a date. A past date gives zero, a
+/// number that is too large [`Duration::MAX`], and anything else `None`.
 fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

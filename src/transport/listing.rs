@@ -12,14 +12,14 @@ use tracing::Instrument;
 
 use super::{call::Call, error::Error, redact::sanitize, rest::RestClient};
 
-/// The maximum number of empty pages in a row. A filter may leave some pages empty; a service that never ends a list would
-/// make all of them empty.
+/// The maximum number of empty pages in a row. A filter may leave some pages empty; a service that never ends a list
+/// would make all of them empty.
 const MAX_EMPTY_PAGES: usize = 1000;
 
 /// A list that is read from a service page by page.
 ///
-/// The first page is requested when the first item is. Once a page arrives, the next one is requested at once, so that it
-/// arrives while the caller uses this one. A caller that stops early causes one unneeded request at most, which is
+/// The first page is requested when the first item is. Once a page arrives, the next one is requested at once, so that
+/// it arrives while the caller uses this one. A caller that stops early causes one unneeded request at most, which is
 /// canceled when the list is dropped. A limit that the list was requested with prevents it.
 ///
 /// After an error the list ends. It must be read within a tokio runtime.

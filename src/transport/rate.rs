@@ -1,5 +1,5 @@
-//! The rate limit: how many requests per second all clones of a client send, and how it adapts to a service that accepts
-//! fewer.
+//! The rate limit: how many requests per second all clones of a client send, and how it adapts to a service that
+//! accepts fewer.
 
 use std::{
     num::NonZeroU32,
@@ -20,11 +20,11 @@ const SLOWEST: f64 = 1.0 / 64.0;
 
 /// Lets requests through one by one, evenly spaced, because a service that counts per second refuses bursts.
 ///
-/// If the service throttles a request all the same (429), other clients share its limit: the pace is halved, then rises by
-/// a constant amount per second (additive increase, multiplicative decrease, as in RFC 5681).
+/// If the service throttles a request all the same (429), other clients share its limit: the pace is halved, then rises
+/// by a constant amount per second (additive increase, multiplicative decrease, as in RFC 5681).
 ///
-/// The crate governor does not fit: its quotas cannot change, and it counts from the moment that a request is let through,
-/// so that late timers lower the rate. Here a request that waited counts from the time it was scheduled for.
+/// The crate governor does not fit: its quotas cannot change, and it counts from the moment that a request is let
+/// through, so that late timers lower the rate. Here a request that waited counts from the time it was scheduled for.
 pub(crate) struct Rate {
     clock: Arc<dyn Clock>,
     /// Requests per second.
@@ -58,8 +58,8 @@ impl Rate {
         Turn { rate: self, _queue: self.queue.lock().await }
     }
 
-    /// Pauses all requests for `wait` and lowers the pace, because the service throttled a request that was sent at `sent`.
-    /// The pace is lowered once for all requests that were in flight.
+    /// Pauses all requests for `wait` and lowers the pace, because the service throttled a request that was sent at
+    /// `sent`. The pace is lowered once for all requests that were in flight.
     pub(crate) fn throttled(&self, sent: Duration, wait: Duration) {
         let now = self.clock.elapsed();
         self.with(|state| {

@@ -11,13 +11,14 @@ const CONNECT_RETRIES: u32 = 2;
 
 /// Limits how often and for how long a failed call is retried.
 ///
-/// A call that fails with 429 is always retried, since the service has not carried it out. A call that can be repeated is
-/// retried after 500, 502, 503 and 504, time-outs and broken connections too. The delay doubles with each retry and is
-/// randomized, so that clients do not return together. A longer delay that the service asks for (`Retry-After`) is kept.
+/// A call that fails with 429 is always retried, since the service has not carried it out. A call that can be repeated
+/// is retried after 500, 502, 503 and 504, time-outs and broken connections too. The delay doubles with each retry and
+/// is randomized, so that clients do not return together. A longer delay that the service asks for (`Retry-After`) is
+/// kept.
 ///
 /// ```
 /// use std::time::Duration;
-/// use iot_enroll::central::RetryPolicy;
+/// use iot_enroll::transport::RetryPolicy;
 ///
 /// let policy = RetryPolicy::new().retries(2).budget(Duration::from_secs(30));
 /// ```
@@ -125,8 +126,8 @@ impl Attempts {
         Self { delays, budget: policy.budget, first: Duration::ZERO, last: Duration::ZERO, count: 0 }
     }
 
-    /// Counts an attempt that starts `now`, by [`Clock::elapsed`](super::Clock::elapsed). The budget starts with the first
-    /// attempt: the time before, spent waiting for the rate limit, is not part of it.
+    /// Counts an attempt that starts `now`, by [`Clock::elapsed`](super::Clock::elapsed). The budget starts with the
+    /// first attempt: the time before, spent waiting for the rate limit, is not part of it.
     pub(crate) fn begin(&mut self, now: Duration) {
         if self.count == 0 {
             self.first = now;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// [`expose`](Self::expose) names each place where the text leaves the program.
 ///
 /// ```
-/// use iot_enroll::central::Secret;
+/// use iot_enroll::transport::Secret;
 ///
 /// let key = Secret::from("bXkga2V5");
 /// assert_eq!(key.expose(), "bXkga2V5");

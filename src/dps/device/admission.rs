@@ -1,4 +1,5 @@
-//! The enrollment state of a service, which decides which devices can register. A diagnosis compares it with the device.
+//! The enrollment state of a service, which decides which devices can register. A diagnosis compares it with the
+//! device.
 
 use std::{fmt, sync::Arc};
 

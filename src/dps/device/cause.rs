@@ -60,8 +60,8 @@ pub enum Cause {
         /// The reason.
         objection: Objection,
     },
-    /// The chain leads to the enrolled certificate but is invalid, for instance because a certificate in it may not sign
-    /// others.
+    /// The chain leads to the enrolled certificate but is invalid, for instance because a certificate in it may not
+    /// sign others.
     ChainUnsound(ChainError),
     /// The device sent its certificate without the chain to the enrolled certificate.
     ChainNotSent {

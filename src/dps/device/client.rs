@@ -36,8 +36,8 @@ const API_VERSION: &str = "2021-06-01";
 /// The delay between polls if the service does not ask for one. The service allows a device five polls in 10 seconds.
 const POLL_AFTER: Duration = Duration::from_secs(2);
 
-/// The delay before the second poll if the service asks for a delay of zero. The first poll is sent at once; the delay then
-/// doubles up to [`POLL_AFTER`].
+/// The delay before the second poll if the service asks for a delay of zero. The first poll is sent at once; the delay
+/// then doubles up to [`POLL_AFTER`].
 const SECOND_POLL_AFTER: Duration = Duration::from_millis(100);
 
 /// Delays below this count as zero: the header has whole seconds, and the time until a date may be a fraction of one.
@@ -54,8 +54,8 @@ const POLLS_PER_REGISTRATION: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// A client that registers devices at one Device Provisioning Service.
 ///
-/// Clones are cheap and share the rate limit. Each registration has its own connections, because the device's certificate
-/// is presented on them. Registration is idempotent: a registered device is assigned again.
+/// Clones are cheap and share the rate limit. Each registration has its own connections, because the device's
+/// certificate is presented on them. Registration is idempotent: a registered device is assigned again.
 #[derive(Clone)]
 pub struct RegistrationClient {
     inner: Arc<Inner>,
@@ -119,12 +119,12 @@ impl RegistrationClient {
         &self.inner.id_scope
     }
 
-    /// Registers a device, as the device would do it, and waits until it is assigned. `payload` is the data for a custom
-    /// allocation policy.
+    /// Registers a device, as the device would do it, and waits until it is assigned. `payload` is the data for a
+    /// custom allocation policy.
     ///
     /// Network failures, 429 and 5xx are retried ([`RetryPolicy`]). The policy's budget is the time limit of the whole
-    /// registration. `Retry-After` is kept within it; without one, polls are up to 2 s apart. If the service no longer knows
-    /// the operation, the registration is restarted, twice at most. Redirects are not followed.
+    /// registration. `Retry-After` is kept within it; without one, polls are up to 2 s apart. If the service no longer
+    /// knows the operation, the registration is restarted, twice at most. Redirects are not followed.
     ///
     /// # Errors
     /// [`RegistrationError`]. [`diagnose`](super::diagnose) finds its cause.
@@ -493,8 +493,8 @@ impl RegistrationClientBuilder {
 
     /// Sets the most registrations per second that all clones start. Default: 16.
     ///
-    /// Registrations are evenly spaced, and slowed down while the service answers 429. The limit for polls is four times as
-    /// high.
+    /// Registrations are evenly spaced, and slowed down while the service answers 429. The limit for polls is four
+    /// times as high.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.connection.rate = Some(per_second);
         self

@@ -44,8 +44,8 @@ pub struct DeviceCertificate {
 }
 
 impl DeviceCertificate {
-    /// Creates a credential from a certificate, its chain and its key. The certificates may be in any order: the one that
-    /// the key matches is the device's, and its chain is sorted after it.
+    /// Creates a credential from a certificate, its chain and its key. The certificates may be in any order: the one
+    /// that the key matches is the device's, and its chain is sorted after it.
     ///
     /// # Errors
     /// [`CredentialError`] if the key matches no certificate, or if TLS cannot use it.
@@ -87,8 +87,8 @@ impl DeviceCertificate {
     }
 }
 
-/// Sorts the chain of the first certificate to the front, each certificate before its issuer, as TLS 1.2 requires (RFC 5246
-/// section 7.4.2). Returns the length of the chain.
+/// Sorts the chain of the first certificate to the front, each certificate before its issuer, as TLS 1.2 requires (RFC
+/// 5246 section 7.4.2). Returns the length of the chain.
 pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
     let mut length = 1.min(certificates.len());
     while (1..MAX_CHAIN).contains(&length) {

@@ -1,5 +1,5 @@
-//! Finds the cause of a failed registration from the certificates, the answer, and the service's enrollment state. Sends
-//! nothing.
+//! Finds the cause of a failed registration from the certificates, the answer, and the service's enrollment state.
+//! Sends nothing.
 
 use std::fmt;
 
@@ -114,8 +114,8 @@ impl std::error::Error for DiagnosedError {}
 
 /// Returns what is wrong with a credential before anything is sent. `at` is the current time.
 ///
-/// [`RegistrationClient::register`](super::RegistrationClient::register) only refuses to send because of a wrong common name,
-/// missing client authentication or plain HTTP. The service decides about validity, by its own clock.
+/// [`RegistrationClient::register`](super::RegistrationClient::register) only refuses to send because of a wrong common
+/// name, missing client authentication or plain HTTP. The service decides about validity, by its own clock.
 #[must_use]
 pub fn objections(attempt: &Attempt<'_>, at: OffsetDateTime) -> Vec<Cause> {
     let Credential::Certificate(device) = attempt.credential else { return Vec::new() };
@@ -137,9 +137,9 @@ pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndp
 
 /// Finds the cause of a failed registration.
 ///
-/// With the service's enrollment state, the cause is found in most cases. To read the state of an IoT Central application,
-/// use `workflow::read_enrollment_state` and `workflow::read_device_state`. Without it, [`Diagnosis::possible`] lists the
-/// possible causes.
+/// With the service's enrollment state, the cause is found in most cases. To read the state of an IoT Central
+/// application, use `workflow::read_enrollment_state` and `workflow::read_device_state`. Without it,
+/// [`Diagnosis::possible`] lists the possible causes.
 #[must_use]
 pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
     let observations = &*error.observations;
@@ -383,7 +383,8 @@ fn key_with_state(
     Diagnosis::of(wrong)
 }
 
-/// Returns what the state of the device itself objects to. `presented` is the thumbprint of its certificate, if it has one.
+/// Returns what the state of the device itself objects to. `presented` is the thumbprint of its certificate, if it has
+/// one.
 fn device_cause(
     id: &DeviceId,
     application: &EnrollmentState,
@@ -538,8 +539,8 @@ fn no_client_authentication(device: &DeviceCertificate) -> Option<Cause> {
     (!certificate.allows_client_authentication()).then(|| Cause::NoClientAuthentication { subject: subject() })
 }
 
-/// Returns the objections to the device's certificate, except those that are checked separately: validity, name, purpose, and
-/// self-signature, which an individual attestation allows.
+/// Returns the objections to the device's certificate, except those that are checked separately: validity, name,
+/// purpose, and self-signature, which an individual attestation allows.
 fn objection_causes(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
     let subject = device.certificate().subject().to_string();
     let found = certificate_objections(device.certificate(), at).into_iter().filter(|objection| {
@@ -566,8 +567,8 @@ fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
     }
 }
 
-/// Returns a cause if a certificate is not valid by the server's clock, or by the local clock if the server sent no date. The
-/// cause is the local clock if that clock makes the certificate valid.
+/// Returns a cause if a certificate is not valid by the server's clock, or by the local clock if the server sent no
+/// date. The cause is the local clock if that clock makes the certificate valid.
 fn validity_cause(certificate: &Certificate, observations: &Observations) -> Option<Cause> {
     let ours = observations.at;
     let Some(theirs) = observations.credible_date() else { return out_of_time(certificate, ours) };

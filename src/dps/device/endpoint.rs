@@ -10,8 +10,8 @@ const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
 /// The address of a Device Provisioning Service: scheme, host and port. The default is
 /// `https://global.azure-devices-provisioning.net`.
 ///
-/// An address without a scheme, as device SDKs take it, is `https`. Plain HTTP is allowed only to `localhost`, `127.0.0.0/8`
-/// and `::1`; a certificate cannot be presented over it.
+/// An address without a scheme, as device SDKs take it, is `https`. Plain HTTP is allowed only to `localhost`,
+/// `127.0.0.0/8` and `::1`; a certificate cannot be presented over it.
 ///
 /// ```
 /// use iot_enroll::dps::device::ProvisioningEndpoint;

@@ -7,8 +7,8 @@ pub const MAX_ID_SCOPE: usize = 64;
 
 /// An ID scope, such as `0ne00A1B2C3`: letters and digits.
 ///
-/// Every IoT Central application has its own. It is on the application's *Device connection* page and in the credentials of
-/// its devices.
+/// Every IoT Central application has its own. It is on the application's *Device connection* page and in the
+/// credentials of its devices.
 ///
 /// ```
 /// use iot_enroll::dps::device::IdScope;

@@ -1,10 +1,10 @@
 //! Registration at the Device Provisioning Service, as a device does it, and the diagnosis of failures.
 //!
-//! A [`RegistrationClient`] connects to one provisioning service, at its [`ProvisioningEndpoint`] and with one [`IdScope`].
-//! It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and key, or a
-//! symmetric key. A failed registration returns a [`RegistrationError`], which includes what was observed on the way.
-//! [`diagnose`] finds its [`Cause`] from the error, the certificates and, if known, the service's [`EnrollmentState`]. It
-//! sends nothing.
+//! A [`RegistrationClient`] connects to one provisioning service, at its [`ProvisioningEndpoint`] and with one
+//! [`IdScope`]. It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and
+//! key, or a symmetric key. A failed registration returns a [`RegistrationError`], which includes what was observed on
+//! the way. [`diagnose`] finds its [`Cause`] from the error, the certificates and, if known, the service's
+//! [`EnrollmentState`]. It sends nothing.
 //!
 //! ```no_run
 //! use iot_enroll::{
@@ -21,7 +21,8 @@
 //! # }
 //! ```
 //!
-//! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version 2021-06-01.
+//! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version
+//! 2021-06-01.
 
 mod admission;
 mod cause;
