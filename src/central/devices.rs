@@ -234,9 +234,9 @@ pub struct Device {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NewDevice {
-    /// Its name, as people see it. The service takes the id without one.
+    /// The display name. By default the service uses the ID.
     pub display_name: Option<String>,
-    /// The ID of its device template. The service may find one when the device connects.
+    /// The ID of its device template. Without one, the service may assign a template when the device connects.
     pub template: Option<String>,
     /// Whether the device can connect.
     pub enabled: bool,

@@ -76,10 +76,10 @@ fn a_case() {
     }
 }
 
-/// A case: a token endpoint, a folder that is the whole of PATH, and variables.
+/// A case: a token endpoint, a directory that is the whole of PATH, and variables.
 struct Case {
     server: TlsServer,
-    folder: TempDir,
+    directory: TempDir,
     variables: HashMap<String, String>,
 }
 
@@ -87,10 +87,10 @@ impl Case {
     fn new(answer: impl Fn(usize) -> Reply + Send + 'static) -> Self {
         let case = Self {
             server: start("localhost", answer),
-            folder: TempDir::new().expect("a folder"),
+            directory: TempDir::new().expect("a directory"),
             variables: HashMap::new(),
         };
-        fs::write(case.folder.path().join("root.der"), &case.server.authority).expect("a file");
+        fs::write(case.directory.path().join("root.der"), &case.server.authority).expect("a file");
         let authority = format!("https://localhost:{}", case.server.address.port());
         // This host of Azure is one that azure_identity does not know, so that nothing is looked for on the network.
         case.set("AZURE_AUTHORITY_HOST", &authority)
@@ -112,14 +112,14 @@ impl Case {
         self.application().set("AZURE_CLIENT_SECRET", "opensesame")
     }
 
-    /// Puts a file into the folder and gives its path.
+    /// Puts a file into the directory and gives its path.
     fn file(&self, name: &str, content: &[u8]) -> String {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         fs::write(&path, content).expect("a file");
         path.to_str().expect("a path").to_owned()
     }
 
-    /// Puts a program into the folder that answers so.
+    /// Puts a program into the directory that answers so.
     fn tool(&self, name: &str, script: &str) {
         let path = self.file(name, format!("#!/bin/sh\n{script}\n").as_bytes());
         fs::set_permissions(Path::new(&path), fs::Permissions::from_mode(0o755)).expect("permissions");
@@ -129,7 +129,7 @@ impl Case {
     fn run(&self, steps: &str) -> Vec<String> {
         let mut child = Command::new(std::env::current_exe().expect("this test"));
         child.args(["--exact", "entra::a_case", "--nocapture"]).env_clear().envs(&self.variables);
-        child.env(STEPS, steps).env(ROOT, self.folder.path().join("root.der")).env("PATH", self.folder.path());
+        child.env(STEPS, steps).env(ROOT, self.directory.path().join("root.der")).env("PATH", self.directory.path());
         let output = child.output().expect("a run");
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -205,7 +205,7 @@ fn a_credential_that_is_set_up_and_refused_ends_the_search_and_shows_no_secret()
     let [line] = &said[..] else { panic!("one error: {said:?}") };
     assert!(line.contains("client secret: ") && line.contains("AADSTS7000215"), "{line}");
     assert!(line.contains("no other was tried") && !line.contains("opensesame"), "{line}");
-    assert!(!case.folder.path().join("asked").exists(), "nobody else is asked");
+    assert!(!case.directory.path().join("asked").exists(), "nobody else is asked");
 }
 
 /// The assertion's header and claims, once its signature is seen to be the certificate's.
@@ -354,7 +354,7 @@ fn developer_tools_give_a_token_and_are_not_run_for_each_request() {
     let case = Case::new(token);
     case.tool("az", &az);
     assert_eq!(case.run("token token together")[..2], ["TOKEN fromaz", "TOKEN fromaz"]);
-    let asked = fs::read_to_string(case.folder.path().join("asked")).expect("asked");
+    let asked = fs::read_to_string(case.directory.path().join("asked")).expect("asked");
     let command = "account get-access-token -o json --scope https://apps.azureiotcentral.com/.default\n";
     assert_eq!(asked, command);
 

@@ -128,7 +128,7 @@ async fn a_refusal_lowers_the_pace_which_then_rises_slowly() {
 async fn refusals_of_requests_that_were_under_way_together_count_once() {
     let server = Server::start((0..8).map(|_| Reply::throttled("1")).chain((0..200).map(|_| device())));
     let clock = ManualClock::new();
-    // All eight are on their way at once: the clock moves for the pace alone.
+    // All eight are in flight at once: the clock moves only because of the rate limit.
     let devices = client(&server, &clock, 1000).devices();
     create(&devices, 8, 8).await.expect("created");
     let after = takes(&devices, &clock, 100).await;

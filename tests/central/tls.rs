@@ -41,6 +41,7 @@ async fn an_unknown_authority_is_refused_at_once_and_the_remedy_named() {
     assert_eq!(server.connections(), 1);
     let text = error.to_string();
     assert!(text.contains("certificate") && text.contains("trusted root"), "{text}");
+    assert!(!text.contains("peer") && !text.contains("BadSignature") && !text.contains("UnknownIssuer"), "{text}");
 }
 
 #[tokio::test]
@@ -48,6 +49,8 @@ async fn a_certificate_for_another_name_is_refused() {
     let server = not_found("elsewhere.example");
     let error = distrust(&server.address.to_string(), &server.authority).await;
     assert_eq!(error.failure, NetworkFailure::Tls, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("another host name") && !text.contains("NotValidForName"), "{text}");
 }
 
 #[tokio::test]

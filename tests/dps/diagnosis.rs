@@ -1,4 +1,4 @@
-//! Each cause of a failed registration, and that it is told from the others.
+//! The diagnosis of failed registrations: each cause, and that it is told apart from the others.
 
 use std::sync::Arc;
 
@@ -544,6 +544,8 @@ async fn a_refusal_in_the_handshake_is_diagnosed_like_one_in_an_answer() {
     let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
     let error = fails(&dps, &credential).await;
     assert_eq!(dps.connections(), 1, "it is not tried again: {error}");
+    let text = error.to_string();
+    assert!(text.contains("the server ended the TLS connection") && !text.contains("Alert"), "{text}");
     told(only(&Case::of(&credential).diagnose(&error, None)), "expired", &[]);
 }
 
