@@ -70,7 +70,7 @@ impl<'a> Case<'a> {
 
     fn diagnose(&self, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
         let (id, id_scope) = (id(DEVICE), self.scope.parse::<IdScope>().expect("a scope"));
-        let attempt = Attempt { id: &id, id_scope: &id_scope, credential: self.credential, unsent: self.unsent };
+        let attempt = Attempt::new(&id, &id_scope, self.credential).unsent(self.unsent);
         diagnose(&attempt, error, application)
     }
 }
@@ -199,7 +199,7 @@ async fn an_expired_certificate_is_told_before_and_left_to_the_service() {
     let root = root_at("Old", &days_ago(30, 3650));
     let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
     let (id, scope) = (id(DEVICE), SCOPE.parse().expect("a scope"));
-    let attempt = Attempt { id: &id, id_scope: &scope, credential: &credential, unsent: &[] };
+    let attempt = Attempt::new(&id, &scope, &credential);
     let before = objections(&attempt, OffsetDateTime::now_utc());
     told(&before[0], "expired", &[DEVICE, "Issue a new certificate"]);
     let error = refused(&credential).await;
@@ -625,7 +625,7 @@ async fn a_key_derived_in_lower_case_is_known_as_its_group_s() {
     let dps = Dps::start(|_| unauthorized());
     let error = dps.client().register(&upper, &credential, None).await.expect_err("refused");
     let (scope, application) = (SCOPE.parse().expect("a scope"), app.read().await);
-    let attempt = Attempt { id: &upper, id_scope: &scope, credential: &credential, unsent: &[] };
+    let attempt = Attempt::new(&upper, &scope, &credential);
     let diagnosis = diagnose(&attempt, &error, Some(&application));
     assert!(diagnosis.causes.is_empty(), "{diagnosis:?}");
     told(&diagnosis.possible[0], "wrong-symmetric-key", &["exactly this ID"]);

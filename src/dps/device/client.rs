@@ -186,7 +186,7 @@ struct Answer {
 impl Session<'_> {
     async fn register(&mut self, credential: &Credential, payload: Option<&Value>) -> Result<Assignment, Kind> {
         let client = self.client;
-        let attempt = Attempt { id: self.id, id_scope: &client.id_scope, credential, unsent: &[] };
+        let attempt = Attempt::new(self.id, &client.id_scope, credential);
         if let Some(cause) = certain_refusal(&attempt, &client.endpoint) {
             return Err(Kind::NotSent(Box::new(cause)));
         }

@@ -28,6 +28,7 @@ const SKEW: Duration = Duration::minutes(5);
 
 /// A registration to diagnose.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Attempt<'a> {
     /// The registration ID.
     pub id: &'a DeviceId,
@@ -37,6 +38,21 @@ pub struct Attempt<'a> {
     pub credential: &'a Credential,
     /// Certificates of the device's chain that are known and were not sent, for instance from another file.
     pub unsent: &'a [Certificate],
+}
+
+impl<'a> Attempt<'a> {
+    /// Describes a registration in which all known certificates were sent.
+    #[must_use]
+    pub fn new(id: &'a DeviceId, id_scope: &'a IdScope, credential: &'a Credential) -> Self {
+        Self { id, id_scope, credential, unsent: &[] }
+    }
+
+    /// Adds certificates of the device's chain that are known and were not sent.
+    #[must_use]
+    pub fn unsent(mut self, certificates: &'a [Certificate]) -> Self {
+        self.unsent = certificates;
+        self
+    }
 }
 
 /// The result of a diagnosis.
