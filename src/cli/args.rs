@@ -11,12 +11,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::{next_command::NextCommand, output::Output};
-use crate::central::CertificateEntry;
+use crate::central::{CertificateEntry, Secret};
 use crate::certificate::{
     Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
     files::{MAX_FILE, PfxOptions, read_limited},
@@ -297,10 +296,10 @@ fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Result<Option
 }
 
 /// Several secrets from the lines of a file, empty ones left out; `what` says what they are.
-pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[SecretString; N]> {
+pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[Secret; N]> {
     let bytes = read(file)?;
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", file.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from);
     lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
         let lines = if N == 1 { "line" } else { "lines" };
         anyhow::anyhow!("{} should have {N} {lines}, {what}; found {}", file.display(), found.len())

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +14,7 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, DeviceId, Etag,
+    CentralDeviceId, DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, Etag,
     NewDeploymentManifest,
 };
 
@@ -98,7 +97,7 @@ pub(super) enum Command {
         file: Option<PathBuf>,
         /// The device
         #[arg(long, value_name = "ID")]
-        device: DeviceId,
+        device: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },
@@ -149,7 +148,7 @@ impl Command {
                 if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
                     bail!("the deployment manifest {id} exists already: update it, or replace it with --force");
                 }
-                show(&manifests.create(&id, &manifest).await?, output)
+                show(&manifests.replace(&id, &manifest).await?, output)
             }
             Self::Update { id, change, etag, service } => {
                 let file =

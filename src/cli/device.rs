@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use futures_util::TryStreamExt;
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,8 +15,8 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    Change, ClientCertificate, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials, DeviceId,
-    DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, NewDeviceAttestation, OrderBy,
+    CentralDeviceId, Change, ClientCertificate, Device, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials,
+    DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, NewDeviceAttestation, OrderBy, Secret,
     SymmetricKeys,
 };
 
@@ -41,7 +39,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device show thermostat1 --app contoso --token-file token")]
     Show {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },
@@ -52,7 +50,7 @@ pub(super) enum Command {
   iot-enroll device create gateway-1 --type iot-edge")]
     Create {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// The display name [default: the ID]
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
@@ -93,7 +91,7 @@ pub(super) enum Command {
   iot-enroll device update thermostat1 --enabled false --etag ETAG")]
     Update {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         change: Box<Changes>,
         /// Update it only if it still has this etag
@@ -106,7 +104,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device delete thermostat1 --app contoso --token-file token")]
     Delete {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -116,7 +114,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device credentials thermostat1 --show-keys")]
     Credentials {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
@@ -187,7 +185,7 @@ pub(super) enum AttestationAction {
     #[command(after_help = "Example:\n  iot-enroll device attestation show thermostat1")]
     Show {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Show the symmetric keys too
         #[arg(long)]
         show_keys: bool,
@@ -200,7 +198,7 @@ pub(super) enum AttestationAction {
   iot-enroll device attestation set thermostat1 --symmetric-key")]
     Set {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
         /// Symmetric keys that the service generates
@@ -215,7 +213,7 @@ pub(super) enum AttestationAction {
     )]
     Update {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         proof: Box<Proof>,
         /// Remove the secondary certificate
@@ -228,7 +226,7 @@ pub(super) enum AttestationAction {
     #[command(after_help = "Example:\n  iot-enroll device attestation delete thermostat1")]
     Delete {
         /// The device
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -298,7 +296,7 @@ impl Command {
                 if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
                     bail!("the device {id} exists already: update it, or replace it with --force");
                 }
-                show(&devices.create(&id, &device).await?, output)
+                show(&devices.replace(&id, &device).await?, output)
             }
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id, output)?;
@@ -362,7 +360,7 @@ impl From<Query> for DeviceQuery {
 }
 
 impl Changes {
-    fn update(self, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+    fn update(self, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
         if let Some(file) = self.file {
             return device_update(&file, id, output);
         }
@@ -448,14 +446,14 @@ struct DeviceFile {
 }
 
 /// What `device show` prints can be the body, so it may hold the id and what the service alone sets.
-fn read_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<JsonFile> {
+fn read_device(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<JsonFile> {
     let mut file = JsonFile::read(path)?;
     file.take_id(id.as_str())?;
     file.take_read_only("provisioned", output);
     Ok(file)
 }
 
-fn new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<NewDevice> {
+fn new_device(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<NewDevice> {
     let file = read_device(path, id, output)?;
     file.only_nullable(&[])?;
     let read: DeviceFile = file.into()?;
@@ -471,7 +469,7 @@ fn new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<New
 }
 
 /// A merge patch, in which null and absence are two things.
-fn device_update(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+fn device_update(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
     let file = read_device(path, id, output)?;
     if file.members.keys().all(|name| name == "etag") {
         return file.refuse("it changes nothing");
@@ -511,7 +509,7 @@ pub(super) fn symmetric_keys(file: &Path) -> anyhow::Result<SymmetricKeys> {
     Ok(SymmetricKeys { primary_key, secondary_key })
 }
 
-fn endorsement_key(file: &Path) -> anyhow::Result<SecretString> {
+fn endorsement_key(file: &Path) -> anyhow::Result<Secret> {
     let [key] = secret_lines(file, "the endorsement key")?;
     Ok(key)
 }
@@ -590,7 +588,7 @@ fn show_attestation(attestation: &DeviceAttestation, show_keys: bool, output: &O
 
 fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
+        let (primary, secondary) = (keys.primary_key.expose(), keys.secondary_key.expose());
         value["symmetricKey"] = json!({ "primaryKey": primary, "secondaryKey": secondary });
         rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
     } else {
@@ -598,10 +596,10 @@ fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows
     }
 }
 
-fn show_endorsement_key(key: &SecretString, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
+fn show_endorsement_key(key: &Secret, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        value["tpm"] = json!({ "endorsementKey": key.expose_secret() });
-        rows.push(("endorsement key", key.expose_secret().to_owned()));
+        value["tpm"] = json!({ "endorsementKey": key.expose() });
+        rows.push(("endorsement key", key.expose().to_owned()));
     } else {
         rows.push(("keys", "not shown without --show-keys".to_owned()));
     }

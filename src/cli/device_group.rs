@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -168,7 +167,7 @@ impl Command {
                 if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
                     bail!("the device group {id} exists already: update it, or replace it with --force");
                 }
-                show(&groups.create(&id, &group).await?, output)
+                show(&groups.replace(&id, &group).await?, output)
             }
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id)?;

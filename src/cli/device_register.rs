@@ -6,8 +6,6 @@ use std::{
 };
 
 use anyhow::Context;
-use futures_util::TryStreamExt;
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -24,9 +22,9 @@ use crate::{
     central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
     dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, EnrollmentState, IdScope, IdScopeError,
-        ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError, SymmetricKey,
-        Unregistered, derive_device_key, diagnose, objections,
+        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, IdScope,
+        IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
+        SymmetricKey, derive_device_key, diagnose, objections,
     },
     workflow,
 };
@@ -364,7 +362,7 @@ impl Registrar {
             _ => None,
         };
         let hint = hint.map(str::to_owned);
-        Failed { unregistered: Unregistered::new(error, diagnosis), hint }
+        Failed { unregistered: DiagnosedError::new(error, diagnosis), hint }
     }
 
     async fn application(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
@@ -390,7 +388,7 @@ impl Registrar {
 /// A device that was not registered, and why.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub(super) unregistered: Unregistered,
+    pub(super) unregistered: DiagnosedError,
     /// What else can be done, in the words of the command line.
     pub(super) hint: Option<String>,
 }
@@ -428,7 +426,7 @@ impl ComputeKey {
             )
         })?;
         let key = derive_device_key(&group_key, &self.id).to_base64();
-        let document = json!({ "id": self.id.as_str(), "key": key.expose_secret() });
-        output.result(&document, || key.expose_secret().to_owned())
+        let document = json!({ "id": self.id.as_str(), "key": key.expose() });
+        output.result(&document, || key.expose().to_owned())
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     central::{
         Attestation, CertificateEntry, Client, DeviceType, EnrollmentGroup, EnrollmentGroupId, Error, Etag,
-        NewEnrollmentGroup, SigningCertificate,
+        NewEnrollmentGroup, Possession, SigningCertificate,
     },
     certificate::{
         AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer,
@@ -593,7 +593,15 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.start(Step::Group, "creating the enrollment group");
         let name = self.request.display_name.as_deref().unwrap_or(id.as_str());
         let group = NewEnrollmentGroup { device_type, ..NewEnrollmentGroup::x509(name) };
-        let group = self.client.enrollment_groups().create(id, &group).await?;
+        let group = match self.client.enrollment_groups().create(id, &group).await {
+            Ok(group) => group,
+            Err(Error::AlreadyExists { .. }) => {
+                let detail = format!("found {id}, which another run has just created");
+                self.steps.finish(Step::Group, Outcome::Unchanged, detail);
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.steps.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
         Ok(true)
     }
@@ -696,7 +704,8 @@ impl<'a, 'o> Run<'a, 'o> {
     /// Uploads the certificate; whether it is verified then.
     async fn upload(&mut self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
         let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.entry);
-        let error = match groups.set_certificate(group, entry, certificate, self.request.attest, etag).await {
+        let possession = if self.request.attest { Possession::Attested } else { Possession::ToBeProven };
+        let error = match groups.set_certificate(group, entry, certificate, possession, etag).await {
             Ok(set) => return Ok(set.verified),
             Err(error) => error,
         };

@@ -59,7 +59,7 @@ pub(crate) fn credential(issued: &IssuedCertificate) -> Credential {
     sending(issued, whole(issued))
 }
 
-/// The device with its certificate alone.
+/// The device with its certificate only, without its chain.
 pub(crate) fn leaf_only(issued: &IssuedCertificate) -> Credential {
     sending(issued, vec![issued.certificate.clone()])
 }

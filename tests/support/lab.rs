@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use futures_util::TryStreamExt;
 use iot_enroll::{
     central::{
-        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, NewEnrollmentGroup, SigningCertificate,
+        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, NewEnrollmentGroup, Possession,
+        SigningCertificate,
     },
     certificate::{
         Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, KeyAlgorithm, Lifetime,
@@ -100,7 +100,7 @@ impl Lab {
 
     /// Creates the group that [`request`](Self::request) names.
     pub(crate) async fn group(&self, group: &NewEnrollmentGroup) {
-        self.client().enrollment_groups().create(&self.request().group, group).await.expect("created");
+        self.client().enrollment_groups().replace(&self.request().group, group).await.expect("created");
     }
 
     pub(crate) async fn entry(&self, entry: CertificateEntry) -> Option<SigningCertificate> {
@@ -109,7 +109,8 @@ impl Lab {
 
     pub(crate) async fn set(&self, entry: CertificateEntry, certificate: &Certificate, verified: bool) {
         let groups = self.client().enrollment_groups();
-        groups.set_certificate(&self.request().group, entry, certificate, verified, None).await.expect("set");
+        let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
+        groups.set_certificate(&self.request().group, entry, certificate, possession, None).await.expect("set");
     }
 
     /// The group with this certificate as primary.

@@ -292,8 +292,7 @@ async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed()
 #[tokio::test]
 async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
     let lab = Lab::start().await;
-    let keys =
-        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(None), ..NewEnrollmentGroup::x509("Keys") };
+    let keys = NewEnrollmentGroup::x509("Keys").attestation(NewAttestation::SymmetricKey(None));
     lab.group(&keys).await;
     let error = roll(&lab, &request(&lab)).await.expect_err("no certificates");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Attestation { .. })), "{error}");
