@@ -1,37 +1,24 @@
-//! The CSV file of `device import`: what its rows say.
+//! The CSV file of `device import`.
 
 use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context, bail};
 
-use super::{
-    args::read_up_to,
-    csv_rows::{CsvRow, CsvRows},
-    device::comma_separated,
-    device_import,
-    output::Output,
-};
+use super::{args::read_up_to, output::Output};
 use crate::{
     central::{Change, DeviceId, DeviceUpdate},
-    certificate::fleet::MANIFEST_COLUMNS,
+    certificate::{self, fleet::MANIFEST_COLUMNS},
+    workflow::{CsvError, CsvRow, CsvRows, IMPORT_RESULT_COLUMNS, ImportRow},
 };
 
-/// The most bytes of the file, in MiB. An application has at most a million devices, and a row about a hundred bytes.
+/// The size limit of the file in MiB. An application has at most a million devices, and a row has about a hundred bytes.
 const MAX_MEBIBYTES: u64 = 256;
 
-/// The columns that are used, by their names in lower case.
+/// The columns that are used, in lower case.
 const COLUMNS: [&str; 6] = ["iotc_deviceid", "iotc_devicename", "template", "simulated", "enabled", "organizations"];
 
-/// A row of the file: its line, its id as written, and the device or what is wrong with it. Of the device it says what the
-/// row names.
-pub(super) struct Row {
-    pub(super) line: u64,
-    pub(super) id: String,
-    pub(super) device: Result<(DeviceId, DeviceUpdate), String>,
-}
-
-/// Reads all rows. Fails where the file as a whole is no such file; what is wrong with a row is in the row.
-pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
+/// Reads all rows. Fails if the file as a whole cannot be used; what is wrong with a row is in the row.
+pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<ImportRow>> {
     let unreadable = || format!("no devices could be read from {}", file.display());
     let bytes = read_up_to(file, MAX_MEBIBYTES, "no list of devices has").with_context(unreadable)?;
     let lines = CsvRows::new(bytes.as_slice(), bytes.as_slice()).with_context(unreadable)?;
@@ -49,7 +36,7 @@ pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>
                 _ => columns.device(&row),
             },
         };
-        rows.push(Row { line, id, device });
+        rows.push(ImportRow { line, id, device });
     }
     if rows.is_empty() {
         bail!("{} has no rows after its first line", file.display());
@@ -57,7 +44,7 @@ pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>
     Ok(rows)
 }
 
-/// Where in a row things stand.
+/// The positions of the columns.
 struct Columns {
     id: usize,
     name: Option<usize>,
@@ -68,12 +55,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn read(rows: &CsvRows<&[u8]>, output: &Output) -> anyhow::Result<Self> {
-        if rows.header().iter().eq(device_import::RESULTS) {
-            bail!("it holds the results of an import: name the file that was imported");
+    fn read(rows: &CsvRows<&[u8]>, output: &Output) -> Result<Self, CsvError> {
+        if rows.header().iter().eq(IMPORT_RESULT_COLUMNS) {
+            return Err(CsvError::content("it holds the results of an import: name the file that was imported"));
         }
         let names = rows.names(&COLUMNS)?;
-        // The columns of a fleet's manifest are meant for other commands.
+        // The other columns of a fleet's manifest are for other commands.
         let is_expected = |name: &str| {
             COLUMNS.contains(&name) || MANIFEST_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name))
         };
@@ -95,19 +82,22 @@ impl Columns {
             Some("false" | "no" | "0") => Ok(Some(false)),
             Some(other) => Err(format!("{name} is true or false, found {other:?}")),
         };
-        // Rows become devices that register: their ids have to be registration ids.
-        let id = crate::certificate::DeviceId::new(text(Some(self.id)).unwrap_or_default())
-            .map_err(|error| error.to_string())?;
+        // The devices register later, so their IDs have to be registration IDs.
+        let id =
+            certificate::DeviceId::new(text(Some(self.id)).unwrap_or_default()).map_err(|error| error.to_string())?;
         let device = DeviceUpdate {
             display_name: change(self.name),
             template: change(self.template),
             simulated: flag(self.simulated, "simulated")?,
             enabled: flag(self.enabled, "enabled")?,
-            organizations: text(self.organizations)
-                .map(|ids| comma_separated(&ids.replace(';', ",")))
-                .filter(|ids| !ids.is_empty()),
+            organizations: text(self.organizations).map(organizations).filter(|ids| !ids.is_empty()),
             ..DeviceUpdate::default()
         };
         Ok((id.into(), device))
     }
+}
+
+/// Returns the organizations of a field: IDs separated by semicolons or commas.
+fn organizations(text: &str) -> Vec<String> {
+    text.split([';', ',']).map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect()
 }

@@ -16,7 +16,7 @@ use iot_enroll::{
     },
     certificate::{CertificateAuthority, CommonName, IssueOptions},
     emulator::Emulator,
-    workflow::{ProvisionRequest, provision},
+    workflow::provision,
 };
 use time::OffsetDateTime;
 
@@ -71,13 +71,12 @@ async fn the_whole_provisioning_keeps_to_the_description() {
     for (attest, replace) in [(false, false), (true, false), (false, true)] {
         let watched = Watched::start().await;
         let (lab, client) = (&watched.lab, watched.client(watched.lab.emulator.token()));
-        let request = ProvisionRequest {
-            display_name: Some("Größe \"1\" \\ ☃".to_owned()),
-            device_type: Some(DeviceType::IotEdge),
-            attest,
-            replace,
-            ..lab.request()
-        };
+        let request = lab
+            .request()
+            .display_name("Größe \"1\" \\ ☃".to_owned())
+            .device_type(DeviceType::IotEdge)
+            .skip_proof(attest)
+            .replace(replace);
         if replace {
             let groups = client.enrollment_groups();
             let new = NewEnrollmentGroup { device_type: DeviceType::IotEdge, ..NewEnrollmentGroup::x509("Mine") };

@@ -121,7 +121,7 @@ async fn killed_at_any_event_it_is_finished_by_the_next_run() {
     for number in 0..EVENTS {
         for attest in [false, true] {
             let lab = Lab::start().await;
-            let request = || ProvisionRequest { attest, ..lab.request() };
+            let request = || lab.request().skip_proof(attest);
             let ended = run(&lab, request(), Some(KilledAtEvent(number))).await;
             // Attesting has three steps less.
             assert_eq!(ended.is_none(), number < if attest { EVENTS - 6 } else { EVENTS });
@@ -150,7 +150,7 @@ async fn killed_while_replacing_it_is_finished_by_the_next_run() {
     for number in 0..EVENTS {
         let lab = Lab::start().await;
         lab.holding(&new_root("theirs").certificate, true).await;
-        let request = || ProvisionRequest { replace: true, ..lab.request() };
+        let request = || lab.request().replace(true);
         run(&lab, request(), Some(KilledAtEvent(number))).await;
         finishes(&lab, request, &format!("event {number}")).await;
     }
@@ -172,7 +172,7 @@ async fn every_fault(times: u32, replacing: bool, attest: bool) {
             if replacing {
                 lab.holding(&new_root("theirs").certificate, true).await;
             }
-            let request = || ProvisionRequest { replace: replacing, attest, ..lab.request() };
+            let request = || lab.request().replace(replacing).skip_proof(attest);
             let what = format!("{times} × {kind:?} at {at}");
             let disturbance = Fault { at, kind: kind.clone(), times };
             match run(&lab, request(), Some(disturbance)).await.expect("not killed") {

@@ -4,21 +4,20 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use crate::support::lab::{DEVICE, Lab, name, set};
 use iot_enroll::{
     central::{CertificateEntry, NewAttestation, NewEnrollmentGroup},
     certificate::{
-        Certificate, DeviceId, KeyAlgorithm, chain,
+        Certificate, DeviceId, chain,
         files::{self, FileSet},
         fleet::FleetDevice,
     },
     emulator::FaultKind,
     workflow::{
-        AuthoritySource, FleetRequest, Outcome, ProvisionError, RetireReport, RolloverError, RolloverReport,
-        RolloverRequest, Step, WorkflowEvent, retire, rollover,
+        AuthoritySource, FleetRequest, Outcome, ProvisionError, RetireReport, RetireRequest, RolloverError,
+        RolloverReport, RolloverRequest, Step, WorkflowEvent, retire, rollover,
     },
 };
 use time::OffsetDateTime;
@@ -28,21 +27,9 @@ use CertificateEntry::{Primary, Secondary};
 const NEW: &str = "root2027";
 
 fn request(lab: &Lab) -> RolloverRequest<'static> {
-    RolloverRequest {
-        group: lab.request().group,
-        authority: AuthoritySource::Root(name(NEW)),
-        key_password: None,
-        attest: false,
-        devices: vec![DEVICE.parse().expect("an id")],
-        fleet: None,
-        directory: lab.path().to_owned(),
-        device_directory: new_devices(lab),
-        keep_keys: false,
-        algorithm: KeyAlgorithm::default(),
-        device_lifetime: None,
-        pfx: None,
-        dry_run: false,
-    }
+    RolloverRequest::new(lab.request().group, AuthoritySource::Root(name(NEW)), new_devices(lab))
+        .devices([DEVICE.parse().expect("an id")])
+        .directory(lab.path())
 }
 
 fn new_devices(lab: &Lab) -> PathBuf {
@@ -61,7 +48,8 @@ async fn roll(lab: &Lab, request: &RolloverRequest<'_>) -> Result<RolloverReport
 }
 
 async fn end(lab: &Lab, stays: &Certificate, dry_run: bool) -> Result<RetireReport, RolloverError> {
-    retire(&lab.client(), &lab.request().group, stays, dry_run, &mut |_| ()).await
+    let request = RetireRequest::new(lab.request().group, stays.clone()).dry_run(dry_run);
+    retire(&lab.client(), &request, &mut |_| ()).await
 }
 
 /// Every file below a folder.
@@ -123,11 +111,8 @@ async fn both_roots_are_verified_until_the_old_one_is_retired() {
     let again = end(&lab, &new, false).await.expect("retired before");
     assert!(again.retired && again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
     // And on to the next one, by the entry that is free now.
-    let next = RolloverRequest {
-        authority: AuthoritySource::Root(name("root2028")),
-        device_directory: lab.path().join("root2028"),
-        ..request(&lab)
-    };
+    let next =
+        request(&lab).authority(AuthoritySource::Root(name("root2028"))).device_directory(lab.path().join("root2028"));
     let report = roll(&lab, &next).await.expect("rolled over");
     assert_eq!((report.from.entry, report.to.entry), (Secondary, Primary));
 }
@@ -135,7 +120,7 @@ async fn both_roots_are_verified_until_the_old_one_is_retired() {
 #[tokio::test]
 async fn a_second_run_changes_nothing_and_a_dry_run_neither() {
     let lab = provisioned().await;
-    let dry = RolloverRequest { dry_run: true, ..request(&lab) };
+    let dry = request(&lab).dry_run(true);
     let before = (lab.service().await, contents(lab.path()));
     let report = roll(&lab, &dry).await.expect("a plan");
     assert!(!report.to.verified);
@@ -199,7 +184,7 @@ async fn it_is_told_when_an_entry_that_was_emptied_is_filled_by_somebody_else() 
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(filled));
         }
     };
-    let retired = retire(&lab.client(), &lab.request().group, &root(&lab, NEW), false, &mut { fill }).await;
+    let retired = retire(&lab.client(), &RetireRequest::new(lab.request().group, root(&lab, NEW)), &mut { fill }).await;
     let error = retired.expect_err("not retired");
     assert!(matches!(error, RolloverError::NotRetired { entry: Primary, .. }), "{error}");
 }
@@ -218,14 +203,14 @@ async fn it_begins_only_where_there_is_something_to_roll_over_from_and_a_place_t
     assert!(!set(lab.path(), NEW).certificate().exists(), "nothing is made");
 
     let lab = provisioned().await;
-    let same = RolloverRequest { authority: AuthoritySource::Root(name(crate::support::lab::ROOT)), ..request(&lab) };
+    let same = request(&lab).authority(AuthoritySource::Root(name(crate::support::lab::ROOT)));
     assert!(matches!(roll(&lab, &same).await, Err(RolloverError::OnlyCertificate { entry: Primary, .. })));
 }
 
 #[tokio::test]
 async fn new_files_of_another_root_stop_it_with_nothing_done() {
     let lab = provisioned().await;
-    let wrong = RolloverRequest { device_directory: lab.path().to_owned(), ..request(&lab) };
+    let wrong = request(&lab).device_directory(lab.path().to_owned());
     let before = (lab.service().await, contents(lab.path()));
     let error = roll(&lab, &wrong).await.expect_err("the old files are there");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
@@ -235,7 +220,7 @@ async fn new_files_of_another_root_stop_it_with_nothing_done() {
 #[tokio::test]
 async fn keys_are_kept_when_asked_for() {
     let lab = provisioned().await;
-    let kept = RolloverRequest { keep_keys: true, ..request(&lab) };
+    let kept = request(&lab).keep_keys(true);
     let report = roll(&lab, &kept).await.expect("rolled over");
     let (old, new) = (set(lab.path(), DEVICE), set(&new_devices(&lab), DEVICE));
     let read = |set: &FileSet| files::read_certificates(&set.certificate()).expect("read").swap_remove(0);
@@ -246,13 +231,13 @@ async fn keys_are_kept_when_asked_for() {
     let again = roll(&lab, &kept).await.expect("rolled over before");
     assert!(again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
     // A certificate for a new key is none for the old one.
-    let other = RolloverRequest { device_directory: lab.path().join("other"), ..request(&lab) };
+    let other = request(&lab).device_directory(lab.path().join("other"));
     roll(&lab, &other).await.expect("rolled over with a new key");
-    let error = roll(&lab, &RolloverRequest { keep_keys: true, ..other }).await.expect_err("another key");
+    let error = roll(&lab, &other.keep_keys(true)).await.expect_err("another key");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
     // A key of another certificate is found out before anything is done.
     fs::copy(set(lab.path(), NEW).private_key(), old.private_key()).expect("copied");
-    let wrong = RolloverRequest { device_directory: lab.path().join("third"), ..kept };
+    let wrong = kept.device_directory(lab.path().join("third"));
     let error = roll(&lab, &wrong).await.expect_err("a wrong key");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
 }
@@ -261,13 +246,13 @@ async fn keys_are_kept_when_asked_for() {
 async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it_with_nothing_done() {
     let lab = provisioned().await;
     let before = (lab.service().await, contents(lab.path()));
-    let ghost = RolloverRequest { keep_keys: true, devices: vec!["ghost".parse().expect("an id")], ..request(&lab) };
+    let ghost = request(&lab).keep_keys(true).devices(vec!["ghost".parse().expect("an id")]);
     roll(&lab, &ghost).await.expect_err("no such device");
-    let twice = RolloverRequest { devices: vec![DEVICE.parse().expect("an id"); 2], ..request(&lab) };
+    let twice = request(&lab).devices(vec![DEVICE.parse().expect("an id"); 2]);
     let error = roll(&lab, &twice).await.expect_err("twice");
-    assert!(matches!(error, RolloverError::Provision(ProvisionError::Twice { .. })), "{error}");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::DuplicateDevice { .. })), "{error}");
     let file = set(lab.path(), DEVICE).certificate();
-    let in_a_file = RolloverRequest { device_directory: file.join("folder"), ..request(&lab) };
+    let in_a_file = request(&lab).device_directory(file.join("folder"));
     roll(&lab, &in_a_file).await.expect_err("no folder can be there");
     assert_eq!((lab.service().await, contents(lab.path())), before);
 }
@@ -285,7 +270,9 @@ async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed()
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed)).expect("removed");
         }
     };
-    let error = retire(&lab.client(), &group, &root(&lab, NEW), false, &mut { remove }).await.expect_err("both gone");
+    let error = retire(&lab.client(), &RetireRequest::new(group.clone(), root(&lab, NEW)), &mut { remove })
+        .await
+        .expect_err("both gone");
     assert!(matches!(error, RolloverError::LeftWithout { entry: Primary, .. }), "{error}");
 }
 
@@ -308,11 +295,11 @@ async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
                 Ok(FleetDevice { id: DeviceId::new(format!("d-{number}"))?, name: None, public_key: None })
             })))
         };
-    let fleet = FleetRequest { folder: new_devices(&lab), count: 5, devices: Arc::new(devices), pfx: false };
-    let with_fleet = RolloverRequest { devices: Vec::new(), fleet: Some(fleet), ..request(&lab) };
+    let fleet = FleetRequest::new(new_devices(&lab), 5, devices);
+    let with_fleet = request(&lab).devices([]).fleet(fleet);
     let made = roll(&lab, &with_fleet).await.expect("rolled over").fleet.expect("a fleet");
     assert_eq!((made.devices, made.found), (5, 0));
-    let chain = files::read_certificates(&made.folder.join("0000/d-4_fullchain.pem")).expect("a chain");
+    let chain = files::read_certificates(&made.directory.join("0000/d-4_fullchain.pem")).expect("a chain");
     chain::verify(&chain, &root(&lab, NEW), OffsetDateTime::now_utc()).expect("a chain to the new root");
     let report = roll(&lab, &with_fleet).await.expect("rolled over");
     assert_eq!(report.fleet.map(|fleet| (fleet.devices, fleet.found)), Some((5, 5)));

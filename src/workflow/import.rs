@@ -1,0 +1,336 @@
+//! Creation of the devices of a list in an IoT Central application.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use serde::Serialize;
+
+use super::{
+    bulk::{Bulk, ReportOrder, RunStop, Signal},
+    create::{MAX_LOOKUPS, REQUESTS_UNDER_WAY, lower_case},
+    record::lossy_path,
+    results::{ResultsError, ResultsFile, ResultsFormat, results_path},
+    step::{RowFailure, Step, WorkflowEvent},
+};
+use crate::central::{
+    Change, Client, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice,
+};
+
+/// The columns of the results, by which a results file is known.
+pub(crate) const IMPORT_RESULT_COLUMNS: [&str; 4] = ["IOTC_DEVICEID", "line", "outcome", "message"];
+
+const FORMAT: ResultsFormat = ResultsFormat { columns: &IMPORT_RESULT_COLUMNS, run: "import" };
+
+/// A device of a list.
+#[derive(Debug, Clone)]
+pub struct ImportRow {
+    /// The line of the row in its file, counted from 1.
+    pub line: u64,
+    /// The device's ID as written.
+    pub id: String,
+    /// The device and the properties that the row names, or why the row cannot be used.
+    pub device: Result<(DeviceId, DeviceUpdate), String>,
+}
+
+/// How to import devices.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ImportRequest {
+    /// The results file.
+    pub results: PathBuf,
+    /// Whether devices that exist are changed to what the rows say. What a row does not name is left unchanged.
+    pub replace: bool,
+}
+
+impl ImportRequest {
+    /// Imports devices with the outcomes in this results file. Devices that exist are left unchanged.
+    #[must_use]
+    pub fn new(results: impl Into<PathBuf>) -> Self {
+        Self { results: results.into(), replace: false }
+    }
+
+    /// Puts the results file beside the list that is imported: `devices.results.csv` for `devices.csv`.
+    #[must_use]
+    pub fn beside(list: &Path) -> Self {
+        Self::new(results_path(list, "results"))
+    }
+
+    /// Sets whether devices that exist are changed to what the rows say.
+    #[must_use]
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replace = replace;
+        self
+    }
+}
+
+/// The result of an import.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// The results file: a row for each device.
+    #[serde(serialize_with = "lossy_path")]
+    pub results: PathBuf,
+    /// The number of devices that were created.
+    pub created: u64,
+    /// The number of devices that were changed to what their rows say.
+    pub replaced: u64,
+    /// The number of devices that were as their rows say.
+    pub unchanged: u64,
+    /// The number of devices that differ from their rows, and were left unchanged.
+    pub exists: u64,
+    /// The number of rows that failed.
+    pub failed: u64,
+    /// The rows that failed.
+    pub failures: Vec<RowFailure>,
+    /// The number of rows that were not tried, because the import stopped.
+    pub remaining: u64,
+    /// Why the import stopped before its end.
+    #[serde(skip)]
+    pub stopped: Option<RunStop>,
+}
+
+impl ImportReport {
+    /// Returns the number of rows whose outcome is known.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.counts().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of rows of each outcome, by its name.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        let Self { created, replaced, unchanged, exists, failed, .. } = self;
+        [
+            ("created", *created),
+            ("replaced", *replaced),
+            ("unchanged", *unchanged),
+            ("exists", *exists),
+            ("failed", *failed),
+        ]
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Created => &mut self.created,
+            Outcome::Replaced => &mut self.replaced,
+            Outcome::Unchanged => &mut self.unchanged,
+            Outcome::Exists => &mut self.exists,
+            Outcome::Failed => &mut self.failed,
+        } += 1;
+    }
+}
+
+/// Why an import could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The results cannot be kept.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// The devices of the application could not be read.
+    #[error(transparent)]
+    Central(#[from] Error),
+}
+
+/// The outcome of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Replaced,
+    /// The device exists and is as the row says.
+    Unchanged,
+    /// The device exists and differs from the row.
+    Exists,
+    Failed,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replaced => "replaced",
+            Self::Unchanged => "unchanged",
+            Self::Exists => "exists",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Creates the devices of a list in the application.
+///
+/// What exists is read first, so an import that was killed is resumed by the same call, and no device is sent twice. A row
+/// that fails is reported, and the others are done; an error that affects every device stops the import. The outcomes are
+/// in the results file in the order of the rows.
+///
+/// # Errors
+/// [`ImportError`] if the import cannot start. Failures of rows, and why the import stopped, are in the report.
+pub async fn import_devices(
+    client: &Client,
+    rows: Vec<ImportRow>,
+    request: &ImportRequest,
+    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
+) -> Result<ImportReport, ImportError> {
+    let of = rows.len() as u64;
+    let file = ResultsFile::open(&request.results, FORMAT)?;
+    let devices = client.devices();
+    let existing = find_existing(&devices, &rows).await?;
+    let mut results = file.start()?;
+    let importer = Arc::new(Importer { devices, existing, replace: request.replace });
+    let mut report = ImportReport {
+        results: request.results.clone(),
+        created: 0,
+        replaced: 0,
+        unchanged: 0,
+        exists: 0,
+        failed: 0,
+        failures: Vec::new(),
+        remaining: 0,
+        stopped: None,
+    };
+    let work = |row: ImportRow| {
+        let importer = Arc::clone(&importer);
+        async move {
+            let (outcome, message, signal) = importer.import(&row).await;
+            ((row, outcome, message), signal)
+        }
+    };
+    let mut stopped = None;
+    let bulk = Bulk { concurrency: REQUESTS_UNDER_WAY, order: ReportOrder::Listed, probes: false };
+    let ended = bulk.run(rows.into_iter().map(Ok), work, |(row, outcome, message), reason| {
+        let ImportRow { line, id, .. } = row;
+        if let Some(reason) = reason {
+            stopped = Some(RunStop::new(reason, line, &message));
+        }
+        report.count(outcome);
+        let written = results.write(&[&id, &line.to_string(), outcome.name(), &message]);
+        if outcome == Outcome::Failed {
+            let failure = RowFailure { line, id, message };
+            observer(WorkflowEvent::RowFailed(&failure));
+            report.failures.push(failure);
+        }
+        observer(WorkflowEvent::Progressed { step: Step::Create, done: report.done(), of });
+        Ok(written.map_err(RunStop::Results)?)
+    });
+    if let Err(error) = ended.await {
+        stopped = Some(error);
+    }
+    report.remaining = of - report.done();
+    report.stopped = stopped;
+    Ok(report)
+}
+
+/// Sends what the rows say.
+struct Importer {
+    devices: Devices,
+    /// The devices of the list that exist, by their IDs in lower case.
+    existing: HashMap<String, Device>,
+    replace: bool,
+}
+
+impl Importer {
+    async fn import(&self, row: &ImportRow) -> (Outcome, String, Signal) {
+        let (id, device) = match &row.device {
+            Ok(device) => device,
+            Err(problem) => return (Outcome::Failed, problem.clone(), Signal::NotSent),
+        };
+        let found = self.existing.get(&lower_case(id));
+        match found {
+            Some(found) if found.id != *id => {
+                let message = format!("the application has it as {}", found.id);
+                return (Outcome::Exists, message, Signal::NotSent);
+            }
+            Some(found) if matches_row(found, device) => return (Outcome::Unchanged, String::new(), Signal::NotSent),
+            Some(_) if !self.replace => {
+                return (Outcome::Exists, "it differs from this row".to_owned(), Signal::NotSent);
+            }
+            _ => {}
+        }
+        let sent = match found {
+            Some(found) => self.update(id, device, found).await.map(|()| Outcome::Replaced),
+            None => self.devices.create(id, &new_device(device)).await.map(|_| Outcome::Created),
+        };
+        match sent {
+            Ok(outcome) => (outcome, String::new(), Signal::Answered),
+            Err(error) => (Outcome::Failed, error.to_string(), signal(&error)),
+        }
+    }
+
+    /// Changes what the row names, unless another client changed the device since it was read.
+    async fn update(&self, id: &DeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
+        let update = DeviceUpdate { etag: found.etag.clone(), ..row.clone() };
+        match self.devices.update(id, &update).await {
+            Ok(_) => Ok(()),
+            Err(lost @ Error::Lost { .. }) => match self.devices.find(id).await {
+                Ok(Some(now)) if matches_row(&now, row) => Ok(()),
+                _ => Err(lost),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns what a failure says about the rows after it.
+fn signal(error: &Error) -> Signal {
+    match error {
+        // The token is wrong, or the address.
+        Error::Authorization { .. } | Error::Redirect { .. } => Signal::AffectsAll,
+        // A connection was retried for minutes already.
+        Error::Network(error) => match error.failure {
+            NetworkFailure::Connect | NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime => Signal::AffectsAll,
+            _ => Signal::ServiceFailed,
+        },
+        Error::Service(error) if matches!(error.status, 401 | 403) => Signal::AffectsAll,
+        Error::Service(error) if error.status == 429 || error.status >= 500 => Signal::ServiceFailed,
+        Error::Answer(_) => Signal::ServiceFailed,
+        _ => Signal::Answered,
+    }
+}
+
+/// Returns the device that a row describes.
+fn new_device(row: &DeviceUpdate) -> NewDevice {
+    let set = |change: &Change<String>| if let Change::Set(text) = change { Some(text.clone()) } else { None };
+    let default = NewDevice::default();
+    NewDevice {
+        display_name: set(&row.display_name),
+        template: set(&row.template),
+        enabled: row.enabled.unwrap_or(default.enabled),
+        simulated: row.simulated.unwrap_or(default.simulated),
+        organizations: row.organizations.clone().unwrap_or_default(),
+        ..default
+    }
+}
+
+/// Returns whether a device has every property that the row names.
+fn matches_row(found: &Device, row: &DeviceUpdate) -> bool {
+    let is = |row: &Change<String>, found: &Option<String>| match row {
+        Change::Set(text) => found.as_ref() == Some(text),
+        Change::Keep | Change::Clear => true,
+    };
+    is(&row.display_name, &found.display_name)
+        && is(&row.template, &found.template)
+        && row.enabled.is_none_or(|enabled| enabled == found.enabled)
+        && row.simulated.is_none_or(|simulated| simulated == found.simulated)
+        && row.organizations.as_ref().is_none_or(|organizations| *organizations == found.organizations)
+}
+
+/// Reads the devices of the list that the application has, by their IDs in lower case.
+async fn find_existing(devices: &Devices, rows: &[ImportRow]) -> Result<HashMap<String, Device>, Error> {
+    let ids = || rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| id);
+    let found: BoxStream<'_, Result<Device, Error>> = if ids().count() <= MAX_LOOKUPS {
+        let ids: Vec<_> = ids().cloned().collect();
+        let looked_up = stream::iter(ids).map(|id| async move { devices.find(&id).await });
+        Box::pin(looked_up.buffered(REQUESTS_UNDER_WAY.get()).try_filter_map(|found| async move { Ok(found) }))
+    } else {
+        devices.list(&DeviceQuery::default())
+    };
+    let wanted: HashSet<_> = ids().map(lower_case).collect();
+    let ours = found.try_filter(|device| std::future::ready(wanted.contains(&lower_case(&device.id))));
+    ours.map_ok(|device| (lower_case(&device.id), device)).try_collect().await
+}
