@@ -246,7 +246,7 @@ impl<'a> FleetIssuance<'a> {
         let devices = self.request.read()?;
         let pfx = self.pfx.map(|pfx| (Zeroizing::new(pfx.password.to_owned()), pfx.encryption));
         let (authority, directory) = (Arc::clone(authority), self.request.directory.clone());
-        let options = self.options.clone();
+        let options = *self.options;
         let (done, stop) = (Arc::clone(done), Arc::clone(&stop.0));
         Ok(tokio::task::spawn_blocking(move || {
             let pfx = pfx.as_ref().map(|(password, encryption)| PfxOptions { password, encryption: *encryption });

@@ -97,6 +97,20 @@ pub struct ImportReport {
 }
 
 impl ImportReport {
+    fn new(results: &Path) -> Self {
+        Self {
+            results: results.to_owned(),
+            created: 0,
+            replaced: 0,
+            unchanged: 0,
+            exists: 0,
+            failed: 0,
+            failures: Vec::new(),
+            remaining: 0,
+            stopped: None,
+        }
+    }
+
     /// Returns the number of rows whose outcome is known.
     #[must_use]
     pub fn done(&self) -> u64 {
@@ -183,17 +197,7 @@ pub async fn import_devices(
     let existing = find_existing(&devices, &rows).await?;
     let mut results = file.start()?;
     let importer = Arc::new(Importer { devices, existing, replace: request.replace });
-    let mut report = ImportReport {
-        results: request.results.clone(),
-        created: 0,
-        replaced: 0,
-        unchanged: 0,
-        exists: 0,
-        failed: 0,
-        failures: Vec::new(),
-        remaining: 0,
-        stopped: None,
-    };
+    let mut report = ImportReport::new(&request.results);
     let work = |row: ImportRow| {
         let importer = Arc::clone(&importer);
         async move {
@@ -201,12 +205,11 @@ pub async fn import_devices(
             ((row, outcome, message), signal)
         }
     };
-    let mut stopped = None;
     let bulk = Bulk { concurrency: REQUESTS_UNDER_WAY, order: ReportOrder::Listed, probes: false };
     let ended = bulk.run(rows.into_iter().map(Ok), work, |(row, outcome, message), reason| {
         let ImportRow { line, id, .. } = row;
         if let Some(reason) = reason {
-            stopped = Some(RunStop::new(reason, line, &message));
+            report.stopped = Some(RunStop::new(reason, line, &message));
         }
         report.count(outcome);
         let written = results.write(&[&id, &line.to_string(), outcome.name(), &message]);
@@ -216,13 +219,11 @@ pub async fn import_devices(
             report.failures.push(failure);
         }
         observer(WorkflowEvent::Progressed { step: Step::Create, done: report.done(), of });
-        Ok(written.map_err(RunStop::Results)?)
+        written.map_err(RunStop::Results)
     });
-    if let Err(error) = ended.await {
-        stopped = Some(error);
-    }
+    let failure = ended.await.err();
+    report.stopped = failure.or(report.stopped);
     report.remaining = of - report.done();
-    report.stopped = stopped;
     Ok(report)
 }
 

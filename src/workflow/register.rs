@@ -14,11 +14,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    bulk::{Bulk, ReportOrder, RunStop, Signal},
+    bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
     manifest::{Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential, hash},
     record::lossy_path,
     registrar::Registrar,
-    results::{ResultsError, ResultsFile, ResultsFormat, results_path},
+    results::{ResultsError, ResultsFile, ResultsFormat, ResultsWriter, results_path},
     step::{Observer, RowFailure, Step, WorkflowEvent},
 };
 use crate::{
@@ -154,6 +154,11 @@ pub struct RegistrationReport {
 }
 
 impl RegistrationReport {
+    fn new(results: &Path) -> Self {
+        let results = results.to_owned();
+        Self { results, assigned: 0, earlier: 0, failed: 0, remaining: 0, stopped: None }
+    }
+
     /// Returns the number of devices whose outcome is known.
     #[must_use]
     pub fn done(&self) -> u64 {
@@ -201,37 +206,20 @@ pub async fn register_manifest(
     request: ManifestRegistration,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<RegistrationReport, RegisterError> {
-    register(registrar, request, observer, &mut |_| ()).await
-}
-
-/// Registers as [`register_manifest`] does, and hands the failures to `failed` too.
-pub(super) async fn register(
-    registrar: &Registrar,
-    request: ManifestRegistration,
-    observer: &mut Observer<'_>,
-    failed: &mut (dyn FnMut(&RowFailure) + Send),
-) -> Result<RegistrationReport, RegisterError> {
     let ids = request.read_ids()?;
     let of = ids.count;
     let scope = registrar.client().id_scope().to_string();
     let file = ResultsFile::open(&request.results, FORMAT)?;
     let mut assigned = HashSet::new();
-    let mut results = file.resume(|row| {
+    let results = file.resume(|row| {
         let is_final = row.get("outcome") == ASSIGNED && row.get("idScope").eq_ignore_ascii_case(&scope);
         is_final && assigned.insert(hash(row.get("IOTC_DEVICEID")))
     })?;
-    let mut report = RegistrationReport {
-        results: request.results.clone(),
-        assigned: 0,
-        earlier: 0,
-        failed: 0,
-        remaining: 0,
-        stopped: None,
-    };
     let skipped = AtomicU64::new(0);
     let rows = unregistered_rows(request.manifest.rows()?, ids, &assigned, &skipped);
+    let mut recorder = Recorder { report: RegistrationReport::new(&request.results), results, scope };
     let bulk = Bulk { concurrency: request.concurrency, order: ReportOrder::Ended, probes: true };
-    let (registrar, request) = (registrar.clone(), Arc::new(request));
+    let request = Arc::new(request);
     let work = |row: ManifestRow| {
         let (registrar, request) = (registrar.clone(), Arc::clone(&request));
         async move {
@@ -240,40 +228,59 @@ pub(super) async fn register(
             ((row, outcome), signal)
         }
     };
-    let mut stopped = None;
-    let ended = bulk.run(rows, work, |(ManifestRow { line, id, .. }, outcome), reason| {
-        let message = outcome.as_ref().map_or_else(|failure| failure.message.as_str(), |_| "");
-        if let Some(reason) = reason {
-            stopped = Some(RunStop::new(reason, line, message));
-        }
-        let line_text = line.to_string();
-        let written = match &outcome {
+    let ended = bulk.run(rows, work, |(row, outcome), reason| {
+        let outcome = recorder.record(&row, outcome, reason, observer);
+        let done = recorder.report.done() + skipped.load(Relaxed);
+        observer(WorkflowEvent::Progressed { step: Step::Register, done, of });
+        outcome
+    });
+    let failure = ended.await.err();
+    let mut report = recorder.report;
+    report.stopped = failure.or(report.stopped);
+    report.earlier = skipped.into_inner();
+    report.remaining = if report.stopped.is_some() { of.saturating_sub(report.done()) } else { 0 };
+    Ok(report)
+}
+
+/// Keeps the outcomes.
+struct Recorder {
+    report: RegistrationReport,
+    results: ResultsWriter,
+    scope: String,
+}
+
+impl Recorder {
+    /// Counts the outcome of a row, writes it to the results and reports a failure. `reason` says that it stops the run.
+    fn record(
+        &mut self,
+        row: &ManifestRow,
+        outcome: Result<Assignment, Failure>,
+        reason: Option<StopReason>,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), RunStop> {
+        let Self { report, results, scope } = self;
+        let (line, id) = (row.line.to_string(), &row.id);
+        let written = match outcome {
             Ok(Assignment { assigned_hub, device_id, .. }) => {
                 report.assigned += 1;
-                results.write(&[&id, &line_text, ASSIGNED, &scope, assigned_hub, device_id, "", ""])
+                results.write(&[id, &line, ASSIGNED, scope, &assigned_hub, &device_id, "", ""])
             }
-            // Nothing is known of a device that was not tried.
-            Err(Failure { signal: Signal::OutOfFiles, .. }) => return Ok(()),
-            Err(Failure { cause, message, .. }) => {
+            Err(Failure { cause, message, signal }) => {
+                if let Some(reason) = reason {
+                    report.stopped = Some(RunStop::new(reason, row.line, &message));
+                }
+                // Nothing is known of a device that was not tried.
+                if signal == Signal::OutOfFiles {
+                    return Ok(());
+                }
                 report.failed += 1;
-                let written = results.write(&[&id, &line_text, FAILED, &scope, "", "", cause, message]);
-                let failure = RowFailure { line, id, message: message.clone() };
-                failed(&failure);
-                observer(WorkflowEvent::RowFailed(&failure));
+                let written = results.write(&[id, &line, FAILED, scope, "", "", cause, &message]);
+                observer(WorkflowEvent::RowFailed(&RowFailure { line: row.line, id: id.clone(), message }));
                 written
             }
         };
-        let done = report.assigned + report.failed + skipped.load(Relaxed);
-        observer(WorkflowEvent::Progressed { step: Step::Register, done, of });
-        Ok(written.map_err(RunStop::Results)?)
-    });
-    if let Err(error) = ended.await {
-        stopped = Some(error);
+        written.map_err(RunStop::Results)
     }
-    report.earlier = skipped.into_inner();
-    report.remaining = if stopped.is_some() { of.saturating_sub(report.done()) } else { 0 };
-    report.stopped = stopped;
-    Ok(report)
 }
 
 /// Returns the rows of devices that are not registered yet, and counts the others.

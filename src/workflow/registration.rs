@@ -11,9 +11,9 @@ use super::{
     fleet::{FleetRequest, FleetSummary},
     manifest::{DeviceFiles, UnreadableCredential},
     record::ProvisionedDevice,
-    register::{ManifestRegistration, RegistrationReport, register},
+    register::{ManifestRegistration, RegistrationReport, register_manifest},
     registrar::Registrar,
-    step::{Outcome, Step, Steps, device_count},
+    step::{Outcome, Step, Steps, WorkflowEvent, device_count},
 };
 use crate::{
     certificate::{DeviceId, files::Passwords},
@@ -111,10 +111,13 @@ impl DeviceRegistration<'_> {
             .key_password(self.key_password.map(|password| Zeroizing::new(password.to_owned())));
         let registrar = self.registrar.clone().max_lookups(MAX_LOOKUPS);
         let before = refused.len();
-        let report = register(&registrar, request, steps.observer(), &mut |failure| {
-            if refused.len() - before < MAX_REPORTED {
+        let report = register_manifest(&registrar, request, &mut |event| {
+            if let WorkflowEvent::RowFailed(failure) = &event
+                && refused.len() - before < MAX_REPORTED
+            {
                 refused.push(RefusedDevice { id: failure.id.clone(), reason: failure.message.clone() });
             }
+            (steps.observer())(event);
         })
         .await?;
         (fleet.registered, fleet.refused) = (Some(report.assigned + report.earlier), Some(report.failed));
@@ -136,20 +139,20 @@ struct Refusal {
 
 fn summary(report: &RegistrationReport) -> (Outcome, String) {
     let RegistrationReport { assigned, earlier, failed, remaining, stopped, .. } = report;
-    let mut detail = format!("registered {}", device_count(*assigned));
+    let mut parts = vec![format!("registered {}", device_count(*assigned))];
     if *earlier > 0 {
-        detail += &format!(", {earlier} were registered before");
+        parts.push(format!("{earlier} were registered before"));
     }
     if *failed > 0 {
-        detail += &format!(", {failed} failed");
+        parts.push(format!("{failed} failed"));
     }
     if let Some(reason) = stopped {
-        detail += &format!(", {remaining} were not tried: {reason}");
+        parts.push(format!("{remaining} were not tried: {reason}"));
     }
     let outcome = match (failed, stopped, assigned) {
         (0, None, 0) => Outcome::Unchanged,
         (0, None, _) => Outcome::Done,
         _ => Outcome::Failed,
     };
-    (outcome, detail)
+    (outcome, parts.join(", "))
 }
