@@ -1,6 +1,6 @@
 //! Many devices at once: results files, resumption, and errors that affect every device.
 
-use std::{fs, num::NonZeroU32, path::Path, sync::Mutex, time::Duration};
+use std::{fs, num::NonZeroU32, path::Path, time::Duration};
 
 use futures_util::TryStreamExt;
 use iot_enroll::{
@@ -9,8 +9,8 @@ use iot_enroll::{
     dps::device::RegistrationClient,
     emulator::{Emulator, Fault, FaultKind},
     workflow::{
-        FleetRequest, ImportRequest, ImportRow, ManifestRegistration, Outcome, ProvisionReport, ProvisionRequest, Registrar,
-        RunStop, Step, WorkflowEvent, import_devices, provision, register_manifest,
+        FleetRequest, ImportRequest, ImportRow, ManifestRegistration, Outcome, ProvisionReport, ProvisionRequest,
+        Registrar, RunStop, Step, WorkflowEvent, import_devices, provision, register_manifest,
     },
 };
 
@@ -19,7 +19,10 @@ use crate::support::lab::Lab;
 /// An emulator on TLS, at which devices can register.
 async fn start() -> Lab {
     let builder = Emulator::builder().tls(true).registration_retry_after(Duration::ZERO);
-    Lab { emulator: builder.start().await.expect("a free loopback port"), folder: tempfile::tempdir().expect("a folder") }
+    Lab {
+        emulator: builder.start().await.expect("a free loopback port"),
+        folder: tempfile::tempdir().expect("a folder"),
+    }
 }
 
 fn client(emulator: &Emulator) -> Client {
@@ -45,9 +48,11 @@ fn registration(emulator: &Emulator, id_scope: &str) -> RegistrationClient {
 /// A fleet `d-1` to `d-COUNT`.
 fn fleet(lab: &Lab, count: u64) -> FleetRequest {
     FleetRequest::new(lab.path().join("fleet"), count, move || {
-        Ok(Box::new((1..=count).map(|number| {
-            Ok(FleetDevice { id: DeviceId::new(format!("d-{number}"))?, name: None, public_key: None })
-        })))
+        Ok(Box::new(
+            (1..=count).map(|number| {
+                Ok(FleetDevice { id: DeviceId::new(format!("d-{number}"))?, name: None, public_key: None })
+            }),
+        ))
     })
 }
 
@@ -148,15 +153,15 @@ async fn columns_are_found_by_name_and_results_are_private() {
     fs::write(&other, format!("remark,PRIVATEKEY,fullChain,iotc_deviceid\n{rows}")).expect("written");
     let registrar = Registrar::new(registration(&lab.emulator, lab.emulator.id_scope()));
     let request = ManifestRegistration::open(&other).expect("a manifest");
-    let events = Mutex::new(Vec::new());
-    let report = register_manifest(&registrar, request, &mut |event| {
+    let mut events = Vec::new();
+    let mut observe = |event: WorkflowEvent<'_>| {
         if let WorkflowEvent::Progressed { done, of, .. } = event {
-            events.lock().expect("events").push((done, of));
+            events.push((done, of));
         }
-    });
-    let report = report.await.expect("a report");
+    };
+    let report = register_manifest(&registrar, request, &mut observe).await.expect("a report");
     assert_eq!((report.assigned, report.failed), (3, 0));
-    assert_eq!(events.into_inner().expect("events"), [(1, 3), (2, 3), (3, 3)]);
+    assert_eq!(events, [(1, 3), (2, 3), (3, 3)]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -190,8 +195,7 @@ async fn an_import_through_the_library_reports_each_row_in_order() {
     assert!(matches!(&report.stopped, Some(RunStop::AffectsAll { message, .. }) if message.contains("403")));
     assert_eq!(report.done() + report.remaining, 498);
     assert!(report.done() <= 64, "{report:?}");
-    let listed: Vec<_> =
-        lab.client().devices().list(&DeviceQuery::default()).try_collect().await.expect("the devices");
+    let listed: Vec<_> = lab.client().devices().list(&DeviceQuery::default()).try_collect().await.expect("the devices");
     assert_eq!(listed.len(), 2);
 }
 
