@@ -20,7 +20,7 @@ use crate::workflow::{ImportError, ImportReport, ImportRequest, RunStop, import_
 /// of each row is written to a results file. Devices that exist are left unchanged, so the same command resumes an import
 /// that was interrupted.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  iot-enroll device import --file devices.csv --app contoso --token-file token")]
+#[command(after_help = "Example:\n  iot-enroll device import --app contoso --token-file token --file devices.csv")]
 pub(super) struct Import {
     /// CSV file with the devices; - reads standard input
     #[arg(long, value_name = "CSV")]
@@ -28,7 +28,9 @@ pub(super) struct Import {
     /// File for the outcome of each row [default: the file's name with .results.csv]
     #[arg(long, value_name = "CSV", value_parser = results_file())]
     results: Option<PathBuf>,
-    /// Change devices that exist to what the file says; properties that it does not name stay
+    /// Change devices that exist to what the file says
+    ///
+    /// Properties that the file does not name stay as they are.
     #[arg(long)]
     replace: bool,
     #[command(flatten)]

@@ -332,7 +332,7 @@ fn hash(device: &FleetDevice) -> u64 {
     hasher.finish()
 }
 
-/// Tells by the first line whether a file is CSV with a header. IDs have no commas, semicolons or tabs.
+/// Recognizes CSV with a header by the first line. IDs have no commas, semicolons or tabs.
 fn form(first: &str) -> anyhow::Result<Form> {
     let delimiter = [',', ';', '\t'].into_iter().find(|&delimiter| first.contains(delimiter));
     let columns: Vec<String> = first

@@ -62,10 +62,10 @@ impl Columns {
         let names = rows.names(&COLUMNS)?;
         // The other columns of a fleet's manifest are for other commands.
         let is_expected = |name: &str| {
-            COLUMNS.contains(&name) || MANIFEST_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name))
+            let mut known = COLUMNS.iter().chain(&MANIFEST_COLUMNS);
+            known.any(|column| column.eq_ignore_ascii_case(name.trim()))
         };
-        let unused = rows.header().iter().zip(names.iter()).filter(|(_, name)| !is_expected(name));
-        let unused: Vec<_> = unused.map(|(name, _)| name).collect();
+        let unused: Vec<_> = rows.header().iter().filter(|name| !is_expected(name)).collect();
         if !unused.is_empty() {
             output.note(format_args!("these columns are not used: {}", unused.join(", ")));
         }

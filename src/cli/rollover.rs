@@ -83,7 +83,7 @@ pub(super) struct Rollover {
     /// Upload the certificate as verified, without a proof of possession
     #[arg(long = "verified", alias = "attest")]
     skip_proof: bool,
-    /// Remove the old root, so that only devices with certificates under the new one can connect
+    /// Remove the old root; only devices under the new one can connect then
     ///
     /// Options for devices are only repeated in the command that is printed.
     #[arg(long)]

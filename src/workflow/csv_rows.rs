@@ -44,7 +44,7 @@ pub(crate) struct CsvRow {
     /// The line that it starts on, counted from 1.
     pub(crate) line: u64,
     pub(crate) fields: StringRecord,
-    /// Why it cannot be used, if its fields cannot be told apart for certain.
+    /// Why the row cannot be used, if its fields may be in the wrong columns.
     pub(crate) problem: Option<String>,
 }
 
@@ -98,10 +98,6 @@ impl ColumnNames {
     /// Returns the position of a column.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|found| found == name)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
     }
 }
 

@@ -198,7 +198,7 @@ fn csv_rows(path: &Path) -> Result<CsvRows<BufReader<File>>, CsvError> {
     CsvRows::new(open()?, open()?)
 }
 
-/// The files of a device, as far as the manifest names them.
+/// The files of a device that the manifest names.
 #[derive(Debug, Default)]
 pub(super) struct DeviceFiles {
     pub(super) certificate: Option<PathBuf>,

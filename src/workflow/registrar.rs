@@ -90,7 +90,7 @@ impl Registrar {
         }
     }
 
-    /// Finds out why a device was not registered. The application is read only if it can tell the cause.
+    /// Finds out why a device was not registered. The application is read only if that can show the cause.
     async fn explain(&self, id: &DeviceId, credential: &Credential, error: RegistrationError) -> Unregistered {
         let attempt = Attempt { id, id_scope: self.client.id_scope(), credential, unsent: &[] };
         let mut diagnosis = diagnose(&attempt, &error, None);

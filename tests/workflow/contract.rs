@@ -1,4 +1,4 @@
-//! What client and emulator say to one another is what the API's description says, word by word.
+//! Client and emulator exchange only what the API's description allows.
 
 use std::{collections::BTreeSet, num::NonZeroUsize};
 
@@ -30,7 +30,7 @@ impl Watched {
     async fn start() -> Self {
         let page = NonZeroUsize::new(2).expect("not zero");
         let emulator = Emulator::builder().page_size(page).start().await.expect("a free loopback port");
-        let lab = Lab { emulator, folder: tempfile::tempdir().expect("a folder") };
+        let lab = Lab { emulator, folder: tempfile::tempdir().expect("a directory") };
         let proxy = Proxy::start(lab.emulator.address());
         Self { lab, proxy }
     }
@@ -43,7 +43,7 @@ impl Watched {
             .expect("a client")
     }
 
-    /// Holds everything that passed to the description; the operations and statuses that did.
+    /// Checks every exchange against the description. Returns the operations and statuses that were seen.
     fn held(&self) -> BTreeSet<String> {
         let api = OpenApi::load();
         let exchanges = self.proxy.exchanges();

@@ -1,4 +1,4 @@
-//! Provisioning, from every state that a service and a folder can be in.
+//! Provisioning, from every state that a service and a directory can be in.
 
 use std::{fs, path::PathBuf};
 
@@ -69,10 +69,10 @@ async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
     .expect("provisioned");
     let begin = [(Step::Root, Done), (Step::Group, Done), (Step::Certificate, Done)];
     assert_eq!(steps(&report), then_proved(&begin, Done));
-    let told: Vec<_> = events.iter().filter_map(|(_, report)| report.clone()).collect();
-    assert_eq!(told, report.steps);
+    let reported: Vec<_> = events.iter().filter_map(|(_, report)| report.clone()).collect();
+    assert_eq!(reported, report.steps);
     for (index, (step, finished)) in events.iter().enumerate() {
-        assert_eq!(finished.is_some(), index % 2 == 1, "each step is told when it begins and when it ends");
+        assert_eq!(finished.is_some(), index % 2 == 1, "each step is reported when it starts and when it finishes");
         assert_eq!(*step, events[index / 2 * 2].0);
     }
 
@@ -159,10 +159,10 @@ fn refused_for_another(
 ) {
     let error = result.expect_err("another certificate is in the entry");
     let message = error.to_string();
-    let ProvisionError::OtherCertificate { found, ours: told, verified, entry, .. } = error else {
+    let ProvisionError::OtherCertificate { found, ours: reported, verified, entry, .. } = error else {
         panic!("{message}")
     };
-    assert_eq!((found, told, verified, entry), (theirs, ours, was_verified, Primary));
+    assert_eq!((found, reported, verified, entry), (theirs, ours, was_verified, Primary));
     assert!(message.contains(&theirs.to_string()), "{message}");
     assert!(ours.is_none_or(|ours| message.contains(&ours.to_string())), "{message}");
     assert!(message.contains("secondary"), "the way out is named: {message}");
@@ -330,14 +330,14 @@ async fn a_disabled_group_is_provisioned_and_told() {
     assert_eq!(lab.service().await[0]["enabled"], false, "it is not for us to enable it");
 }
 
-/// An authority of one's own in another folder, and the request that names its files.
+/// Writes a CA to another directory, and returns the request that names its files.
 fn own_authority(lab: &Lab, certificate: PathBuf, key: PathBuf) -> ProvisionRequest<'static> {
     lab.request().authority(AuthoritySource::Files { certificate, key })
 }
 
 #[tokio::test]
 async fn an_own_root_is_enrolled_and_signs_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("Contoso Root");
     write(elsewhere.path(), "Contoso Root", &root);
     let own = set(elsewhere.path(), "Contoso Root");
@@ -351,7 +351,7 @@ async fn an_own_root_is_enrolled_and_signs_the_devices() {
 
 #[tokio::test]
 async fn an_own_intermediate_is_enrolled_and_its_chain_goes_to_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("Contoso Root");
     let root_certificate = root.certificate.clone();
     let root = root.into_authority(OffsetDateTime::now_utc()).expect("an authority");
@@ -384,7 +384,7 @@ async fn an_own_authority_with_an_encrypted_key_needs_its_password() {
 
 #[tokio::test]
 async fn an_own_authority_that_is_none_stops_it() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("root");
     write(elsewhere.path(), "root", &root);
     write(elsewhere.path(), "other", &new_root("other"));
@@ -456,7 +456,7 @@ async fn device_files_of_no_use_stop_it_before_anything_is_changed() {
         let error = lab.run_without_a_change(&lab.request()).await.expect_err(case);
         assert!(error.to_string().contains("sampleDevice01"), "{case}: the files are named: {error}");
         let dry = lab.request().dry_run(true);
-        lab.run_without_a_change(&dry).await.expect_err("a dry run tells it too");
+        lab.run_without_a_change(&dry).await.expect_err("a dry run fails too");
     }
 }
 
@@ -490,7 +490,7 @@ async fn a_device_that_is_named_twice_stops_it() {
     assert!(matches!(error, ProvisionError::DuplicateDevice { .. }), "{error}");
 }
 
-/// A run against a service that answers as it is told to, with the root `root` in the folder.
+/// Runs against a service with scripted answers.
 async fn against(
     script: Vec<Reply>,
     lab: &Lab,
@@ -592,7 +592,7 @@ async fn an_entry_that_changes_between_reading_and_replacing_is_left() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_no_common_name_is_told_and_not_signed() {
+async fn a_code_that_is_no_common_name_is_reported_and_not_signed() {
     let lab = Lab::start().await;
     let ours = lab.write_root();
     let long = "C".repeat(65);

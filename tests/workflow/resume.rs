@@ -21,9 +21,9 @@ const EVENTS: usize = 16;
 /// How a run is disturbed.
 #[derive(Debug, Clone)]
 enum Disturbance {
-    /// The process ends when it is told of the event with this number.
+    /// The process is killed at the event with this number.
     KilledAtEvent(usize),
-    /// The process ends where it waits for the so manyeth time.
+    /// The process is killed at the wait with this number.
     KilledAtWait(usize),
     /// So many requests from the one with this number on go wrong.
     Fault { at: usize, kind: FaultKind, times: u32 },
@@ -48,7 +48,7 @@ fn kinds() -> Vec<FaultKind> {
     ]
 }
 
-/// A run that may be disturbed; nothing where it was killed.
+/// Runs with a disturbance; returns nothing if the run was killed.
 async fn run(
     lab: &Lab,
     request: ProvisionRequest<'static>,
@@ -201,7 +201,7 @@ async fn one_fault_at_any_request_while_attesting_is_got_over_or_told_and_the_ne
 }
 
 #[tokio::test]
-async fn a_service_that_fails_for_good_from_any_request_on_is_told_and_the_next_run_finishes() {
+async fn a_service_that_fails_for_good_from_any_request_on_is_reported_and_the_next_run_finishes() {
     every_fault(100, false, false).await;
 }
 
@@ -220,7 +220,7 @@ async fn without_retries_a_lost_answer_to_the_upload_is_found_in_the_entry() {
 }
 
 #[tokio::test]
-async fn without_retries_an_upload_that_never_arrived_is_told() {
+async fn without_retries_an_upload_that_never_arrived_is_reported() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
     lab.fault_at(5, &FaultKind::CloseBeforeHandling, 1);

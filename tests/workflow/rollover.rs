@@ -52,10 +52,10 @@ async fn end(lab: &Lab, stays: &Certificate, dry_run: bool) -> Result<RetireRepo
     retire(&lab.client(), &request, &mut |_| ()).await
 }
 
-/// Every file below a folder.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Returns every file below a directory.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).expect("read") {
+    for entry in fs::read_dir(directory).expect("read") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.append(&mut contents(&path));
@@ -144,7 +144,7 @@ async fn a_run_that_was_broken_off_at_any_request_is_finished_by_the_next() {
         let old = root(&lab, crate::support::lab::ROOT);
         lab.fault_at(number, &FaultKind::Status { status: 403, retry_after: None }, 1);
         let _ = roll(&lab, &request(&lab)).await;
-        // Devices connect by the old root whatever has happened.
+        // Devices can always connect with the old root.
         assert_eq!(entries(&lab).await[0], Some(verified(&old)), "request {number}");
         let report = roll(&lab, &request(&lab)).await.expect("rolled over");
         assert!(report.to.verified && report.devices.len() == 1, "request {number}");
@@ -174,7 +174,7 @@ async fn the_old_root_is_not_retired_while_the_new_one_is_not_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_when_an_entry_that_was_emptied_is_filled_by_somebody_else() {
+async fn it_is_reported_when_an_entry_that_was_emptied_is_filled_by_somebody_else() {
     let lab = provisioned().await;
     roll(&lab, &request(&lab)).await.expect("rolled over");
     let other = crate::support::lab::new_root("other");
@@ -226,7 +226,7 @@ async fn keys_are_kept_when_asked_for() {
     let read = |set: &FileSet| files::read_certificates(&set.certificate()).expect("read").swap_remove(0);
     assert_eq!(read(&old).public_key(), read(&new).public_key());
     assert_ne!(read(&old).sha1_thumbprint(), read(&new).sha1_thumbprint());
-    assert!(!new.private_key().exists(), "the key stays where it is");
+    assert!(!new.private_key().exists(), "the key stays in its file");
     assert_eq!(report.devices[0].record.private_key, old.private_key());
     let again = roll(&lab, &kept).await.expect("rolled over before");
     assert!(again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
@@ -252,13 +252,13 @@ async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it
     let error = roll(&lab, &twice).await.expect_err("twice");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::DuplicateDevice { .. })), "{error}");
     let file = set(lab.path(), DEVICE).certificate();
-    let in_a_file = request(&lab).device_directory(file.join("folder"));
-    roll(&lab, &in_a_file).await.expect_err("no folder can be there");
+    let in_a_file = request(&lab).device_directory(file.join("directory"));
+    roll(&lab, &in_a_file).await.expect_err("no directory can be created there");
     assert_eq!((lab.service().await, contents(lab.path())), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed() {
+async fn it_is_reported_when_the_new_certificate_goes_while_the_old_one_is_removed() {
     let lab = provisioned().await;
     roll(&lab, &request(&lab)).await.expect("rolled over");
     let group = lab.request().group;
@@ -277,7 +277,7 @@ async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed()
 }
 
 #[tokio::test]
-async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
+async fn a_group_of_symmetric_keys_is_reported_from_one_that_is_not_verified() {
     let lab = Lab::start().await;
     let keys =
         NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(None), ..NewEnrollmentGroup::x509("Keys") };
