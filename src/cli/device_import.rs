@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::{
-    import_rows::read_rows,
+    import_rows::ImportFile,
     output::{BAD, GOOD, Output, Told},
     progress::RowProgress,
     results_argument::results_file,
@@ -39,20 +39,24 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let rows = read_rows(&self.file, output)?;
+        let file = ImportFile::open(&self.file, output)?;
         let request = match self.results {
             Some(path) => ImportRequest::new(path),
             None if self.file == Path::new("-") => ImportRequest::beside(Path::new("devices.csv")),
             None => ImportRequest::beside(&self.file),
         };
-        let (client, total) = (self.service.client()?, rows.len());
+        let (client, total) = (self.service.client()?, file.count);
         let progress = RowProgress::new(output, total);
         let imported =
-            import_devices(&client, rows, &request.replace(self.replace), &mut |event| progress.show(&event)).await;
+            import_devices(&client, || file.rows(), &request.replace(self.replace), &mut |event| progress.show(&event))
+                .await;
         progress.finish();
         let mut report = imported.map_err(|error| match error {
             ImportError::Results(error) => anyhow!(error),
             ImportError::Central(error) => anyhow!(error),
+            ImportError::Rows(error) => {
+                anyhow::Error::from_boxed(error).context(format!("could not read {}", self.file.display()))
+            }
         })?;
         if report.exists > 0 {
             output.note(format_args!(

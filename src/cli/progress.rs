@@ -88,8 +88,8 @@ pub(super) struct RowProgress<'a> {
 }
 
 impl<'a> RowProgress<'a> {
-    pub(super) fn new(output: &'a Output, rows: usize) -> Self {
-        Self { output, bar: bar(output, rows as u64, "devices") }
+    pub(super) fn new(output: &'a Output, rows: u64) -> Self {
+        Self { output, bar: bar(output, rows, "devices") }
     }
 
     /// Shows an event.

@@ -16,11 +16,13 @@ use super::{
     bulk::{Bulk, ReportOrder, RunStop, Signal},
     create::{MAX_LOOKUPS, REQUESTS_UNDER_WAY, lower_case},
     record::lossy_path,
+    repeated_ids::id_hash,
     results::{ResultsError, ResultsFile, ResultsFormat, results_path},
     step::{RowFailure, Step, WorkflowEvent},
 };
-use crate::central::{
-    Change, Client, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice,
+use crate::{
+    central::{Change, Client, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice},
+    certificate::fleet::SourceError,
 };
 
 /// The columns of the results, by which a results file is known.
@@ -148,6 +150,9 @@ pub enum ImportError {
     /// The results cannot be kept.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// The rows could not be read.
+    #[error(transparent)]
+    Rows(SourceError),
     /// The devices of the application could not be read.
     #[error(transparent)]
     Central(#[from] Error),
@@ -177,7 +182,8 @@ impl Outcome {
     }
 }
 
-/// Creates the devices of a list in the application.
+/// Creates the devices of a list in the application. `rows` returns the same rows each time: they are read twice, so that
+/// they need not fit into memory.
 ///
 /// What exists is read first, so an import that was killed is resumed by the same call, and no device is sent twice. A row
 /// that fails is reported, and the others are done; an error that affects every device stops the import. The outcomes are
@@ -185,16 +191,40 @@ impl Outcome {
 ///
 /// # Errors
 /// [`ImportError`] if the import cannot start. Failures of rows, and why the import stopped, are in the report.
-pub async fn import_devices(
+///
+/// ```no_run
+/// use iot_enroll::{
+///     central::{Client, DeviceUpdate},
+///     certificate::DeviceId,
+///     workflow::{ImportRequest, ImportRow, import_devices},
+/// };
+///
+/// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let rows = || {
+///     Ok((2..=1000).map(|line| {
+///         let id = DeviceId::new(format!("device-{line}"))?;
+///         Ok(ImportRow { line, id: id.to_string(), device: Ok((id.into(), DeviceUpdate::default())) })
+///     }))
+/// };
+/// let report = import_devices(&client, rows, &ImportRequest::new("results.csv"), &mut |_| ()).await?;
+/// println!("{} created, {} failed", report.created, report.failed);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn import_devices<I>(
     client: &Client,
-    rows: Vec<ImportRow>,
+    rows: impl Fn() -> Result<I, SourceError> + Send + Sync,
     request: &ImportRequest,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
-) -> Result<ImportReport, ImportError> {
-    let of = rows.len() as u64;
+) -> Result<ImportReport, ImportError>
+where
+    I: Iterator<Item = Result<ImportRow, SourceError>> + Send,
+{
+    let ids = ListedIds::read(rows().map_err(ImportError::Rows)?)?;
+    let of = ids.count;
     let file = ResultsFile::open(&request.results, FORMAT)?;
     let devices = client.devices();
-    let existing = find_existing(&devices, &rows).await?;
+    let existing = ids.find_existing(&devices).await?;
     let mut results = file.start()?;
     let importer = Arc::new(Importer { devices, existing, replace: request.replace });
     let mut report = ImportReport::new(&request.results);
@@ -206,7 +236,9 @@ pub async fn import_devices(
         }
     };
     let bulk = Bulk { concurrency: REQUESTS_UNDER_WAY, order: ReportOrder::Listed, probes: false };
-    let ended = bulk.run(rows.into_iter().map(Ok), work, |(row, outcome, message), reason| {
+    let rows =
+        rows().map_err(ImportError::Rows)?.map(|row| row.map_err(|error| RunStop::Unreadable(error.to_string())));
+    let ended = bulk.run(rows, work, |(row, outcome, message), reason| {
         let ImportRow { line, id, .. } = row;
         if let Some(reason) = reason {
             report.stopped = Some(RunStop::new(reason, line, &message));
@@ -223,7 +255,7 @@ pub async fn import_devices(
     });
     let failure = ended.await.err();
     report.stopped = failure.or(report.stopped);
-    report.remaining = of - report.done();
+    report.remaining = of.saturating_sub(report.done());
     Ok(report)
 }
 
@@ -321,17 +353,39 @@ fn matches_row(found: &Device, row: &DeviceUpdate) -> bool {
         && row.organizations.as_ref().is_none_or(|organizations| *organizations == found.organizations)
 }
 
-/// Reads the devices of the list that the application has, by their IDs in lower case.
-async fn find_existing(devices: &Devices, rows: &[ImportRow]) -> Result<HashMap<String, Device>, Error> {
-    let ids = || rows.iter().filter_map(|row| row.device.as_ref().ok()).map(|(id, _)| id);
-    let found: BoxStream<'_, Result<Device, Error>> = if ids().count() <= MAX_LOOKUPS {
-        let ids: Vec<_> = ids().cloned().collect();
-        let looked_up = stream::iter(ids).map(|id| async move { devices.find(&id).await });
-        Box::pin(looked_up.buffered(REQUESTS_UNDER_WAY.get()).try_filter_map(|found| async move { Ok(found) }))
-    } else {
-        devices.list(&DeviceQuery::default())
-    };
-    let wanted: HashSet<_> = ids().map(lower_case).collect();
-    let ours = found.try_filter(|device| std::future::ready(wanted.contains(&lower_case(&device.id))));
-    ours.map_ok(|device| (lower_case(&device.id), device)).try_collect().await
+/// The IDs of a list.
+struct ListedIds {
+    count: u64,
+    hashes: HashSet<u64>,
+    /// The IDs, if they are few enough to be looked up one by one.
+    few: Option<Vec<DeviceId>>,
+}
+
+impl ListedIds {
+    fn read(rows: impl Iterator<Item = Result<ImportRow, SourceError>>) -> Result<Self, ImportError> {
+        let mut ids = Self { count: 0, hashes: HashSet::new(), few: Some(Vec::new()) };
+        for row in rows {
+            ids.count += 1;
+            let Ok((id, _)) = row.map_err(ImportError::Rows)?.device else { continue };
+            ids.hashes.insert(id_hash(id.as_str()));
+            if let Some(few) = &mut ids.few {
+                few.push(id);
+            }
+            ids.few = ids.few.filter(|few| few.len() <= MAX_LOOKUPS);
+        }
+        Ok(ids)
+    }
+
+    /// Reads the devices of the list that the application has, by their IDs in lower case.
+    async fn find_existing(&self, devices: &Devices) -> Result<HashMap<String, Device>, Error> {
+        let found: BoxStream<'_, Result<Device, Error>> = match self.few.clone() {
+            Some(ids) => {
+                let looked_up = stream::iter(ids).map(|id| async move { devices.find(&id).await });
+                Box::pin(looked_up.buffered(REQUESTS_UNDER_WAY.get()).try_filter_map(|found| async move { Ok(found) }))
+            }
+            None => devices.list(&DeviceQuery::default()),
+        };
+        let ours = found.try_filter(|device| std::future::ready(self.hashes.contains(&id_hash(device.id.as_str()))));
+        ours.map_ok(|device| (lower_case(&device.id), device)).try_collect().await
+    }
 }

@@ -1,14 +1,15 @@
 //! The rows of a manifest whose devices register: their files, by the names of the columns.
 
 use std::{
-    collections::{HashMap, HashSet},
     fs::File,
-    hash::{DefaultHasher, Hash, Hasher},
     io::{BufReader, Error as IoError},
     path::{Path, PathBuf},
 };
 
-use super::csv_rows::{CsvError, CsvRow, CsvRows};
+use super::{
+    csv_rows::{CsvError, CsvRow, CsvRows},
+    repeated_ids::{IdCollector, RepeatedIds},
+};
 use crate::{
     certificate::{
         files::{self, FileError, Passwords},
@@ -93,9 +94,7 @@ struct Columns {
 /// The number of rows, and the IDs that occur more than once.
 pub(super) struct ManifestIds {
     pub(super) count: u64,
-    repeated: HashSet<u64>,
-    /// The first line of each repeated ID.
-    first_lines: HashMap<u64, u64>,
+    repeated: RepeatedIds,
 }
 
 impl Manifest {
@@ -118,21 +117,24 @@ impl Manifest {
         (fullchain.or(certificate).is_some() && key.is_some()) || pfx.is_some()
     }
 
-    /// Reads all rows once: counts them and finds repeated IDs, of which eight bytes each are held.
+    /// Reads all rows once: counts them and finds repeated IDs. Eight bytes of each ID are held.
     pub(super) fn read_ids(&self, has_group_key: bool) -> Result<ManifestIds, ManifestError> {
         if !self.names_files() && !has_group_key {
             return Err(ManifestError::NoFiles(self.path.clone()));
         }
-        let mut ids = ManifestIds { count: 0, repeated: HashSet::new(), first_lines: HashMap::new() };
-        let mut seen = HashSet::new();
+        let mut count = 0;
+        let mut ids = IdCollector::default();
         for row in self.rows()? {
             let row = row?;
-            ids.count += 1;
-            if row.problem.is_none() && !row.id.is_empty() && !seen.insert(hash(&row.id)) {
-                ids.repeated.insert(hash(&row.id));
+            count += 1;
+            if row.problem.is_none() && !row.id.is_empty() {
+                ids.add(&row.id);
             }
         }
-        if ids.count == 0 { Err(ManifestError::Empty(self.path.clone())) } else { Ok(ids) }
+        if count == 0 {
+            return Err(ManifestError::Empty(self.path.clone()));
+        }
+        Ok(ManifestIds { count, repeated: ids.repeated() })
     }
 
     pub(super) fn rows(
@@ -153,13 +155,8 @@ impl Manifest {
 impl ManifestIds {
     /// Marks a row whose ID an earlier row has. Rows have to be passed in their order.
     pub(super) fn mark_repeated(&mut self, row: &mut ManifestRow) {
-        let key = hash(&row.id);
-        if row.problem.is_some() || !self.repeated.contains(&key) {
-            return;
-        }
-        let first = *self.first_lines.entry(key).or_insert(row.line);
-        if first < row.line {
-            row.problem = Some(format!("line {first} has the same id"));
+        if row.problem.is_none() {
+            row.problem = self.repeated.problem(&row.id, row.line);
         }
     }
 }
@@ -183,13 +180,6 @@ impl Columns {
         };
         ManifestRow { line: row.line, id: row.id(self.id).to_owned(), files, problem: row.problem }
     }
-}
-
-/// Returns eight bytes that stand for an ID. IDs are compared without case.
-pub(super) fn hash(id: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.to_ascii_lowercase().hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Opens the file twice: the second time to count lines.

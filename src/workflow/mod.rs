@@ -26,6 +26,7 @@ mod record;
 mod register;
 mod registrar;
 mod registration;
+mod repeated_ids;
 mod results;
 mod retire;
 mod rollover;
@@ -54,6 +55,8 @@ pub use record::{CertificateRecord, ProvisionedDevice, rfc3339};
 pub use register::{DEFAULT_CONCURRENCY, ManifestRegistration, RegisterError, RegistrationReport, register_manifest};
 pub use registrar::Registrar;
 pub use registration::RefusedDevice;
+#[cfg(feature = "cli")]
+pub(crate) use repeated_ids::{IdCollector, RepeatedIds};
 pub use results::ResultsError;
 pub use retire::{RetireReport, RetireRequest, retire};
 pub use rollover::{RolloverReport, RolloverRequest, rollover};

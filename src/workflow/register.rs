@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use super::{
     bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
-    manifest::{Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential, hash},
+    manifest::{Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential},
     record::lossy_path,
     registrar::Registrar,
+    repeated_ids::id_hash,
     results::{ResultsError, ResultsFile, ResultsFormat, ResultsWriter, results_path},
     step::{Observer, RowFailure, Step, WorkflowEvent},
 };
@@ -213,7 +214,7 @@ pub async fn register_manifest(
     let mut assigned = HashSet::new();
     let results = file.resume(|row| {
         let is_final = row.get("outcome") == ASSIGNED && row.get("idScope").eq_ignore_ascii_case(&scope);
-        is_final && assigned.insert(hash(row.get("IOTC_DEVICEID")))
+        is_final && assigned.insert(id_hash(row.get("IOTC_DEVICEID")))
     })?;
     let skipped = AtomicU64::new(0);
     let rows = unregistered_rows(request.manifest.rows()?, ids, &assigned, &skipped);
@@ -296,7 +297,7 @@ fn unregistered_rows(
             Err(error) => return Some(Err(RunStop::Unreadable(error.to_string()))),
         };
         ids.mark_repeated(&mut row);
-        if row.problem.is_none() && assigned.contains(&hash(&row.id)) {
+        if row.problem.is_none() && assigned.contains(&id_hash(&row.id)) {
             skipped.fetch_add(1, Relaxed);
             return None;
         }

@@ -177,20 +177,20 @@ async fn an_import_through_the_library_reports_each_row_in_order() {
         let device = DeviceId::new(id).map(|id| (id.into(), DeviceUpdate::default()));
         ImportRow { line, id: id.to_owned(), device: device.map_err(|error| error.to_string()) }
     };
-    let rows = || vec![row(2, "b"), row(3, "not an id"), row(4, "a")];
+    let rows = || Ok([row(2, "b"), row(3, "not an id"), row(4, "a")].into_iter().map(Ok));
     let request = ImportRequest::new(lab.path().join("devices.results.csv"));
-    let report = import_devices(&lab.client(), rows(), &request, &mut |_| ()).await.expect("a report");
+    let report = import_devices(&lab.client(), rows, &request, &mut |_| ()).await.expect("a report");
     assert_eq!((report.created, report.failed, report.remaining, report.done()), (2, 1, 0, 3));
     assert_eq!((report.failures[0].line, report.failures[0].id.as_str()), (3, "not an id"));
     let text = fs::read_to_string(&report.results).expect("results");
     let lines: Vec<_> = text.lines().map(|line| line.split(',').take(3).collect::<Vec<_>>().join(",")).collect();
     assert_eq!(lines, ["IOTC_DEVICEID,line,outcome", "b,2,created", "not an id,3,failed", "a,4,created"]);
-    let report = import_devices(&lab.client(), rows(), &request, &mut |_| ()).await.expect("a report");
+    let report = import_devices(&lab.client(), rows, &request, &mut |_| ()).await.expect("a report");
     assert_eq!((report.created, report.unchanged), (0, 2));
     // What affects every row stops the import, and says why.
     let refused = FaultKind::Status { status: 403, retry_after: None };
     lab.emulator.inject(Fault::new(refused).method("PUT").always()).expect("a fault");
-    let rows = (2..500).map(|line| row(line, &format!("d-{line}"))).collect();
+    let rows = || Ok((2..500).map(|line| Ok(row(line, &format!("d-{line}")))));
     let report = import_devices(&lab.client(), rows, &request, &mut |_| ()).await.expect("a report");
     assert!(matches!(&report.stopped, Some(RunStop::AffectsAll { message, .. }) if message.contains("403")));
     assert_eq!(report.done() + report.remaining, 498);
@@ -207,7 +207,7 @@ fn workflows_can_move_between_threads() {
         let mut observe = |_: WorkflowEvent<'_>| ();
         assert_send(&provision(client, &request, &mut observe));
         let import = ImportRequest::new("results.csv");
-        assert_send(&import_devices(client, Vec::new(), &import, &mut observe));
+        assert_send(&import_devices(client, || Ok(std::iter::empty()), &import, &mut observe));
         let manifest = ManifestRegistration::open("manifest.csv").expect("a manifest");
         assert_send(&register_manifest(registrar, manifest, &mut observe));
     };
