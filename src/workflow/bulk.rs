@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use super::results::ResultsError;
 
-/// The number of unreachable devices in a row that stops a run. It takes minutes until one of them has failed for good, so
-/// all that may be under way by default are given the chance.
+/// The number of unreachable devices in a row that stops a run: as many as are under way by default. Each is retried for
+/// minutes, so they fail at about the same time.
 const MAX_UNREACHABLE: usize = 64;
 
 /// The number of devices in a row that the service failed which stops a run.
