@@ -331,6 +331,9 @@ pub(super) fn connecting<'a>(
     }
     if let Some(fleet) = fleet {
         let _ = writeln!(text, "The files of {} devices are listed in {}.", fleet.devices, fleet.manifest.display());
+        if let Some(registrations) = &fleet.registrations {
+            let _ = writeln!(text, "The outcome of each registration is in {}.", registrations.display());
+        }
     }
     text
 }
