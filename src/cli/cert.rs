@@ -267,7 +267,7 @@ fn write(
 ) -> anyhow::Result<()> {
     let pfx = making.keys.pfx()?;
     files.write(issued, pfx.as_ref().map(super::args::Pfx::options), if_exists(making))?;
-    let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
+    let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
     tell_shortened(&issued.certificate, issued.shortened_from, output);
     tell_weak(issued.issuers.last(), output);
     if let Some(pfx) = &pfx {
@@ -352,7 +352,7 @@ fn sign_request(
     for name in request.ignored() {
         output.note(format_args!("the request has {}, which was passed over", clean(name)));
     }
-    let record = CertificateRecord::new(&certificate, &files, false);
+    let record = CertificateRecord::new(&certificate, &files, None);
     let text = format!(
         "Signed the request of {}, under {}, valid until {}.\n{}",
         clean(&name_of(&certificate)),

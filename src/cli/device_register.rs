@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     args::{KeyPassword, PfxPassword, read, secret},
-    device_register_many::Many,
+    device_register_many::{self, Many},
     output::{GOOD, Output, Usage, fields},
     service::{Service, from_variable},
 };
@@ -26,7 +26,7 @@ use crate::{
         IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
         SymmetricKey, derive_device_key, diagnose, objections,
     },
-    workflow,
+    workflow::{self, ManifestError},
 };
 
 const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
@@ -115,14 +115,23 @@ impl GroupKey {
         key.context("the enrollment group's key cannot be used")
     }
 
-    /// Whether it is named on the command line.
-    pub(super) fn is_named(&self) -> bool {
-        self.group_key_file.is_some()
-    }
-
-    /// Whether the environment has one.
-    pub(super) fn is_in_environment() -> bool {
-        std::env::var_os(GROUP_KEY).is_some_and(|value| !value.is_empty())
+    /// Reads the key, if the devices of a manifest register by it. Notes which of the key and the manifest's files is not
+    /// used.
+    fn for_manifest(&self, names_files: bool, output: &Output) -> anyhow::Result<Option<SymmetricKey>> {
+        if !names_files {
+            return self.read();
+        }
+        if self.group_key_file.is_some() {
+            output.note("the devices register by the group's key, and the files that the manifest names are not used");
+            return self.read();
+        }
+        if std::env::var_os(GROUP_KEY).is_some_and(|value| !value.is_empty()) {
+            output.note(format_args!(
+                "the devices register with the files that the manifest names, and the key in {GROUP_KEY} is not used; \
+                 --group-key-file would use one"
+            ));
+        }
+        Ok(None)
     }
 }
 
@@ -146,7 +155,7 @@ struct Assigned<'a> {
 
 impl Register {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let Some(id) = self.id.clone() else { return super::device_register_many::run(self, output).await };
+        let Some(id) = self.id.clone() else { return self.register_manifest(output).await };
         let (credential, unsent) = self.credential(&id)?;
         let full_chain = self.full_chain();
         let registrar = self.registrar().await?;
@@ -185,6 +194,29 @@ impl Register {
             rows.extend(moment(assignment.created_at).map(|at| ("first registered", at)));
             format!("{GOOD}{id} is registered.{GOOD:#}\n{}", fields(&rows))
         })
+    }
+
+    /// Registers the devices of a manifest.
+    async fn register_manifest(self, output: &Output) -> anyhow::Result<()> {
+        let request = self.many.open()?;
+        let group_key = self.group_key.for_manifest(request.names_files(), output)?;
+        let request = request.group_key(group_key);
+        request.check().map_err(|error| match error {
+            ManifestError::NoFiles(_) => {
+                anyhow!("{error}: give it with --group-key-file, or in the environment as {GROUP_KEY}")
+            }
+            error => error.into(),
+        })?;
+        let Passwords { key, pfx } = self.passwords()?;
+        let request = request.key_password(key).pfx_password(pfx);
+        let Registrar { client, payload, service, .. } = self.registrar().await?;
+        let application = if service.is_named() { service.client().map(Some) } else { Ok(None) };
+        let (application, unavailable) = match application {
+            Ok(application) => (application, None),
+            Err(error) => (None, Some(error)),
+        };
+        let registrar = workflow::Registrar::new(client).payload(payload).application(application);
+        device_register_many::run(request, &registrar, unavailable, output).await
     }
 
     /// What the device proves itself with, and what is known of its chain besides.

@@ -1,4 +1,4 @@
-//! The devices of a fleet: numbered, from a file of ids, or from a folder of certificate requests.
+//! The devices of a fleet: numbered, listed in a file, or in a directory of certificate requests.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,32 +24,32 @@ use crate::{
     workflow::FleetDevices,
 };
 
-/// How many hashes of ids are held at once: 16 MiB of them. More ids are read several times instead.
+/// How many hashes of IDs are held at once: 16 MiB. A file with more IDs is read several times.
 const HASHES: usize = 1 << 21;
 
-/// How many faults are told before it is enough.
-const FAULTS: usize = 10;
+/// How many faults are listed.
+const MAX_FAULTS: usize = 10;
 
-/// The most bytes of a line, or of a row with line breaks in it: what has more is no list of ids.
-const LONGEST_LINE: u64 = 1 << 20;
+/// The size limit of a line, or of a row with line breaks in it.
+const MAX_LINE: u64 = 1 << 20;
 
-/// The most bytes that are kept of what can be read once only.
-const LARGEST_STREAM: u64 = 1 << 30;
+/// The size limit of a stream, which is copied to a temporary file.
+const MAX_STREAM: u64 = 1 << 30;
 
-/// The most bytes of a certificate request; one with an RSA key of 16384 bits has 5 KiB.
-const LARGEST_REQUEST: u64 = 1 << 18;
+/// The size limit of a certificate request. One with an RSA key of 16384 bits has 5 KiB.
+const MAX_REQUEST: u64 = 1 << 18;
 
-/// How many digits the numbers of ids may be asked to have.
+/// Parses the minimum number of digits in numbered IDs.
 pub(super) fn digits() -> impl clap::builder::TypedValueParser<Value = u8> {
     clap::value_parser!(u8).range(1..=19)
 }
 
-/// `PREFIX` and a number from 1, with leading zeros so that all have so many digits; those that the count has without.
+/// Returns devices whose IDs are the prefix and a number from 1 with leading zeros, as many digits as the count has or more.
 pub(super) fn numbered(prefix: &str, count: u64, digits: Option<u8>) -> anyhow::Result<FleetDevices> {
     let width = digits.map_or_else(|| count.to_string().len(), usize::from);
     let id = move |prefix: &str, number: u64| device_id(&format!("{prefix}{number:0width$}"));
-    // All are of one form: where the last is good the others are.
-    id(prefix, count).map_err(|error| anyhow!("{prefix:?} cannot be the beginning of device ids: {error}"))?;
+    // All IDs have the same form, so one is enough to check.
+    id(prefix, count).map_err(|error| anyhow!("{prefix:?} cannot be the prefix of device IDs: {error}"))?;
     let prefix = prefix.to_owned();
     Ok(Box::new((1..=count).map(move |number| {
         let id = id(&prefix, number)?;
@@ -57,20 +57,20 @@ pub(super) fn numbered(prefix: &str, count: u64, digits: Option<u8>) -> anyhow::
     })))
 }
 
-/// A device id that fits a common name.
+/// Parses a device ID that is short enough for a common name.
 fn device_id(text: &str) -> Result<DeviceId, SourceError> {
     let id = DeviceId::new(text)?;
     id.common_name()?;
     Ok(id)
 }
 
-/// A file of ids: text with an id on each line, or CSV with a header.
+/// A file of device IDs: text with an ID on each line, or CSV with a header.
 pub(super) struct IdFile {
     path: PathBuf,
-    /// Read several times from its beginning.
+    /// Read several times from the beginning.
     file: File,
     form: Form,
-    /// The name of the column, where there is but one.
+    /// The header, if it is a single column name.
     lone_header: Option<String>,
     /// Whether each device has the key of the certificate that the file names for it.
     keep_keys: bool,
@@ -82,23 +82,23 @@ enum Form {
     Csv { delimiter: u8, id: usize, name: Option<usize>, certificate: Option<usize> },
 }
 
-/// The names a column of ids may have, in lower case and without what parts words.
+/// The names of the ID column, in lower case and without separators between words.
 const ID_COLUMNS: [&str; 3] = ["iotcdeviceid", "deviceid", "id"];
 
-/// The line of an entry and the device it names, or what is wrong with it.
+/// A line number and the device on that line, or why there is none.
 type Entry = (u64, Result<FleetDevice, String>);
 
 impl IdFile {
-    /// Opens a file; `-` is standard input. With `keep_keys` it has to name a certificate for each device, as the manifest
-    /// of a fleet does, and the device's public key is read from that.
+    /// Opens a file; `-` is standard input. With `keep_keys`, the file has to name a certificate for each device, as the
+    /// manifest of a fleet does, and the device's public key is read from it.
     pub(super) fn open(path: &Path, keep_keys: bool) -> anyhow::Result<Self> {
-        let unreadable = || format!("no device ids could be read from {}", path.display());
+        let unreadable = || format!("no device IDs could be read from {}", path.display());
         let is_stdin = path == Path::new("-");
         let file = if is_stdin { None } else { Some(File::open(path).with_context(unreadable)?) };
         let file = match file {
             Some(file) if file.metadata().with_context(unreadable)?.is_file() => file,
-            Some(file) => kept(file).with_context(unreadable)?,
-            None => kept(io::stdin().lock()).with_context(unreadable)?,
+            Some(file) => spool(file).with_context(unreadable)?,
+            None => spool(io::stdin().lock()).with_context(unreadable)?,
         };
         let mut ids = Self { path: path.to_owned(), file, form: Form::Text, lone_header: None, keep_keys };
         let (mut reader, _) = ids.rewound().with_context(unreadable)?;
@@ -123,13 +123,13 @@ impl IdFile {
         Ok(ids)
     }
 
-    /// The first line where it is nothing but the name of a column, which an id may be called as well.
+    /// Returns the header if it is a single column name, which could be a device ID too.
     pub(super) fn lone_header(&self) -> Option<&str> {
         self.lone_header.as_deref()
     }
 
-    /// The file from its beginning. The number is of the bytes read since it was last set to nothing, which has to be done
-    /// after each line.
+    /// Reads the file from the beginning. The counter holds the bytes read since it was last reset, which has to be done after
+    /// each line.
     fn rewound(&self) -> io::Result<(BufReader<Bounded>, Arc<AtomicU64>)> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
@@ -164,7 +164,7 @@ impl IdFile {
             })),
             Form::Csv { delimiter, id, name, certificate } => {
                 // The paths are relative to the file.
-                let folder = self.path.parent().map(Path::to_owned).unwrap_or_default();
+                let directory = self.path.parent().map(Path::to_owned).unwrap_or_default();
                 let certificate = certificate.filter(|_| self.keep_keys);
                 let reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
                 Box::new((2..).zip(reader.into_records()).map(move |(number, record)| {
@@ -174,11 +174,11 @@ impl IdFile {
                             let line = record.position().map_or(number, csv::Position::line);
                             let name = name.and_then(|name| record.get(name));
                             let device = device(record.get(id).unwrap_or_default(), name);
-                            let keep = |device| match certificate {
-                                Some(at) => with_key(device, &folder.join(record.get(at).unwrap_or_default())),
+                            let with_kept_key = |device| match certificate {
+                                Some(at) => with_key(device, &directory.join(record.get(at).unwrap_or_default())),
                                 None => Ok(device),
                             };
-                            (line, device.and_then(keep))
+                            (line, device.and_then(with_kept_key))
                         }
                         Err(error) => (error.position().map_or(number, csv::Position::line), Err(error.to_string())),
                     }
@@ -187,18 +187,19 @@ impl IdFile {
         })
     }
 
-    /// Reads all of it and finds what is malformed or named twice; the number of devices.
+    /// Reads the whole file, and fails if an entry is malformed or a device is listed more than once. Returns the number of
+    /// devices.
     ///
-    /// The memory it takes does not grow with the file: of the ids only hashes are held, and of those so many at once.
+    /// Memory stays flat: only hashes of IDs are held, and a limited number of them at once.
     pub(super) fn check(&self) -> anyhow::Result<u64> {
-        let unreadable = || format!("no device ids could be read from {}", self.path.display());
+        let unreadable = || format!("no device IDs could be read from {}", self.path.display());
         let mut faults = Vec::new();
         let mut count: u64 = 0;
         for (line, device) in self.entries().with_context(unreadable)? {
             count += 1;
             if let Err(fault) = device {
                 faults.push(format!("line {line}: {fault}"));
-                if faults.len() == FAULTS {
+                if faults.len() == MAX_FAULTS {
                     break;
                 }
             }
@@ -217,15 +218,15 @@ impl IdFile {
                 }
             }
             hashes.sort_unstable();
-            let twice: Vec<_> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-            if !twice.is_empty() {
-                self.refuse(&self.duplicates(&twice).with_context(unreadable)?)?;
+            let repeated: Vec<_> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+            if !repeated.is_empty() {
+                self.refuse(&self.duplicates(&repeated).with_context(unreadable)?)?;
             }
         }
         Ok(count)
     }
 
-    /// Those of the devices with these hashes that are the same, and not by chance.
+    /// Finds devices that are listed more than once, among those with these hashes.
     fn duplicates(&self, hashes: &[u64]) -> io::Result<Vec<String>> {
         let mut first: HashMap<String, (u64, DeviceId)> = HashMap::new();
         let mut faults = Vec::new();
@@ -238,7 +239,7 @@ impl IdFile {
                 let spelling =
                     if *id == device.id { String::new() } else { format!(" as {id}; IDs are compared without case") };
                 faults.push(format!("line {line}: {} is on line {before} already{spelling}", device.id));
-                if faults.len() == FAULTS {
+                if faults.len() == MAX_FAULTS {
                     break;
                 }
             } else {
@@ -261,7 +262,7 @@ impl IdFile {
     }
 }
 
-/// A file that is not read on where a line does not end.
+/// A reader that fails on a line that is too long.
 struct Bounded {
     file: File,
     since: Arc<AtomicU64>,
@@ -269,7 +270,7 @@ struct Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.since.load(Relaxed) > LONGEST_LINE {
+        if self.since.load(Relaxed) > MAX_LINE {
             return Err(io::Error::other(TOO_LONG));
         }
         let read = self.file.read(buffer)?;
@@ -278,32 +279,32 @@ impl Read for Bounded {
     }
 }
 
-const TOO_LONG: &str = "a line has more than 1 MiB, and no list of ids has such lines";
+const TOO_LONG: &str = "a line has more than 1 MiB, so this is no list of device IDs";
 
-/// Keeps what can be read once only where it can be read again.
-fn kept(source: impl Read) -> anyhow::Result<File> {
-    let kept = tempfile::tempfile();
-    let kept = kept.with_context(|| format!("could not make a temporary file in {}", env::temp_dir().display()))?;
-    let (mut source, mut out) = (BufReader::new(source), BufWriter::new(&kept));
+/// Copies a stream to a temporary file, which can be read several times.
+fn spool(source: impl Read) -> anyhow::Result<File> {
+    let spool = tempfile::tempfile();
+    let spool = spool.with_context(|| format!("could not create a temporary file in {}", env::temp_dir().display()))?;
+    let (mut source, mut out) = (BufReader::new(source), BufWriter::new(&spool));
     let (mut line, mut total) = (Vec::new(), 0);
-    while source.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut line)? > 0 {
+    while source.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)? > 0 {
         let length = line.len() as u64;
         total += length;
-        if length > LONGEST_LINE {
+        if length > MAX_LINE {
             bail!(TOO_LONG);
         }
-        if total > LARGEST_STREAM {
-            bail!("more than 1 GiB came: put the ids into a file");
+        if total > MAX_STREAM {
+            bail!("more than 1 GiB was read: pass the IDs as a file");
         }
         out.write_all(&line)?;
         line.clear();
     }
     out.flush()?;
     drop(out);
-    Ok(kept)
+    Ok(spool)
 }
 
-/// The device with the key of its certificate in that file.
+/// Adds the public key of the certificate in a file to a device.
 fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String> {
     let certificates = files::read_certificates(file).map_err(|error| error.to_string())?;
     let subject = certificates[0].subject();
@@ -315,23 +316,23 @@ fn with_key(mut device: FleetDevice, file: &Path) -> Result<FleetDevice, String>
 }
 
 fn refuse(path: &Path, faults: &[String]) -> anyhow::Result<()> {
-    let more = if faults.len() == FAULTS { "\n  and perhaps more" } else { "" };
+    let more = if faults.len() == MAX_FAULTS { "\n  and perhaps more" } else { "" };
     match faults {
         [] => Ok(()),
         faults => {
-            bail!("{} cannot be used, and no certificate was made:\n  {}{more}", path.display(), faults.join("\n  "))
+            bail!("{} cannot be used, and no certificate was issued:\n  {}{more}", path.display(), faults.join("\n  "))
         }
     }
 }
 
-/// The services compare ids without regard to case.
+/// Returns the hash of a device ID. The services compare IDs without case.
 fn hash(device: &FleetDevice) -> u64 {
     let mut hasher = DefaultHasher::new();
     device.id.as_str().to_ascii_lowercase().hash(&mut hasher);
     hasher.finish()
 }
 
-/// Whether the first line is the header of a CSV file. Ids have neither commas nor semicolons nor tabs.
+/// Recognizes CSV with a header by the first line. IDs have no commas, semicolons or tabs.
 fn form(first: &str) -> anyhow::Result<Form> {
     let delimiter = [',', ';', '\t'].into_iter().find(|&delimiter| first.contains(delimiter));
     let columns: Vec<String> = first
@@ -353,17 +354,17 @@ fn form(first: &str) -> anyhow::Result<Form> {
     }
 }
 
-/// The requests of a folder, in the order of their files' names.
+/// The certificate requests of a directory, sorted by file name.
 pub(super) struct Requests {
     files: Vec<PathBuf>,
 }
 
 impl Requests {
-    /// Reads and checks all of them. Files that hold no request are passed over, unless they are called as one.
-    pub(super) fn check(folder: &Path, output: &Output) -> anyhow::Result<Self> {
-        let unreadable = || format!("no requests could be read from {}", folder.display());
+    /// Reads and checks all requests. Skips files that hold no request, unless they are named like one.
+    pub(super) fn check(directory: &Path, output: &Output) -> anyhow::Result<Self> {
+        let unreadable = || format!("no requests could be read from {}", directory.display());
         let mut files = Vec::new();
-        for entry in fs::read_dir(folder).with_context(unreadable)? {
+        for entry in fs::read_dir(directory).with_context(unreadable)? {
             let path = entry.with_context(unreadable)?.path();
             if path.is_file() {
                 files.push(path);
@@ -374,11 +375,11 @@ impl Requests {
         let mut ignored: BTreeMap<String, usize> = BTreeMap::new();
         let mut first: HashMap<String, PathBuf> = HashMap::new();
         let mut requests = Vec::new();
-        let mut passed_over = 0;
+        let mut skipped = 0;
         for path in files {
             match read_request(&path) {
                 Ok(None) => {
-                    passed_over += 1;
+                    skipped += 1;
                     continue;
                 }
                 Ok(Some((device, request))) => {
@@ -392,19 +393,19 @@ impl Requests {
                 Err(error) => faults.push(format!("{}: {error}", path.display())),
             }
             requests.push(path);
-            if faults.len() == FAULTS {
+            if faults.len() == MAX_FAULTS {
                 break;
             }
         }
-        refuse(folder, &faults)?;
+        refuse(directory, &faults)?;
         if requests.is_empty() {
-            bail!("{} holds no certificate requests", folder.display());
+            bail!("{} holds no certificate requests", directory.display());
         }
-        if passed_over > 0 {
-            output.note(format_args!("{passed_over} files hold no certificate request and were passed over"));
+        if skipped > 0 {
+            output.note(format_args!("{skipped} files hold no certificate request and were skipped"));
         }
         for (name, count) in ignored {
-            output.note(format_args!("{count} requests have {}, which was passed over", clean(&name)));
+            output.note(format_args!("{count} requests have {}, which was ignored", clean(&name)));
         }
         Ok(Self { files: requests })
     }
@@ -416,28 +417,29 @@ impl Requests {
     pub(super) fn devices(self) -> FleetDevices {
         Box::new(self.files.into_iter().map(|path| match read_request(&path) {
             Ok(Some((device, _))) => Ok(device),
-            Ok(None) => Err(format!("{} holds no request any more", path.display()).into()),
+            Ok(None) => Err(format!("{} no longer holds a request", path.display()).into()),
             Err(error) => Err(format!("{}: {error}", path.display()).into()),
         }))
     }
 }
 
-/// The request of a file and the device its common name says it is of; nothing where there is no request in a file that
-/// is not called as one.
+/// Reads the request of a file and the device that its common name names. Returns none for a file that holds no request and
+/// is not named like one.
 fn read_request(path: &Path) -> Result<Option<(FleetDevice, CertificateRequest)>, SourceError> {
-    let called_so = path
+    let is_named_so = path
         .extension()
         .is_some_and(|extension| ["csr", "req", "p10"].into_iter().any(|known| extension.eq_ignore_ascii_case(known)));
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST_REQUEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_REQUEST {
-        return if called_so { Err("it has more than 256 KiB, and no request has".into()) } else { Ok(None) };
+    File::open(path)?.take(MAX_REQUEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_REQUEST {
+        return if is_named_so { Err("it has more than 256 KiB, so this is no request".into()) } else { Ok(None) };
     }
     let request = match CertificateRequest::read(&bytes) {
-        Err(RequestError::NoRequest(_)) if !called_so => return Ok(None),
+        Err(RequestError::NoRequest(_)) if !is_named_so => return Ok(None),
         other => other?,
     };
-    let id =
-        device_id(request.subject().common_name().ok_or("its subject has no common name, which names the device")?)?;
+    let id = device_id(
+        request.subject().common_name().ok_or("its subject has no common name, which would be the device ID")?,
+    )?;
     Ok(Some((FleetDevice { id, name: None, public_key: Some(request.public_key().to_vec()) }, request)))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     fleet_ids::IdFile,
-    import_rows::read_rows,
+    import_rows::ImportFile,
     output::{Format, Output},
 };
 use crate::central::Change;
@@ -15,12 +15,14 @@ use crate::central::Change;
 /// Why the file as a whole cannot be read.
 #[allow(clippy::type_complexity, reason = "for fuzz targets only")]
 pub fn import_rows(file: &Path) -> anyhow::Result<Vec<Result<(String, Option<String>), String>>> {
-    let rows = read_rows(file, &Output::new(Format::Human, true))?;
+    let file = ImportFile::open(file, &Output::new(Format::Human, true))?;
+    let rows: Result<Vec<_>, _> = file.rows().map_err(anyhow::Error::from_boxed)?.collect();
     let named = |name| match name {
         Change::Set(name) => Some(name),
         _ => None,
     };
     Ok(rows
+        .map_err(anyhow::Error::from_boxed)?
         .into_iter()
         .map(|row| row.device.map(|(id, device)| (id.to_string(), named(device.display_name))))
         .collect())

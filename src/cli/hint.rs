@@ -4,7 +4,7 @@ use super::{device_register::Failed, output::Usage};
 use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
-    workflow::{ProvisionError, RolloverError},
+    workflow::{ProvisionError, ResultsError, RolloverError},
 };
 
 const KEY_PASSWORD: &str =
@@ -25,6 +25,11 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<FileError>() {
             return file_hint(error);
+        }
+        if let Some(ResultsError::SymbolicLink(_) | ResultsError::Locked { .. } | ResultsError::NotResults { .. }) =
+            cause.downcast_ref()
+        {
+            return Some("--results names another file".into());
         }
         if let Some(failed) = cause.downcast_ref::<Failed>() {
             return failed.hint.clone();

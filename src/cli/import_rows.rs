@@ -1,63 +1,117 @@
-//! The CSV file of `device import`: what its rows say.
+//! The CSV file of `device import`.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 
-use super::{
-    args::read_up_to,
-    csv_rows::{CsvRow, CsvRows},
-    device::comma_separated,
-    device_import,
-    output::Output,
-};
+use tempfile::NamedTempFile;
+
+use super::output::Output;
 use crate::{
     central::{CentralDeviceId, Change, DeviceUpdate},
-    certificate::fleet::MANIFEST_COLUMNS,
+    certificate::{
+        self,
+        fleet::{MANIFEST_COLUMNS, SourceError},
+    },
+    workflow::{CsvError, CsvRow, CsvRows, IMPORT_RESULT_COLUMNS, IdCollector, ImportRow, RepeatedIds},
 };
 
-/// The most bytes of the file, in MiB. An application has at most a million devices, and a row about a hundred bytes.
-const MAX_MEBIBYTES: u64 = 256;
+/// The size limit of the file. An application has at most a million devices, and a row has about a hundred bytes.
+const MAX_SIZE: u64 = 256 << 20;
 
-/// The columns that are used, by their names in lower case.
+/// The columns that are used, in lower case.
 const COLUMNS: [&str; 6] = ["iotc_deviceid", "iotc_devicename", "template", "simulated", "enabled", "organizations"];
 
-/// A row of the file: its line, its id as written, and the device or what is wrong with it. Of the device it says what the
-/// row names.
-pub(super) struct Row {
-    pub(super) line: u64,
-    pub(super) id: String,
-    pub(super) device: Result<(CentralDeviceId, DeviceUpdate), String>,
+/// A CSV file of devices, read row by row.
+pub(super) struct ImportFile {
+    path: PathBuf,
+    /// The copy of standard input, or of what else can be read only once.
+    copy: Option<NamedTempFile>,
+    columns: Columns,
+    pub(super) count: u64,
+    repeated: RepeatedIds,
 }
 
-/// Reads all rows. Fails where the file as a whole is no such file; what is wrong with a row is in the row.
-pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
-    let unreadable = || format!("no devices could be read from {}", file.display());
-    let bytes = read_up_to(file, MAX_MEBIBYTES, "no list of devices has").with_context(unreadable)?;
-    let lines = CsvRows::new(bytes.as_slice(), bytes.as_slice()).with_context(unreadable)?;
-    let columns = Columns::read(&lines, output).with_context(unreadable)?;
-    let mut seen: HashMap<String, u64> = HashMap::new();
-    let mut rows = Vec::new();
-    for row in lines {
-        let mut row = row.with_context(unreadable)?;
-        let (line, id) = (row.line, row.id(columns.id).to_owned());
-        let device = match row.problem.take() {
-            Some(problem) => Err(problem),
-            // The service compares ids without regard to case.
-            None => match *seen.entry(id.to_ascii_lowercase()).or_insert(line) {
-                first if first < line && !id.is_empty() => Err(format!("line {first} has the same id")),
-                _ => columns.device(&row),
-            },
+impl ImportFile {
+    /// Reads the file once: counts the rows and finds repeated IDs. Fails if the file as a whole cannot be used.
+    pub(super) fn open(path: &Path, output: &Output) -> anyhow::Result<Self> {
+        let unreadable = || format!("no devices could be read from {}", path.display());
+        let copy = copy(path).with_context(unreadable)?;
+        let repeated = IdCollector::default().repeated();
+        let mut file = Self { path: path.to_owned(), copy, columns: Columns::default(), count: 0, repeated };
+        let rows = file.csv_rows().with_context(unreadable)?;
+        file.columns = Columns::read(&rows, output).with_context(unreadable)?;
+        let mut ids = IdCollector::default();
+        for row in rows {
+            let row = row.with_context(unreadable)?;
+            file.count += 1;
+            let id = row.id(file.columns.id);
+            if row.problem.is_none() && !id.is_empty() {
+                ids.add(id);
+            }
+        }
+        if file.count == 0 {
+            bail!("{} has no rows after its first line", path.display());
+        }
+        file.repeated = ids.repeated();
+        Ok(file)
+    }
+
+    /// Reads the rows. What is wrong with a row is in the row.
+    pub(super) fn rows(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<ImportRow, SourceError>> + Send + use<>, SourceError> {
+        let (columns, mut repeated) = (self.columns, self.repeated.clone());
+        Ok(self.csv_rows()?.map(move |row| {
+            let mut row = row?;
+            let (line, id) = (row.line, row.id(columns.id).to_owned());
+            let problem = row.problem.take().or_else(|| repeated.problem(&id, line));
+            let device = problem.map_or_else(|| columns.device(&row), Err);
+            Ok(ImportRow { line, id, device })
+        }))
+    }
+
+    /// Opens the file twice: the second time to count lines.
+    fn csv_rows(&self) -> Result<CsvRows<BufReader<File>>, CsvError> {
+        let open = || match &self.copy {
+            Some(copy) => copy.reopen().map(BufReader::new),
+            None => File::open(&self.path).map(BufReader::new),
         };
-        rows.push(Row { line, id, device });
+        CsvRows::new(open()?, open()?)
     }
-    if rows.is_empty() {
-        bail!("{} has no rows after its first line", file.display());
-    }
-    Ok(rows)
 }
 
-/// Where in a row things stand.
+/// Copies standard input, or what else can be read only once, to a temporary file. Returns none for a regular file.
+fn copy(path: &Path) -> anyhow::Result<Option<NamedTempFile>> {
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        let file = File::open(path)?;
+        let found = file.metadata()?;
+        if found.is_file() {
+            check_size(found.len())?;
+            return Ok(None);
+        }
+        Box::new(file)
+    };
+    let mut copy = NamedTempFile::new()?;
+    check_size(io::copy(&mut source.take(MAX_SIZE + 1), &mut copy)?)?;
+    Ok(Some(copy))
+}
+
+fn check_size(size: u64) -> anyhow::Result<()> {
+    if size > MAX_SIZE {
+        bail!("it has more than {} MiB, so this is no list of devices", MAX_SIZE >> 20);
+    }
+    Ok(())
+}
+
+/// The positions of the columns.
+#[derive(Clone, Copy, Default)]
 struct Columns {
     id: usize,
     name: Option<usize>,
@@ -68,17 +122,17 @@ struct Columns {
 }
 
 impl Columns {
-    fn read(rows: &CsvRows<&[u8]>, output: &Output) -> anyhow::Result<Self> {
-        if rows.header().iter().eq(device_import::RESULTS) {
-            bail!("it holds the results of an import: name the file that was imported");
+    fn read(rows: &CsvRows<BufReader<File>>, output: &Output) -> Result<Self, CsvError> {
+        if rows.header().iter().eq(IMPORT_RESULT_COLUMNS) {
+            return Err(CsvError::content("it holds the results of an import: name the file that was imported"));
         }
         let names = rows.names(&COLUMNS)?;
-        // The columns of a fleet's manifest are meant for other commands.
+        // The other columns of a fleet's manifest are for other commands.
         let is_expected = |name: &str| {
-            COLUMNS.contains(&name) || MANIFEST_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name))
+            let mut known = COLUMNS.iter().chain(&MANIFEST_COLUMNS);
+            known.any(|column| column.eq_ignore_ascii_case(name.trim()))
         };
-        let unused = rows.header().iter().zip(names.iter()).filter(|(_, name)| !is_expected(name));
-        let unused: Vec<_> = unused.map(|(name, _)| name).collect();
+        let unused: Vec<_> = rows.header().iter().filter(|name| !is_expected(name)).collect();
         if !unused.is_empty() {
             output.note(format_args!("these columns are not used: {}", unused.join(", ")));
         }
@@ -95,19 +149,22 @@ impl Columns {
             Some("false" | "no" | "0") => Ok(Some(false)),
             Some(other) => Err(format!("{name} is true or false, found {other:?}")),
         };
-        // Rows become devices that register: their ids have to be registration ids.
-        let id = crate::certificate::DeviceId::new(text(Some(self.id)).unwrap_or_default())
-            .map_err(|error| error.to_string())?;
+        // The devices register later, so their IDs have to be registration IDs.
+        let id =
+            certificate::DeviceId::new(text(Some(self.id)).unwrap_or_default()).map_err(|error| error.to_string())?;
         let device = DeviceUpdate {
             display_name: change(self.name),
             template: change(self.template),
             simulated: flag(self.simulated, "simulated")?,
             enabled: flag(self.enabled, "enabled")?,
-            organizations: text(self.organizations)
-                .map(|ids| comma_separated(&ids.replace(';', ",")))
-                .filter(|ids| !ids.is_empty()),
+            organizations: text(self.organizations).map(organizations).filter(|ids| !ids.is_empty()),
             ..DeviceUpdate::default()
         };
         Ok((id.into(), device))
     }
+}
+
+/// Returns the organizations of a field: IDs separated by semicolons or commas.
+fn organizations(text: &str) -> Vec<String> {
+    text.split([';', ',']).map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect()
 }

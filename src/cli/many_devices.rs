@@ -1,47 +1,50 @@
-//! The many devices of a workflow: numbered, or from a file of ids.
+//! The many devices of a workflow: numbered, or listed in a file.
 
 use std::{
     num::NonZeroU64,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{
     fleet_ids::{IdFile, digits, numbered},
     next_command::NextCommand,
 };
-use crate::workflow::{FleetDevices, FleetRequest};
+use crate::workflow::FleetRequest;
 
 /// Many devices.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("many").args(["ids", "count"])))]
 pub(super) struct ManyDevices {
-    /// Make certificates for the devices of a file: an id on each line, or CSV with a header and a column IOTC_DEVICEID,
-    /// deviceId or id
+    /// File with the devices to issue certificates for
+    ///
+    /// It has an ID on each line, or is CSV with a header and a column IOTC_DEVICEID, deviceId or id.
     #[arg(long = "devices", value_name = "FILE", conflicts_with = "count", help_heading = "Many devices")]
     ids: Option<PathBuf>,
-    /// Make certificates for so many devices, with ids made of the prefix and a number from 1 with leading zeros
+    /// Number of devices to issue certificates for
+    ///
+    /// Their IDs are the prefix and a number from 1 with leading zeros.
     #[arg(long, value_name = "N", help_heading = "Many devices")]
     count: Option<NonZeroU64>,
-    /// What the ids of --count begin with
+    /// Prefix of the IDs of --count
     #[arg(long, default_value = "device-", requires = "count", help_heading = "Many devices")]
     prefix: String,
-    /// How many digits these numbers have at least, so that the fleet can grow past a power of ten [default: as many as N
-    /// has]
+    /// Minimum number of digits in the IDs of --count [default: as many as N has]
+    ///
+    /// With more digits than N has, the fleet can grow past a power of ten and keep its IDs.
     #[arg(long, value_name = "DIGITS", value_parser = digits(), requires = "count", help_heading = "Many devices")]
     digits: Option<u8>,
-    /// Make PFX files for them too
+    /// Write PFX files for them too
     #[arg(long, conflicts_with = "no_pfx", requires = "many", help_heading = "Many devices")]
     pfx: bool,
 }
 
 impl ManyDevices {
-    /// Whether there are any.
-    pub(super) fn asked_for(&self) -> bool {
+    /// Returns whether devices are given.
+    pub(super) fn is_given(&self) -> bool {
         self.ids.is_some() || self.count.is_some()
     }
 
-    /// Adds the options that were given to a command for the same devices.
+    /// Adds the options to a command for the same devices.
     pub(super) fn repeat_in(&self, command: &mut NextCommand) {
         command.optional("--devices", self.ids.as_ref());
         if let Some(count) = self.count {
@@ -52,20 +55,19 @@ impl ManyDevices {
         command.flag("--pfx", self.pfx);
     }
 
-    /// The devices as a workflow takes them, for a folder. With `keep_keys` each has the key of the certificate that the
-    /// file names for it.
-    pub(super) fn request(&self, folder: &Path, keep_keys: bool) -> anyhow::Result<Option<FleetRequest>> {
-        let request = |count, devices| FleetRequest { folder: folder.to_owned(), count, devices, pfx: self.pfx };
+    /// Returns the devices as a workflow takes them, for a directory. With `keep_keys`, each has the key of the certificate
+    /// that the file names for it.
+    pub(super) fn request(&self, directory: &Path, keep_keys: bool) -> anyhow::Result<Option<FleetRequest>> {
         if let Some(ids) = &self.ids {
             let ids = IdFile::open(ids, keep_keys)?;
             let count = ids.check()?;
-            return Ok(Some(request(count, Arc::new(move || Ok(ids.devices()?)))));
+            return Ok(Some(FleetRequest::new(directory, count, move || Ok(ids.devices()?)).pfx(self.pfx)));
         }
         let Some(count) = self.count.map(NonZeroU64::get) else { return Ok(None) };
-        // Found out before anything is done.
+        // Fails before anything is done.
         let _ = numbered(&self.prefix, count, self.digits)?;
         let (prefix, digits) = (self.prefix.clone(), self.digits);
-        let devices = move || -> Result<FleetDevices, _> { Ok(numbered(&prefix, count, digits)?) };
-        Ok(Some(request(count, Arc::new(devices))))
+        let request = FleetRequest::new(directory, count, move || Ok(numbered(&prefix, count, digits)?));
+        Ok(Some(request.pfx(self.pfx)))
     }
 }

@@ -1,19 +1,19 @@
-//! Steps as they happen: a live line on a terminal, finished lines anywhere.
+//! Progress on standard error: finished lines anywhere, a live line on a terminal.
 
 use std::{fmt::Write, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::output::{BAD, DIM, GOOD, Output, clean};
-use crate::workflow::{Outcome, StepReport, WorkflowEvent};
+use crate::workflow::{Outcome, RowFailure, StepReport, WorkflowEvent};
 
 const SPINNING: &str = "{spinner} {msg}";
 const COUNTED: &str = "{spinner} {msg}: {human_pos} of {human_len}, {rate}, {eta} left";
 
-/// A list of steps on standard error that grows as they are taken.
+/// Prints the steps of a workflow as they finish.
 pub(super) struct Steps<'a> {
     output: &'a Output,
-    /// The step under way. Draws nothing where standard error is no terminal.
+    /// The step under way. Hidden unless standard error is a terminal.
     live: ProgressBar,
 }
 
@@ -26,13 +26,13 @@ impl<'a> Steps<'a> {
     }
 
     fn set_style(&self, template: &str) {
-        // The templates are constants; were one wrong, the default is no harm.
+        // The templates are constants. If one were malformed, the default would do.
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.live.set_style(with_rate(style));
         }
     }
 
-    /// Shows what happened.
+    /// Shows an event.
     pub(super) fn show(&self, event: &WorkflowEvent<'_>) {
         match event {
             WorkflowEvent::Started(_, text) => {
@@ -46,6 +46,8 @@ impl<'a> Steps<'a> {
                 }
                 self.live.set_position(*done);
             }
+            // The causes are in the results file, and the first ones are reported at the end.
+            WorkflowEvent::RowFailed(_) => {}
             WorkflowEvent::Finished(report) => {
                 self.live.disable_steady_tick();
                 self.live.unset_length();
@@ -61,7 +63,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// A step that was taken, on a line.
+/// Formats a finished step as a line.
 fn line(report: &StepReport) -> String {
     let StepReport { step, outcome, detail } = report;
     let (style, mark) = match outcome {
@@ -73,13 +75,50 @@ fn line(report: &StepReport) -> String {
     format!("{style}{mark}{style:#} {:<12} {}", step.name(), clean(detail))
 }
 
-/// The plan of a dry run.
+/// Formats the plan of a dry run.
 pub(super) fn plan(steps: &[StepReport]) -> String {
     let plan: String = steps.iter().map(|step| format!("{}\n", line(step))).collect();
     format!("{plan}This was a dry run: nothing was changed.\n")
 }
 
-/// A bar for so many things, with rate and time left. Draws nothing where standard error is no terminal.
+/// Shows the progress of a run over the rows of a file: a bar on a terminal, and the rows that fail.
+pub(super) struct RowProgress<'a> {
+    output: &'a Output,
+    bar: ProgressBar,
+}
+
+impl<'a> RowProgress<'a> {
+    pub(super) fn new(output: &'a Output, rows: u64) -> Self {
+        Self { output, bar: bar(output, rows, "devices") }
+    }
+
+    /// Shows an event.
+    pub(super) fn show(&self, event: &WorkflowEvent<'_>) {
+        match event {
+            WorkflowEvent::Progressed { done, of, .. } => {
+                self.bar.set_length(*of);
+                self.bar.set_position(*done);
+            }
+            WorkflowEvent::RowFailed(failure) => self.bar.suspend(|| self.output.progress(failure_line(failure))),
+            WorkflowEvent::Started(..) | WorkflowEvent::Finished(_) => {}
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn failure_line(failure: &RowFailure) -> String {
+    let text = clean(&failure.to_string());
+    match text.split_once(": ") {
+        Some((line, message)) => format!("{BAD}{line}{BAD:#}: {message}"),
+        None => text,
+    }
+}
+
+/// Returns a bar with rate and time left. It is hidden unless standard error is a terminal.
 pub(super) fn bar(output: &Output, length: u64, what: &str) -> ProgressBar {
     if !output.shows_progress() {
         return ProgressBar::hidden();
@@ -92,7 +131,7 @@ pub(super) fn bar(output: &Output, length: u64, what: &str) -> ProgressBar {
     }
 }
 
-/// Adds the key `rate`: how many a second, as a whole number.
+/// Adds the key `rate`: how many per second, as a whole number.
 fn with_rate(style: ProgressStyle) -> ProgressStyle {
     style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
         let _ = write!(text, "{:.0}/s", state.per_sec());

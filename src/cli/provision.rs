@@ -1,4 +1,4 @@
-//! `provision`: the whole sequence.
+//! `provision`: an enrollment group from nothing to verified.
 
 use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// Take an enrollment group from nothing to verified, and make its devices' certificates
+/// Enroll a CA in an enrollment group, and issue its devices' certificates
 ///
 /// Finds or creates the root, finds or creates the group, uploads the certificate, proves possession of its key, and
 /// issues the devices' certificates. It is idempotent: completed steps are left unchanged, and the next run resumes an
-/// interrupted one. Several runs at once on one group or directory converge.
+/// interrupted one. Concurrent runs on one group or directory converge.
 ///
 /// A second CA beside one that is verified in the group's other entry needs --add-ca, so that an old command cannot bring
-/// back a root that was retired. To replace a root, use rollover.
+/// back a retired root. To replace a root without downtime, use rollover.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll provision --emulator --register
@@ -41,53 +41,57 @@ use crate::{
       --create-devices --template 'dtmi:contoso:Thermostat;1'")]
 #[command(group(clap::ArgGroup::new("which").args(["devices", "ids", "count", "emulator"]).multiple(true)))]
 pub(super) struct Provision {
-    /// Run against an embedded service, started for the purpose
+    /// Run against an embedded emulator that this command starts
     #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate", "id_scope", "dps_endpoint"])]
     emulator: bool,
-    /// The enrollment group, created where it does not exist [with --emulator by default: myx509eg]
+    /// Enrollment group, created if missing [with --emulator: myx509eg]
     #[arg(long, value_name = "ID", required_unless_present = "emulator")]
     group: Option<EnrollmentGroupId>,
-    /// The name of a group that is created [default: its id]
+    /// Name of a group that is created [default: its ID]
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// What devices the group is for [default: iot for a group that is created, any for one that exists]
+    /// Type of devices the group is for [default: iot for a new group, otherwise any]
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<DeviceKind>,
-    /// The entry for the certificate [default: the entry that already holds it, otherwise primary]
+    /// Entry for the certificate [default: the one that already holds it, or primary]
     #[arg(long, value_parser = certificate_entry())]
     entry: Option<CertificateEntry>,
-    /// The common name of the root, made where it does not exist [with --emulator by default: mytestrootcert]
+    /// Common name of the root, created if missing [with --emulator: mytestrootcert]
     #[arg(long, value_name = "NAME", required_unless_present_any = ["emulator", "ca_cert"])]
     root: Option<CommonName>,
-    /// The certificate of your own authority, a root or an intermediate, instead of --root
+    /// Certificate of an existing CA, a root or an intermediate, instead of --root
     #[arg(long, value_name = "FILE", requires = "ca_key", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
-    /// Its private key
+    /// Private key of --ca-cert
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,
-    /// A device to make a certificate for; may be given more than once [with --emulator by default: sample-device-01]
+    /// Device to issue a certificate for, may be repeated [with --emulator: sample-device-01]
     #[arg(long = "device", value_name = "ID")]
     devices: Vec<DeviceId>,
     #[command(flatten)]
     many: ManyDevices,
-    /// The folder for the certificates of --devices and --count [default: fleet in --dir]
-    #[arg(long, value_name = "FOLDER", help_heading = "Many devices", requires = "many")]
+    /// Directory for the certificates of --devices and --count [default: fleet in --dir]
+    #[arg(long, value_name = "DIR", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
-    /// Create the devices in the application, as far as it does not have them
+    /// Create the devices that the application does not have
     #[arg(long, requires = "which")]
     create_devices: bool,
-    /// The device template of devices that are created [default: the service finds one when the device connects]
+    /// Device template of devices that are created
+    ///
+    /// Without one, the service finds a template when the device connects.
     #[arg(long, value_name = "ID", requires = "create_devices")]
     template: Option<String>,
-    /// Register the devices at the end, as they would do it themselves: proof that they get in. Without --emulator it needs
-    /// --id-scope, or a device in the application
+    /// Register the devices as they do it themselves, as a test that they can connect
+    ///
+    /// Without --emulator this needs --id-scope, or a device in the application. The outcome for each device of --devices
+    /// and --count is in manifest.registrations.csv; devices that it lists as assigned are skipped.
     #[arg(long, requires = "which")]
     register: bool,
     #[command(flatten)]
     provisioning: Provisioning,
-    /// How many days device certificates are valid [default: 1 year]
+    /// Validity of device certificates in days [default: 1 year]
     #[arg(
         long,
         value_name = "DAYS",
@@ -98,20 +102,20 @@ pub(super) struct Provision {
     days: Option<NonZeroU32>,
     /// Upload the certificate as verified, without a proof of possession
     #[arg(long = "verified", alias = "attest")]
-    attest: bool,
-    /// Replace another certificate in the entry
+    skip_proof: bool,
+    /// Overwrite another certificate in the entry
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
     confirmation: Confirmation,
-    /// Enroll the CA although the group's other entry holds another CA that is verified: devices of both can connect
+    /// Enroll the CA beside another verified one, so that devices of both can connect
     #[arg(long)]
     add_ca: bool,
-    /// Only read, and print what would be done
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// The folder for the root's files, where it is looked for too, and for those of --device
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    /// Directory of the root's files and of those of --device
+    #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     #[command(flatten)]
     keys: Keys,
@@ -119,7 +123,7 @@ pub(super) struct Provision {
     service: Service,
 }
 
-/// What devices a group is for.
+/// The type of devices a group is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum DeviceKind {
     /// Devices
@@ -144,57 +148,18 @@ impl Provision {
     }
 
     async fn provision(self, output: &Output) -> anyhow::Result<()> {
-        let name = |text: &str| CommonName::new(text);
         let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
-        let authority = match (self.ca_cert, self.ca_key, self.root) {
-            (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
-            (_, _, Some(root)) => AuthoritySource::Root(root),
-            _ => AuthoritySource::Root(name("mytestrootcert")?),
-        };
-        let mut devices = self.devices;
-        if self.emulator && devices.is_empty() && !self.many.asked_for() {
-            devices.push(DeviceId::new("sample-device-01")?);
-        }
-        let emulator = if self.emulator { Some(emulator(self.register).await?) } else { None };
-        let client = match &emulator {
-            Some(emulator) => emulator_client(emulator)?,
-            None => self.service.client()?,
-        };
-        let register = match &emulator {
-            _ if !self.register => None,
-            Some(emulator) => Some(emulator_registration(emulator)?),
-            None => Some(registration(&self.provisioning, &self.service, &client).await?),
-        };
+        let target = self.target().await?;
         let pfx = self.keys.pfx()?;
-        let request = ProvisionRequest {
-            group: match self.group {
-                Some(group) => group,
-                None => EnrollmentGroupId::new("myx509eg")?,
-            },
-            display_name: self.display_name,
-            device_type: self.device_type.map(DeviceType::from),
-            entry: self.entry,
-            authority,
-            key_password: key_password.as_ref().map(|password| password.as_str()),
-            devices,
-            fleet: self.many.request(&self.out.unwrap_or_else(|| self.dir.join("fleet")), false)?,
-            create_devices: self.create_devices,
-            template: self.template,
-            register,
-            directory: self.dir,
-            algorithm: self.keys.algorithm,
-            device_lifetime: lifetime(self.days),
-            pfx: pfx.as_ref().map(Pfx::options),
-            attest: self.attest,
-            replace: self.replace,
-            add_ca: self.add_ca,
-            dry_run: self.dry_run,
-        };
-        if let Some(emulator) = &emulator {
+        let request = self
+            .request(target.registration.clone())?
+            .key_password(key_password.as_ref().map(|password| password.as_str()))
+            .pfx(pfx.as_ref().map(Pfx::options));
+        if let Some(emulator) = &target.emulator {
             output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
         }
-        if self.replace && !self.dry_run {
-            confirm_replacement(&client, &request, &self.confirmation).await?;
+        if request.replace && !request.dry_run {
+            confirm_replacement(&target.client, &request, &self.confirmation).await?;
         }
         let steps = Steps::new(output);
         // The plan of a dry run is its result, not its progress.
@@ -203,17 +168,99 @@ impl Provision {
                 steps.show(&event);
             }
         };
-        let provisioned = provision(&client, &request, &mut observe).await;
+        let provisioned = provision(&target.client, &request, &mut observe).await;
         steps.finish();
-        if let Some(emulator) = emulator {
+        if let Some(emulator) = target.emulator {
             emulator.stop().await;
         }
         let report = provisioned?;
-        tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
-        let refused: Vec<_> = report.refused.iter().map(|RefusedDevice { reason, .. }| reason.clone()).collect();
-        output.failures(&refused);
-        output.result(&report, || if self.dry_run { plan(&report.steps) } else { human(&report) })?;
+        note_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
+        let reasons: Vec<_> = report.refused.iter().map(|RefusedDevice { reason, .. }| reason.clone()).collect();
+        output.failures(&reasons);
+        output.result(&report, || if self.dry_run { plan(&report.steps) } else { summary(&report) })?;
         if report.steps.iter().any(|step| step.outcome == Outcome::Failed) { Err(Told.into()) } else { Ok(()) }
+    }
+
+    /// Builds the request, without its passwords.
+    fn request(&self, registration: Option<RegistrationClient>) -> anyhow::Result<ProvisionRequest<'static>> {
+        let authority = match (&self.ca_cert, &self.ca_key, &self.root) {
+            (Some(certificate), Some(key), _) => {
+                AuthoritySource::Files { certificate: certificate.clone(), key: key.clone() }
+            }
+            (_, _, Some(root)) => AuthoritySource::Root(root.clone()),
+            _ => AuthoritySource::Root(CommonName::new("mytestrootcert")?),
+        };
+        let group = match &self.group {
+            Some(group) => group.clone(),
+            None => EnrollmentGroupId::new("myx509eg")?,
+        };
+        let mut devices = self.devices.clone();
+        if self.emulator && devices.is_empty() && !self.many.is_given() {
+            devices.push(DeviceId::new("sample-device-01")?);
+        }
+        let fleet_directory = self.out.clone().unwrap_or_else(|| self.dir.join("fleet"));
+        Ok(ProvisionRequest::new(group, authority)
+            .display_name(self.display_name.clone())
+            .device_type(self.device_type.map(DeviceType::from))
+            .entry(self.entry)
+            .devices(devices)
+            .fleet(self.many.request(&fleet_directory, false)?)
+            .create_devices(self.create_devices)
+            .template(self.template.clone())
+            .register(registration)
+            .directory(&self.dir)
+            .algorithm(self.keys.algorithm)
+            .device_lifetime(lifetime(self.days))
+            .skip_proof(self.skip_proof)
+            .replace(self.replace)
+            .add_ca(self.add_ca)
+            .dry_run(self.dry_run))
+    }
+
+    /// Starts the emulator if requested, and builds the clients.
+    async fn target(&self) -> anyhow::Result<Target> {
+        if self.emulator {
+            return Target::start_emulator(self.register).await;
+        }
+        let client = self.service.client()?;
+        let registration = if self.register {
+            let id_scope = match self.provisioning.given_id_scope()? {
+                Some(id_scope) => id_scope,
+                None => read_id_scope(&client).await?,
+            };
+            Some(self.provisioning.client(id_scope, &self.service)?)
+        } else {
+            None
+        };
+        Ok(Target { emulator: None, client, registration })
+    }
+}
+
+/// The service to provision at.
+struct Target {
+    emulator: Option<Emulator>,
+    client: Client,
+    /// The client that devices register with, if they do.
+    registration: Option<RegistrationClient>,
+}
+
+impl Target {
+    /// Starts an emulator, over TLS if devices register, because they do it with their certificates.
+    async fn start_emulator(register: bool) -> anyhow::Result<Self> {
+        let emulator = Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?;
+        // Only this command uses the emulator, which has no limit.
+        let mut client = Client::builder(emulator.endpoint().parse::<Endpoint>()?)
+            .authorization(Authorization::parse(emulator.token().to_owned())?)
+            .rate(NonZeroU32::MAX);
+        let mut registration = RegistrationClient::builder(emulator.id_scope().parse()?)
+            .endpoint(emulator.endpoint().parse()?)
+            .rate(NonZeroU32::MAX);
+        if let Some(root) = emulator.ca_pem() {
+            client = client.add_root_certificate(root.as_bytes())?;
+            registration = registration.add_root_certificate(root.as_bytes())?;
+        }
+        let registration = if register { Some(registration.build()?) } else { None };
+        Ok(Self { client: client.build()?, registration, emulator: Some(emulator) })
     }
 }
 
@@ -231,7 +278,7 @@ async fn confirm_replacement(
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
         AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
     };
-    // A root that cannot be read here is another one, or is reported by what follows.
+    // If the root cannot be read here, it is another one, or the workflow reports why.
     let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));
     if found.sha1_thumbprint.is_some() && found.sha1_thumbprint == ours {
         return Ok(());
@@ -249,45 +296,8 @@ async fn confirm_replacement(
     confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 
-/// The embedded service; over TLS where devices register, as they do it with their certificates.
-async fn emulator(register: bool) -> anyhow::Result<Emulator> {
-    Ok(Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?)
-}
-
-fn emulator_client(emulator: &Emulator) -> anyhow::Result<Client> {
-    let mut client = Client::builder(emulator.endpoint().parse::<Endpoint>()?)
-        .authorization(Authorization::parse(emulator.token().to_owned())?)
-        // The embedded service is ours alone and has no limit.
-        .rate(NonZeroU32::MAX);
-    if let Some(root) = emulator.ca_pem() {
-        client = client.add_root_certificate(root.as_bytes())?;
-    }
-    Ok(client.build()?)
-}
-
-fn emulator_registration(emulator: &Emulator) -> anyhow::Result<RegistrationClient> {
-    let mut client = RegistrationClient::builder(emulator.id_scope().parse()?)
-        .endpoint(emulator.endpoint().parse()?)
-        .rate(NonZeroU32::MAX);
-    if let Some(root) = emulator.ca_pem() {
-        client = client.add_root_certificate(root.as_bytes())?;
-    }
-    Ok(client.build()?)
-}
-
-async fn registration(
-    provisioning: &Provisioning,
-    service: &Service,
-    client: &Client,
-) -> anyhow::Result<RegistrationClient> {
-    let id_scope = match provisioning.given_id_scope()? {
-        Some(id_scope) => id_scope,
-        None => read_id_scope(client).await?,
-    };
-    provisioning.client(id_scope, service)
-}
-
-fn human(report: &ProvisionReport) -> String {
+/// Formats the result for people.
+fn summary(report: &ProvisionReport) -> String {
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
@@ -296,8 +306,8 @@ fn human(report: &ProvisionReport) -> String {
     text + &connecting(devices, report.fleet.as_ref())
 }
 
-/// Tells of the password that everybody knows, where PFX files with it were made.
-pub(super) fn tell_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, steps: &[StepReport], output: &Output) {
+/// Notes that new PFX files have the default password, if they have it.
+pub(super) fn note_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, steps: &[StepReport], output: &Output) {
     let with_pfx = |step: &StepReport| match step.step {
         Step::Root | Step::Device => true,
         Step::Fleet => fleet.is_some_and(|fleet| fleet.pfx),
@@ -308,7 +318,7 @@ pub(super) fn tell_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
     }
 }
 
-/// What the devices connect with.
+/// Returns what the devices connect with.
 pub(super) fn connecting<'a>(
     devices: impl IntoIterator<Item = &'a ProvisionedDevice>,
     fleet: Option<&FleetSummary>,
@@ -321,6 +331,9 @@ pub(super) fn connecting<'a>(
     }
     if let Some(fleet) = fleet {
         let _ = writeln!(text, "The files of {} devices are listed in {}.", fleet.devices, fleet.manifest.display());
+        if let Some(registrations) = &fleet.registrations {
+            let _ = writeln!(text, "The outcome of each registration is in {}.", registrations.display());
+        }
     }
     text
 }

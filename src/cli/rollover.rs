@@ -1,4 +1,4 @@
-//! `rollover`: from one authority to another.
+//! `rollover`: an enrollment group from one CA to the next.
 
 use std::{
     num::NonZeroU32,
@@ -14,7 +14,7 @@ use super::{
     next_command::NextCommand,
     output::{GOOD, Output, Usage},
     progress::{Steps, plan},
-    provision::{connecting, tell_password},
+    provision::{connecting, note_password},
     service::{Service, block_on},
 };
 use crate::{
@@ -24,49 +24,54 @@ use crate::{
         files::{FileSet, read_certificates},
         fleet::{MANIFEST, read_manifest},
     },
-    workflow::{AuthoritySource, RetireReport, RolloverReport, RolloverRequest, WorkflowEvent, retire, rollover},
+    workflow::{
+        AuthoritySource, RetireReport, RetireRequest, RolloverReport, RolloverRequest, WorkflowEvent, retire, rollover,
+    },
 };
 
-/// Take a verified enrollment group from one root to another without downtime
+/// Take a verified enrollment group from one root to the next without downtime
 ///
 /// Uploads the new root to the group's free entry, proves possession of its key, and issues the devices' certificates
-/// under it, for the same ids. Devices can connect with certificates under either root then. When each device has its new
+/// under it, for the same IDs. Devices can then connect with certificates under either root. When each device has its new
 /// certificate, the same command with --retire removes the old root; it fails if the new one is not verified. Both are
-/// idempotent, resume an interrupted run, and print the command to use next.
+/// idempotent, resume an interrupted run, and print the next command.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --device sensor-1 --dry-run
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --devices fleet/manifest.csv
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --retire")]
 pub(super) struct Rollover {
-    /// The enrollment group
+    /// Enrollment group
     #[arg(long, value_name = "ID")]
     group: EnrollmentGroupId,
-    /// The common name of the new root, made where it does not exist; with --retire of the one that stays
+    /// Common name of the new root, created if missing; with --retire, of the root that stays
     #[arg(long, value_name = "NAME", required_unless_present = "ca_cert")]
     root: Option<CommonName>,
-    /// The certificate of your own new authority, a root or an intermediate, instead of --root
+    /// Certificate of an existing CA, a root or an intermediate, instead of --root
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
-    /// Its private key, which --retire alone does not need
+    /// Private key of --ca-cert, not needed with --retire
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,
-    /// A device to make a new certificate for; may be given more than once
+    /// Device to issue a new certificate for, may be repeated
     #[arg(long = "device", value_name = "ID")]
     devices: Vec<DeviceId>,
     #[command(flatten)]
     many: ManyDevices,
-    /// Make the new certificates for the keys that the devices have, which stay where they are: of --device, by their
-    /// certificates in --dir; of --devices, by the certificates that the file, the manifest of a fleet, names
+    /// Issue the new certificates for the keys that the devices have
+    ///
+    /// The keys stay in their files. For --device, the old certificates are in --dir; for --devices, the file is the manifest
+    /// of a fleet, which names the old certificates.
     #[arg(long, conflicts_with_all = ["count", "algorithm"])]
     keep_keys: bool,
-    /// The folder for the new device certificates [default: in --dir, called as the files of --root are, and
-    /// rollover with --ca-cert]
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory for new device certificates [default: in --dir, named after --root]
+    ///
+    /// With --ca-cert the default is rollover in --dir.
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How many days device certificates are valid [default: 1 year]
+    /// Validity of device certificates in days [default: 1 year]
     #[arg(
         long,
         value_name = "DAYS",
@@ -77,18 +82,19 @@ pub(super) struct Rollover {
     days: Option<NonZeroU32>,
     /// Upload the certificate as verified, without a proof of possession
     #[arg(long = "verified", alias = "attest")]
-    attest: bool,
-    /// Remove the old root: from then on only devices with certificates under the new one can connect. Devices and what
-    /// belongs to them are only repeated in the command that is printed
+    skip_proof: bool,
+    /// Remove the old root; only devices under the new one can connect then
+    ///
+    /// Options for devices are only repeated in the command that is printed.
     #[arg(long)]
     retire: bool,
     #[command(flatten)]
     confirmation: Confirmation,
-    /// Only read, and tell what would be done
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// The folder of the roots, and of the devices' old certificates
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    /// Directory of the roots, and of the devices' old certificates
+    #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     #[command(flatten)]
     keys: Keys,
@@ -101,7 +107,7 @@ impl Rollover {
         block_on(async { if self.retire { self.retire(output).await } else { self.begin(output).await } })
     }
 
-    /// The directory of the new device certificates.
+    /// Returns the directory of the new device certificates.
     fn device_directory(&self) -> anyhow::Result<PathBuf> {
         Ok(match (&self.out, &self.root) {
             (Some(out), _) => out.clone(),
@@ -110,7 +116,7 @@ impl Rollover {
         })
     }
 
-    /// The command that ends the rollover: this one, with `--retire`.
+    /// Returns the command that ends the rollover: this one with `--retire`.
     fn next_retire(&self) -> NextCommand {
         let mut command = NextCommand::new("rollover");
         self.service.repeat_in(&mut command);
@@ -132,7 +138,7 @@ impl Rollover {
         command
     }
 
-    /// The command that provisions the group after the rollover. The device certificates are in a directory of their own,
+    /// Returns the command that provisions the group after the rollover. The device certificates are in a directory of their own,
     /// where provision finds them if it takes the CA by its files. None without the CA's key.
     fn next_provision(&self, device_directory: &Path) -> anyhow::Result<Option<NextCommand>> {
         let mut command = NextCommand::new("provision");
@@ -164,7 +170,7 @@ impl Rollover {
             }
         }
         let manifest = device_directory.join(MANIFEST);
-        if self.many.asked_for() && (!manifest.exists() || read_manifest(&manifest)?.next().is_some()) {
+        if self.many.is_given() && (!manifest.exists() || read_manifest(&manifest)?.next().is_some()) {
             self.many.repeat_in(&mut command);
             command.option("--out", device_directory);
         }
@@ -180,32 +186,28 @@ impl Rollover {
         let authority = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => AuthoritySource::Root(root),
             (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
-            _ => return Err(Usage::error("the proof needs the key of --ca-cert: give it with --ca-key")),
+            _ => return Err(Usage::error("the proof of possession needs the key of --ca-cert: give it with --ca-key")),
         };
         let pfx = self.keys.pfx()?;
-        let request = RolloverRequest {
-            group: self.group,
-            authority,
-            key_password: key_password.as_ref().map(|password| password.as_str()),
-            attest: self.attest,
-            devices: self.devices,
-            fleet: self.many.request(&device_directory, self.keep_keys)?,
-            directory: self.dir,
-            device_directory,
-            keep_keys: self.keep_keys,
-            algorithm: self.keys.algorithm,
-            device_lifetime: lifetime(self.days),
-            pfx: pfx.as_ref().map(Pfx::options),
-            dry_run: self.dry_run,
-        };
+        let request = RolloverRequest::new(self.group, authority, &device_directory)
+            .key_password(key_password.as_ref().map(|password| password.as_str()))
+            .skip_proof(self.skip_proof)
+            .devices(self.devices)
+            .fleet(self.many.request(&device_directory, self.keep_keys)?)
+            .directory(self.dir)
+            .keep_keys(self.keep_keys)
+            .algorithm(self.keys.algorithm)
+            .device_lifetime(lifetime(self.days))
+            .pfx(pfx.as_ref().map(Pfx::options))
+            .dry_run(self.dry_run);
         let client = self.service.client()?;
         let steps = Steps::new(output);
         let rolled = rollover(&client, &request, &mut |event| observe(&steps, &event, self.dry_run)).await;
         steps.finish();
         let report = rolled?;
-        tell_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
+        note_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
         let next = Some(next).filter(|_| !self.dry_run).map(|next| next.to_string());
-        let text = || if self.dry_run { plan(&report.steps) } else { human(&report, next.as_deref()) };
+        let text = || if self.dry_run { plan(&report.steps) } else { summary(&report, next.as_deref()) };
         output.result(&WithNext { report: &report, next: next.as_deref() }, text)
     }
 
@@ -217,7 +219,9 @@ impl Rollover {
                 let set = FileSet::new(&self.dir, &root)?;
                 (set.certificate(), Some(set))
             }
-            (None, None) => return Err(Usage::error("--root or --ca-cert says which certificate stays")),
+            (None, None) => {
+                return Err(Usage::error("the certificate that stays is missing: name it with --root or --ca-cert"));
+            }
         };
         let stays = read_certificates(&file).context("the certificate that stays could not be read")?.swap_remove(0);
         if let Some(set) = set {
@@ -230,16 +234,17 @@ impl Rollover {
         let client: Client = self.service.client()?;
         let steps = Steps::new(output);
         let observe = &mut |event: WorkflowEvent<'_>| observe(&steps, &event, self.dry_run);
-        let retired = retire(&client, &self.group, &stays, self.dry_run, observe).await;
+        let request = RetireRequest::new(self.group, stays).dry_run(self.dry_run);
+        let retired = retire(&client, &request, observe).await;
         steps.finish();
         let report = retired?;
         let next = next.filter(|_| !self.dry_run).map(|next| next.to_string());
-        let text = || if self.dry_run { plan(&report.steps) } else { retired_text(&report, next.as_deref()) };
+        let text = || if self.dry_run { plan(&report.steps) } else { retired_summary(&report, next.as_deref()) };
         output.result(&WithNext { report: &report, next: next.as_deref() }, text)
     }
 }
 
-/// A report, and the command to use next.
+/// A report and the next command.
 #[derive(Serialize)]
 struct WithNext<'a, R: Serialize> {
     #[serde(flatten)]
@@ -255,7 +260,7 @@ fn observe(steps: &Steps<'_>, event: &WorkflowEvent<'_>, dry_run: bool) {
     }
 }
 
-fn human(report: &RolloverReport, next: Option<&str>) -> String {
+fn summary(report: &RolloverReport, next: Option<&str>) -> String {
     let RolloverReport { group, from, to, .. } = report;
     let thumbprint = |of: Option<crate::certificate::Thumbprint>| of.map(|of| of.to_string()).unwrap_or_default();
     let connecting = connecting(&report.devices, report.fleet.as_ref());
@@ -273,7 +278,7 @@ fn human(report: &RolloverReport, next: Option<&str>) -> String {
     )
 }
 
-fn retired_text(report: &RetireReport, next: Option<&str>) -> String {
+fn retired_summary(report: &RetireReport, next: Option<&str>) -> String {
     let RetireReport { group, to, .. } = report;
     let stays = to.sha1_thumbprint.map(|stays| stays.to_string()).unwrap_or_default();
     let next = next.map(|next| format!("From now on, provision the group with:\n  {next}\n"));

@@ -1,4 +1,4 @@
-//! What an IoT Central application has enrolled, read for a diagnosis.
+//! The enrollment state of an IoT Central application, read to diagnose a failed registration.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Reads the groups and the id scope.
+/// Reads the enrollment groups of an application and its ID scope. Changes nothing.
 ///
 /// # Errors
-/// [`Error`]
+/// [`Error`] if a call fails.
 pub async fn read_enrollment_state(client: &Client) -> Result<EnrollmentState, Error> {
     let mut groups = Vec::new();
     let listed: Vec<_> = client.enrollment_groups().list().try_collect().await?;
@@ -39,7 +39,7 @@ pub async fn read_enrollment_state(client: &Client) -> Result<EnrollmentState, E
         };
         groups.push(GroupState { id: group.id.to_string(), enabled: group.enabled, attestation });
     }
-    // Any device's credentials name the scope, and nothing else of the API does.
+    // The API shows the ID scope only in the credentials of a device.
     let query = DeviceQuery { limit: Some(1), ..DeviceQuery::default() };
     let any: Vec<_> = client.devices().list(&query).try_collect().await?;
     let mut id_scope = None;
@@ -49,10 +49,10 @@ pub async fn read_enrollment_state(client: &Client) -> Result<EnrollmentState, E
     Ok(EnrollmentState { groups: groups.into(), id_scope, device: None })
 }
 
-/// The same with the state of a device.
+/// Reads the state of a device, and adds it to that of its application. Changes nothing.
 ///
 /// # Errors
-/// [`Error`]
+/// [`Error`] if a call fails.
 pub async fn read_device_state(
     client: &Client,
     state: &EnrollmentState,
@@ -98,7 +98,7 @@ fn enrolled(
     })
 }
 
-/// Those of the keys that are keys; the others are of no use here.
+/// Returns the keys that are valid base64.
 fn read_keys(keys: SymmetricKeys) -> Vec<SymmetricKey> {
     let keys = [keys.primary_key, keys.secondary_key];
     keys.iter().filter_map(|key| SymmetricKey::from_base64(key.expose()).ok()).collect()

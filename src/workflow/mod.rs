@@ -1,23 +1,64 @@
-//! Sequences over certificates and the client.
+//! Sequences over certificates and the service clients.
 //!
 //! [`provision`] takes an enrollment group from nothing to *verified* and issues its devices' certificates. [`rollover`] takes
-//! it from one authority to another, and [`retire`] removes the old one.
+//! it from one certificate authority to the next, and [`retire`] removes the old one.
+//!
+//! [`import_devices`] creates the devices of a list in an application, and [`register_manifest`] registers the devices of a
+//! manifest. Both do many at once, write the outcome of each to a results file, and resume a run that was interrupted.
+//!
+//! Every function reports to an observer, which may be `&mut |_| ()`.
 
+mod authority;
+mod bulk;
+mod central_target;
 mod create;
+mod csv_rows;
+mod enrollment;
 mod enrollment_state;
+mod entries;
+mod error;
 mod fleet;
+mod import;
+mod issue;
+mod manifest;
 mod provision;
 mod record;
 mod register;
+mod registrar;
+mod registration;
+mod repeated_ids;
+mod results;
+mod retire;
 mod rollover;
+mod rollover_error;
 mod step;
+mod trust_anchor;
 
+pub use authority::AuthoritySource;
+pub use bulk::RunStop;
 pub use create::CreatedDevices;
+pub use csv_rows::CsvError;
+#[cfg(feature = "cli")]
+pub(crate) use csv_rows::{CsvRow, CsvRows};
 pub use enrollment_state::{read_device_state, read_enrollment_state};
+pub use entries::EntryState;
+pub use error::ProvisionError;
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
-pub use provision::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, ProvisionedDevice, provision};
+#[cfg(feature = "cli")]
+pub(crate) use import::IMPORT_RESULT_COLUMNS;
+pub use import::{ImportError, ImportReport, ImportRequest, ImportRow, import_devices};
+pub use manifest::ManifestError;
+pub use provision::{ProvisionReport, ProvisionRequest, provision};
+#[cfg(feature = "cli")]
 pub(crate) use record::lossy_path;
-pub use record::{CertificateRecord, rfc3339};
-pub use register::RefusedDevice;
-pub use rollover::{EntryState, RetireReport, RolloverError, RolloverReport, RolloverRequest, retire, rollover};
-pub use step::{Outcome, Step, StepReport, WorkflowEvent};
+pub use record::{CertificateRecord, ProvisionedDevice, rfc3339};
+pub use register::{DEFAULT_CONCURRENCY, ManifestRegistration, RegisterError, RegistrationReport, register_manifest};
+pub use registrar::Registrar;
+pub use registration::RefusedDevice;
+#[cfg(feature = "cli")]
+pub(crate) use repeated_ids::{IdCollector, RepeatedIds};
+pub use results::ResultsError;
+pub use retire::{RetireReport, RetireRequest, retire};
+pub use rollover::{RolloverReport, RolloverRequest, rollover};
+pub use rollover_error::RolloverError;
+pub use step::{Outcome, RowFailure, Step, StepReport, WorkflowEvent};

@@ -1,26 +1,27 @@
-//! The report of a certificate that was created or found.
+//! What reports have in common: certificates with their files, times, paths.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
 pub use crate::certificate::rfc3339;
-use crate::certificate::{Certificate, files::FileSet};
+use crate::certificate::{Certificate, Thumbprint, files::FileSet};
 
-/// A certificate's files and what they hold, as programs read it.
+/// The files of a certificate and its main fields, as programs read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct CertificateRecord {
-    /// The certificate's file.
+    /// The file of the certificate.
     #[serde(serialize_with = "lossy_path")]
     pub certificate: PathBuf,
-    /// The private key's file.
+    /// The file of the private key.
     #[serde(serialize_with = "lossy_path")]
     pub private_key: PathBuf,
-    /// The file of the certificate and all above it.
+    /// The file of the certificate and its chain.
     #[serde(serialize_with = "lossy_path")]
     pub fullchain: PathBuf,
-    /// The PFX file, where there is one.
+    /// The PFX file, if there is one.
     #[serde(serialize_with = "optional_lossy_path")]
     pub pfx: Option<PathBuf>,
     /// The subject.
@@ -29,9 +30,9 @@ pub struct CertificateRecord {
     pub issuer: String,
     /// The serial number in upper-case hexadecimal.
     pub serial_number: String,
-    /// The start of validity, as RFC 3339.
+    /// The start of validity as RFC 3339.
     pub not_before: String,
-    /// The end of validity, as RFC 3339.
+    /// The end of validity as RFC 3339.
     pub not_after: String,
     /// The SHA-1 thumbprint.
     pub sha1_thumbprint: String,
@@ -40,14 +41,14 @@ pub struct CertificateRecord {
 }
 
 impl CertificateRecord {
-    /// The record of a certificate and the set of files it is in.
+    /// Describes a certificate and its files. `pfx` is its PFX file, if there is one.
     #[must_use]
-    pub fn new(certificate: &Certificate, files: &FileSet, has_pfx: bool) -> Self {
+    pub fn new(certificate: &Certificate, files: &FileSet, pfx: Option<PathBuf>) -> Self {
         Self {
             certificate: files.certificate(),
             private_key: files.private_key(),
             fullchain: files.fullchain(),
-            pfx: has_pfx.then(|| files.pfx()),
+            pfx,
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             serial_number: certificate.serial_number(),
@@ -59,13 +60,36 @@ impl CertificateRecord {
     }
 }
 
-/// Serializes a path. What is not UTF-8 is replaced: JSON has no way to write it.
+/// A device's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ProvisionedDevice {
+    /// The device's ID.
+    pub id: String,
+    /// Its certificate.
+    #[serde(flatten)]
+    pub record: CertificateRecord,
+    /// The hub that the device was assigned to, if it was registered.
+    #[serde(rename = "assignedHub", skip_serializing_if = "Option::is_none")]
+    pub assigned_hub: Option<String>,
+}
+
+/// Serializes a path. Bytes that are not UTF-8 are replaced: JSON cannot express them.
 pub(crate) fn lossy_path<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.as_ref().to_string_lossy())
 }
 
-/// Serializes a path that may be absent, as [`lossy_path`].
-#[expect(clippy::ref_option, reason = "this is what serde calls")]
-fn optional_lossy_path<P: AsRef<Path>, S: Serializer>(path: &Option<P>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serializes a path that may be missing, as [`lossy_path`] does.
+#[expect(clippy::ref_option, reason = "serde calls it this way")]
+pub(super) fn optional_lossy_path<P: AsRef<Path>, S: Serializer>(
+    path: &Option<P>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     path.as_ref().map(|path| path.as_ref().to_string_lossy()).serialize(serializer)
+}
+
+/// Serializes a thumbprint that may be missing as upper-case hexadecimal.
+#[expect(clippy::ref_option, reason = "serde calls it this way")]
+pub(super) fn thumbprint_text<S: Serializer>(value: &Option<Thumbprint>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|thumbprint| thumbprint.to_string()).serialize(serializer)
 }

@@ -1,258 +1,379 @@
-//! Registration of the devices, as a step of a workflow: each does what it would do itself.
+//! Registration of the devices of a manifest, as they do it themselves.
 
 use std::{
-    path::Path,
+    collections::HashSet,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use futures_util::{
-    StreamExt,
-    stream::{self, BoxStream},
-};
 use serde::Serialize;
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::{
-    enrollment_state::{read_device_state, read_enrollment_state},
-    fleet::FleetSummary,
-    provision::{ProvisionError, ProvisionedDevice, Run},
-    step::{Outcome, Step, devices_of},
+    bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
+    manifest::{Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential},
+    record::lossy_path,
+    registrar::Registrar,
+    repeated_ids::id_hash,
+    results::{ResultsError, ResultsFile, ResultsFormat, ResultsWriter, results_path},
+    step::{Observer, RowFailure, Step, WorkflowEvent},
 };
 use crate::{
-    central::Client,
     certificate::{
-        DeviceId, files,
-        fleet::{FleetError, ManifestDevice, read_manifest},
+        DeviceId,
+        files::{FileError, Passwords},
     },
     dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, RegistrationClient,
-        RegistrationError, diagnose,
+        Assignment, Cause, Credential, CredentialError, DiagnosedError, RegistrationErrorKind, SymmetricKey,
+        derive_device_key,
     },
+    transport::NetworkFailure,
 };
 
-/// How many registrations are under way at once. Each has a connection of its own, and the client a rate.
-const IN_FLIGHT: usize = 16;
+/// How many registrations are under way at once by default. The client's rate limit sets how many start a second; each
+/// takes several requests.
+pub const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-/// For so many devices of a fleet the reason of a refusal is reported.
-const REPORTED: u64 = 20;
+const FORMAT: ResultsFormat = ResultsFormat { columns: &RESULT_COLUMNS, run: "registration" };
 
-/// About so many refused devices of a fleet the application is asked. Those that are reported are among them, in
-/// any order in which concurrent registrations end.
-const ASKED: u64 = REPORTED + IN_FLIGHT as u64;
+const ASSIGNED: &str = "assigned";
+const FAILED: &str = "failed";
 
-/// After so many registrations in a row that the service or the way there failed, no more are started.
-const MAX_FAILURES: usize = 64;
+/// The error codes of Unix for too many open files: EMFILE of this process, ENFILE of all of them.
+const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[] };
 
-/// A device that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How to register the devices of a manifest.
+///
+/// The manifest is CSV with a header: `IOTC_DEVICEID` and either `fullchain` (or `certificate`) and `privateKey`, or `pfx`, as
+/// a [`Fleet`](crate::certificate::fleet::Fleet) writes it. Paths in it are relative to its directory.
 #[non_exhaustive]
-pub struct RefusedDevice {
-    /// Its ID.
-    pub id: String,
-    /// Why, if that could be found out.
-    pub reason: String,
+pub struct ManifestRegistration {
+    /// The results file.
+    pub results: PathBuf,
+    /// How many registrations are under way at once.
+    pub concurrency: NonZeroUsize,
+    manifest: Manifest,
+    group_key: Option<SymmetricKey>,
+    key_password: Option<Zeroizing<String>>,
+    pfx_password: Option<Zeroizing<String>>,
 }
 
-/// Why a device was not registered.
-struct Refusal {
-    device: RefusedDevice,
-    reach: Reach,
-}
-
-/// Which devices a failure affects.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// This one.
-    Device,
-    /// Perhaps every one: the service failed, or the way there.
-    Service,
-    /// Every one.
-    All,
-}
-
-/// Registers devices, and finds out why one was refused. Clones share everything.
-#[derive(Clone)]
-struct Registrar {
-    central: Client,
-    client: RegistrationClient,
-    password: Option<Arc<Zeroizing<String>>>,
-    /// The application as it was when the first device was refused; none if it did not answer.
-    application: Arc<OnceCell<Option<EnrollmentState>>>,
-    /// How many devices of the fleet the application was asked about.
-    asked: Arc<AtomicU64>,
-}
-
-impl Run<'_, '_> {
-    /// Registers the devices that have their certificates; nothing in a dry run. Returns those that were refused.
-    pub(super) async fn register(
-        &mut self,
-        client: &RegistrationClient,
-        devices: &mut [ProvisionedDevice],
-        fleet: Option<&mut FleetSummary>,
-    ) -> Result<Vec<RefusedDevice>, ProvisionError> {
-        if self.request.dry_run {
-            let of = self.request.devices.len() as u64 + self.request.fleet.as_ref().map_or(0, |fleet| fleet.count);
-            let detail = format!("would register {} at {}", devices_of(of), client.endpoint().host());
-            self.steps.finish(Step::Register, Outcome::Planned, detail);
-            return Ok(Vec::new());
-        }
-        let registrar = Registrar {
-            central: self.client.clone(),
-            client: client.clone(),
-            password: self.request.key_password.map(str::to_owned).map(Zeroizing::new).map(Arc::new),
-            application: Arc::default(),
-            asked: Arc::default(),
-        };
-        let mut refused = Vec::new();
-        for device in devices {
-            self.steps.start(Step::Register, &format!("registering {}", device.id));
-            let id = DeviceId::new(device.id.as_str()).map_err(|error| ProvisionError::Devices(error.into()))?;
-            let (chain, key) = (&device.record.fullchain, &device.record.private_key);
-            match registrar.register(&id, (chain, key), None).await {
-                Ok(assigned) => {
-                    let detail = format!("{id} is assigned to {}", assigned.assigned_hub);
-                    self.steps.finish(Step::Register, Outcome::Done, detail);
-                    device.assigned_hub = Some(assigned.assigned_hub);
-                }
-                Err(refusal) => {
-                    self.steps.finish(Step::Register, Outcome::Failed, format!("{id} was not registered"));
-                    refused.push(refusal.device);
-                    if refusal.reach == Reach::All {
-                        return Ok(refused);
-                    }
-                }
-            }
-        }
-        if let Some(fleet) = fleet {
-            self.register_fleet(&registrar, fleet, &mut refused).await?;
-        }
-        Ok(refused)
+impl ManifestRegistration {
+    /// Reads the columns of a manifest. The results go to a file beside it, `manifest.registrations.csv`.
+    ///
+    /// # Errors
+    /// [`ManifestError`] if it cannot be read, or is no manifest.
+    pub fn open(manifest: impl AsRef<Path>) -> Result<Self, ManifestError> {
+        let path = manifest.as_ref();
+        Ok(Self {
+            results: results_path(path, "registrations"),
+            concurrency: DEFAULT_CONCURRENCY,
+            manifest: Manifest::open(path)?,
+            group_key: None,
+            key_password: None,
+            pfx_password: None,
+        })
     }
 
-    async fn register_fleet(
-        &mut self,
-        registrar: &Registrar,
-        fleet: &mut FleetSummary,
-        reported: &mut Vec<RefusedDevice>,
-    ) -> Result<(), ProvisionError> {
-        self.steps.start(Step::Register, &format!("registering {}", devices_of(fleet.devices)));
-        let (mut registered, mut refused) = (0, 0);
-        let mut failures_in_a_row = 0;
-        let mut registering = registering(registrar, read_manifest(&fleet.manifest)?);
-        while let Some(done) = registering.next().await {
-            match done? {
-                Ok(_) => (registered, failures_in_a_row) = (registered + 1, 0),
-                Err(Refusal { device, reach }) => {
-                    refused += 1;
-                    if refused <= REPORTED {
-                        reported.push(device);
-                    }
-                    failures_in_a_row = if reach == Reach::Service { failures_in_a_row + 1 } else { 0 };
-                    if reach == Reach::All || failures_in_a_row >= MAX_FAILURES {
-                        break;
-                    }
-                }
-            }
-            self.steps.progress(Step::Register, registered + refused, fleet.devices);
-        }
-        (fleet.registered, fleet.refused) = (Some(registered), Some(refused));
-        let untried = fleet.devices.saturating_sub(registered + refused);
-        let (outcome, detail) = match (refused, untried) {
-            (0, 0) => (Outcome::Done, format!("registered {}", devices_of(registered))),
-            (refused, 0) => (Outcome::Failed, format!("registered {}, {refused} failed", devices_of(registered))),
-            (refused, untried) => (
-                Outcome::Failed,
-                format!(
-                    "registered {}, {refused} failed, and {untried} were not tried: the failure affects every device",
-                    devices_of(registered)
-                ),
-            ),
-        };
-        self.steps.finish(Step::Register, outcome, detail);
-        Ok(())
+    /// Returns whether the manifest names files to register with. If not, a [`group_key`](Self::group_key) is needed.
+    #[must_use]
+    pub fn names_files(&self) -> bool {
+        self.manifest.names_files()
+    }
+
+    /// Sets the results file.
+    #[must_use]
+    pub fn results(mut self, path: impl Into<PathBuf>) -> Self {
+        self.results = path.into();
+        self
+    }
+
+    /// Sets how many registrations are under way at once.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: NonZeroUsize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// Sets the key of the enrollment group that the devices' keys are derived from. The files of the manifest are not used
+    /// then.
+    #[must_use]
+    pub fn group_key(mut self, key: impl Into<Option<SymmetricKey>>) -> Self {
+        self.group_key = key.into();
+        self
+    }
+
+    /// Sets the password of encrypted private keys.
+    #[must_use]
+    pub fn key_password(mut self, password: impl Into<Option<Zeroizing<String>>>) -> Self {
+        self.key_password = password.into();
+        self
+    }
+
+    /// Sets the password of PFX files.
+    #[must_use]
+    pub fn pfx_password(mut self, password: impl Into<Option<Zeroizing<String>>>) -> Self {
+        self.pfx_password = password.into();
+        self
+    }
+
+    /// Checks the manifest before anything is sent.
+    ///
+    /// # Errors
+    /// [`ManifestError`] if it has no rows, or nothing to register with.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        self.read_ids().map(drop)
+    }
+
+    fn read_ids(&self) -> Result<ManifestIds, ManifestError> {
+        self.manifest.read_ids(self.group_key.is_some())
     }
 }
 
-/// Registers the devices of a manifest, many at once. It owns what it needs, as what creates devices does.
-fn registering(
+/// The result of registering the devices of a manifest.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct RegistrationReport {
+    /// The results file: a row for each device.
+    #[serde(serialize_with = "lossy_path")]
+    pub results: PathBuf,
+    /// The number of devices that this run registered.
+    pub assigned: u64,
+    /// The number of devices that an earlier run registered. They were skipped.
+    pub earlier: u64,
+    /// The number of devices that failed.
+    pub failed: u64,
+    /// The number of devices that were not tried, because the run stopped.
+    pub remaining: u64,
+    /// Why the run stopped before its end.
+    #[serde(skip)]
+    pub stopped: Option<RunStop>,
+}
+
+impl RegistrationReport {
+    fn new(results: &Path) -> Self {
+        let results = results.to_owned();
+        Self { results, assigned: 0, earlier: 0, failed: 0, remaining: 0, stopped: None }
+    }
+
+    /// Returns the number of devices whose outcome is known.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.assigned + self.earlier + self.failed
+    }
+}
+
+/// Why the registration of a manifest could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The results cannot be kept.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+}
+
+/// Registers the devices of a manifest at the Device Provisioning Service.
+///
+/// The outcome of each device is in the results file as soon as it is known. The next run skips devices that the file lists
+/// as assigned in the same ID scope, so a run that was killed is resumed by the same call. The first device goes ahead of the
+/// others, and an error that affects every device stops the run.
+///
+/// # Errors
+/// [`RegisterError`] if the run cannot start. Failures of devices, and why a run stopped, are in the report.
+///
+/// ```no_run
+/// use iot_enroll::{
+///     dps::device::RegistrationClient,
+///     workflow::{ManifestRegistration, Registrar, register_manifest},
+/// };
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let registrar = Registrar::new(RegistrationClient::builder("0ne00A1B2C3".parse()?).build()?);
+/// let request = ManifestRegistration::open("fleet/manifest.csv")?;
+/// let report = register_manifest(&registrar, request, &mut |_| ()).await?;
+/// println!("{} registered, {} failed", report.assigned, report.failed);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn register_manifest(
     registrar: &Registrar,
-    rows: impl Iterator<Item = Result<ManifestDevice, FleetError>> + Send + 'static,
-) -> BoxStream<'static, Result<Result<Assignment, Refusal>, FleetError>> {
-    let registrar = registrar.clone();
-    let registered = stream::iter(rows).map(move |row| {
-        let registrar = registrar.clone();
+    request: ManifestRegistration,
+    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
+) -> Result<RegistrationReport, RegisterError> {
+    let ids = request.read_ids()?;
+    let of = ids.count;
+    let scope = registrar.client().id_scope().to_string();
+    let file = ResultsFile::open(&request.results, FORMAT)?;
+    let mut assigned = HashSet::new();
+    let results = file.resume(|row| {
+        let is_final = row.get("outcome") == ASSIGNED && row.get("idScope").eq_ignore_ascii_case(&scope);
+        is_final && assigned.insert(id_hash(row.get("IOTC_DEVICEID")))
+    })?;
+    let skipped = AtomicU64::new(0);
+    let rows = unregistered_rows(request.manifest.rows()?, ids, &assigned, &skipped);
+    let mut recorder = Recorder { report: RegistrationReport::new(&request.results), results, scope };
+    let bulk = Bulk { concurrency: request.concurrency, order: ReportOrder::Ended, probes: true };
+    let request = Arc::new(request);
+    let work = |row: ManifestRow| {
+        let (registrar, request) = (registrar.clone(), Arc::clone(&request));
         async move {
-            let ManifestDevice { id, fullchain, private_key, .. } = row?;
-            Ok(registrar.register(&id, (&fullchain, &private_key), Some(ASKED)).await)
+            let outcome = request.register(&registrar, &row).await;
+            let signal = outcome.as_ref().map_or_else(|failure| failure.signal, |_| Signal::Answered);
+            ((row, outcome), signal)
         }
+    };
+    let ended = bulk.run(rows, work, |(row, outcome), reason| {
+        let outcome = recorder.record(&row, outcome, reason, observer);
+        let done = recorder.report.done() + skipped.load(Relaxed);
+        observer(WorkflowEvent::Progressed { step: Step::Register, done, of });
+        outcome
     });
-    Box::pin(registered.buffer_unordered(IN_FLIGHT))
+    let failure = ended.await.err();
+    let mut report = recorder.report;
+    report.stopped = failure.or(report.stopped);
+    report.earlier = skipped.into_inner();
+    report.remaining = if report.stopped.is_some() { of.saturating_sub(report.done()) } else { 0 };
+    Ok(report)
 }
 
-impl Registrar {
-    /// Registers a device; if it fails, finds out why. The application is asked about `most` devices in all, if given.
-    async fn register(
-        &self,
-        id: &DeviceId,
-        (fullchain, key): (&Path, &Path),
-        most: Option<u64>,
-    ) -> Result<Assignment, Refusal> {
-        let refused = |reason: String, reach| Refusal { device: RefusedDevice { id: id.to_string(), reason }, reach };
-        let credential = credential(fullchain, key, self.password.as_ref().map(|password| password.as_str()))
-            .map_err(|error| refused(error.to_string(), Reach::Device))?;
-        match self.client.register(id, &credential, None).await {
-            Ok(assigned) => Ok(assigned),
-            Err(error) => {
-                let is_service_failure = error.is_service_failure();
-                let unregistered = self.explain(id, &credential, error, most).await;
-                let reach = if unregistered.diagnosis.causes.iter().any(Cause::affects_all_devices) {
-                    Reach::All
-                } else if is_service_failure {
-                    Reach::Service
-                } else {
-                    Reach::Device
-                };
-                Err(refused(unregistered.to_string(), reach))
-            }
-        }
-    }
+/// Keeps the outcomes.
+struct Recorder {
+    report: RegistrationReport,
+    results: ResultsWriter,
+    scope: String,
+}
 
-    /// Finds out why a device was not registered. The application is read once, and only if it can tell the cause.
-    async fn explain(
-        &self,
-        id: &DeviceId,
-        credential: &Credential,
-        error: RegistrationError,
-        most: Option<u64>,
-    ) -> DiagnosedError {
-        let attempt = Attempt { id, id_scope: self.client.id_scope(), credential, unsent: &[] };
-        let mut diagnosis = diagnose(&attempt, &error, None);
-        if diagnosis.needs_application
-            && let Some(application) = self.application().await
-        {
-            if most.is_none_or(|most| self.asked.fetch_add(1, Relaxed) < most) {
-                if let Ok(application) = read_device_state(&self.central, application, id).await {
-                    diagnosis = diagnose(&attempt, &error, Some(&application));
+impl Recorder {
+    /// Counts the outcome of a row, writes it to the results and reports a failure. `reason` says that it stops the run.
+    fn record(
+        &mut self,
+        row: &ManifestRow,
+        outcome: Result<Assignment, Failure>,
+        reason: Option<StopReason>,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), RunStop> {
+        let Self { report, results, scope } = self;
+        let (line, id) = (row.line.to_string(), &row.id);
+        let written = match outcome {
+            Ok(Assignment { assigned_hub, device_id, .. }) => {
+                report.assigned += 1;
+                results.write(&[id, &line, ASSIGNED, scope, &assigned_hub, &device_id, "", ""])
+            }
+            Err(Failure { cause, message, signal }) => {
+                if let Some(reason) = reason {
+                    report.stopped = Some(RunStop::new(reason, row.line, &message));
                 }
-            } else {
-                // This one is not reported. What matters is whether it affects every device, as a wrong ID scope does.
-                diagnosis = diagnose(&attempt, &error, Some(application));
+                // Nothing is known of a device that was not tried.
+                if signal == Signal::OutOfFiles {
+                    return Ok(());
+                }
+                report.failed += 1;
+                let written = results.write(&[id, &line, FAILED, scope, "", "", cause, &message]);
+                observer(WorkflowEvent::RowFailed(&RowFailure { line: row.line, id: id.clone(), message }));
+                written
             }
-        }
-        DiagnosedError::new(error, diagnosis)
-    }
-
-    async fn application(&self) -> Option<&EnrollmentState> {
-        self.application.get_or_init(|| async { read_enrollment_state(&self.central).await.ok() }).await.as_ref()
+        };
+        written.map_err(RunStop::Results)
     }
 }
 
-fn credential(fullchain: &Path, key: &Path, password: Option<&str>) -> Result<Credential, ProvisionError> {
-    let certificates = files::read_certificates(fullchain)?;
-    let key = files::read_key(key, password)?;
-    Ok(DeviceCertificate::new(certificates, &key)?.into())
+/// Returns the rows of devices that are not registered yet, and counts the others.
+fn unregistered_rows(
+    rows: impl Iterator<Item = Result<ManifestRow, ManifestError>> + Send,
+    mut ids: ManifestIds,
+    assigned: &HashSet<u64>,
+    skipped: &AtomicU64,
+) -> impl Iterator<Item = Result<ManifestRow, RunStop>> + Send {
+    rows.filter_map(move |row| {
+        let mut row = match row {
+            Ok(row) => row,
+            Err(error) => return Some(Err(RunStop::Unreadable(error.to_string()))),
+        };
+        ids.mark_repeated(&mut row);
+        if row.problem.is_none() && assigned.contains(&id_hash(&row.id)) {
+            skipped.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(Ok(row))
+    })
+}
+
+/// Why a row failed.
+struct Failure {
+    /// The cause as one word, if it is known.
+    cause: &'static str,
+    message: String,
+    signal: Signal,
+}
+
+impl ManifestRegistration {
+    async fn register(&self, registrar: &Registrar, row: &ManifestRow) -> Result<Assignment, Failure> {
+        if let Some(problem) = &row.problem {
+            return Err(Failure::not_sent("bad-row", row, problem));
+        }
+        let id =
+            DeviceId::new(row.id.as_str()).map_err(|error| Failure::not_sent("bad-id", row, &error.to_string()))?;
+        let credential = self.credential(&id, row)?;
+        registrar.register(&id, &credential).await.map_err(|unregistered| Failure::of(&unregistered))
+    }
+
+    fn credential(&self, id: &DeviceId, row: &ManifestRow) -> Result<Credential, Failure> {
+        if let Some(key) = &self.group_key {
+            return Ok(derive_device_key(key, id).into());
+        }
+        let [key, pfx] = [&self.key_password, &self.pfx_password].map(|it| it.as_ref().map(|it| it.as_str()));
+        let passwords = Passwords { key, pfx };
+        row.files.read(passwords).map(Into::into).map_err(|error| Failure::unreadable(row, &error))
+    }
+}
+
+impl Failure {
+    fn not_sent(cause: &'static str, row: &ManifestRow, problem: &str) -> Self {
+        let message = if row.id.is_empty() { problem.to_owned() } else { format!("{}: {problem}", row.id) };
+        Self { cause, message, signal: Signal::NotSent }
+    }
+
+    fn unreadable(row: &ManifestRow, error: &UnreadableCredential) -> Self {
+        let cause = match error {
+            UnreadableCredential::Credential(CredentialError::KeyMismatch { .. }) => "key-mismatch",
+            _ => "unreadable",
+        };
+        let code = match error {
+            UnreadableCredential::File(FileError::Io { error, .. }) => error.raw_os_error(),
+            _ => None,
+        };
+        let failure = Self::not_sent(cause, row, &error.to_string());
+        match code {
+            Some(code) if TOO_MANY_FILES.contains(&code) => Self { signal: Signal::OutOfFiles, ..failure },
+            _ => failure,
+        }
+    }
+
+    fn of(unregistered: &DiagnosedError) -> Self {
+        let DiagnosedError { error, diagnosis, .. } = unregistered;
+        // Only the text of the operating system's error is left.
+        let is_out_of_files =
+            |cause: &str| TOO_MANY_FILES.iter().any(|code| cause.contains(&format!("(os error {code})")));
+        let signal = match &error.kind {
+            RegistrationErrorKind::Network { failure: NetworkFailure::Connect, cause, .. }
+                if is_out_of_files(cause) =>
+            {
+                Signal::OutOfFiles
+            }
+            _ if diagnosis.causes.iter().any(Cause::affects_all_devices) => Signal::AffectsAll,
+            RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Signal::Unreachable,
+            RegistrationErrorKind::NotSent(_) => Signal::NotSent,
+            _ if error.is_service_failure() => Signal::ServiceFailed,
+            _ => Signal::Answered,
+        };
+        let cause = diagnosis.first().map(Cause::name).unwrap_or_default();
+        Self { cause, message: unregistered.to_string().replace("\n  ", "; "), signal }
+    }
 }

@@ -1,4 +1,4 @@
-//! From one authority to another, without downtime.
+//! Rollover: an enrollment group from one certificate authority to the next, without downtime.
 
 use std::path::PathBuf;
 
@@ -6,61 +6,159 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
+    authority::{AuthorityFiles, AuthoritySource},
+    central_target::CentralTarget,
+    enrollment::{Enrolled, Enrollment},
+    entries::{Entries, EntryState},
     fleet::{FleetRequest, FleetSummary},
-    provision::{AuthoritySource, ProvisionError, ProvisionRequest, ProvisionedDevice, Run, as_text},
-    step::{Outcome, Step, StepReport, Steps, WorkflowEvent},
+    issue::Issuance,
+    record::ProvisionedDevice,
+    rollover_error::RolloverError,
+    step::{StepReport, Steps, WorkflowEvent},
+    trust_anchor::{Possession, TrustAnchor},
 };
 use crate::{
-    central::{Attestation, CertificateEntry, Client, EnrollmentGroupId, Error, SigningCertificate},
-    certificate::{
-        Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint,
-        chain::{self, moment},
-        files::PfxOptions,
-    },
+    central::{Client, EnrollmentGroupId},
+    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, files::PfxOptions},
 };
 
-/// How a group is to roll over to another authority.
+/// How a group is to roll over to another certificate authority.
+#[derive(Clone)]
+#[non_exhaustive]
 pub struct RolloverRequest<'a> {
-    /// The enrollment group, verified on the old authority.
+    /// The enrollment group, verified on the old CA.
     pub group: EnrollmentGroupId,
-    /// The new authority.
+    /// The new CA.
     pub authority: AuthoritySource,
-    /// The password of keys that are found in files and encrypted.
+    /// The password of encrypted private keys.
     pub key_password: Option<&'a str>,
-    /// Upload the certificate as verified instead of proving possession of its key.
-    pub attest: bool,
-    /// The devices to make certificates for under the new authority.
+    /// Whether to upload the certificate as verified, without a proof of possession.
+    pub skip_proof: bool,
+    /// The devices to issue certificates for under the new CA.
     pub devices: Vec<DeviceId>,
-    /// Many devices to make certificates for, in a directory of their own.
+    /// Many devices, whose certificates go to a directory of their own.
     pub fleet: Option<FleetRequest>,
     /// The directory of the new root, and of the devices' old certificates.
     pub directory: PathBuf,
     /// The directory for the devices' new certificates.
     pub device_directory: PathBuf,
-    /// Make the new certificates of [`devices`](Self::devices) for the keys of their old ones. The keys stay where they are.
+    /// Whether the [`devices`](Self::devices) keep their keys. The keys stay in their files.
     pub keep_keys: bool,
-    /// The kind of key for what is made.
+    /// The kind of key of new certificates.
     pub algorithm: KeyAlgorithm,
-    /// How long device certificates are valid.
+    /// The validity of device certificates; one year if none.
     pub device_lifetime: Option<Lifetime>,
-    /// How PFX files are made, when they are.
+    /// The options of PFX files. If none, none are written.
     pub pfx: Option<PfxOptions<'a>>,
-    /// Only read and tell what would be done.
+    /// Whether to only read, and report what would be done.
     pub dry_run: bool,
 }
 
-/// What an entry of a group holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct EntryState {
-    /// The entry.
-    pub entry: CertificateEntry,
-    /// Whether it is verified.
-    pub verified: bool,
-    /// The thumbprint of what it holds; nothing where it is empty.
-    #[serde(serialize_with = "as_text")]
-    pub sha1_thumbprint: Option<Thumbprint>,
+impl<'a> RolloverRequest<'a> {
+    /// Rolls a group over to another CA, with the old files in the current directory and new device certificates in
+    /// `device_directory`. Everything else is optional.
+    #[must_use]
+    pub fn new(group: EnrollmentGroupId, authority: AuthoritySource, device_directory: impl Into<PathBuf>) -> Self {
+        Self {
+            group,
+            authority,
+            key_password: None,
+            skip_proof: false,
+            devices: Vec::new(),
+            fleet: None,
+            directory: PathBuf::from("."),
+            device_directory: device_directory.into(),
+            keep_keys: false,
+            algorithm: KeyAlgorithm::default(),
+            device_lifetime: None,
+            pfx: None,
+            dry_run: false,
+        }
+    }
+
+    /// Sets the new CA.
+    #[must_use]
+    pub fn authority(mut self, authority: AuthoritySource) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Sets the password of encrypted private keys.
+    #[must_use]
+    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.key_password = password.into();
+        self
+    }
+
+    /// Sets whether to upload the certificate as verified, without a proof of possession.
+    #[must_use]
+    pub fn skip_proof(mut self, skip: bool) -> Self {
+        self.skip_proof = skip;
+        self
+    }
+
+    /// Sets the devices to issue certificates for.
+    #[must_use]
+    pub fn devices(mut self, devices: impl IntoIterator<Item = DeviceId>) -> Self {
+        self.devices = devices.into_iter().collect();
+        self
+    }
+
+    /// Sets the fleet to issue certificates for.
+    #[must_use]
+    pub fn fleet(mut self, fleet: impl Into<Option<FleetRequest>>) -> Self {
+        self.fleet = fleet.into();
+        self
+    }
+
+    /// Sets the directory of the new root, and of the devices' old certificates.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// Sets the directory for the devices' new certificates.
+    #[must_use]
+    pub fn device_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.device_directory = directory.into();
+        self
+    }
+
+    /// Sets whether the devices keep their keys.
+    #[must_use]
+    pub fn keep_keys(mut self, keep: bool) -> Self {
+        self.keep_keys = keep;
+        self
+    }
+
+    /// Sets the kind of key of new certificates.
+    #[must_use]
+    pub fn algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Sets the validity of device certificates.
+    #[must_use]
+    pub fn device_lifetime(mut self, lifetime: impl Into<Option<Lifetime>>) -> Self {
+        self.device_lifetime = lifetime.into();
+        self
+    }
+
+    /// Sets the options of PFX files, which are written then.
+    #[must_use]
+    pub fn pfx(mut self, pfx: impl Into<Option<PfxOptions<'a>>>) -> Self {
+        self.pfx = pfx.into();
+        self
+    }
+
+    /// Sets whether to only read, and report what would be done.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
 }
 
 /// The result of a rollover.
@@ -69,333 +167,89 @@ pub struct EntryState {
 pub struct RolloverReport {
     /// The enrollment group.
     pub group: EnrollmentGroupId,
-    /// Whether devices may connect through the group.
+    /// Whether the group is enabled, so that devices can connect through it.
     pub enabled: bool,
-    /// The entry of the old authority.
+    /// The entry of the old CA.
     pub from: EntryState,
-    /// The entry of the new one.
+    /// The entry of the new CA.
     pub to: EntryState,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
-    /// The new device certificates that exist now, those of a fleet apart.
+    /// The devices of the list that have new certificates now.
     pub devices: Vec<ProvisionedDevice>,
-    /// The fleet, where one was asked for and made.
+    /// The fleet, if one was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetSummary>,
 }
 
-/// Starts a rollover: uploads the new authority's certificate to the group's free entry, proves possession of its key, and
-/// issues device certificates under it. The old certificate stays, so devices can connect by either, until [`retire`].
+/// Starts a rollover: uploads the new CA's certificate to the group's free entry, proves possession of its key, and issues
+/// device certificates under it. The old certificate stays, so devices can connect with either, until
+/// [`retire`](super::retire).
 ///
 /// It is idempotent, as [`provision`](super::provision) is, and reads everything before it changes anything.
 ///
 /// # Errors
 /// [`RolloverError`]. Completed steps stay completed, and the next call resumes from there.
+///
+/// ```no_run
+/// use iot_enroll::{
+///     central::Client,
+///     certificate::{CommonName, DeviceId},
+///     workflow::{AuthoritySource, RolloverRequest, rollover},
+/// };
+///
+/// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let root = AuthoritySource::Root(CommonName::new("root2027")?);
+/// let request = RolloverRequest::new("myx509eg".parse()?, root, "root2027")
+///     .devices([DeviceId::new("sample-device-01")?]);
+/// let report = rollover(&client, &request, &mut |_| ()).await?;
+/// assert!(report.from.verified && report.to.verified);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn rollover(
     client: &Client,
     request: &RolloverRequest<'_>,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<RolloverReport, RolloverError> {
+    let at = OffsetDateTime::now_utc();
     let entries = Entries::read(client, &request.group).await?;
-    let mut provision = ProvisionRequest {
-        group: request.group.clone(),
-        display_name: None,
-        device_type: None,
-        entry: None,
-        authority: request.authority.clone(),
+    let authority = AuthorityFiles {
+        source: &request.authority,
+        directory: &request.directory,
         key_password: request.key_password,
-        devices: request.devices.clone(),
-        fleet: request.fleet.clone(),
-        create_devices: false,
-        template: None,
-        register: None,
-        directory: request.directory.clone(),
         algorithm: request.algorithm,
-        device_lifetime: request.device_lifetime,
         pfx: request.pfx,
-        attest: request.attest,
-        replace: false,
-        // Two verified CAs at a time are what a rollover is for.
-        add_ca: true,
+        at,
+    };
+    let ours = authority.find()?.map(|authority| authority.certificate().sha1_thumbprint());
+    let entry = entries.free_for(ours)?;
+    let mut target = CentralTarget::new(client, &request.group, Some(entry));
+    // A rollover needs two verified CAs at a time.
+    target.add_ca = true;
+    let mut enrollment = Enrollment {
+        authority,
+        anchor: TrustAnchor { target, possession: Possession::new(request.skip_proof), at },
+        issuance: Issuance {
+            devices: &request.devices,
+            fleet: request.fleet.as_ref(),
+            directory: &request.device_directory,
+            old_directory: request.keep_keys.then_some(&*request.directory),
+            options: IssueOptions::new().algorithm(request.algorithm).lifetime(request.device_lifetime).at(at),
+            pfx: request.pfx,
+        },
         dry_run: request.dry_run,
     };
-    let ours = Run::new(client, &provision, Steps::new(&mut |_| ())).find_authority()?;
-    let ours = ours.map(|authority| authority.certificate().sha1_thumbprint());
-    let entry = entries.free_for(ours)?;
-    provision.entry = Some(entry);
-    let from = entries.state(entry.other());
-    let mut run = Run::new(client, &provision, Steps::new(observer));
-    run.device_directory = &request.device_directory;
-    run.keys_of = request.keep_keys.then_some(&request.directory);
-    let plan = run.plan().await?;
-    let report = run.carry_out(plan).await?;
-    let to = EntryState { entry: report.entry, verified: report.verified, sha1_thumbprint: report.sha1_thumbprint };
-    Ok(RolloverReport {
-        group: report.group,
-        enabled: entries.enabled,
-        from,
-        to,
-        steps: report.steps,
-        devices: report.devices,
-        fleet: report.fleet,
-    })
-}
-
-/// The result of retiring an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct RetireReport {
-    /// The enrollment group.
-    pub group: EnrollmentGroupId,
-    /// Whether devices may connect through the group.
-    pub enabled: bool,
-    /// The entry that is, or would be, emptied, and what it held.
-    pub from: EntryState,
-    /// The entry that stays.
-    pub to: EntryState,
-    /// Whether the old entry is empty now.
-    pub retired: bool,
-    /// The steps in their order.
-    pub steps: Vec<StepReport>,
-}
-
-/// Ends a rollover: removes the group's other certificate. From then on only devices whose certificates lead to `stays`
-/// can connect.
-///
-/// Fails unless the group holds `stays` as verified and it is valid now. Does nothing if the other entry is empty.
-///
-/// # Errors
-/// [`RolloverError`]
-pub async fn retire(
-    client: &Client,
-    group: &EnrollmentGroupId,
-    stays: &Certificate,
-    dry_run: bool,
-    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
-) -> Result<RetireReport, RolloverError> {
     let mut steps = Steps::new(observer);
-    let thumbprint = stays.sha1_thumbprint();
-    chain::check_authority(stays, OffsetDateTime::now_utc())
-        .map_err(|error| RolloverError::Unfit { thumbprint, error })?;
-    let entries = Entries::read(client, group).await?;
-    let to = entries.holding(thumbprint)?;
-    steps.finish(
-        Step::Confirm,
-        Outcome::Unchanged,
-        format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry),
-    );
-    // A device is not let in by a certificate that is not valid yet by the service's clock.
-    if let Some(theirs) = client.rest().service_date()
-        && let Err(error @ ChainError::NotYetValid { .. }) = chain::check_authority(stays, theirs)
-    {
-        return Err(RolloverError::Unfit { thumbprint, error });
-    }
-    let from = entries.state(to.entry.other());
-    let entry = from.entry;
-    let report = |retired, steps: Steps<'_>, from: EntryState, to: EntryState| RetireReport {
-        group: group.clone(),
-        enabled: entries.enabled,
-        from,
-        to,
-        retired,
-        steps: steps.taken(),
-    };
-    let Some(old) = from.sha1_thumbprint else {
-        steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty"));
-        return Ok(report(true, steps, from, to));
-    };
-    if dry_run {
-        let detail = format!("would remove {old} from {entry}; only devices under {thumbprint} can connect then");
-        steps.finish(Step::Retire, Outcome::Planned, detail);
-        return Ok(report(false, steps, from, to));
-    }
-    steps.start(Step::Retire, "removing the old certificate");
-    match client.enrollment_groups().delete_certificate(group, entry).await {
-        Ok(()) => steps.finish(Step::Retire, Outcome::Done, format!("removed {old} from {entry}")),
-        Err(error) if error.is_not_found() => {
-            steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty already"));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    steps.start(Step::Confirm, "reading both entries again");
-    let after = Entries::read(client, group).await?;
-    let Ok(to) = after.holding(thumbprint) else {
-        return Err(RolloverError::LeftWithout { group: group.clone(), entry, thumbprint });
-    };
-    if let Some(found) = after.state(entry).sha1_thumbprint {
-        return Err(RolloverError::NotRetired { group: group.clone(), entry, found });
-    }
-    let detail = format!("{entry} is empty, and {thumbprint} in {} is verified", to.entry);
-    steps.finish(Step::Confirm, Outcome::Done, detail);
-    Ok(report(true, steps, from, to))
-}
-
-/// Both entries of a group.
-struct Entries<'a> {
-    group: &'a EnrollmentGroupId,
-    enabled: bool,
-    primary: Option<SigningCertificate>,
-    secondary: Option<SigningCertificate>,
-}
-
-impl<'a> Entries<'a> {
-    async fn read(client: &Client, group: &'a EnrollmentGroupId) -> Result<Self, RolloverError> {
-        let groups = client.enrollment_groups();
-        let found = groups.get(group).await?;
-        if !matches!(found.attestation, Attestation::X509 { .. }) {
-            let (group, found) = (found.id, found.attestation.kind().to_owned());
-            return Err(ProvisionError::Attestation { group, found }.into());
-        }
-        Ok(Self {
-            group,
-            enabled: found.enabled,
-            primary: groups.find_certificate(group, CertificateEntry::Primary).await?,
-            secondary: groups.find_certificate(group, CertificateEntry::Secondary).await?,
-        })
-    }
-
-    fn state(&self, entry: CertificateEntry) -> EntryState {
-        let found = match entry {
-            CertificateEntry::Primary => &self.primary,
-            CertificateEntry::Secondary => &self.secondary,
-        };
-        EntryState {
-            entry,
-            verified: found.as_ref().is_some_and(|found| found.verified),
-            sha1_thumbprint: found.as_ref().and_then(|found| found.sha1_thumbprint),
-        }
-    }
-
-    fn both(&self) -> [EntryState; 2] {
-        [CertificateEntry::Primary, CertificateEntry::Secondary].map(|entry| self.state(entry))
-    }
-
-    /// The entry for the new certificate: the one that holds it already, or the empty one. The other has to be verified.
-    fn free_for(&self, ours: Option<Thumbprint>) -> Result<CertificateEntry, RolloverError> {
-        let group = || self.group.clone();
-        let [primary, secondary] = self.both();
-        let holds_ours = |state: &EntryState| ours.is_some() && state.sha1_thumbprint == ours;
-        let empty = |state: &EntryState| state.sha1_thumbprint.is_none();
-        let (to, from) = match (&primary, &secondary) {
-            (to, from) if holds_ours(to) => (to, from),
-            (from, to) if holds_ours(to) => (to, from),
-            (from, to) if empty(to) => (to, from),
-            (to, from) if empty(to) => (to, from),
-            _ => return Err(RolloverError::BothTaken { group: group() }),
-        };
-        match ours {
-            _ if from.verified => Ok(to.entry),
-            Some(ours) if holds_ours(to) && (to.verified || empty(from)) => {
-                Err(RolloverError::OnlyCertificate { group: group(), entry: to.entry, ours })
-            }
-            _ => Err(RolloverError::NotVerified { group: group() }),
-        }
-    }
-
-    /// The entry that holds this certificate, which has to be verified.
-    fn holding(&self, thumbprint: Thumbprint) -> Result<EntryState, RolloverError> {
-        let found = self.both().into_iter().find(|state| state.sha1_thumbprint == Some(thumbprint));
-        match found {
-            Some(state) if state.verified => Ok(state),
-            found => Err(RolloverError::Needed {
-                group: self.group.clone(),
-                thumbprint,
-                entry: found.map(|state| state.entry),
-            }),
-        }
-    }
-}
-
-/// Why a group could not roll over.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RolloverError {
-    /// The service refused a call, or could not be reached.
-    #[error(transparent)]
-    Central(#[from] Error),
-    /// The new certificate could not be brought into the group, or device certificates could not be made.
-    #[error(transparent)]
-    Provision(#[from] ProvisionError),
-    /// There is nothing to roll over from.
-    #[error("neither certificate of {group} is verified, so there is nothing to roll over from: provision the group")]
-    NotVerified {
-        /// The group.
-        group: EnrollmentGroupId,
-    },
-    /// The new certificate is all that the group has.
-    #[error(
-        "{ours} is the only certificate of {group}, in its {entry} entry: either the rollover to it is complete, or this is \
-         the old one and the new one has to be named"
-    )]
-    OnlyCertificate {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// Its entry.
-        entry: CertificateEntry,
-        /// Its thumbprint.
-        ours: Thumbprint,
-    },
-    /// There is no free entry.
-    #[error("both entries of {group} hold other certificates: remove the one that no device needs")]
-    BothTaken {
-        /// The group.
-        group: EnrollmentGroupId,
-    },
-    /// The certificate that is to stay is not what devices could connect by.
-    #[error(
-        "nothing was removed, because no device could connect then: {thumbprint} is {} of {group}. Run the rollover first",
-        .entry.map_or_else(|| "in no entry".to_owned(), |entry| format!("not verified in the {entry} entry"))
-    )]
-    Needed {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// The thumbprint of the certificate that is to stay.
-        thumbprint: Thumbprint,
-        /// The entry it is in.
-        entry: Option<CertificateEntry>,
-    },
-    /// The certificate that is to stay cannot sign device certificates, or is not valid now.
-    #[error("nothing was removed, because no device could connect then: {thumbprint} cannot be used: {}", in_time(.error))]
-    Unfit {
-        /// The thumbprint of the certificate that is to stay.
-        thumbprint: Thumbprint,
-        /// What is wrong with it.
-        error: ChainError,
-    },
-    /// The old certificate was removed, and meanwhile another client removed or replaced the one that was to stay.
-    #[error(
-        "the {entry} entry of {group} was emptied, but {thumbprint}, which was to stay, is no longer verified in the other: \
-         another client changed the group at the same time, and devices may not be able to connect. Check both entries, \
-         and provision the group with the root that is to stay"
-    )]
-    LeftWithout {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// The entry that was emptied.
-        entry: CertificateEntry,
-        /// The thumbprint of the certificate that was to stay.
-        thumbprint: Thumbprint,
-    },
-    /// The entry was emptied, but holds a certificate again.
-    #[error("the {entry} entry of {group} was emptied, but holds {found} now: another client may be changing it")]
-    NotRetired {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// The entry.
-        entry: CertificateEntry,
-        /// What it holds.
-        found: Thumbprint,
-    },
-}
-
-/// What is wrong with a certificate, with the remedy if it is not valid yet.
-fn in_time(error: &ChainError) -> String {
-    match error {
-        ChainError::NotYetValid { subject, not_before, at } => format!(
-            "{subject} is not valid until {}, and it is {}: wait until then, or check the clock",
-            moment(*not_before),
-            moment(*at)
-        ),
-        error => error.to_string(),
-    }
+    let Enrolled { authority, verified, devices, fleet } = enrollment.run(&mut steps).await?;
+    let sha1_thumbprint = authority.map(|authority| authority.certificate().sha1_thumbprint());
+    Ok(RolloverReport {
+        group: request.group.clone(),
+        enabled: entries.is_enabled,
+        from: entries.state(entry.other()).clone(),
+        to: EntryState { entry, verified, sha1_thumbprint },
+        steps: steps.into_reports(),
+        devices,
+        fleet,
+    })
 }

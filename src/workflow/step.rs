@@ -1,4 +1,4 @@
-//! The steps of a workflow, and how they are reported.
+//! The steps of a workflow and the events that report them.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Step {
-    /// Find or create the authority.
+    /// Find or create the certificate authority.
     Root,
     /// Find or create the enrollment group.
     Group,
-    /// Upload the authority's certificate.
+    /// Upload the CA's certificate.
     Certificate,
     /// Request a verification code.
     Code,
     /// Sign a certificate for the code.
     Proof,
-    /// Send it.
+    /// Send the proof of possession.
     Verify,
-    /// Read the entry again: it has to be verified, and hold our certificate.
+    /// Read the entry again: it has to hold the CA's certificate as verified.
     Confirm,
     /// Issue a device's certificate.
     Device,
@@ -31,12 +31,12 @@ pub enum Step {
     Create,
     /// Register devices at the Device Provisioning Service.
     Register,
-    /// Remove the certificate that a group has rolled over from.
+    /// Remove the certificate of the old CA.
     Retire,
 }
 
 impl Step {
-    /// The step's name, as in the report.
+    /// Returns the step's name as in the report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,23 +67,23 @@ impl fmt::Display for Step {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was done.
+    /// The step changed something.
     Done,
     /// There was nothing to do.
     Unchanged,
-    /// It would be done: this was a dry run.
+    /// The step would change something: this was a dry run.
     Planned,
-    /// It failed for this device or some of these.
+    /// The step failed for at least one device.
     Failed,
 }
 
-/// A step that has been taken, and what there is to say of it.
+/// The report of a finished step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// A sentence for people.
     pub detail: String,
@@ -93,35 +93,69 @@ pub struct StepReport {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WorkflowEvent<'a> {
-    /// A step starts, with a sentence that says what it does.
+    /// A step starts. The text says what it does.
     Started(Step, &'a str),
-    /// The progress of a step over many devices.
+    /// A step made progress.
     Progressed {
-        /// Which step.
+        /// The step.
         step: Step,
-        /// The devices that are done.
+        /// The number of devices that are done.
         done: u64,
-        /// All of them.
+        /// The number of all devices.
         of: u64,
     },
-    /// A step has ended well.
+    /// A row of a device list failed; the others go on.
+    RowFailed(&'a RowFailure),
+    /// A step has finished.
     Finished(&'a StepReport),
 }
 
-/// So many devices, in words.
-pub(super) fn devices_of(number: u64) -> String {
+/// A row of a device list that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RowFailure {
+    /// The line of the row in its file, counted from 1.
+    pub line: u64,
+    /// The device's ID as written; empty if the row has none.
+    pub id: String,
+    /// Why it failed.
+    pub message: String,
+}
+
+/// The line, the ID and the reason on one line. Many reasons name the ID.
+impl fmt::Display for RowFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, id, message } = self;
+        write!(f, "line {line}: ")?;
+        if !id.is_empty() && !message.starts_with(id.as_str()) {
+            write!(f, "{id}: ")?;
+        }
+        f.write_str(message)
+    }
+}
+
+/// Receives the events of a workflow.
+pub(super) type Observer<'o> = dyn FnMut(WorkflowEvent<'_>) + Send + 'o;
+
+/// Returns a number of devices in words.
+pub(super) fn device_count(number: u64) -> String {
     if number == 1 { "1 device".to_owned() } else { format!("{number} devices") }
 }
 
-/// The observer, and the steps that were reported to it.
+/// Reports steps to the observer and keeps the reports.
 pub(super) struct Steps<'o> {
-    observer: &'o mut (dyn FnMut(WorkflowEvent<'_>) + Send),
-    taken: Vec<StepReport>,
+    observer: &'o mut Observer<'o>,
+    reports: Vec<StepReport>,
 }
 
 impl<'o> Steps<'o> {
-    pub(super) fn new(observer: &'o mut (dyn FnMut(WorkflowEvent<'_>) + Send)) -> Self {
-        Self { observer, taken: Vec::new() }
+    pub(super) fn new(observer: &'o mut Observer<'o>) -> Self {
+        Self { observer, reports: Vec::new() }
+    }
+
+    /// The observer, for what reports progress of its own.
+    pub(super) fn observer(&mut self) -> &mut Observer<'o> {
+        self.observer
     }
 
     pub(super) fn start(&mut self, step: Step, text: &str) {
@@ -132,13 +166,13 @@ impl<'o> Steps<'o> {
         (self.observer)(WorkflowEvent::Progressed { step, done, of });
     }
 
-    pub(super) fn finish(&mut self, step: Step, outcome: Outcome, detail: String) {
-        let report = StepReport { step, outcome, detail };
+    pub(super) fn finish(&mut self, step: Step, outcome: Outcome, detail: impl Into<String>) {
+        let report = StepReport { step, outcome, detail: detail.into() };
         (self.observer)(WorkflowEvent::Finished(&report));
-        self.taken.push(report);
+        self.reports.push(report);
     }
 
-    pub(super) fn taken(self) -> Vec<StepReport> {
-        self.taken
+    pub(super) fn into_reports(self) -> Vec<StepReport> {
+        self.reports
     }
 }

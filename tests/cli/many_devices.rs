@@ -126,7 +126,7 @@ fn a_dry_run_plans_the_fleet_and_bad_ids_stop_everything_before_it_begins() {
     let error = lab.provision(&["--devices", "ids"]).fails(1);
     assert!(error.contains("line 2"), "{error}");
     let error = lab.provision(&["--count", "3", "--device", "DEVICE-2"]).fails(1);
-    assert!(error.contains("device-2 is named more than once"), "{error}");
+    assert!(error.contains("device-2 is listed more than once"), "{error}");
     lab.provision(&["--devices", "ids", "--count", "3"]).fails(2);
     lab.provision(&["--prefix", "x"]).fails(2);
     lab.provision(&["--template", "x"]).fails(2);

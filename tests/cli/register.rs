@@ -770,7 +770,7 @@ fn what_is_no_manifest_is_refused_with_what_to_do() {
     for name in ["-", "/dev/stdin", "."] {
         let mut command = by_group_key(&folder, &dps.url(), &["--manifest", name]);
         command.stdin(fs::File::open(folder.path().join("ids.csv")).expect("a file"));
-        holds(&Run::of(&mut command).fails(1), &["no regular file", "relative to its folder"]);
+        holds(&Run::of(&mut command).fails(1), &["no regular file", "relative to its directory"]);
     }
     assert!(dps.requests().is_empty());
 }

@@ -9,7 +9,7 @@ use iot_enroll::{
         SigningCertificate,
     },
     certificate::{
-        Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, KeyAlgorithm, Lifetime,
+        Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime,
         files::{FileSet, IfExists},
     },
     emulator::{Emulator, Fault, FaultKind},
@@ -51,27 +51,9 @@ impl Lab {
 
     /// The root [`ROOT`] in the folder for the group `myx509eg`, and the device [`DEVICE`].
     pub(crate) fn request(&self) -> ProvisionRequest<'static> {
-        ProvisionRequest {
-            group: "myx509eg".parse().expect("an id"),
-            display_name: None,
-            device_type: None,
-            entry: None,
-            authority: AuthoritySource::Root(name(ROOT)),
-            key_password: None,
-            devices: vec![DEVICE.parse().expect("an id")],
-            fleet: None,
-            create_devices: false,
-            template: None,
-            register: None,
-            directory: self.path().to_owned(),
-            algorithm: KeyAlgorithm::default(),
-            device_lifetime: None,
-            pfx: None,
-            attest: false,
-            replace: false,
-            add_ca: false,
-            dry_run: false,
-        }
+        ProvisionRequest::new("myx509eg".parse().expect("an id"), AuthoritySource::Root(name(ROOT)))
+            .devices([DEVICE.parse().expect("an id")])
+            .directory(self.path())
     }
 
     pub(crate) async fn run(&self, request: &ProvisionRequest<'_>) -> Result<ProvisionReport, ProvisionError> {

@@ -8,7 +8,7 @@ use crate::support::{
 use iot_enroll::{
     central::{Authorization, CertificateEntry, Client, Endpoint},
     certificate::{CertificateAuthority, IssueOptions, files as sets},
-    workflow::{ProvisionError, ProvisionReport, ProvisionRequest, RolloverError, provision, retire},
+    workflow::{ProvisionError, ProvisionReport, ProvisionRequest, RetireRequest, RolloverError, provision, retire},
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -32,7 +32,7 @@ async fn a_root_of_a_fast_clock_is_reported_with_the_remedy() {
     let lab = Lab::start().await;
     write(lab.path(), ROOT, &CertificateAuthority::new_root(&name(ROOT), &fast()).expect("a root"));
     for dry_run in [false, true] {
-        let request = ProvisionRequest { dry_run, ..lab.request() };
+        let request = lab.request().dry_run(dry_run);
         not_yet(&lab.run_without_a_change(&request).await.expect_err("not valid yet"), "mytestrootcert_cert.pem");
     }
 }
@@ -52,7 +52,8 @@ async fn the_old_root_is_not_retired_for_one_that_is_not_valid_yet() {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
     let stays = CertificateAuthority::new_root(&name("next"), &fast()).expect("a root").certificate;
-    let error = retire(&lab.client(), &lab.request().group, &stays, false, &mut |_| ()).await.expect_err("not yet");
+    let error =
+        retire(&lab.client(), &RetireRequest::new(lab.request().group, stays), &mut |_| ()).await.expect_err("not yet");
     assert!(matches!(error, RolloverError::Unfit { .. }), "{error}");
     let message = error.to_string();
     assert!(message.contains("nothing was removed") && message.contains("wait until then"), "{message}");
@@ -96,7 +97,7 @@ async fn with_a_clock_ahead_of_the_service_s_nothing_is_issued() {
     for (ahead, is_refused) in [(Duration::minutes(4), false), (Duration::minutes(7), true), (Duration::days(2), true)]
     {
         for dry_run in [true, false] {
-            let request = ProvisionRequest { dry_run, ..lab.request() };
+            let request = lab.request().dry_run(dry_run);
             let result = against(&lab, ahead, &request).await;
             match result {
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! What client and emulator say to one another is what the API's description says, word by word.
+//! Client and emulator exchange only what the API's description allows.
 
 use std::{collections::BTreeSet, num::NonZeroUsize};
 
@@ -15,7 +15,7 @@ use iot_enroll::{
     },
     certificate::{CertificateAuthority, CommonName, IssueOptions},
     emulator::Emulator,
-    workflow::{ProvisionRequest, provision},
+    workflow::provision,
 };
 use time::OffsetDateTime;
 
@@ -29,7 +29,7 @@ impl Watched {
     async fn start() -> Self {
         let page = NonZeroUsize::new(2).expect("not zero");
         let emulator = Emulator::builder().page_size(page).start().await.expect("a free loopback port");
-        let lab = Lab { emulator, folder: tempfile::tempdir().expect("a folder") };
+        let lab = Lab { emulator, folder: tempfile::tempdir().expect("a directory") };
         let proxy = Proxy::start(lab.emulator.address());
         Self { lab, proxy }
     }
@@ -42,7 +42,7 @@ impl Watched {
             .expect("a client")
     }
 
-    /// Holds everything that passed to the description; the operations and statuses that did.
+    /// Checks every exchange against the description. Returns the operations and statuses that were seen.
     fn held(&self) -> BTreeSet<String> {
         let api = OpenApi::load();
         let exchanges = self.proxy.exchanges();
@@ -70,13 +70,12 @@ async fn the_whole_provisioning_keeps_to_the_description() {
     for (attest, replace) in [(false, false), (true, false), (false, true)] {
         let watched = Watched::start().await;
         let (lab, client) = (&watched.lab, watched.client(watched.lab.emulator.token()));
-        let request = ProvisionRequest {
-            display_name: Some("Größe \"1\" \\ ☃".to_owned()),
-            device_type: Some(DeviceType::IotEdge),
-            attest,
-            replace,
-            ..lab.request()
-        };
+        let request = lab
+            .request()
+            .display_name("Größe \"1\" \\ ☃".to_owned())
+            .device_type(DeviceType::IotEdge)
+            .skip_proof(attest)
+            .replace(replace);
         if replace {
             let groups = client.enrollment_groups();
             let new = NewEnrollmentGroup::x509("Mine").device_type(DeviceType::IotEdge);

@@ -129,7 +129,7 @@ fn client(emulator: &Emulator, clock: &Arc<ManualClock>, retry: RetryPolicy, tim
         .expect("a client")
 }
 
-/// Makes the application what it is in the beginning, whatever it was.
+/// Puts the application into its initial state.
 async fn set_up(client: &Client) -> Given {
     let (devices, queries) = (client.devices(), client.device_groups());
     let (manifests, groups) = (client.deployment_manifests(), client.enrollment_groups());

@@ -1,4 +1,4 @@
-//! Provisioning, from every state that a service and a folder can be in.
+//! Provisioning, from every state that a service and a directory can be in.
 
 use std::{fs, path::PathBuf};
 
@@ -69,10 +69,10 @@ async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
     .expect("provisioned");
     let begin = [(Step::Root, Done), (Step::Group, Done), (Step::Certificate, Done)];
     assert_eq!(steps(&report), then_proved(&begin, Done));
-    let told: Vec<_> = events.iter().filter_map(|(_, report)| report.clone()).collect();
-    assert_eq!(told, report.steps);
+    let reported: Vec<_> = events.iter().filter_map(|(_, report)| report.clone()).collect();
+    assert_eq!(reported, report.steps);
     for (index, (step, finished)) in events.iter().enumerate() {
-        assert_eq!(finished.is_some(), index % 2 == 1, "each step is told when it begins and when it ends");
+        assert_eq!(finished.is_some(), index % 2 == 1, "each step is reported when it starts and when it finishes");
         assert_eq!(*step, events[index / 2 * 2].0);
     }
 
@@ -100,14 +100,13 @@ async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
 #[tokio::test]
 async fn what_was_asked_for_reaches_the_group_and_the_certificates() {
     let lab = Lab::start().await;
-    let request = ProvisionRequest {
-        display_name: Some("Gateways".to_owned()),
-        device_type: Some(DeviceType::IotEdge),
-        devices: vec![device("a"), device("b")],
-        device_lifetime: Some(Lifetime::Days(3)),
-        algorithm: KeyAlgorithm::EcP384,
-        ..lab.request()
-    };
+    let request = lab
+        .request()
+        .display_name("Gateways".to_owned())
+        .device_type(DeviceType::IotEdge)
+        .devices(vec![device("a"), device("b")])
+        .device_lifetime(Lifetime::Days(3))
+        .algorithm(KeyAlgorithm::EcP384);
     let report = lab.run(&request).await.expect("provisioned");
     assert_eq!(report.devices.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let service = lab.service().await;
@@ -142,7 +141,7 @@ async fn a_device_that_is_added_later_is_all_that_is_made() {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
     let (service, before) = (lab.service().await, files(lab.path()));
-    let request = ProvisionRequest { devices: vec![device(DEVICE), device("another")], ..lab.request() };
+    let request = lab.request().devices(vec![device(DEVICE), device("another")]);
     let report = lab.run(&request).await.expect("provisioned");
     assert_eq!(steps(&report)[3..], [(Step::Device, Unchanged), (Step::Device, Done)]);
     assert_eq!(lab.service().await, service);
@@ -160,10 +159,10 @@ fn refused_for_another(
 ) {
     let error = result.expect_err("another certificate is in the entry");
     let message = error.to_string();
-    let ProvisionError::OtherCertificate { found, ours: told, verified, entry, .. } = error else {
+    let ProvisionError::OtherCertificate { found, ours: reported, verified, entry, .. } = error else {
         panic!("{message}")
     };
-    assert_eq!((found, told, verified, entry), (theirs, ours, was_verified, Primary));
+    assert_eq!((found, reported, verified, entry), (theirs, ours, was_verified, Primary));
     assert!(message.contains(&theirs.to_string()), "{message}");
     assert!(ours.is_none_or(|ours| message.contains(&ours.to_string())), "{message}");
     assert!(message.contains("secondary"), "the way out is named: {message}");
@@ -182,7 +181,7 @@ async fn another_certificate_in_the_entry_stops_it_before_anything_is_changed() 
         let ours = lab.write_root();
         let result = lab.run_without_a_change(&lab.request()).await;
         refused_for_another(result, theirs.sha1_thumbprint(), Some(ours.sha1_thumbprint()), verified);
-        let attested = ProvisionRequest { attest: true, ..lab.request() };
+        let attested = lab.request().skip_proof(true);
         let result = lab.run_without_a_change(&attested).await;
         refused_for_another(result, theirs.sha1_thumbprint(), Some(ours.sha1_thumbprint()), verified);
     }
@@ -193,7 +192,7 @@ async fn replace_puts_ours_in_the_place_of_another_certificate() {
     for (verified, attest) in [(false, false), (true, false), (true, true)] {
         let lab = Lab::start().await;
         lab.holding(&new_root("theirs").certificate, verified).await;
-        let report = lab.run(&ProvisionRequest { replace: true, attest, ..lab.request() }).await.expect("replaced");
+        let report = lab.run(&lab.request().replace(true).skip_proof(attest)).await.expect("replaced");
         let entry = lab.entry(Primary).await.expect("a certificate");
         assert_eq!((entry.verified, entry.sha1_thumbprint), (true, report.sha1_thumbprint));
         assert_eq!(entry.sha1_thumbprint, Some(read(set(lab.path(), ROOT).certificate()).sha1_thumbprint()));
@@ -204,7 +203,7 @@ async fn replace_puts_ours_in_the_place_of_another_certificate() {
 async fn replace_leaves_our_own_certificate_alone() {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
-    let report = lab.run_without_a_change(&ProvisionRequest { replace: true, ..lab.request() }).await;
+    let report = lab.run_without_a_change(&lab.request().replace(true)).await;
     assert!(report.expect("provisioned").verified);
 }
 
@@ -214,7 +213,7 @@ async fn the_other_entry_takes_ours_and_leaves_theirs() {
     let theirs = new_root("theirs").certificate;
     lab.holding(&theirs, true).await;
     let before = lab.entry(Primary).await;
-    let beside = ProvisionRequest { entry: Some(Secondary), add_ca: true, ..lab.request() };
+    let beside = lab.request().entry(Secondary).add_ca(true);
     let report = lab.run(&beside).await.expect("provisioned");
     assert_eq!(report.entry, Secondary);
     let entry = lab.entry(Secondary).await.expect("a certificate");
@@ -244,7 +243,7 @@ async fn attesting_uploads_as_verified_without_a_proof() {
             let root = lab.write_root();
             lab.holding(&root, false).await;
         }
-        let report = lab.run(&ProvisionRequest { attest: true, ..lab.request() }).await.expect("provisioned");
+        let report = lab.run(&lab.request().skip_proof(true)).await.expect("provisioned");
         assert_eq!(steps(&report)[2..], [(Step::Certificate, Done), (Step::Confirm, Done), (Step::Device, Done)]);
         assert!(report.steps[2].detail.contains("attested"), "{}", report.steps[2].detail);
         let entry = lab.entry(Primary).await.expect("a certificate");
@@ -255,9 +254,9 @@ async fn attesting_uploads_as_verified_without_a_proof() {
 
 /// The outcomes of a dry run and of the run after it: what is planned is what is done.
 async fn dry_then_wet(lab: &Lab, request: ProvisionRequest<'static>) -> ProvisionReport {
-    let dry = ProvisionRequest { dry_run: true, ..request };
+    let dry = request.dry_run(true);
     let planned = lab.run_without_a_change(&dry).await.expect("a plan");
-    let done = lab.run(&ProvisionRequest { dry_run: false, ..dry }).await.expect("provisioned");
+    let done = lab.run(&dry.dry_run(false)).await.expect("provisioned");
     let expected: Vec<_> =
         steps(&done).into_iter().map(|(step, it)| (step, if it == Done { Planned } else { it })).collect();
     assert_eq!(steps(&planned), expected);
@@ -277,20 +276,20 @@ async fn a_dry_run_reads_and_plans_what_the_run_after_it_does() {
     for attest in [false, true] {
         let lab = Lab::start().await;
         lab.group(&NewEnrollmentGroup::x509("Mine")).await;
-        let planned = dry_then_wet(&lab, ProvisionRequest { attest, ..lab.request() }).await;
+        let planned = dry_then_wet(&lab, lab.request().skip_proof(attest)).await;
         assert!(!planned.verified);
 
         let lab = Lab::start().await;
         let root = lab.write_root();
         lab.holding(&root, false).await;
-        let planned = dry_then_wet(&lab, ProvisionRequest { attest, ..lab.request() }).await;
+        let planned = dry_then_wet(&lab, lab.request().skip_proof(attest)).await;
         assert_eq!((planned.verified, planned.sha1_thumbprint), (false, Some(root.sha1_thumbprint())));
 
         let lab = Lab::start().await;
         lab.holding(&new_root("theirs").certificate, true).await;
-        let refused = lab.run_without_a_change(&ProvisionRequest { dry_run: true, attest, ..lab.request() }).await;
+        let refused = lab.run_without_a_change(&lab.request().dry_run(true).skip_proof(attest)).await;
         assert!(matches!(refused, Err(ProvisionError::OtherCertificate { .. })), "{refused:?}");
-        let planned = dry_then_wet(&lab, ProvisionRequest { replace: true, attest, ..lab.request() }).await;
+        let planned = dry_then_wet(&lab, lab.request().replace(true).skip_proof(attest)).await;
         assert!(!planned.verified);
     }
 }
@@ -301,7 +300,7 @@ async fn a_group_with_symmetric_keys_stops_it() {
     let attestation = NewAttestation::SymmetricKey(None);
     lab.group(&NewEnrollmentGroup::x509("Keys").attestation(attestation)).await;
     for (dry_run, replace) in [(false, false), (true, false), (false, true)] {
-        let request = ProvisionRequest { dry_run, replace, ..lab.request() };
+        let request = lab.request().dry_run(dry_run).replace(replace);
         let error = lab.run_without_a_change(&request).await.expect_err("no certificates there");
         assert!(matches!(&error, ProvisionError::Attestation { found, .. } if found == "symmetricKey"), "{error}");
         let message = error.to_string();
@@ -313,7 +312,7 @@ async fn a_group_with_symmetric_keys_stops_it() {
 async fn a_group_for_other_devices_stops_it_where_the_kind_was_named() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Edge").device_type(DeviceType::IotEdge)).await;
-    let named = ProvisionRequest { device_type: Some(DeviceType::Iot), ..lab.request() };
+    let named = lab.request().device_type(DeviceType::Iot);
     let error = lab.run_without_a_change(&named).await.expect_err("the group is for others");
     assert!(matches!(error, ProvisionError::DeviceType { .. }), "{error}");
     let message = error.to_string();
@@ -331,14 +330,14 @@ async fn a_disabled_group_is_provisioned_and_told() {
     assert_eq!(lab.service().await[0]["enabled"], false, "it is not for us to enable it");
 }
 
-/// An authority of one's own in another folder, and the request that names its files.
+/// Writes a CA to another directory, and returns the request that names its files.
 fn own_authority(lab: &Lab, certificate: PathBuf, key: PathBuf) -> ProvisionRequest<'static> {
-    ProvisionRequest { authority: AuthoritySource::Files { certificate, key }, ..lab.request() }
+    lab.request().authority(AuthoritySource::Files { certificate, key })
 }
 
 #[tokio::test]
 async fn an_own_root_is_enrolled_and_signs_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("Contoso Root");
     write(elsewhere.path(), "Contoso Root", &root);
     let own = set(elsewhere.path(), "Contoso Root");
@@ -352,7 +351,7 @@ async fn an_own_root_is_enrolled_and_signs_the_devices() {
 
 #[tokio::test]
 async fn an_own_intermediate_is_enrolled_and_its_chain_goes_to_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("Contoso Root");
     let root_certificate = root.certificate.clone();
     let root = root.into_authority(OffsetDateTime::now_utc()).expect("an authority");
@@ -374,18 +373,18 @@ async fn an_own_authority_with_an_encrypted_key_needs_its_password() {
     let fixture = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/authorities").join(name);
     let request = || own_authority(&lab, fixture("ec-pkcs8_cert.pem"), fixture("ec-pkcs8_key_aes.pem"));
     for key_password in [None, Some("wrong")] {
-        let request = ProvisionRequest { key_password, ..request() };
+        let request = request().key_password(key_password);
         let error = lab.run_without_a_change(&request).await.expect_err("the key is encrypted");
         assert!(matches!(error, ProvisionError::Files(FileError::Key { .. })), "{error}");
     }
-    let request = ProvisionRequest { key_password: Some("fixture"), ..request() };
+    let request = request().key_password("fixture");
     lab.run(&request).await.expect("provisioned");
     chains_to(&lab, DEVICE, &read(fixture("ec-pkcs8_cert.pem")));
 }
 
 #[tokio::test]
 async fn an_own_authority_that_is_none_stops_it() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a folder"));
+    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("root");
     write(elsewhere.path(), "root", &root);
     write(elsewhere.path(), "other", &new_root("other"));
@@ -456,8 +455,8 @@ async fn device_files_of_no_use_stop_it_before_anything_is_changed() {
         }
         let error = lab.run_without_a_change(&lab.request()).await.expect_err(case);
         assert!(error.to_string().contains("sampleDevice01"), "{case}: the files are named: {error}");
-        let dry = ProvisionRequest { dry_run: true, ..lab.request() };
-        lab.run_without_a_change(&dry).await.expect_err("a dry run tells it too");
+        let dry = lab.request().dry_run(true);
+        lab.run_without_a_change(&dry).await.expect_err("a dry run fails too");
     }
 }
 
@@ -475,11 +474,8 @@ async fn names_with_the_same_files_stop_it() {
     let lab = Lab::start().await;
     for devices in [vec!["sample-device", "sampleDevice"], vec!["other", "my-testrootcert"]] {
         let root = if devices[1] == "my-testrootcert" { "my testrootcert" } else { ROOT };
-        let request = ProvisionRequest {
-            authority: AuthoritySource::Root(name(root)),
-            devices: devices.iter().map(|id| device(id)).collect(),
-            ..lab.request()
-        };
+        let request =
+            lab.request().authority(AuthoritySource::Root(name(root))).devices(devices.iter().map(|id| device(id)));
         let error = lab.run_without_a_change(&request).await.expect_err("the same files");
         let message = error.to_string();
         assert!(matches!(error, ProvisionError::SameFiles { .. }) && message.contains(devices[1]), "{message}");
@@ -489,12 +485,12 @@ async fn names_with_the_same_files_stop_it() {
 #[tokio::test]
 async fn a_device_that_is_named_twice_stops_it() {
     let lab = Lab::start().await;
-    let request = ProvisionRequest { devices: vec![device(DEVICE), device(DEVICE)], ..lab.request() };
+    let request = lab.request().devices(vec![device(DEVICE), device(DEVICE)]);
     let error = lab.run_without_a_change(&request).await.expect_err("named twice");
-    assert!(matches!(error, ProvisionError::Twice { .. }), "{error}");
+    assert!(matches!(error, ProvisionError::DuplicateDevice { .. }), "{error}");
 }
 
-/// A run against a service that answers as it is told to, with the root `root` in the folder.
+/// Runs against a service with scripted answers.
 async fn against(
     script: Vec<Reply>,
     lab: &Lab,
@@ -562,7 +558,7 @@ async fn an_upload_that_the_service_does_not_take_as_attested_is_proved() {
         Reply::no_content(),
         Reply::json(200, &signing(&ours, true)),
     ];
-    let (result, _) = against(script, &lab, &ProvisionRequest { attest: true, ..lab.request() }).await;
+    let (result, _) = against(script, &lab, &lab.request().skip_proof(true)).await;
     assert!(result.expect("provisioned").verified);
 }
 
@@ -570,7 +566,7 @@ async fn an_upload_that_the_service_does_not_take_as_attested_is_proved() {
 async fn an_entry_that_changes_between_reading_and_replacing_is_left() {
     let lab = Lab::start().await;
     let (ours, theirs) = (lab.write_root(), new_root("theirs").certificate);
-    let replace = ProvisionRequest { replace: true, ..lab.request() };
+    let replace = lab.request().replace(true);
     let begin = || {
         vec![
             Reply::json(200, &group()),
@@ -596,7 +592,7 @@ async fn an_entry_that_changes_between_reading_and_replacing_is_left() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_no_common_name_is_told_and_not_signed() {
+async fn a_code_that_is_no_common_name_is_reported_and_not_signed() {
     let lab = Lab::start().await;
     let ours = lab.write_root();
     let long = "C".repeat(65);

@@ -21,9 +21,9 @@ const EVENTS: usize = 16;
 /// How a run is disturbed.
 #[derive(Debug, Clone)]
 enum Disturbance {
-    /// The process ends when it is told of the event with this number.
+    /// The process is killed at the event with this number.
     KilledAtEvent(usize),
-    /// The process ends where it waits for the so manyeth time.
+    /// The process is killed at the wait with this number.
     KilledAtWait(usize),
     /// So many requests from the one with this number on go wrong.
     Fault { at: usize, kind: FaultKind, times: u32 },
@@ -48,7 +48,7 @@ fn kinds() -> Vec<FaultKind> {
     ]
 }
 
-/// A run that may be disturbed; nothing where it was killed.
+/// Runs with a disturbance; returns nothing if the run was killed.
 async fn run(
     lab: &Lab,
     request: ProvisionRequest<'static>,
@@ -121,7 +121,7 @@ async fn killed_at_any_event_it_is_finished_by_the_next_run() {
     for number in 0..EVENTS {
         for attest in [false, true] {
             let lab = Lab::start().await;
-            let request = || ProvisionRequest { attest, ..lab.request() };
+            let request = || lab.request().skip_proof(attest);
             let ended = run(&lab, request(), Some(KilledAtEvent(number))).await;
             // Attesting has three steps less.
             assert_eq!(ended.is_none(), number < if attest { EVENTS - 6 } else { EVENTS });
@@ -150,7 +150,7 @@ async fn killed_while_replacing_it_is_finished_by_the_next_run() {
     for number in 0..EVENTS {
         let lab = Lab::start().await;
         lab.holding(&new_root("theirs").certificate, true).await;
-        let request = || ProvisionRequest { replace: true, ..lab.request() };
+        let request = || lab.request().replace(true);
         run(&lab, request(), Some(KilledAtEvent(number))).await;
         finishes(&lab, request, &format!("event {number}")).await;
     }
@@ -172,7 +172,7 @@ async fn every_fault(times: u32, replacing: bool, attest: bool) {
             if replacing {
                 lab.holding(&new_root("theirs").certificate, true).await;
             }
-            let request = || ProvisionRequest { replace: replacing, attest, ..lab.request() };
+            let request = || lab.request().replace(replacing).skip_proof(attest);
             let what = format!("{times} × {kind:?} at {at}");
             let disturbance = Fault { at, kind: kind.clone(), times };
             match run(&lab, request(), Some(disturbance)).await.expect("not killed") {
@@ -201,7 +201,7 @@ async fn one_fault_at_any_request_while_attesting_is_got_over_or_told_and_the_ne
 }
 
 #[tokio::test]
-async fn a_service_that_fails_for_good_from_any_request_on_is_told_and_the_next_run_finishes() {
+async fn a_service_that_fails_for_good_from_any_request_on_is_reported_and_the_next_run_finishes() {
     every_fault(100, false, false).await;
 }
 
@@ -220,7 +220,7 @@ async fn without_retries_a_lost_answer_to_the_upload_is_found_in_the_entry() {
 }
 
 #[tokio::test]
-async fn without_retries_an_upload_that_never_arrived_is_told() {
+async fn without_retries_an_upload_that_never_arrived_is_reported() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
     lab.fault_at(5, &FaultKind::CloseBeforeHandling, 1);

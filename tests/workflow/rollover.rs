@@ -4,21 +4,20 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use crate::support::lab::{DEVICE, Lab, name, set};
 use iot_enroll::{
     central::{CertificateEntry, NewAttestation, NewEnrollmentGroup},
     certificate::{
-        Certificate, DeviceId, KeyAlgorithm, chain,
+        Certificate, DeviceId, chain,
         files::{self, FileSet},
         fleet::FleetDevice,
     },
     emulator::FaultKind,
     workflow::{
-        AuthoritySource, FleetRequest, Outcome, ProvisionError, RetireReport, RolloverError, RolloverReport,
-        RolloverRequest, Step, WorkflowEvent, retire, rollover,
+        AuthoritySource, FleetRequest, Outcome, ProvisionError, RetireReport, RetireRequest, RolloverError,
+        RolloverReport, RolloverRequest, Step, WorkflowEvent, retire, rollover,
     },
 };
 use time::OffsetDateTime;
@@ -28,21 +27,9 @@ use CertificateEntry::{Primary, Secondary};
 const NEW: &str = "root2027";
 
 fn request(lab: &Lab) -> RolloverRequest<'static> {
-    RolloverRequest {
-        group: lab.request().group,
-        authority: AuthoritySource::Root(name(NEW)),
-        key_password: None,
-        attest: false,
-        devices: vec![DEVICE.parse().expect("an id")],
-        fleet: None,
-        directory: lab.path().to_owned(),
-        device_directory: new_devices(lab),
-        keep_keys: false,
-        algorithm: KeyAlgorithm::default(),
-        device_lifetime: None,
-        pfx: None,
-        dry_run: false,
-    }
+    RolloverRequest::new(lab.request().group, AuthoritySource::Root(name(NEW)), new_devices(lab))
+        .devices([DEVICE.parse().expect("an id")])
+        .directory(lab.path())
 }
 
 fn new_devices(lab: &Lab) -> PathBuf {
@@ -61,13 +48,14 @@ async fn roll(lab: &Lab, request: &RolloverRequest<'_>) -> Result<RolloverReport
 }
 
 async fn end(lab: &Lab, stays: &Certificate, dry_run: bool) -> Result<RetireReport, RolloverError> {
-    retire(&lab.client(), &lab.request().group, stays, dry_run, &mut |_| ()).await
+    let request = RetireRequest::new(lab.request().group, stays.clone()).dry_run(dry_run);
+    retire(&lab.client(), &request, &mut |_| ()).await
 }
 
-/// Every file below a folder.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Returns every file below a directory.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).expect("read") {
+    for entry in fs::read_dir(directory).expect("read") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.append(&mut contents(&path));
@@ -123,11 +111,8 @@ async fn both_roots_are_verified_until_the_old_one_is_retired() {
     let again = end(&lab, &new, false).await.expect("retired before");
     assert!(again.retired && again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
     // And on to the next one, by the entry that is free now.
-    let next = RolloverRequest {
-        authority: AuthoritySource::Root(name("root2028")),
-        device_directory: lab.path().join("root2028"),
-        ..request(&lab)
-    };
+    let next =
+        request(&lab).authority(AuthoritySource::Root(name("root2028"))).device_directory(lab.path().join("root2028"));
     let report = roll(&lab, &next).await.expect("rolled over");
     assert_eq!((report.from.entry, report.to.entry), (Secondary, Primary));
 }
@@ -135,7 +120,7 @@ async fn both_roots_are_verified_until_the_old_one_is_retired() {
 #[tokio::test]
 async fn a_second_run_changes_nothing_and_a_dry_run_neither() {
     let lab = provisioned().await;
-    let dry = RolloverRequest { dry_run: true, ..request(&lab) };
+    let dry = request(&lab).dry_run(true);
     let before = (lab.service().await, contents(lab.path()));
     let report = roll(&lab, &dry).await.expect("a plan");
     assert!(!report.to.verified);
@@ -159,7 +144,7 @@ async fn a_run_that_was_broken_off_at_any_request_is_finished_by_the_next() {
         let old = root(&lab, crate::support::lab::ROOT);
         lab.fault_at(number, &FaultKind::Status { status: 403, retry_after: None }, 1);
         let _ = roll(&lab, &request(&lab)).await;
-        // Devices connect by the old root whatever has happened.
+        // Devices can always connect with the old root.
         assert_eq!(entries(&lab).await[0], Some(verified(&old)), "request {number}");
         let report = roll(&lab, &request(&lab)).await.expect("rolled over");
         assert!(report.to.verified && report.devices.len() == 1, "request {number}");
@@ -189,7 +174,7 @@ async fn the_old_root_is_not_retired_while_the_new_one_is_not_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_when_an_entry_that_was_emptied_is_filled_by_somebody_else() {
+async fn it_is_reported_when_an_entry_that_was_emptied_is_filled_by_somebody_else() {
     let lab = provisioned().await;
     roll(&lab, &request(&lab)).await.expect("rolled over");
     let other = crate::support::lab::new_root("other");
@@ -199,7 +184,7 @@ async fn it_is_told_when_an_entry_that_was_emptied_is_filled_by_somebody_else() 
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(filled));
         }
     };
-    let retired = retire(&lab.client(), &lab.request().group, &root(&lab, NEW), false, &mut { fill }).await;
+    let retired = retire(&lab.client(), &RetireRequest::new(lab.request().group, root(&lab, NEW)), &mut { fill }).await;
     let error = retired.expect_err("not retired");
     assert!(matches!(error, RolloverError::NotRetired { entry: Primary, .. }), "{error}");
 }
@@ -218,14 +203,14 @@ async fn it_begins_only_where_there_is_something_to_roll_over_from_and_a_place_t
     assert!(!set(lab.path(), NEW).certificate().exists(), "nothing is made");
 
     let lab = provisioned().await;
-    let same = RolloverRequest { authority: AuthoritySource::Root(name(crate::support::lab::ROOT)), ..request(&lab) };
+    let same = request(&lab).authority(AuthoritySource::Root(name(crate::support::lab::ROOT)));
     assert!(matches!(roll(&lab, &same).await, Err(RolloverError::OnlyCertificate { entry: Primary, .. })));
 }
 
 #[tokio::test]
 async fn new_files_of_another_root_stop_it_with_nothing_done() {
     let lab = provisioned().await;
-    let wrong = RolloverRequest { device_directory: lab.path().to_owned(), ..request(&lab) };
+    let wrong = request(&lab).device_directory(lab.path().to_owned());
     let before = (lab.service().await, contents(lab.path()));
     let error = roll(&lab, &wrong).await.expect_err("the old files are there");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
@@ -235,24 +220,24 @@ async fn new_files_of_another_root_stop_it_with_nothing_done() {
 #[tokio::test]
 async fn keys_are_kept_when_asked_for() {
     let lab = provisioned().await;
-    let kept = RolloverRequest { keep_keys: true, ..request(&lab) };
+    let kept = request(&lab).keep_keys(true);
     let report = roll(&lab, &kept).await.expect("rolled over");
     let (old, new) = (set(lab.path(), DEVICE), set(&new_devices(&lab), DEVICE));
     let read = |set: &FileSet| files::read_certificates(&set.certificate()).expect("read").swap_remove(0);
     assert_eq!(read(&old).public_key(), read(&new).public_key());
     assert_ne!(read(&old).sha1_thumbprint(), read(&new).sha1_thumbprint());
-    assert!(!new.private_key().exists(), "the key stays where it is");
+    assert!(!new.private_key().exists(), "the key stays in its file");
     assert_eq!(report.devices[0].record.private_key, old.private_key());
     let again = roll(&lab, &kept).await.expect("rolled over before");
     assert!(again.steps.iter().all(|step| step.outcome == Outcome::Unchanged));
     // A certificate for a new key is none for the old one.
-    let other = RolloverRequest { device_directory: lab.path().join("other"), ..request(&lab) };
+    let other = request(&lab).device_directory(lab.path().join("other"));
     roll(&lab, &other).await.expect("rolled over with a new key");
-    let error = roll(&lab, &RolloverRequest { keep_keys: true, ..other }).await.expect_err("another key");
+    let error = roll(&lab, &other.keep_keys(true)).await.expect_err("another key");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
     // A key of another certificate is found out before anything is done.
     fs::copy(set(lab.path(), NEW).private_key(), old.private_key()).expect("copied");
-    let wrong = RolloverRequest { device_directory: lab.path().join("third"), ..kept };
+    let wrong = kept.device_directory(lab.path().join("third"));
     let error = roll(&lab, &wrong).await.expect_err("a wrong key");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Device { .. })), "{error}");
 }
@@ -261,19 +246,19 @@ async fn keys_are_kept_when_asked_for() {
 async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it_with_nothing_done() {
     let lab = provisioned().await;
     let before = (lab.service().await, contents(lab.path()));
-    let ghost = RolloverRequest { keep_keys: true, devices: vec!["ghost".parse().expect("an id")], ..request(&lab) };
+    let ghost = request(&lab).keep_keys(true).devices(vec!["ghost".parse().expect("an id")]);
     roll(&lab, &ghost).await.expect_err("no such device");
-    let twice = RolloverRequest { devices: vec![DEVICE.parse().expect("an id"); 2], ..request(&lab) };
+    let twice = request(&lab).devices(vec![DEVICE.parse().expect("an id"); 2]);
     let error = roll(&lab, &twice).await.expect_err("twice");
-    assert!(matches!(error, RolloverError::Provision(ProvisionError::Twice { .. })), "{error}");
+    assert!(matches!(error, RolloverError::Provision(ProvisionError::DuplicateDevice { .. })), "{error}");
     let file = set(lab.path(), DEVICE).certificate();
-    let in_a_file = RolloverRequest { device_directory: file.join("folder"), ..request(&lab) };
-    roll(&lab, &in_a_file).await.expect_err("no folder can be there");
+    let in_a_file = request(&lab).device_directory(file.join("directory"));
+    roll(&lab, &in_a_file).await.expect_err("no directory can be created there");
     assert_eq!((lab.service().await, contents(lab.path())), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed() {
+async fn it_is_reported_when_the_new_certificate_goes_while_the_old_one_is_removed() {
     let lab = provisioned().await;
     roll(&lab, &request(&lab)).await.expect("rolled over");
     let group = lab.request().group;
@@ -285,12 +270,14 @@ async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed()
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed)).expect("removed");
         }
     };
-    let error = retire(&lab.client(), &group, &root(&lab, NEW), false, &mut { remove }).await.expect_err("both gone");
+    let error = retire(&lab.client(), &RetireRequest::new(group.clone(), root(&lab, NEW)), &mut { remove })
+        .await
+        .expect_err("both gone");
     assert!(matches!(error, RolloverError::LeftWithout { entry: Primary, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
+async fn a_group_of_symmetric_keys_is_reported_from_one_that_is_not_verified() {
     let lab = Lab::start().await;
     let keys = NewEnrollmentGroup::x509("Keys").attestation(NewAttestation::SymmetricKey(None));
     lab.group(&keys).await;
@@ -304,11 +291,11 @@ async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
     let devices = || -> Result<iot_enroll::workflow::FleetDevices, _> {
         Ok(Box::new((0..5).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d-{number}"))?)))))
     };
-    let fleet = FleetRequest { folder: new_devices(&lab), count: 5, devices: Arc::new(devices), pfx: false };
-    let with_fleet = RolloverRequest { devices: Vec::new(), fleet: Some(fleet), ..request(&lab) };
+    let fleet = FleetRequest::new(new_devices(&lab), 5, devices);
+    let with_fleet = request(&lab).devices([]).fleet(fleet);
     let made = roll(&lab, &with_fleet).await.expect("rolled over").fleet.expect("a fleet");
     assert_eq!((made.devices, made.found), (5, 0));
-    let chain = files::read_certificates(&made.folder.join("0000/d-4_fullchain.pem")).expect("a chain");
+    let chain = files::read_certificates(&made.directory.join("0000/d-4_fullchain.pem")).expect("a chain");
     chain::verify(&chain, &root(&lab, NEW), OffsetDateTime::now_utc()).expect("a chain to the new root");
     let report = roll(&lab, &with_fleet).await.expect("rolled over");
     assert_eq!(report.fleet.map(|fleet| (fleet.devices, fleet.found)), Some((5, 5)));

@@ -3,9 +3,9 @@
 use crate::support::lab::{DEVICE, Lab, ROOT, name, new_root, set};
 use iot_enroll::{
     central::{CertificateEntry, NewEnrollmentGroup},
-    certificate::{KeyAlgorithm, files},
+    certificate::files,
     workflow::{
-        AuthoritySource, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, RolloverRequest, retire, rollover,
+        AuthoritySource, Outcome, ProvisionError, ProvisionReport, RetireRequest, RolloverRequest, retire, rollover,
     },
 };
 
@@ -17,21 +17,10 @@ const NEW: &str = "root2027";
 async fn rolled_over() -> Lab {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
-    let request = RolloverRequest {
-        group: lab.request().group,
-        authority: AuthoritySource::Root(name(NEW)),
-        key_password: None,
-        attest: false,
-        devices: vec![DEVICE.parse().expect("an id")],
-        fleet: None,
-        directory: lab.path().to_owned(),
-        device_directory: lab.path().join(NEW),
-        keep_keys: false,
-        algorithm: KeyAlgorithm::default(),
-        device_lifetime: None,
-        pfx: None,
-        dry_run: false,
-    };
+    let authority = AuthoritySource::Root(name(NEW));
+    let request = RolloverRequest::new(lab.request().group, authority, lab.path().join(NEW))
+        .devices([DEVICE.parse().expect("an id")])
+        .directory(lab.path());
     rollover(&lab.client(), &request, &mut |_| ()).await.expect("rolled over");
     lab
 }
@@ -39,7 +28,8 @@ async fn rolled_over() -> Lab {
 async fn retired() -> Lab {
     let lab = rolled_over().await;
     let stays = files::read_certificates(&set(lab.path(), NEW).certificate()).expect("a root").swap_remove(0);
-    let retired = retire(&lab.client(), &lab.request().group, &stays, false, &mut |_| ()).await.expect("retired");
+    let retired =
+        retire(&lab.client(), &RetireRequest::new(lab.request().group, stays), &mut |_| ()).await.expect("retired");
     assert!(retired.retired);
     // The emulator keeps what a test compares below the lab's directory only.
     std::fs::rename(lab.path().join(NEW), lab.path().join(".devices")).expect("renamed");
@@ -60,31 +50,30 @@ async fn an_old_request_does_not_enroll_the_retired_root_again() {
     let lab = retired().await;
     let requests = [
         lab.request(),
-        ProvisionRequest { dry_run: true, ..lab.request() },
-        ProvisionRequest { attest: true, ..lab.request() },
-        ProvisionRequest { replace: true, ..lab.request() },
-        ProvisionRequest { entry: Some(Primary), ..lab.request() },
+        lab.request().dry_run(true),
+        lab.request().skip_proof(true),
+        lab.request().replace(true),
+        lab.request().entry(Primary),
     ];
     for request in requests {
         refused(lab.run_without_a_change(&request).await, Primary);
     }
     // Nor does it create a root in its place where the files are gone.
-    let gone =
-        ProvisionRequest { authority: AuthoritySource::Root(name("gone")), devices: Vec::new(), ..lab.request() };
+    let gone = lab.request().authority(AuthoritySource::Root(name("gone"))).devices([]);
     refused(lab.run_without_a_change(&gone).await, Primary);
-    let report = lab.run(&ProvisionRequest { add_ca: true, ..lab.request() }).await.expect("on request");
+    let report = lab.run(&lab.request().add_ca(true)).await.expect("on request");
     assert_eq!((report.entry, report.verified), (Primary, true));
 }
 
 #[tokio::test]
 async fn the_new_root_is_found_in_whichever_entry_it_is() {
     let lab = retired().await;
-    let new = ProvisionRequest { authority: AuthoritySource::Root(name(NEW)), devices: Vec::new(), ..lab.request() };
+    let new = lab.request().authority(AuthoritySource::Root(name(NEW))).devices([]);
     let report = lab.run_without_a_change(&new).await.expect("verified already");
     assert_eq!((report.entry, report.verified), (Secondary, true));
-    let explicit = ProvisionRequest { entry: Some(Secondary), ..new };
+    let explicit = new.entry(Secondary);
     assert!(lab.run_without_a_change(&explicit).await.expect("verified already").verified);
-    let wrong = ProvisionRequest { entry: Some(Primary), ..explicit };
+    let wrong = explicit.entry(Primary);
     let error = lab.run_without_a_change(&wrong).await.expect_err("it is in the other one");
     assert!(matches!(error, ProvisionError::InOtherEntry { entry: Primary, .. }), "{error}");
     assert!(error.to_string().contains("use the secondary entry"), "{error}");
@@ -94,7 +83,7 @@ async fn the_new_root_is_found_in_whichever_entry_it_is() {
 async fn both_commands_are_idempotent_while_both_roots_are_verified() {
     let lab = rolled_over().await;
     for (root, devices, entry) in [(ROOT, lab.request().devices, Primary), (NEW, Vec::new(), Secondary)] {
-        let request = ProvisionRequest { authority: AuthoritySource::Root(name(root)), devices, ..lab.request() };
+        let request = lab.request().authority(AuthoritySource::Root(name(root))).devices(devices);
         let report = lab.run(&request).await.expect("provisioned before");
         assert_eq!(report.entry, entry);
         assert!(report.steps.iter().all(|step| step.outcome == Outcome::Unchanged), "{:?}", report.steps);
@@ -108,9 +97,9 @@ async fn a_ca_that_is_not_verified_yet_is_not_proved_beside_a_verified_one() {
     lab.holding(&ours, false).await;
     lab.set(Secondary, &theirs, true).await;
     refused(lab.run_without_a_change(&lab.request()).await, Primary);
-    refused(lab.run_without_a_change(&ProvisionRequest { attest: true, ..lab.request() }).await, Primary);
+    refused(lab.run_without_a_change(&lab.request().skip_proof(true)).await, Primary);
     // Once it is verified, nothing is enrolled.
-    lab.run(&ProvisionRequest { add_ca: true, ..lab.request() }).await.expect("on request");
+    lab.run(&lab.request().add_ca(true)).await.expect("on request");
     lab.run(&lab.request()).await.expect("verified already");
 }
 

@@ -1,0 +1,233 @@
+//! Why a workflow failed.
+
+use std::path::PathBuf;
+
+use time::OffsetDateTime;
+
+use super::register::RegisterError;
+use crate::{
+    central::{CertificateEntry, DeviceType, EnrollmentGroupId, Error},
+    certificate::{
+        AuthorityError, ChainError, DeviceId, NameError, Thumbprint,
+        chain::moment,
+        files::FileError,
+        fleet::{FleetError, SourceError},
+    },
+};
+
+/// Why a group could not be provisioned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvisionError {
+    /// The service refused a call, or could not be reached.
+    #[error(transparent)]
+    Central(#[from] Error),
+    /// Files could not be read or written.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// A certificate could not be issued.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A name cannot be used as a file name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The group does not attest devices by certificates.
+    #[error(
+        "the enrollment group {group} attests devices by {found}, not by x509, so it takes no certificates: use another \
+         group"
+    )]
+    Attestation {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// How it attests devices.
+        found: String,
+    },
+    /// The group is for another type of device.
+    #[error("the enrollment group {group} is for {found} devices, not for {expected} devices: use another group")]
+    DeviceType {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The type that was requested.
+        expected: DeviceType,
+        /// The type of the group.
+        found: DeviceType,
+    },
+    /// The other entry already holds the certificate.
+    #[error(
+        "the {} entry of {group} already holds this certificate{}, so it was not uploaded as {entry}: use the {} entry",
+        .entry.other(),
+        .ours.map_or_else(String::new, |ours| format!(", {ours}")),
+        .entry.other()
+    )]
+    InOtherEntry {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry that was requested.
+        entry: CertificateEntry,
+        /// The thumbprint of the CA.
+        ours: Option<Thumbprint>,
+    },
+    /// The group's other entry holds another CA that is verified, and the request does not ask for a second one.
+    #[error(
+        "{} was not enrolled as {entry} of {group}: its {} entry holds another verified CA, {found}, and devices of both \
+         could connect",
+        .ours.map_or_else(|| "a new CA".to_owned(), |ours| format!("the CA {ours}")),
+        .entry.other()
+    )]
+    BesideOther {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry that was chosen.
+        entry: CertificateEntry,
+        /// The thumbprint of the CA in the other entry.
+        found: Thumbprint,
+        /// The thumbprint of the CA; none if it would be created.
+        ours: Option<Thumbprint>,
+    },
+    /// A CA or a device certificate is not valid yet by the local clock.
+    #[error(
+        "{}: {subject} is not valid until {}, and the local clock says {}: wait until then, or check the clock; if it was \
+         fast when the certificate was issued, move the files away and issue it again",
+        .path.display(), moment(*.not_before), moment(*.at)
+    )]
+    NotYetValid {
+        /// Its file.
+        path: PathBuf,
+        /// The subject of the certificate that is not valid yet: the file's or one of its chain.
+        subject: String,
+        /// When its validity starts.
+        not_before: OffsetDateTime,
+        /// The time by the local clock.
+        at: OffsetDateTime,
+    },
+    /// The local clock is ahead of the service's, which would not accept new certificates yet.
+    #[error(
+        "the local clock says {} and the service's says {}, so the service would not accept new certificates yet: set the \
+         clock",
+        moment(*.ours), moment(*.theirs)
+    )]
+    ClockAhead {
+        /// The time by the local clock.
+        ours: OffsetDateTime,
+        /// The time by the service's clock.
+        theirs: OffsetDateTime,
+    },
+    /// The entry holds another certificate.
+    #[error(
+        "the {entry} entry of {group} holds {} certificate, {found}, not {}: replace it, or use the {} entry",
+        if *.verified { "another verified" } else { "another" },
+        .ours.map_or_else(|| "ours, which would be created".to_owned(), |ours| ours.to_string()),
+        .entry.other()
+    )]
+    OtherCertificate {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// Whether the other certificate is verified, so that devices may connect with it.
+        verified: bool,
+        /// The thumbprint of the other certificate.
+        found: Thumbprint,
+        /// The thumbprint of the CA; none if it would be created.
+        ours: Option<Thumbprint>,
+    },
+    /// The service's verification code cannot be a common name.
+    #[error("the service's verification code cannot be the common name of a certificate: {0}")]
+    Code(#[source] NameError),
+    /// The service accepted the proof, but does not report the entry as verified.
+    #[error(
+        "the {entry} entry of {group} does not hold a verified {ours}: {}: check the entry, then run this again",
+        match .found {
+            Some(found) if found == .ours => "the service accepted the proof, but does not report it as verified".to_owned(),
+            Some(found) => format!("it holds {found} instead; another client may be changing it"),
+            None => "it is empty; another client may be changing it".to_owned(),
+        }
+    )]
+    NotConfirmed {
+        /// The group.
+        group: EnrollmentGroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// Whether the entry is verified.
+        verified: bool,
+        /// The thumbprint of the certificate in the entry.
+        found: Option<Thumbprint>,
+        /// The thumbprint of the CA.
+        ours: Thumbprint,
+    },
+    /// A fleet could not be issued, or its directory holds something else.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The list of devices could not be read.
+    #[error(transparent)]
+    Devices(SourceError),
+    /// A device could not be created in the application.
+    #[error("created {created} of {of} devices and found {existing}, then {id} failed: {error}; the next run resumes")]
+    Create {
+        /// How many were created.
+        created: u64,
+        /// How many existed before.
+        existing: u64,
+        /// How many there are.
+        of: u64,
+        /// The device that failed.
+        id: String,
+        /// Why it failed.
+        #[source]
+        error: Box<Error>,
+    },
+    /// The devices of a fleet could not be registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// A device has files that cannot be used.
+    #[error(
+        "{} exists and cannot be used for {id}: {reason}: move it and its key away, or use another directory",
+        .path.display()
+    )]
+    Device {
+        /// The device.
+        id: DeviceId,
+        /// Its certificate file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A device is listed more than once.
+    #[error(
+        "{second} is listed more than once{}",
+        if *first == *second { String::new() } else { format!(", also as {first}: IDs are compared without case") }
+    )]
+    DuplicateDevice {
+        /// The first spelling of its ID.
+        first: String,
+        /// Its second spelling, which may differ in case.
+        second: String,
+    },
+    /// Two names would have the same files.
+    #[error(
+        "{first} and {second} would have the same files, {}, or files whose names differ only in case: rename one of them",
+        .path.display()
+    )]
+    SameFiles {
+        /// The first name.
+        first: String,
+        /// The second.
+        second: String,
+        /// The certificate file of both.
+        path: PathBuf,
+    },
+}
+
+impl ProvisionError {
+    /// Returns the error of reading a CA. One that is not valid yet needs only time or a correct clock.
+    pub(super) fn from_authority_files(error: FileError) -> Self {
+        match error {
+            FileError::Authority {
+                certificate: path,
+                error: AuthorityError::Unfit(ChainError::NotYetValid { subject, not_before, at }),
+                ..
+            } => Self::NotYetValid { path, subject, not_before, at },
+            error => error.into(),
+        }
+    }
+}

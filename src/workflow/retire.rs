@@ -1,0 +1,125 @@
+//! The end of a rollover: the old certificate authority is removed.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{
+    entries::{Entries, EntryState},
+    rollover_error::RolloverError,
+    step::{Outcome, Step, StepReport, Steps, WorkflowEvent},
+};
+use crate::{
+    central::{Client, EnrollmentGroupId},
+    certificate::{Certificate, ChainError, chain},
+};
+
+/// How to end a rollover.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RetireRequest {
+    /// The enrollment group.
+    pub group: EnrollmentGroupId,
+    /// The certificate of the CA that stays.
+    pub stays: Certificate,
+    /// Whether to only read, and report what would be done.
+    pub dry_run: bool,
+}
+
+impl RetireRequest {
+    /// Removes the group's certificate other than `stays`.
+    #[must_use]
+    pub fn new(group: EnrollmentGroupId, stays: Certificate) -> Self {
+        Self { group, stays, dry_run: false }
+    }
+
+    /// Sets whether to only read, and report what would be done.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+}
+
+/// The result of ending a rollover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RetireReport {
+    /// The enrollment group.
+    pub group: EnrollmentGroupId,
+    /// Whether the group is enabled, so that devices can connect through it.
+    pub enabled: bool,
+    /// The entry that is emptied, with what it held.
+    pub from: EntryState,
+    /// The entry that stays.
+    pub to: EntryState,
+    /// Whether the old entry is empty now.
+    pub retired: bool,
+    /// The steps in their order.
+    pub steps: Vec<StepReport>,
+}
+
+/// Ends a rollover: removes the group's other certificate. From then on only devices with certificates under the CA that
+/// stays can connect.
+///
+/// Fails unless the group holds the certificate that stays as verified and it is valid now. Does nothing if the other entry
+/// is empty.
+///
+/// # Errors
+/// [`RolloverError`]
+pub async fn retire(
+    client: &Client,
+    request: &RetireRequest,
+    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
+) -> Result<RetireReport, RolloverError> {
+    let RetireRequest { group, stays, dry_run } = request;
+    let mut steps = Steps::new(observer);
+    let thumbprint = stays.sha1_thumbprint();
+    let check = |at| chain::check_authority(stays, at).map_err(|error| RolloverError::Unfit { thumbprint, error });
+    check(OffsetDateTime::now_utc())?;
+    let entries = Entries::read(client, group).await?;
+    let to = entries.holding(thumbprint)?;
+    let detail = format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry);
+    steps.finish(Step::Confirm, Outcome::Unchanged, detail);
+    // The service does not accept a certificate that is not valid yet by its own clock.
+    if let Some(theirs) = client.rest().service_date()
+        && let Err(error @ RolloverError::Unfit { error: ChainError::NotYetValid { .. }, .. }) = check(theirs)
+    {
+        return Err(error);
+    }
+    let from = entries.state(to.entry.other()).clone();
+    let mut report =
+        RetireReport { group: group.clone(), enabled: entries.is_enabled, from, to, retired: false, steps: Vec::new() };
+    let entry = report.from.entry;
+    if let Some(old) = report.from.sha1_thumbprint {
+        if *dry_run {
+            let detail = format!("would remove {old} from {entry}; only devices under {thumbprint} can connect then");
+            steps.finish(Step::Retire, Outcome::Planned, detail);
+            report.steps = steps.into_reports();
+            return Ok(report);
+        }
+        steps.start(Step::Retire, "removing the old certificate");
+        match client.enrollment_groups().delete_certificate(group, entry).await {
+            Ok(()) => steps.finish(Step::Retire, Outcome::Done, format!("removed {old} from {entry}")),
+            Err(error) if error.is_not_found() => {
+                steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty already"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        steps.start(Step::Confirm, "reading both entries again");
+        let after = Entries::read(client, group).await?;
+        let Ok(to) = after.holding(thumbprint) else {
+            return Err(RolloverError::LeftWithout { group: group.clone(), entry, thumbprint });
+        };
+        if let Some(found) = after.state(entry).sha1_thumbprint {
+            return Err(RolloverError::NotRetired { group: group.clone(), entry, found });
+        }
+        let detail = format!("{entry} is empty, and {thumbprint} in {} is verified", to.entry);
+        steps.finish(Step::Confirm, Outcome::Done, detail);
+        report.to = to;
+    } else {
+        steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty"));
+    }
+    report.retired = true;
+    report.steps = steps.into_reports();
+    Ok(report)
+}
