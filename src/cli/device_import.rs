@@ -15,8 +15,9 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::{
+    error::AlreadyReported,
     import_rows::{Row, read_rows},
-    output::{BAD, GOOD, Output, Told, clean},
+    output::{BAD, GOOD, Output, clean},
     progress::bar,
     results::{self, Results},
     service::Service,
@@ -179,7 +180,7 @@ impl Import {
                  leaves what exists as it is"
             ));
         }
-        if summary.failures.is_empty() { Ok(()) } else { Err(Told.into()) }
+        if summary.failures.is_empty() { Ok(()) } else { Err(AlreadyReported.into()) }
     }
 }
 

@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use super::{
     csv_rows::CsvRows,
-    device_register::{Failed, GROUP_KEY, GroupKey, Passwords, Register, Registrar},
-    output::{BAD, GOOD, Output, Told, clean},
+    error::AlreadyReported,
+    output::{BAD, GOOD, Output, clean},
     progress::bar,
+    registration::{GROUP_KEY, GroupKey, Passwords, Registrar, RegistrationArgs, RegistrationFailure},
     results::{self, Results},
 };
 use crate::{
@@ -126,15 +127,15 @@ const MAX_UNREACHED: usize = 64;
 /// After so many devices in a row that the service failed, or the way there, no more are started.
 const MAX_FAILURES: usize = 64;
 
-pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<()> {
-    let Many { manifest, results, concurrency } = &register.many;
-    let (concurrency, results) = (concurrency.get(), results.clone());
-    let manifest = Manifest::open(manifest.clone().context("--manifest names the devices")?)?;
+pub(super) async fn run(many: Many, registration: RegistrationArgs, output: &Output) -> anyhow::Result<()> {
+    let Many { manifest, results, concurrency } = many;
+    let concurrency = concurrency.get();
+    let manifest = Manifest::open(manifest.context("--manifest names the devices")?)?;
     let results = results.unwrap_or_else(|| results::path(&manifest.path, "registrations"));
-    let group_key = group_key(&register.group_key, &manifest, output)?;
+    let group_key = group_key(&registration.group_key, &manifest, output)?;
     let (count, repeated) = manifest.check(group_key.is_some())?;
-    let passwords = register.passwords()?;
-    let run = Arc::new(Run { registrar: register.registrar().await?, passwords, group_key });
+    let passwords = registration.passwords()?;
+    let run = Arc::new(Run { registrar: registration.registrar().await?, passwords, group_key });
     let file = Results::open(&results, &RESULTS, "registration")?;
     let scope = run.registrar.client.id_scope().to_string();
     let mut earlier = HashSet::new();
@@ -222,7 +223,7 @@ pub(super) async fn run(register: Register, output: &Output) -> anyhow::Result<(
             count.saturating_sub(done)
         );
     }
-    if summary.failed == 0 { Ok(()) } else { Err(Told.into()) }
+    if summary.failed == 0 { Ok(()) } else { Err(AlreadyReported.into()) }
 }
 
 /// Why no more devices are started after this failure, if so. `unreached` and `failures` count those in a row before it.
@@ -319,8 +320,8 @@ impl Failure {
     }
 }
 
-impl From<Failed> for Failure {
-    fn from(Failed { unregistered, .. }: Failed) -> Self {
+impl From<RegistrationFailure> for Failure {
+    fn from(RegistrationFailure { unregistered, .. }: RegistrationFailure) -> Self {
         let Unregistered { error, diagnosis, .. } = &unregistered;
         // Of the operating system's error the text is left.
         let is_full = |cause: &str| TOO_MANY_FILES.iter().any(|code| cause.contains(&format!("(os error {code})")));

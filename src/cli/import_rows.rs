@@ -5,10 +5,10 @@ use std::{collections::HashMap, path::Path};
 use anyhow::{Context, bail};
 
 use super::{
-    args::read_up_to,
+    args::comma_separated,
     csv_rows::{CsvRow, CsvRows},
-    device::comma_separated,
     device_import,
+    input::read_up_to,
     output::Output,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct Row {
 /// Reads all rows. Fails where the file as a whole is no such file; what is wrong with a row is in the row.
 pub(super) fn read_rows(file: &Path, output: &Output) -> anyhow::Result<Vec<Row>> {
     let unreadable = || format!("no devices could be read from {}", file.display());
-    let bytes = read_up_to(file, MAX_MEBIBYTES, "no list of devices has").with_context(unreadable)?;
+    let bytes = read_up_to(file, MAX_MEBIBYTES, "lists of devices are smaller").with_context(unreadable)?;
     let lines = CsvRows::new(bytes.as_slice(), bytes.as_slice()).with_context(unreadable)?;
     let columns = Columns::read(&lines, output).with_context(unreadable)?;
     let mut seen: HashMap<String, u64> = HashMap::new();

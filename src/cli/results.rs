@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::output::{Usage, clean};
+use super::{error::UsageError, output::clean};
 use crate::certificate::secure_file::check_in_place;
 
 /// How the name of a results file ends while it is being rewritten.
@@ -37,7 +37,7 @@ impl Results {
     pub(super) fn open(path: &Path, header: &'static [&'static str], what: &str) -> anyhow::Result<Self> {
         if path == Path::new("-") {
             let what = "results go to a file, not to standard output: name one with --results instead of -";
-            return Err(Usage::error(what));
+            return Err(UsageError::new(what).into());
         }
         let unwritable = || format!("could not write {}", path.display());
         // What is no file, such as a terminal, is only written.

@@ -407,7 +407,7 @@ fn a_device_registers_with_the_scope_that_the_application_shows() {
     let error = service.run(path, &register).fails(2);
     assert!(error.contains("no devices") && error.contains("--id-scope"), "{error}");
     service.run(path, &["device", "create", "other"]).ok();
-    assert!(service.run(path, &register).ok().contains("d is registered"));
+    assert!(service.run(path, &register).ok().contains("Registered d"));
     fs::write(path.join("manifest.csv"), "IOTC_DEVICEID\nx\ny\n").expect("written");
     let arguments = ["device", "register", "--manifest", "manifest.csv", "--group-key-file", "key", "--dps-endpoint"];
     let summary = service.json(path, &[&arguments[..], &[&service.endpoint]].concat());

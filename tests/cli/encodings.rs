@@ -1,6 +1,4 @@
 //! Every option that takes a file reads what the certificate readers read.
-#![allow(clippy::print_stderr, reason = "says when a test is skipped")]
-
 use std::{fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -38,12 +36,13 @@ fn thumbprints_are_printed_of_all_files_that_can_be_read() {
     let expected = ["r_cert.pem", "d_cert.pem"].map(|file| format!("{}  {file}\n", thumbprint(folder.path(), file)));
     assert_eq!(run.stdout, expected.concat());
     let error = run.fails(1);
-    assert!(error.contains("2 of 4 files could not be read") && error.contains("junk") && error.contains("missing"));
+    assert!(error.contains("2 of 4 files") && error.contains("junk") && error.contains("missing"));
     let run = cert(folder.path(), &["thumbprint", "junk", "d_cert.pem", "-o", "json"]);
     let printed: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(printed[0]["sha1Thumbprint"], thumbprint(folder.path(), "d_cert.pem"));
     assert_eq!(printed.as_array().map(Vec::len), Some(1));
-    assert!(run.fails(1).contains("no certificate could be read from junk"));
+    let error = run.fails(1);
+    assert!(error.contains("junk") && error.contains("certificate"), "{error}");
 }
 
 #[test]
@@ -119,7 +118,7 @@ fn requests_are_signed_whatever_their_encoding() {
         ["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", "s.key"];
     let made = openssl(folder.path(), &[&made[..], &["-subj", "/CN=s-1", "-outform", "DER", "-out", "s.der"]].concat());
     if made.is_none() {
-        eprintln!("skipped: there is no openssl");
+        crate::skipped("there is no openssl");
         return;
     }
     let der = read(folder.path(), "s.der");
@@ -140,12 +139,12 @@ fn pkcs7_is_read_as_a_chain() {
     let folder = folder();
     let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_fullchain.pem", "-outform", "DER", "-out", "chain.p7b"];
     if openssl(folder.path(), &made).is_none() {
-        eprintln!("skipped: there is no openssl");
+        crate::skipped("there is no openssl");
         return;
     }
     assert_eq!(cert(folder.path(), &["thumbprint", "chain.p7b"]).ok().trim(), thumbprint(folder.path(), "d_cert.pem"));
     cert(folder.path(), &["verify", "chain.p7b", "--ca", "r_cert.pem"]).ok();
-    assert!(cert(folder.path(), &["inspect", "chain.p7b"]).ok().contains("These 2 certificates are a valid chain"));
+    assert!(cert(folder.path(), &["inspect", "chain.p7b"]).ok().contains("2 certificates are a valid chain"));
     // As `openssl cms` writes it: with a signature, and in BER when it streams.
     let made = [
         "cms",

@@ -60,7 +60,7 @@ fn a_failure_is_one_document_with_its_hint_and_the_notes_before_it() {
     assert_eq!(keys(&error), ["hint", "message"]);
     // Without a failure the notes are there as ever.
     let made = run(folder.path(), &["cert", "root", "s", "-o", "json"]);
-    assert!(made.stderr.starts_with("note: the password of the PFX file is 1234"), "{}", made.stderr);
+    assert!(made.stderr.starts_with("note: ") && made.stderr.contains("1234"), "{}", made.stderr);
     made.json();
     // What is noted before a failure is a part of the document.
     fs::write(folder.path().join("key"), "not base64!").expect("written");

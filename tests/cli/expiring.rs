@@ -1,6 +1,4 @@
 //! `cert expiring` and `cert inspect --within`, through the program.
-#![allow(clippy::print_stderr, reason = "says when a test is skipped")]
-
 use std::{fs, path::Path};
 
 use crate::support::{Run, openssl, program};
@@ -134,7 +132,7 @@ fn pkcs7_is_read() {
     for (form, name) in [("DER", "der.p7b"), ("PEM", "pem.p7b")] {
         let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_cert.pem", "-outform", form, "-out", name];
         if openssl(folder.path(), &made).is_none() {
-            eprintln!("skipped: there is no openssl");
+            crate::skipped("there is no openssl");
             return;
         }
         let found = report(folder.path(), name);
@@ -153,7 +151,7 @@ fn to_find_no_certificate_is_a_failure_that_says_so() {
     for path in ["empty", "d_key.pem"] {
         let run = cert(folder.path(), &["expiring", path]);
         assert!(!run.stdout.contains("None of"), "{}", run.stdout);
-        assert!(run.fails(3).contains(&format!("no certificate was found in {path}")));
+        assert!(run.fails(3).contains(&format!("no certificate found in {path}")));
     }
     assert!(cert(folder.path(), &["expiring", "missing"]).fails(3).contains("missing"));
 }
@@ -189,7 +187,7 @@ fn an_inspection_fails_within_the_time_that_is_named() {
         (&4.into(), &false.into())
     );
     let run = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "1w"]);
-    assert!(run.stdout.contains("1 of 1 certificates run out"), "{}", run.stdout);
+    assert!(run.stdout.contains("1 of 1 certificates expire"), "{}", run.stdout);
     run.fails(1);
     // Only with the question does the status tell that it has no answer.
     assert!(cert(folder.path(), &["inspect", "missing", "--within", "1w"]).fails(3).contains("missing"));

@@ -79,7 +79,7 @@ fn options_are_under_the_heading_that_they_belong_to() {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
         let text = help(&words);
         for (index, (heading, allowed)) in
-            [("Service", &service[..]), ("Making certificates", &making)].into_iter().enumerate()
+            [("Service", &service[..]), ("Certificates", &making)].into_iter().enumerate()
         {
             if text.contains(&format!("\n{heading}:\n")) {
                 let found = options(&text, heading);

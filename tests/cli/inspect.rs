@@ -37,7 +37,7 @@ fn row<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn extensions_are_shown_as_text_and_as_json() {
     let text = human("full-ca");
     for (name, value) in [
-        ("kind", "a certificate authority (CA)"),
+        ("kind", "certificate authority (CA)"),
         ("path length", "2"),
         ("key usage", "digitalSignature, keyEncipherment, keyCertSign, cRLSign (critical)"),
         ("extended key usage", "clientAuth, serverAuth, 1.3.6.1.4.1.99999.1"),
@@ -101,7 +101,6 @@ fn extensions_are_shown_as_text_and_as_json() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn key_identifiers_are_those_of_openssl() {
     for name in ["full-ca", "full-leaf", "secp256k1"] {
         let shown = json(name);
@@ -112,7 +111,7 @@ fn key_identifiers_are_those_of_openssl() {
             let Some(expected) = shown[key].as_str() else { continue };
             let arguments: Vec<_> = arguments.iter().map(String::as_str).chain([extension]).collect();
             let Some(output) = openssl(Path::new("."), &arguments) else {
-                println!("skipped: there is no openssl to compare {key} with");
+                crate::skipped(format_args!("there is no openssl to compare {key} with"));
                 continue;
             };
             let text = String::from_utf8(output.stdout).expect("UTF-8").replace(':', "");
@@ -154,7 +153,7 @@ fn a_broken_hash_is_named_whichever_way_it_is_encoded() {
         ("pss-mgf1-sha1", "RSASSA-PSS (SHA-256, MGF1 with SHA-1, salt of 222 bytes)"),
     ] {
         let text = human(name);
-        assert_eq!(row(&text, "signed with"), Some(algorithm));
+        assert_eq!(row(&text, "signature algorithm"), Some(algorithm));
         assert!(!text.contains("broken"), "{text}");
     }
 }
@@ -191,13 +190,12 @@ fn a_request_is_called_what_it_is() {
         .expect("written");
     for file in [&request, &der] {
         let error = run(file, &[]).fails(1);
-        assert!(error.contains("holds a certificate request for CN=dev-compressed, and no certificate"), "{error}");
+        assert!(error.contains("holds a certificate request") && error.contains("CN=dev-compressed"), "{error}");
         assert!(error.contains("EC P-384"), "{error}");
     }
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what was skipped is for people")]
 fn one_name_with_a_comma_is_not_shown_as_two() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
@@ -207,7 +205,7 @@ fn one_name_with_a_comma_is_not_shown_as_two() {
     let arguments = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "k"];
     let arguments = [&arguments[..], &["-config", "config", "-out", "c.pem"]].concat();
     if openssl(path, &arguments).is_none_or(|output| !output.status.success()) {
-        println!("skipped: openssl made no certificate");
+        crate::skipped("openssl made no certificate");
         return;
     }
     let text = run(&path.join("c.pem"), &["--color", "always"]).ok();

@@ -31,7 +31,7 @@ fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
 fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
     let output = openssl(folder, arguments);
     if output.is_none() {
-        println!("skipped: there is no openssl");
+        crate::skipped("there is no openssl");
     }
     output
 }

@@ -92,7 +92,7 @@ fn the_emulator_writes_its_authority_where_it_is_told_to() {
     for file in ["r_cert.pem", "r_key.pem"] {
         let before = fs::read(folder.path().join(file)).expect("read");
         let error = Run::of(program(folder.path()).args(["emulator", "--tls", "--ca-out", file])).fails(1);
-        assert!(error.contains("no certificate of an emulator"), "{error}");
+        assert!(error.contains("not the CA certificate of an emulator"), "{error}");
         assert_eq!(fs::read(folder.path().join(file)).expect("read"), before);
     }
     let error = Run::of(program(folder.path()).args(["emulator", "--tls", "--ca-out", "none/ca.pem"])).fails(1);
@@ -172,7 +172,7 @@ fn provision_tells_people_its_steps_on_standard_error_and_the_result_on_standard
     for step in ["root", "group", "certificate", "code", "proof", "verify", "confirm", "device"] {
         assert!(run.stderr.lines().any(|line| line.contains(&format!("✓ {step} "))), "{step}: {}", run.stderr);
     }
-    assert!(run.stderr.contains("the password of the PFX file is 1234"), "{}", run.stderr);
+    assert!(run.stderr.contains("password") && run.stderr.contains("1234"), "{}", run.stderr);
     assert!(!run.stderr.contains('\u{1b}') && !run.stdout.contains('\u{1b}'), "no colour where nobody sees it");
     let printed = run.ok();
     assert!(printed.contains(&thumbprint(folder.path(), "mytestrootcert_cert.pem")), "{printed}");
@@ -396,7 +396,7 @@ fn create_replaces_a_group_only_by_force_and_etags_guard_changes() {
     group(&["create", "g", "--display-name", "First"]).ok();
     let before = service.json(folder.path(), &["enrollment-group", "show", "g"]);
     let error = group(&["create", "g", "--display-name", "Second"]).fails(1);
-    assert!(error.contains("exists already") && error.contains("--force"), "{error}");
+    assert!(error.contains("already exists") && error.contains("--force"), "{error}");
     assert_eq!(service.json(folder.path(), &["enrollment-group", "show", "g"]), before);
     group(&["create", "g", "--display-name", "Second", "--force"]).ok();
     let error =
