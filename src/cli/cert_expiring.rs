@@ -23,7 +23,7 @@ use crate::{
 
 /// List the certificates in a directory that expire soon
 ///
-/// Searches all files, whatever their names, for PEM, DER, base64, PKCS#7 and PFX, including the members of tar files.
+/// Searches all files, independent of their names, for PEM, DER, base64, PKCS#7 and PFX, including the members of tar files.
 /// Symbolic links are followed. A certificate in several files is listed once. A PEM, DER or PFX file larger than 16 MiB is
 /// listed as unreadable.
 ///

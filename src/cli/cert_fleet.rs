@@ -247,7 +247,7 @@ impl Destination {
     fn print(&self, report: &FleetReport, output: &Output) -> anyhow::Result<()> {
         let FleetReport { devices, resumed, .. } = report;
         let earlier = if *resumed > 0 { format!(", {resumed} of them in an earlier run") } else { String::new() };
-        let issued = format!("{GOOD}Issued the certificates of {devices} devices{GOOD:#}{earlier}");
+        let issued = format!("{GOOD}Issued certificates for {devices} devices{GOOD:#}{earlier}");
         let out = match self {
             Self::Directory(out) | Self::TarFile(out) | Self::TarStream(out) => out,
             Self::TarStdout => {

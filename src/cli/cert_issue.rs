@@ -241,8 +241,8 @@ fn write(
         pfx.note_default_password(output);
     }
     output.result(&record, || {
-        let issuer = match issued.issuers.first() {
-            Some(issuer) => format!("issued by {}", clean(&name_of(issuer))),
+        let signer = match issued.issuers.first() {
+            Some(signer) => format!("issued by {}", clean(&name_of(signer))),
             None => "self-signed".to_owned(),
         };
         let mut rows = vec![
@@ -253,7 +253,7 @@ fn write(
         rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
         rows.push(("thumbprint", record.sha1_thumbprint.clone()));
         format!(
-            "Created the {kind} {}, {issuer}, valid until {}.\n{}",
+            "Created the {kind} {}, {signer}, valid until {}.\n{}",
             clean(&name_of(&issued.certificate)),
             issued.certificate.not_after().date(),
             fields(&rows)

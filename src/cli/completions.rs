@@ -29,7 +29,7 @@ impl Completions {
         clap_complete::generate(self.shell, command, "iot-enroll", &mut script);
         match self.shell {
             Shell::Bash => {
-                script = String::from_utf8(script)?.replace(BASH_PATTERN_PREFIX, BASH_STATE_PREFIX).into_bytes()
+                script = String::from_utf8(script)?.replace(BASH_PATTERN_PREFIX, BASH_STATE_PREFIX).into_bytes();
             }
             Shell::Fish => script.extend(third_level_options(command)?.into_bytes()),
             _ => {}

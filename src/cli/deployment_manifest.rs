@@ -36,34 +36,11 @@ pub(super) enum Command {
         #[command(flatten)]
         service: Service,
     },
-    /// Create a deployment manifest
-    #[command(after_help = "Example:\n  iot-enroll deployment-manifest create manifest1 --file deployment.json")]
-    Create {
-        /// ID of the deployment manifest
-        id: DeploymentManifestId,
-        /// Display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// JSON file with the content or the request body; - is standard input
-        ///
-        /// The content has modulesContent. The request body has data, and optionally displayName and organizations.
-        #[arg(long, value_name = "JSON")]
-        file: PathBuf,
-        /// Organization of the manifest; can be repeated
-        #[arg(long = "organization", value_name = "ID")]
-        organizations: Vec<String>,
-        /// Overwrite the manifest only if it still has this etag
-        #[arg(long, conflicts_with = "force")]
-        etag: Option<String>,
-        /// Overwrite an existing manifest
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
+    Create(Box<Create>),
     /// Update a deployment manifest
     ///
     /// Values that are not given stay unchanged.
+    #[command(override_usage = "iot-enroll deployment-manifest update [OPTIONS] <ID>")]
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest update manifest1 --display-name 'Second try'")]
     Update {
         /// ID of the deployment manifest
@@ -105,6 +82,33 @@ pub(super) enum Command {
     },
 }
 
+/// Create a deployment manifest
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll deployment-manifest create manifest1 --file deployment.json")]
+pub(super) struct Create {
+    /// ID of the deployment manifest
+    id: DeploymentManifestId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// JSON file with the content or the request body; - is standard input
+    ///
+    /// The content has modulesContent. The request body has data, and optionally displayName and organizations.
+    #[arg(long, value_name = "JSON")]
+    file: PathBuf,
+    /// Organization of the manifest; can be repeated
+    #[arg(long = "organization", value_name = "ID")]
+    organizations: Vec<String>,
+    /// Overwrite the manifest only if it still has this etag
+    #[arg(long, conflicts_with = "force")]
+    etag: Option<String>,
+    /// Overwrite an existing manifest
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
+}
+
 /// The changes of an update.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
@@ -134,24 +138,7 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&manifests(&service)?.get(&id).await?, output),
-            Self::Create { id, display_name, file, organizations, etag, force, service } => {
-                let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
-                let manifest = NewDeploymentManifest {
-                    display_name: display_name.or(file.display_name).unwrap_or_else(|| id.to_string()),
-                    data,
-                    organizations: match file.organizations {
-                        Some(of_file) if organizations.is_empty() => of_file,
-                        _ => organizations,
-                    },
-                    etag: etag.map(Etag::new).or(file.etag),
-                };
-                let manifests = manifests(&service)?;
-                // The service's PUT overwrites a manifest.
-                if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
-                    bail!("the deployment manifest {id} already exists: update it, or overwrite it with --force");
-                }
-                show(&manifests.create(&id, &manifest).await?, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let file =
                     change.file.map(|file| ManifestFile::read(&file, Some(&id))).transpose()?.unwrap_or_default();
@@ -186,6 +173,28 @@ impl Command {
                     .result(&json!({ "device": device, "assigned": true }), || format!("Assigned {what} to {device}."))
             }
         }
+    }
+}
+
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, file, organizations, etag, force, service } = self;
+        let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
+        let manifest = NewDeploymentManifest {
+            display_name: display_name.or(file.display_name).unwrap_or_else(|| id.to_string()),
+            data,
+            organizations: match file.organizations {
+                Some(of_file) if organizations.is_empty() => of_file,
+                _ => organizations,
+            },
+            etag: etag.map(Etag::new).or(file.etag),
+        };
+        let manifests = manifests(&service)?;
+        // The service's PUT overwrites a manifest.
+        if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
+            bail!("the deployment manifest {id} already exists: update it, or overwrite it with --force");
+        }
+        show(&manifests.create(&id, &manifest).await?, output)
     }
 }
 

@@ -43,51 +43,11 @@ pub(super) enum Command {
         #[command(flatten)]
         service: Service,
     },
-    /// Create a device
-    #[command(after_help = "Examples:
-  iot-enroll device create thermostat1 --display-name CheckoutThermostat --template 'dtmi:contoso:Thermostat;1'
-  iot-enroll device create thermostat1 --file thermostat1.json
-  iot-enroll device create gateway-1 --type iot-edge")]
-    Create {
-        /// Device ID
-        id: DeviceId,
-        /// Display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// ID of the device template
-        #[arg(long, value_name = "DTMI")]
-        template: Option<String>,
-        /// Create a simulated device
-        #[arg(long)]
-        simulated: bool,
-        /// Do not let the device connect
-        #[arg(long)]
-        disabled: bool,
-        /// Organization of the device; can be repeated
-        #[arg(long = "organization", value_name = "ID")]
-        organizations: Vec<String>,
-        /// Type of the device
-        #[arg(long = "type", value_name = "TYPE", value_parser = ["iot-edge"])]
-        device_type: Option<String>,
-        /// JSON file with the request body, instead of the options above; - is standard input
-        #[arg(
-            long,
-            value_name = "JSON",
-            conflicts_with_all = ["display_name", "template", "simulated", "disabled", "organizations", "device_type"]
-        )]
-        file: Option<PathBuf>,
-        /// Overwrite the device only if it still has this etag
-        #[arg(long, conflicts_with = "force")]
-        etag: Option<String>,
-        /// Overwrite an existing device
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
+    Create(Box<Create>),
     /// Update a device
     ///
     /// Values that are not given stay unchanged.
+    #[command(override_usage = "iot-enroll device update [OPTIONS] <ID>")]
     #[command(after_help = "Examples:
   iot-enroll device update thermostat1 --display-name CheckoutThermostat5
   iot-enroll device update thermostat1 --enabled false --etag ETAG")]
@@ -123,12 +83,56 @@ pub(super) enum Command {
         #[command(flatten)]
         service: Service,
     },
-    /// Manage the individual attestation of a device, which takes no enrollment group
+    /// Manage the individual attestation of a device (without an enrollment group)
     #[command(subcommand)]
     Attestation(AttestationCommand),
     Import(Box<Import>),
     Register(Box<Register>),
     ComputeKey(ComputeKey),
+}
+
+/// Create a device
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  iot-enroll device create thermostat1 --display-name CheckoutThermostat --template 'dtmi:contoso:Thermostat;1'
+  iot-enroll device create thermostat1 --file thermostat1.json
+  iot-enroll device create gateway-1 --type iot-edge")]
+pub(super) struct Create {
+    /// Device ID
+    id: DeviceId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// ID of the device template
+    #[arg(long, value_name = "DTMI")]
+    template: Option<String>,
+    /// Create a simulated device
+    #[arg(long)]
+    simulated: bool,
+    /// Do not let the device connect
+    #[arg(long)]
+    disabled: bool,
+    /// Organization of the device; can be repeated
+    #[arg(long = "organization", value_name = "ID")]
+    organizations: Vec<String>,
+    /// Type of the device
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["iot-edge"])]
+    device_type: Option<String>,
+    /// JSON file with the request body, instead of the options above; - is standard input
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with_all = ["display_name", "template", "simulated", "disabled", "organizations", "device_type"]
+    )]
+    file: Option<PathBuf>,
+    /// Overwrite the device only if it still has this etag
+    #[arg(long, conflicts_with = "force")]
+    etag: Option<String>,
+    /// Overwrite an existing device
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
 }
 
 /// Options of a list of devices.
@@ -193,39 +197,7 @@ impl Command {
                 list(&found, output)
             }
             Self::Show { id, service } => show(&devices(&service)?.get(&id).await?, output),
-            Self::Create {
-                id,
-                display_name,
-                template,
-                simulated,
-                disabled,
-                organizations,
-                device_type,
-                file,
-                etag,
-                force,
-                service,
-            } => {
-                let device = match file {
-                    Some(file) => read_new_device(&file, &id, output)?,
-                    None => NewDevice {
-                        display_name,
-                        template,
-                        enabled: !disabled,
-                        simulated,
-                        organizations,
-                        device_types: device_type.map(|_| DeviceType::IotEdge).into_iter().collect(),
-                        etag: None,
-                    },
-                };
-                let device = NewDevice { etag: etag.map(Etag::new).or(device.etag), ..device };
-                let devices = devices(&service)?;
-                // The service's PUT overwrites a device.
-                if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
-                    bail!("the device {id} already exists: update it, or overwrite it with --force");
-                }
-                show(&devices.create(&id, &device).await?, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id, output)?;
                 let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
@@ -245,6 +217,43 @@ impl Command {
             Self::Register(register) => register.run(output).await,
             Self::ComputeKey(compute) => compute.run(output),
         }
+    }
+}
+
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self {
+            id,
+            display_name,
+            template,
+            simulated,
+            disabled,
+            organizations,
+            device_type,
+            file,
+            etag,
+            force,
+            service,
+        } = self;
+        let device = match file {
+            Some(file) => read_new_device(&file, &id, output)?,
+            None => NewDevice {
+                display_name,
+                template,
+                enabled: !disabled,
+                simulated,
+                organizations,
+                device_types: device_type.map(|_| DeviceType::IotEdge).into_iter().collect(),
+                etag: None,
+            },
+        };
+        let device = NewDevice { etag: etag.map(Etag::new).or(device.etag), ..device };
+        let devices = devices(&service)?;
+        // The service's PUT overwrites a device.
+        if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
+            bail!("the device {id} already exists: update it, or overwrite it with --force");
+        }
+        show(&devices.create(&id, &device).await?, output)
     }
 }
 

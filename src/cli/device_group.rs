@@ -34,45 +34,11 @@ pub(super) enum Command {
         #[command(flatten)]
         service: Service,
     },
-    /// Create a device group
-    #[command(
-        after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
-                      'SELECT * FROM devices WHERE $provisioned = true'"
-    )]
-    Create {
-        /// ID of the device group
-        id: DeviceGroupId,
-        /// Display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// Query that selects the devices
-        #[arg(long, value_name = "QUERY", required_unless_present = "file")]
-        filter: Option<String>,
-        /// Description
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
-        /// Organization of the group; can be repeated
-        #[arg(long = "organization", value_name = "ID")]
-        organizations: Vec<String>,
-        /// JSON file with the request body, instead of the options above; - is standard input
-        #[arg(
-            long,
-            value_name = "JSON",
-            conflicts_with_all = ["display_name", "filter", "description", "organizations"]
-        )]
-        file: Option<PathBuf>,
-        /// Overwrite the group only if it still has this etag
-        #[arg(long, conflicts_with = "force")]
-        etag: Option<String>,
-        /// Overwrite an existing group
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
+    Create(Box<Create>),
     /// Update a device group
     ///
     /// Values that are not given stay unchanged.
+    #[command(override_usage = "iot-enroll device-group update [OPTIONS] <ID>")]
     #[command(after_help = "Example:\n  iot-enroll device-group update group1 --display-name 'New group name'")]
     Update {
         /// ID of the device group
@@ -106,6 +72,42 @@ pub(super) enum Command {
         #[command(flatten)]
         service: Service,
     },
+}
+
+/// Create a device group
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
+                  'SELECT * FROM devices WHERE $provisioned = true'")]
+pub(super) struct Create {
+    /// ID of the device group
+    id: DeviceGroupId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// Query that selects the devices
+    #[arg(long, value_name = "QUERY", required_unless_present = "file")]
+    filter: Option<String>,
+    /// Description
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Organization of the group; can be repeated
+    #[arg(long = "organization", value_name = "ID")]
+    organizations: Vec<String>,
+    /// JSON file with the request body, instead of the options above; - is standard input
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with_all = ["display_name", "filter", "description", "organizations"]
+    )]
+    file: Option<PathBuf>,
+    /// Overwrite the group only if it still has this etag
+    #[arg(long, conflicts_with = "force")]
+    etag: Option<String>,
+    /// Overwrite an existing group
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
 }
 
 /// The changes of an update.
@@ -151,26 +153,7 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&groups(&service)?.get(&id).await?, output),
-            Self::Create { id, display_name, filter, description, organizations, file, etag, force, service } => {
-                let group = match file {
-                    Some(file) => read_new_group(&file, &id)?,
-                    None => NewDeviceGroup {
-                        description,
-                        organizations,
-                        ..NewDeviceGroup::new(
-                            display_name.unwrap_or_else(|| id.to_string()),
-                            filter.unwrap_or_default(),
-                        )
-                    },
-                };
-                let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
-                let groups = groups(&service)?;
-                // The service's PUT overwrites a group.
-                if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
-                    bail!("the device group {id} already exists: update it, or overwrite it with --force");
-                }
-                show(&groups.create(&id, &group).await?, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id)?;
                 let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
@@ -186,6 +169,27 @@ impl Command {
                 list_devices(&devices.try_collect::<Vec<_>>().await?, output)
             }
         }
+    }
+}
+
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, filter, description, organizations, file, etag, force, service } = self;
+        let group = match file {
+            Some(file) => read_new_group(&file, &id)?,
+            None => NewDeviceGroup {
+                description,
+                organizations,
+                ..NewDeviceGroup::new(display_name.unwrap_or_else(|| id.to_string()), filter.unwrap_or_default())
+            },
+        };
+        let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
+        let groups = groups(&service)?;
+        // The service's PUT overwrites a group.
+        if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
+            bail!("the device group {id} already exists: update it, or overwrite it with --force");
+        }
+        show(&groups.create(&id, &group).await?, output)
     }
 }
 

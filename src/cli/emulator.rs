@@ -25,9 +25,9 @@ use crate::{
 /// The first line on standard output is a JSON document with endpoint, token and idScope and, with --tls, caFile: the file
 /// with the certificate that clients must trust. Then the emulator serves until Ctrl-C or SIGTERM.
 ///
-/// The REST API of IoT Central and the Device Provisioning Service (DPS), where devices register, share the port. The API
-/// versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview have enrollment groups, devices, device groups, device
-/// templates, organizations and deployment manifests. The state is kept in memory.
+/// The REST API of IoT Central and the Device Provisioning Service (DPS), where devices register, share the port. Supported
+/// are enrollment groups, devices, device groups, device templates, organizations and deployment manifests in the API versions
+/// 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The state is kept in memory.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'

@@ -48,39 +48,7 @@ enum Action {
         #[command(flatten)]
         service: Service,
     },
-    /// Create an enrollment group
-    #[command(
-        after_help = "Example:\n  iot-enroll enrollment-group create myx509eg --display-name 'My group' --app contoso \
-                      --token-file token"
-    )]
-    Create {
-        /// ID of the enrollment group
-        id: EnrollmentGroupId,
-        /// Display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// Type of the devices in the group
-        #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
-        device_type: DeviceKind,
-        /// How devices authenticate
-        #[arg(long, default_value = "x509")]
-        attestation: AttestationKind,
-        /// File with the primary and secondary symmetric key in base64, one a line
-        ///
-        /// By default the service generates the keys.
-        #[arg(long, value_name = "FILE")]
-        keys_file: Option<PathBuf>,
-        /// Do not let devices connect through the group
-        #[arg(long)]
-        disabled: bool,
-        /// Overwrite the name, type and state of an existing group
-        ///
-        /// The request does not contain the certificates of the group. If the service drops one, a note says so.
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
+    Create(Box<Create>),
     /// Update an enrollment group
     ///
     /// Values that are not given stay unchanged.
@@ -119,6 +87,41 @@ enum Action {
     /// Manage the certificates of an enrollment group
     #[command(subcommand)]
     Certificate(CertificateCommand),
+}
+
+/// Create an enrollment group
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  iot-enroll enrollment-group create myx509eg --display-name 'My group' --app contoso \
+                  --token-file token"
+)]
+pub(super) struct Create {
+    /// ID of the enrollment group
+    id: EnrollmentGroupId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// Type of the devices in the group
+    #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
+    device_type: DeviceKind,
+    /// How devices authenticate
+    #[arg(long, default_value = "x509")]
+    attestation: AttestationKind,
+    /// File with the primary and secondary symmetric key in base64, one a line
+    ///
+    /// By default the service generates the keys.
+    #[arg(long, value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+    /// Do not let devices connect through the group
+    #[arg(long)]
+    disabled: bool,
+    /// Overwrite the name, type and state of an existing group
+    ///
+    /// The request does not contain the certificates of the group. If the service drops one, a note says so.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
 }
 
 /// An entry of an enrollment group.
@@ -221,35 +224,7 @@ impl Action {
                 let group = service.client()?.enrollment_groups().get(&id).await?;
                 show(&group, show_keys, output)
             }
-            Self::Create { id, display_name, device_type, attestation, keys_file, disabled, force, service } => {
-                let attestation = match attestation {
-                    AttestationKind::SymmetricKey => {
-                        NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
-                    }
-                    AttestationKind::X509 if keys_file.is_some() => {
-                        let message = "--keys-file requires --attestation symmetric-key";
-                        return Err(UsageError::new(message).into());
-                    }
-                    AttestationKind::X509 => NewAttestation::X509,
-                };
-                let groups = service.client()?.enrollment_groups();
-                // The service's PUT overwrites a group.
-                let earlier = groups.find(&id).await?;
-                if !force && earlier.is_some() {
-                    bail!("the enrollment group {id} already exists: update it, or overwrite it with --force");
-                }
-                let group = NewEnrollmentGroup {
-                    enabled: !disabled,
-                    device_type: device_type.into(),
-                    attestation,
-                    ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
-                };
-                let created = groups.create(&id, &group).await?;
-                if let Some(earlier) = earlier {
-                    note_certificates(&groups, &earlier, &created, output).await?;
-                }
-                show(&created, false, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, display_name, enabled, device_type, etag, service } => {
                 if display_name.is_none() && enabled.is_none() && device_type.is_none() {
                     let message = "nothing to change: use --display-name, --enabled or --type";
@@ -271,6 +246,39 @@ impl Action {
             }
             Self::Certificate(action) => action.run(output).await,
         }
+    }
+}
+
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, device_type, attestation, keys_file, disabled, force, service } = self;
+        let attestation = match attestation {
+            AttestationKind::SymmetricKey => {
+                NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
+            }
+            AttestationKind::X509 if keys_file.is_some() => {
+                let message = "--keys-file requires --attestation symmetric-key";
+                return Err(UsageError::new(message).into());
+            }
+            AttestationKind::X509 => NewAttestation::X509,
+        };
+        let groups = service.client()?.enrollment_groups();
+        // The service's PUT overwrites a group.
+        let earlier = groups.find(&id).await?;
+        if !force && earlier.is_some() {
+            bail!("the enrollment group {id} already exists: update it, or overwrite it with --force");
+        }
+        let group = NewEnrollmentGroup {
+            enabled: !disabled,
+            device_type: device_type.into(),
+            attestation,
+            ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
+        };
+        let created = groups.create(&id, &group).await?;
+        if let Some(earlier) = earlier {
+            note_certificates(&groups, &earlier, &created, output).await?;
+        }
+        show(&created, false, output)
     }
 }
 

@@ -94,7 +94,7 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
         return Some(PFX_PASSWORD);
     }
     match error.downcast_ref()? {
-        FleetError::Exists(_) => Some("--resume resumes it, --out writes the fleet elsewhere"),
+        FleetError::Exists(_) => Some("--resume continues this fleet, --out DIR writes it elsewhere"),
         FleetError::OtherDevices { .. } => Some(OTHER_FLEET),
         FleetError::Interrupted { .. } => Some("fix the cause, then run the same command with --resume"),
         _ => None,

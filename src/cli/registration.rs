@@ -194,7 +194,7 @@ impl Passwords {
             (certificates, Some(key)) => (certificates.with_context(no_certificate)?, read_key(key, &read(key)?)?),
             (certificates, None) => (
                 certificates.with_context(no_certificate)?,
-                read_key(cert, &bytes).context("give its private key with --key FILE")?,
+                read_key(cert, &bytes).context("no private key for the device: give it with --key FILE")?,
             ),
         };
         Ok(DeviceCertificate::new(certificates, &key)?)

@@ -27,7 +27,6 @@ fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
 }
 
 /// Runs openssl, or says that it is missing.
-#[expect(clippy::print_stdout, reason = "a test that does not run says so")]
 fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
     let output = openssl(folder, arguments);
     if output.is_none() {
