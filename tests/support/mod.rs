@@ -16,7 +16,7 @@ pub(crate) mod service;
 pub(crate) mod tls;
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -26,11 +26,15 @@ pub(crate) fn authority_fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/authorities").join(name)
 }
 
-/// Runs the `openssl` program in a folder; nothing where there is none.
+/// Runs `openssl` in a directory. Returns `None`, and reports the test as skipped, if it is not installed.
 pub(crate) fn openssl(folder: &Path, arguments: &[&str]) -> Option<Output> {
     match Command::new("openssl").current_dir(folder).args(arguments).output() {
         Ok(output) => Some(output),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Written to standard error itself, which the test harness does not capture.
+            let _ = writeln!(std::io::stderr(), "skipped: openssl is not installed");
+            None
+        }
         Err(error) => panic!("openssl could not be run: {error}"),
     }
 }
