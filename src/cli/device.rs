@@ -77,7 +77,7 @@ pub(super) enum Command {
     Credentials {
         /// Device ID
         id: DeviceId,
-        /// Also show the secret keys
+        /// Also show the keys
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]

@@ -24,7 +24,7 @@ pub(super) enum AttestationCommand {
     Show {
         /// Device ID
         id: DeviceId,
-        /// Also show the secret keys
+        /// Also show the keys
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
@@ -179,7 +179,7 @@ impl Credentials {
     }
 }
 
-/// Prints the credentials of a device. Secret keys only if `show_keys`.
+/// Prints the credentials of a device. Keys are hidden unless `show_keys`.
 pub(super) fn show_credentials(
     credentials: &DeviceCredentials,
     show_keys: bool,
@@ -212,7 +212,7 @@ fn endorsement_key(file: &Path) -> anyhow::Result<SecretString> {
     Ok(key)
 }
 
-/// Prints an attestation. Secret keys only if `show_keys`.
+/// Prints an attestation. Keys are hidden unless `show_keys`.
 fn show_attestation(attestation: &DeviceAttestation, show_keys: bool, output: &Output) -> anyhow::Result<()> {
     let mut value = serde_json::to_value(attestation)?;
     let mut rows = vec![("attestation", attestation.kind().to_owned())];

@@ -1,4 +1,4 @@
-//! Every option that takes a file reads what the certificate readers read.
+//! Encodings that options with a file accept.
 use std::{fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -28,7 +28,7 @@ fn thumbprint(folder: &Path, file: &str) -> String {
 }
 
 #[test]
-fn thumbprints_are_printed_of_all_files_that_can_be_read() {
+fn thumbprints_of_all_readable_files_are_printed() {
     let folder = folder();
     fs::write(folder.path().join("junk"), "hello").expect("written");
     let files = ["thumbprint", "r_cert.pem", "junk", "d_cert.pem", "missing"];
@@ -70,7 +70,7 @@ fn base64_warns_of_private_keys_in_every_encoding() {
 }
 
 #[test]
-fn an_authority_is_read_from_pfx() {
+fn ca_is_read_from_pfx() {
     let folder = folder();
     let proof = ["verification", "--nonce", "ABC", "--force", "--no-pfx"];
     for (ca, key) in [("r_cert.pem", "r.pfx"), ("r.pfx", "r.pfx"), ("r.pfx", "r_key.pem")] {
@@ -92,7 +92,7 @@ fn an_authority_is_read_from_pfx() {
 }
 
 #[test]
-fn keys_that_are_refused_come_with_what_to_do() {
+fn refused_keys_have_a_hint() {
     let folder = folder();
     let fixture = |name: &str| authority_fixture("..").join("keys").join(name);
     for (file, password, reason, hint) in [
@@ -112,7 +112,7 @@ fn keys_that_are_refused_come_with_what_to_do() {
 }
 
 #[test]
-fn requests_are_signed_whatever_their_encoding() {
+fn requests_are_signed_in_every_encoding() {
     let folder = folder();
     let made =
         ["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", "s.key"];
@@ -145,7 +145,7 @@ fn pkcs7_is_read_as_a_chain() {
     assert_eq!(cert(folder.path(), &["thumbprint", "chain.p7b"]).ok().trim(), thumbprint(folder.path(), "d_cert.pem"));
     cert(folder.path(), &["verify", "chain.p7b", "--ca", "r_cert.pem"]).ok();
     assert!(cert(folder.path(), &["inspect", "chain.p7b"]).ok().contains("2 certificates are a valid chain"));
-    // As `openssl cms` writes it: with a signature, and in BER when it streams.
+    // `openssl cms` adds a signature, and writes BER when it streams.
     let made = [
         "cms",
         "-sign",

@@ -1,4 +1,4 @@
-//! Names and chains from the field through the program: `fixtures/chains` has one of each kind.
+//! `cert verify` with names and chains from the field, of which `fixtures/chains` has one of each kind.
 
 use std::{fs, path::Path};
 
@@ -19,7 +19,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// A folder with a root `r`, an intermediate `i` and a device `d`, and both authorities in one file in either order.
+/// Creates a directory with a root `r`, an intermediate `i`, a device `d`, and both CAs in one file in either order.
 fn bundles() -> TempDir {
     let folder = folder();
     for arguments in [&["root", "r"][..], &["intermediate", "i", "r"], &["device", "d", "i"]] {
@@ -33,7 +33,7 @@ fn bundles() -> TempDir {
 }
 
 #[test]
-fn chains_from_the_field_get_the_right_answer() {
+fn chains_from_the_field_are_judged_correctly() {
     let folder = folder();
     let valid = |names: &[&str]| Ok(serde_json::json!(names));
     let refused = |words: &[&'static str]| Err(words.to_vec());
@@ -80,7 +80,7 @@ fn requests_from_the_field_are_signed() {
 }
 
 #[test]
-fn a_malformed_extension_is_shown_and_the_thumbprint_printed() {
+fn malformed_extension_does_not_prevent_the_thumbprint() {
     let folder = folder();
     for (file, warning, thumbprint) in [
         ("dup_ext.pem", "keyUsage is malformed: it occurs more than once", "A4F3D7679529773EF93130C1830CF4CBE637908B"),
@@ -97,7 +97,7 @@ fn a_malformed_extension_is_shown_and_the_thumbprint_printed() {
 }
 
 #[test]
-fn a_certificate_without_a_subject_is_called_by_its_serial_number() {
+fn certificate_without_a_subject_is_named_by_serial_number() {
     let bundles = bundles();
     let folder = bundles.path();
     fs::write(folder.join("x.cnf"), "subjectAltName = critical, DNS:a.example\n").expect("written");
@@ -133,7 +133,7 @@ fn a_certificate_without_a_subject_is_called_by_its_serial_number() {
 }
 
 #[test]
-fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
+fn every_certificate_of_the_ca_file_is_a_trust_anchor() {
     let folder = bundles();
     for (file, bundle, path) in [
         ("d_cert.pem", "root-first", &["d", "i"][..]),
@@ -152,7 +152,7 @@ fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
     assert_eq!(said.lines().count(), 1, "{said}");
     let json = cert(folder.path(), &["verify", "d_fullchain.pem", "--ca", "r_cert.pem", "-o", "json"]).json();
     assert_eq!(json["path"], serde_json::json!(["d", "i", "r"]));
-    // The proof of either is found.
+    // A proof of either CA is valid.
     for authority in ["r", "i"] {
         let (certificate, key) = (format!("{authority}_cert.pem"), format!("{authority}_key.pem"));
         let making = ["verification", "--ca", &certificate, "--key", &key, "--nonce", "70A1B2", "--no-pfx", "--force"];
@@ -163,7 +163,7 @@ fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
             assert!(said.starts_with("Valid: ") && said.contains(&format!(" {authority}.")), "{said}");
         }
     }
-    // What leads to neither names both.
+    // An untrusted chain names both CAs.
     cert(folder.path(), &["root", "other", "--no-pfx"]).ok();
     let said = cert(folder.path(), &["verify", "other_cert.pem", "--ca", "root-first"]);
     assert!(said.stdout.starts_with("Not valid: "), "{}", said.stdout);
@@ -171,7 +171,7 @@ fn each_certificate_of_the_ca_file_is_a_trust_anchor() {
 }
 
 #[test]
-fn broken_hashes_count_above_the_trust_anchor_only() {
+fn weak_hashes_are_refused_below_the_trust_anchor() {
     let folder = folder();
     let run = |arguments: &str| {
         let output = openssl(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>())?;
