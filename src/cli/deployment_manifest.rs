@@ -23,7 +23,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest list --app contoso --token-file token")]
     List {
         /// Maximum number of manifests to list [default: all]
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,

@@ -139,7 +139,7 @@ pub(super) struct Create {
 #[derive(clap::Args)]
 pub(super) struct Query {
     /// Maximum number of devices to list [default: all]
-    #[arg(long, value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     top: Option<usize>,
     /// OData expression to select devices
     #[arg(long, value_name = "EXPRESSION")]

@@ -21,7 +21,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device-group list --app contoso --token-file token")]
     List {
         /// Maximum number of groups to list [default: all]
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -67,7 +67,7 @@ pub(super) enum Command {
         /// ID of the device group
         id: DeviceGroupId,
         /// Maximum number of devices to list [default: all]
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,

@@ -32,7 +32,7 @@ enum Action {
     #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
     List {
         /// Maximum number of groups to list [default: all]
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,

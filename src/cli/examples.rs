@@ -39,7 +39,8 @@ fn broken(line: &str) -> String {
     text
 }
 
-/// Splits a command into words. An option and its value are one word, and spaces within quotes are part of a word.
+/// Splits a command into words. An option and its value are one word, as are `>` and its file, and quoted spaces are
+/// part of a word.
 fn words(line: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let (mut word, mut quote) = (String::new(), None);
@@ -48,7 +49,8 @@ fn words(line: &str) -> Vec<String> {
             (' ', None) if word.is_empty() => {}
             (' ', None) => {
                 let value = !word.starts_with('-') && !matches!(word.as_str(), "|" | ">");
-                match words.last_mut().filter(|last| value && last.starts_with("--") && !last.contains(' ')) {
+                let takes_value = |last: &String| *last == ">" || (last.starts_with("--") && !last.contains(' '));
+                match words.last_mut().filter(|last| value && takes_value(last)) {
                     Some(option) => {
                         option.push(' ');
                         option.push_str(&word);

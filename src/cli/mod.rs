@@ -2,7 +2,11 @@
 //!
 //! Each command group has a file. `args`, `service`, `issuer` and `registration` hold options that commands share; `report`
 //! turns an error into a message, a hint and an exit status.
-#![allow(clippy::doc_markdown, reason = "the comments on arguments are printed as help, without markup")]
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the comments on arguments are printed as help, without markup"
+)]
 
 mod args;
 mod cert;

@@ -61,7 +61,7 @@ pub(super) struct Service {
 fn application(text: &str) -> Result<Endpoint, String> {
     let text = text.trim();
     if let Some((scheme, _)) = text.split_once("://") {
-        let mut url = reqwest::Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+        let mut url = reqwest::Url::parse(text).map_err(|_| "not a URL: write it as https://HOST".to_owned())?;
         if scheme.eq_ignore_ascii_case("https") {
             url.set_path("/");
             url.set_query(None);
