@@ -62,9 +62,9 @@ pub(super) struct Device {
     id: DeviceId,
     #[command(flatten)]
     issuer: Issuer,
-    /// Sign this certificate request (PKCS#10) instead of creating a key; - is standard input
+    /// Certificate request (PKCS#10) to sign instead of creating a key
     ///
-    /// The common name of its subject must be the ID.
+    /// The common name of its subject must be the ID. - is standard input.
     #[arg(long, value_name = "FILE", requires = "issuer", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
     csr: Option<PathBuf>,
     /// Issue the certificate for the ID even if the subject of the request differs

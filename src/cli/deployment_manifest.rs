@@ -116,7 +116,9 @@ pub(super) struct Changes {
     /// New display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// JSON file with a merge patch of the content or of the request body; - is standard input
+    /// JSON file with a merge patch of the content or of the request body
+    ///
+    /// - is standard input.
     #[arg(long, value_name = "JSON")]
     file: Option<PathBuf>,
     /// All organizations of the manifest, separated by commas; empty for none

@@ -118,7 +118,9 @@ pub(super) struct Create {
     /// Type of the device
     #[arg(long = "type", value_name = "TYPE", value_parser = ["iot-edge"])]
     device_type: Option<String>,
-    /// JSON file with the request body, instead of the options above; - is standard input
+    /// JSON file with the request body; - is standard input
+    ///
+    /// Replaces the options above.
     #[arg(
         long,
         value_name = "JSON",
@@ -174,7 +176,9 @@ pub(super) struct Changes {
     /// All organizations of the device, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
-    /// JSON file with a merge patch, instead of the options above; - is standard input
+    /// JSON file with a merge patch; - is standard input
+    ///
+    /// Replaces the options above.
     #[arg(
         long,
         value_name = "JSON",
@@ -222,35 +226,23 @@ impl Command {
 
 impl Create {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let Self {
-            id,
-            display_name,
-            template,
-            simulated,
-            disabled,
-            organizations,
-            device_type,
-            file,
-            etag,
-            force,
-            service,
-        } = self;
-        let device = match file {
+        let id = self.id;
+        let device = match self.file {
             Some(file) => read_new_device(&file, &id, output)?,
             None => NewDevice {
-                display_name,
-                template,
-                enabled: !disabled,
-                simulated,
-                organizations,
-                device_types: device_type.map(|_| DeviceType::IotEdge).into_iter().collect(),
+                display_name: self.display_name,
+                template: self.template,
+                enabled: !self.disabled,
+                simulated: self.simulated,
+                organizations: self.organizations,
+                device_types: self.device_type.map(|_| DeviceType::IotEdge).into_iter().collect(),
                 etag: None,
             },
         };
-        let device = NewDevice { etag: etag.map(Etag::new).or(device.etag), ..device };
-        let devices = devices(&service)?;
+        let device = NewDevice { etag: self.etag.map(Etag::new).or(device.etag), ..device };
+        let devices = devices(&self.service)?;
         // The service's PUT overwrites a device.
-        if !force && device.etag.is_none() && devices.find(&id).await?.is_some() {
+        if !self.force && device.etag.is_none() && devices.find(&id).await?.is_some() {
             bail!("the device {id} already exists: update it, or overwrite it with --force");
         }
         show(&devices.create(&id, &device).await?, output)

@@ -93,7 +93,9 @@ pub(super) struct Create {
     /// Organization of the group; can be repeated
     #[arg(long = "organization", value_name = "ID")]
     organizations: Vec<String>,
-    /// JSON file with the request body, instead of the options above; - is standard input
+    /// JSON file with the request body; - is standard input
+    ///
+    /// Replaces the options above.
     #[arg(
         long,
         value_name = "JSON",
@@ -129,7 +131,9 @@ pub(super) struct Changes {
     /// All organizations of the group, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
-    /// JSON file with a merge patch, instead of the options above; - is standard input
+    /// JSON file with a merge patch; - is standard input
+    ///
+    /// Replaces the options above.
     #[arg(
         long,
         value_name = "JSON",

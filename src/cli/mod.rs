@@ -66,6 +66,11 @@ use self::{
 /// X.509 enrollment and certificates for Azure IoT Central and DPS
 #[derive(Parser)]
 #[command(name = "iot-enroll", version, max_term_width = 120, propagate_version = true)]
+#[command(after_help = "Examples:
+  iot-enroll provision --emulator --register
+  iot-enroll cert root mytestrootcert
+  iot-enroll cert device sample-device-01 mytestrootcert
+  iot-enroll device list --app contoso --token-file token")]
 struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -197,4 +202,33 @@ fn init_tracing(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commands and options with a longer first line.
+    const LONG: [&str; 6] = ["provision", "rollover", "import", "manifest", "results", "concurrency"];
+
+    fn check(command: &clap::Command, long: &mut Vec<String>) {
+        if LONG.contains(&command.get_name()) {
+            return;
+        }
+        let summaries = command.get_arguments().map(|argument| (argument.get_id().as_str(), argument.get_help()));
+        for (name, text) in summaries.chain([("about", command.get_about())]) {
+            let text = text.map(ToString::to_string).unwrap_or_default();
+            if (text.lines().count() > 1 || text.chars().count() > 80) && !LONG.contains(&name) {
+                long.push(format!("{} {name}: {text}", command.get_bin_name().unwrap_or_default()));
+            }
+        }
+        command.get_subcommands().for_each(|inner| check(inner, long));
+    }
+
+    #[test]
+    fn help_starts_with_one_short_line() {
+        let mut long = Vec::new();
+        check(&command_line(), &mut long);
+        assert!(long.is_empty(), "{}", long.join("\n"));
+    }
 }

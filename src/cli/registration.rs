@@ -100,9 +100,9 @@ pub(super) async fn read_id_scope(client: &Client) -> anyhow::Result<IdScope> {
 /// Symmetric key of an enrollment group.
 #[derive(clap::Args)]
 pub(super) struct GroupKey {
-    /// File with the enrollment group's symmetric key (or set IOT_ENROLL_GROUP_KEY to it)
+    /// File with the group's symmetric key (or set IOT_ENROLL_GROUP_KEY to it)
     ///
-    /// The key is the first line of the file, in base64. The device's key is derived from it.
+    /// The key of the enrollment group is the first line of the file, in base64. The device's key is derived from it.
     #[arg(long, value_name = "FILE")]
     group_key_file: Option<PathBuf>,
 }
