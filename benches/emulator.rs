@@ -1,4 +1,4 @@
-//! How fast the emulator is: requests over loopback, the listing of many devices, filters.
+//! Benchmarks of the emulator: requests over loopback, lists of many devices, filters.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use std::{
@@ -16,7 +16,7 @@ const DEVICES: u64 = 100_000;
 const FILTER: &str = "contains(displayName, 'thermostat') ge 0 and (enabled eq true or simulated ne false) \
     and template eq 'dtmi:contoso:Thermostat;1'";
 
-/// A connection that is kept alive, with no more HTTP than is needed, so that the emulator is measured and not a client.
+/// A persistent connection with minimal HTTP, so that the benchmark measures the emulator and not a client.
 struct Connection {
     stream: BufReader<TcpStream>,
     head: String,
@@ -31,7 +31,7 @@ impl Connection {
         Self { stream: BufReader::with_capacity(1 << 16, stream), head, body: Vec::new() }
     }
 
-    /// Sends a request and reads its whole answer, which has to be 200.
+    /// Sends a request and returns the body of the response, which must be 200.
     fn request(&mut self, method: &str, target: &str, body: &str) -> &[u8] {
         let head = &self.head;
         let content = match body.len() {
@@ -58,13 +58,11 @@ impl Connection {
 }
 
 fn device(number: u64) -> DeviceProperties {
-    DeviceProperties {
-        // No order but that of the ids is the order of creation.
-        display_name: format!("thermostat {}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % DEVICES),
-        template: Some("dtmi:contoso:Thermostat;1".to_owned()),
-        simulated: number.is_multiple_of(3),
-        ..DeviceProperties::new(format!("device-{number:06}"))
-    }
+    DeviceProperties::new(format!("device-{number:06}"))
+        // Only the order of the IDs is the order of creation.
+        .display_name(format!("thermostat {}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % DEVICES))
+        .template("dtmi:contoso:Thermostat;1")
+        .simulated(number.is_multiple_of(3))
 }
 
 fn start(runtime: &Runtime, devices: u64) -> Emulator {
@@ -86,7 +84,7 @@ fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Follows the links to the end and returns the number of devices.
+/// Follows all links and returns the number of devices.
 fn list(connection: &mut Connection, query: &str) -> usize {
     let mut target = format!("/api/devices?api-version=2022-07-31&%24top=100{query}");
     let mut found = 0;

@@ -1,5 +1,5 @@
-//! How fast fleets are made, as devices a second beside what bounds them: the cryptography alone on the same threads, and
-//! a plain loop that writes the same files.
+//! The throughput of fleets in devices per second, beside two bounds: only the cryptography on the same threads, and a loop
+//! that writes files of the same sizes.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use std::{
@@ -21,9 +21,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use iot_enroll::certificate::{
     CertificateAuthority, CommonName, DeviceId, IssueOptions,
     files::PfxOptions,
-    fleet::{Fleet, FleetControl, FleetDevice, SourceError},
-    pfx::PfxEncryption,
+    fleet::{Fleet, FleetControl, FleetDevice, IfExists, SourceError},
 };
+use sha2::{Digest, Sha256};
 
 const DEVICES: usize = 8_000;
 const PFX_DEVICES: usize = 64;
@@ -35,16 +35,14 @@ fn threads() -> NonZeroUsize {
 fn root() -> CertificateAuthority {
     let options = IssueOptions::default();
     let root = CertificateAuthority::new_root(&CommonName::new("Bench Root").expect("a name"), &options);
-    root.and_then(|root| root.into_authority(options.at)).expect("an authority")
+    root.and_then(|root| root.into_authority(options.issue_time())).expect("an authority")
 }
 
 fn devices(count: usize) -> impl Iterator<Item = Result<FleetDevice, SourceError>> + Send {
-    (0..count).map(|number| {
-        Ok(FleetDevice { id: DeviceId::new(format!("device-{number:07}"))?, name: None, public_key: None })
-    })
+    (0..count).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("device-{number:07}"))?)))
 }
 
-/// Does the work on all threads, so often altogether.
+/// Calls `work` for each number below `count`, on all threads.
 fn spread(count: usize, work: impl Fn(usize) + Sync) {
     let each = count / threads();
     thread::scope(|scope| {
@@ -56,7 +54,7 @@ fn spread(count: usize, work: impl Fn(usize) + Sync) {
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
-const CONTROL: FleetControl<'static> = FleetControl { stop: &STOP, progress: &|_| {} };
+const CONTROL: FleetControl<'static> = FleetControl::new(&STOP, &|_| {});
 
 fn streams(criterion: &mut Criterion) {
     let authority = root();
@@ -90,26 +88,26 @@ fn streams(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The sizes of a device's files, as they are with a root as the authority.
+/// The sizes of the files of a device directly under a root.
 const SIZES: [usize; 3] = [749, 241, 1_420];
 
-fn write_plainly(folder: &Path) {
+fn write_plainly(directory: &Path) {
     for number in 0..DEVICES.div_ceil(1_000) {
-        fs::create_dir(folder.join(format!("{number:04}"))).expect("a folder");
+        fs::create_dir(directory.join(format!("{number:04}"))).expect("a directory");
     }
     let content = [b'x'; 2_048];
     spread(DEVICES, |number| {
         for (size, kind) in SIZES.into_iter().zip(["cert", "key", "fullchain"]) {
-            let path = folder.join(format!("{:04}/device-{number:07}_{kind}.pem", number / 1_000));
+            let path = directory.join(format!("{:04}/device-{number:07}_{kind}.pem", number / 1_000));
             fs::File::create_new(path).and_then(|mut file| file.write_all(&content[..size])).expect("a file");
         }
     });
 }
 
-/// As a fleet does at its end.
-fn flush(folder: &Path) {
+/// Flushes the files to the disk, as a fleet does at its end.
+fn flush(directory: &Path) {
     #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(fs::File::open(folder).expect("a folder")).expect("flushed");
+    rustix::fs::syncfs(fs::File::open(directory).expect("a directory")).expect("flushed");
 }
 
 fn files(criterion: &mut Criterion) {
@@ -117,26 +115,28 @@ fn files(criterion: &mut Criterion) {
     let fleet = Fleet::new(&authority, &IssueOptions::default(), None, threads()).expect("a fleet");
     let mut group = criterion.benchmark_group("files");
     group.throughput(Throughput::Elements(DEVICES as u64)).sample_size(10).measurement_time(Duration::from_secs(15));
-    // All of it goes at the end: file systems are slow to make files where many have just been removed.
-    let all = tempfile::tempdir().expect("a folder");
-    let folder = || tempfile::tempdir_in(&all).expect("a folder").keep();
+    // Everything is removed at the end: file systems are slow to create files after many were removed.
+    let all = tempfile::tempdir().expect("a directory");
+    let directory = || tempfile::tempdir_in(&all).expect("a directory").keep();
     group.bench_function("plain loop", |bencher| {
-        let write = |folder: PathBuf| {
-            write_plainly(&folder);
-            flush(&folder);
+        let write = |directory: PathBuf| {
+            write_plainly(&directory);
+            flush(&directory);
         };
-        bencher.iter_batched(folder, write, BatchSize::PerIteration);
+        bencher.iter_batched(directory, write, BatchSize::PerIteration);
     });
     group.bench_function("fleet", |bencher| {
-        let write = |folder: PathBuf| fleet.write_folders(devices(DEVICES), &folder.join("fleet"), false, CONTROL);
-        bencher.iter_batched(folder, |folder| write(folder).expect("files"), BatchSize::PerIteration);
+        let write = |directory: PathBuf| {
+            fleet.write_directory(devices(DEVICES), &directory.join("fleet"), IfExists::Fail, CONTROL)
+        };
+        bencher.iter_batched(directory, |directory| write(directory).expect("files"), BatchSize::PerIteration);
     });
     group.finish();
 }
 
 fn pfx(criterion: &mut Criterion) {
     let authority = root();
-    let options = PfxOptions { password: "1234", encryption: PfxEncryption::Aes256 };
+    let options = PfxOptions::new("1234");
     let fleet = Fleet::new(&authority, &IssueOptions::default(), Some(options), threads()).expect("a fleet");
     let mut group = criterion.benchmark_group("PFX");
     group.throughput(Throughput::Elements(PFX_DEVICES as u64)).sample_size(10);
@@ -149,17 +149,22 @@ fn pfx(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a PFX file asks for: PBKDF2 for the key and for the certificates, and the derivation of PKCS#12 for the code that
-/// protects both (RFC 7292 appendix B.2). Each is the crate's that writes the files.
+/// Derives the keys of a PFX file: PBKDF2 for the key and for the certificates, and the derivation of PKCS#12 for the
+/// integrity check (RFC 7292 appendix B.2). For a key as long as the hash, the latter is one hash of some blocks, which is
+/// hashed again in each further iteration.
 fn derive_as_pfx() {
+    const ITERATIONS: u32 = 10_000;
     let salt = [7; 16];
     for _ in 0..2 {
         let mut key = [0; 32];
-        pbkdf2::pbkdf2_hmac::<sha2::Sha256>(b"1234", &salt, 10_000, &mut key);
+        pbkdf2::pbkdf2_hmac::<Sha256>(b"1234", &salt, ITERATIONS, &mut key);
         black_box(key);
     }
-    let code = pkcs12::kdf::derive_key_utf8::<sha2::Sha256>("1234", &salt, pkcs12::kdf::Pkcs12KeyType::Mac, 10_000, 32);
-    black_box(code.expect("a key"));
+    let mut key = Sha256::digest([7; 192]);
+    for _ in 1..ITERATIONS {
+        key = Sha256::digest(key);
+    }
+    black_box(key);
 }
 
 criterion_group!(benches, streams, files, pfx);

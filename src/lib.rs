@@ -2,16 +2,19 @@
 //!
 //! | module | what it is for | feature |
 //! | --- | --- | --- |
-//! | [`certificate`] | reading certificates, thumbprints, chains | always |
-//! | `certificate::CertificateAuthority` | making root, intermediate, device and verification certificates | `issue` |
+//! | [`certificate`] | reads certificates, prints and compares thumbprints | always |
+//! | `certificate::chain` | verifies chains and proofs of possession | `verify` |
+//! | `certificate::pfx` | reads PFX files | `pfx` |
+//! | `certificate::CertificateAuthority` | issues root, intermediate, device, server and verification certificates | `issue` |
 //! | `central` | the IoT Central REST API as a client | `client` |
 //! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
 //! | `dps::device` | registering devices at the Device Provisioning Service, and why it failed | `client` |
 //! | `workflow` | the enrollment of a group from end to end, and the way to its next root | `client` |
 //! | `emulator` | IoT Central and its Device Provisioning Service on a loopback port, for tests and for trying things out | `emulator` |
 //!
-//! The default feature `cli` is all of these and the program `iot-enroll`. A program that only needs a thumbprint takes
-//! the crate with `default-features = false`:
+//! The default feature `cli` is all of these and the program `iot-enroll`. The feature `serde` serializes names, IDs and
+//! thumbprints. A program that only needs a thumbprint takes the crate with `default-features = false`, and compiles no
+//! cryptographic library in C:
 //!
 //! ```
 //! use iot_enroll::certificate::Certificate;
@@ -38,7 +41,7 @@ pub mod transport;
 #[cfg(feature = "client")]
 pub mod workflow;
 
-/// The example of the README is compiled with the tests.
+/// Compiles the examples of the documentation with the tests.
 #[cfg(all(doctest, feature = "client"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;

@@ -310,7 +310,7 @@ fn csv_writer(columns: &[&str]) -> ::csv::Writer<Vec<u8>> {
 pub fn manifest(data: &[u8]) {
     let _one = FILE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = file(MANIFEST, data);
-    for device in read_manifest(&path).expect("opened") {
+    for device in read_manifest(&path).into_iter().flatten() {
         match device {
             Ok(device) => assert_eq!(device.id.to_string().parse(), Ok(device.id)),
             Err(error) => drop(error.to_string()),

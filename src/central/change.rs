@@ -1,21 +1,21 @@
-//! What a merge patch does to a field that can also be emptied.
+//! Bodies of requests: merge patches and the setters of option structs.
 
 use serde_json::{Map, Value, json};
 
-/// What a change does to a field that can be empty.
+/// A change to an optional field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Change<T> {
-    /// Leaves it.
+    /// Keeps the value.
     #[default]
     Keep,
-    /// Empties it: `null` in the merge patch (RFC 7396).
+    /// Removes the value: `null` in the merge patch (RFC 7396).
     Clear,
-    /// Gives it this value.
+    /// Sets a new value.
     Set(T),
 }
 
 impl<T> Change<T> {
-    /// What the patch says, if it says anything.
+    /// Returns the field's value in the patch, if the patch names the field.
     pub(super) fn body(&self, value: impl FnOnce(&T) -> Value) -> Option<Value> {
         match self {
             Self::Keep => None,
@@ -31,13 +31,31 @@ impl<T> From<T> for Change<T> {
     }
 }
 
-/// An object of those fields that have a value.
+/// Returns an object of the fields that have a value.
 pub(super) fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let present = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     present.collect::<Map<_, _>>().into()
 }
 
-/// A value as JSON, if there is one.
+/// Returns a value as JSON, if there is one.
 pub(super) fn json_of<T: serde::Serialize>(value: Option<&T>) -> Option<Value> {
     value.map(|it| json!(it))
 }
+
+/// Defines a setter for each field. A setter takes the field's type or anything that converts into it, so that
+/// `.etag(etag)` takes an `Etag` and an `Option<Etag>`.
+macro_rules! setters {
+    ($name:ident { $($field:ident: $type:ty,)* }) => {
+        impl $name {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, value: impl Into<$type>) -> Self {
+                    self.$field = value.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+pub(super) use setters;

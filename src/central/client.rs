@@ -1,25 +1,32 @@
-//! The client: how it is built, and how it sends one call.
+//! The client of an application, and its builder.
 
 use std::{fmt, num::NonZeroU32};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::endpoint::{ApiVersion, Endpoint};
 use crate::transport::{
-    Authorization, BuildError, ConnectionOptions, ErrorDetails, RestClient, ServiceProfile, connection_setters,
+    Authorization, BuildError, Call, ConnectionOptions, Error, ErrorDetails, RestClient, ServiceProfile,
+    connection_setters,
 };
+
+/// The scope of Microsoft Entra tokens for IoT Central.
+pub const ENTRA_SCOPE: &str = "https://apps.azureiotcentral.com/.default";
 
 static PROFILE: ServiceProfile = ServiceProfile {
     name: "an IoT Central application",
     short_name: "application",
     role: "App Administrator",
     base_path: &["api"],
-    // The limit for one application, over all its tokens.
+    // The limit of an application, which all its tokens share.
     rate: NonZeroU32::new(20).unwrap(),
     parse_error,
 };
 
-/// Reads an error in the service's form.
+/// Reads the body of an error.
 fn parse_error(text: &str) -> ErrorDetails {
     #[derive(Deserialize)]
     struct Body {
@@ -40,7 +47,7 @@ fn parse_error(text: &str) -> ErrorDetails {
 
 /// A client of one IoT Central application.
 ///
-/// Clones are cheap and share everything: connections, token, and the rate limit.
+/// Clones are cheap and share connections, token and rate limit.
 ///
 /// ```
 /// use iot_enroll::central::{Authorization, Client, Endpoint};
@@ -59,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins a client for the application at this address.
+    /// Starts building a client of the application at this address.
     pub fn builder(endpoint: Endpoint) -> ClientBuilder {
         ClientBuilder {
             endpoint,
@@ -69,20 +76,20 @@ impl Client {
         }
     }
 
-    /// The application's address.
+    /// Returns the application's address.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// The version of the API that calls name.
+    /// Returns the version of the API that calls use.
     #[must_use]
     pub fn api_version(&self) -> ApiVersion {
         self.version
     }
 
-    /// A client whose calls name another version of the API. It shares everything else with this one, the rate limit
-    /// above all.
+    /// Returns a client that uses another version of the API. It shares everything else with this client, including the
+    /// rate limit.
     #[must_use]
     pub fn with_api_version(&self, version: ApiVersion) -> Self {
         Self { rest: self.rest.with_api_version(version.as_str()), endpoint: self.endpoint.clone(), version }
@@ -90,6 +97,17 @@ impl Client {
 
     pub(crate) fn rest(&self) -> &RestClient {
         &self.rest
+    }
+
+    /// Sends a PUT that creates a resource, after a GET that fails the call if the resource exists.
+    ///
+    /// The API describes no conditional PUT for resources that do not exist, so a resource that another client creates
+    /// between the two requests is replaced.
+    pub(super) async fn create<T: DeserializeOwned>(&self, put: &Call) -> Result<T, Error> {
+        match self.rest.find::<IgnoredAny>(&put.to_get()).await? {
+            Some(_) => Err(Error::AlreadyExists { operation: put.operation() }),
+            None => self.rest.read(put).await,
+        }
     }
 }
 
@@ -113,13 +131,13 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// What requests prove their right with. Needed.
+    /// Sets the token or credential. Required.
     pub fn authorization(mut self, authorization: Authorization) -> Self {
         self.authorization = Some(authorization);
         self
     }
 
-    /// The version of the API; `2022-07-31` by default.
+    /// Sets the version of the API. Default: `2022-07-31`.
     pub fn api_version(mut self, version: ApiVersion) -> Self {
         self.version = version;
         self
@@ -127,9 +145,11 @@ impl ClientBuilder {
 
     connection_setters!();
 
-    /// How many requests a second go out at most, over all clones and with repetitions; 20 by default, which is the
-    /// service's limit for one application. They are evenly spaced. While the service refuses requests nevertheless
-    /// (429), since others use the application too, fewer go out: half as many at each refusal, then slowly more again.
+    /// Sets the most requests per second that all clones send, retries included. Default: 20, the service's limit for
+    /// an application.
+    ///
+    /// Requests are evenly spaced. When the service throttles them (429) because other clients use the application too,
+    /// the rate is halved, then rises again within 30 seconds.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.connection.rate = Some(per_second);
         self
@@ -138,7 +158,7 @@ impl ClientBuilder {
     /// Builds the client. Nothing is sent.
     ///
     /// # Errors
-    /// [`BuildError`] when no token was given, it has expired, or TLS cannot be set up here.
+    /// [`BuildError`] if no token was given, if it has expired, or if TLS cannot be set up.
     pub fn build(self) -> Result<Client, BuildError> {
         let authorization = self.authorization.ok_or(BuildError::NoAuthorization)?;
         let address = self.endpoint.address().clone();

@@ -1,25 +1,25 @@
-//! Deployment manifests: which modules `IoT` Edge devices run.
+//! Deployment manifests: the modules that IoT Edge devices run.
 
 use std::fmt;
 
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    change::{json_of, object},
+    change::{json_of, object, setters},
     client::Client,
     device_groups::or_empty,
     devices,
     endpoint::ApiVersion,
-    id::{DeploymentManifestId, DeviceId, Etag},
+    id::{CentralDeviceId, DeploymentManifestId, Etag},
 };
-use crate::transport::{Call, Error, Listing, items};
+use crate::transport::{Call, Error, Listing, Secret, items};
 
 const COLLECTION: &str = "deploymentManifests";
 
-/// The deployment manifests of an application: `/deploymentManifests` of the API, which only version 2022-10-31-preview
-/// has. The calls name that version whatever the client's.
+/// The deployment manifests of an application: `/deploymentManifests` of the API.
+///
+/// Calls use version 2022-10-31-preview of the API regardless of the client's version: no other has them.
 ///
 /// ```no_run
 /// use iot_enroll::central::{Client, NewDeploymentManifest};
@@ -33,15 +33,14 @@ const COLLECTION: &str = "deploymentManifests";
 /// # }
 /// ```
 ///
-/// Every call fails with [`Error`], which names the call; what may be tried again has been
-/// ([`RetryPolicy`](super::RetryPolicy)).
+/// Failed calls are retried by the client's [`RetryPolicy`](super::RetryPolicy).
 #[derive(Debug, Clone)]
 pub struct DeploymentManifests {
     client: Client,
 }
 
 impl Client {
-    /// The deployment manifests of the application, in version 2022-10-31-preview of the API: no other has them.
+    /// Returns the deployment manifests of the application.
     #[must_use]
     pub fn deployment_manifests(&self) -> DeploymentManifests {
         DeploymentManifests { client: self.with_api_version(ApiVersion::V2022_10_31Preview) }
@@ -49,21 +48,20 @@ impl Client {
 }
 
 impl DeploymentManifests {
-    /// Every deployment manifest.
-    #[must_use]
+    /// Lists all deployment manifests.
     pub fn list(&self) -> Listing<DeploymentManifest> {
         items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
-    /// One deployment manifest.
+    /// Reads a deployment manifest.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the deployment manifest does not exist.
     pub async fn get(&self, id: &DeploymentManifestId) -> Result<DeploymentManifest, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// One deployment manifest, or nothing where there is none by this id.
+    /// Reads a deployment manifest. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error`]
@@ -71,25 +69,44 @@ impl DeploymentManifests {
         self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Creates a deployment manifest, or **replaces** the one that has this id: the service's PUT does either.
+    /// Creates a deployment manifest. Sends two requests: one to see that it does not exist, and one to create it.
+    ///
+    /// The API has no conditional create. A deployment manifest that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the manifest has an etag and was changed since, and it is [`Error::Lost`] where
-    /// that was perhaps this very call.
+    /// [`Error::AlreadyExists`] if the deployment manifest exists, or another [`Error`].
     pub async fn create(
         &self,
         id: &DeploymentManifestId,
         manifest: &NewDeploymentManifest,
     ) -> Result<DeploymentManifest, Error> {
-        let call = Call::put(&[COLLECTION, id.as_str()], &manifest.body());
-        self.client.rest().read(&call.with_secrets(secrets(&manifest.data))).await
+        self.client.create(&Self::put(id, manifest)).await
     }
 
-    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
+    /// Replaces a deployment manifest, or creates it if missing. To change an existing deployment manifest,
+    /// [`update`](Self::update) it.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the update has an etag and the manifest was changed meanwhile, and it is
-    /// [`Error::Lost`] where that was perhaps this very call.
+    /// [`Error`]. If the new deployment manifest has an etag that is not the current one, the status is 412, or the
+    /// error is [`Error::OutcomeUnknown`] if an answer was lost before.
+    pub async fn replace(
+        &self,
+        id: &DeploymentManifestId,
+        manifest: &NewDeploymentManifest,
+    ) -> Result<DeploymentManifest, Error> {
+        self.client.rest().read(&Self::put(id, manifest)).await
+    }
+
+    fn put(id: &DeploymentManifestId, manifest: &NewDeploymentManifest) -> Call {
+        Call::put(&[COLLECTION, id.as_str()], &manifest.body()).with_secrets(secrets(&manifest.data))
+    }
+
+    /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
+    ///
+    /// # Errors
+    /// [`Error`]. If the update has an etag that is not the deployment manifest's current one, the status is 412, or
+    /// the error is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(
         &self,
         id: &DeploymentManifestId,
@@ -99,28 +116,28 @@ impl DeploymentManifests {
         self.client.rest().read(&call.with_secrets(update.data.iter().flat_map(secrets))).await
     }
 
-    /// Deletes a deployment manifest. Devices that it was assigned to keep what they run.
+    /// Deletes a deployment manifest. Devices that it was assigned to keep their modules.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the deployment manifest does not exist.
     pub async fn delete(&self, id: &DeploymentManifestId) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Gives a device the content of a deployment manifest: `applyDeploymentManifest`. The same content twice has the
-    /// effect of once, so a call whose answer was lost is repeated.
+    /// Assigns the content of a deployment manifest to a device (`applyDeploymentManifest`). The call is idempotent, so
+    /// it is retried if its answer is lost.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is no such device.
-    pub async fn assign(&self, device: &DeviceId, data: &Map<String, Value>) -> Result<(), Error> {
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
+    pub async fn assign(&self, device: &CentralDeviceId, data: &Map<String, Value>) -> Result<(), Error> {
         let path = [devices::COLLECTION, device.as_str(), "applyDeploymentManifest"];
         let call = Call::post(&path, &json!({ "data": data })).repeatable();
-        self.client.rest().carry_out(&call.with_secrets(secrets(data))).await
+        self.client.rest().execute(&call.with_secrets(secrets(data))).await
     }
 }
 
-/// The passwords in a manifest: those of the registries that modules come from.
-fn secrets(data: &Map<String, Value>) -> Vec<SecretString> {
+/// Returns the passwords in a manifest, which are those of container registries.
+fn secrets(data: &Map<String, Value>) -> Vec<Secret> {
     let mut found = Vec::new();
     let mut rest: Vec<_> = data.iter().map(|(name, value)| (name.as_str(), value)).collect();
     while let Some((name, value)) = rest.pop() {
@@ -134,22 +151,21 @@ fn secrets(data: &Map<String, Value>) -> Vec<SecretString> {
     found
 }
 
-/// A deployment manifest, as the service describes it. It is serialised as the service does; `Debug` leaves its content
-/// out, which may hold passwords.
+/// A deployment manifest. It serializes to the service's JSON. `Debug` omits the content, which may contain passwords.
 #[derive(Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeploymentManifest {
-    /// Its id.
+    /// The ID.
     pub id: DeploymentManifestId,
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Its content: `modulesContent` and what else belongs to it.
+    /// The content: `modulesContent` and related fields.
     pub data: Map<String, Value>,
-    /// The ids of its organizations.
+    /// The IDs of its organizations.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub organizations: Vec<String>,
-    /// Its state.
+    /// The version of the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<Etag>,
 }
@@ -165,21 +181,22 @@ impl fmt::Debug for DeploymentManifest {
     }
 }
 
-/// A deployment manifest to be. `Debug` leaves its content out.
+/// The fields of a deployment manifest to create. `Debug` omits the content.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct NewDeploymentManifest {
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Its content: `modulesContent` and what else belongs to it.
+    /// The content: `modulesContent` and related fields.
     pub data: Map<String, Value>,
-    /// The ids of its organizations. Named to the service where there are any.
+    /// The IDs of its organizations. Sent if there are any.
     pub organizations: Vec<String>,
-    /// The state of the manifest that this replaces: the service refuses with 412 if it has changed since.
+    /// The version of the deployment manifest to replace. The service refuses to replace another version (412).
     pub etag: Option<Etag>,
 }
 
 impl NewDeploymentManifest {
-    /// A deployment manifest with this name and content.
+    /// Returns a deployment manifest with this display name and content.
     #[must_use]
     pub fn new(display_name: impl Into<String>, data: Map<String, Value>) -> Self {
         Self { display_name: display_name.into(), data, organizations: Vec::new(), etag: None }
@@ -205,18 +222,31 @@ impl fmt::Debug for NewDeploymentManifest {
     }
 }
 
-/// A change to a deployment manifest: what is named is changed, the rest is left. `Debug` leaves its content out.
+setters!(NewDeploymentManifest {
+    organizations: Vec<String>,
+    etag: Option<Etag>,
+});
+
+/// A change to a deployment manifest. Fields that are not set keep their value. `Debug` omits the content.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct DeploymentManifestUpdate {
-    /// The new name.
+    /// The display name.
     pub display_name: Option<String>,
-    /// What changes in the content, itself a merge patch: a field that is null is removed, one that is not named stays.
+    /// The change of the content, which is a merge patch itself: null removes a field, and a missing field is kept.
     pub data: Option<Map<String, Value>>,
-    /// The ids of its organizations, all of them.
+    /// The IDs of all its organizations.
     pub organizations: Option<Vec<String>>,
-    /// The state of the manifest that this changes: the service refuses with 412 if it has changed since.
+    /// The version of the deployment manifest to change. The service refuses to change another version (412).
     pub etag: Option<Etag>,
 }
+
+setters!(DeploymentManifestUpdate {
+    display_name: Option<String>,
+    data: Option<Map<String, Value>>,
+    organizations: Option<Vec<String>>,
+    etag: Option<Etag>,
+});
 
 impl DeploymentManifestUpdate {
     fn body(&self) -> Value {

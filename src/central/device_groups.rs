@@ -1,10 +1,10 @@
-//! Device groups: queries over devices that the application keeps under a name.
+//! Device groups: named queries over devices.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    change::{Change, json_of, object},
+    change::{Change, json_of, object, setters},
     client::Client,
     devices::{self, Device},
     id::{DeviceGroupId, Etag},
@@ -16,7 +16,6 @@ const COLLECTION: &str = "deviceGroups";
 /// The device groups of an application: `/deviceGroups` of the API.
 ///
 /// ```no_run
-/// use futures_util::TryStreamExt;
 /// use iot_enroll::central::{Client, NewDeviceGroup};
 ///
 /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -29,15 +28,14 @@ const COLLECTION: &str = "deviceGroups";
 /// # }
 /// ```
 ///
-/// Every call fails with [`Error`], which names the call; what may be tried again has been
-/// ([`RetryPolicy`](super::RetryPolicy)).
+/// Failed calls are retried by the client's [`RetryPolicy`](super::RetryPolicy).
 #[derive(Debug, Clone)]
 pub struct DeviceGroups {
     client: Client,
 }
 
 impl Client {
-    /// The device groups of the application.
+    /// Returns the device groups of the application.
     #[must_use]
     pub fn device_groups(&self) -> DeviceGroups {
         DeviceGroups { client: self.clone() }
@@ -45,21 +43,20 @@ impl Client {
 }
 
 impl DeviceGroups {
-    /// Every device group.
-    #[must_use]
+    /// Lists all device groups.
     pub fn list(&self) -> Listing<DeviceGroup> {
         items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
-    /// One device group.
+    /// Reads a device group.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device group does not exist.
     pub async fn get(&self, id: &DeviceGroupId) -> Result<DeviceGroup, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// One device group, or nothing where there is none by this id.
+    /// Reads a device group. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error`]
@@ -67,83 +64,99 @@ impl DeviceGroups {
         self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Creates a device group, or **replaces** the one that has this id: the service's PUT does either.
+    /// Creates a device group. Sends two requests: one to see that it does not exist, and one to create it.
+    ///
+    /// The API has no conditional create. A device group that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the group has an etag and was changed since, and it is [`Error::Lost`] where
-    /// that was perhaps this very call.
+    /// [`Error::AlreadyExists`] if the device group exists, or another [`Error`].
     pub async fn create(&self, id: &DeviceGroupId, group: &NewDeviceGroup) -> Result<DeviceGroup, Error> {
-        self.client.rest().read(&Call::put(&[COLLECTION, id.as_str()], &group.body())).await
+        self.client.create(&Self::put(id, group)).await
     }
 
-    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
+    /// Replaces a device group, or creates it if missing. To change an existing device group, [`update`](Self::update)
+    /// it.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the update has an etag and the group was changed meanwhile, and it is
-    /// [`Error::Lost`] where that was perhaps this very call.
+    /// [`Error`]. If the new device group has an etag that is not the current one, the status is 412, or the error is
+    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    pub async fn replace(&self, id: &DeviceGroupId, group: &NewDeviceGroup) -> Result<DeviceGroup, Error> {
+        self.client.rest().read(&Self::put(id, group)).await
+    }
+
+    fn put(id: &DeviceGroupId, group: &NewDeviceGroup) -> Call {
+        Call::put(&[COLLECTION, id.as_str()], &group.body())
+    }
+
+    /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
+    ///
+    /// # Errors
+    /// [`Error`]. If the update has an etag that is not the device group's current one, the status is 412, or the error
+    /// is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(&self, id: &DeviceGroupId, update: &DeviceGroupUpdate) -> Result<DeviceGroup, Error> {
         self.client.rest().read(&Call::merge_patch(&[COLLECTION, id.as_str()], &update.body())).await
     }
 
-    /// Deletes a device group. Its devices stay.
+    /// Deletes a device group. Its devices remain.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device group does not exist.
     pub async fn delete(&self, id: &DeviceGroupId) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
-    /// The devices that meet a group's query now.
-    #[must_use]
+    /// Lists the devices that match a group's query now.
     pub fn devices(&self, id: &DeviceGroupId) -> Listing<Device> {
         items(self.client.rest().clone(), Call::get(&[COLLECTION, id.as_str(), devices::COLLECTION]), None)
     }
 }
 
-/// A device group, as the service describes it. It is serialised as the service does.
+/// A device group. It serializes to the service's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DeviceGroup {
-    /// Its id.
+    /// The ID.
     pub id: DeviceGroupId,
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Its query, such as `SELECT * FROM devices WHERE $provisioned = true`.
+    /// The query, such as `SELECT * FROM devices WHERE $provisioned = true`.
     pub filter: String,
-    /// What it is for.
+    /// A description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The ids of its organizations.
+    /// The IDs of its organizations.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub organizations: Vec<String>,
-    /// Its state.
+    /// The version of the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<Etag>,
 }
 
-/// A list that may be null.
+/// Reads a list that may be null.
 pub(super) fn or_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A device group to be.
+/// The fields of a device group to create.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewDeviceGroup {
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Its query, such as `SELECT * FROM devices WHERE $provisioned = true`.
+    /// The query, such as `SELECT * FROM devices WHERE $provisioned = true`.
     pub filter: String,
-    /// What it is for.
+    /// A description.
     pub description: Option<String>,
-    /// The ids of its organizations. Named to the service where there are any.
+    /// The IDs of its organizations. Sent if there are any.
     pub organizations: Vec<String>,
-    /// The state of the group that this replaces: the service refuses with 412 if it has changed since.
+    /// The version of the device group to replace. The service refuses to replace another version (412).
     pub etag: Option<Etag>,
 }
 
 impl NewDeviceGroup {
-    /// A device group with this name and query.
+    /// Returns a device group with this display name and query.
     #[must_use]
     pub fn new(display_name: impl Into<String>, filter: impl Into<String>) -> Self {
         Self {
@@ -166,20 +179,35 @@ impl NewDeviceGroup {
     }
 }
 
-/// A change to a device group: what is named is changed, the rest is left.
+setters!(NewDeviceGroup {
+    description: Option<String>,
+    organizations: Vec<String>,
+    etag: Option<Etag>,
+});
+
+/// A change to a device group. Fields that are not set keep their value.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct DeviceGroupUpdate {
-    /// The new name.
+    /// The display name.
     pub display_name: Option<String>,
-    /// The new query.
+    /// The query.
     pub filter: Option<String>,
-    /// What it is for.
+    /// A description.
     pub description: Change<String>,
-    /// The ids of its organizations, all of them.
+    /// The IDs of all its organizations.
     pub organizations: Option<Vec<String>>,
-    /// The state of the group that this changes: the service refuses with 412 if it has changed since.
+    /// The version of the device group to change. The service refuses to change another version (412).
     pub etag: Option<Etag>,
 }
+
+setters!(DeviceGroupUpdate {
+    display_name: Option<String>,
+    filter: Option<String>,
+    description: Change<String>,
+    organizations: Option<Vec<String>>,
+    etag: Option<Etag>,
+});
 
 impl DeviceGroupUpdate {
     fn body(&self) -> Value {

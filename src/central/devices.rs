@@ -1,20 +1,19 @@
-//! Devices: what the application knows of each, and how each one proves who it is.
+//! Devices, their credentials and their attestations.
 
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    change::{Change, json_of, object},
+    change::{Change, json_of, object, setters},
     client::Client,
     endpoint::ApiVersion,
     enrollment_groups::{DeviceType, SymmetricKeys, WireInfo},
     filter::DeviceQuery,
-    id::{DeviceId, Etag},
+    id::{CentralDeviceId, Etag},
 };
 use crate::{
     certificate::{Certificate, Thumbprint, ThumbprintError},
-    transport::{Call, Error, Listing, items, pages},
+    transport::{Call, Error, Listing, Secret, items, pages},
 };
 
 pub(super) const COLLECTION: &str = "devices";
@@ -22,32 +21,30 @@ pub(super) const COLLECTION: &str = "devices";
 /// The devices of an application: `/devices` of the API.
 ///
 /// ```no_run
-/// use futures_util::TryStreamExt;
 /// use iot_enroll::central::{Change, Client, DeviceQuery, DeviceUpdate, Field, Filter, NewDevice};
 ///
 /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let devices = client.devices();
 /// let id = "thermostat1".parse()?;
-/// let template = Some("dtmi:contoso:Thermostat;1".to_owned());
-/// let device = devices.create(&id, &NewDevice { template, ..NewDevice::named("CheckoutThermostat") }).await?;
-/// let update = DeviceUpdate { display_name: Change::Clear, etag: device.etag, ..Default::default() };
-/// devices.update(&id, &update).await?;
+/// let new = NewDevice::named("CheckoutThermostat").template("dtmi:contoso:Thermostat;1".to_owned());
+/// let device = devices.create(&id, &new).await?;
+/// devices.update(&id, &DeviceUpdate::default().display_name(Change::Clear).etag(device.etag)).await?;
 ///
-/// let filter = Some(Filter::field(Field::DISPLAY_NAME).contains("thermostat"));
-/// let found: Vec<_> = devices.list(&DeviceQuery { filter, ..Default::default() }).try_collect().await?;
+/// let query = DeviceQuery::new().filter(Filter::field(Field::DISPLAY_NAME).contains("thermostat"));
+/// let found: Vec<_> = devices.list(&query).try_collect().await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Every call fails with [`Error`], which names the call; what may be tried again has been
-/// ([`RetryPolicy`](super::RetryPolicy)). For bulk work, have a few dozen calls in flight at once: they keep to one rate.
+/// Failed calls are retried by the client's [`RetryPolicy`](super::RetryPolicy). For bulk work, run a few dozen calls
+/// concurrently: they share one rate limit.
 #[derive(Debug, Clone)]
 pub struct Devices {
     client: Client,
 }
 
 impl Client {
-    /// The devices of the application.
+    /// Returns the devices of the application.
     #[must_use]
     pub fn devices(&self) -> Devices {
         Devices { client: self.clone() }
@@ -55,14 +52,12 @@ impl Client {
 }
 
 impl Devices {
-    /// The devices that meet the query.
-    #[must_use]
+    /// Lists the devices that match a query.
     pub fn list(&self, query: &DeviceQuery) -> Listing<Device> {
         items(self.client.rest().clone(), self.first(query), query.limit)
     }
 
-    /// As [`list`](Self::list), whole pages at a time.
-    #[must_use]
+    /// Does the same as [`list`](Self::list), page by page.
     pub fn list_pages(&self, query: &DeviceQuery) -> Listing<Vec<Device>> {
         pages(self.client.rest().clone(), self.first(query), query.limit)
     }
@@ -71,176 +66,192 @@ impl Devices {
         Call::get(&[COLLECTION]).with_query(query.parameters(self.client.api_version()))
     }
 
-    /// One device.
+    /// Reads a device.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
-    pub async fn get(&self, id: &DeviceId) -> Result<Device, Error> {
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
+    pub async fn get(&self, id: &CentralDeviceId) -> Result<Device, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// One device, or nothing where there is none by this id.
+    /// Reads a device. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn find(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
+    pub async fn find(&self, id: &CentralDeviceId) -> Result<Option<Device>, Error> {
         self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Creates a device, or **replaces** the one that has this id: the service's PUT does either. To leave an existing
-    /// device alone, [`find`](Self::find) first; to change one, [`update`](Self::update) it.
+    /// Creates a device. Sends two requests: one to see that it does not exist, and one to create it.
     ///
-    /// A device with [types](NewDevice::device_types) is created in version 2022-10-31-preview of the API, whatever the
-    /// client's: no other has them.
+    /// The API has no conditional create. A device that another client creates between the two requests is replaced.
+    ///
+    /// A device with [types](NewDevice::device_types) is created with version 2022-10-31-preview of the API, the only
+    /// one that has them.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the device has an etag and was changed since, and it is [`Error::Lost`] where
-    /// that was perhaps this very call.
-    pub async fn create(&self, id: &DeviceId, device: &NewDevice) -> Result<Device, Error> {
+    /// [`Error::AlreadyExists`] if the device exists, or another [`Error`].
+    pub async fn create(&self, id: &CentralDeviceId, device: &NewDevice) -> Result<Device, Error> {
         let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
-        self.knowing_types(!device.device_types.is_empty()).rest().read(&call).await
+        self.client_for(&device.device_types).create(&call).await
     }
 
-    /// The client, with the version of the API that knows types where there are any to tell.
-    fn knowing_types(&self, are_told: bool) -> Client {
-        if are_told { self.client.with_api_version(ApiVersion::V2022_10_31Preview) } else { self.client.clone() }
-    }
-
-    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396). With
-    /// [types](DeviceUpdate::device_types) it is sent in version 2022-10-31-preview of the API.
+    /// Replaces a device, or creates it if missing. To change an existing device, [`update`](Self::update) it.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the update has an etag and the device was changed meanwhile, and it is
-    /// [`Error::Lost`] where that was perhaps this very call.
-    pub async fn update(&self, id: &DeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
+    /// [`Error`]. If the new device has an etag that is not the current one, the status is 412, or the error is
+    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    pub async fn replace(&self, id: &CentralDeviceId, device: &NewDevice) -> Result<Device, Error> {
+        let call = Call::put(&[COLLECTION, id.as_str()], &device.body());
+        self.client_for(&device.device_types).rest().read(&call).await
+    }
+
+    /// Returns the client, with the preview version of the API if there are types to send.
+    fn client_for(&self, types: &[DeviceType]) -> Client {
+        if types.is_empty() { self.client.clone() } else { self.preview_client() }
+    }
+
+    fn preview_client(&self) -> Client {
+        self.client.with_api_version(ApiVersion::V2022_10_31Preview)
+    }
+
+    /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
+    ///
+    /// An update of [types](DeviceUpdate::device_types) is sent with version 2022-10-31-preview of the API.
+    ///
+    /// # Errors
+    /// [`Error`]. If the update has an etag that is not the device's current one, the status is 412, or the error is
+    /// [`Error::OutcomeUnknown`] if an answer was lost before.
+    pub async fn update(&self, id: &CentralDeviceId, update: &DeviceUpdate) -> Result<Device, Error> {
         let call = Call::merge_patch(&[COLLECTION, id.as_str()], &update.body());
-        self.knowing_types(update.device_types.is_some()).rest().read(&call).await
+        let client = if update.device_types.is_some() { self.preview_client() } else { self.client.clone() };
+        client.rest().read(&call).await
     }
 
     /// Deletes a device.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
-    pub async fn delete(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
+    pub async fn delete(&self, id: &CentralDeviceId) -> Result<(), Error> {
+        self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
-    /// What a device connects with. The keys among it are secrets.
+    /// Reads the credentials with which a device connects.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is no such device.
-    pub async fn credentials(&self, id: &DeviceId) -> Result<DeviceCredentials, Error> {
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
+    pub async fn credentials(&self, id: &CentralDeviceId) -> Result<DeviceCredentials, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str(), "credentials"])).await
     }
 
-    /// How a device alone proves who it is.
+    /// Reads a device's individual attestation.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is no such device, and where it has no attestation of
-    /// its own, as when it came through an enrollment group.
-    pub async fn attestation(&self, id: &DeviceId) -> Result<DeviceAttestation, Error> {
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist, or has no
+    /// attestation of its own because it connects through an enrollment group.
+    pub async fn attestation(&self, id: &CentralDeviceId) -> Result<DeviceAttestation, Error> {
         self.client.rest().read(&Call::get(&attestation_path(id))).await
     }
 
-    /// As [`attestation`](Self::attestation), or nothing where there is none.
+    /// Reads a device's individual attestation. Returns `None` if it has none.
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn find_attestation(&self, id: &DeviceId) -> Result<Option<DeviceAttestation>, Error> {
+    pub async fn find_attestation(&self, id: &CentralDeviceId) -> Result<Option<DeviceAttestation>, Error> {
         self.client.rest().find(&Call::get(&attestation_path(id))).await
     }
 
-    /// Sets how a device alone shall prove who it is, replacing what it had.
+    /// Sets a device's individual attestation, replacing the present one.
     ///
     /// # Errors
     /// [`Error`]
     pub async fn set_attestation(
         &self,
-        id: &DeviceId,
+        id: &CentralDeviceId,
         attestation: &NewDeviceAttestation,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::put(&attestation_path(id), &attestation.body());
         self.client.rest().read(&call.with_secrets(attestation.secrets())).await
     }
 
-    /// Changes a part of how a device proves who it is (JSON merge patch, RFC 7396).
+    /// Changes a part of a device's individual attestation (JSON merge patch, RFC 7396).
     ///
     /// # Errors
     /// [`Error`]
     pub async fn update_attestation(
         &self,
-        id: &DeviceId,
+        id: &CentralDeviceId,
         update: &DeviceAttestationUpdate,
     ) -> Result<DeviceAttestation, Error> {
         let call = Call::merge_patch(&attestation_path(id), &update.body());
         self.client.rest().read(&call.with_secrets(update.secrets())).await
     }
 
-    /// Removes a device's own attestation.
+    /// Deletes a device's individual attestation.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
-    pub async fn delete_attestation(&self, id: &DeviceId) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&attestation_path(id))).await
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if it has none.
+    pub async fn delete_attestation(&self, id: &CentralDeviceId) -> Result<(), Error> {
+        self.client.rest().execute(&Call::delete(&attestation_path(id))).await
     }
 }
 
-fn attestation_path(id: &DeviceId) -> [&str; 3] {
+fn attestation_path(id: &CentralDeviceId) -> [&str; 3] {
     [COLLECTION, id.as_str(), "attestation"]
 }
 
-/// A device, as the service describes it. It is serialised as the service does.
+/// A device. It serializes to the service's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "WireDevice", rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Device {
-    /// Its id.
-    pub id: DeviceId,
-    /// Its state.
+    /// The ID.
+    pub id: CentralDeviceId,
+    /// The version of the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<Etag>,
-    /// Its name, as people see it.
+    /// The display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// The id of its device template.
+    /// The ID of its device template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Whether it may connect.
+    /// Whether the device can connect.
     pub enabled: bool,
-    /// Whether it has connected.
+    /// Whether the device has connected.
     pub provisioned: bool,
-    /// Whether the application plays it.
+    /// Whether the application simulates the device.
     pub simulated: bool,
-    /// The ids of its organizations.
+    /// The IDs of its organizations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organizations: Vec<String>,
-    /// What it is besides a device. Told in version 2022-10-31-preview of the API only
-    /// ([`Client::with_api_version`]).
+    /// The types of the device. Only version 2022-10-31-preview of the API has them ([`Client::with_api_version`]).
     #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
     pub device_types: Vec<DeviceType>,
 }
 
-/// A device to be.
+/// The fields of a device to create.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewDevice {
-    /// Its name, as people see it. The service takes the id without one.
+    /// The display name. By default the service uses the ID.
     pub display_name: Option<String>,
-    /// The id of its device template. The service may find one when the device connects.
+    /// The ID of its device template. Without one, the service may assign a template when the device connects.
     pub template: Option<String>,
-    /// Whether it may connect.
+    /// Whether the device can connect.
     pub enabled: bool,
-    /// Whether the application plays it.
+    /// Whether the application simulates the device.
     pub simulated: bool,
-    /// The ids of its organizations. Named to the service where there are any.
+    /// The IDs of its organizations. Sent if there are any.
     pub organizations: Vec<String>,
-    /// What it is besides a device: [`DeviceType::IotEdge`] is what the service knows.
+    /// The types of the device. The service supports [`DeviceType::IotEdge`].
     pub device_types: Vec<DeviceType>,
-    /// The state of the device that this replaces: the service refuses with 412 if it has changed since.
+    /// The version of the device to replace. The service refuses to replace another version (412).
     pub etag: Option<Etag>,
 }
 
 impl Default for NewDevice {
-    /// An enabled, real device.
+    /// Returns an enabled device that is not simulated.
     fn default() -> Self {
         Self {
             display_name: None,
@@ -255,7 +266,7 @@ impl Default for NewDevice {
 }
 
 impl NewDevice {
-    /// An enabled, real device with this name.
+    /// Returns an enabled device with this display name that is not simulated.
     #[must_use]
     pub fn named(display_name: impl Into<String>) -> Self {
         Self { display_name: Some(display_name.into()), ..Self::default() }
@@ -274,24 +285,45 @@ impl NewDevice {
     }
 }
 
-/// A change to a device: what is named is changed, the rest is left.
+setters!(NewDevice {
+    display_name: Option<String>,
+    template: Option<String>,
+    enabled: bool,
+    simulated: bool,
+    organizations: Vec<String>,
+    device_types: Vec<DeviceType>,
+    etag: Option<Etag>,
+});
+
+/// A change to a device. Fields that are not set keep their value.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct DeviceUpdate {
-    /// The new name.
+    /// The display name.
     pub display_name: Change<String>,
-    /// The id of the new device template.
+    /// The ID of the device template.
     pub template: Change<String>,
-    /// Whether it may connect.
+    /// Whether the device can connect.
     pub enabled: Option<bool>,
-    /// Whether the application plays it.
+    /// Whether the application simulates the device.
     pub simulated: Option<bool>,
-    /// The ids of its organizations, all of them.
+    /// The IDs of all its organizations.
     pub organizations: Option<Vec<String>>,
-    /// What it is besides a device, all of it.
+    /// All types of the device.
     pub device_types: Option<Vec<DeviceType>>,
-    /// The state of the device that this changes: the service refuses with 412 if it has changed since.
+    /// The version of the device to change. The service refuses to change another version (412).
     pub etag: Option<Etag>,
 }
+
+setters!(DeviceUpdate {
+    display_name: Change<String>,
+    template: Change<String>,
+    enabled: Option<bool>,
+    simulated: Option<bool>,
+    organizations: Option<Vec<String>>,
+    device_types: Option<Vec<DeviceType>>,
+    etag: Option<Etag>,
+});
 
 impl DeviceUpdate {
     fn body(&self) -> Value {
@@ -307,38 +339,38 @@ impl DeviceUpdate {
     }
 }
 
-/// What a device connects with. `Debug` hides the keys; they are serialised only by way of [`secrecy::ExposeSecret`].
+/// The credentials with which a device connects.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "WireCredentials")]
 #[non_exhaustive]
 pub struct DeviceCredentials {
-    /// The id scope of the Device Provisioning Service that the device registers with.
+    /// The ID scope of the Device Provisioning Service at which the device registers.
     pub id_scope: String,
-    /// Its symmetric keys.
+    /// The symmetric keys.
     pub symmetric_key: Option<SymmetricKeys>,
-    /// Its client certificates.
+    /// The client certificates.
     pub x509: Option<ClientCertificates>,
-    /// The public part of its TPM's endorsement key, in base64.
-    pub endorsement_key: Option<SecretString>,
+    /// The public part of the TPM's endorsement key, in base64.
+    pub endorsement_key: Option<Secret>,
 }
 
-/// How a device alone proves who it is.
+/// How a device proves its identity, if not through an enrollment group.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "WireAttestation")]
 #[non_exhaustive]
 pub enum DeviceAttestation {
-    /// By one of these X.509 certificates.
+    /// With one of these X.509 certificates.
     X509(ClientCertificates),
-    /// By symmetric keys.
+    /// With one of these symmetric keys.
     SymmetricKey(Option<SymmetricKeys>),
-    /// By a TPM, whose endorsement key (its public part, in base64) this is.
-    Tpm(Option<SecretString>),
-    /// In a way later than this client.
+    /// With a TPM that has this endorsement key (the public part, in base64).
+    Tpm(Option<Secret>),
+    /// In a way that this client does not know.
     Other(String),
 }
 
 impl DeviceAttestation {
-    /// The kind, as the service writes it.
+    /// Returns the kind as the service writes it.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -350,7 +382,7 @@ impl DeviceAttestation {
     }
 }
 
-/// Without keys: who wants them printed has to name them.
+/// Omits the keys, so that printing an attestation does not reveal them.
 impl Serialize for DeviceAttestation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut value = json!({ "type": self.kind() });
@@ -365,48 +397,48 @@ const X509: &str = "x509";
 const SYMMETRIC_KEY: &str = "symmetricKey";
 const TPM: &str = "tpm";
 
-/// The client certificates of a device. Two, so that one can be exchanged while the other serves.
+/// The client certificates of a device. With two, a certificate can be replaced without downtime.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct ClientCertificates {
-    /// The primary one.
+    /// The primary certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<ClientCertificate>,
-    /// The secondary one.
+    /// The secondary certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secondary: Option<ClientCertificate>,
 }
 
-/// A client certificate of a device. The service seldom gives the certificate back, only its thumbprint.
+/// A client certificate of a device. The service usually returns its thumbprint only.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "WireCertificate", into = "WireCertificate")]
 #[non_exhaustive]
 pub struct ClientCertificate {
-    /// Its SHA-1 thumbprint.
+    /// The SHA-1 thumbprint.
     pub sha1_thumbprint: Option<Thumbprint>,
-    /// The certificate as the service gives it, where it does.
+    /// The certificate, if the service returns it.
     pub certificate: Option<String>,
 }
 
-/// How a device alone shall prove who it is.
+/// The individual attestation to set for a device.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NewDeviceAttestation {
-    /// By one of these X.509 certificates.
+    /// With one of these X.509 certificates.
     X509 {
-        /// The primary one.
+        /// The primary certificate.
         primary: Box<Certificate>,
-        /// The secondary one.
+        /// The secondary certificate.
         secondary: Option<Box<Certificate>>,
     },
-    /// By symmetric keys: these, or such as the service makes.
+    /// With symmetric keys: these, or keys that the service generates.
     SymmetricKey(Option<SymmetricKeys>),
-    /// By a TPM, whose endorsement key (its public part, in base64) this is.
-    Tpm(SecretString),
+    /// With a TPM that has this endorsement key (the public part, in base64).
+    Tpm(Secret),
 }
 
 impl NewDeviceAttestation {
-    /// By this one X.509 certificate.
+    /// Returns an attestation with one X.509 certificate.
     #[must_use]
     pub fn x509(certificate: Certificate) -> Self {
         Self::X509 { primary: Box::new(certificate), secondary: None }
@@ -426,7 +458,7 @@ impl NewDeviceAttestation {
         }
     }
 
-    fn secrets(&self) -> Vec<SecretString> {
+    fn secrets(&self) -> Vec<Secret> {
         match self {
             Self::SymmetricKey(Some(keys)) => vec![keys.primary_key.clone(), keys.secondary_key.clone()],
             Self::Tpm(key) => vec![key.clone()],
@@ -435,27 +467,27 @@ impl NewDeviceAttestation {
     }
 }
 
-/// A change to how a device proves who it is: what is named is changed, the rest is left. The kind has to be the one that
-/// the device has; to exchange the kind, [set](Devices::set_attestation) another.
+/// A change to a device's individual attestation. Values that are not set are kept. The kind must be the present one;
+/// to change the kind, [set](Devices::set_attestation) another attestation.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DeviceAttestationUpdate {
-    /// Other X.509 certificates.
+    /// Changes the X.509 certificates.
     X509 {
-        /// The new primary one. There is always one.
+        /// The new primary certificate, which cannot be removed.
         primary: Option<Box<Certificate>>,
-        /// The new secondary one, or none.
+        /// The change of the secondary certificate.
         secondary: Change<Box<Certificate>>,
     },
-    /// Other symmetric keys, in base64.
+    /// Changes the symmetric keys, in base64.
     SymmetricKey {
         /// The new primary key.
-        primary: Option<SecretString>,
+        primary: Option<Secret>,
         /// The new secondary key.
-        secondary: Option<SecretString>,
+        secondary: Option<Secret>,
     },
-    /// Another TPM, by its endorsement key (its public part, in base64).
-    Tpm(SecretString),
+    /// Changes the TPM's endorsement key (the public part, in base64).
+    Tpm(Secret),
 }
 
 impl DeviceAttestationUpdate {
@@ -472,7 +504,7 @@ impl DeviceAttestationUpdate {
         }
     }
 
-    fn secrets(&self) -> Vec<SecretString> {
+    fn secrets(&self) -> Vec<Secret> {
         match self {
             Self::X509 { .. } => Vec::new(),
             Self::SymmetricKey { primary, secondary } => [primary, secondary].into_iter().flatten().cloned().collect(),
@@ -489,20 +521,20 @@ fn certificate_body(certificate: &Certificate) -> Value {
     json!({ "certificate": certificate.to_base64_pem() })
 }
 
-fn keys_body(keys: [(&str, Option<&SecretString>); 2]) -> Value {
-    let keys = keys.map(|(name, key)| (name, key.map(|key| json!(key.expose_secret()))));
+fn keys_body(keys: [(&str, Option<&Secret>); 2]) -> Value {
+    let keys = keys.map(|(name, key)| (name, key.map(|key| json!(key.expose()))));
     json!({ "type": SYMMETRIC_KEY, "symmetricKey": object(keys) })
 }
 
-fn tpm_body(key: &SecretString) -> Value {
-    json!({ "type": TPM, "tpm": { "endorsementKey": key.expose_secret() } })
+fn tpm_body(key: &Secret) -> Value {
+    json!({ "type": TPM, "tpm": { "endorsementKey": key.expose() } })
 }
 
-/// A device as it travels.
+/// The JSON of a device.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireDevice {
-    id: DeviceId,
+    id: CentralDeviceId,
     etag: Option<Etag>,
     display_name: Option<String>,
     template: Option<String>,
@@ -530,7 +562,7 @@ impl From<WireDevice> for Device {
     }
 }
 
-/// The credentials of a device as they travel.
+/// The JSON of the credentials of a device.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireCredentials {
@@ -551,7 +583,7 @@ impl From<WireCredentials> for DeviceCredentials {
     }
 }
 
-/// The attestation of a device as it travels.
+/// The JSON of the attestation of a device.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireAttestation {
@@ -582,10 +614,10 @@ struct WireX509 {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireTpm {
-    endorsement_key: SecretString,
+    endorsement_key: Secret,
 }
 
-/// A client certificate as it travels.
+/// The JSON of a client certificate.
 #[derive(Deserialize, Serialize)]
 struct WireCertificate {
     #[serde(skip_serializing_if = "Option::is_none")]

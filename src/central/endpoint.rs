@@ -1,19 +1,18 @@
-//! Where an application answers, and in which version of the API.
+//! The address of an application, and the versions of the API.
 
 use std::{fmt, str::FromStr};
 
 use crate::transport::{Address, AddressError};
 
-/// The most characters a label of a host name may have (RFC 1035 section 2.3.4).
+/// The maximum length of a label of a host name (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// The base domain of the public cloud. Sovereign clouds have others: parse a whole URL for them.
+/// The base domain of the public cloud. Sovereign clouds have others, for which a whole URL is parsed.
 const BASE_DOMAIN: &str = "azureiotcentral.com";
 
-/// The address of an IoT Central application: scheme, host and port, nothing else.
+/// The address of an IoT Central application: scheme, host and port.
 ///
-/// It is checked once, here. Plain HTTP is taken only to `localhost`, `127.0.0.0/8` and `::1`, because every request
-/// carries a token.
+/// Plain HTTP is allowed only to `localhost`, `127.0.0.0/8` and `::1`, because every request contains a token.
 ///
 /// ```
 /// use iot_enroll::central::Endpoint;
@@ -27,11 +26,11 @@ const BASE_DOMAIN: &str = "azureiotcentral.com";
 pub struct Endpoint(Address);
 
 impl Endpoint {
-    /// The endpoint of an application in the public cloud: `https://SUBDOMAIN.azureiotcentral.com`.
+    /// Returns the endpoint of an application in the public cloud: `https://SUBDOMAIN.azureiotcentral.com`.
     ///
     /// # Errors
-    /// [`EndpointError::Subdomain`] when the text is not one label of a host name (RFC 1123 section 2.1): 1 to 63
-    /// letters, digits and hyphens, no hyphen first or last.
+    /// [`EndpointError::Subdomain`] if the text is not a label of a host name (RFC 1123 section 2.1): 1 to 63 letters,
+    /// digits and hyphens, without a hyphen at either end.
     pub fn from_subdomain(subdomain: &str) -> Result<Self, EndpointError> {
         let label = (1..=MAX_LABEL).contains(&subdomain.len())
             && subdomain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -44,7 +43,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the endpoint as text, without a slash at the end.
+    /// Returns the endpoint as text, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -97,26 +96,26 @@ fn excerpt(text: &str) -> String {
     text.chars().take(MAX_LABEL + 1).collect()
 }
 
-/// Why a text is not the address of an application.
+/// Explains why a text is not the address of an application.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// Not one label of a host name.
+    /// It is not a label of a host name.
     #[error(
-        "{0:?} is not a subdomain: give what stands before .azureiotcentral.com in the application's address, 1 to 63 \
-         letters, digits and hyphens; give an address elsewhere as a whole URL"
+        "{0:?} is not a subdomain: give the part of the application's address before .azureiotcentral.com, which has 1 to \
+         63 letters, digits and hyphens; give the address of another cloud as a whole URL"
     )]
     Subdomain(String),
-    /// Not the address of a service.
+    /// It is not the address of a service.
     #[error(transparent)]
     Address(#[from] AddressError),
 }
 
-/// A version of the IoT Central REST API: the query parameter `api-version` of every call.
+/// A version of the IoT Central REST API, the query parameter `api-version` of every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ApiVersion {
-    /// `2022-07-31`, generally available.
+    /// `2022-07-31`, which is generally available.
     #[default]
     V2022_07_31,
     /// `2022-10-31-preview`, which adds deployment manifests.
@@ -124,10 +123,10 @@ pub enum ApiVersion {
 }
 
 impl ApiVersion {
-    /// Every version this client knows.
+    /// All versions that this client supports.
     pub const ALL: [Self; 2] = [Self::V2022_07_31, Self::V2022_10_31Preview];
 
-    /// The version as the service writes it.
+    /// Returns the version as the service writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -151,7 +150,7 @@ impl FromStr for ApiVersion {
     }
 }
 
-/// A text that is not a known version of the API.
+/// A text is not a supported version of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a known version of the API: use 2022-07-31 or 2022-10-31-preview")]
+#[error("{0:?} is not a supported version of the API: use 2022-07-31 or 2022-10-31-preview")]
 pub struct ApiVersionError(String);

@@ -1,57 +1,48 @@
-//! Enrollment groups: which devices may connect, and by what proof.
+//! Enrollment groups: which devices can connect, and how they prove their identity.
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    change::{json_of, object},
+    change::{json_of, object, setters},
     client::Client,
     id::{CertificateEntry, EnrollmentGroupId, Etag},
 };
 use crate::{
     certificate::{Certificate, Thumbprint, ThumbprintError},
-    transport::{Call, Error, Listing, Repeat, items, pages},
+    transport::{Call, Error, Listing, Repeat, Secret, items, pages},
 };
 
 const COLLECTION: &str = "enrollmentGroups";
 
+const EMPTY_ENTRY: &str = "there is no certificate in this entry: set one first";
+
 /// The enrollment groups of an application: `/enrollmentGroups` of the API.
 ///
 /// ```no_run
-/// use futures_util::TryStreamExt;
 /// use iot_enroll::central::{Client, EnrollmentGroupUpdate, NewEnrollmentGroup};
 ///
 /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let groups = client.enrollment_groups();
 /// let id = "myx509eg".parse()?;
 /// let group = groups.create(&id, &NewEnrollmentGroup::x509("My group")).await?;
-/// groups
-///     .update(
-///         &id,
-///         &EnrollmentGroupUpdate {
-///             display_name: Some("My new group name".to_owned()),
-///             etag: group.etag,
-///             ..Default::default()
-///         },
-///     )
-///     .await?;
+/// let update = EnrollmentGroupUpdate::default().display_name("My new group name".to_owned()).etag(group.etag);
+/// groups.update(&id, &update).await?;
 /// let all: Vec<_> = groups.list().try_collect().await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Every call fails with [`Error`], which names the call; what may be tried again has been
-/// ([`RetryPolicy`](super::RetryPolicy)).
+/// Failed calls are retried by the client's [`RetryPolicy`](super::RetryPolicy).
 #[derive(Debug, Clone)]
 pub struct EnrollmentGroups {
     client: Client,
 }
 
 impl Client {
-    /// The enrollment groups of the application.
+    /// Returns the enrollment groups of the application.
     #[must_use]
     pub fn enrollment_groups(&self) -> EnrollmentGroups {
         EnrollmentGroups { client: self.clone() }
@@ -59,27 +50,25 @@ impl Client {
 }
 
 impl EnrollmentGroups {
-    /// Every enrollment group.
-    #[must_use]
+    /// Lists all enrollment groups.
     pub fn list(&self) -> Listing<EnrollmentGroup> {
         items(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
-    /// As [`list`](Self::list), whole pages at a time.
-    #[must_use]
+    /// Does the same as [`list`](Self::list), page by page.
     pub fn list_pages(&self) -> Listing<Vec<EnrollmentGroup>> {
         pages(self.client.rest().clone(), Call::get(&[COLLECTION]), None)
     }
 
-    /// One enrollment group.
+    /// Reads an enrollment group.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there is none by this id.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the enrollment group does not exist.
     pub async fn get(&self, id: &EnrollmentGroupId) -> Result<EnrollmentGroup, Error> {
         self.client.rest().read(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// One enrollment group, or nothing where there is none by this id.
+    /// Reads an enrollment group. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error`]
@@ -87,21 +76,36 @@ impl EnrollmentGroups {
         self.client.rest().find(&Call::get(&[COLLECTION, id.as_str()])).await
     }
 
-    /// Creates an enrollment group, or **replaces** the one that has this id: the service's PUT does either. To leave an
-    /// existing group alone, [`find`](Self::find) first; to change one, [`update`](Self::update) it.
+    /// Creates an enrollment group. Sends two requests: one to see that it does not exist, and one to create it.
+    ///
+    /// The API has no conditional create. An enrollment group that another client creates between the two requests is
+    /// replaced.
     ///
     /// # Errors
-    /// [`Error`]
+    /// [`Error::AlreadyExists`] if the enrollment group exists, or another [`Error`].
     pub async fn create(&self, id: &EnrollmentGroupId, group: &NewEnrollmentGroup) -> Result<EnrollmentGroup, Error> {
-        let call = Call::put(&[COLLECTION, id.as_str()], &group.body());
-        self.client.rest().read(&call.with_secrets(group.attestation.secrets())).await
+        self.client.create(&Self::put(id, group)).await
     }
 
-    /// Changes what the update names and leaves the rest (JSON merge patch, RFC 7396).
+    /// Replaces an enrollment group, or creates it if missing. To change an existing enrollment group,
+    /// [`update`](Self::update) it. Replacing may remove the group's signing certificates.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the update has an etag and the group was changed meanwhile, and it is
-    /// [`Error::Lost`] where that was perhaps this very call.
+    /// [`Error`]. If the new enrollment group has an etag that is not the current one, the status is 412, or the error
+    /// is [`Error::OutcomeUnknown`] if an answer was lost before.
+    pub async fn replace(&self, id: &EnrollmentGroupId, group: &NewEnrollmentGroup) -> Result<EnrollmentGroup, Error> {
+        self.client.rest().read(&Self::put(id, group)).await
+    }
+
+    fn put(id: &EnrollmentGroupId, group: &NewEnrollmentGroup) -> Call {
+        Call::put(&[COLLECTION, id.as_str()], &group.body()).with_secrets(group.attestation.secrets())
+    }
+
+    /// Changes the fields that the update names and keeps the rest (JSON merge patch, RFC 7396).
+    ///
+    /// # Errors
+    /// [`Error`]. If the update has an etag that is not the enrollment group's current one, the status is 412, or the
+    /// error is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn update(
         &self,
         id: &EnrollmentGroupId,
@@ -111,18 +115,19 @@ impl EnrollmentGroups {
         self.client.rest().read(&call.with_secrets(update.attestation.iter().flat_map(NewAttestation::secrets))).await
     }
 
-    /// Deletes an enrollment group. Devices that came through it can no longer do so.
+    /// Deletes an enrollment group. Devices can no longer connect through it.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the enrollment group does not exist.
     pub async fn delete(&self, id: &EnrollmentGroupId) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&[COLLECTION, id.as_str()])).await
+        self.client.rest().execute(&Call::delete(&[COLLECTION, id.as_str()])).await
     }
 
-    /// A signing certificate of a group.
+    /// Reads a signing certificate of a group.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where the entry is empty or there is no such group.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the entry is empty or the group does not
+    /// exist.
     pub async fn certificate(
         &self,
         id: &EnrollmentGroupId,
@@ -130,11 +135,11 @@ impl EnrollmentGroups {
     ) -> Result<SigningCertificate, Error> {
         let call = Call::get(&certificate_path(id, entry));
         let found: SigningCertificate = self.client.rest().read(&call).await?;
-        found.present().ok_or_else(|| Error::NoCertificate { operation: call.operation() })
+        found.present().ok_or_else(|| Error::NotFound { operation: call.operation(), problem: EMPTY_ENTRY })
     }
 
-    /// A signing certificate of a group, or nothing where the entry is empty or there is no such group. An entry is empty
-    /// where the service answers 404, and where it answers without a thumbprint.
+    /// Reads a signing certificate of a group. Returns `None` if the entry is empty or the group does not exist. An
+    /// entry is empty if the service answers 404, or answers without a thumbprint.
     ///
     /// # Errors
     /// [`Error`]
@@ -148,22 +153,26 @@ impl EnrollmentGroups {
         Ok(found.and_then(SigningCertificate::present))
     }
 
-    /// Sets a signing certificate, replacing what the entry held. `verified` attests that the certificate is yours;
-    /// without it, prove it with [`generate_verification_code`](Self::generate_verification_code) and
-    /// [`verify_certificate`](Self::verify_certificate). With an etag, the entry is replaced only if it is unchanged since.
+    /// Sets the signing certificate of an entry, replacing the present one.
+    ///
+    /// With [`Possession::Attested`] the service accepts the certificate as verified. Otherwise prove possession of its
+    /// key with [`generate_verification_code`](Self::generate_verification_code) and
+    /// [`verify_certificate`](Self::verify_certificate). With an etag, the entry is only replaced if it still has that
+    /// etag.
     ///
     /// # Errors
-    /// [`Error`]; its status is 412 where the etag does not match, and it is [`Error::Lost`] where that was perhaps this
-    /// very call's doing.
+    /// [`Error`]. If the etag is not the entry's current one, the status is 412, or the error is
+    /// [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn set_certificate(
         &self,
         id: &EnrollmentGroupId,
         entry: CertificateEntry,
         certificate: &Certificate,
-        verified: bool,
+        possession: Possession,
         etag: Option<&Etag>,
     ) -> Result<SigningCertificate, Error> {
-        let mut body = json!({ "verified": verified, "certificate": certificate.to_base64_pem() });
+        let mut body =
+            json!({ "verified": possession == Possession::Attested, "certificate": certificate.to_base64_pem() });
         if let Some(etag) = etag {
             body["etag"] = json!(etag);
         }
@@ -173,13 +182,13 @@ impl EnrollmentGroups {
     /// Removes a signing certificate.
     ///
     /// # Errors
-    /// [`Error`]; [`is_not_found`](Error::is_not_found) where there was none.
+    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the enrollment group does not exist.
     pub async fn delete_certificate(&self, id: &EnrollmentGroupId, entry: CertificateEntry) -> Result<(), Error> {
-        self.client.rest().carry_out(&Call::delete(&certificate_path(id, entry))).await
+        self.client.rest().execute(&Call::delete(&certificate_path(id, entry))).await
     }
 
-    /// Makes a verification code for a signing certificate. A new code makes the one before void, so a call whose answer
-    /// was lost is repeated.
+    /// Generates a verification code for a signing certificate. It invalidates the previous code, so the call is
+    /// retried if its answer is lost.
     ///
     /// # Errors
     /// [`Error`]
@@ -193,14 +202,14 @@ impl EnrollmentGroups {
         self.client.rest().read(&call).await
     }
 
-    /// Proves possession of a signing certificate's key: `proof` is a certificate that the key signed and whose common
+    /// Proves possession of a signing certificate's key. `proof` is a certificate that the key signed and whose common
     /// name is the verification code.
     ///
-    /// The call is not one to repeat blindly, since it may use the code up. Where its answer is lost, the entry is read:
-    /// if it is verified, all is well; if not, the proof is sent again.
+    /// The call may consume the code, so it is not simply retried: if its answer is lost, the entry is read, and the
+    /// proof is sent again only if the entry is not verified.
     ///
     /// # Errors
-    /// [`Error`]; where [`answer_was_lost`](Error::answer_was_lost), the entry may have been verified nevertheless.
+    /// [`Error`]. If [`answer_was_lost`](Error::answer_was_lost), the entry may be verified all the same.
     pub async fn verify_certificate(
         &self,
         id: &EnrollmentGroupId,
@@ -213,7 +222,7 @@ impl EnrollmentGroups {
         let mut attempts = self.client.rest().attempts();
         let mut lost = false;
         loop {
-            let Err(error) = self.client.rest().carry_out_within(&call, &mut attempts).await else { return Ok(()) };
+            let Err(error) = self.client.rest().execute_within(&call, &mut attempts).await else { return Ok(()) };
             let now_lost = error.answer_was_lost();
             lost |= now_lost;
             if !lost {
@@ -225,7 +234,7 @@ impl EnrollmentGroups {
             if state.is_some_and(|certificate| certificate.verified) {
                 return Ok(());
             }
-            // A repetition that the service refused is refused for good; one that got lost may be sent again.
+            // A retry that the service refused is final. One whose answer was lost can be retried.
             if !now_lost || !self.client.rest().pause(&mut attempts, &error, Repeat::Safe).await {
                 return Err(error);
             }
@@ -237,30 +246,28 @@ fn certificate_path(id: &EnrollmentGroupId, entry: CertificateEntry) -> [&str; 4
     [COLLECTION, id.as_str(), "certificates", entry.as_str()]
 }
 
-/// An enrollment group, as the service describes it.
-///
-/// It is serialised as the service does, but without symmetric keys.
+/// An enrollment group. It serializes to the service's JSON without symmetric keys.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(from = "WireGroup", rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct EnrollmentGroup {
-    /// Its id.
+    /// The ID.
     pub id: EnrollmentGroupId,
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Whether devices may connect through it.
+    /// Whether devices can connect through it.
     pub enabled: bool,
-    /// What devices it is for.
+    /// The type of its devices.
     #[serde(rename = "type")]
     pub device_type: DeviceType,
-    /// How devices prove who they are.
+    /// How devices prove their identity.
     pub attestation: Attestation,
-    /// Its state.
+    /// The version of the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<Etag>,
 }
 
-/// What devices a group is for.
+/// The type of a group's devices, or of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
@@ -270,12 +277,12 @@ pub enum DeviceType {
     Iot,
     /// `iotEdge`: gateways that run Azure IoT Edge.
     IotEdge,
-    /// Something later than this client.
+    /// A type that this client does not know.
     Other(String),
 }
 
 impl DeviceType {
-    /// The type as the service writes it.
+    /// Returns the type as the service writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -308,25 +315,25 @@ impl fmt::Display for DeviceType {
     }
 }
 
-/// How devices of a group prove who they are.
+/// How the devices of a group prove their identity.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Attestation {
-    /// By an X.509 certificate that leads to one of these.
+    /// With an X.509 certificate whose chain contains one of these certificates.
     X509 {
-        /// The primary signing certificate, where one is set and the service tells.
+        /// The primary signing certificate, if one is set and the service includes it.
         primary: Option<SigningCertificate>,
-        /// The secondary.
+        /// The secondary signing certificate.
         secondary: Option<SigningCertificate>,
     },
-    /// By keys derived from a symmetric key.
+    /// With a symmetric key that is derived from one of these.
     SymmetricKey(Option<SymmetricKeys>),
-    /// In a way later than this client.
+    /// In a way that this client does not know.
     Other(String),
 }
 
 impl Attestation {
-    /// The kind, as the service writes it.
+    /// Returns the kind as the service writes it.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -337,7 +344,7 @@ impl Attestation {
     }
 }
 
-/// Without symmetric keys: who wants them printed has to name them.
+/// Omits the symmetric keys, so that printing a group does not reveal them.
 impl Serialize for Attestation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut value = json!({ "type": self.kind() });
@@ -350,38 +357,37 @@ impl Serialize for Attestation {
     }
 }
 
-/// The two symmetric keys of a group, in base64. They are secrets: `Debug` hides them, and they are serialised only by
-/// way of [`secrecy::ExposeSecret`].
+/// The two symmetric keys of a group or device, in base64.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SymmetricKeys {
     /// The primary key.
-    pub primary_key: SecretString,
+    pub primary_key: Secret,
     /// The secondary key.
-    pub secondary_key: SecretString,
+    pub secondary_key: Secret,
 }
 
-/// A signing certificate of a group. The service does not give the certificate back, only its thumbprint.
+/// A signing certificate of a group. The service returns its thumbprint and not the certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "WireCertificate", into = "WireCertificate")]
 #[non_exhaustive]
 pub struct SigningCertificate {
-    /// Whether possession of its key was proven or attested. Only then devices can connect by it.
+    /// Whether possession of its key was proven or attested. Until then no device can connect through it.
     pub verified: bool,
-    /// Its SHA-1 thumbprint.
+    /// The SHA-1 thumbprint.
     pub sha1_thumbprint: Option<Thumbprint>,
-    /// The state of the entry.
+    /// The version of the entry.
     pub etag: Option<Etag>,
 }
 
 impl SigningCertificate {
-    /// The certificate, unless this is how the service describes an empty entry.
+    /// Returns the certificate, or `None` if this describes an empty entry.
     fn present(self) -> Option<Self> {
         self.sha1_thumbprint.is_some().then_some(self)
     }
 }
 
-/// What the subject's common name of a proof of possession has to be.
+/// A verification code: the common name that a proof of possession must have.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -397,23 +403,33 @@ impl fmt::Display for VerificationCode {
     }
 }
 
-/// An enrollment group to be.
+/// How possession of a signing certificate's key is established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Possession {
+    /// By a proof that is still to be sent. The certificate is unverified until then.
+    ToBeProven,
+    /// By the caller's word. The service accepts the certificate as verified.
+    Attested,
+}
+
+/// The fields of an enrollment group to create.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewEnrollmentGroup {
-    /// Its name, as people see it.
+    /// The display name.
     pub display_name: String,
-    /// Whether devices may connect through it.
+    /// Whether devices can connect through it.
     pub enabled: bool,
-    /// What devices it is for.
+    /// The type of its devices.
     pub device_type: DeviceType,
-    /// How devices prove who they are.
+    /// How devices prove their identity.
     pub attestation: NewAttestation,
-    /// The state of the group that this replaces: the service refuses with 412 if it has changed since.
+    /// The version of the enrollment group to replace. The service refuses to replace another version (412).
     pub etag: Option<Etag>,
 }
 
 impl NewEnrollmentGroup {
-    /// An enabled group for devices with X.509 certificates.
+    /// Returns an enabled group for devices with X.509 certificates.
     #[must_use]
     pub fn x509(display_name: impl Into<String>) -> Self {
         Self {
@@ -439,13 +455,20 @@ impl NewEnrollmentGroup {
     }
 }
 
-/// How devices of a new or changed group shall prove who they are.
+setters!(NewEnrollmentGroup {
+    enabled: bool,
+    device_type: DeviceType,
+    attestation: NewAttestation,
+    etag: Option<Etag>,
+});
+
+/// How the devices of a new or changed group prove their identity.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NewAttestation {
-    /// By X.509 certificates; the signing certificates are set apart.
+    /// With X.509 certificates. The signing certificates are set by separate calls.
     X509,
-    /// By symmetric keys: these, or such as the service makes.
+    /// With symmetric keys: these, or keys that the service generates.
     SymmetricKey(Option<SymmetricKeys>),
 }
 
@@ -457,14 +480,14 @@ impl NewAttestation {
             Self::SymmetricKey(Some(keys)) => json!({
                 "type": "symmetricKey",
                 "symmetricKey": {
-                    "primaryKey": keys.primary_key.expose_secret(),
-                    "secondaryKey": keys.secondary_key.expose_secret(),
+                    "primaryKey": keys.primary_key.expose(),
+                    "secondaryKey": keys.secondary_key.expose(),
                 },
             }),
         }
     }
 
-    fn secrets(&self) -> Vec<SecretString> {
+    fn secrets(&self) -> Vec<Secret> {
         match self {
             Self::SymmetricKey(Some(keys)) => vec![keys.primary_key.clone(), keys.secondary_key.clone()],
             _ => Vec::new(),
@@ -472,20 +495,29 @@ impl NewAttestation {
     }
 }
 
-/// A change to an enrollment group: what is named is changed, the rest is left.
+/// A change to an enrollment group. Fields that are not set keep their value.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct EnrollmentGroupUpdate {
-    /// The new name.
+    /// The display name.
     pub display_name: Option<String>,
-    /// Whether devices may connect through it.
+    /// Whether devices can connect through it.
     pub enabled: Option<bool>,
-    /// What devices it is for.
+    /// The type of its devices.
     pub device_type: Option<DeviceType>,
-    /// How devices prove who they are.
+    /// How devices prove their identity.
     pub attestation: Option<NewAttestation>,
-    /// The state of the group that this changes: the service refuses with 412 if it has changed since.
+    /// The version of the enrollment group to change. The service refuses to change another version (412).
     pub etag: Option<Etag>,
 }
+
+setters!(EnrollmentGroupUpdate {
+    display_name: Option<String>,
+    enabled: Option<bool>,
+    device_type: Option<DeviceType>,
+    attestation: Option<NewAttestation>,
+    etag: Option<Etag>,
+});
 
 impl EnrollmentGroupUpdate {
     fn body(&self) -> Value {
@@ -499,7 +531,7 @@ impl EnrollmentGroupUpdate {
     }
 }
 
-/// A group as it travels.
+/// The JSON of a group.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireGroup {
@@ -533,7 +565,7 @@ struct WireCertificates {
     secondary: Option<SigningCertificate>,
 }
 
-/// A signing certificate as it travels.
+/// The JSON of a signing certificate.
 #[derive(Deserialize, Serialize)]
 struct WireCertificate {
     verified: Option<bool>,
@@ -543,7 +575,7 @@ struct WireCertificate {
     etag: Option<Etag>,
 }
 
-/// What the service tells of a certificate that it does not give back.
+/// The JSON of what the service returns about a certificate.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireInfo {
@@ -555,7 +587,7 @@ impl WireInfo {
         Self { sha1_thumbprint: Some(thumbprint.to_string()) }
     }
 
-    /// The thumbprint in it; an empty one is none.
+    /// Returns the thumbprint. An empty one counts as none.
     pub(super) fn thumbprint(info: Option<Self>) -> Result<Option<Thumbprint>, ThumbprintError> {
         let text = info.and_then(|info| info.sha1_thumbprint).filter(|text| !text.is_empty());
         text.map(|text| text.parse()).transpose()

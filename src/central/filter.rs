@@ -1,10 +1,10 @@
-//! What a list of devices shall hold: filter, order, size.
+//! Queries for devices: filter, order and size.
 
 use std::{fmt, marker::PhantomData, num::NonZeroU8, str::FromStr};
 
-use super::endpoint::ApiVersion;
+use super::{change::setters, endpoint::ApiVersion};
 
-/// A condition that devices of a list meet: the `OData` expression of the parameter `$filter`.
+/// A condition for devices: the `OData` expression of the parameter `$filter`.
 ///
 /// ```
 /// use iot_enroll::central::{Field, Filter};
@@ -19,63 +19,63 @@ use super::endpoint::ApiVersion;
 /// );
 /// ```
 ///
-/// What the service does not know cannot be written:
+/// The types rule out conditions that the service does not support:
 ///
 /// ```compile_fail
 /// # use iot_enroll::central::{Field, Filter};
 /// Filter::field(Field::ENABLED).contains("x");
 /// ```
 ///
-/// Two versions of the API compare the result of `contains` with different things. 2022-07-31 compares it with a number,
-/// as one does a position: `ge 0` where the text is there, `lt 0` where it is not. The documentation also shows it bare
-/// once, but in a request for another resource; only the compared form is in its description of the function.
-/// 2022-10-31-preview compares it with a boolean. [`to_text`](Self::to_text) writes either; `Display` writes the first.
+/// The versions of the API differ in what they compare the result of `contains` with. Version 2022-07-31 compares it
+/// with a number, like a position: `ge 0` if the text occurs, `lt 0` if not. (The documentation of the function
+/// describes only this form; a request for another resource shows the function without a comparison.) Version
+/// 2022-10-31-preview compares it with a boolean. [`to_text`](Self::to_text) writes either form, `Display` the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// As 2022-07-31 reads it.
+    /// The expression for version 2022-07-31.
     numeric: String,
-    /// As 2022-10-31-preview reads it.
+    /// The expression for version 2022-10-31-preview.
     boolean: String,
     binding: Binding,
 }
 
-/// How the outermost operator of an expression holds it together, the loosest first.
+/// The precedence of an expression's outermost operator, the lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Binding {
-    /// Not known.
+    /// Unknown.
     Raw,
     Or,
     And,
-    /// There is none.
+    /// The expression has no operator.
     Single,
 }
 
 impl Filter {
-    /// Begins a condition on a field.
+    /// Starts a condition on a field.
     pub fn field<T>(field: Field<T>) -> Condition<T> {
         Condition(field)
     }
 
-    /// Takes an expression as it is. In a larger one it stands in brackets.
+    /// Takes an expression unchanged. It is put in parentheses when it is combined with others.
     #[must_use]
     pub fn raw(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { numeric: text.clone(), boolean: text, binding: Binding::Raw }
     }
 
-    /// Both this and the other.
+    /// Requires both conditions.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         self.join(" and ", other, Binding::And)
     }
 
-    /// This or the other, or both.
+    /// Requires one of the conditions.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         self.join(" or ", other, Binding::Or)
     }
 
-    /// The expression as this version of the API reads it.
+    /// Returns the expression for a version of the API.
     #[must_use]
     pub fn to_text(&self, version: ApiVersion) -> &str {
         match version {
@@ -91,13 +91,13 @@ impl Filter {
         Self { binding, ..left }
     }
 
-    /// In brackets, where an operator that binds so would otherwise take it apart.
+    /// Puts the expression in parentheses if an operator with this precedence would split it.
     fn within(self, binding: Binding) -> Self {
         if self.binding >= binding {
             return self;
         }
-        let bracket = |text| format!("({text})");
-        Self { numeric: bracket(self.numeric), boolean: bracket(self.boolean), binding: Binding::Single }
+        let parenthesize = |text| format!("({text})");
+        Self { numeric: parenthesize(self.numeric), boolean: parenthesize(self.boolean), binding: Binding::Single }
     }
 
     fn single(text: String) -> Self {
@@ -111,18 +111,18 @@ impl fmt::Display for Filter {
     }
 }
 
-/// A field of devices that can be filtered by, and of what type it is.
+/// A field of devices to filter by, with its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<T> {
     name: &'static str,
     of: PhantomData<T>,
 }
 
-/// The type of fields that hold text.
+/// The type of text fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {}
 
-/// The type of fields that hold true or false.
+/// The type of boolean fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boolean {}
 
@@ -131,7 +131,7 @@ impl<T> Field<T> {
         Self { name, of: PhantomData }
     }
 
-    /// The field as the service writes it.
+    /// Returns the field as the service writes it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -139,76 +139,75 @@ impl<T> Field<T> {
 }
 
 impl Field<Text> {
-    /// `id`: the id of the device.
+    /// `id`: the ID.
     pub const ID: Self = Self::new("id");
-    /// `displayName`: its name, as people see it.
+    /// `displayName`: the display name.
     pub const DISPLAY_NAME: Self = Self::new("displayName");
-    /// `template`: the id of its device template.
+    /// `template`: the ID of the device template.
     pub const TEMPLATE: Self = Self::new("template");
-    /// `scopes`: the ids of its organizations.
+    /// `scopes`: the IDs of the organizations.
     pub const SCOPES: Self = Self::new("scopes");
 }
 
 impl Field<Boolean> {
-    /// `enabled`: whether it may connect.
+    /// `enabled`: whether the device can connect.
     pub const ENABLED: Self = Self::new("enabled");
-    /// `provisioned`: whether it has connected.
+    /// `provisioned`: whether the device has connected.
     pub const PROVISIONED: Self = Self::new("provisioned");
-    /// `simulated`: whether the application plays it.
+    /// `simulated`: whether the application simulates the device.
     pub const SIMULATED: Self = Self::new("simulated");
 }
 
-/// A condition whose field is known; what it is compared with follows.
+/// The left side of a condition: a field to compare.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct Condition<T>(Field<T>);
 
-/// The comparisons are those of the service, named as it names them.
 #[allow(clippy::should_implement_trait, reason = "the names are the service's")]
 impl Condition<Text> {
-    /// The field is this text.
+    /// Matches if the field is equal to the text.
     #[must_use]
     pub fn eq(self, text: &str) -> Filter {
         self.compare("eq", text)
     }
 
-    /// The field is another text.
+    /// Matches if the field is not equal to the text.
     #[must_use]
     pub fn ne(self, text: &str) -> Filter {
         self.compare("ne", text)
     }
 
-    /// The field comes before this text.
+    /// Matches if the field sorts before the text.
     #[must_use]
     pub fn lt(self, text: &str) -> Filter {
         self.compare("lt", text)
     }
 
-    /// The field is this text or comes before it.
+    /// Matches if the field is equal to the text or sorts before it.
     #[must_use]
     pub fn le(self, text: &str) -> Filter {
         self.compare("le", text)
     }
 
-    /// The field comes after this text.
+    /// Matches if the field sorts after the text.
     #[must_use]
     pub fn gt(self, text: &str) -> Filter {
         self.compare("gt", text)
     }
 
-    /// The field is this text or comes after it.
+    /// Matches if the field is equal to the text or sorts after it.
     #[must_use]
     pub fn ge(self, text: &str) -> Filter {
         self.compare("ge", text)
     }
 
-    /// The field has this text in it.
+    /// Matches if the field contains the text.
     #[must_use]
     pub fn contains(self, text: &str) -> Filter {
         self.search(text, "ge 0", "eq true")
     }
 
-    /// The field does not have this text in it.
+    /// Matches if the field does not contain the text.
     #[must_use]
     pub fn does_not_contain(self, text: &str) -> Filter {
         self.search(text, "lt 0", "eq false")
@@ -226,25 +225,25 @@ impl Condition<Text> {
 
 #[allow(clippy::should_implement_trait, reason = "the names are the service's")]
 impl Condition<Boolean> {
-    /// The field is this.
+    /// Matches if the field has this value.
     #[must_use]
     pub fn eq(self, value: bool) -> Filter {
         Filter::single(format!("{} eq {value}", self.0.name))
     }
 
-    /// The field is not this.
+    /// Matches if the field does not have this value.
     #[must_use]
     pub fn ne(self, value: bool) -> Filter {
         Filter::single(format!("{} ne {value}", self.0.name))
     }
 }
 
-/// A text as a literal: in quotes, and each quote in it doubled (`OData` 4.01 ABNF, `string`).
+/// Returns a text as a literal: in quotes, with quotes inside doubled (`OData` 4.01 ABNF, `string`).
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The order of a list: the parameter `$orderby`. The service sorts by `displayName` only.
+/// The order of a list: the parameter `$orderby`. The service sorts only by `displayName`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OrderBy {
@@ -255,7 +254,7 @@ pub enum OrderBy {
 }
 
 impl OrderBy {
-    /// The order as the service reads it.
+    /// Returns the order as the service reads it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -283,24 +282,24 @@ impl FromStr for OrderBy {
     }
 }
 
-/// How many things a page of a list has at most: the parameter `$top`, 1 to 100.
+/// The maximum number of items on a page: the parameter `$top`, 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Top(NonZeroU8);
 
 impl Top {
-    /// The most the service gives at once.
+    /// The service's maximum.
     pub const MAX: Self = Self(NonZeroU8::new(100).unwrap());
 
-    /// Takes a number as the size of a page.
+    /// Checks a number and returns it as the size of a page.
     ///
     /// # Errors
-    /// [`QueryError::Top`] when it is not one of 1 to 100.
+    /// [`QueryError::Top`] if it is not in the range 1 to 100.
     pub fn new(number: usize) -> Result<Self, QueryError> {
         let small = u8::try_from(number).ok().and_then(NonZeroU8::new).map(Self);
         small.filter(|top| *top <= Self::MAX).ok_or_else(|| QueryError::Top(number.to_string()))
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> usize {
         self.0.get() as usize
@@ -308,7 +307,7 @@ impl Top {
 }
 
 impl Default for Top {
-    /// [`MAX`](Self::MAX): the fewest requests.
+    /// Returns [`MAX`](Self::MAX), which needs the fewest requests.
     fn default() -> Self {
         Self::MAX
     }
@@ -329,44 +328,56 @@ impl FromStr for Top {
     }
 }
 
-/// Why a list cannot be asked for so.
+/// Explains why a query is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// Not an order of the service.
-    #[error("{0:?} is not an order the service knows: write \"displayName\" or \"displayName desc\"")]
+    /// The service does not support the order.
+    #[error("the service does not support the order {0:?}: use \"displayName\" or \"displayName desc\"")]
     OrderBy(String),
-    /// Not a size of a page.
-    #[error("a page has 1 to 100 things, found {0:?}")]
+    /// The size of a page is out of range.
+    #[error("a page has 1 to 100 items; found {0:?}")]
     Top(String),
 }
 
-/// Which devices to list, in what order, how many.
+/// Selects the devices to list, their order and their number.
 ///
 /// ```
 /// use iot_enroll::central::{DeviceQuery, Field, Filter, OrderBy};
 ///
-/// let ten_by_name = DeviceQuery {
-///     filter: Some(Filter::field(Field::PROVISIONED).eq(true)),
-///     order_by: Some(OrderBy::DisplayName),
-///     limit: Some(10),
-///     ..DeviceQuery::default()
-/// };
+/// let ten_by_name = DeviceQuery::new()
+///     .filter(Filter::field(Field::PROVISIONED).eq(true))
+///     .order_by(OrderBy::DisplayName)
+///     .limit(10_usize);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct DeviceQuery {
-    /// Which. All of them by default.
+    /// The condition for the devices. Default: all devices.
     pub filter: Option<Filter>,
-    /// In what order. The service's own by default.
+    /// The order. Default: the service's order.
     pub order_by: Option<OrderBy>,
-    /// How many a page has at most. 100 by default, where the service's own default is 25.
+    /// The maximum number of devices on a page. Default: 100 (the service's own default is 25).
     pub top: Top,
-    /// How many in all. Every one by default. No more are asked for than that takes.
+    /// The maximum number of devices. Default: unlimited. No more pages are requested than it needs.
     pub limit: Option<usize>,
 }
 
+setters!(DeviceQuery {
+    filter: Option<Filter>,
+    order_by: Option<OrderBy>,
+    top: Top,
+    limit: Option<usize>,
+});
+
 impl DeviceQuery {
-    /// The parameters, as this version of the API names them.
+    /// Returns a query for all devices.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the query parameters for a version of the API.
     pub(super) fn parameters(&self, version: ApiVersion) -> Vec<(&'static str, String)> {
         let [filter, order_by, top] = match version {
             ApiVersion::V2022_07_31 => ["$filter", "$orderby", "$top"],

@@ -1,18 +1,18 @@
-//! What the service's things are called: ids, entries, etags.
+//! IDs, certificate entries and etags.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The most characters the id of an enrollment group may have.
+/// The maximum length of an enrollment group ID.
 pub const MAX_ENROLLMENT_GROUP_ID: usize = 255;
 
-/// The most characters the id of a device group may have.
+/// The maximum length of a device group ID.
 pub const MAX_DEVICE_GROUP_ID: usize = 255;
 
-/// The id of an enrollment group: 1 to 255 ASCII letters, digits and hyphens.
+/// The ID of an enrollment group: 1 to 255 ASCII letters, digits and hyphens.
 ///
-/// The rule is the parameter `enrollmentGroupId` of the API, version 2022-07-31.
+/// This is the rule of the parameter `enrollmentGroupId` in version 2022-07-31 of the API.
 ///
 /// ```
 /// use iot_enroll::central::EnrollmentGroupId;
@@ -20,7 +20,7 @@ pub const MAX_DEVICE_GROUP_ID: usize = 255;
 /// let id: EnrollmentGroupId = "myx509eg".parse()?;
 /// assert_eq!(
 ///     EnrollmentGroupId::new("my_group").unwrap_err().to_string(),
-///     "the id of an enrollment group has letters, digits and hyphens, found '_' at position 3"
+///     "an enrollment group ID has letters, digits and hyphens; found '_' at position 3"
 /// );
 /// # Ok::<(), iot_enroll::central::IdError>(())
 /// ```
@@ -29,87 +29,88 @@ pub const MAX_DEVICE_GROUP_ID: usize = 255;
 pub struct EnrollmentGroupId(String);
 
 impl EnrollmentGroupId {
-    /// Takes a text as an id.
+    /// Checks a text and returns it as an ID.
     ///
     /// # Errors
-    /// [`IdError`] when it is empty, too long, or has another character, which it names.
+    /// [`IdError`] if it is empty, too long, or contains another character.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
         let rule = "letters, digits and hyphens";
-        named(text.into(), "the id of an enrollment group", rule, MAX_ENROLLMENT_GROUP_ID, &['-']).map(Self)
+        alphanumeric(text.into(), "an enrollment group ID", rule, MAX_ENROLLMENT_GROUP_ID, &['-']).map(Self)
     }
 }
 
-/// The id of a device group: 1 to 255 ASCII letters, digits, hyphens and underscores.
+/// The ID of a device group: 1 to 255 ASCII letters, digits, hyphens and underscores.
 ///
-/// The rule is the parameter `deviceGroupId` of the API, version 2022-07-31.
+/// This is the rule of the parameter `deviceGroupId` in version 2022-07-31 of the API.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceGroupId(String);
 
 impl DeviceGroupId {
-    /// Takes a text as an id.
+    /// Checks a text and returns it as an ID.
     ///
     /// # Errors
-    /// [`IdError`] when it is empty, too long, or has another character, which it names.
+    /// [`IdError`] if it is empty, too long, or contains another character.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
         let rule = "letters, digits, hyphens and underscores";
-        named(text.into(), "the id of a device group", rule, MAX_DEVICE_GROUP_ID, &['-', '_']).map(Self)
+        alphanumeric(text.into(), "a device group ID", rule, MAX_DEVICE_GROUP_ID, &['-', '_']).map(Self)
     }
 }
 
-/// The id of a device, as an application knows it: any text that can stand in a path.
+/// The ID of a device in an application: any text that can be a segment of a path.
 ///
-/// The API asks for one character at least (its parameter `deviceId`). Ids of existing devices need not keep the rule of
-/// the Device Provisioning Service, which is that of
-/// [`certificate::DeviceId`](crate::certificate::DeviceId); a device that shall register there should.
+/// The API requires only that it is not empty (parameter `deviceId` in version 2022-07-31), so an application may have
+/// devices whose ID is not a valid registration ID. This type can name, list and delete them. A device that registers
+/// at the Device Provisioning Service needs a [`certificate::DeviceId`](crate::certificate::DeviceId), which has a
+/// stricter rule and converts into this type.
 ///
 /// ```
-/// use iot_enroll::central::DeviceId;
+/// use iot_enroll::central::CentralDeviceId;
 ///
-/// let id: DeviceId = "plant 7/sensor".parse()?;
+/// let id: CentralDeviceId = "plant 7/sensor".parse()?;
 /// assert_eq!(id.as_str(), "plant 7/sensor");
-/// assert!("..".parse::<DeviceId>().is_err());
+/// assert!("..".parse::<CentralDeviceId>().is_err());
 /// # Ok::<(), iot_enroll::central::IdError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeviceId(String);
+pub struct CentralDeviceId(String);
 
-impl DeviceId {
-    /// Takes a text as an id.
+impl CentralDeviceId {
+    /// Checks a text and returns it as an ID.
     ///
     /// # Errors
-    /// [`IdError`] when it is empty, `.` or `..`, or has a control character.
+    /// [`IdError`] if it is empty, `.` or `..`, or contains a control character.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
-        in_a_path(text.into(), "the id of a device").map(Self)
+        path_segment(text.into(), "a device ID").map(Self)
     }
 }
 
-impl From<crate::certificate::DeviceId> for DeviceId {
+impl From<crate::certificate::DeviceId> for CentralDeviceId {
     fn from(id: crate::certificate::DeviceId) -> Self {
         Self(id.as_str().to_owned())
     }
 }
 
-/// The id of a deployment manifest: any text that can stand in a path.
+/// The ID of a deployment manifest: any text that can be a segment of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeploymentManifestId(String);
 
 impl DeploymentManifestId {
-    /// Takes a text as an id.
+    /// Checks a text and returns it as an ID.
     ///
     /// # Errors
-    /// [`IdError`] when it is empty, `.` or `..`, or has a control character.
+    /// [`IdError`] if it is empty, `.` or `..`, or contains a control character.
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
-        in_a_path(text.into(), "the id of a deployment manifest").map(Self)
+        path_segment(text.into(), "a deployment manifest ID").map(Self)
     }
 }
 
-macro_rules! text {
+macro_rules! id_traits {
     ($($name:ident)*) => {$(
         impl $name {
-            /// The id as text.
+            /// Returns the ID as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -136,6 +137,14 @@ macro_rules! text {
             }
         }
 
+        impl TryFrom<&str> for $name {
+            type Error = IdError;
+
+            fn try_from(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = IdError;
 
@@ -151,20 +160,26 @@ macro_rules! text {
         }
     )*};
 }
-text!(EnrollmentGroupId DeviceGroupId DeviceId DeploymentManifestId);
+id_traits!(EnrollmentGroupId DeviceGroupId CentralDeviceId DeploymentManifestId);
 
-/// Checks an id of ASCII letters, digits and these.
-fn named(text: String, what: &'static str, rule: &'static str, max: usize, others: &[char]) -> Result<String, IdError> {
-    let stranger = text.chars().enumerate().find(|(_, c)| !c.is_ascii_alphanumeric() && !others.contains(c));
-    if let Some((index, character)) = stranger {
+/// Checks an ID of ASCII letters, digits and `others`.
+fn alphanumeric(
+    text: String,
+    what: &'static str,
+    rule: &'static str,
+    max: usize,
+    others: &[char],
+) -> Result<String, IdError> {
+    let other = text.chars().enumerate().find(|(_, c)| !c.is_ascii_alphanumeric() && !others.contains(c));
+    if let Some((index, character)) = other {
         return Err(IdError::Character { what, character, position: index + 1, rule });
     }
     if (1..=max).contains(&text.len()) { Ok(text) } else { Err(IdError::Length { what, found: text.len(), max }) }
 }
 
-/// Checks an id that has no rule but this: written as a segment of a path, it is still there. `.` and `..` are not, even
-/// percent-encoded (WHATWG URL, "dot segment").
-fn in_a_path(text: String, what: &'static str) -> Result<String, IdError> {
+/// Checks an ID that has to be a segment of a path and nothing else. `.` and `..` would be removed from the path, even
+/// if percent-encoded (WHATWG URL, "dot segment").
+fn path_segment(text: String, what: &'static str) -> Result<String, IdError> {
     if matches!(text.as_str(), "" | "." | "..") {
         return Err(IdError::Path { what, found: text });
     }
@@ -176,46 +191,47 @@ fn in_a_path(text: String, what: &'static str) -> Result<String, IdError> {
     }
 }
 
-/// Why a text is not an id.
+/// Explains why a text is not an ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// A character that may not stand there.
-    #[error("{what} has {rule}, found {character:?} at position {position}")]
+    /// It contains a character that is not allowed.
+    #[error("{what} has {rule}; found {character:?} at position {position}")]
     Character {
-        /// Whose id.
+        /// The kind of ID.
         what: &'static str,
-        /// The character found.
+        /// The character.
         character: char,
-        /// Where, counted in characters from 1.
+        /// The position of the character, counted in characters from 1.
         position: usize,
-        /// What may stand there.
+        /// What is allowed.
         rule: &'static str,
     },
-    /// Empty, or too long.
-    #[error("{what} has 1 to {max} characters, found {found}")]
+    /// It is empty or too long.
+    #[error("{what} has 1 to {max} characters; found {found}")]
     Length {
-        /// Whose id.
+        /// The kind of ID.
         what: &'static str,
-        /// How many characters were found.
+        /// The number of characters.
         found: usize,
-        /// The most it may have.
+        /// The maximum.
         max: usize,
     },
-    /// Nothing that can stand in a path.
-    #[error("{what} cannot be {found:?}, which does not stand in an address")]
+    /// It cannot be a segment of a path.
+    #[error("{what} cannot be {found:?}, which a URL cannot contain")]
     Path {
-        /// Whose id.
+        /// The kind of ID.
         what: &'static str,
-        /// The text found.
+        /// The text.
         found: String,
     },
-    /// Neither `primary` nor `secondary`.
-    #[error("a certificate entry is primary or secondary, found {0:?}")]
+    /// It is neither `primary` nor `secondary`.
+    #[error("a certificate entry is primary or secondary; found {0:?}")]
     Entry(String),
 }
 
-/// Which of an enrollment group's two signing certificates. Two, so that one can be exchanged while the other serves.
+/// One of the two entries for signing certificates of an enrollment group. With two, a certificate can be replaced
+/// without downtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CertificateEntry {
@@ -226,7 +242,7 @@ pub enum CertificateEntry {
 }
 
 impl CertificateEntry {
-    /// The entry as the service writes it.
+    /// Returns the entry as the service writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -235,7 +251,7 @@ impl CertificateEntry {
         }
     }
 
-    /// The other of the two.
+    /// Returns the other entry.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -262,20 +278,20 @@ impl FromStr for CertificateEntry {
     }
 }
 
-/// The state of a thing as it was read. Sent back with a change, it makes the service refuse the change with 412 if the
-/// thing has changed since. This API carries etags in bodies, not in headers.
+/// The version of a resource. The service refuses a change that names another version than the current one (412). IoT
+/// Central has etags in bodies, not in headers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Etag(String);
 
 impl Etag {
-    /// Takes a text, as it was read, as an etag. Its content has no meaning for a client.
+    /// Takes an etag as the service wrote it.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The etag as text.
+    /// Returns the etag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

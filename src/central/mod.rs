@@ -1,9 +1,9 @@
-//! The IoT Central REST API as a client.
+//! A client of the IoT Central REST API.
 //!
-//! A [`Client`] speaks to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps to the service's rate,
-//! tries again what can be tried again ([`RetryPolicy`]), and never sends its token to another host. Each resource is one
-//! file with its model and its calls: [`Devices`], [`DeviceGroups`], [`EnrollmentGroups`], [`DeploymentManifests`].
-//! Failures are an [`Error`] that says which world failed and what to do.
+//! A [`Client`] connects to one application, at its [`Endpoint`], with an [`Authorization`]. It keeps within the
+//! service's rate limit, retries failed calls ([`RetryPolicy`]), and never sends its token to another host. The
+//! resources are [`Devices`], [`DeviceGroups`], [`EnrollmentGroups`] and [`DeploymentManifests`]. A failed call returns
+//! an [`Error`], which tells where it failed and what to do.
 //!
 //! ```no_run
 //! use iot_enroll::central::{Authorization, Client, Endpoint};
@@ -18,7 +18,8 @@
 //! # }
 //! ```
 //!
-//! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and 2022-10-31-preview.
+//! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and
+//! 2022-10-31-preview.
 
 mod change;
 mod client;
@@ -31,7 +32,7 @@ mod filter;
 mod id;
 
 pub use change::Change;
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, ENTRA_SCOPE};
 pub use deployment_manifests::{
     DeploymentManifest, DeploymentManifestUpdate, DeploymentManifests, NewDeploymentManifest,
 };
@@ -43,18 +44,17 @@ pub use devices::{
 pub use endpoint::{ApiVersion, ApiVersionError, Endpoint, EndpointError};
 pub use enrollment_groups::{
     Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
-    NewEnrollmentGroup, SigningCertificate, SymmetricKeys, VerificationCode,
+    NewEnrollmentGroup, Possession, SigningCertificate, SymmetricKeys, VerificationCode,
 };
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{
-    CertificateEntry, DeploymentManifestId, DeviceGroupId, DeviceId, EnrollmentGroupId, Etag, IdError,
+    CentralDeviceId, CertificateEntry, DeploymentManifestId, DeviceGroupId, EnrollmentGroupId, Etag, IdError,
     MAX_DEVICE_GROUP_ID, MAX_ENROLLMENT_GROUP_ID,
 };
 
 pub use crate::transport::{
-    AddressError, AnswerError, AnswerProblem, Authorization, AuthorizationError, BuildError, Clock, Error,
-    ExposeSecret, Listing, NetworkError, NetworkFailure, Operation, RetryPolicy, SecretString, ServiceError,
-    TokenCredential,
+    AddressError, AnswerError, AnswerProblem, Authorization, AuthorizationError, BuildError, Clock, Error, Listing,
+    NetworkError, NetworkFailure, Operation, RetryPolicy, Secret, ServiceError, TokenCredential,
 };
 /// What this client is built with and fails with.
 #[cfg(feature = "entra")]

@@ -1,83 +1,85 @@
-//! `CertificateAuthority`: root, intermediate, device and verification certificates.
+//! Certificate authorities, and the certificates that they issue.
 
 use std::path::PathBuf;
 
-use rcgen::{CertificateParams, DnType, Issuer, KeyIdMethod, SanType, SigningKey};
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, SanType};
 use time::OffsetDateTime;
 
 use super::{
-    Certificate, ChainError, CommonName, DeviceId, KeyAlgorithm, KeyError, NameError, PrivateKey, Profile,
-    PublicKeyAlgorithm, ReadError, SignatureError, chain,
-    der::{der_element, der_frame, der_sequence},
-    profile::{Lifetime, Validity},
+    AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, PrivateKey, Profile,
+    PublicKeyAlgorithm, ReadError, chain,
+    der::{BIT_STRING, der_element, der_frame, der_sequence},
+    key::RcgenKey,
 };
 
-/// What can be chosen about a new certificate.
-#[derive(Debug, Clone, Copy)]
-pub struct IssueOptions {
-    /// The kind of key.
-    pub algorithm: KeyAlgorithm,
-    /// How long it is valid; each [`Profile`] has a default.
-    pub lifetime: Option<Lifetime>,
-    /// The moment it is made.
-    pub at: OffsetDateTime,
-}
-
-impl Default for IssueOptions {
-    /// P-256, the profile's lifetime, now.
-    fn default() -> Self {
-        Self { algorithm: KeyAlgorithm::default(), lifetime: None, at: OffsetDateTime::now_utc() }
-    }
-}
-
-/// A new certificate with its key and the certificates above it.
+/// A new certificate, its private key, and the certificates above it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct IssuedCertificate {
     /// The certificate.
     pub certificate: Certificate,
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PrivateKey,
-    /// The certificates above it, the issuer first; empty when it is self-signed.
+    /// The certificates above it, the issuer first; empty if the certificate is self-signed.
     pub issuers: Vec<Certificate>,
-    /// The end that was asked for, where the issuer ends earlier and the validity was cut to that.
+    /// The requested end of the validity, if the issuer ends earlier and the validity was shortened to that.
     pub shortened_from: Option<OffsetDateTime>,
 }
 
 impl IssuedCertificate {
-    /// The certificate and those above it.
+    /// Returns the certificate, then the certificates above it.
     pub fn fullchain(&self) -> impl Iterator<Item = &Certificate> {
         std::iter::once(&self.certificate).chain(&self.issuers)
     }
 
-    /// Certificate and key as an authority, when it is one.
+    /// Returns the [full chain](Self::fullchain) in PEM, in the order that TLS clients and servers send it.
+    #[must_use]
+    pub fn fullchain_pem(&self) -> String {
+        self.fullchain().map(Certificate::to_pem).collect()
+    }
+
+    /// Turns the certificate and its key into an authority, as [`CertificateAuthority::new`] does.
     ///
     /// # Errors
-    /// [`AuthorityError`] when it is not one.
+    /// Returns [`AuthorityError::Unfit`] if the certificate is not a CA's, or not valid at that time.
     pub fn into_authority(self, at: OffsetDateTime) -> Result<CertificateAuthority, AuthorityError> {
         let certificates = std::iter::once(self.certificate).chain(self.issuers).collect();
         CertificateAuthority::new(certificates, self.key, at)
     }
 }
 
-/// A certificate and the key that signs others in its name.
+/// A CA certificate and its private key, which issues other certificates.
 ///
-/// It issues only what [`chain::verify`] calls valid under the last of the certificates above it that are known, or under
-/// its own certificate if none is.
+/// It issues only certificates that [`chain::verify`] accepts under the topmost certificate of its known chain.
+///
+/// ```
+/// use iot_enroll::certificate::{CertificateAuthority, CommonName, DeviceId, IssueOptions};
+///
+/// let options = IssueOptions::new();
+/// let root = CertificateAuthority::new_root(&CommonName::new("Lab Root")?, &options)?;
+/// let root = root.into_authority(options.issue_time())?;
+/// let device = root.issue_device(&DeviceId::new("sensor-1")?, &options)?;
+/// assert_eq!(device.certificate.subject().common_name(), Some("sensor-1"));
+/// println!("{}", device.fullchain_pem());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct CertificateAuthority {
     certificate: Certificate,
     issuers: Vec<Certificate>,
-    issuer: Issuer<'static, PrivateKey>,
+    key: PrivateKey,
     files: Vec<PathBuf>,
 }
 
 impl CertificateAuthority {
-    /// Takes certificates and a key as an authority. Its certificate is the one the key belongs to; the certificates
-    /// that lead up from it are kept as its chain, any others are passed over.
+    /// Creates an authority from certificates and a private key.
+    ///
+    /// The certificate that the key belongs to becomes the CA's. The certificates that lead up from it become its chain.
+    /// Any others are ignored.
     ///
     /// # Errors
-    /// [`AuthorityError`] tells which check failed: the key belongs to none of the certificates, the certificate may not
-    /// sign, or it is not valid at that moment.
+    /// Returns [`AuthorityError::KeyMismatch`] if the key belongs to none of the certificates, and
+    /// [`AuthorityError::Unfit`] if the certificate may not sign or is not valid at that time.
     pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: OffsetDateTime) -> Result<Self, AuthorityError> {
         let certificate = certificates
             .iter()
@@ -85,68 +87,79 @@ impl CertificateAuthority {
             .ok_or_else(|| mismatch(&certificates))?
             .clone();
         chain::check_authority(&certificate, at).map_err(AuthorityError::Unfit)?;
-        let issuers = issuers_of(&certificate, certificates, at);
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, certificate.subject().common_name().unwrap_or_default());
-        if let Some(id) = certificate.subject_key_identifier() {
-            params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
-        }
-        Ok(Self { certificate, issuers, issuer: Issuer::new(params, key), files: Vec::new() })
+        let issuers = chain::issuers(&certificate, certificates, at);
+        Ok(Self { certificate, issuers, key, files: Vec::new() })
     }
 
-    /// Notes the files it was read from.
+    /// Creates an authority from certificates and an unencrypted private key in PEM, as [`new`](Self::new) does.
+    ///
+    /// Both may be in one text. An encrypted key is read by [`PrivateKey::read`].
+    ///
+    /// # Errors
+    /// Returns [`AuthorityError::Read`] or [`AuthorityError::Key`] if one of them cannot be read; otherwise the errors of
+    /// [`new`](Self::new).
+    pub fn from_pem(
+        certificates: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        at: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        let certificates = Certificate::read_all(certificates.as_ref()).map_err(AuthorityError::Read)?;
+        Self::new(certificates, PrivateKey::read(key.as_ref(), None)?, at)
+    }
+
+    /// Sets the files that the authority was read from.
     pub(super) fn read_from(mut self, files: impl Into<Vec<PathBuf>>) -> Self {
         self.files = files.into();
         self
     }
 
-    /// Makes a self-signed root.
+    /// Issues a self-signed root certificate.
     ///
     /// # Errors
-    /// [`AuthorityError::Lifetime`], or when the cryptographic library fails.
+    /// Returns [`AuthorityError::Lifetime`] if X.509 cannot express the lifetime, and other errors if the cryptographic
+    /// library fails.
     pub fn new_root(name: &CommonName, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         self_signed(Profile::Root, name, options)
     }
 
-    /// Makes a self-signed device certificate, which no authority answers for: for individual attestation.
+    /// Issues a self-signed device certificate, for the individual attestation of one device.
     ///
     /// # Errors
-    /// [`AuthorityError::Name`] when the id is longer than a common name may be; otherwise as
+    /// Returns [`AuthorityError::Name`] if the ID is longer than a common name may be; otherwise the errors of
     /// [`new_root`](Self::new_root).
     pub fn self_signed_device(id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         self_signed(Profile::Device, &id.common_name()?, options)
     }
 
-    /// Its certificate.
+    /// Returns the certificate of the CA.
     #[must_use]
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
 
-    /// Its key.
+    /// Returns the private key of the CA.
     #[must_use]
     pub fn key(&self) -> &PrivateKey {
-        self.issuer.key()
+        &self.key
     }
 
-    /// The certificates above it, its issuer first, as far as they are known.
+    /// Returns the known certificates above the CA, its issuer first.
     #[must_use]
     pub fn issuers(&self) -> &[Certificate] {
         &self.issuers
     }
 
-    /// Returns the files it was read from, if it was. Nothing that it issues may overwrite them.
+    /// Returns the files that the authority was read from. No issued certificate may overwrite them.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Makes an authority under this one. If this one or one above it limits the length of paths, so does the new one.
+    /// Issues an intermediate CA certificate. It inherits the path length limits of this CA and of those above.
     ///
     /// # Errors
-    /// [`AuthorityError::PathLength`] if no authority is allowed below this one, [`AuthorityError::Invalid`] if the new
-    /// certificate would not be valid; otherwise as [`new_root`](Self::new_root).
+    /// Returns [`AuthorityError::PathLength`] if no CA is allowed below this one, [`AuthorityError::Invalid`] if the new
+    /// certificate would not be valid; otherwise the errors of [`new_root`](Self::new_root).
     pub fn issue_intermediate(
         &self,
         name: &CommonName,
@@ -155,45 +168,51 @@ impl CertificateAuthority {
         self.issue(Profile::Intermediate, name, Vec::new(), options)
     }
 
-    /// Makes a device's certificate, its id the common name.
+    /// Issues a device certificate, with the ID as its common name.
     ///
     /// # Errors
-    /// [`AuthorityError::Invalid`] if the certificate would not be valid; otherwise as
+    /// Returns [`AuthorityError::Invalid`] if the certificate would not be valid; otherwise the errors of
     /// [`self_signed_device`](Self::self_signed_device).
     pub fn issue_device(&self, id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         self.issue(Profile::Device, &id.common_name()?, Vec::new(), options)
     }
 
-    /// Makes a proof of possession: a certificate whose common name is the verification code.
+    /// Issues a proof of possession: a certificate whose common name is the verification code.
     ///
     /// # Errors
-    /// [`AuthorityError::Invalid`] if [`chain::verify_possession`] would refuse it; otherwise as
+    /// Returns [`AuthorityError::Invalid`] if [`chain::verify_possession`] would refuse it; otherwise the errors of
     /// [`new_root`](Self::new_root).
     pub fn issue_verification(
         &self,
         code: &CommonName,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        let issued = self.make(Profile::Verification, code, Vec::new(), options)?;
-        chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.at)
+        let options = options.with_fixed_time();
+        let issued = self.issue_unchecked(Profile::Verification, code, Vec::new(), &options)?;
+        chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.issue_time())
             .map_err(|error| invalid(&issued.certificate, error))?;
         Ok(issued)
     }
 
-    /// Makes a TLS server's certificate. The names by which clients reach it, DNS names or IP addresses, are its subject
-    /// alternative names, which are what clients compare (RFC 9525 section 6.3).
+    /// Issues a TLS server certificate. `alternative_names` are the DNS names and IP addresses by which clients reach the
+    /// server; clients compare only these (RFC 9525 section 6.3).
     ///
     /// # Errors
-    /// [`AuthorityError::Rcgen`] when a name is neither, [`AuthorityError::Invalid`] if the certificate would not be valid;
-    /// otherwise as [`new_root`](Self::new_root).
+    /// Returns [`AuthorityError::AlternativeName`] if a name is neither, [`AuthorityError::Invalid`] if the certificate
+    /// would not be valid; otherwise the errors of [`new_root`](Self::new_root).
     pub fn issue_server(
         &self,
         name: &CommonName,
         alternative_names: &[&str],
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        let names: Vec<String> = alternative_names.iter().map(ToString::to_string).collect();
-        self.issue(Profile::Server, name, CertificateParams::new(names)?.subject_alt_names, options)
+        let alternative_name = |name: &&str| match (name.parse(), (*name).try_into()) {
+            (Ok(address), _) => Ok(SanType::IpAddress(address)),
+            (Err(_), Ok(name)) => Ok(SanType::DnsName(name)),
+            (Err(_), Err(_)) => Err(AuthorityError::AlternativeName((*name).to_owned())),
+        };
+        let names = alternative_names.iter().map(alternative_name).collect::<Result<_, _>>()?;
+        self.issue(Profile::Server, name, names, options)
     }
 
     fn issue(
@@ -203,12 +222,13 @@ impl CertificateAuthority {
         alternative_names: Vec<SanType>,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        let issued = self.make(profile, name, alternative_names, options)?;
-        self.check_issued(&issued.certificate, options.at)?;
+        let options = options.with_fixed_time();
+        let issued = self.issue_unchecked(profile, name, alternative_names, &options)?;
+        self.check_issued(&issued.certificate, options.issue_time())?;
         Ok(issued)
     }
 
-    /// Checks a certificate that this authority made as everybody else will, up to the last certificate above it.
+    /// Verifies the chain of a new certificate up to the topmost known certificate, as a service would.
     pub(super) fn check_issued(&self, certificate: &Certificate, at: OffsetDateTime) -> Result<(), AuthorityError> {
         let above = std::iter::once(&self.certificate).chain(&self.issuers);
         let presented: Vec<_> = std::iter::once(certificate).chain(above).cloned().collect();
@@ -216,13 +236,12 @@ impl CertificateAuthority {
         chain::verify(&presented, std::slice::from_ref(top), at).map(drop).map_err(|error| invalid(certificate, error))
     }
 
-    /// Whether it or an authority above it constrains the names of what is issued.
+    /// Returns whether this CA or one above it has name constraints.
     pub(super) fn constrains_names(&self) -> bool {
         std::iter::once(&self.certificate).chain(&self.issuers).any(|authority| authority.name_constraints().is_some())
     }
 
-    /// Returns how many authorities may follow below this one, by its own limit and by those above it, and the subject of
-    /// the certificate that sets the limit.
+    /// Returns how many CAs may follow below this one, and the certificate that sets this limit: this CA's or one above.
     fn path_limit(&self) -> Option<(u32, &Certificate)> {
         let mut between: u32 = 0;
         let mut limits = Vec::new();
@@ -230,41 +249,53 @@ impl CertificateAuthority {
             if let Some(limit) = certificate.basic_constraints().and_then(|constraints| constraints.path_length) {
                 limits.push((limit.saturating_sub(between), certificate));
             }
-            // Self-issued authorities do not count (RFC 5280 section 4.2.1.9).
+            // Self-issued CA certificates do not count (RFC 5280 section 4.2.1.9).
             between += u32::from(!certificate.is_self_issued());
         }
         limits.into_iter().min_by_key(|&(limit, _)| limit)
     }
 
-    /// Makes a certificate that is not checked yet.
-    pub(super) fn make(
+    /// Issues a certificate whose chain is not verified yet.
+    pub(super) fn issue_unchecked(
         &self,
         profile: Profile,
         name: &CommonName,
         alternative_names: Vec<SanType>,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        // An authority may have expired since it was loaded.
-        chain::check_authority(&self.certificate, options.at).map_err(AuthorityError::Unfit)?;
+        // The CA may have expired since it was loaded.
+        chain::check_authority(&self.certificate, options.issue_time()).map_err(AuthorityError::Unfit)?;
         let path_length = match self.path_limit() {
             Some((0, limiting)) if profile.is_authority() => {
                 return Err(AuthorityError::PathLength(limiting.subject().to_string()));
             }
-            // Longer limits than 255 occur nowhere; rcgen holds the number in an octet.
+            // Limits above 255 do not occur in practice; rcgen stores the number in one octet.
             limit => limit.map(|(limit, _)| u8::try_from(limit.saturating_sub(1)).unwrap_or(u8::MAX)),
         };
-        let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
-        let (validity, shortened_from) = Validity::new(lifetime, options.at, Some(&self.certificate))?;
-        let key = PrivateKey::generate(options.algorithm)?;
+        let (validity, shortened_from) = profile.validity(options, Some(&self.certificate))?;
+        let key = PrivateKey::generate(options.key_algorithm())?;
         let mut params = profile.params(name, validity, path_length)?;
         params.subject_alt_names = alternative_names;
-        let mut certificate = Certificate::from_der(params.signed_by(&key, &self.issuer)?.der())?;
+        let signed = params.signed_by(&RcgenKey(&key), &self.rcgen_issuer()).map_err(AuthorityError::encoding)?;
+        let mut certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
         let issuer_name = self.certificate.subject().der();
         if certificate.issuer().der() != issuer_name {
-            certificate = with_issuer_name(&certificate, issuer_name, self.key())?;
+            certificate = with_issuer_name(&certificate, issuer_name, &self.key)?;
         }
         let issuers = std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect();
         Ok(IssuedCertificate { certificate, key, issuers, shortened_from })
+    }
+
+    fn rcgen_issuer(&self) -> Issuer<'static, RcgenKey<'_>> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, self.certificate.subject().common_name().unwrap_or_default());
+        if let Some(id) = self.certificate.subject_key_identifier() {
+            params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
+        }
+        Issuer::new(params, RcgenKey(&self.key))
     }
 }
 
@@ -273,44 +304,22 @@ fn self_signed(
     name: &CommonName,
     options: &IssueOptions,
 ) -> Result<IssuedCertificate, AuthorityError> {
-    let lifetime = options.lifetime.unwrap_or(profile.default_lifetime());
-    let (validity, shortened_from) = Validity::new(lifetime, options.at, None)?;
-    let key = PrivateKey::generate(options.algorithm)?;
+    let (validity, shortened_from) = profile.validity(options, None)?;
+    let key = PrivateKey::generate(options.key_algorithm())?;
     let params = profile.params(name, validity, None)?;
-    let certificate = Certificate::from_der(params.self_signed(&key)?.der())?;
+    let signed = params.self_signed(&RcgenKey(&key)).map_err(AuthorityError::encoding)?;
+    let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
     Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
-}
-
-/// The certificates that lead up from one, as far as they are known. Of several that could follow, one that is valid at
-/// that moment is preferred.
-fn issuers_of(certificate: &Certificate, mut others: Vec<Certificate>, at: OffsetDateTime) -> Vec<Certificate> {
-    let mut issuers: Vec<Certificate> = Vec::new();
-    others.retain(|other| other != certificate);
-    loop {
-        let last = issuers.last().unwrap_or(certificate);
-        let rank = |other: &Certificate| match last.verify_signature(other) {
-            Ok(()) => Some(u8::from(chain::check_validity(other, at).is_err())),
-            Err(SignatureError::Wrong) => None,
-            // It stays in the chain, so that the check of what is issued refuses it with the reason.
-            Err(_) => Some(2),
-        };
-        let named = others.iter().enumerate().filter(|(_, other)| last.issuer().matches(other.subject()));
-        let next = named.filter_map(|(position, other)| Some((rank(other)?, position))).min();
-        match next {
-            Some((_, position)) => issuers.push(others.swap_remove(position)),
-            None => return issuers,
-        }
-    }
 }
 
 fn invalid(certificate: &Certificate, error: ChainError) -> AuthorityError {
     AuthorityError::Invalid { subject: certificate.subject().to_string(), error: Box::new(error) }
 }
 
-/// The certificate with another issuer name, signed anew.
+/// Replaces the issuer name of a certificate and signs it again.
 ///
-/// rcgen writes a name from its own model, which knows neither several attributes of one type (`DC=contoso, DC=com`) nor
-/// every string type. The issuer of a certificate has to be its authority's subject byte for byte.
+/// rcgen encodes names from its own model, which has neither several attributes of one type (`DC=contoso, DC=com`) nor
+/// every string type. The issuer name must be the subject of the CA byte for byte.
 fn with_issuer_name(certificate: &Certificate, issuer: &[u8], key: &PrivateKey) -> Result<Certificate, AuthorityError> {
     let malformed = || AuthorityError::Certificate(ReadError::Certificate("made with a malformed frame".to_owned()));
     let (_, outer, _) = der_element(certificate.der()).ok_or_else(malformed)?;
@@ -320,79 +329,24 @@ fn with_issuer_name(certificate: &Certificate, issuer: &[u8], key: &PrivateKey) 
     let old = certificate.issuer().der();
     let start = content.windows(old.len()).position(|window| window == old).ok_or_else(malformed)?;
     let tbs = der_sequence(&[&content[..start], issuer, &content[start + old.len()..]]);
-    let signature = key.sign(&tbs)?;
+    let signature = key.sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
     // A bit string begins with the number of unused bits, none.
-    let signature = der_frame(0x03, &[&[0], &signature]);
-    Ok(Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature]))?)
+    let signature = der_frame(BIT_STRING, &[&[0], &signature]);
+    Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature])).map_err(AuthorityError::Certificate)
 }
 
 fn subjects(certificates: &[Certificate]) -> String {
     certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Why the key belongs to none of the certificates.
+/// Returns the error for a key that belongs to none of the certificates.
 fn mismatch(certificates: &[Certificate]) -> AuthorityError {
     match certificates {
-        // No key that can be read here is of such a kind, so whether the two belong together is not known.
+        // Private keys of such kinds cannot be read here, so a mismatch is not certain.
         [only] if matches!(only.public_key_algorithm(), PublicKeyAlgorithm::Other(_)) => {
             let (subject, key) = (only.subject().to_string(), only.public_key_algorithm().clone());
             AuthorityError::UnsupportedPublicKey { subject, key }
         }
         _ => AuthorityError::KeyMismatch(subjects(certificates)),
-    }
-}
-
-/// Why an authority cannot be used, or cannot make what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// The private key belongs to none of the certificates, whose subjects are given.
-    #[error("the private key does not belong to the certificate {0}")]
-    KeyMismatch(String),
-    /// The public key of the certificate is of a kind that cannot sign here.
-    #[error("the public key of the certificate {subject}, {key}, is not supported")]
-    UnsupportedPublicKey {
-        /// The subject of the certificate.
-        subject: String,
-        /// Its public key.
-        key: PublicKeyAlgorithm,
-    },
-    /// The certificate may not sign, or is not valid now.
-    #[error("{0}")]
-    Unfit(#[source] ChainError),
-    /// The authority, or the one above it whose subject is given, allows no further authority below it.
-    #[error("{0} allows no further CA below it: its path length is used up")]
-    PathLength(String),
-    /// What was asked for would not be valid under the certificates above it, so it was not issued.
-    #[error("no certificate was issued for {subject}, since it would not be valid: {error}")]
-    Invalid {
-        /// The subject of the certificate.
-        subject: String,
-        /// Why it would not be valid.
-        error: Box<ChainError>,
-    },
-    /// A lifetime of no time at all, or one that ends after the year 9999.
-    #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]
-    Lifetime(Lifetime),
-    /// The name does not fit a certificate.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The key cannot be made.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// What was made does not read back.
-    #[error("the new certificate is not sound: {0}")]
-    Certificate(#[from] ReadError),
-    /// The random source failed.
-    #[error("the random source of the system failed")]
-    Random,
-    /// rcgen could not make it.
-    #[error("the certificate could not be made: {0}")]
-    Rcgen(String),
-}
-
-impl From<rcgen::Error> for AuthorityError {
-    fn from(error: rcgen::Error) -> Self {
-        Self::Rcgen(error.to_string())
     }
 }

@@ -1,23 +1,23 @@
-//! Rewrites BER as DER (X.690): PFX and PKCS#7 are often written in BER, and the parsers read DER only.
+//! Conversion of BER to DER (X.690). PFX and PKCS#7 are often BER, and the parsers accept only DER.
 //!
-//! Only the framing changes: indefinite and long-form lengths become minimal ones, and strings that come in pieces are
-//! joined. The content of primitive elements stays as it is, so that what is inside an OCTET STRING (a certificate, the
-//! data under a MAC) keeps its bytes. Input that is DER already comes back byte for byte.
+//! Only headers change: indefinite and long-form lengths become minimal ones, and strings in pieces are joined. The content
+//! of primitive elements does not change, so the bytes in an OCTET STRING (a certificate, the data under a MAC) are kept.
+//! DER is returned byte for byte.
 
 use zeroize::Zeroizing;
 
-use super::der::push_header;
+use super::der::{CONTEXT_0, OCTET_STRING, SEQUENCE, push_header};
 
-/// A first element rewritten as DER.
+/// The first element of the input, in DER.
 #[derive(Debug)]
 pub(super) struct Normalised {
     /// The element in DER. It may hold a private key, so it is wiped when dropped.
     pub(super) der: Zeroizing<Vec<u8>>,
-    /// The length of the element in the input. [`is_padding`] judges what follows it.
+    /// The length of the element in the input. [`is_padding`] checks the bytes after it.
     pub(super) consumed: usize,
 }
 
-/// Why bytes are not BER.
+/// The reason why bytes are not BER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BerError {
     #[error("it ends too early, at byte {0}")]
@@ -32,26 +32,23 @@ pub(super) enum BerError {
     Depth,
 }
 
-/// How deep elements may be nested. A PFX file or PKCS#7 needs about ten levels, and every level uses stack.
+/// The deepest nesting of elements. PFX and PKCS#7 need about ten levels, and every level uses stack.
 const MAX_DEPTH: usize = 48;
 
-const SEQUENCE: u8 = 0x30;
-const CONTEXT_0: u8 = 0xa0;
-const OCTET_STRING: u8 = 0x04;
 const CONSTRUCTED: u8 = 0x20;
 /// The path to the certificates of PKCS#7 signed data: `ContentInfo`, its content, `SignedData`, `certificates`.
 const CERTIFICATES_OF_SIGNED_DATA: [u8; 4] = [SEQUENCE, CONTEXT_0, SEQUENCE, CONTEXT_0];
 /// The beginning of every content type of PKCS#7 (1.2.840.113549.1.7), without its last arc.
 const PKCS7_OID: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07";
 
-/// Rewrites the first element of the bytes as DER, in linear time.
+/// Converts the first element of the bytes to DER, in linear time.
 ///
-/// Two places need more than the tags tell: the pieces of an `encryptedContent [0] IMPLICIT OCTET STRING` (RFC 5652
-/// section 6.1) are joined, and the certificates of PKCS#7 signed data stay as they are unless they have an indefinite
-/// length, because their signatures and thumbprints are over the bytes.
+/// Two places need more than the tags: the pieces of an `encryptedContent [0] IMPLICIT OCTET STRING` (RFC 5652 section 6.1)
+/// are joined, and the certificates of PKCS#7 signed data are not changed unless they have an indefinite length, because
+/// their signatures and thumbprints depend on the bytes.
 ///
 /// # Errors
-/// [`BerError`] when the bytes do not begin with a whole BER element.
+/// Returns a [`BerError`] if the bytes do not begin with a complete BER element.
 pub(super) fn to_der(bytes: &[u8]) -> Result<Normalised, BerError> {
     let mut rewriter = Rewriter { bytes, output: Vec::new(), path: Vec::new() };
     let (consumed, length) = rewriter.element(0, bytes.len(), false)?;
@@ -71,8 +68,8 @@ pub(super) fn to_der(bytes: &[u8]) -> Result<Normalised, BerError> {
     Ok(Normalised { der, consumed })
 }
 
-/// Whether what follows an element is what editors, scripts and block devices append (line ends, text, NUL and FF
-/// padding), and not damage.
+/// Returns whether the bytes after an element are harmless additions of editors, scripts and block devices: line ends,
+/// text, NUL and FF padding.
 pub(super) fn is_padding(rest: &[u8]) -> bool {
     rest.iter().all(|&byte| matches!(byte, 0 | 0xff) || byte.is_ascii_graphic() || byte.is_ascii_whitespace())
 }
@@ -80,7 +77,7 @@ pub(super) fn is_padding(rest: &[u8]) -> bool {
 enum Part<'a> {
     /// The tag octets and the length of the content.
     Header(&'a [u8], usize),
-    /// The tag octet and the length of a string that comes in pieces.
+    /// The tag octet and the length of a joined string.
     Joined(u8, usize),
     /// A range of the input.
     Content(usize, usize),
@@ -89,7 +86,7 @@ enum Part<'a> {
 struct Rewriter<'a> {
     bytes: &'a [u8],
     output: Vec<Part<'a>>,
-    /// The first tag octets of the constructed elements around the current one.
+    /// The first tag octets of the elements that contain the current one.
     path: Vec<u8>,
 }
 
@@ -148,7 +145,7 @@ impl<'a> Rewriter<'a> {
         Ok((position, encoded_length(header.tag.len(), length)))
     }
 
-    /// Adds a string that comes in pieces as one with the tag `tag`.
+    /// Adds a string in pieces as one string with that tag.
     fn join(&mut self, tag: u8, header: &Header<'a>, limit: usize) -> Result<(usize, usize), BerError> {
         let place = self.output.len();
         self.output.push(Part::Joined(tag, 0));
@@ -157,8 +154,8 @@ impl<'a> Rewriter<'a> {
         Ok((end, encoded_length(1, length)))
     }
 
-    /// Adds the content of the pieces. They are OCTET STRINGs (X.690 section 8.23.3), or have the tag of the whole as some
-    /// encoders write them, and may come in pieces themselves.
+    /// Adds the content of the pieces. They are OCTET STRINGs (X.690 section 8.23.3), or, from some encoders, have the tag of
+    /// the string. They may be in pieces themselves.
     fn pieces(&mut self, tag: u8, header: &Header<'a>, limit: usize) -> Result<(usize, usize), BerError> {
         self.enter(tag)?;
         let inner_limit = header.end.unwrap_or(limit);
@@ -183,7 +180,7 @@ impl<'a> Rewriter<'a> {
         Ok((position, length))
     }
 
-    /// Adds a range of the input, to the part before it if it follows that: there are as many parts as changes.
+    /// Adds a range of the input, and merges it with an adjacent previous range.
     fn copy(&mut self, start: usize, end: usize) {
         match self.output.last_mut() {
             Some(Part::Content(_, last)) if *last == start => *last = end,
@@ -196,7 +193,7 @@ impl<'a> Rewriter<'a> {
         if self.path.len() > MAX_DEPTH { Err(BerError::Depth) } else { Ok(()) }
     }
 
-    /// Whether the content of a constructed element ends here. Steps over the two zero octets that end an indefinite one.
+    /// Returns whether the content of a constructed element ends here. Skips the two zero octets that end an indefinite one.
     fn at_end(&self, header: &Header<'_>, position: &mut usize, limit: usize) -> Result<bool, BerError> {
         match (header.end, self.bytes[..limit].get(*position..*position + 2)) {
             (Some(end), _) => Ok(*position == end),
@@ -244,15 +241,14 @@ impl<'a> Rewriter<'a> {
         Ok(Header { tag: &self.bytes[start..start + tag_length], start: position, end })
     }
 
-    /// What it means that the element at `start` does not end by `limit`.
+    /// Returns the error for an element at `start` that does not end by `limit`.
     fn cut_off(&self, limit: usize, start: usize) -> BerError {
         if limit == self.bytes.len() { BerError::Truncated(limit) } else { BerError::Overrun(start) }
     }
 
-    /// Whether there is an indefinite length among the elements up to `end`. What is not BER has none: its own parser
-    /// reports it.
+    /// Returns whether an element up to `end` has an indefinite length. Malformed content has none: its parser reports it.
     fn has_indefinite_length(&self, mut start: usize, end: usize) -> bool {
-        // Steps into constructed elements and over primitive ones; the ends of the former need no stack.
+        // Enters constructed elements and skips primitive ones. Their ends do not matter, so this needs no stack.
         while start < end {
             match self.header(start, end) {
                 Ok(Header { end: None, .. }) => return true,
@@ -265,8 +261,7 @@ impl<'a> Rewriter<'a> {
     }
 }
 
-/// The first members of a sequence, as far as they tell that the third is an `encryptedContent`: an object identifier of
-/// PKCS#7, then an algorithm.
+/// The members of a sequence so far. An object identifier of PKCS#7 and an algorithm precede an `encryptedContent`.
 #[derive(Default)]
 struct Members {
     count: usize,
@@ -288,14 +283,14 @@ impl Members {
     }
 }
 
-/// Whether the tag is that of an OCTET STRING or a character string that comes in pieces. (BIT STRINGs are not: they are
-/// in certificates only, whose bytes are signed.)
+/// Returns whether a tag is that of an OCTET STRING or a character string in pieces. BIT STRINGs are not included: they
+/// occur only in certificates, whose bytes are signed.
 fn is_string(tag: u8) -> bool {
     // OCTET STRING, UTF8String, NumericString to IA5String, and GraphicString to BMPString.
     matches!(tag, 0x24 | 0x2c | 0x32..=0x36 | 0x39..=0x3c | 0x3e)
 }
 
-/// The length of an element in DER.
+/// Returns the length of an element in DER.
 fn encoded_length(tag_length: usize, length: usize) -> usize {
     let octets = match length {
         ..0x80 => 0,

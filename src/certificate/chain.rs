@@ -1,45 +1,62 @@
-//! Does this chain lead to that certificate, and if not, why not? And is this certificate a proof of possession?
+//! Path validation, and the proof of possession.
 //!
-//! Path validation of RFC 5280 section 6.1 for devices, with every check in one place:
+//! [`verify`] follows RFC 5280 section 6.1 for device certificates, with every check in one place:
 //!
-//! - **Signatures** are verified, their algorithm is the same inside and outside the signed part, and their hash is not
-//!   broken (MD5, SHA-1). The signature of the trust anchor itself does not count.
-//! - **Issuers**: names chain as RFC 5280 section 7.1 compares them. The authority key identifier, where there is one, is
-//!   that of the issuer: RFC 5280 takes it for a hint, OpenSSL refuses such chains.
-//! - **Validity** of every certificate, the trust anchor included.
-//! - **Authorities** have CA:TRUE, `keyCertSign` where they have a key usage, and client authentication where they have an
-//!   extended key usage. The extended key usage of the first certificate is not looked at: it may be a server's.
-//! - **Path length**, in which self-issued authorities do not count.
-//! - **Name constraints** of every authority, the trust anchor included.
-//! - **Extensions**: malformed ones and those that occur twice are refused, critical ones or not; so are critical ones
-//!   that are not processed. Processed are basic constraints, key usage, extended key usage, subject alternative name and
-//!   name constraints. Policies (`certificatePolicies`, `policyMappings`, `inhibitAnyPolicy`) have no effect where no
-//!   explicit policy is required; critical policy constraints that require one are refused. Only version 3 has extensions.
+//! - **Signatures** are verified. The signature algorithm is the same inside and outside the signed part, and its hash is
+//!   not broken (MD5, SHA-1). The signature of the trust anchor itself does not count.
+//! - **Issuers**: names chain as RFC 5280 section 7.1 compares them. An authority key identifier must be that of the
+//!   issuer: RFC 5280 treats it as a hint, but OpenSSL refuses such chains.
+//! - **Validity** of every certificate, including the trust anchor.
+//! - **CA certificates** have CA:TRUE, `keyCertSign` if they have a key usage, and client authentication if they have an
+//!   extended key usage. The extended key usage of the first certificate is not checked: it may be a server's.
+//! - **Path length**: self-issued CA certificates do not count.
+//! - **Name constraints** of every CA certificate, including the trust anchor.
+//! - **Extensions**: malformed and repeated ones are refused, critical or not. Critical ones that are not processed are
+//!   refused. Processed are basic constraints, key usage, extended key usage, subject alternative name and name
+//!   constraints. Policies (`certificatePolicies`, `policyMappings`, `inhibitAnyPolicy`) have no effect unless an explicit
+//!   policy is required; critical policy constraints that require one are refused. Only version 3 has extensions.
 //!
-//! Revocation is not looked at, as the services do not: a critical `crlDistributionPoints` is accepted.
+//! Revocation is not checked, as the services do not check it: a critical `crlDistributionPoints` is accepted.
+//!
+//! ```
+//! use iot_enroll::certificate::{Certificate, chain};
+//! use time::macros::datetime;
+//!
+//! # let enrolled = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
+//! # let fullchain = enrolled;
+//! // What the device presents, its own certificate first.
+//! let presented = Certificate::read_all(fullchain)?;
+//! let enrolled = Certificate::read(enrolled)?;
+//! let path = chain::verify(&presented, &enrolled, datetime!(2030-01-01 0:00 UTC))?;
+//! assert_eq!(path.last(), Some(&&enrolled));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use time::OffsetDateTime;
 
+pub use super::chain_error::ChainError;
+#[cfg(feature = "client")]
+pub(crate) use super::timestamp::moment;
 use super::{
-    Certificate, PublicKeyAlgorithm, SignatureError,
+    Certificate, SignatureError,
     name_constraints::{self, Violation},
 };
 
-/// The longest path that is followed, in certificates. Real ones have three or four.
+/// The highest number of certificates in a path. Real paths have three or four.
 const MAX_PATH: usize = 16;
 
-/// The most signatures that are verified, so that many certificates with one subject do not keep the search busy.
+/// The highest number of signatures that one search verifies. It bounds the work for many certificates with one subject.
 const MAX_SIGNATURES: usize = 1000;
 
-/// Finds a valid path from a certificate to one of the trust anchors.
+/// Verifies the chain from a certificate to a trust anchor, and returns the path: the first certificate of `presented`
+/// first, the trust anchor last.
 ///
-/// `presented` is what a device would send: its own certificate first, then any others in any order. `anchors` are the
-/// enrolled certificates, roots or intermediates in any order; one certificate is a list of one. Of several paths, as where
-/// authorities are cross-signed, one that is valid suffices. It is returned, the device's certificate first, the trust
-/// anchor last.
+/// `presented` is what a device sends: its own certificate first, then others in any order. `anchors` are the enrolled
+/// certificates, roots or intermediates, in any order. If several paths exist, as with cross-signed CAs, one valid path is
+/// enough.
 ///
 /// # Errors
-/// [`ChainError`] tells which certificate fails and why: for the path that came closest.
+/// Returns a [`ChainError`] that names the certificate that fails and why, for the path that came closest.
 pub fn verify<'a>(
     presented: &'a [Certificate],
     anchors: &'a (impl AsRef<[Certificate]> + ?Sized),
@@ -57,11 +74,13 @@ pub fn verify<'a>(
     Err(search.failure.map_or(ChainError::Empty, |(_, error)| error))
 }
 
-/// Checks that a certificate proves possession of the enrolled certificate's key: signed by that key, which is an
-/// authority's, its common name the verification code to the letter, and the two a valid [chain](verify).
+/// Verifies that a certificate proves possession of the private key of an enrolled CA certificate.
+///
+/// The proof is signed by that key, its common name is the verification code exactly, and the two form a valid
+/// [chain](verify).
 ///
 /// # Errors
-/// [`ChainError`] tells which of these it is not.
+/// Returns a [`ChainError`] for the first check that fails.
 pub fn verify_possession(
     proof: &Certificate,
     enrolled: &Certificate,
@@ -74,7 +93,7 @@ pub fn verify_possession(
     if found != code {
         return Err(ChainError::WrongCode { expected: code.to_owned(), found: found.to_owned() });
     }
-    if !proof.issuer().matches(enrolled.subject()) {
+    if !proof.names_issuer(enrolled) {
         return Err(ChainError::WrongIssuerName {
             subject: subject(proof),
             issuer: proof.issuer().to_string().into(),
@@ -84,47 +103,70 @@ pub fn verify_possession(
     check_path(&[proof, enrolled], at)
 }
 
-/// Checks that a certificate may be enrolled as, or sign as, an authority: it is one, its key may sign certificates of
-/// clients, no chain is refused for its extensions, and it is valid at that time.
+/// Checks that a certificate can be enrolled as a CA and sign as one: it is a CA certificate, it may issue client
+/// certificates, its extensions do not invalidate chains, and it is valid at that time.
 ///
 /// # Errors
-/// [`ChainError`] tells which of these it is not.
+/// Returns a [`ChainError`] for the first check that fails.
 pub fn check_authority(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
     check_extensions(certificate)?;
     check_may_sign(certificate)?;
     check_validity(certificate, at)
 }
 
-/// How close to a valid path a failure was, the closest last.
+/// Returns the chain above a certificate: its issuer, the issuer of that, and so on, found among other certificates.
+///
+/// If several certificates could follow, one that is valid at that time is preferred. An issuer whose signature cannot be
+/// checked is included, so that a later check can report the reason.
+#[must_use]
+pub fn issuers(certificate: &Certificate, mut others: Vec<Certificate>, at: OffsetDateTime) -> Vec<Certificate> {
+    let mut issuers: Vec<Certificate> = Vec::new();
+    others.retain(|other| other != certificate);
+    loop {
+        let last = issuers.last().unwrap_or(certificate);
+        let rank = |other: &Certificate| match last.verify_signature(other) {
+            Ok(()) => Some(u8::from(!other.validity().contains(at))),
+            Err(SignatureError::Wrong) => None,
+            Err(_) => Some(2),
+        };
+        let named = others.iter().enumerate().filter(|(_, other)| last.names_issuer(other));
+        match named.filter_map(|(position, other)| Some((rank(other)?, position))).min() {
+            Some((_, position)) => issuers.push(others.swap_remove(position)),
+            None => return issuers,
+        }
+    }
+}
+
+/// How close a failure was to a valid path, the closest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Closeness {
-    /// The path ends somewhere else.
+    /// The path does not reach a trust anchor.
     DeadEnd,
-    /// The names fit, the signature does not.
+    /// The names match, but the signature is wrong.
     WrongSigner,
-    /// The names fit; whether the signature does cannot be told.
+    /// The names match, but the signature cannot be checked.
     Unverifiable,
-    /// The path leads to a trust anchor and is not valid.
+    /// The path reaches a trust anchor but is not valid.
     Invalid,
-    /// The search was not finished.
+    /// The search was stopped by a limit.
     GivenUp,
 }
 
-/// A search that goes back from dead ends: of several certificates with one subject, as where authorities are
-/// cross-signed, any may be the one that leads on.
+/// A depth-first search with backtracking: if several certificates have one subject, as with cross-signed CAs, any may be
+/// the right issuer.
 struct Search<'a> {
     others: &'a [Certificate],
     anchors: &'a [Certificate],
     at: OffsetDateTime,
     path: Vec<&'a Certificate>,
-    /// How many more signatures are verified.
+    /// How many more signatures may be verified.
     signatures: usize,
-    /// The first of the failures that came closest.
+    /// The first failure of the closest kind.
     failure: Option<(Closeness, ChainError)>,
 }
 
 impl Search<'_> {
-    /// Whether the path leads to a trust anchor and is valid; it is complete then.
+    /// Extends the path to a trust anchor. Returns whether a valid path was found.
     fn finds_path(&mut self) -> bool {
         let (others, anchors) = (self.others, self.anchors);
         let last = self.path[self.path.len() - 1];
@@ -155,7 +197,7 @@ impl Search<'_> {
             self.signatures = left;
             match last.verify_signature(next) {
                 Ok(()) => {}
-                // That one which has the name of the issuer did not sign tells something only where none did.
+                // Reported only if no other certificate with the issuer's name signed it.
                 Err(error @ SignatureError::Wrong) if !is_anchor => {
                     wrong_signer.get_or_insert_with(|| signature_error(last, next, error));
                     continue;
@@ -169,7 +211,8 @@ impl Search<'_> {
             }
             leads_on = true;
             self.path.push(next);
-            if if is_anchor { self.is_valid() } else { self.finds_path() } {
+            let found = if is_anchor { self.is_valid() } else { self.finds_path() };
+            if found {
                 return true;
             }
             self.path.pop();
@@ -203,7 +246,7 @@ fn issuers_by_name<'a>(
     certificate: &Certificate,
     candidates: &'a [Certificate],
 ) -> impl Iterator<Item = &'a Certificate> {
-    candidates.iter().filter(|candidate| certificate.issuer().matches(candidate.subject()))
+    candidates.iter().filter(|candidate| certificate.names_issuer(candidate))
 }
 
 fn dead_end(last: &Certificate, anchors: &[Certificate], leads_back: bool) -> ChainError {
@@ -217,14 +260,14 @@ fn dead_end(last: &Certificate, anchors: &[Certificate], leads_back: bool) -> Ch
     ChainError::IssuerMissing { subject: subject(last), issuer: last.issuer().to_string() }
 }
 
-/// Checks a path whose names and signatures fit, the first certificate first and the trust anchor last.
+/// Checks a path whose names and signatures match, the trust anchor last.
 fn check_path(path: &[&Certificate], at: OffsetDateTime) -> Result<(), ChainError> {
     for (below, &certificate) in path.iter().enumerate() {
         check_validity(certificate, at)?;
         check_extensions(certificate)?;
         if below > 0 {
             check_may_sign(certificate)?;
-            // Self-issued authorities do not count towards the path length (RFC 5280 section 4.2.1.9).
+            // Self-issued CA certificates do not count towards the path length (RFC 5280 section 4.2.1.9).
             let authorities = path[1..below].iter().filter(|authority| !authority.is_self_issued()).count();
             let allowed = certificate.basic_constraints().and_then(|constraints| constraints.path_length);
             if let Some(allowed) = allowed.filter(|&allowed| authorities > allowed as usize) {
@@ -239,7 +282,7 @@ fn check_path(path: &[&Certificate], at: OffsetDateTime) -> Result<(), ChainErro
     Ok(())
 }
 
-/// Checks what a certificate says of its signature and its issuer. The signature itself holds.
+/// Checks what a certificate says about its signature and its issuer. The signature itself was verified before.
 fn check_link(certificate: &Certificate, issuer: &Certificate) -> Result<(), ChainError> {
     if certificate.signature_algorithm().is_weak() {
         let algorithm = certificate.signature_algorithm().to_string();
@@ -255,7 +298,7 @@ fn check_link(certificate: &Certificate, issuer: &Certificate) -> Result<(), Cha
     Ok(())
 }
 
-/// Checks the certificates below an authority, the nearest last, against its name constraints. Self-issued authorities are
+/// Checks the certificates below a CA, the nearest last, against its name constraints. Self-issued CA certificates are
 /// exempt, the first certificate is not (RFC 5280 section 6.1.3 (b)).
 fn check_name_constraints(authority: &Certificate, below: &[&Certificate]) -> Result<(), ChainError> {
     let Some(constraints) = authority.name_constraints() else { return Ok(()) };
@@ -275,6 +318,7 @@ fn check_name_constraints(authority: &Certificate, below: &[&Certificate]) -> Re
     Ok(())
 }
 
+/// Checks that a certificate is valid at that time.
 pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if at < not_before {
@@ -286,6 +330,7 @@ pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> R
     }
 }
 
+/// Checks that a certificate is a CA's and may issue client certificates.
 pub(super) fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
     if !certificate.basic_constraints().is_some_and(|constraints| constraints.authority) {
         return Err(ChainError::NotAnAuthority { subject: subject(certificate) });
@@ -335,267 +380,7 @@ fn check_extensions(certificate: &Certificate) -> Result<(), ChainError> {
     Ok(())
 }
 
-/// How a certificate is called in an error.
+/// Returns how errors name a certificate.
 fn subject(certificate: &Certificate) -> String {
-    if certificate.subject().is_empty() {
-        return format!("the certificate with the serial number {}", certificate.serial_number());
-    }
-    certificate.subject().to_string()
-}
-
-/// A moment as people read it: `2026-11-23 06:05:50 UTC`.
-pub(crate) fn moment(at: OffsetDateTime) -> String {
-    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.to_string())
-}
-
-#[cfg(feature = "issue")]
-impl ChainError {
-    /// Whether another name in the same place could be valid.
-    pub(super) fn is_about_names(&self) -> bool {
-        matches!(self, Self::NameNotPermitted { .. } | Self::NameExcluded { .. } | Self::NameIncomparable { .. })
-    }
-}
-
-/// Why a chain does not lead where it should, or a certificate proves nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// No certificate was given.
-    #[error("there is no certificate to check")]
-    Empty,
-    /// No trust anchor was given.
-    #[error("there is no certificate for the chain to lead to")]
-    NoAnchor,
-    /// A certificate of the path has run out.
-    #[error("{subject} expired at {}; the check was for {}", moment(*.not_after), moment(*.at))]
-    Expired {
-        /// The certificate's subject.
-        subject: String,
-        /// When it ran out.
-        not_after: OffsetDateTime,
-        /// The moment of the check.
-        at: OffsetDateTime,
-    },
-    /// A certificate of the path is not valid yet: made for later, or the clock is wrong.
-    #[error("{subject} is valid only from {} on; the check was for {}: is the clock right?", moment(*.not_before), moment(*.at))]
-    NotYetValid {
-        /// The certificate's subject.
-        subject: String,
-        /// When it begins.
-        not_before: OffsetDateTime,
-        /// The moment of the check.
-        at: OffsetDateTime,
-    },
-    /// A certificate that should have issued another is no authority.
-    #[error("{subject} is not an authority: its basic constraints do not say CA:TRUE")]
-    NotAnAuthority {
-        /// The certificate's subject.
-        subject: String,
-    },
-    /// An authority whose key usage excludes the signing of certificates.
-    #[error("{subject} may not sign certificates: its key usage lacks keyCertSign")]
-    MayNotSign {
-        /// The certificate's subject.
-        subject: String,
-    },
-    /// The names fit, the key does not.
-    #[error("{subject} was not signed by the key of {expected}")]
-    WrongSigner {
-        /// The certificate's subject.
-        subject: String,
-        /// The subject of the certificate whose key should have signed.
-        expected: String,
-    },
-    /// An authority whose extended key usage excludes client authentication.
-    #[error("{subject} may not issue certificates of clients: its extended key usage lacks client authentication")]
-    NotForClients {
-        /// The authority's subject.
-        subject: String,
-    },
-    /// The signature's hash is broken, so that others may have made the signature.
-    #[error("{subject} is signed with {algorithm}, which is broken")]
-    WeakSignature {
-        /// The certificate's subject.
-        subject: String,
-        /// The algorithm, by name.
-        algorithm: String,
-    },
-    /// The issuer that a proof names is another than the one whose key signed it.
-    #[error("the issuer of {subject} is {issuer}, and not {expected}, whose key signed it")]
-    WrongIssuerName {
-        /// The certificate's subject.
-        subject: String,
-        /// The issuer it names.
-        issuer: Box<str>,
-        /// The subject of the certificate whose key signed it.
-        expected: Box<str>,
-    },
-    /// A certificate that names no issuer.
-    #[error("{subject} has no issuer name")]
-    NoIssuerName {
-        /// The certificate's subject.
-        subject: String,
-    },
-    /// The authority key identifier is another than the issuer's.
-    #[error("{subject} has another authority key identifier than its issuer, {issuer}")]
-    WrongKeyIdentifier {
-        /// The certificate's subject.
-        subject: String,
-        /// The issuer's subject.
-        issuer: String,
-    },
-    /// A version that is not known, or extensions in one that has none.
-    #[error("{subject} is of X.509 version {version}{}", if *.version > 3 { ", which is not known" } else { " and has extensions, which only version 3 has" })]
-    Version {
-        /// The certificate's subject.
-        subject: String,
-        /// Its version.
-        version: u32,
-    },
-    /// A name in none of the subtrees that an authority above permits.
-    #[error("{authority} does not permit the name {name} of {subject}: its name constraints leave it out")]
-    NameNotPermitted {
-        /// The certificate's subject.
-        subject: String,
-        /// The name, in the form `DNS:example.com`.
-        name: Box<str>,
-        /// The subject of the authority with the constraints.
-        authority: Box<str>,
-    },
-    /// A name in a subtree that an authority above excludes.
-    #[error("{authority} excludes the name {name} of {subject} by its name constraints")]
-    NameExcluded {
-        /// The certificate's subject.
-        subject: String,
-        /// The name, in the form `DNS:example.com`.
-        name: Box<str>,
-        /// The subject of the authority with the constraints.
-        authority: Box<str>,
-    },
-    /// A name that cannot be compared with the constraints of its form.
-    #[error("the name {name} of {subject} cannot be compared with the name constraints of {authority}")]
-    NameIncomparable {
-        /// The certificate's subject.
-        subject: String,
-        /// The name, in the form `DNS:example.com`.
-        name: Box<str>,
-        /// The subject of the authority with the constraints.
-        authority: Box<str>,
-    },
-    /// Authorities certify each other, and none of them leads to the trust anchor.
-    #[error("the chain leads from {subject} back to itself")]
-    Circular {
-        /// The subject of the last certificate.
-        subject: String,
-    },
-    /// The path is longer than any that is followed.
-    #[error("the chain has more than {limit} certificates")]
-    TooLong {
-        /// The longest path that is followed.
-        limit: usize,
-    },
-    /// The search was given up before every path was tried.
-    #[error("the certificates make too many paths to try: leave out those that do not belong to the chain")]
-    TooManyPaths,
-    /// The path ends in another root.
-    #[error("the chain leads to another root, {root}, and not to {enrolled}")]
-    LeadsElsewhere {
-        /// The root it leads to.
-        root: String,
-        /// The certificate it should have led to.
-        enrolled: String,
-    },
-    /// The issuer is neither the enrolled certificate nor among those presented.
-    #[error("the issuer of {subject}, which is {issuer}, is not among the certificates: is the chain complete?")]
-    IssuerMissing {
-        /// The certificate's subject.
-        subject: String,
-        /// Its issuer.
-        issuer: String,
-    },
-    /// More authorities follow than one of them allows.
-    #[error("{subject} allows {allowed} authorities below it, and there are {found}")]
-    PathLength {
-        /// The subject of the authority that limits the path.
-        subject: String,
-        /// Its limit.
-        allowed: u32,
-        /// The number found.
-        found: usize,
-    },
-    /// A critical extension that is not understood here.
-    #[error("{subject} has a critical extension that is not understood: {extension}")]
-    CriticalExtension {
-        /// The certificate's subject.
-        subject: String,
-        /// The extension, by name or object identifier.
-        extension: String,
-    },
-    /// A signature algorithm that is not supported.
-    #[error("{subject} is signed with {algorithm}, which is not supported")]
-    UnsupportedSignature {
-        /// The certificate's subject.
-        subject: String,
-        /// The algorithm, by name.
-        algorithm: String,
-    },
-    /// An extension that cannot be read or that occurs more than once.
-    #[error("{subject} has a malformed extension, {extension}: {reason}")]
-    MalformedExtension {
-        /// The certificate's subject.
-        subject: String,
-        /// The extension, by name or object identifier.
-        extension: Box<str>,
-        /// Why it cannot be used.
-        reason: Box<str>,
-    },
-    /// A certificate names another signature algorithm outside its signed part than inside (RFC 5280 section 4.1.1.2).
-    #[error("{subject} names two signature algorithms: {outer} beside the signature, {inner} in the signed part")]
-    AlgorithmMismatch {
-        /// The certificate's subject.
-        subject: String,
-        /// The algorithm named beside the signature.
-        outer: Box<str>,
-        /// The algorithm named in the signed part.
-        inner: Box<str>,
-    },
-    /// The key of an authority is too short for its signatures to count.
-    #[error("the key of {subject}, {key}, is too short: at least 2048 bits are needed")]
-    KeyTooShort {
-        /// The authority's subject.
-        subject: String,
-        /// Its key.
-        key: PublicKeyAlgorithm,
-    },
-    /// The key of an authority is longer than the cryptographic library takes.
-    #[error("the key of {subject}, {key}, is not supported: at most 8192 bits are")]
-    KeyTooLong {
-        /// The authority's subject.
-        subject: String,
-        /// Its key.
-        key: PublicKeyAlgorithm,
-    },
-    /// The key of an authority is restricted to other signature algorithms.
-    #[error("the key of {subject} may not make signatures with {algorithm}")]
-    KeyRestricted {
-        /// The authority's subject.
-        subject: String,
-        /// The algorithm used.
-        algorithm: String,
-    },
-    /// The key of an authority cannot be read.
-    #[error("the public key of {subject} is malformed")]
-    UnusableKey {
-        /// The authority's subject.
-        subject: String,
-    },
-    /// The common name of a proof is not the verification code.
-    #[error("the proof carries the code {found:?}, and the current one is {expected:?}")]
-    WrongCode {
-        /// The current code.
-        expected: String,
-        /// The common name found.
-        found: String,
-    },
+    certificate.to_string()
 }

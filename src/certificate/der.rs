@@ -1,6 +1,6 @@
-//! The frames of DER (X.690): tag, length, content.
+//! Reading and writing of DER elements (X.690): tag, length, content.
 //!
-//! Lengths may take more octets than DER allows, as OpenSSL and x509-parser accept them; they are never indefinite.
+//! Lengths may take more octets than DER allows, as in OpenSSL and x509-parser. Indefinite lengths are refused.
 
 #[cfg(feature = "pfx")]
 use x509_parser::oid_registry::Oid;
@@ -17,53 +17,53 @@ pub(super) struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Reads the one element that these bytes are. `None` if they are malformed or others follow.
+    /// Reads bytes that are one element. `None` if they are malformed or others follow.
     pub(super) fn only(bytes: &'a [u8]) -> Option<Self> {
         let mut elements = DerReader::new(bytes);
         elements.next_element().filter(|_| elements.is_empty())
     }
 
-    /// As [`only`](Self::only), with that tag.
+    /// Reads bytes that are one element with that tag, as [`only`](Self::only) does.
     pub(super) fn only_tagged(bytes: &'a [u8], tag: u8) -> Option<Self> {
         Self::only(bytes).filter(|element| element.tag == tag)
     }
 
-    /// The elements inside it.
+    /// Returns a reader of the elements in the content.
     pub(super) fn elements(self) -> DerReader<'a> {
         DerReader::new(self.content)
     }
 }
 
-/// Steps through elements that follow each other.
+/// A reader of consecutive elements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DerReader<'a>(&'a [u8]);
 
 impl<'a> DerReader<'a> {
-    /// Starts at the first element of a content.
+    /// Creates a reader at the first element of a content.
     pub(super) fn new(content: &'a [u8]) -> Self {
         Self(content)
     }
 
-    /// What is left, in bytes.
+    /// Returns the bytes that are left.
     pub(super) fn rest(self) -> &'a [u8] {
         self.0
     }
 
-    /// Whether no element is left.
+    /// Returns whether no element is left.
     pub(super) fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes the next element. `None` at the end and if it is malformed.
+    /// Takes the next element. `None` at the end, or if the element is malformed.
     pub(super) fn next_element(&mut self) -> Option<Element<'a>> {
-        // Tag numbers of 31 and more take further octets; X.509 has none.
+        // Tag numbers from 31 take further octets; X.509 has none.
         let tag = *self.0.first().filter(|&&tag| tag & 0x1f != 0x1f)?;
         let (whole, content, rest) = der_element(self.0)?;
         self.0 = rest;
         Some(Element { tag, content, whole })
     }
 
-    /// Takes the next element, which must have that tag.
+    /// Takes the next element if it has that tag.
     pub(super) fn tagged(&mut self, tag: u8) -> Option<Element<'a>> {
         let mut rest = *self;
         let element = rest.next_element().filter(|element| element.tag == tag)?;
@@ -71,7 +71,7 @@ impl<'a> DerReader<'a> {
         Some(element)
     }
 
-    /// Takes the next element if it has that tag: `None` if it has and is malformed, `Some(None)` if it has another.
+    /// Takes the next element if it has that tag. `Some(None)` if it has another tag, `None` if it is malformed.
     #[expect(clippy::option_option, reason = "malformed and absent are different answers")]
     pub(super) fn optional(&mut self, tag: u8) -> Option<Option<Element<'a>>> {
         if self.0.first() == Some(&tag) { self.tagged(tag).map(Some) } else { Some(None) }
@@ -86,35 +86,35 @@ impl<'a> DerReader<'a> {
         Some(all)
     }
 
-    /// The tag of the next element.
+    /// Returns the tag of the next element.
     #[cfg(feature = "pfx")]
     pub(super) fn tag(self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    /// The next element whole.
+    /// Takes the next element, with its header.
     pub(super) fn element(&mut self) -> Option<&'a [u8]> {
         self.next_element().map(|element| element.whole)
     }
 
-    /// The content of the next element, if it has that tag.
+    /// Takes the content of the next element, if it has that tag.
     pub(super) fn content(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.tagged(tag).map(|element| element.content)
     }
 
-    /// A reader of what is inside the next element, if it has that tag.
+    /// Takes the next element if it has that tag, and returns a reader of its content.
     pub(super) fn inside(&mut self, tag: u8) -> Option<Self> {
         self.content(tag).map(Self)
     }
 
-    /// The next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
+    /// Takes the next element as a number, if it is an INTEGER from 0 to 2⁶⁴ - 1.
     #[cfg(feature = "pfx")]
     pub(super) fn number(&mut self) -> Option<u64> {
         let content = self.content(0x02).filter(|content| content.first().is_some_and(|first| first & 0x80 == 0))?;
         content.iter().try_fold(0_u64, |number, &octet| Some(number.checked_mul(256)? | u64::from(octet)))
     }
 
-    /// The next element in dotted form, if it is an OBJECT IDENTIFIER.
+    /// Takes the next element in dotted form, if it is an OBJECT IDENTIFIER.
     #[cfg(feature = "pfx")]
     pub(super) fn oid(&mut self) -> Option<String> {
         self.content(0x06).map(|content| Oid::new(content.into()).to_id_string())
@@ -129,17 +129,20 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 /// The tag `[0]` of a constructed element.
 pub(super) const CONTEXT_0: u8 = 0xa0;
+/// The tag `[1]` of a constructed element.
+#[cfg(feature = "issue")]
+pub(super) const CONTEXT_1: u8 = 0xa1;
 
-/// Returns the first element of the bytes whole, its content, and what follows it.
+/// Returns the first element of the bytes with its header, its content, and the bytes after it.
 ///
-/// The length has to be definite, but not the shortest form.
+/// The length must be definite, but need not be in its shortest form.
 pub(super) fn der_element(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (header, length) = der_header(bytes)?;
     let end = header.checked_add(length)?;
     Some((bytes.get(..end)?, bytes.get(header..end)?, bytes.get(end..)?))
 }
 
-/// Returns how long the header of the first element is and which length it says its content has.
+/// Returns the length of the header of the first element, and the length that it states for the content.
 pub(super) fn der_header(bytes: &[u8]) -> Option<(usize, usize)> {
     let (&tag, &first) = (bytes.first()?, bytes.get(1)?);
     if tag & 0x1f == 0x1f {
@@ -159,12 +162,13 @@ pub(super) fn der_header(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// Encodes a SEQUENCE of the parts.
 #[cfg(feature = "issue")]
 pub(super) fn der_sequence(parts: &[&[u8]]) -> Vec<u8> {
     der_frame(SEQUENCE, parts)
 }
 
-/// Returns an element of that tag with these parts as its content.
+/// Encodes an element with that tag and the concatenated parts as its content.
 #[cfg(feature = "issue")]
 pub(super) fn der_frame(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();

@@ -1,39 +1,40 @@
-//! `DeviceIssuer`: device certificates one after the other, at little more than the price of their cryptography.
+//! Issuing of many device certificates, at little more than the cost of their cryptography.
 
-use rcgen::{PublicKeyData, SigningKey};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate,
-    KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
-    der::{der_element, der_frame, push_header},
+    AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
+    IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
+    der::{BIT_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET, der_element, der_frame, push_header},
     profile::{SERIAL_LENGTH, random_serial},
 };
 
-/// Makes device certificates under one authority that differ only in device, key and serial number.
+/// Issues device certificates of one CA that differ only in device, key and serial number.
 ///
-/// rcgen makes the first, which is then the pattern of all others: what is the same in each is kept as it was encoded,
-/// and subject, key, key identifier and serial number are put in between. A certificate is byte for byte what
-/// [`CertificateAuthority::issue_device`] would make of the same values at the same moment. rcgen alone takes about as
-/// long for the encoding as the cryptography does, and has no place to give it a part that is encoded already.
+/// rcgen encodes a first certificate, which becomes the template of all others: the common parts are copied, and subject,
+/// key, key identifier and serial number are inserted. Each certificate is byte for byte the one that
+/// [`CertificateAuthority::issue_device`] would issue for the same values at the same time. The encoder of rcgen takes
+/// about as long as the cryptography, and does not accept parts that are already encoded.
 ///
-/// The first is checked as [`CertificateAuthority::issue_device`] checks every one, and the others share its outcome. Only
-/// under name constraints each is checked.
+/// The template is verified as [`CertificateAuthority::issue_device`] verifies each certificate. The others are verified
+/// only if there are name constraints: nothing else depends on the device.
 #[derive(Debug)]
 pub struct DeviceIssuer<'a> {
     authority: &'a CertificateAuthority,
     algorithm: KeyAlgorithm,
-    at: OffsetDateTime,
-    /// Whether certificates are checked one by one, as name constraints may permit some and not others.
+    issue_time: OffsetDateTime,
+    /// Whether the caller chose the time of issue, so that certificates may have expired by the clock of the system.
+    is_time_fixed: bool,
+    /// Whether each certificate is verified, since name constraints may permit some devices and not others.
     constrained: bool,
     validity: Validity,
     shortened_from: Option<OffsetDateTime>,
-    /// From the version to the length of the serial number.
+    /// The version, and the header of the serial number.
     before_serial: Vec<u8>,
-    /// Signature algorithm, issuer and validity.
+    /// The signature algorithm, issuer and validity.
     before_subject: Vec<u8>,
-    /// What the public key information has before the key.
+    /// The public key information before the key.
     before_key: Vec<u8>,
     /// The extensions up to the subject key identifier, and those after it.
     before_identifier: Vec<u8>,
@@ -41,39 +42,45 @@ pub struct DeviceIssuer<'a> {
     signature_algorithm: Vec<u8>,
 }
 
-/// A new certificate in DER, and its key.
+/// A new certificate in DER, and its private key.
 #[derive(Debug)]
 pub struct DeviceIdentity {
     /// The certificate in DER.
     pub certificate: Vec<u8>,
-    /// Its serial number.
+    /// The serial number of the certificate.
     pub serial_number: [u8; SERIAL_LENGTH],
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PrivateKey,
 }
 
 impl<'a> DeviceIssuer<'a> {
-    /// Prepares certificates with these options.
+    /// Creates an issuer. All its certificates have the same validity, from the time of this call. When that is over, it
+    /// issues nothing more.
     ///
     /// # Errors
-    /// [`AuthorityError`] if the authority cannot sign at that moment, its certificates would not be valid, or the lifetime
-    /// is not possible.
+    /// Returns an [`AuthorityError`] if the CA cannot sign now, its certificates would not be valid, or X.509 cannot express
+    /// the lifetime.
     pub fn new(authority: &'a CertificateAuthority, options: &IssueOptions) -> Result<Self, AuthorityError> {
-        // The pattern's key is not used again: only what surrounds it is. What makes it invalid does so with all others, but
-        // for its name.
-        let pattern = authority.make(Profile::Device, &CommonName::new("pattern")?, Vec::new(), options)?;
-        match authority.check_issued(&pattern.certificate, options.at) {
+        let is_time_fixed = options.has_fixed_time();
+        let options = options.with_fixed_time();
+        let name = CommonName::new("template")?;
+        let template = authority.issue_unchecked(Profile::Device, &name, Vec::new(), &options)?;
+        // Only the name of the template may be invalid: everything else is the same in all certificates.
+        match authority.check_issued(&template.certificate, options.issue_time()) {
             Err(AuthorityError::Invalid { error, .. }) if error.is_about_names() => {}
             checked => checked?,
         }
-        let unexpected = || ReadError::Certificate("the pattern of the certificates is not as expected".to_owned());
-        Self::from_pattern(authority, options, &pattern).ok_or_else(|| unexpected().into())
+        let unexpected = || ReadError::Certificate("the template has an unexpected structure".to_owned());
+        Self::from_template(authority, &options, &template)
+            .map(|issuer| Self { is_time_fixed, ..issuer })
+            .ok_or_else(|| unexpected().into())
     }
 
-    /// Checks that a certificate for this device would be valid: name constraints above the authority may not permit it.
+    /// Checks that a certificate for this device would be valid: name constraints may not permit it.
     ///
     /// # Errors
-    /// [`AuthorityError::Invalid`], or [`AuthorityError::Name`] when the ID is longer than a common name may be.
+    /// Returns [`AuthorityError::Invalid`] if it would not, [`AuthorityError::Name`] if the ID is longer than a common name
+    /// may be.
     pub fn check(&self, id: &DeviceId) -> Result<(), AuthorityError> {
         if self.constrained {
             self.certificate(id, self.authority.certificate().public_key(), random_serial()?)?;
@@ -81,12 +88,12 @@ impl<'a> DeviceIssuer<'a> {
         Ok(())
     }
 
-    fn from_pattern(
+    fn from_template(
         authority: &'a CertificateAuthority,
         options: &IssueOptions,
-        pattern: &IssuedCertificate,
+        template: &IssuedCertificate,
     ) -> Option<Self> {
-        let certificate = &pattern.certificate;
+        let certificate = &template.certificate;
         let (_, outer, _) = der_element(certificate.der())?;
         let (_, content, rest) = der_element(outer)?;
         let (signature_algorithm, ..) = der_element(rest)?;
@@ -97,7 +104,7 @@ impl<'a> DeviceIssuer<'a> {
         let (validity, _, rest) = der_element(rest)?;
         let (_subject, _, rest) = der_element(rest)?;
         let (key_info, _, extensions) = der_element(rest)?;
-        let key = pattern.key.der_bytes();
+        let key = template.key.public_key_bits();
         let identifier = certificate.subject_key_identifier()?;
         let at = extensions.windows(identifier.len()).position(|window| window == identifier)?;
         if serial_content.len() != SERIAL_LENGTH || identifier != key_identifier(key_info) || !key_info.ends_with(key) {
@@ -105,11 +112,12 @@ impl<'a> DeviceIssuer<'a> {
         }
         Some(Self {
             authority,
-            algorithm: options.algorithm,
-            at: options.at,
+            algorithm: options.key_algorithm(),
+            issue_time: options.issue_time(),
+            is_time_fixed: true,
             constrained: authority.constrains_names(),
-            validity: Validity { not_before: certificate.not_before(), not_after: certificate.not_after() },
-            shortened_from: pattern.shortened_from,
+            validity: certificate.validity(),
+            shortened_from: template.shortened_from,
             before_serial: [version, &serial[..serial.len() - SERIAL_LENGTH]].concat(),
             before_subject: [algorithm_element, issuer, validity].concat(),
             before_key: key_info[..key_info.len() - key.len()].to_vec(),
@@ -119,52 +127,57 @@ impl<'a> DeviceIssuer<'a> {
         })
     }
 
-    /// The authority that signs.
+    /// Returns the CA that signs.
     #[must_use]
     pub fn authority(&self) -> &'a CertificateAuthority {
         self.authority
     }
 
-    /// The validity of all certificates.
+    /// Returns the time of issue of all certificates.
+    #[must_use]
+    pub fn issue_time(&self) -> OffsetDateTime {
+        self.issue_time
+    }
+
+    /// Returns the validity of all certificates.
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The end that was asked for, where the authority ends earlier and the validity was cut to that.
+    /// Returns the requested end of the validity, if the CA ends earlier and the validity was shortened to that.
     #[must_use]
     pub fn shortened_from(&self) -> Option<OffsetDateTime> {
         self.shortened_from
     }
 
-    /// Makes a key and its certificate.
+    /// Generates a key and issues its certificate.
     ///
     /// # Errors
-    /// [`AuthorityError::Name`] when the id is longer than a common name may be, or when the cryptographic library
-    /// fails.
+    /// Returns [`AuthorityError::Name`] if the ID is longer than a common name may be, [`AuthorityError::Invalid`] if name
+    /// constraints do not permit it or the certificate would have expired already, and other errors if the cryptographic
+    /// library fails.
     pub fn issue(&self, id: &DeviceId) -> Result<DeviceIdentity, AuthorityError> {
         self.issue_numbered(id, random_serial()?)
     }
 
-    /// As [`issue`](Self::issue), with a serial number that was made before.
+    /// Generates a key and issues its certificate with that serial number, as [`issue`](Self::issue) does.
     pub(super) fn issue_numbered(
         &self,
         id: &DeviceId,
         serial_number: [u8; SERIAL_LENGTH],
     ) -> Result<DeviceIdentity, AuthorityError> {
         let key = PrivateKey::generate(self.algorithm)?;
-        let mut key_info = Vec::with_capacity(self.before_key.len() + key.der_bytes().len());
-        key_info.extend_from_slice(&self.before_key);
-        key_info.extend_from_slice(key.der_bytes());
+        let key_info = [&self.before_key, key.public_key_bits()].concat();
         let certificate = self.certificate(id, &key_info, serial_number)?;
         Ok(DeviceIdentity { certificate, serial_number, key })
     }
 
-    /// Makes the certificate of a key that is somewhere else, from the DER of its `SubjectPublicKeyInfo`; the
+    /// Issues the certificate of a key that the device keeps, from the DER of its `SubjectPublicKeyInfo`. Returns the
     /// certificate in DER and its serial number.
     ///
     /// # Errors
-    /// As [`issue`](Self::issue).
+    /// Returns the errors of [`issue`](Self::issue).
     pub fn issue_for_key(
         &self,
         id: &DeviceId,
@@ -180,7 +193,13 @@ impl<'a> DeviceIssuer<'a> {
         key_info: &[u8],
         serial_number: [u8; SERIAL_LENGTH],
     ) -> Result<Vec<u8>, AuthorityError> {
-        // What may be in an id may be in a common name; it can only be too long.
+        let now = OffsetDateTime::now_utc();
+        if !self.is_time_fixed && now > self.validity.not_after {
+            let (subject, not_after) = (format!("CN={id}"), self.validity.not_after);
+            let error = Box::new(ChainError::Expired { subject: subject.clone(), not_after, at: now });
+            return Err(AuthorityError::Invalid { subject, error });
+        }
+        // Every character of an ID is allowed in a common name, so only the length can be wrong.
         if id.as_str().len() > MAX_COMMON_NAME {
             id.common_name()?;
         }
@@ -195,35 +214,37 @@ impl<'a> DeviceIssuer<'a> {
             &key_identifier(key_info),
             &self.after_identifier,
         ];
-        let tbs = der_frame(0x30, &parts);
-        let signature = self.authority.key().sign(&tbs)?;
+        let tbs = der_frame(SEQUENCE, &parts);
+        let signature = self.authority.key().sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
         // A bit string begins with the number of unused bits, none.
         let mut bits = Vec::with_capacity(8);
-        push_header(&mut bits, 0x03, signature.len() + 1);
+        push_header(&mut bits, BIT_STRING, signature.len() + 1);
         bits.push(0);
-        let der = der_frame(0x30, &[&tbs, &self.signature_algorithm, &bits, &signature]);
+        let der = der_frame(SEQUENCE, &[&tbs, &self.signature_algorithm, &bits, &signature]);
         if self.constrained {
-            self.authority.check_issued(&Certificate::from_der(&der)?, self.at)?;
+            self.authority.check_issued(&Certificate::from_der(&der)?, self.issue_time)?;
         }
         Ok(der)
     }
 }
 
-/// A name of one common name, as UTF-8 (RFC 5280 section 4.1.2.4).
+/// Encodes a name that is one common name in UTF-8 (RFC 5280 section 4.1.2.4).
 fn subject(common_name: &str) -> Vec<u8> {
-    const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
+    const COMMON_NAME: &[u8] = &[OBJECT_IDENTIFIER, 0x03, 0x55, 0x04, 0x03];
+    const UTF8_STRING: u8 = 0x0c;
     let mut name = Vec::with_capacity(common_name.len() + 16);
-    // Sequence, set and sequence again, each around the next; the text has at most 64 octets, so each header has two.
-    for (depth, tag) in [(2, 0x30), (1, 0x31), (0, 0x30)] {
+    // The text has at most 64 octets, so each header has two.
+    for (depth, tag) in [(2, SEQUENCE), (1, SET), (0, SEQUENCE)] {
         push_header(&mut name, tag, common_name.len() + 2 + COMMON_NAME.len() + 2 * depth);
     }
     name.extend_from_slice(COMMON_NAME);
-    push_header(&mut name, 0x0c, common_name.len());
+    push_header(&mut name, UTF8_STRING, common_name.len());
     name.extend_from_slice(common_name.as_bytes());
     name
 }
 
-/// The leftmost 160 bits of the SHA-256 of the public key information (RFC 7093 section 2, method 4), as rcgen has it.
+/// Returns the leftmost 160 bits of the SHA-256 of the public key information (RFC 7093 section 2, method 4), as rcgen
+/// does.
 fn key_identifier(key_info: &[u8]) -> [u8; 20] {
     let digest = Sha256::digest(key_info);
     let mut identifier = [0; 20];

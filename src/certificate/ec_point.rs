@@ -1,7 +1,6 @@
-//! Public keys in the one encoding that every reader of a certificate understands: EC points decompressed, RSA with its
-//! `NULL`.
+//! Conversion of public keys to the encoding that every reader supports: EC points uncompressed, RSA with its `NULL`.
 //!
-//! RFC 5480 section 2.2 requires readers to support uncompressed points only, and not every TLS stack reads others.
+//! RFC 5480 section 2.2 requires readers to support only uncompressed points, and not every TLS stack supports others.
 
 use std::borrow::Cow;
 
@@ -53,18 +52,18 @@ const P521: Curve = Curve {
 /// The DER of `NULL`.
 const NULL: &[u8] = &[0x05, 0x00];
 
-/// A point in another form than the uncompressed one.
+/// A point in compressed or hybrid form.
 struct Point<'a> {
     x: &'a [u8],
-    /// The other coordinate, which the hybrid form has as well.
+    /// The other coordinate, in hybrid form.
     y: Option<&'a [u8]>,
-    /// Whether it is odd.
+    /// Whether the other coordinate is odd.
     odd: bool,
 }
 
-/// Returns a `SubjectPublicKeyInfo` with its EC point uncompressed, or with the `NULL` that RFC 3279 section 2.3.1 requires
-/// beside the identifier of RSA and some programs leave out. Keys of other kinds and on other curves are returned unchanged.
-/// Returns nothing if the point is not on its curve.
+/// Returns a `SubjectPublicKeyInfo` with its EC point uncompressed, or with the `NULL` parameters of RSA, which RFC 3279
+/// section 2.3.1 requires and some tools omit. Keys of other kinds and on other curves are returned unchanged. `None` if the
+/// point is not on its curve.
 pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
     let unchanged = Some(Cow::Borrowed(key_info));
     let Ok((_, parsed)) = SubjectPublicKeyInfo::from_der(key_info) else { return unchanged };
@@ -90,7 +89,7 @@ pub(super) fn uncompressed(key_info: &[u8]) -> Option<Cow<'_, [u8]>> {
 }
 
 impl Curve {
-    /// Reads a point in compressed or hybrid form (SEC 1 section 2.3.3). Returns nothing if the octets are neither.
+    /// Reads a point in compressed or hybrid form (SEC 1 section 2.3.3). `None` if the octets are neither.
     fn other_form<'a>(&self, point: &'a [u8]) -> Option<Point<'a>> {
         let (&form, coordinates) = point.split_first()?;
         let is_hybrid = match form {
@@ -103,7 +102,7 @@ impl Curve {
         (y.len() == length).then_some(Point { x, y: is_hybrid.then_some(y), odd: form & 1 == 1 })
     }
 
-    /// Returns a point in uncompressed form (SEC 1 section 2.3.4), or nothing if it is not on the curve.
+    /// Returns a point in uncompressed form (SEC 1 section 2.3.4). `None` if it is not on the curve.
     fn uncompressed(&self, point: &Point<'_>) -> Option<Vec<u8>> {
         let y = self.y(point.x, point.odd)?;
         point.y.is_none_or(|given| *given == *y).then(|| [&[0x04], point.x, &y].concat())
@@ -134,8 +133,8 @@ impl Curve {
 }
 
 impl Certificate {
-    /// Returns the public key, as the DER of its `SubjectPublicKeyInfo`, with an EC point on a NIST curve in uncompressed
-    /// form and the `NULL` of RSA. Two certificates of one key have the same bytes, however each encodes it.
+    /// Returns the public key as the DER of its `SubjectPublicKeyInfo`, with an EC point on a NIST curve in uncompressed form
+    /// and the `NULL` parameters of RSA. Certificates of the same key return the same bytes, whichever encoding they use.
     #[must_use]
     pub fn uncompressed_public_key(&self) -> Cow<'_, [u8]> {
         uncompressed(self.public_key()).unwrap_or(Cow::Borrowed(self.public_key()))

@@ -1,7 +1,7 @@
-//! The extensions of certificates (RFC 5280 section 4.2): each is read once, here, and by itself.
+//! The extensions of certificates (RFC 5280 section 4.2).
 //!
-//! A malformed extension, or one that occurs twice, does not make a certificate unreadable. It is
-//! [recorded](super::Certificate::malformed_extensions), and no [chain](super::chain) with the certificate is valid.
+//! Each extension is read separately. A malformed or repeated extension does not make a certificate unreadable: it is
+//! [recorded](super::Certificate::malformed_extensions), and no chain with the certificate is valid.
 
 use std::{fmt, net::IpAddr};
 
@@ -18,38 +18,38 @@ use super::{
     oid::{dotted_oid, oid_content_name},
 };
 
-/// An extension as it stands in a certificate.
+/// An extension of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extension {
-    /// The object identifier, in its dotted form.
+    /// The object identifier in dotted form.
     pub oid: String,
-    /// The registered name, or the object identifier again.
+    /// The registered name, or the object identifier if there is none.
     pub name: String,
-    /// Whether who does not process it must refuse the certificate.
+    /// Whether readers that do not process the extension must refuse the certificate.
     pub critical: bool,
 }
 
-/// An extension that cannot be read, or that occurs more than once.
+/// An extension that is malformed or occurs more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MalformedExtension {
-    /// The object identifier, in its dotted form; empty if even that cannot be read.
+    /// The object identifier in dotted form, empty if it cannot be read.
     pub oid: String,
-    /// The registered name, or the object identifier again.
+    /// The registered name, or the object identifier if there is none.
     pub name: String,
-    /// Whether it is marked critical.
+    /// Whether the extension is marked critical.
     pub critical: bool,
-    /// Why it cannot be used: `it does not decode`.
+    /// The reason, such as `it does not decode`.
     pub reason: String,
 }
 
 /// The basic constraints extension (RFC 5280 section 4.2.1.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BasicConstraints {
-    /// Whether the subject is an authority.
+    /// Whether the subject is a CA.
     pub authority: bool,
-    /// How many further authorities may follow it in a chain; any number when absent.
+    /// How many further CA certificates may follow in a chain. `None` if there is no limit.
     pub path_length: Option<u32>,
 }
 
@@ -61,11 +61,11 @@ pub struct KeyUsage {
     pub certificate_signing: bool,
     /// `digitalSignature`: the key may sign a TLS handshake.
     pub digital_signature: bool,
-    /// The first two octets of the bit string, the first bit the highest.
+    /// The first two octets of the bit string. The first bit is the highest.
     bits: u16,
 }
 
-/// The names of the bits of the key usage extension, from bit 0 on.
+/// The names of the bits of the key usage extension, starting with bit 0.
 const KEY_USAGES: [&str; 9] = [
     "digitalSignature",
     "nonRepudiation",
@@ -79,7 +79,7 @@ const KEY_USAGES: [&str; 9] = [
 ];
 
 impl KeyUsage {
-    /// Returns the usages it allows by their names in RFC 5280, such as `digitalSignature`, in the order of their bits.
+    /// Returns the names of the allowed usages in RFC 5280, such as `digitalSignature`, in the order of their bits.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         KEY_USAGES
             .into_iter()
@@ -89,7 +89,7 @@ impl KeyUsage {
     }
 }
 
-/// The names of extended key usages (RFC 5280 section 4.2.1.12 and those that OpenSSL names).
+/// The names of extended key usages (RFC 5280 section 4.2.1.12, and others that OpenSSL names).
 const EXTENDED_KEY_USAGES: [(&str, &str); 18] = [
     ("1.3.6.1.5.5.7.3.1", "serverAuth"),
     ("1.3.6.1.5.5.7.3.2", "clientAuth"),
@@ -111,7 +111,7 @@ const EXTENDED_KEY_USAGES: [(&str, &str); 18] = [
     ("2.5.29.37.0", "anyExtendedKeyUsage"),
 ];
 
-/// Returns the name of an extended key usage, such as `clientAuth`, or its object identifier again.
+/// Returns the name of an extended key usage, such as `clientAuth`, or its object identifier if it is unknown.
 pub(super) fn extended_key_usage_name(oid: &str) -> &str {
     EXTENDED_KEY_USAGES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name)
 }
@@ -122,21 +122,21 @@ pub(super) fn extended_key_usage_name(oid: &str) -> &str {
 pub struct AuthorityKeyIdentifier {
     /// The subject key identifier of the issuer.
     pub key_identifier: Option<Vec<u8>>,
-    /// The names of the issuer's issuer.
+    /// The names of the issuer of the issuer's certificate.
     pub issuer: Option<Vec<GeneralName>>,
-    /// The serial number of the issuer's certificate, as the content of an INTEGER.
+    /// The serial number of the issuer's certificate, as the content octets of an INTEGER.
     pub serial_number: Option<Vec<u8>>,
 }
 
-/// A general name (RFC 5280 section 4.2.1.6), as alternative names and name constraints have them.
+/// A general name (RFC 5280 section 4.2.1.6), used in subject alternative names and name constraints.
 ///
 /// [`Display`](fmt::Display) writes it as OpenSSL does: `DNS:example.com`, `IP:192.0.2.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GeneralName {
-    /// A name of a type that others define, by the object identifier of the type.
+    /// A name of another type, which its object identifier defines.
     Other {
-        /// The object identifier of the type, in its dotted form.
+        /// The object identifier of the type in dotted form.
         type_id: String,
         /// The value in DER.
         value: Vec<u8>,
@@ -153,9 +153,9 @@ pub enum GeneralName {
     EdiParty,
     /// A URI.
     Uri(String),
-    /// The octets of an IP address: 4 or 16. In name constraints a mask follows the address: 8 or 32.
+    /// The octets of an IP address: 4 or 16. In name constraints they include a mask: 8 or 32.
     IpAddress(Vec<u8>),
-    /// A registered object identifier, in its dotted form.
+    /// A registered object identifier in dotted form.
     RegisteredId(String),
 }
 
@@ -163,9 +163,9 @@ pub enum GeneralName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NameConstraints {
-    /// The subtrees in which the names of each form have to lie.
+    /// The subtrees that must contain the names of their form.
     pub permitted: Vec<GeneralSubtree>,
-    /// The subtrees in which no name may lie.
+    /// The subtrees that must not contain any name.
     pub excluded: Vec<GeneralSubtree>,
 }
 
@@ -175,24 +175,24 @@ pub struct NameConstraints {
 pub struct GeneralSubtree {
     /// The name at its root.
     pub base: GeneralName,
-    /// Whether it has a minimum other than 0 or a maximum, which RFC 5280 has no use for.
+    /// Whether it has a minimum other than 0, or a maximum. RFC 5280 allows neither.
     pub has_distances: bool,
 }
 
-/// All that is read from the extensions of one certificate.
+/// The extensions of one certificate.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Extensions {
     pub(super) all: Vec<Extension>,
     pub(super) malformed: Vec<MalformedExtension>,
     pub(super) basic_constraints: Option<BasicConstraints>,
     pub(super) key_usage: Option<KeyUsage>,
-    /// The dotted forms of the usages; empty if the extension is malformed, so that it allows nothing.
+    /// The usages in dotted form. Empty if the extension is malformed, so that it allows nothing.
     pub(super) extended_key_usage: Option<Vec<String>>,
     pub(super) subject_alternative_names: Option<Vec<GeneralName>>,
     pub(super) subject_key_identifier: Option<Vec<u8>>,
     pub(super) authority_key_identifier: Option<AuthorityKeyIdentifier>,
     pub(super) name_constraints: Option<NameConstraints>,
-    /// The names of the critical extensions that path validation here does not process.
+    /// The names of the critical extensions that path validation does not process.
     pub(super) unprocessed_critical: Vec<String>,
 }
 
@@ -202,7 +202,7 @@ const ID_CE: [u8; 2] = [0x55, 0x1d];
 const MALFORMED: &str = "it does not decode";
 
 impl Extensions {
-    /// Reads the content of the explicit tag `[3]`: a sequence of extensions.
+    /// Reads a sequence of extensions, the content of the explicit tag `[3]`.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut extensions = Self::default();
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -234,7 +234,7 @@ impl Extensions {
     fn add(&mut self, raw: &Raw<'_>, first: bool) {
         let (oid, name) = (dotted_oid(raw.oid), oid_content_name(raw.oid));
         self.all.push(Extension { oid: oid.clone(), name: name.clone(), critical: raw.critical });
-        // Which of two counts is nowhere defined: the first is shown, and the certificate is refused.
+        // No standard defines which of two extensions counts. The first is reported, and chains are refused.
         let decoded = if first { self.decode(raw) } else { Err("it occurs more than once") };
         match decoded {
             Err(reason) => {
@@ -263,13 +263,13 @@ impl Extensions {
                 raw.must_not_be_critical()?;
             }
             Some(37) => {
-                // A malformed one allows nothing.
+                // A malformed extension allows nothing.
                 self.extended_key_usage = Some(Vec::new());
                 self.extended_key_usage = Some(read_extended_key_usage(value)?);
             }
-            // x509-parser passes over what follows the known parts of a distribution point.
+            // x509-parser ignores data after the known parts of a distribution point.
             Some(31) if !are_distribution_points(value) => return Err(MALFORMED),
-            // What it means is not needed here, only whether it decodes.
+            // Other extensions only have to decode.
             _ => match raw.parsed() {
                 Some(ParsedExtension::UnsupportedExtension { .. } | ParsedExtension::Unparsed) => {}
                 Some(ParsedExtension::ParseError { .. }) | None => return Err(MALFORMED),
@@ -285,7 +285,7 @@ impl MalformedExtension {
         Self { oid: String::new(), name: "extensions".to_owned(), critical: false, reason: reason.to_owned() }
     }
 
-    /// Of an extension whose frame is malformed, as much as can be read of it.
+    /// Returns the readable parts of an extension whose structure is malformed.
     fn of_element(element: Element<'_>) -> Self {
         let oid = element.elements().tagged(0x06).map(|oid| oid.content);
         Self {
@@ -297,7 +297,7 @@ impl MalformedExtension {
     }
 }
 
-/// An extension that is not decoded.
+/// An extension whose value is not decoded yet.
 struct Raw<'a> {
     whole: &'a [u8],
     /// The content octets of the object identifier.
@@ -311,7 +311,7 @@ impl<'a> Raw<'a> {
         let mut parts = (element.tag == 0x30).then(|| element.elements())?;
         let oid = parts.tagged(0x06)?.content;
         let critical = match parts.optional(0x01)? {
-            // Some write TRUE as BER does, and FALSE where DER leaves it out.
+            // Some tools write TRUE as in BER, or FALSE, which DER omits.
             Some(critical) => *critical.content.first().filter(|_| critical.content.len() == 1)? != 0,
             None => false,
         };
@@ -319,7 +319,7 @@ impl<'a> Raw<'a> {
         parts.is_empty().then_some(Self { whole: element.whole, oid, critical, value })
     }
 
-    /// The last arc of an extension of RFC 5280 section 4.2.1.
+    /// Returns the last arc of an extension of RFC 5280 section 4.2.1.
     fn id_ce(&self) -> Option<u8> {
         match self.oid.strip_prefix(&ID_CE)? {
             [arc] => Some(*arc),
@@ -331,18 +331,18 @@ impl<'a> Raw<'a> {
         X509Extension::from_der(self.whole).ok().map(|(_, extension)| extension.parsed_extension().clone())
     }
 
-    /// "Conforming CAs MUST mark this extension as non-critical" (RFC 5280 sections 4.2.1.1 and 4.2.1.2).
+    /// Checks a rule of RFC 5280 sections 4.2.1.1 and 4.2.1.2: "Conforming CAs MUST mark this extension as non-critical".
     fn must_not_be_critical(&self) -> Result<(), &'static str> {
         if self.critical { Err("it is marked critical, which RFC 5280 forbids") } else { Ok(()) }
     }
 
-    /// Whether path validation here does what the extension asks.
+    /// Returns whether path validation processes the extension.
     fn is_processed(&self) -> bool {
         match self.id_ce() {
             // Key usage, subject alternative name, basic constraints, name constraints, extended key usage. Revocation
-            // (31) is not looked at here, whether or not the extension says where to look. Policies, their mapping and
-            // `anyPolicy` (32, 33, 54) invalidate a path only where an explicit policy is required (RFC 5280 section
-            // 6.1.3 (f)), which only policy constraints do.
+            // (31) is not checked, so the place of revocation lists does not matter. Policies, their mapping and
+            // `anyPolicy` (32, 33, 54) invalidate a path only if an explicit policy is required (RFC 5280 section 6.1.3
+            // (f)), which only policy constraints do.
             Some(15 | 17 | 19 | 30 | 37 | 31 | 32 | 33 | 54) => true,
             Some(36) => matches!(
                 self.parsed(),
@@ -415,7 +415,7 @@ fn read_authority_key_identifier(value: &[u8]) -> Option<AuthorityKeyIdentifier>
     parts.is_empty().then_some(AuthorityKeyIdentifier { key_identifier, issuer, serial_number })
 }
 
-/// Whether it is a sequence of sequences with the optional parts `[0]`, `[1]` and `[2]` (RFC 5280 section 4.2.1.13).
+/// Returns whether a value is a sequence of sequences with the optional parts `[0]`, `[1]` and `[2]` (RFC 5280 section 4.2.1.13).
 fn are_distribution_points(value: &[u8]) -> bool {
     let has_parts = |point: &Element<'_>| {
         let mut parts = point.elements();
@@ -478,7 +478,7 @@ impl GeneralSubtree {
 impl GeneralName {
     fn read(element: Element<'_>) -> Result<Self, &'static str> {
         let content = element.content;
-        // By its definition ASCII; UTF-8 is read, and compared with nothing.
+        // By its definition ASCII. UTF-8 is accepted, but matches no constraint.
         let text = || std::str::from_utf8(content).map(str::to_owned).map_err(|_| "it holds a name that is no text");
         match element.tag {
             0xa0 => {

@@ -1,27 +1,36 @@
-//! The names in certificates and of their files: common names, device ids, and the original script's file names.
+//! Common names, device IDs, and the file names that are made of them.
 
 use std::{fmt, str::FromStr};
 
-/// The most characters a common name may have (`ub-common-name`, RFC 5280 appendix A.1).
+/// The maximum length of a common name in characters (`ub-common-name`, RFC 5280 appendix A.1).
 pub const MAX_COMMON_NAME: usize = 64;
 
-/// The most bytes of the stem of a file's name: 255, the limit of most file systems, less the longest ending.
+/// The maximum length of a file stem in bytes: 255, the limit of most file systems, less the longest suffix.
 const MAX_STEM: usize = 240;
 
-/// The most characters a registration id of the Device Provisioning Service may have.
+/// The maximum length of a registration ID of the Device Provisioning Service in characters.
 pub const MAX_DEVICE_ID: usize = 128;
 
-/// The common name of a certificate's subject: 1 to 64 characters, none of them a control character.
+/// The common name of a certificate: 1 to 64 characters without control characters, and without white space at either end.
 ///
-/// The length is `ub-common-name` of RFC 5280 appendix A.1, counted in characters and not in bytes.
+/// The length is `ub-common-name` of RFC 5280 appendix A.1, counted in characters, not in bytes.
+///
+/// ```
+/// use iot_enroll::certificate::CommonName;
+///
+/// let name: CommonName = "Test Root Cert".parse()?;
+/// assert_eq!(name.file_stem()?, "testRootCert");
+/// assert!(CommonName::try_from(" padded").is_err());
+/// # Ok::<(), iot_enroll::certificate::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommonName(String);
 
 impl CommonName {
-    /// Takes a text as a common name.
+    /// Creates a common name from text.
     ///
     /// # Errors
-    /// [`NameError`] when it is empty, too long, begins or ends with white space, or has a control character.
+    /// Returns a [`NameError`] if the text is empty, too long, begins or ends with white space, or has a control character.
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
         let what = "a common name";
@@ -35,62 +44,69 @@ impl CommonName {
                 what,
                 character,
                 position: index + 1,
-                rule: if is_unprintable(character) { "no control characters" } else { "no white space first or last" },
+                rule: if is_unprintable(character) { "no control characters" } else { "no white space at either end" },
             }),
             None => Ok(Self(text)),
         }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The stem of the files that belong to this name, as `create_test_cert.js` forms it: [`camel_case`].
+    /// Returns the stem of the file names for this name, as `create_test_cert.js` forms it: [`camel_case`].
     ///
     /// # Errors
-    /// [`NameError`] when nothing is left of the name, or when a character in it has a meaning in paths.
+    /// Returns a [`NameError`] if the stem is empty or too long, or if a character has a meaning in paths.
     pub fn file_stem(&self) -> Result<String, NameError> {
         let forbidden = |c: &char| matches!(c, '/' | '\\') || (cfg!(windows) && r#":*?"<>|"#.contains(*c));
         if let Some((index, character)) = self.0.chars().enumerate().find(|(_, c)| forbidden(c)) {
             return Err(NameError::Character {
-                what: "a name that files are called by",
+                what: "a file name",
                 character,
                 position: index + 1,
-                rule: "nothing that has a meaning in paths",
+                rule: "no character with a meaning in paths",
             });
         }
         let stem = camel_case(&self.0);
         match stem.len() {
             0 => Err(NameError::NoStem(self.0.clone())),
             1..=MAX_STEM => Ok(stem),
-            found => {
-                Err(NameError::Length { what: "a name that files are called by (in bytes)", max: MAX_STEM, found })
-            }
+            found => Err(NameError::Length { what: "a file name (in bytes)", max: MAX_STEM, found }),
         }
     }
 }
 
-/// The ID of a device, which is its registration ID at the Device Provisioning Service: 1 to 128 letters, digits and
-/// `-` `.` `_` `:`, the first a letter or digit, the last a letter, digit or `-`.
+/// The ID of a device, which is also its registration ID at the Device Provisioning Service: 1 to 128 letters, digits and
+/// `-` `.` `_` `:`. The first is a letter or digit, the last a letter, digit or `-`.
 ///
 /// Microsoft's documents disagree about the last character. The article "Azure IoT Hub Device Provisioning Service
-/// concepts" allows a letter, a digit or `-` there; the REST reference of the service allows no special character first or
-/// last. An ID that one of them allows at its end is accepted, and the service decides.
+/// concepts" allows a letter, a digit or `-`; the REST reference of the service allows no special character at either end.
+/// This type accepts what one of them allows, and leaves the decision to the service.
 ///
-/// The service compares IDs without regard to case; this type keeps the case it was given and compares exactly.
+/// The service ignores case when it compares IDs. This type keeps the case and compares exactly.
+///
+/// ```
+/// use iot_enroll::certificate::DeviceId;
+///
+/// let id = DeviceId::try_from("sensor-1")?;
+/// assert_eq!(id.as_str(), "sensor-1");
+/// assert!("sensor 1".parse::<DeviceId>().is_err());
+/// # Ok::<(), iot_enroll::certificate::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(String);
 
 impl DeviceId {
-    /// Takes a text as a device ID.
+    /// Creates a device ID from text.
     ///
     /// # Errors
-    /// [`NameError`] if it is empty, too long, or has a character that is not allowed at its position.
+    /// Returns a [`NameError`] if the text is empty, too long, or has a character that is not allowed at its position.
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
-        let what = "a device id";
+        let what = "a device ID";
         let length = check_length(&text, what, MAX_DEVICE_ID)?;
         for (index, character) in text.chars().enumerate() {
             let special = matches!(character, '-' | '.' | '_' | ':');
@@ -107,22 +123,22 @@ impl DeviceId {
         Ok(Self(text))
     }
 
-    /// The id as text.
+    /// Returns the ID as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id as the common name of a certificate.
+    /// Returns the ID as the common name of a certificate.
     ///
     /// # Errors
-    /// [`NameError::Length`] when it has more than the 64 characters that X.509 allows there.
+    /// Returns [`NameError::Length`] if the ID has more than the 64 characters that X.509 allows in a common name.
     pub fn common_name(&self) -> Result<CommonName, NameError> {
         CommonName::new(self.0.as_str())
     }
 }
 
-macro_rules! text {
+macro_rules! impl_text {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,43 +156,62 @@ macro_rules! text {
                 Self::new(text)
             }
         }
+        impl TryFrom<&str> for $name {
+            type Error = NameError;
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+        #[cfg(feature = "serde")]
+        super::serde_text::impl_serde_as_text!($name);
     };
 }
-text!(CommonName);
-text!(DeviceId);
+impl_text!(CommonName);
+impl_text!(DeviceId);
 
-/// Why a text may not be the name of something.
+/// The reason why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Empty, or longer than the field allows.
+    /// The text is empty, or longer than the field allows.
     #[error("{what} has 1 to {max} characters, found {found}")]
     Length {
-        /// What the name is for.
+        /// What the text was read as.
         what: &'static str,
-        /// The most characters allowed.
+        /// The maximum length.
         max: usize,
-        /// The characters found.
+        /// The length of the text.
         found: usize,
     },
-    /// A character that may not stand where it stands.
+    /// A character is not allowed at its position.
     #[error("{what} has {rule}, found {character:?} at position {position}")]
     Character {
-        /// What the name is for.
+        /// What the text was read as.
         what: &'static str,
         /// The character found.
         character: char,
-        /// Where, counted in characters from 1.
+        /// Its position in characters, counted from 1.
         position: usize,
-        /// What is allowed.
+        /// The rule it breaks.
         rule: &'static str,
     },
-    /// A name of separators alone, which leaves nothing to call a file by.
-    #[error("{0:?} leaves nothing to name files by: it needs a character other than space, - . and _")]
+    /// A name has only separators, so that its file stem is empty.
+    #[error("{0:?} cannot name files: it needs a character other than space, - . and _")]
     NoStem(String),
 }
 
-/// Control characters, and those that turn the direction of the text around them.
+/// Returns whether a character is a control character, or changes the direction of text.
 pub(super) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -189,12 +224,12 @@ fn check_length(text: &str, what: &'static str, max: usize) -> Result<usize, Nam
     }
 }
 
-/// Camel case by the rule of the npm package `camelcase`, version 4.1, which `create_test_cert.js` names its files by.
+/// Converts text to camel case as the npm package `camelcase` 4.1 does, which `create_test_cert.js` uses for file names.
 ///
-/// White space around the text goes, words are the runs between `_` `.` `-` and space, and where the text mixes cases a
-/// capital after a small letter begins a word and a run of capitals ends before its last one. All words are joined, all
-/// but the first with a capital. Later versions of the package also begin a word after digits; the script does not use
-/// them.
+/// White space around the text is removed. Words are separated by `_` `.` `-` and space. In text of mixed case, a capital
+/// after a small letter also starts a word, and a run of capitals ends before its last one. The words are joined, each
+/// except the first with a capital. Later versions of the package also start a word after digits; the script does not use
+/// those.
 ///
 /// ```
 /// use iot_enroll::certificate::camel_case;
@@ -210,38 +245,38 @@ pub fn camel_case(text: &str) -> String {
     if text.chars().count() == 1 {
         return lower;
     }
-    let parted = if lower == text { lower } else { part_words(text).to_lowercase() };
-    join_words(parted.trim_start_matches(is_separator))
+    let separated = if lower == text { lower } else { separate_words(text).to_lowercase() };
+    join_words(separated.trim_start_matches(is_separator))
 }
 
 fn is_separator(character: char) -> bool {
     matches!(character, '_' | '.' | '-' | ' ')
 }
 
-/// Puts a hyphen where a change of case begins a word. Characters without case count as both.
-fn part_words(text: &str) -> String {
+/// Inserts a hyphen where a change of case starts a word. Characters without case count as both cases.
+fn separate_words(text: &str) -> String {
     let is_lower = |c: char| c.to_lowercase().eq([c]);
     let is_upper = |c: char| c.to_uppercase().eq([c]);
-    let mut parted: Vec<char> = Vec::with_capacity(text.len() + 8);
+    let mut separated: Vec<char> = Vec::with_capacity(text.len() + 8);
     let (mut after_lower, mut after_upper, mut after_two_upper) = (false, false, false);
     for character in text.chars() {
         let letter = character.is_ascii_alphabetic();
         if after_lower && letter && is_upper(character) {
-            parted.push('-');
+            separated.push('-');
             (after_lower, after_upper, after_two_upper) = (false, true, after_upper);
         } else if after_upper && after_two_upper && letter && is_lower(character) {
-            parted.insert(parted.len() - 1, '-');
+            separated.insert(separated.len() - 1, '-');
             (after_lower, after_upper, after_two_upper) = (true, false, false);
         } else {
             (after_lower, after_upper, after_two_upper) = (is_lower(character), is_upper(character), after_upper);
         }
-        parted.push(character);
+        separated.push(character);
     }
-    parted.into_iter().collect()
+    separated.into_iter().collect()
 }
 
-/// Removes each run of separators and makes the ASCII letter after it a capital. A run before anything else stays, but
-/// for what precedes the last underscore in it: to the package's rule an underscore is itself the beginning of a word.
+/// Removes each run of separators and capitalizes the ASCII letter after it. A run before another character stays, from
+/// its last underscore on: in the rule of the package, an underscore itself starts a word.
 fn join_words(text: &str) -> String {
     let mut joined = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! Private keys under a password: encrypted PKCS#8 (RFC 5958 section 3) and the traditional encryption of PEM files
-//! (RFC 1421 with the key derivation of OpenSSL).
+//! Encrypted private keys: PKCS#8 (RFC 5958 section 3), and the traditional encryption of PEM files (RFC 1421 with the key
+//! derivation of OpenSSL).
 
 use aes::{Aes128, Aes192, Aes256};
 use cbc::{
@@ -13,13 +13,14 @@ use zeroize::Zeroizing;
 use super::{
     KeyError,
     der::{DerReader, OCTET_STRING, SEQUENCE},
+    hex,
     pbe::{self, Budget, Password, PbeError},
     read::Encryption,
 };
 
 /// Decrypts an `EncryptedPrivateKeyInfo`.
 pub(super) fn decrypt_pkcs8(der: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let damaged = || KeyError::Damaged("the frame of the encrypted key does not decode".to_owned());
+    let damaged = || KeyError::Damaged("the structure of the encrypted key does not decode".to_owned());
     let mut info = DerReader::new(der).inside(SEQUENCE).ok_or_else(damaged)?;
     let mut algorithm = info;
     info.element().ok_or_else(damaged)?;
@@ -36,7 +37,7 @@ pub(super) fn decrypt_pkcs8(der: &[u8], password: &str) -> Result<Zeroizing<Vec<
     })
 }
 
-/// Decrypts what is in a PEM section with the headers `Proc-Type: 4,ENCRYPTED` and `DEK-Info`.
+/// Decrypts the content of a PEM section with the headers `Proc-Type: 4,ENCRYPTED` and `DEK-Info`.
 pub(super) fn decrypt_pem(
     encryption: &Encryption,
     encrypted: &[u8],
@@ -51,7 +52,10 @@ pub(super) fn decrypt_pem(
         "" => return Err(KeyError::Damaged("its DEK-Info header is missing".to_owned())),
         other => return Err(KeyError::Encryption(other.chars().filter(char::is_ascii_graphic).take(40).collect())),
     };
-    let vector = unhex(vector).ok_or_else(|| KeyError::Damaged("its DEK-Info header is not hexadecimal".to_owned()))?;
+    let vector = vector.trim().chars().map(hex::digit).collect::<Option<Vec<u8>>>();
+    let vector = vector
+        .and_then(|digits| hex::join_digits(&digits))
+        .ok_or_else(|| KeyError::Damaged("its DEK-Info header is not hexadecimal".to_owned()))?;
     let salt = vector
         .get(..8)
         .ok_or_else(|| KeyError::Damaged("the vector in its DEK-Info header is too short".to_owned()))?;
@@ -77,8 +81,8 @@ where
     Ok(data)
 }
 
-/// Derives a key as `EVP_BytesToKey` of OpenSSL does with MD5 and one round: each block hashes the one before it, the
-/// password and the salt.
+/// Derives a key as `EVP_BytesToKey` of OpenSSL does with MD5 and one iteration: each block is the hash of the previous
+/// block, the password and the salt.
 fn bytes_to_key(password: &[u8], salt: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
     let mut key = Zeroizing::new(Vec::with_capacity(length + 16));
     let mut block = Zeroizing::new([0; 16]);
@@ -94,12 +98,4 @@ fn bytes_to_key(password: &[u8], salt: &[u8], length: usize) -> Zeroizing<Vec<u8
     }
     key.truncate(length);
     key
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text.trim().chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).ok()).collect()
 }

@@ -1,27 +1,50 @@
-//! X.509 certificates: reading, thumbprints, chains; with the feature `issue` also making them.
+//! X.509 certificates: read, compare, verify, issue.
 //!
-//! Nothing here speaks HTTP or to a terminal. Without any feature it reads certificates ([`Certificate`]), prints and
-//! compares thumbprints ([`Thumbprint`]), checks chains and proofs of possession ([`chain`]).
+//! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
+//! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
+//! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
+//! certificates (`files`) and certificates for many devices (`fleet`).
 
 mod ber;
-pub mod chain;
 mod der;
 mod extensions;
-mod hex;
+mod hash;
+pub(crate) mod hex;
 mod identifier;
+mod issuer;
 mod name;
-mod name_constraints;
-mod objection;
 mod oid;
 mod pem;
 mod public_key;
 mod read;
+#[cfg(feature = "serde")]
+mod serde_text;
 mod signature;
 mod thumbprint;
+mod timestamp;
+mod validity;
 mod x509;
+
+#[cfg(feature = "verify")]
+pub mod chain;
+#[cfg(feature = "verify")]
+mod chain_error;
+#[cfg(feature = "verify")]
+mod name_constraints;
+#[cfg(feature = "verify")]
+mod objection;
+#[cfg(feature = "verify")]
+mod signature_check;
+
+#[cfg(feature = "pfx")]
+mod pbe;
+#[cfg(feature = "pfx")]
+pub mod pfx;
 
 #[cfg(feature = "issue")]
 mod authority;
+#[cfg(feature = "issue")]
+mod authority_error;
 #[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
@@ -31,9 +54,15 @@ pub mod files;
 #[cfg(feature = "issue")]
 pub mod fleet;
 #[cfg(feature = "issue")]
+mod issue_options;
+#[cfg(feature = "issue")]
 mod key;
 #[cfg(feature = "issue")]
 mod key_encryption;
+#[cfg(feature = "issue")]
+mod key_error;
+#[cfg(feature = "issue")]
+mod lifetime;
 #[cfg(feature = "issue")]
 mod profile;
 #[cfg(feature = "issue")]
@@ -41,31 +70,45 @@ mod request;
 #[cfg(feature = "issue")]
 pub(crate) mod secure_file;
 
-#[cfg(feature = "pfx")]
-mod pbe;
-#[cfg(feature = "pfx")]
-pub mod pfx;
-
-#[cfg(feature = "issue")]
-pub use authority::{AuthorityError, CertificateAuthority, IssueOptions, IssuedCertificate};
-pub use chain::ChainError;
-#[cfg(feature = "issue")]
-pub use device_issuer::{DeviceIdentity, DeviceIssuer};
 pub use extensions::{
     AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, GeneralSubtree, KeyUsage, MalformedExtension,
     NameConstraints,
 };
+pub use hash::HashAlgorithm;
 pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
-#[cfg(feature = "issue")]
-pub use key::{KeyAlgorithm, KeyError, PrivateKey};
 pub use name::Name;
-pub use objection::{Objection, objections};
-#[cfg(feature = "issue")]
-pub use profile::{Lifetime, Profile, Validity};
 pub use public_key::PublicKeyAlgorithm;
 pub use read::{ContentKind, ReadError, content_kinds};
+pub use signature::{PssParameters, SignatureAlgorithm};
+pub use thumbprint::{Thumbprint, ThumbprintError};
+pub use timestamp::rfc3339;
+pub use validity::Validity;
+pub use x509::Certificate;
+
+#[cfg(feature = "verify")]
+pub use chain_error::ChainError;
+#[cfg(feature = "cli")]
+pub(crate) use issuer::find_leaf;
+#[cfg(feature = "verify")]
+pub use objection::{Objection, objections};
+#[cfg(feature = "verify")]
+pub use signature_check::SignatureError;
+
+#[cfg(feature = "issue")]
+pub use authority::{CertificateAuthority, IssuedCertificate};
+#[cfg(feature = "issue")]
+pub use authority_error::AuthorityError;
+#[cfg(feature = "issue")]
+pub use device_issuer::{DeviceIdentity, DeviceIssuer};
+#[cfg(feature = "issue")]
+pub use issue_options::IssueOptions;
+#[cfg(feature = "issue")]
+pub use key::{KeyAlgorithm, PrivateKey};
+#[cfg(feature = "issue")]
+pub use key_error::KeyError;
+#[cfg(feature = "issue")]
+pub use lifetime::Lifetime;
+#[cfg(feature = "issue")]
+pub use profile::Profile;
 #[cfg(feature = "issue")]
 pub use request::{CertificateRequest, RequestError};
-pub use signature::{HashAlgorithm, PssParameters, SignatureAlgorithm, SignatureError};
-pub use thumbprint::{Thumbprint, ThumbprintError};
-pub use x509::Certificate;

@@ -11,22 +11,22 @@ use super::{
 
 /// A distinguished name (RFC 5280 section 4.1.2.4).
 ///
-/// [`Display`](fmt::Display) writes it as text in the order of the certificate, with the escapes of RFC 4514 section 2.4:
-/// `C=DE, O=Contoso\, Ltd., CN=Root`. Names are compared with [`matches`](Self::matches), never by their text. Two are
-/// equal (`==`) if their DER is.
+/// [`Display`](fmt::Display) writes it in the order of the certificate, with the escapes of RFC 4514 section 2.4:
+/// `C=DE, O=Contoso\, Ltd., CN=Root`. Compare names with [`matches`](Self::matches), never by their text. Two names are
+/// equal (`==`) if their DER is equal.
 #[derive(Clone)]
 pub struct Name {
     der: Vec<u8>,
     text: String,
     common_name: Option<String>,
-    /// Each relative distinguished name in a form that is equal octet for octet if the names match.
+    /// Each relative distinguished name in a form with equal octets if the names match.
     canonical: Vec<Vec<u8>>,
 }
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01];
 
-/// The short names of RFC 4514 section 3 that people know, and that of the mail address.
+/// The well-known short names of RFC 4514 section 3, and that of the mail address.
 const SHORT_NAMES: [(&[u8], &str); 8] = [
     (COMMON_NAME, "CN"),
     (&[0x55, 0x04, 0x06], "C"),
@@ -39,7 +39,7 @@ const SHORT_NAMES: [(&[u8], &str); 8] = [
 ];
 
 impl Name {
-    /// Reads a name from its DER. `None` if it is not a sequence of sets of types and values.
+    /// Reads a name from its DER. `None` if it is not a sequence of sets of attributes.
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let mut names = Element::only_tagged(der, 0x30)?.elements();
         let mut name = Self { der: der.to_vec(), text: String::new(), common_name: None, canonical: Vec::new() };
@@ -59,51 +59,54 @@ impl Name {
                 }
                 canonical.push(attribute.canonical());
             }
-            // The attributes of one relative distinguished name are a set: their order does not count.
+            // The attributes of one relative distinguished name are a set, without order.
             canonical.sort_unstable();
             name.canonical.push(canonical.concat());
         }
         Some(name)
     }
 
-    /// The name as DER.
+    /// Returns the name in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The last common name in it, read from any of the string types of `DirectoryString`. `None` if there is none or if
-    /// it cannot be decoded.
+    /// Returns the last common name, in any string type of `DirectoryString`. `None` if there is none, or if it does not
+    /// decode.
     #[must_use]
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
     }
 
-    /// Whether it has no attributes at all.
+    /// Returns whether the name has no attributes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.canonical.is_empty()
     }
 
-    /// Whether it is the same name (RFC 5280 section 7.1).
+    /// Returns whether two names are the same (RFC 5280 section 7.1).
     ///
-    /// Relative distinguished names are compared one by one; in one with several attributes their order does not count.
-    /// Attributes are equal if their types are and their values match. Values of a string type match if the texts do,
-    /// whichever string types encode them: `TeletexString` is read as Latin-1, as OpenSSL does. Of the string preparation
-    /// of RFC 4518 this is done: characters fold to lower case, invisible characters and controls are dropped, white space
-    /// is compressed and dropped at both ends. Unicode normalization is not done: the two encodings of `é` differ. Values
-    /// of other types and those that cannot be decoded match only the same octets.
+    /// Relative distinguished names are compared one by one. If one has several attributes, their order does not matter.
+    /// Attributes match if their types are equal and their values match. String values match if their texts do, whichever
+    /// string types encode them. `TeletexString` is read as Latin-1, as in OpenSSL.
+    ///
+    /// The string preparation of RFC 4518 is implemented in part: case is folded, invisible and control characters are
+    /// removed, and white space is compressed and trimmed. Unicode is not normalized: the two encodings of `é` differ.
+    /// Values of other types, and values that do not decode, match only equal octets.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.der == other.der || self.canonical == other.canonical
     }
 
-    /// Whether it lies in the subtree below that name: it begins with the same relative distinguished names.
+    /// Returns whether this name is in the subtree below `base`: it begins with the same relative distinguished names.
+    #[cfg(feature = "verify")]
     pub(super) fn is_within(&self, base: &Self) -> bool {
         self.canonical.starts_with(&base.canonical)
     }
 
-    /// The values of its mail addresses (`emailAddress` of PKCS#9), `None` for one that cannot be decoded.
+    /// Returns the values of the mail addresses (`emailAddress` of PKCS#9). `None` is one that does not decode.
+    #[cfg(feature = "verify")]
     pub(super) fn email_addresses(&self) -> Vec<Option<String>> {
         let Some(sequence) = Element::only_tagged(&self.der, 0x30) else { return Vec::new() };
         let mut found = Vec::new();
@@ -119,7 +122,7 @@ impl Name {
     }
 }
 
-/// The type and the value of one attribute.
+/// An attribute: a type and a value.
 struct Attribute<'a> {
     oid: &'a [u8],
     value: Value<'a>,
@@ -135,7 +138,7 @@ impl<'a> Attribute<'a> {
     fn push_text(&self, text: &mut String) {
         let short = SHORT_NAMES.iter().find(|(oid, _)| *oid == self.oid);
         let name = short.map_or_else(|| oid_content_name(self.oid), |(_, name)| (*name).to_owned());
-        // Without a name of the type, the value is written in hexadecimal (RFC 4514 section 2.4).
+        // Values of unknown types are written in hexadecimal (RFC 4514 section 2.4).
         let value = self.value.text().filter(|_| name != dotted_oid(self.oid));
         text.push_str(&name);
         text.push('=');
@@ -151,7 +154,7 @@ impl<'a> Attribute<'a> {
             None => (b'o', Cow::Borrowed(self.value.0.whole)),
         };
         let mut canonical = Vec::with_capacity(self.oid.len() + value.len() + 17);
-        // The lengths keep neighbours from running into each other.
+        // The lengths make the concatenation unambiguous.
         canonical.extend_from_slice(&(self.oid.len() as u64).to_be_bytes());
         canonical.extend_from_slice(self.oid);
         canonical.push(kind);
@@ -165,18 +168,18 @@ impl<'a> Attribute<'a> {
 struct Value<'a>(Element<'a>);
 
 impl<'a> Value<'a> {
-    /// The text of a string type that holds what its type allows.
+    /// Decodes a value of a string type that is valid for that type.
     fn decode(&self) -> Option<Cow<'a, str>> {
         let content = self.0.content;
         match self.0.tag {
             // UTF8String
             0x0c => std::str::from_utf8(content).ok().map(Cow::Borrowed),
-            // NumericString, PrintableString, IA5String, VisibleString. What they allow of ASCII is not looked at: `@` in a
-            // PrintableString is common.
+            // NumericString, PrintableString, IA5String, VisibleString. All of ASCII is accepted: `@` in a PrintableString is
+            // common.
             0x12 | 0x13 | 0x16 | 0x1a => {
                 content.is_ascii().then(|| std::str::from_utf8(content).ok().map(Cow::Borrowed)).flatten()
             }
-            // TeletexString, which everyone fills with Latin-1.
+            // TeletexString, in practice Latin-1.
             0x14 => Some(content.iter().copied().map(char::from).collect()),
             // UniversalString
             0x1c => {
@@ -185,7 +188,7 @@ impl<'a> Value<'a> {
                     characters.iter().map(|octets| char::from_u32(u32::from_be_bytes(*octets))).collect();
                 text.filter(|_| rest.is_empty()).map(Cow::Owned)
             }
-            // BMPString; by its definition without surrogates, which are read all the same.
+            // BMPString. By its definition it has no surrogates, but they are accepted.
             0x1e => {
                 let (units, rest) = content.as_chunks::<2>();
                 let text = char::decode_utf16(units.iter().map(|octets| u16::from_be_bytes(*octets)));
@@ -195,7 +198,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text as it is shown: also what is UTF-8 in a type that allows only ASCII.
+    /// Returns the text for display, including UTF-8 in a type that allows only ASCII.
     fn text(&self) -> Option<Cow<'a, str>> {
         let shown = || match self.0.tag {
             0x12 | 0x13 | 0x16 | 0x1a | 0x19 | 0x1b => std::str::from_utf8(self.0.content).ok().map(Cow::Borrowed),
@@ -205,14 +208,14 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Prepares a text for comparison; [`Name::matches`] says what of RFC 4518 section 2 that is.
+/// Prepares a text for comparison. [`Name::matches`] documents which parts of RFC 4518 section 2 are implemented.
 fn prepare(text: &str) -> String {
     let folded: String =
         text.chars().filter(|&character| !is_ignored(character)).flat_map(char::to_lowercase).collect();
     folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether RFC 4518 section 2.2 maps a character to nothing. White space is mapped to a space instead.
+/// Returns whether RFC 4518 section 2.2 removes a character. White space is mapped to a space instead.
 fn is_ignored(character: char) -> bool {
     matches!(
         character,
@@ -239,9 +242,8 @@ fn is_ignored(character: char) -> bool {
     )
 }
 
-/// Appends the text with the escapes of RFC 4514 section 2.4.
-/// Appends a text in which octets in hexadecimal replace characters that a terminal or a log would obey: control
-/// characters, line ends among them, and those that change the direction of text.
+/// Appends a text with hexadecimal octets in place of characters that affect a terminal or a log: control characters, line
+/// ends, and characters that change the direction of text.
 pub(super) fn push_printable(printable: &mut String, text: &str) {
     for character in text.chars() {
         if is_unprintable(character) {
@@ -259,6 +261,7 @@ fn push_octets(escaped: &mut String, character: char) {
     }
 }
 
+/// Appends a text with the escapes of RFC 4514 section 2.4.
 fn push_escaped(escaped: &mut String, text: &str) {
     let last = text.chars().count().saturating_sub(1);
     for (at, character) in text.chars().enumerate() {

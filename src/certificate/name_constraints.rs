@@ -1,33 +1,33 @@
-//! Name constraints: do the names of a certificate lie where an authority above it allows (RFC 5280 section 4.2.1.10)?
+//! Checks of names against name constraints (RFC 5280 section 4.2.1.10).
 //!
 //! Constraints apply to the subject (`directoryName`), to mail addresses in the subject (`rfc822Name`), and to the subject
-//! alternative names. A common name is not taken for a DNS name: in enrollment it is the ID of a device. Where a constraint
-//! of a form applies to a name of that form and the two cannot be compared, the certificate is refused.
+//! alternative names. A common name is not treated as a DNS name: in enrollment it is the ID of a device. If a constraint
+//! applies to a name of its form but the two cannot be compared, the certificate is refused.
 
 use super::{Certificate, GeneralName, GeneralSubtree, Name, NameConstraints};
 
-/// The most comparisons for one certificate under one authority, so that long lists do not keep a check busy.
+/// The highest number of comparisons for one certificate under one CA. It bounds the work for long lists.
 const MAX_COMPARISONS: usize = 1 << 18;
 
-/// `id-on-SmtpUTF8Mailbox`, an `otherName` that is a mail address and falls under the constraints of those (RFC 9598
+/// `id-on-SmtpUTF8Mailbox`, an `otherName` for mail addresses, which the constraints for mail addresses apply to (RFC 9598
 /// section 6).
 const SMTP_UTF8_MAILBOX: &str = "1.3.6.1.5.5.7.8.9";
 
-/// How a name breaks constraints. Each holds the name as text.
+/// How a name violates constraints. Each variant holds the name as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Violation {
-    /// It lies in none of the permitted subtrees of its form.
+    /// The name is in none of the permitted subtrees of its form.
     NotPermitted(String),
-    /// It lies in an excluded subtree.
+    /// The name is in an excluded subtree.
     Excluded(String),
-    /// It and the constraints of its form cannot be compared.
+    /// The name cannot be compared with the constraints of its form.
     Incomparable(String),
 }
 
-/// Two names of one form that cannot be compared.
+/// The error for two names of one form that cannot be compared.
 struct Incomparable;
 
-/// Checks the names of a certificate against the constraints of one authority above it.
+/// Checks the names of a certificate against the constraints of one CA above it.
 pub(super) fn check(constraints: &NameConstraints, certificate: &Certificate) -> Result<(), Violation> {
     let subject = certificate.subject();
     let mut names: Vec<GeneralName> = certificate.subject_alternative_names().unwrap_or_default().to_vec();
@@ -84,7 +84,7 @@ fn is_of_same_form(base: &GeneralName, name: &GeneralName) -> bool {
     }
 }
 
-/// Whether a name lies in a subtree of its form.
+/// Returns whether a name is in a subtree of its form.
 fn lies_in(name: &GeneralName, subtree: &GeneralSubtree) -> Result<bool, Incomparable> {
     if subtree.has_distances {
         return Err(Incomparable);
@@ -99,7 +99,8 @@ fn lies_in(name: &GeneralName, subtree: &GeneralSubtree) -> Result<bool, Incompa
     }
 }
 
-/// Whether a DNS name with a wildcard stands for names in an excluded subtree: `*.example.com` for `mail.example.com`.
+/// Returns whether a DNS name with a wildcard covers names in an excluded subtree, as `*.example.com` covers
+/// `mail.example.com`.
 fn covers_excluded(name: &GeneralName, base: &GeneralName) -> bool {
     let (GeneralName::Dns(name), GeneralName::Dns(base)) = (name, base) else { return false };
     let (name, base) = (without_root(name), without_root(base));
@@ -109,8 +110,9 @@ fn covers_excluded(name: &GeneralName, base: &GeneralName) -> bool {
     }
 }
 
-/// "Any DNS name that can be constructed by simply adding zero or more labels to the left-hand side of the name satisfies
-/// the name constraint." A leading dot, which others write, asks for at least one label.
+/// Returns whether a DNS name satisfies a constraint: "Any DNS name that can be constructed by simply adding zero or more
+/// labels to the left-hand side of the name satisfies the name constraint." A leading dot, which some CAs write, requires at
+/// least one label.
 fn dns_lies_in(name: &str, base: &str) -> Result<bool, Incomparable> {
     let name = without_root(name);
     let base = without_root(base);
@@ -125,7 +127,8 @@ fn dns_lies_in(name: &str, base: &str) -> Result<bool, Incomparable> {
     }
 }
 
-/// A constraint is a mailbox, all mailboxes of a host, or, with a leading dot, those of all hosts of a domain.
+/// Returns whether a mail address satisfies a constraint: a mailbox, all mailboxes of a host, or, with a leading dot, those
+/// of all hosts in a domain.
 fn email_lies_in(address: &str, base: &str) -> Result<bool, Incomparable> {
     let (local, host) = mailbox(address)?;
     if base.contains('@') {
@@ -147,7 +150,8 @@ fn mailbox(address: &str) -> Result<(&str, &str), Incomparable> {
     if readable { Ok((local, host)) } else { Err(Incomparable) }
 }
 
-/// "The constraint applies to the host part of the name." A URI whose host is missing or no domain name is refused.
+/// Returns whether a URI satisfies a constraint: "The constraint applies to the host part of the name." A URI without a
+/// domain name as its host is refused.
 fn uri_lies_in(uri: &str, base: &str) -> Result<bool, Incomparable> {
     let (scheme, rest) = uri.split_once("://").ok_or(Incomparable)?;
     if scheme.is_empty() || !scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet)) {
@@ -168,7 +172,7 @@ fn uri_lies_in(uri: &str, base: &str) -> Result<bool, Incomparable> {
     host_lies_in(host, base)
 }
 
-/// A constraint without a leading dot is one host, with one it is all hosts of a domain.
+/// Returns whether a host satisfies a constraint: one host, or, with a leading dot, all hosts in a domain.
 fn host_lies_in(host: &str, base: &str) -> Result<bool, Incomparable> {
     let base = without_root(base);
     match base.strip_prefix('.') {
@@ -178,7 +182,8 @@ fn host_lies_in(host: &str, base: &str) -> Result<bool, Incomparable> {
     }
 }
 
-/// A constraint is an address and a mask of the same length, of ones that zeros follow.
+/// Returns whether an address satisfies a constraint: an address, then a mask of the same length, which is ones followed
+/// by zeros.
 fn address_lies_in(address: &[u8], base: &[u8]) -> Result<bool, Incomparable> {
     if !matches!((address.len(), base.len()), (4 | 16, 8 | 32)) {
         return Err(Incomparable);
@@ -192,17 +197,17 @@ fn address_lies_in(address: &[u8], base: &[u8]) -> Result<bool, Incomparable> {
     if !is_prefix {
         return Err(Incomparable);
     }
-    // Addresses of the other protocol are of the same form, and lie outside.
+    // Addresses of the other protocol have the same form, and are outside.
     Ok(address.len() == network.len()
         && address.iter().zip(network).zip(mask).all(|((address, network), mask)| (address ^ network) & mask == 0))
 }
 
-/// Without the dot that stands for the root of the DNS.
+/// Removes the trailing dot, which is the root of the DNS.
 fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Whether it is a domain name as hosts have it; underscores are allowed, as they occur.
+/// Returns whether a name is a valid host name. Underscores are allowed, since they occur.
 fn is_host(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|label| {
@@ -211,7 +216,7 @@ fn is_host(name: &str) -> bool {
         })
 }
 
-/// Whether a name has labels to the left of a domain.
+/// Returns whether a name is a domain with labels added on the left.
 fn is_subdomain(name: &str, domain: &str) -> bool {
     let (name, domain) = (name.as_bytes(), domain.as_bytes());
     name.len()

@@ -1,50 +1,50 @@
-//! What a service would dislike about a certificate.
+//! Why a service would refuse a certificate.
 
 use std::fmt;
 
 use time::{Duration, OffsetDateTime};
 
-use super::{Certificate, ChainError, DeviceId, HashAlgorithm, PublicKeyAlgorithm, chain};
+use super::{Certificate, ChainError, DeviceId, HashAlgorithm, PublicKeyAlgorithm, chain, timestamp::moment};
 
-/// How soon an end is worth a word.
+/// How long before its end a certificate is reported.
 const SOON: Duration = Duration::days(30);
 
-/// A reason for which IoT Central or the Device Provisioning Service would refuse a certificate, or soon will.
+/// A reason why IoT Central or the Device Provisioning Service would refuse a certificate, now or soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Objection {
-    /// It is out of its time, or an authority that may not sign.
+    /// The certificate is not valid at that time, or a CA certificate that may not sign.
     Invalid(ChainError),
-    /// It runs out within 30 days, at the moment given.
+    /// The certificate expires within 30 days, at that time.
     ExpiresSoon(OffsetDateTime),
-    /// The key is of a kind that is not accepted: RSA under 2048 bits, or neither RSA nor a NIST curve.
+    /// The key is of a kind that is not [accepted](PublicKeyAlgorithm::is_accepted).
     Key(PublicKeyAlgorithm),
-    /// It is signed with a hash that is broken, such as SHA-1, whichever algorithm uses it.
+    /// The hash of the signature is broken, such as SHA-1.
     WeakSignature(HashAlgorithm),
-    /// It is a version 1 certificate, without the extensions that say what it is for.
+    /// The certificate is not version 3, and so has no extensions that state its purpose.
     Version(u32),
     /// A critical extension that [chain validation](super::chain) does not process.
     CriticalExtension(String),
-    /// An extension that cannot be read or that occurs more than once.
+    /// An extension is malformed or occurs more than once.
     MalformedExtension {
         /// The extension, by name or object identifier.
         extension: String,
         /// Why it cannot be used.
         reason: String,
     },
-    /// A leaf that has no common name, so that no registration id can equal it.
+    /// A leaf has no common name, which must be the registration ID.
     NoCommonName,
-    /// A leaf whose common name cannot be a registration id, and why.
+    /// The common name of a leaf is not a valid registration ID; says why.
     CommonName(String),
-    /// A leaf whose extended key usage leaves client authentication out.
+    /// The extended key usage of a leaf excludes client authentication.
     NoClientAuthentication,
-    /// A leaf whose key usage leaves digital signatures out, which TLS needs.
+    /// The key usage of a leaf excludes digital signatures, which TLS needs.
     NoDigitalSignature,
-    /// A self-signed leaf: no enrollment group can accept it, only an individual attestation.
+    /// A leaf is self-signed: no enrollment group can accept it, only an individual attestation.
     SelfSignedLeaf,
 }
 
-/// Everything a service would dislike about this certificate at that moment.
+/// Returns every reason why a service would refuse a certificate at that time.
 #[must_use]
 pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objection> {
     let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
@@ -55,10 +55,8 @@ pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objectio
         Ok(()) if certificate.not_after() - at < SOON => found.push(Objection::ExpiresSoon(certificate.not_after())),
         Ok(()) => {}
     }
-    match certificate.public_key_algorithm() {
-        PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => {}
-        PublicKeyAlgorithm::Rsa { bits } if *bits >= 2048 => {}
-        other => found.push(Objection::Key(other.clone())),
+    if !certificate.public_key_algorithm().is_accepted() {
+        found.push(Objection::Key(certificate.public_key_algorithm().clone()));
     }
     if let Some(hash) = certificate.signature_algorithm().hash().filter(|hash| hash.is_weak()) {
         found.push(Objection::WeakSignature(hash));
@@ -74,18 +72,18 @@ pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objectio
         found.push(Objection::CriticalExtension(extension.to_owned()));
     }
     if !is_authority {
-        object_to_leaf(certificate, &mut found);
+        push_leaf_objections(certificate, &mut found);
     }
     found
 }
 
-fn object_to_leaf(certificate: &Certificate, found: &mut Vec<Objection>) {
+fn push_leaf_objections(certificate: &Certificate, found: &mut Vec<Objection>) {
     match certificate.subject().common_name().map(DeviceId::new) {
         None => found.push(Objection::NoCommonName),
         Some(Err(error)) => found.push(Objection::CommonName(error.to_string())),
         Some(Ok(_)) => {}
     }
-    // A malformed one has its own objection.
+    // A malformed extension has its own objection.
     let is_readable = certificate.extended_key_usage().is_some_and(|usages| !usages.is_empty());
     if is_readable && !certificate.allows_client_authentication() {
         found.push(Objection::NoClientAuthentication);
@@ -102,9 +100,12 @@ impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(error) => error.fmt(f),
-            Self::ExpiresSoon(end) => write!(f, "it expires within 30 days, at {}", chain::moment(*end)),
+            Self::ExpiresSoon(end) => write!(f, "it expires within 30 days, at {}", moment(*end)),
             Self::Key(algorithm) => {
-                write!(f, "its key is {algorithm}; the services take RSA of 2048 bits or more and the NIST curves")
+                write!(
+                    f,
+                    "its key is {algorithm}; the services accept RSA of 2048 bits or more, and EC on P-256, P-384 or P-521"
+                )
             }
             Self::WeakSignature(hash) => write!(f, "it is signed with {hash}, which is broken"),
             Self::Version(version) => write!(f, "it is of X.509 version {version}; version 3 is needed"),
@@ -114,10 +115,10 @@ impl fmt::Display for Objection {
             Self::MalformedExtension { extension, reason } => {
                 write!(f, "its extension {extension} is malformed: {reason}")
             }
-            Self::NoCommonName => f.write_str("it has no common name, which has to equal the device's registration id"),
-            Self::CommonName(reason) => write!(f, "its common name cannot be a registration id: {reason}"),
-            Self::NoClientAuthentication => f.write_str("its extended key usage leaves out client authentication"),
-            Self::NoDigitalSignature => f.write_str("its key usage leaves out digital signatures, which TLS needs"),
+            Self::NoCommonName => f.write_str("it has no common name, which must be the registration ID of the device"),
+            Self::CommonName(reason) => write!(f, "its common name is not a valid registration ID: {reason}"),
+            Self::NoClientAuthentication => f.write_str("its extended key usage excludes client authentication"),
+            Self::NoDigitalSignature => f.write_str("its key usage excludes digital signatures, which TLS needs"),
             Self::SelfSignedLeaf => f.write_str(
                 "it is self-signed: no enrollment group accepts it, only an individual attestation of one device",
             ),

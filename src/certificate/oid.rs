@@ -8,7 +8,7 @@ use super::hex::hexadecimal;
 
 static REGISTRY: LazyLock<OidRegistry<'static>> = LazyLock::new(|| OidRegistry::default().with_crypto().with_x509());
 
-/// Names that the registry lacks.
+/// Names that the registry of x509-parser lacks.
 const MORE_NAMES: [(&str, &str); 12] = [
     ("1.3.6.1.4.1.11129.2.4.2", "signedCertificateTimestampList"),
     ("1.3.6.1.5.5.7.1.24", "tlsFeature"),
@@ -29,7 +29,7 @@ pub(super) fn oid_name(oid: &Oid<'_>) -> String {
     oid_content_name(oid.as_bytes())
 }
 
-/// As [`oid_name`], from the content octets of the identifier.
+/// Returns the name for the content octets of an object identifier, as [`oid_name`] does.
 pub(super) fn oid_content_name(content: &[u8]) -> String {
     let dotted = dotted_oid(content);
     if let Some((_, name)) = MORE_NAMES.iter().find(|(oid, _)| *oid == dotted) {
@@ -40,8 +40,8 @@ pub(super) fn oid_content_name(content: &[u8]) -> String {
     entry.map_or(dotted, str::to_owned)
 }
 
-/// Returns the dotted form of an object identifier's content octets (X.690 section 8.19); malformed octets as `#` and
-/// hexadecimal.
+/// Returns the dotted form for the content octets of an object identifier (X.690 section 8.19). Malformed octets become
+/// `#` and hexadecimal.
 pub(super) fn dotted_oid(content: &[u8]) -> String {
     let malformed = || format!("#{}", hexadecimal(content));
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! Password-based encryption and integrity of PKCS#12 (RFC 7292) and PKCS#5 (RFC 8018, RFC 9579).
 //!
-//! The ciphers, hashes and PBKDF2 are those of the `RustCrypto` project. What is here is what no released crate has: the key derivation
-//! of PKCS#12 over any password, and the choice of the algorithm with a name for each that is not supported.
+//! The ciphers, hashes and PBKDF2 are from the `RustCrypto` project. This module adds what no released crate has: the key
+//! derivation of PKCS#12 for any password, and the name of each algorithm that is not supported.
 
 use aes::{Aes128, Aes192, Aes256};
 #[cfg(feature = "issue")]
@@ -27,29 +27,32 @@ use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::der::DerReader;
 #[cfg(feature = "issue")]
 use super::der::{der_frame, der_sequence};
+use super::{
+    HashAlgorithm,
+    der::{DerReader, INTEGER, OCTET_STRING, SEQUENCE},
+};
 
-/// The most iterations of one key derivation that are accepted from a file. Java writes 10,000, OpenSSL 2,048, and OWASP
-/// recommends 1,300,000 for PBKDF2 with SHA-1; this many take a few seconds.
+/// The highest number of iterations of one key derivation. Java writes 10,000, OpenSSL 2,048, and OWASP recommends
+/// 1,300,000 for PBKDF2 with SHA-1. This many take a few seconds.
 pub(super) const MAX_ITERATIONS: u64 = 10_000_000;
 
-/// The most iterations of one file with many keys.
+/// The highest number of iterations of one file with many keys.
 const MAX_TOTAL: u64 = 10 * MAX_ITERATIONS;
 
-/// The most memory that scrypt may take, in bytes.
+/// The highest memory of scrypt, in bytes.
 const MAX_SCRYPT_MEMORY: u64 = 1 << 30;
 
-/// The most that scrypt may do of it in sequence.
+/// The highest parallelism of scrypt, which multiplies its time.
 const MAX_SCRYPT_PARALLELISM: u64 = 16;
 
 /// A password in the two forms that PFX files use.
 pub(super) struct Password {
-    /// What PKCS#5 takes.
+    /// The form for PKCS#5.
     utf8: Zeroizing<Vec<u8>>,
-    /// What PKCS#12 takes: UTF-16, big-endian, with two zero octets at its end (RFC 7292 appendix B.1). Characters outside
-    /// the BMP are surrogate pairs, as OpenSSL has them.
+    /// The form for PKCS#12: UTF-16, big-endian, with two zero octets at the end (RFC 7292 appendix B.1). Characters outside
+    /// the BMP are surrogate pairs, as in OpenSSL.
     utf16: Zeroizing<Vec<u8>>,
 }
 
@@ -61,26 +64,26 @@ impl Password {
         Self { utf8: Zeroizing::new(password.as_bytes().to_vec()), utf16 }
     }
 
-    /// No password, which PKCS#12 tells from the empty one: it has not even the zero octets.
+    /// Returns the absent password. In PKCS#12 it differs from the empty one, which has the two zero octets.
     pub(super) fn absent() -> Self {
         Self { utf8: Zeroizing::default(), utf16: Zeroizing::default() }
     }
 }
 
-/// Why something under a password cannot be read.
+/// The reason why encrypted data cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PbeError {
     /// The password is wrong.
     Password,
-    /// The algorithm, by name, is not supported.
+    /// The algorithm is not supported; holds its name.
     Unsupported(String),
-    /// So many iterations are asked for.
+    /// The number of iterations exceeds the limit.
     Iterations(u64),
-    /// What does not decode.
+    /// A part does not decode; holds its name.
     Damaged(&'static str),
 }
 
-/// How many iterations of key derivation the rest of a file may ask for.
+/// The number of iterations of key derivation that the rest of a file may use.
 pub(super) struct Budget(u64);
 
 impl Budget {
@@ -91,7 +94,7 @@ impl Budget {
     fn spend(&mut self, iterations: Option<u64>) -> Result<u32, PbeError> {
         let iterations = iterations.filter(|&count| count > 0).ok_or(PbeError::Damaged("an iteration count"))?;
         self.0 = self.0.checked_sub(iterations).filter(|_| iterations <= MAX_ITERATIONS).ok_or(
-            // Where it is the sum, the sum is what is too much.
+            // Reports the sum if only the sum exceeds its limit.
             PbeError::Iterations(if iterations > MAX_ITERATIONS {
                 iterations
             } else {
@@ -102,59 +105,43 @@ impl Budget {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Hash {
-    Sha1,
-    Sha224,
-    Sha256,
-    Sha384,
-    Sha512,
-    Sha512_224,
-    Sha512_256,
-}
-
-/// Calls a function that is generic over the hash.
+/// Calls a function that is generic over the hash. Returns an error from the surrounding function for other hashes than
+/// SHA-1 and SHA-2.
 macro_rules! with_hash {
     ($hash:expr, $function:ident($($argument:expr),*)) => {
         match $hash {
-            Hash::Sha1 => $function::<Sha1>($($argument),*),
-            Hash::Sha224 => $function::<Sha224>($($argument),*),
-            Hash::Sha256 => $function::<Sha256>($($argument),*),
-            Hash::Sha384 => $function::<Sha384>($($argument),*),
-            Hash::Sha512 => $function::<Sha512>($($argument),*),
-            Hash::Sha512_224 => $function::<Sha512_224>($($argument),*),
-            Hash::Sha512_256 => $function::<Sha512_256>($($argument),*),
+            HashAlgorithm::Sha1 => $function::<Sha1>($($argument),*),
+            HashAlgorithm::Sha224 => $function::<Sha224>($($argument),*),
+            HashAlgorithm::Sha256 => $function::<Sha256>($($argument),*),
+            HashAlgorithm::Sha384 => $function::<Sha384>($($argument),*),
+            HashAlgorithm::Sha512 => $function::<Sha512>($($argument),*),
+            HashAlgorithm::Sha512_224 => $function::<Sha512_224>($($argument),*),
+            HashAlgorithm::Sha512_256 => $function::<Sha512_256>($($argument),*),
+            other => return Err(PbeError::Unsupported(other.to_string())),
         }
     };
 }
 
-impl Hash {
-    /// The hash, or HMAC with the hash, of that object identifier.
-    fn of(oid: &str) -> Result<Self, PbeError> {
-        match oid {
-            "1.3.14.3.2.26" | "1.2.840.113549.2.7" => Ok(Self::Sha1),
-            "2.16.840.1.101.3.4.2.4" | "1.2.840.113549.2.8" => Ok(Self::Sha224),
-            "2.16.840.1.101.3.4.2.1" | "1.2.840.113549.2.9" => Ok(Self::Sha256),
-            "2.16.840.1.101.3.4.2.2" | "1.2.840.113549.2.10" => Ok(Self::Sha384),
-            "2.16.840.1.101.3.4.2.3" | "1.2.840.113549.2.11" => Ok(Self::Sha512),
-            "2.16.840.1.101.3.4.2.5" | "1.2.840.113549.2.12" => Ok(Self::Sha512_224),
-            "2.16.840.1.101.3.4.2.6" | "1.2.840.113549.2.13" => Ok(Self::Sha512_256),
-            other => Err(unsupported(other)),
-        }
-    }
-
-    fn length(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha224 | Self::Sha512_224 => 28,
-            Self::Sha256 | Self::Sha512_256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
+/// Returns the hash, or the hash of HMAC, with that object identifier (RFC 8018 appendix B.1).
+fn hash_of(oid: &str) -> Result<HashAlgorithm, PbeError> {
+    Ok(match oid {
+        "1.2.840.113549.2.7" => HashAlgorithm::Sha1,
+        "1.2.840.113549.2.8" => HashAlgorithm::Sha224,
+        "1.2.840.113549.2.9" => HashAlgorithm::Sha256,
+        "1.2.840.113549.2.10" => HashAlgorithm::Sha384,
+        "1.2.840.113549.2.11" => HashAlgorithm::Sha512,
+        "1.2.840.113549.2.12" => HashAlgorithm::Sha512_224,
+        "1.2.840.113549.2.13" => HashAlgorithm::Sha512_256,
+        other => HashAlgorithm::from_oid(other).ok_or_else(|| unsupported(other))?,
+    })
 }
 
-/// The names of what is met in PFX files and not supported, and of what holds it.
+/// Returns the length of a hash in octets.
+fn hash_length<D: Digest>() -> usize {
+    <D as Digest>::output_size()
+}
+
+/// Returns the error for an unsupported algorithm of PFX files or encrypted keys, with its name.
 fn unsupported(oid: &str) -> PbeError {
     let name = match oid {
         "1.2.840.113549.1.12.1.1" => "RC4-128",
@@ -202,14 +189,14 @@ fn unsupported(oid: &str) -> PbeError {
     PbeError::Unsupported(name.to_owned())
 }
 
-/// Reads an `AlgorithmIdentifier`: its object identifier, and a reader of its parameters.
+/// Reads an `AlgorithmIdentifier`. Returns its object identifier and a reader of its parameters.
 fn algorithm<'a>(reader: &mut DerReader<'a>) -> Result<(String, DerReader<'a>), PbeError> {
-    let mut inside = reader.inside(0x30).ok_or(PbeError::Damaged("an algorithm"))?;
+    let mut inside = reader.inside(SEQUENCE).ok_or(PbeError::Damaged("an algorithm"))?;
     let oid = inside.oid().ok_or(PbeError::Damaged("an algorithm"))?;
     Ok((oid, inside))
 }
 
-/// Checks the `MacData` (RFC 7292 section 4) over the content.
+/// Verifies the `MacData` (RFC 7292 section 4) of the content.
 pub(super) fn verify_mac(
     mut mac_data: DerReader<'_>,
     content: &[u8],
@@ -217,22 +204,23 @@ pub(super) fn verify_mac(
     budget: &mut Budget,
 ) -> Result<(), PbeError> {
     let damaged = || PbeError::Damaged("the integrity check (MAC)");
-    let mut digest_info = mac_data.inside(0x30).ok_or_else(damaged)?;
+    let mut digest_info = mac_data.inside(SEQUENCE).ok_or_else(damaged)?;
     let (oid, mut parameters) = algorithm(&mut digest_info)?;
-    let digest = digest_info.content(0x04).ok_or_else(damaged)?;
+    let digest = digest_info.content(OCTET_STRING).ok_or_else(damaged)?;
     let (hash, key) = if oid == "1.2.840.113549.1.5.14" {
-        // PBMAC1 (RFC 9579): the salt and iterations of MacData do not count.
-        let mut parameters = parameters.inside(0x30).ok_or_else(damaged)?;
+        // PBMAC1 (RFC 9579) ignores the salt and iterations of MacData.
+        let mut parameters = parameters.inside(SEQUENCE).ok_or_else(damaged)?;
         let derivation = Derivation::read(&mut parameters, budget)?;
         let (scheme, _) = algorithm(&mut parameters)?;
-        let hash = Hash::of(&scheme)?;
-        let length = derivation.key_length.unwrap_or(hash.length());
+        let hash = hash_of(&scheme)?;
+        let length = derivation.key_length.unwrap_or(with_hash!(hash, hash_length()));
         (hash, derivation.key(&password.utf8, length)?)
     } else {
-        let hash = Hash::of(&oid)?;
-        let salt = mac_data.content(0x04).ok_or_else(damaged)?;
+        let hash = hash_of(&oid)?;
+        let salt = mac_data.content(OCTET_STRING).ok_or_else(damaged)?;
         let iterations = budget.spend(if mac_data.is_empty() { Some(1) } else { mac_data.number() })?;
-        (hash, pkcs12_key(hash, password, salt, Purpose::Mac, iterations, hash.length()))
+        let length = with_hash!(hash, hash_length());
+        (hash, pkcs12_key(hash, password, salt, Purpose::Mac, iterations, length)?)
     };
     if with_hash!(hash, is_hmac(&key, content, digest)) { Ok(()) } else { Err(PbeError::Password) }
 }
@@ -242,11 +230,11 @@ where
     Hmac<D>: Mac + KeyInit,
     D: hmac::EagerHash,
 {
-    // HMAC takes a key of any length.
+    // HMAC accepts a key of any length.
     <Hmac<D> as KeyInit>::new_from_slice(key).is_ok_and(|mac| mac.chain_update(content).verify_slice(digest).is_ok())
 }
 
-/// Decrypts what is encrypted with an algorithm, which is read from `encryption`.
+/// Decrypts data with the algorithm that is read from `encryption`.
 pub(super) fn decrypt(
     encryption: &mut DerReader<'_>,
     encrypted: &[u8],
@@ -255,7 +243,7 @@ pub(super) fn decrypt(
 ) -> Result<Zeroizing<Vec<u8>>, PbeError> {
     let damaged = || PbeError::Damaged("the parameters of an encryption");
     let (oid, mut parameters) = algorithm(encryption)?;
-    let mut parameters = parameters.inside(0x30).ok_or_else(|| match Scheme::of(&oid) {
+    let mut parameters = parameters.inside(SEQUENCE).ok_or_else(|| match Scheme::of(&oid) {
         Ok(_) => damaged(),
         Err(unsupported) => unsupported,
     })?;
@@ -267,11 +255,12 @@ pub(super) fn decrypt(
             decrypt_pbes2(&derivation, &oid, parameters, &mut data, password)?;
         }
         scheme => {
-            let salt = parameters.content(0x04).ok_or_else(damaged)?;
+            let salt = parameters.content(OCTET_STRING).ok_or_else(damaged)?;
             let iterations = budget.spend(parameters.number())?;
             let pkcs12 = |length| {
-                let key = pkcs12_key(Hash::Sha1, password, salt, Purpose::Key, iterations, length);
-                (key, pkcs12_key(Hash::Sha1, password, salt, Purpose::Iv, iterations, 8))
+                let sha1 = pkcs12_key_with::<Sha1>;
+                let key = sha1(&password.utf16, salt, Purpose::Key, iterations, length);
+                (key, sha1(&password.utf16, salt, Purpose::Iv, iterations, 8))
             };
             let pkcs5 = |pbkdf1: fn(&[u8], &[u8], u32) -> Secret| {
                 let mut key = pbkdf1(&password.utf8, salt, iterations);
@@ -334,9 +323,9 @@ fn decrypt_pbes2(
         "2.16.840.1.101.3.4.1.42" => 32,
         "1.3.14.3.2.7" => 8,
         "1.2.840.113549.3.2" => {
-            let mut parameters = parameters.inside(0x30).ok_or_else(damaged)?;
+            let mut parameters = parameters.inside(SEQUENCE).ok_or_else(damaged)?;
             // RFC 8018 appendix B.2.3: the version encodes the effective bits of the key.
-            let bits = match (parameters.tag() == Some(0x02)).then(|| parameters.number()) {
+            let bits = match (parameters.tag() == Some(INTEGER)).then(|| parameters.number()) {
                 None => 32,
                 Some(Some(160)) => 40,
                 Some(Some(120)) => 64,
@@ -344,7 +333,7 @@ fn decrypt_pbes2(
                 Some(Some(bits @ 256..=1024)) => usize::try_from(bits).map_err(|_| damaged())?,
                 Some(_) => return Err(PbeError::Unsupported("RC2 with an unknown key length".to_owned())),
             };
-            let iv = parameters.content(0x04).ok_or_else(damaged)?;
+            let iv = parameters.content(OCTET_STRING).ok_or_else(damaged)?;
             let length = derivation.key_length.unwrap_or(bits / 8);
             if !(1..=128).contains(&length) {
                 return Err(damaged());
@@ -358,7 +347,7 @@ fn decrypt_pbes2(
     if derivation.key_length.is_some_and(|stated| stated != length) {
         return Err(damaged());
     }
-    let iv = Zeroizing::new(parameters.content(0x04).ok_or_else(damaged)?.to_vec());
+    let iv = Zeroizing::new(parameters.content(OCTET_STRING).ok_or_else(damaged)?.to_vec());
     let key_and_iv = (derivation.key(&password.utf8, length)?, iv);
     match oid {
         "2.16.840.1.101.3.4.1.2" => cbc::<Aes128>(&key_and_iv, data),
@@ -371,7 +360,7 @@ fn decrypt_pbes2(
 
 type Secret = Zeroizing<Vec<u8>>;
 
-/// Decrypts in place, with a key and an initialisation vector.
+/// Decrypts data in place in CBC mode.
 fn cbc<C: BlockCipherDecrypt + KeyInit>((key, iv): &(Secret, Secret), data: &mut Secret) -> Result<(), PbeError> {
     let cipher =
         Decryptor::<C>::new_from_slices(key, iv).map_err(|_| PbeError::Damaged("the parameters of an encryption"))?;
@@ -385,7 +374,7 @@ fn unpad<C: BlockCipherDecrypt>(cipher: Decryptor<C>, data: &mut Secret) -> Resu
     Ok(())
 }
 
-/// A key derivation of PKCS#5 and its parameters.
+/// A key derivation function of PKCS#5 and its parameters.
 struct Derivation<'a> {
     salt: &'a [u8],
     function: Function,
@@ -393,7 +382,7 @@ struct Derivation<'a> {
 }
 
 enum Function {
-    Pbkdf2(Hash, u32),
+    Pbkdf2(HashAlgorithm, u32),
     Scrypt(scrypt::Params),
 }
 
@@ -404,15 +393,15 @@ impl<'a> Derivation<'a> {
         if !matches!(oid.as_str(), "1.2.840.113549.1.5.12" | "1.3.6.1.4.1.11591.4.11") {
             return Err(unsupported(&oid));
         }
-        let mut parameters = parameters.inside(0x30).ok_or_else(damaged)?;
-        let salt = parameters.content(0x04).ok_or_else(damaged)?;
+        let mut parameters = parameters.inside(SEQUENCE).ok_or_else(damaged)?;
+        let salt = parameters.content(OCTET_STRING).ok_or_else(damaged)?;
         let first = parameters.number();
         let scrypt = if oid == "1.3.6.1.4.1.11591.4.11" {
             Some((first.ok_or_else(damaged)?, parameters.number(), parameters.number()))
         } else {
             None
         };
-        let key_length = match (parameters.tag() == Some(0x02)).then(|| parameters.number()) {
+        let key_length = match (parameters.tag() == Some(INTEGER)).then(|| parameters.number()) {
             None => None,
             Some(length) => Some(
                 length.and_then(|length| usize::try_from(length).ok()).filter(|&l| l <= 1024).ok_or_else(damaged)?,
@@ -425,7 +414,8 @@ impl<'a> Derivation<'a> {
             Some(_) => return Err(damaged()),
             None => {
                 // HMAC with SHA-1 is the default.
-                let hash = if parameters.is_empty() { Hash::Sha1 } else { Hash::of(&algorithm(&mut parameters)?.0)? };
+                let sha1 = parameters.is_empty();
+                let hash = if sha1 { HashAlgorithm::Sha1 } else { hash_of(&algorithm(&mut parameters)?.0)? };
                 Function::Pbkdf2(hash, budget.spend(first)?)
             }
         };
@@ -459,7 +449,7 @@ fn scrypt_parameters(cost: u64, block: u64, parallelism: u64) -> Result<scrypt::
     parameters().ok_or(PbeError::Damaged("the parameters of a key derivation"))
 }
 
-/// How something is encrypted when it is written.
+/// The encryption of a file that is written.
 #[cfg(feature = "issue")]
 #[derive(Clone, Copy)]
 pub(super) enum Encryption {
@@ -469,7 +459,7 @@ pub(super) enum Encryption {
     TripleDes,
 }
 
-/// The object identifiers that are written, with tag and length.
+/// Object identifiers with tag and length.
 #[cfg(feature = "issue")]
 mod oid {
     pub(super) const PBES2: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d";
@@ -482,7 +472,7 @@ mod oid {
     pub(super) const NULL: &[u8] = b"\x05\x00";
 }
 
-/// Encrypts. Returns the `AlgorithmIdentifier` and the ciphertext.
+/// Encrypts data. Returns the `AlgorithmIdentifier` and the ciphertext.
 #[cfg(feature = "issue")]
 pub(super) fn encrypt(
     encryption: Encryption,
@@ -491,7 +481,7 @@ pub(super) fn encrypt(
     iterations: u32,
 ) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
     let salt: [u8; 16] = random()?;
-    let salt_and_iterations = [der_frame(0x04, &[&salt]), der_number(iterations)];
+    let salt_and_iterations = [der_frame(OCTET_STRING, &[&salt]), der_number(iterations)];
     let [salt_der, iterations_der] = &salt_and_iterations;
     match encryption {
         Encryption::Aes256 => {
@@ -501,13 +491,13 @@ pub(super) fn encrypt(
             let cipher = Encryptor::<Aes256>::new_from_slices(&*key, &iv).map_err(|_| Unspecified)?;
             let prf = der_sequence(&[oid::HMAC_SHA256, oid::NULL]);
             let derivation = der_sequence(&[oid::PBKDF2, &der_sequence(&[salt_der, iterations_der, &prf])]);
-            let scheme = der_sequence(&[oid::AES256_CBC, &der_frame(0x04, &[&iv])]);
+            let scheme = der_sequence(&[oid::AES256_CBC, &der_frame(OCTET_STRING, &[&iv])]);
             let algorithm = der_sequence(&[oid::PBES2, &der_sequence(&[&derivation, &scheme])]);
             Ok((algorithm, cipher.encrypt_padded_vec::<Pkcs7>(plain)))
         }
         Encryption::TripleDes => {
-            let key = pkcs12_key(Hash::Sha1, password, &salt, Purpose::Key, iterations, 24);
-            let iv = pkcs12_key(Hash::Sha1, password, &salt, Purpose::Iv, iterations, 8);
+            let key = pkcs12_key_with::<Sha1>(&password.utf16, &salt, Purpose::Key, iterations, 24);
+            let iv = pkcs12_key_with::<Sha1>(&password.utf16, &salt, Purpose::Iv, iterations, 8);
             let cipher = Encryptor::<TdesEde3>::new_from_slices(&key, &iv).map_err(|_| Unspecified)?;
             let algorithm = der_sequence(&[oid::TRIPLE_DES, &der_sequence(&[salt_der, iterations_der])]);
             Ok((algorithm, cipher.encrypt_padded_vec::<Pkcs7>(plain)))
@@ -515,7 +505,7 @@ pub(super) fn encrypt(
     }
 }
 
-/// Makes the `MacData` (RFC 7292 section 4) over the content: HMAC with SHA-256, or SHA-1 beside triple DES.
+/// Returns the `MacData` (RFC 7292 section 4) of the content: HMAC with SHA-256, or with SHA-1 for triple DES.
 #[cfg(feature = "issue")]
 pub(super) fn mac(
     encryption: Encryption,
@@ -524,14 +514,19 @@ pub(super) fn mac(
     iterations: u32,
 ) -> Result<Vec<u8>, Unspecified> {
     let salt: [u8; 16] = random()?;
-    let (hash, name) = match encryption {
-        Encryption::Aes256 => (Hash::Sha256, oid::SHA256),
-        Encryption::TripleDes => (Hash::Sha1, oid::SHA1),
+    let password = &password.utf16;
+    let (digest, name) = match encryption {
+        Encryption::Aes256 => {
+            let key = pkcs12_key_with::<Sha256>(password, &salt, Purpose::Mac, iterations, hash_length::<Sha256>());
+            (hmac_of::<Sha256>(&key, content), oid::SHA256)
+        }
+        Encryption::TripleDes => {
+            let key = pkcs12_key_with::<Sha1>(password, &salt, Purpose::Mac, iterations, hash_length::<Sha1>());
+            (hmac_of::<Sha1>(&key, content), oid::SHA1)
+        }
     };
-    let key = pkcs12_key(hash, password, &salt, Purpose::Mac, iterations, hash.length());
-    let digest = with_hash!(hash, hmac_of(&key, content));
-    let digest_info = der_sequence(&[&der_sequence(&[name, oid::NULL]), &der_frame(0x04, &[&digest])]);
-    Ok(der_sequence(&[&digest_info, &der_frame(0x04, &[&salt]), &der_number(iterations)]))
+    let digest_info = der_sequence(&[&der_sequence(&[name, oid::NULL]), &der_frame(OCTET_STRING, &[&digest])]);
+    Ok(der_sequence(&[&digest_info, &der_frame(OCTET_STRING, &[&salt]), &der_number(iterations)]))
 }
 
 #[cfg(feature = "issue")]
@@ -540,7 +535,7 @@ where
     Hmac<D>: Mac + KeyInit,
     D: hmac::EagerHash,
 {
-    // HMAC takes a key of any length.
+    // HMAC accepts a key of any length.
     <Hmac<D> as KeyInit>::new_from_slice(key)
         .map(|mac| mac.chain_update(content).finalize().into_bytes().to_vec())
         .unwrap_or_default()
@@ -555,13 +550,13 @@ fn random<const N: usize>() -> Result<[u8; N], Unspecified> {
 
 #[cfg(feature = "issue")]
 fn der_number(number: u32) -> Vec<u8> {
-    // A zero octet in front keeps the number positive; the first nine bits may not all be zero.
+    // A zero octet in front keeps the number positive. DER requires the shortest form.
     let octets = [&[0][..], &number.to_be_bytes()].concat();
     let zeros = octets.windows(2).take_while(|pair| pair[0] == 0 && pair[1] & 0x80 == 0).count();
-    der_frame(0x02, &[&octets[zeros..]])
+    der_frame(INTEGER, &[&octets[zeros..]])
 }
 
-/// What a key of PKCS#12 is for: the `ID` of RFC 7292 appendix B.3.
+/// The purpose of a PKCS#12 key: the `ID` of RFC 7292 appendix B.3.
 #[derive(Clone, Copy)]
 enum Purpose {
     Key = 1,
@@ -570,17 +565,17 @@ enum Purpose {
 }
 
 fn pkcs12_key(
-    hash: Hash,
+    hash: HashAlgorithm,
     password: &Password,
     salt: &[u8],
     purpose: Purpose,
     iterations: u32,
     length: usize,
-) -> Secret {
-    with_hash!(hash, pkcs12_key_with(&password.utf16, salt, purpose, iterations, length))
+) -> Result<Secret, PbeError> {
+    Ok(with_hash!(hash, pkcs12_key_with(&password.utf16, salt, purpose, iterations, length)))
 }
 
-/// The key derivation of RFC 7292 appendix B.2. The released crates take a password that is text in the BMP only.
+/// Derives a key by RFC 7292 appendix B.2. The released crates accept only passwords in the BMP.
 fn pkcs12_key_with<D: Digest + FixedOutputReset + BlockSizeUser>(
     password: &[u8],
     salt: &[u8],
@@ -626,7 +621,7 @@ fn pkcs12_key_with<D: Digest + FixedOutputReset + BlockSizeUser>(
     }
 }
 
-/// PBKDF1 (RFC 8018 section 5.1) with SHA-1 or MD5: 16 octets, of which half are the initialisation vector.
+/// Derives a key by PBKDF1 (RFC 8018 section 5.1) with SHA-1 or MD5: 8 octets of key, then 8 of initialisation vector.
 fn pbkdf1<D: Digest>(password: &[u8], salt: &[u8], iterations: u32) -> Secret {
     let mut output = D::new().chain_update(password).chain_update(salt).finalize();
     for _ in 1..iterations {

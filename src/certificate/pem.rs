@@ -1,11 +1,11 @@
-//! PEM sections, written (RFC 7468).
+//! Writing of PEM sections (RFC 7468).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 /// The width of PEM lines (RFC 7468 section 2).
 const COLUMNS: usize = 64;
 
-/// One PEM section.
+/// Returns a PEM section.
 pub(super) fn pem_block(label: &str, der: &[u8]) -> String {
     let mut pem = Vec::with_capacity(der.len() / 48 * 65 + 128);
     push_pem(&mut pem, label, der);
@@ -13,12 +13,12 @@ pub(super) fn pem_block(label: &str, der: &[u8]) -> String {
     String::from_utf8(pem).unwrap_or_default()
 }
 
-/// Appends one PEM section.
+/// Appends a PEM section.
 pub(super) fn push_pem(pem: &mut Vec<u8>, label: &str, der: &[u8]) {
     for part in ["-----BEGIN ", label, "-----\n"] {
         pem.extend_from_slice(part.as_bytes());
     }
-    // All of it is encoded at once, as far behind its place as there will be line ends, and the lines moved forward.
+    // Encodes everything at once, with room for the line ends in front, then moves each line to its place.
     let (length, start) = (der.len().div_ceil(3) * 4, pem.len());
     let lines = length.div_ceil(COLUMNS);
     pem.resize(start + lines + length, 0);

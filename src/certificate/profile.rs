@@ -1,40 +1,42 @@
-//! What goes into each kind of certificate: extensions, validity, serial number.
+//! The kinds of certificates that are issued: their extensions, validity and serial numbers.
 
 use aws_lc_rs::rand;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SerialNumber,
 };
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, UtcOffset};
 
-use super::{AuthorityError, Certificate, CommonName};
+use super::{AuthorityError, Certificate, CommonName, IssueOptions, Lifetime, Validity};
 
-/// How far back `notBefore` is set, so that a device whose clock is a little slow can use a new certificate at once.
+/// How far `notBefore` is backdated, so that a device whose clock is slightly slow can use a new certificate at once.
 const CLOCK_SKEW: Duration = Duration::minutes(5);
 
-/// The kinds of certificate.
+/// A kind of certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Profile {
-    /// A self-signed authority.
+    /// A self-signed root CA.
     Root,
-    /// An authority under another.
+    /// An intermediate CA.
     Intermediate,
-    /// What a device presents.
+    /// A device certificate, for TLS client authentication.
     Device,
-    /// A proof of possession, presented once.
+    /// A proof of possession, which is uploaded once.
     Verification,
-    /// What a TLS server presents.
+    /// A TLS server certificate.
     Server,
 }
 
 impl Profile {
-    /// Whether certificates of this kind may sign others.
+    /// Returns whether certificates of this kind may sign others.
     #[must_use]
     pub fn is_authority(self) -> bool {
         matches!(self, Self::Root | Self::Intermediate)
     }
 
-    /// The lifetime where none is asked for: 10 years, 5 years, 1 year, 1 day; 90 days for a server.
+    /// Returns the default lifetime: 10 years for a root, 5 years for an intermediate, 1 year for a device, 1 day for a
+    /// proof of possession, 90 days for a server.
     #[must_use]
     pub fn default_lifetime(self) -> Lifetime {
         match self {
@@ -46,9 +48,9 @@ impl Profile {
         }
     }
 
-    /// The parameters of a certificate by RFC 5280 sections 4.1 and 4.2: version 3, a random serial number, subject and
-    /// authority key identifiers, critical basic constraints and key usage, client authentication for leaves, server
-    /// authentication for a server's.
+    /// Returns the parameters of a certificate (RFC 5280 sections 4.1 and 4.2): version 3, a random serial number, subject
+    /// and authority key identifiers, critical basic constraints and key usage, client authentication for leaves, server
+    /// authentication for servers.
     pub(super) fn params(
         self,
         name: &CommonName,
@@ -75,77 +77,37 @@ impl Profile {
         }
         Ok(params)
     }
-}
 
-/// How long a certificate is to be valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifetime {
-    /// So many days of 24 hours.
-    Days(u32),
-    /// To the same day so many years on.
-    Years(u16),
-}
-
-impl std::fmt::Display for Lifetime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Days(days) => write!(f, "{days} days"),
-            Self::Years(years) => write!(f, "{years} years"),
-        }
-    }
-}
-
-impl Lifetime {
-    fn end(self, from: OffsetDateTime) -> Option<OffsetDateTime> {
-        match self {
-            Self::Days(days) => from.checked_add(Duration::days(days.into())),
-            Self::Years(years) => {
-                let year = from.year() + i32::from(years);
-                from.replace_year(year).or_else(|_| from.replace_day(28).and_then(|day| day.replace_year(year))).ok()
-            }
-        }
-    }
-}
-
-/// The first and the last moment of a certificate, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// The first moment.
-    pub not_before: OffsetDateTime,
-    /// The last moment.
-    pub not_after: OffsetDateTime,
-}
-
-impl Validity {
-    /// The validity of a certificate made at that moment: from a few minutes before it, for the lifetime after it, and
-    /// never outside the issuer's. The second value is the end that was asked for, where the issuer's cut it short.
-    ///
-    /// # Errors
-    /// [`AuthorityError::Lifetime`] when it is no time at all, or ends after the year 9999, which X.509 cannot express.
-    pub fn new(
-        lifetime: Lifetime,
-        at: OffsetDateTime,
+    /// Returns the validity of a new certificate in whole seconds: backdated by a few minutes, and never outside the
+    /// issuer's. The second value is the requested end, if the issuer ends earlier.
+    pub(super) fn validity(
+        self,
+        options: &IssueOptions,
         issuer: Option<&Certificate>,
-    ) -> Result<(Self, Option<OffsetDateTime>), AuthorityError> {
-        let at = at.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).unwrap_or(at);
-        let asked = lifetime.end(at).filter(|&end| end > at).ok_or(AuthorityError::Lifetime(lifetime))?;
-        let start = at - CLOCK_SKEW;
-        let Some(issuer) = issuer else { return Ok((Self { not_before: start, not_after: asked }, None)) };
-        let validity = Self { not_before: start.max(issuer.not_before()), not_after: asked.min(issuer.not_after()) };
-        Ok((validity, (validity.not_after < asked).then_some(asked)))
+    ) -> Result<(Validity, Option<OffsetDateTime>), AuthorityError> {
+        let lifetime = options.lifetime_or(self.default_lifetime());
+        let time = options.issue_time();
+        let time = time.to_offset(UtcOffset::UTC).replace_nanosecond(0).unwrap_or(time);
+        let requested = lifetime.end(time).ok_or(AuthorityError::Lifetime(lifetime))?;
+        let mut validity = Validity { not_before: time - CLOCK_SKEW, not_after: requested };
+        if let Some(issuer) = issuer {
+            validity.not_before = validity.not_before.max(issuer.not_before());
+            validity.not_after = validity.not_after.min(issuer.not_after());
+        }
+        Ok((validity, (validity.not_after < requested).then_some(requested)))
     }
 }
 
-/// The octets of a serial number: the most that RFC 5280 section 4.1.2.2 allows.
+/// The length of serial numbers in octets: the longest that RFC 5280 section 4.1.2.2 allows.
 pub(super) const SERIAL_LENGTH: usize = 20;
 
-/// Random octets, of which 158 bits are random: the first is positive and not zero, so that the length is always the
-/// same.
+/// Returns a random serial number of 158 random bits. The first octet is positive and not zero, so that every serial
+/// number has the same length.
 pub(super) fn random_serial() -> Result<[u8; SERIAL_LENGTH], AuthorityError> {
     random_serials().map(|[serial]| serial)
 }
 
-/// Several at once: a call for each costs more than the octets do.
+/// Returns several random serial numbers. One call for many is faster: the call costs more than the octets do.
 pub(super) fn random_serials<const N: usize>() -> Result<[[u8; SERIAL_LENGTH]; N], AuthorityError> {
     let mut serials = [[0; SERIAL_LENGTH]; N];
     rand::fill(serials.as_flattened_mut()).map_err(|_| AuthorityError::Random)?;

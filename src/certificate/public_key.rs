@@ -15,8 +15,15 @@ use x509_parser::{
 
 use super::oid::oid_name;
 
-/// What kind of public key a certificate holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The shortest RSA keys that the services accept, in bits.
+pub(super) const MIN_RSA_BITS: usize = 2048;
+
+/// The longest RSA keys that AWS-LC supports, in bits.
+#[cfg(feature = "verify")]
+pub(super) const MAX_RSA_BITS: usize = 8192;
+
+/// The kind of a public key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PublicKeyAlgorithm {
     /// ECDSA on NIST P-256.
@@ -25,13 +32,12 @@ pub enum PublicKeyAlgorithm {
     EcP384,
     /// ECDSA on NIST P-521.
     EcP521,
-    /// RSA with a modulus of so many bits.
+    /// RSA.
     Rsa {
         /// The length of the modulus in bits.
         bits: usize,
     },
-    /// Anything else, by name or object identifier. The Device Provisioning Service takes RSA of 2048 bits or more and
-    /// the NIST curves.
+    /// Any other kind, by name or object identifier.
     Other(String),
 }
 
@@ -48,6 +54,17 @@ impl fmt::Display for PublicKeyAlgorithm {
 }
 
 impl PublicKeyAlgorithm {
+    /// Returns whether IoT Central and the Device Provisioning Service accept keys of this kind: RSA of 2048 bits or more,
+    /// and EC on P-256, P-384 or P-521.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        match self {
+            Self::EcP256 | Self::EcP384 | Self::EcP521 => true,
+            Self::Rsa { bits } => *bits >= MIN_RSA_BITS,
+            Self::Other(_) => false,
+        }
+    }
+
     pub(super) fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
         let algorithm = &key.algorithm.algorithm;
         if *algorithm == OID_PKCS1_RSAENCRYPTION {
@@ -62,13 +79,12 @@ impl PublicKeyAlgorithm {
         }
         if *algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
             let id = algorithm.to_id_string();
-            let known = ALGORITHMS.iter().find(|(known, _)| *known == id);
-            return Self::Other(known.map_or_else(|| oid_name(algorithm), |(_, name)| (*name).to_owned()));
+            return Self::Other(key_algorithm_name(&id).map_or_else(|| oid_name(algorithm), str::to_owned));
         }
         let Some(parameters) = &key.algorithm.parameters else {
             return Self::Other("EC without parameters, which name the curve".to_owned());
         };
-        // `as_oid` alone takes the content of anything for an identifier.
+        // `as_oid` does not check the tag.
         match parameters.tag().assert_eq(Tag::Oid).map_err(|_| ()).and_then(|()| parameters.as_oid().map_err(|_| ())) {
             Ok(curve) if curve == OID_EC_P256 => Self::EcP256,
             Ok(curve) if curve == OID_NIST_EC_P384 => Self::EcP384,
@@ -81,16 +97,28 @@ impl PublicKeyAlgorithm {
     }
 }
 
-/// The length of an RSA modulus in bits.
 fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
     let (_, rsa) = RSAPublicKey::from_der(&key.subject_public_key.data).ok()?;
-    // Leading zeros do not count: the modulus is an ASN.1 INTEGER.
-    let modulus: Vec<u8> = rsa.modulus.iter().copied().skip_while(|&byte| byte == 0).collect();
-    let unused = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
-    Some(modulus.len() * 8 - unused)
+    Some(bit_length(rsa.modulus))
 }
 
-/// Kinds of keys whose identifiers have other or no names in x509-parser's registry (RFC 8410, RFC 3279, FIPS 203 and 204).
+/// Returns the length in bits of an unsigned number, such as an RSA modulus.
+pub(super) fn bit_length(number: &[u8]) -> usize {
+    let digits = without_leading_zeros(number);
+    digits.len() * 8 - digits.first().map_or(0, |first| first.leading_zeros() as usize)
+}
+
+/// Returns the octets of a number without leading zeros, which ASN.1 INTEGERs have to be positive.
+pub(super) fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|&&octet| octet == 0).count()..]
+}
+
+/// Returns the name of a key algorithm that x509-parser's registry lacks or names otherwise.
+pub(super) fn key_algorithm_name(oid: &str) -> Option<&'static str> {
+    ALGORITHMS.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name)
+}
+
+/// Key algorithms by object identifier (RFC 8410, RFC 3279, FIPS 203 and 204).
 const ALGORITHMS: [(&str, &str); 10] = [
     ("1.3.101.110", "X25519"),
     ("1.3.101.111", "X448"),
@@ -104,12 +132,12 @@ const ALGORITHMS: [(&str, &str); 10] = [
     ("2.16.840.1.101.3.4.3.19", "ML-DSA-87"),
 ];
 
-/// Returns the name of a curve, or its object identifier again.
+/// Returns the name of a curve, or its object identifier if it is unknown.
 pub(super) fn curve_name(oid: &str) -> &str {
     CURVES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name)
 }
 
-/// The names of curves, as OpenSSL has them (RFC 5639, SEC 2, ANSI X9.62); the NIST curves that services take are apart.
+/// The names of curves as in OpenSSL (RFC 5639, SEC 2, ANSI X9.62), except the NIST curves that services accept.
 const CURVES: [(&str, &str); 29] = [
     ("1.3.36.3.3.2.8.1.1.1", "brainpoolP160r1"),
     ("1.3.36.3.3.2.8.1.1.2", "brainpoolP160t1"),

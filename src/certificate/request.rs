@@ -1,4 +1,4 @@
-//! Certificate requests (PKCS#10, RFC 2986): for devices whose key never leaves them.
+//! Certificate signing requests (PKCS#10, RFC 2986), for devices whose key never leaves them.
 
 use x509_parser::{oid_registry::Oid, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
@@ -10,7 +10,7 @@ use super::{
     read::{ContentKind, Damage, decode, list_kinds},
 };
 
-/// A request whose signature holds: who made it has the private key.
+/// A certificate signing request with a valid signature, which proves possession of the private key.
 #[derive(Debug, Clone)]
 pub struct CertificateRequest {
     subject: Name,
@@ -20,14 +20,14 @@ pub struct CertificateRequest {
 }
 
 impl CertificateRequest {
-    /// Reads a request in any encoding that [`Certificate::read_all`](super::Certificate::read_all) takes, and checks its
+    /// Reads a request in any encoding that [`Certificate::read_all`](super::Certificate::read_all) accepts, and checks its
     /// signature and its key.
     ///
-    /// What it asks for besides its subject and key is not used, so that it may be malformed or absent.
+    /// Requested extensions and attributes are not used, so they may be malformed or absent.
     ///
     /// # Errors
-    /// [`RequestError`] when there is none or more than one, when its signature was not made by the key in it, or when the
-    /// services would not take a key of its kind.
+    /// Returns a [`RequestError`] if there is not exactly one request, if its signature was not made by its key, or if the
+    /// services do not accept keys of its kind.
     pub fn read(bytes: &[u8]) -> Result<Self, RequestError> {
         let items = decode(bytes).map_err(|error| RequestError::NoRequest(error.to_string()))?;
         let requests: Vec<_> = items.iter().filter(|item| item.kind == ContentKind::CertificateRequest).collect();
@@ -42,12 +42,12 @@ impl CertificateRequest {
         }
     }
 
-    /// Reads the parts of the frame one by one (RFC 2986 section 4.2): x509-parser's reader of requests refuses one whose
-    /// attributes are absent or malformed. The signature is checked over the bytes as they are.
+    /// Reads the parts one by one (RFC 2986 section 4.2): x509-parser refuses requests whose attributes are absent or
+    /// malformed. The signature is checked over the original bytes.
     fn from_der(der: &[u8]) -> Result<Self, RequestError> {
         let malformed = |what: &str| RequestError::Malformed(what.to_owned());
         let mut outer = DerReader::new(der).inside(SEQUENCE).ok_or_else(|| malformed("it is not a sequence"))?;
-        let signed = sequence(&mut outer).ok_or_else(|| malformed("what is signed is missing"))?;
+        let signed = sequence(&mut outer).ok_or_else(|| malformed("its signed part is missing"))?;
         let algorithm = sequence(&mut outer).and_then(SignatureAlgorithm::from_der);
         let algorithm = algorithm.ok_or_else(|| malformed("its signature algorithm does not decode"))?;
         let signature = match outer.content(BIT_STRING) {
@@ -56,17 +56,15 @@ impl CertificateRequest {
             _ => return Err(malformed("its signature does not decode")),
         };
         let mut info =
-            DerReader::new(signed).inside(SEQUENCE).ok_or_else(|| malformed("what is signed is not a sequence"))?;
+            DerReader::new(signed).inside(SEQUENCE).ok_or_else(|| malformed("its signed part is not a sequence"))?;
         info.content(INTEGER).ok_or_else(|| malformed("its version does not decode"))?;
         let subject = sequence(&mut info).and_then(Name::from_der);
         let subject = subject.ok_or_else(|| malformed("its subject does not decode"))?;
         let public_key = sequence(&mut info).and_then(|der| SubjectPublicKeyInfo::from_der(der).ok());
         let (_, public_key) = public_key.ok_or_else(|| malformed("its public key does not decode"))?;
         let public_key_algorithm = PublicKeyAlgorithm::of(&public_key);
-        match public_key_algorithm {
-            PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => {}
-            PublicKeyAlgorithm::Rsa { bits } if bits >= 2048 => {}
-            other => return Err(RequestError::Key(other)),
+        if !public_key_algorithm.is_accepted() {
+            return Err(RequestError::Key(public_key_algorithm));
         }
         algorithm.verify(public_key.raw, signed, signature).map_err(|error| match error {
             SignatureError::Wrong => RequestError::Signature,
@@ -80,26 +78,26 @@ impl CertificateRequest {
         Ok(Self { subject, public_key, public_key_algorithm, ignored: attributes(info) })
     }
 
-    /// The subject it asks for.
+    /// Returns the requested subject.
     #[must_use]
     pub fn subject(&self) -> &Name {
         &self.subject
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`. An EC point is uncompressed, even if that of the request is not:
-    /// not every reader of certificates decompresses points (RFC 5480 section 2.2).
+    /// Returns the public key as the DER of its `SubjectPublicKeyInfo`, with an EC point uncompressed: not every reader of
+    /// certificates decompresses points (RFC 5480 section 2.2).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
     }
 
-    /// What kind of key it is.
+    /// Returns the kind of the public key.
     #[must_use]
     pub fn public_key_algorithm(&self) -> &PublicKeyAlgorithm {
         &self.public_key_algorithm
     }
 
-    /// What else it asks for, extensions and attributes by name, and what of it is malformed. All of it is ignored.
+    /// Returns the names of the ignored extensions and attributes, and which of them are malformed.
     #[must_use]
     pub fn ignored(&self) -> &[String] {
         &self.ignored
@@ -114,10 +112,10 @@ fn sequence<'a>(reader: &mut DerReader<'a>) -> Option<&'a [u8]> {
 /// `extensionRequest` (RFC 2985 section 5.4.2).
 const EXTENSION_REQUEST: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e";
 
-/// Names the attributes that follow a public key, and the extensions among them.
+/// Returns the names of the attributes that follow a public key, and of the extensions among them.
 fn attributes(mut rest: DerReader<'_>) -> Vec<String> {
     let mut names = Vec::new();
-    // Many programs leave the field out when it is empty.
+    // Many programs omit the field if it is empty.
     while !rest.is_empty() {
         let mut attributes = match rest.inside(CONTEXT_0) {
             Some(attributes) if names.is_empty() => attributes,
@@ -147,7 +145,7 @@ fn attributes(mut rest: DerReader<'_>) -> Vec<String> {
     names
 }
 
-/// Names an attribute. The registry of [`oid_name`] has none.
+/// Returns the name of an attribute. The registry of [`oid_name`] has none.
 fn attribute_name(identifier: &[u8]) -> String {
     let oid = Oid::new(identifier.into());
     match oid.to_id_string().as_str() {
@@ -165,7 +163,7 @@ fn attribute_name(identifier: &[u8]) -> String {
     }
 }
 
-/// Names the extensions of a sequence of them (RFC 5280 section 4.1).
+/// Returns the names of the extensions in a sequence (RFC 5280 section 4.1).
 fn extensions(mut sequence: DerReader<'_>) -> Option<Vec<String>> {
     let mut names = Vec::new();
     while !sequence.is_empty() {
@@ -175,32 +173,32 @@ fn extensions(mut sequence: DerReader<'_>) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Why a request is not signed.
+/// The reason why a certificate signing request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// There is no request in what was given; says what there is.
+    /// The input has no request; says what it has.
     #[error("there is no certificate request in it: {0}")]
     NoRequest(String),
-    /// So many requests, of which none can be told from the others.
+    /// The input has several requests; holds their number.
     #[error("there are {0} certificate requests in it: put each into a file of its own")]
     Several(usize),
-    /// PEM that is damaged.
+    /// The PEM is damaged.
     #[error(transparent)]
     Pem(ReadError),
-    /// It does not decode.
+    /// The request does not decode.
     #[error("it does not decode as a certificate request: {0}")]
     Malformed(String),
-    /// Another key made the signature, or the request was changed afterwards.
+    /// Another key made the signature, or the request was changed.
     #[error("the request was not signed by the key in it")]
     Signature,
-    /// The EC point of its key is not on the curve.
+    /// The EC point of the key is not on its curve.
     #[error("its key is not a point on its curve")]
     Point,
-    /// The signature algorithm, by name, is broken or unknown.
+    /// The signature algorithm is broken or unknown; holds its name.
     #[error("the request is signed with {0}, which is not supported")]
     SignatureAlgorithm(String),
-    /// A key that the services would not take.
-    #[error("its key is {0}; the services take RSA of 2048 bits or more and the NIST curves")]
+    /// The services do not accept keys of this kind.
+    #[error("its key is {0}; the services accept RSA of 2048 bits or more, and EC on P-256, P-384 or P-521")]
     Key(PublicKeyAlgorithm),
 }

@@ -1,4 +1,4 @@
-//! Opens files that will hold private keys: created exclusively, never through a link, for their owner only.
+//! Creation of files that may hold private keys: never through a link, and readable only by their owner.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,14 +9,14 @@ use std::{
 /// Who may read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everyone: mode 0644, less what the umask takes away.
+    /// Everyone: mode 0644, reduced by the umask.
     Everyone,
     /// The owner only: mode 0600.
     Owner,
 }
 
 impl Access {
-    /// The permissions of a file, before the umask.
+    /// Returns the permissions of a file, before the umask.
     pub(crate) fn mode(self) -> u32 {
         match self {
             Self::Everyone => 0o644,
@@ -25,33 +25,33 @@ impl Access {
     }
 }
 
-/// Creates a file that does not exist. A link of that name, dangling or not, is an error and is not followed.
+/// Creates a file that does not exist. Links are not followed.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] when there is anything of that name.
+/// Returns [`io::ErrorKind::AlreadyExists`] if a file, directory or link has that name.
 pub(crate) fn create_new(path: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, access.mode());
-    // Elsewhere a file takes the access rules of its directory, as is the custom there.
+    // On other systems, a file inherits the access rules of its directory.
     #[cfg(not(unix))]
     let _ = access;
     options.open(path)
 }
 
-/// Creates a directory that does not exist, in which only its owner can create and remove files, regardless of the umask.
+/// Creates a directory that does not exist. Only its owner can create and remove files in it, regardless of the umask.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] when there is anything of that name.
+/// Returns [`io::ErrorKind::AlreadyExists`] if a file, directory or link has that name.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     directories().create(path)
 }
 
-/// Creates a directory like [`create_directory`] and those above it, unless they exist.
+/// Creates a directory and those above it unless they exist, as [`create_directory`] does.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the system.
 pub(crate) fn create_directory_all(path: &Path) -> io::Result<()> {
     directories().recursive(true).create(path)
 }
@@ -63,11 +63,11 @@ fn directories() -> fs::DirBuilder {
     builder
 }
 
-/// Opens a file of an earlier run to write on, or creates it.
+/// Opens a file of an earlier run for writing, or creates it.
 ///
 /// # Errors
-/// An error that says why when the file is a link or no regular file, belongs to another user, or is accessible by
-/// others although only its owner should read it.
+/// Returns an error with the reason if the file is a link or not a regular file, belongs to another user, or has too wide
+/// permissions.
 pub(crate) fn open_own(path: &Path, access: Access) -> io::Result<File> {
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         match create_new(path, access) {
@@ -84,7 +84,7 @@ pub(crate) fn open_own(path: &Path, access: Access) -> io::Result<File> {
     #[cfg(unix)]
     {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        // The flags of open(2) are an int.
+        // The flags of open(2) are a signed integer.
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
     }
     let file = options.open(path)?;
@@ -122,10 +122,10 @@ fn check_own(file: &File, _: Access) -> io::Result<()> {
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Fails when the file that is open is no longer the one of that name: somebody removed or replaced it meanwhile.
+/// Checks that an open file still has that path, and was not removed or replaced.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`].
+/// Returns [`io::ErrorKind::NotFound`] if it was.
 pub(crate) fn check_in_place(file: &File, path: &Path) -> io::Result<()> {
     let gone = || io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced while it was being written");
     #[cfg(unix)]
@@ -137,7 +137,7 @@ pub(crate) fn check_in_place(file: &File, path: &Path) -> io::Result<()> {
         }
         Ok(())
     }
-    // Elsewhere a file that is open cannot be removed.
+    // On other systems, an open file cannot be removed.
     #[cfg(not(unix))]
     {
         let _ = file;

@@ -1,39 +1,59 @@
-//! X.509 certificates and what is read from them.
+//! X.509 certificates.
 
-use std::{fmt, ops::Range};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Range,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
+#[cfg(feature = "verify")]
+use super::SignatureError;
 use super::{
     AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
-    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError, Thumbprint,
+    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, Thumbprint, Validity,
     der::{DerReader, Element},
     extensions::{Extensions, extended_key_usage_name},
     hex::hexadecimal,
     pem::pem_block,
 };
 
-/// An X.509 certificate: its DER and what was read from it.
+/// An X.509 certificate.
 ///
-/// Two certificates are equal when their DER is.
+/// Certificates are equal if their DER is equal. [`Display`](fmt::Display) writes the subject, or the serial number of a
+/// certificate without one.
+///
+/// ```
+/// use iot_enroll::certificate::Certificate;
+///
+/// # let bytes = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
+/// let certificate = Certificate::read(bytes)?;
+/// assert_eq!(certificate.to_string(), "CN=EC SEC1");
+/// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after().date());
+/// # Ok::<(), iot_enroll::certificate::ReadError>(())
+/// ```
 #[derive(Clone)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// Where in the DER the signed part is, and the signature, unless that is not a whole number of octets.
+    /// Where the signed part is in the DER.
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "signatures are checked with `verify`"))]
     signed: Range<usize>,
+    /// Where the signature is in the DER. `None` if it is not a whole number of octets.
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "signatures are checked with `verify`"))]
     signature: Option<Range<usize>>,
     version: u32,
     subject: Name,
     issuer: Name,
     serial_number: Vec<u8>,
-    not_before: OffsetDateTime,
-    not_after: OffsetDateTime,
+    validity: Validity,
     public_key: Vec<u8>,
     public_key_algorithm: PublicKeyAlgorithm,
     signature_algorithm: SignatureAlgorithm,
-    /// The algorithm that the signed part names, where it is another.
+    /// The algorithm in the signed part, if it differs from `signature_algorithm`.
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "signatures are checked with `verify`"))]
     inner_algorithm: Option<SignatureAlgorithm>,
     extensions: Extensions,
 }
@@ -41,10 +61,11 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate from exactly its DER.
     ///
-    /// Extensions are read one by one: a malformed one is [recorded](Self::malformed_extensions) and the rest is read.
+    /// Each extension is read separately: a malformed one is [recorded](Self::malformed_extensions), and the others are
+    /// read.
     ///
     /// # Errors
-    /// [`ReadError::Certificate`] when the bytes are not one certificate and nothing else.
+    /// Returns [`ReadError::Certificate`] if the bytes are not exactly one certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, ReadError> {
         let malformed = |part: &str| ReadError::Certificate(format!("{part} is malformed"));
         let frame = || malformed("its structure");
@@ -57,7 +78,7 @@ impl Certificate {
         let signed = outer.tagged(0x30).ok_or_else(frame)?;
         let algorithm = outer.tagged(0x30).ok_or_else(frame)?;
         let signature = outer.tagged(0x03).filter(|_| outer.is_empty()).ok_or_else(frame)?;
-        // A bit string begins with the number of unused bits: none, in signatures.
+        // A bit string begins with the number of unused bits, which is zero in signatures.
         let signature = signature.content.strip_prefix(&[0]);
 
         let mut parts = signed.elements();
@@ -76,7 +97,7 @@ impl Certificate {
         let subject = subject.ok_or_else(|| malformed("its subject"))?;
         let public_key = parts.tagged(0x30).ok_or_else(|| malformed("its public key"))?.whole;
         let (_, key_info) = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| malformed("its public key"))?;
-        // Unique identifiers of issuer and subject, which nobody uses: primitive by definition.
+        // The unique identifiers of issuer and subject, which are not used. By definition they are primitive.
         for tag in [0x81, 0xa1, 0x82, 0xa2] {
             parts.optional(tag).ok_or_else(frame)?;
         }
@@ -98,8 +119,7 @@ impl Certificate {
             subject,
             issuer,
             serial_number: serial_number.to_vec(),
-            not_before: validity.0,
-            not_after: validity.1,
+            validity,
             public_key: public_key.to_vec(),
             public_key_algorithm: PublicKeyAlgorithm::of(&key_info),
             signature_algorithm: read_algorithm(algorithm)?,
@@ -113,66 +133,70 @@ impl Certificate {
         })
     }
 
-    /// The certificate in DER.
+    /// Returns the certificate in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The certificate in PEM, ending in a line end (RFC 7468 section 5).
+    /// Returns the certificate in PEM, with a line end after the last line (RFC 7468 section 5).
     #[must_use]
     pub fn to_pem(&self) -> String {
         pem_block("CERTIFICATE", &self.der)
     }
 
-    /// Base64 of the whole PEM, header lines included, on one line: what the service's `certificate` fields carry.
+    /// Returns the base64 of the whole PEM, including its header lines, on one line, as the `certificate` fields of the
+    /// services have it.
     #[must_use]
     pub fn to_base64_pem(&self) -> String {
         BASE64_STANDARD.encode(self.to_pem())
     }
 
-    /// The SHA-1 thumbprint, which the services print and compare.
+    /// Returns the SHA-1 thumbprint, which the services print and compare.
     #[must_use]
     pub fn sha1_thumbprint(&self) -> Thumbprint {
         Thumbprint::sha1(&self.der)
     }
 
-    /// The SHA-256 thumbprint.
+    /// Returns the SHA-256 thumbprint.
     #[must_use]
     pub fn sha256_thumbprint(&self) -> Thumbprint {
         Thumbprint::sha256(&self.der)
     }
 
-    /// The version: 3, or 1 for certificates without extensions.
+    /// Returns the version: 3, or 1 for certificates without extensions.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The subject.
+    /// Returns the subject.
     #[must_use]
     pub fn subject(&self) -> &Name {
         &self.subject
     }
 
-    /// The issuer.
+    /// Returns the issuer.
     #[must_use]
     pub fn issuer(&self) -> &Name {
         &self.issuer
     }
 
-    /// Whether subject and issuer are the same name.
+    /// Returns whether subject and issuer are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
         self.subject.matches(&self.issuer)
     }
 
-    /// Whether it is self-issued and signed by its own key, were that too short for its signatures to count.
+    /// Returns whether the certificate is self-issued and signed by its own key, even a key that is too short to be trusted.
+    #[cfg(feature = "verify")]
     pub(crate) fn is_self_signed(&self) -> bool {
         self.is_self_issued() && matches!(self.verify_signature(self), Ok(()) | Err(SignatureError::KeyTooShort(_)))
     }
 
-    /// Whether the authority key identifier is that of this issuer, as far as both have one (RFC 5280 section 4.2.1.1).
+    /// Returns whether the authority key identifier matches an issuer. Parts that either of them lacks are not compared
+    /// (RFC 5280 section 4.2.1.1).
+    #[cfg(feature = "verify")]
     pub(super) fn names_key_of(&self, issuer: &Self) -> bool {
         let Some(named) = &self.extensions.authority_key_identifier else { return true };
         let same_key = match (&named.key_identifier, issuer.subject_key_identifier()) {
@@ -184,84 +208,103 @@ impl Certificate {
             GeneralName::Directory(name) => Some(name),
             _ => None,
         });
-        // As OpenSSL: the first directory name counts.
+        // As in OpenSSL, only the first directory name is compared.
         let same_issuer = directory_names.next().is_none_or(|name| name.matches(issuer.issuer()));
         same_key && same_serial && same_issuer
     }
 
-    /// The serial number in upper-case hexadecimal, an even number of digits.
+    /// Returns the serial number in upper-case hexadecimal, with an even number of digits.
     #[must_use]
     pub fn serial_number(&self) -> String {
         hexadecimal(&self.serial_number)
     }
 
-    /// The first moment at which the certificate is valid.
+    /// Returns the validity period.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// Returns the first moment at which the certificate is valid.
     #[must_use]
     pub fn not_before(&self) -> OffsetDateTime {
-        self.not_before
+        self.validity.not_before
     }
 
-    /// The last moment at which the certificate is valid.
+    /// Returns the last moment at which the certificate is valid.
     #[must_use]
     pub fn not_after(&self) -> OffsetDateTime {
-        self.not_after
+        self.validity.not_after
     }
 
-    /// The public key, as the DER of its `SubjectPublicKeyInfo`.
+    /// Returns whether the certificate has expired by the clock of the system.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.is_expired_at(OffsetDateTime::now_utc())
+    }
+
+    /// Returns whether the certificate has expired at that time. A certificate that is not valid yet has not expired: use
+    /// [`Validity::contains`] to check both ends.
+    #[must_use]
+    pub fn is_expired_at(&self, time: OffsetDateTime) -> bool {
+        time > self.validity.not_after
+    }
+
+    /// Returns the public key as the DER of its `SubjectPublicKeyInfo`.
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
     }
 
-    /// What kind of key it is.
+    /// Returns the kind of the public key.
     #[must_use]
     pub fn public_key_algorithm(&self) -> &PublicKeyAlgorithm {
         &self.public_key_algorithm
     }
 
-    /// The algorithm the issuer signed with.
+    /// Returns the algorithm of the signature.
     #[must_use]
     pub fn signature_algorithm(&self) -> &SignatureAlgorithm {
         &self.signature_algorithm
     }
 
-    /// All extensions in the order of the certificate, but for those whose frame is malformed.
+    /// Returns all extensions in the order of the certificate, except those whose structure is malformed.
     #[must_use]
     pub fn extensions(&self) -> &[Extension] {
         &self.extensions.all
     }
 
-    /// The extensions that cannot be read or that occur more than once. A chain over such a certificate is refused.
+    /// Returns the extensions that are malformed or occur more than once. No chain with such a certificate is valid.
     #[must_use]
     pub fn malformed_extensions(&self) -> &[MalformedExtension] {
         &self.extensions.malformed
     }
 
-    /// The basic constraints, where the certificate has them.
+    /// Returns the basic constraints, if the certificate has any.
     #[must_use]
     pub fn basic_constraints(&self) -> Option<BasicConstraints> {
         self.extensions.basic_constraints
     }
 
-    /// The key usage, where the certificate limits it.
+    /// Returns the key usage, if the certificate restricts it.
     #[must_use]
     pub fn key_usage(&self) -> Option<KeyUsage> {
         self.extensions.key_usage
     }
 
-    /// The extended key usage, where the certificate limits it: object identifiers in their dotted form.
+    /// Returns the extended key usage (EKU) as dotted object identifiers, if the certificate restricts it.
     #[must_use]
     pub fn extended_key_usage(&self) -> Option<&[String]> {
         self.extensions.extended_key_usage.as_deref()
     }
 
-    /// The extended key usage by name, such as `clientAuth`; a usage without a known name by its object identifier.
+    /// Returns the extended key usage (EKU) by name, such as `clientAuth`. Unknown usages are object identifiers.
     #[must_use]
     pub fn extended_key_usage_names(&self) -> Option<Vec<&str>> {
         Some(self.extended_key_usage()?.iter().map(|oid| extended_key_usage_name(oid)).collect())
     }
 
-    /// Whether the extended key usage is absent, or names `clientAuth` or any usage.
+    /// Returns whether the extended key usage is absent, or includes `clientAuth` or `anyExtendedKeyUsage`.
     #[must_use]
     pub fn allows_client_authentication(&self) -> bool {
         self.extended_key_usage().is_none_or(|usages| {
@@ -269,54 +312,57 @@ impl Certificate {
         })
     }
 
-    /// The subject alternative names, where the certificate has the extension.
+    /// Returns the subject alternative names (SAN), if the certificate has the extension.
     #[must_use]
     pub fn subject_alternative_names(&self) -> Option<&[GeneralName]> {
         self.extensions.subject_alternative_names.as_deref()
     }
 
-    /// The name constraints, where the certificate has them.
+    /// Returns the name constraints, if the certificate has any.
     #[must_use]
     pub fn name_constraints(&self) -> Option<&NameConstraints> {
         self.extensions.name_constraints.as_ref()
     }
 
-    /// The subject key identifier, where the certificate has one.
+    /// Returns the subject key identifier, if the certificate has one.
     #[must_use]
     pub fn subject_key_identifier(&self) -> Option<&[u8]> {
         self.extensions.subject_key_identifier.as_deref()
     }
 
-    /// The key identifier of the issuer, where the certificate names one.
+    /// Returns the key identifier of the issuer, if the certificate has one.
     #[must_use]
     pub fn authority_key_identifier(&self) -> Option<&[u8]> {
         self.extensions.authority_key_identifier.as_ref()?.key_identifier.as_deref()
     }
 
-    /// The whole authority key identifier extension, where the certificate has it.
+    /// Returns the whole authority key identifier extension, if the certificate has it.
     #[must_use]
     pub fn authority_key_identifier_extension(&self) -> Option<&AuthorityKeyIdentifier> {
         self.extensions.authority_key_identifier.as_ref()
     }
 
-    /// Whether there are extensions at all, be they malformed.
+    /// Returns whether the certificate has any extensions, including malformed ones.
+    #[cfg(feature = "verify")]
     pub(super) fn has_extensions(&self) -> bool {
         !self.extensions.all.is_empty() || !self.extensions.malformed.is_empty()
     }
 
-    /// A critical extension that path validation here does not process, by name or object identifier. A chain over such a
-    /// certificate must be refused (RFC 5280 section 4.2).
+    /// Returns a critical extension that path validation does not process, by name or object identifier. No chain with such
+    /// a certificate is valid (RFC 5280 section 4.2).
     #[must_use]
     pub fn unknown_critical_extension(&self) -> Option<&str> {
         self.extensions.unprocessed_critical.first().map(String::as_str)
     }
 
-    /// Checks that this certificate's signature was made by the issuer's key. Looks at nothing else: a signature with a
-    /// [weak](SignatureAlgorithm::is_weak) hash holds here, and not in a [chain](super::chain).
+    /// Verifies that the key of `issuer` made the signature of this certificate, and nothing else.
+    ///
+    /// A signature with a [weak](SignatureAlgorithm::is_weak) hash is valid here, but not in a [chain](super::chain).
     ///
     /// # Errors
-    /// [`SignatureError::Wrong`] when another key made it; the others when the algorithm is not one of RSA, RSA-PSS or
-    /// ECDSA with SHA-2, or when the issuer's key cannot be used.
+    /// Returns [`SignatureError::Wrong`] if another key made the signature, and another error if the algorithm or the key
+    /// is not supported. Supported are RSA, RSA-PSS, ECDSA and Ed25519.
+    #[cfg(feature = "verify")]
     pub fn verify_signature(&self, issuer: &Self) -> Result<(), SignatureError> {
         if let Some(inner) = &self.inner_algorithm {
             return Err(SignatureError::AlgorithmMismatch {
@@ -339,18 +385,18 @@ fn read_version(der: &[u8]) -> Option<u32> {
     }
 }
 
-fn read_validity(validity: Element<'_>) -> Option<(OffsetDateTime, OffsetDateTime)> {
+fn read_validity(validity: Element<'_>) -> Option<Validity> {
     let mut times = validity.elements();
     let (not_before, not_after) = (read_time(times.next_element()?)?, read_time(times.next_element()?)?);
-    times.is_empty().then_some((not_before, not_after))
+    times.is_empty().then_some(Validity { not_before, not_after })
 }
 
-/// Reads a time as RFC 5280 section 4.1.2.5 has it, and what others write: without seconds, with fractions of a second,
-/// with an offset from UTC, and without any, which is taken for UTC.
+/// Reads a time in the form of RFC 5280 section 4.1.2.5, and in forms that other tools write: without seconds, with
+/// fractions of a second, with an offset from UTC, and without an offset, which means UTC.
 fn read_time(element: Element<'_>) -> Option<OffsetDateTime> {
     let text = std::str::from_utf8(element.content).ok().filter(|text| text.is_ascii())?;
     let (year, rest) = match element.tag {
-        // UTCTime is of 1950 to 2049.
+        // UTCTime covers 1950 to 2049.
         0x17 => {
             let (year, rest) = read_digits(text, 2)?;
             (if year < 50 { 2000 + year } else { 1900 + year }, rest)
@@ -405,10 +451,25 @@ impl PartialEq for Certificate {
 
 impl Eq for Certificate {}
 
-/// One certificate is a list of one, for functions that take several.
+/// One certificate is a list of one, for functions that take several certificates.
 impl AsRef<[Certificate]> for Certificate {
     fn as_ref(&self) -> &[Certificate] {
         std::slice::from_ref(self)
+    }
+}
+
+impl Hash for Certificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.der.hash(state);
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.subject.is_empty() {
+            return write!(f, "the certificate with the serial number {}", self.serial_number());
+        }
+        fmt::Display::fmt(&self.subject, f)
     }
 }
 

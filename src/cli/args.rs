@@ -20,7 +20,7 @@ use crate::{
     central::CertificateEntry,
     certificate::{
         Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, content_kinds,
-        files::{PfxOptions, read_limited},
+        files::{IfExists, PfxOptions, read_limited},
         pfx::{self, PfxEncryption},
     },
 };
@@ -51,8 +51,12 @@ pub(super) struct IssueArgs {
 }
 
 impl IssueArgs {
+    pub(super) fn if_exists(&self) -> IfExists {
+        if self.force { IfExists::Overwrite } else { IfExists::Fail }
+    }
+
     pub(super) fn options(&self) -> IssueOptions {
-        IssueOptions { algorithm: self.keys.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() }
+        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(OffsetDateTime::now_utc())
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     certificate::{
         CertificateAuthority, IssueOptions, KeyAlgorithm,
-        fleet::{Fleet as FleetIssuer, FleetControl, FleetError, FleetReport},
+        fleet::{Fleet as FleetIssuer, FleetControl, FleetError, FleetReport, IfExists},
     },
     workflow::{FleetDevices, lossy_path},
 };
@@ -143,9 +143,10 @@ impl Fleet {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
         let destination = self.destination()?;
         let (count, devices) = self.devices(output)?;
-        let options =
-            IssueOptions { algorithm: self.algorithm, lifetime: lifetime(self.days), at: OffsetDateTime::now_utc() };
-        let authority = self.issuer.read(&self.dir, &self.pfx_password, options.at)?.context(MISSING_ISSUER)?;
+        let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
+        let options = options.at(OffsetDateTime::now_utc());
+        let authority =
+            self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?.context(MISSING_ISSUER)?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
         let issuer = FleetIssuer::new(&authority, &options, pfx.as_ref().map(Pfx::options), self.threads())?;
         note_issuer(&issuer, &authority, output);
@@ -155,7 +156,8 @@ impl Fleet {
         let stop = stop_flag()?;
         let progress = bar(output, count, "devices");
         let control = FleetControl { stop: &stop, progress: &|issued| progress.inc(issued) };
-        let report = destination.write(&issuer, devices, self.resume, control);
+        let if_exists = if self.resume { IfExists::Resume } else { IfExists::Fail };
+        let report = destination.write(&issuer, devices, if_exists, control);
         progress.finish_and_clear();
         let report = report?;
         if report.stopped {
@@ -223,12 +225,12 @@ impl Destination {
         &self,
         issuer: &FleetIssuer<'_>,
         devices: FleetDevices,
-        resume: bool,
+        if_exists: IfExists,
         control: FleetControl<'_>,
     ) -> anyhow::Result<FleetReport> {
         let report = match self {
-            Self::Directory(out) => issuer.write_folders(devices, out, resume, control),
-            Self::TarFile(out) => issuer.write_tar_file(devices, out, resume, control),
+            Self::Directory(out) => issuer.write_directory(devices, out, if_exists, control),
+            Self::TarFile(out) => issuer.write_tar_file(devices, out, if_exists, control),
             Self::TarStream(out) => {
                 let file = fs::OpenOptions::new().write(true).open(out);
                 let file = file.with_context(|| format!("could not write {}", out.display()))?;

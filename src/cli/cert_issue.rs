@@ -144,7 +144,7 @@ impl Device {
         let (der, _) = issuer.issue_for_key(&self.id, request.public_key())?;
         let certificate = Certificate::from_der(&der)?;
         let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
-        files.write_without_key(&chain, self.issue.force)?;
+        files.write_without_key(&chain, self.issue.if_exists())?;
         note_shortened(certificate.not_after(), issuer.shortened_from(), output);
         note_weak_signature(chain.last().copied(), output);
         for name in request.ignored() {
@@ -192,7 +192,7 @@ impl Verification {
             key: key_password.as_ref().map(|password| password.as_str()),
             pfx: pfx_password.as_ref().map(|password| password.as_str()),
         };
-        let authority = files::read_authority(&self.ca_cert, &self.ca_key, passwords, options.at)?;
+        let authority = files::read_authority(&self.ca_cert, &self.ca_key, passwords, options.issue_time())?;
         let files = FileSet::verification(&self.issue.dir);
         files.check_apart(&authority)?;
         let issued = authority.issue_verification(&self.code, &options)?;
@@ -202,7 +202,7 @@ impl Verification {
 }
 
 fn read_issuer(issuer: &Issuer, issue: &IssueArgs) -> anyhow::Result<Option<CertificateAuthority>> {
-    issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().at)
+    issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().issue_time())
 }
 
 /// Returns whether the files are an earlier proof of possession, which no service accepts for the new code. They can also
@@ -233,7 +233,7 @@ fn write(
     output: &Output,
 ) -> anyhow::Result<()> {
     let pfx = issue.keys.pfx()?;
-    files.write(issued, pfx.as_ref().map(Pfx::options), issue.force)?;
+    files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some());
     note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
     note_weak_signature(issued.issuers.last(), output);

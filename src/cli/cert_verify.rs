@@ -11,7 +11,7 @@ use super::{
     error::AlreadyReported,
     output::{BAD, GOOD, Output, clean},
 };
-use crate::certificate::{Certificate, ChainError, chain};
+use crate::certificate::{Certificate, ChainError, chain, find_leaf};
 
 /// Check that a chain leads to a CA, or that a proof of possession is valid
 ///
@@ -100,11 +100,7 @@ impl Verdict {
 
 /// Moves the certificate that issued none of the others to the front: bundles come in either order.
 fn leaf_first(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
-    let issued_none = |index: &usize| {
-        let subject = certificates[*index].subject();
-        certificates.iter().enumerate().all(|(other, it)| other == *index || !it.issuer().matches(subject))
-    };
-    let leaf = (0..certificates.len()).find(issued_none).unwrap_or_default();
+    let leaf = find_leaf(&certificates).unwrap_or_default();
     certificates[..=leaf].rotate_right(1);
     certificates
 }

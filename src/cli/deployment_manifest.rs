@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, DeviceId, Etag,
+    CentralDeviceId, DeploymentManifest, DeploymentManifestId, DeploymentManifestUpdate, DeploymentManifests, Etag,
     NewDeploymentManifest,
 };
 
@@ -76,7 +75,7 @@ pub(super) enum Command {
         file: Option<PathBuf>,
         /// ID of the IoT Edge device
         #[arg(long, value_name = "ID")]
-        device: DeviceId,
+        device: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },
@@ -196,7 +195,7 @@ impl Create {
         if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
             bail!("the deployment manifest {id} already exists: update it, or overwrite it with --force");
         }
-        show(&manifests.create(&id, &manifest).await?, output)
+        show(&manifests.replace(&id, &manifest).await?, output)
     }
 }
 

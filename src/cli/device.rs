@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
     service::{Service, block_on},
 };
 use crate::central::{
-    Change, Device, DeviceId, DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, OrderBy,
+    CentralDeviceId, Change, Device, DeviceQuery, DeviceType, DeviceUpdate, Devices, Etag, Filter, NewDevice, OrderBy,
 };
 
 #[derive(clap::Subcommand)]
@@ -39,7 +38,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device show thermostat1 --app contoso --token-file token")]
     Show {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         service: Service,
     },
@@ -53,7 +52,7 @@ pub(super) enum Command {
   iot-enroll device update thermostat1 --enabled false --etag ETAG")]
     Update {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         change: Box<Changes>,
         /// Update the device only if it still has this etag
@@ -66,7 +65,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device delete thermostat1 --app contoso --token-file token")]
     Delete {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -76,7 +75,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  iot-enroll device credentials thermostat1 --show-keys")]
     Credentials {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Also show the keys
         #[arg(long)]
         show_keys: bool,
@@ -99,7 +98,7 @@ pub(super) enum Command {
   iot-enroll device create gateway-1 --type iot-edge")]
 pub(super) struct Create {
     /// Device ID
-    id: DeviceId,
+    id: CentralDeviceId,
     /// Display name [default: the ID]
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
@@ -245,7 +244,7 @@ impl Create {
         if !self.force && device.etag.is_none() && devices.find(&id).await?.is_some() {
             bail!("the device {id} already exists: update it, or overwrite it with --force");
         }
-        show(&devices.create(&id, &device).await?, output)
+        show(&devices.replace(&id, &device).await?, output)
     }
 }
 
@@ -256,7 +255,7 @@ impl From<Query> for DeviceQuery {
 }
 
 impl Changes {
-    fn update(self, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+    fn update(self, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
         if let Some(file) = self.file {
             return read_update(&file, id, output);
         }
@@ -276,14 +275,14 @@ fn devices(service: &Service) -> anyhow::Result<Devices> {
 }
 
 /// Opens a file with the body of a device. The output of `device show` is accepted.
-fn read_body(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<JsonFile> {
+fn read_body(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<JsonFile> {
     let mut file = JsonFile::read(path)?;
     file.take_id(id.as_str())?;
     file.drop_read_only("provisioned", output);
     Ok(file)
 }
 
-fn read_new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<NewDevice> {
+fn read_new_device(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<NewDevice> {
     let mut file = read_body(path, id, output)?;
     let device = NewDevice {
         display_name: file.take_string("displayName")?,
@@ -298,7 +297,7 @@ fn read_new_device(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Resul
     Ok(device)
 }
 
-fn read_update(path: &Path, id: &DeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
+fn read_update(path: &Path, id: &CentralDeviceId, output: &Output) -> anyhow::Result<DeviceUpdate> {
     let mut file = read_body(path, id, output)?;
     if file.members.keys().all(|name| name == "etag") {
         return file.refuse("it changes nothing");

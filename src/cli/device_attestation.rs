@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,8 +12,8 @@ use super::{
     service::Service,
 };
 use crate::central::{
-    Change, ClientCertificate, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials, DeviceId, Devices,
-    NewDeviceAttestation, SymmetricKeys,
+    CentralDeviceId, Change, ClientCertificate, DeviceAttestation, DeviceAttestationUpdate, DeviceCredentials, Devices,
+    NewDeviceAttestation, Secret, SymmetricKeys,
 };
 
 #[derive(clap::Subcommand)]
@@ -23,7 +22,7 @@ pub(super) enum AttestationCommand {
     #[command(after_help = "Example:\n  iot-enroll device attestation show thermostat1")]
     Show {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         /// Also show the keys
         #[arg(long)]
         show_keys: bool,
@@ -36,7 +35,7 @@ pub(super) enum AttestationCommand {
   iot-enroll device attestation set thermostat1 --symmetric-key")]
     Set {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         credentials: Box<Credentials>,
         /// Use symmetric keys that the service generates
@@ -53,7 +52,7 @@ pub(super) enum AttestationCommand {
     )]
     Update {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         credentials: Box<Credentials>,
         /// Remove the secondary certificate
@@ -68,7 +67,7 @@ pub(super) enum AttestationCommand {
     #[command(after_help = "Example:\n  iot-enroll device attestation delete thermostat1")]
     Delete {
         /// Device ID
-        id: DeviceId,
+        id: CentralDeviceId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -207,7 +206,7 @@ fn devices(service: &Service) -> anyhow::Result<Devices> {
     Ok(service.client()?.devices())
 }
 
-fn endorsement_key(file: &Path) -> anyhow::Result<SecretString> {
+fn endorsement_key(file: &Path) -> anyhow::Result<Secret> {
     let [key] = secret_lines(file, "the endorsement key")?;
     Ok(key)
 }
@@ -230,7 +229,7 @@ fn show_attestation(attestation: &DeviceAttestation, show_keys: bool, output: &O
 
 fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
+        let (primary, secondary) = (keys.primary_key.expose(), keys.secondary_key.expose());
         value["symmetricKey"] = json!({ "primaryKey": primary, "secondaryKey": secondary });
         rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
     } else {
@@ -238,10 +237,10 @@ fn show_symmetric_keys(keys: &SymmetricKeys, show: bool, value: &mut Value, rows
     }
 }
 
-fn show_endorsement_key(key: &SecretString, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
+fn show_endorsement_key(key: &Secret, show: bool, value: &mut Value, rows: &mut Vec<(&str, String)>) {
     if show {
-        value["tpm"] = json!({ "endorsementKey": key.expose_secret() });
-        rows.push(("endorsement key", key.expose_secret().to_owned()));
+        value["tpm"] = json!({ "endorsementKey": key.expose() });
+        rows.push(("endorsement key", key.expose().to_owned()));
     } else {
         rows.push(("keys", "hidden; --show-keys shows them".to_owned()));
     }

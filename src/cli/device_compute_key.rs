@@ -1,6 +1,5 @@
 //! `device compute-key`: derive a device's key from the key of its enrollment group.
 
-use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
@@ -26,7 +25,7 @@ impl ComputeKey {
             UsageError::new("no group key given").with_hint(format!("use --group-key-file FILE, or set {GROUP_KEY}"))
         })?;
         let key = derive_device_key(&group_key, &self.id).to_base64();
-        let document = json!({ "id": self.id.as_str(), "key": key.expose_secret() });
-        output.result(&document, || key.expose_secret().to_owned())
+        let document = json!({ "id": self.id.as_str(), "key": key.expose() });
+        output.result(&document, || key.expose().to_owned())
     }
 }

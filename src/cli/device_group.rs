@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 use super::{
@@ -193,7 +192,7 @@ impl Create {
         if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
             bail!("the device group {id} already exists: update it, or overwrite it with --force");
         }
-        show(&groups.create(&id, &group).await?, output)
+        show(&groups.replace(&id, &group).await?, output)
     }
 }
 

@@ -22,7 +22,9 @@ use super::{
     results::{self, Results},
     service::Service,
 };
-use crate::central::{Change, Device, DeviceId, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice};
+use crate::central::{
+    CentralDeviceId, Change, Device, DeviceQuery, DeviceUpdate, Devices, Error, NetworkFailure, NewDevice,
+};
 
 /// How many requests are under way at once. The rate limit decides how many a second; this only has to be enough to keep
 /// it busy while answers take their time.
@@ -236,7 +238,7 @@ impl Sending {
         let _turn = self.turns.acquire().await.ok()?;
         let sent = match found {
             Some(found) => self.update(id, device, found).await.map(|()| Outcome::Replaced),
-            None => self.devices.create(id, &new_device(device)).await.map(|_| Outcome::Created),
+            None => self.devices.replace(id, &new_device(device)).await.map(|_| Outcome::Created),
         };
         self.watch(sent.as_ref().err());
         Some(match sent {
@@ -246,11 +248,11 @@ impl Sending {
     }
 
     /// Changes what the row names, and only if nobody else changed the device meanwhile.
-    async fn update(&self, id: &DeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
+    async fn update(&self, id: &CentralDeviceId, row: &DeviceUpdate, found: &Device) -> Result<(), Error> {
         let update = DeviceUpdate { etag: found.etag.clone(), ..row.clone() };
         match self.devices.update(id, &update).await {
             Ok(_) => Ok(()),
-            Err(lost @ Error::Lost { .. }) => match self.devices.find(id).await {
+            Err(lost @ Error::OutcomeUnknown { .. }) => match self.devices.find(id).await {
                 Ok(Some(now)) if is_as(&now, row) => Ok(()),
                 _ => Err(lost),
             },
@@ -330,13 +332,13 @@ async fn existing(devices: &Devices, rows: &[Row]) -> anyhow::Result<HashMap<Str
         let asked = stream::iter(wanted.clone()).map(|id| async move { devices.find(&id).await });
         Box::pin(asked.buffered(IN_FLIGHT).try_filter_map(|found| async move { Ok(found) }))
     } else {
-        devices.list(&DeviceQuery::default())
+        devices.list(&DeviceQuery::default()).into_stream()
     };
     let wanted: HashSet<_> = wanted.iter().map(key).collect();
     let ours = found.try_filter(|device| std::future::ready(wanted.contains(&key(&device.id))));
     Ok(ours.map_ok(|device| (key(&device.id), device)).try_collect().await?)
 }
 
-fn key(id: &DeviceId) -> String {
+fn key(id: &CentralDeviceId) -> String {
     id.as_str().to_ascii_lowercase()
 }

@@ -26,7 +26,7 @@ use crate::{
     central::NetworkFailure,
     certificate::{DeviceId, files::FileError},
     dps::device::{
-        Assignment, Attempt, Cause, Credential, CredentialError, RegistrationErrorKind, SymmetricKey, Unregistered,
+        Assignment, Attempt, Cause, Credential, CredentialError, DiagnosedError, RegistrationErrorKind, SymmetricKey,
         derive_device_key,
     },
 };
@@ -322,14 +322,14 @@ impl Failure {
 
 impl From<RegistrationFailure> for Failure {
     fn from(RegistrationFailure { unregistered, .. }: RegistrationFailure) -> Self {
-        let Unregistered { error, diagnosis, .. } = &unregistered;
+        let DiagnosedError { error, diagnosis, .. } = &unregistered;
         // Of the operating system's error the text is left.
         let is_full = |cause: &str| TOO_MANY_FILES.iter().any(|code| cause.contains(&format!("(os error {code})")));
         let reach = match &error.kind {
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, cause, .. } if is_full(cause) => {
                 Reach::Computer
             }
-            _ if diagnosis.causes.iter().any(Cause::concerns_all_devices) => Reach::All,
+            _ if diagnosis.causes.iter().any(Cause::affects_all_devices) => Reach::All,
             RegistrationErrorKind::Network { failure: NetworkFailure::Connect, .. } => Reach::Nobody,
             RegistrationErrorKind::NotSent(_) => Reach::Row,
             _ if unregistered.error.is_service_failure() => Reach::Service,

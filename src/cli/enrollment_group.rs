@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use futures_util::{StreamExt, TryStreamExt};
-use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{
@@ -17,7 +15,7 @@ use super::{
 };
 use crate::central::{
     Attestation, CertificateEntry, DeviceType, EnrollmentGroup, EnrollmentGroupId, EnrollmentGroupUpdate,
-    EnrollmentGroups, Etag, NewAttestation, NewEnrollmentGroup, SigningCertificate,
+    EnrollmentGroups, Etag, NewAttestation, NewEnrollmentGroup, Possession, SigningCertificate,
 };
 
 #[derive(clap::Args)]
@@ -274,7 +272,7 @@ impl Create {
             attestation,
             ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
         };
-        let created = groups.create(&id, &group).await?;
+        let created = groups.replace(&id, &group).await?;
         if let Some(earlier) = earlier {
             note_certificates(&groups, &earlier, &created, output).await?;
         }
@@ -307,7 +305,8 @@ impl CertificateCommand {
                     confirmation.ask(&format!("replace the verified {entry} certificate of {id}, {found}?"))?;
                 }
                 let etag = etag.map(Etag::new);
-                let set = groups.set_certificate(&id, entry, &certificate, verified, etag.as_ref()).await?;
+                let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
+                let set = groups.set_certificate(&id, entry, &certificate, possession, etag.as_ref()).await?;
                 show_certificate(&set, &id, entry, output)
             }
             Self::Delete { confirmation, entry } => {
@@ -392,7 +391,7 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
             rows.extend([("primary", describe(primary)), ("secondary", describe(secondary))]);
         }
         Attestation::SymmetricKey(Some(keys)) if show_keys => {
-            let (primary, secondary) = (keys.primary_key.expose_secret(), keys.secondary_key.expose_secret());
+            let (primary, secondary) = (keys.primary_key.expose(), keys.secondary_key.expose());
             rows.extend([("primary key", primary.to_owned()), ("secondary key", secondary.to_owned())]);
             let mut value = serde_json::to_value(group)?;
             value["attestation"]["symmetricKey"] = json!({ "primaryKey": primary, "secondaryKey": secondary });

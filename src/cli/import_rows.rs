@@ -12,7 +12,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    central::{Change, DeviceId, DeviceUpdate},
+    central::{CentralDeviceId, Change, DeviceUpdate},
     certificate::fleet::MANIFEST_COLUMNS,
 };
 
@@ -27,7 +27,7 @@ const COLUMNS: [&str; 6] = ["iotc_deviceid", "iotc_devicename", "template", "sim
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) id: String,
-    pub(super) device: Result<(DeviceId, DeviceUpdate), String>,
+    pub(super) device: Result<(CentralDeviceId, DeviceUpdate), String>,
 }
 
 /// Reads all rows. Fails where the file as a whole is no such file; what is wrong with a row is in the row.
@@ -86,7 +86,7 @@ impl Columns {
         Ok(Self { id: id.unwrap_or_default(), name, template, simulated, enabled, organizations })
     }
 
-    fn device(&self, row: &CsvRow) -> Result<(DeviceId, DeviceUpdate), String> {
+    fn device(&self, row: &CsvRow) -> Result<(CentralDeviceId, DeviceUpdate), String> {
         let text = |column| row.text(column);
         let change = |column| text(column).map_or(Change::Keep, |text| Change::Set(text.to_owned()));
         let flag = |column, name| match text(column).map(str::to_ascii_lowercase).as_deref() {

@@ -8,12 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::{
-    central::SymmetricKeys,
+    central::{Secret, SymmetricKeys},
     certificate::{
         Certificate, ReadError,
         files::{MAX_FILE, read_limited},
@@ -47,9 +46,9 @@ pub(super) fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Re
 }
 
 /// Reads secrets from a file, one a line. Empty lines are skipped; `what` names the secrets.
-pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[SecretString; N]> {
+pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[Secret; N]> {
     let bytes = read(file)?;
-    let lines = text(file, &bytes)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(SecretString::from);
+    let lines = text(file, &bytes)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from);
     lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
         let lines = if N == 1 { "line" } else { "lines" };
         anyhow!("{} must have {N} {lines}, {what}: found {}", file.display(), found.len())

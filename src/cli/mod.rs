@@ -39,6 +39,7 @@ mod import_rows;
 mod input;
 mod issuer;
 mod json_file;
+mod man;
 mod many_devices;
 mod next_command;
 mod output;
@@ -115,6 +116,7 @@ enum Command {
     DeploymentManifest(Box<deployment_manifest::Command>),
     Emulator(emulator::Emulator),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Runs the program with the arguments of the process.
@@ -188,6 +190,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::DeploymentManifest(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
+        Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),
     }
 }
 

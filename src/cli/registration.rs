@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Context;
-use futures_util::TryStreamExt;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
@@ -22,9 +21,9 @@ use crate::{
     central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
     dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, EnrollmentState, IdScope, IdScopeError,
-        ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError, SymmetricKey,
-        Unregistered, diagnose,
+        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, IdScope,
+        IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
+        SymmetricKey, diagnose,
     },
     workflow,
 };
@@ -182,7 +181,7 @@ impl Passwords {
         let pfx_password = self.pfx.as_ref().map(|password| password.as_str());
         let passwords =
             files::Passwords { key: self.key.as_ref().map(|password| password.as_str()), pfx: pfx_password };
-        let read_key = |file: &Path, bytes: &[u8]| files::key_of(file, bytes, passwords);
+        let read_key = |file: &Path, bytes: &[u8]| files::parse_key(file, bytes, passwords);
         let (certificates, key) = match (Certificate::read_all(&bytes), key) {
             (Err(ReadError::Pfx), None) => {
                 let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;
@@ -239,7 +238,7 @@ impl Registrar {
         let hint =
             "give --app SUBDOMAIN or --endpoint URL and a token to look up what is enrolled, verified and enabled";
         RegistrationFailure {
-            unregistered: Unregistered::new(error, diagnosis),
+            unregistered: DiagnosedError::new(error, diagnosis),
             hint: asks_application.then(|| hint.to_owned()),
         }
     }
@@ -267,7 +266,7 @@ impl Registrar {
 /// A device that was not registered, with the diagnosis.
 #[derive(Debug)]
 pub(super) struct RegistrationFailure {
-    pub(super) unregistered: Unregistered,
+    pub(super) unregistered: DiagnosedError,
     pub(super) hint: Option<String>,
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context;
-use secrecy::SecretString;
 
 use super::{
     error::UsageError,
@@ -15,7 +14,9 @@ use super::{
     next_command::NextCommand,
     secrets::{is_secret, may_be_secret},
 };
-use crate::central::{ApiVersion, Authorization, Client, Endpoint, EndpointError, EntraCredential};
+use crate::central::{
+    ApiVersion, Authorization, Client, ENTRA_SCOPE, Endpoint, EndpointError, EntraCredential, Secret,
+};
 
 const APP: &str = "IOT_ENROLL_APP";
 const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
@@ -94,7 +95,7 @@ impl Service {
         let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
         let unreadable = |file: &Path| format!("could not read a certificate from {}", file.display());
         let authorization = if self.entra {
-            let mut credential = EntraCredential::builder();
+            let mut credential = EntraCredential::builder(ENTRA_SCOPE);
             if let Some((file, bytes)) = &root {
                 credential = credential.add_root_certificate(bytes).with_context(|| unreadable(file))?;
             }
@@ -104,7 +105,7 @@ impl Service {
                 let hint = format!("use --token-file FILE, set {TOKEN}, or sign in with --entra");
                 UsageError::new("no token given").with_hint(hint)
             })?;
-            Authorization::parse(SecretString::from(token.trim()))?
+            Authorization::parse(Secret::from(token.trim()))?
         };
         let mut builder =
             Client::builder(endpoint).authorization(authorization).api_version(self.api_version.unwrap_or_default());

@@ -2,72 +2,77 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
+use time::{OffsetDateTime, PrimitiveDateTime};
 
-/// The form of the times of the Device Provisioning Service, as in `2020-12-05T10:00:00.0000000Z`.
-const TIMESTAMP: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:7]Z");
-
-/// The time as the emulator sees it: validity of certificates, time stamps and throttling go by it.
+/// The emulator's clock: validity of certificates, time stamps and throttling depend on it.
 ///
-/// Clones are the same clock, so that a test keeps one and moves it.
+/// Clones share one clock, so a test can keep a clone and advance it.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use iot_enroll::emulator::Clock;
+///
+/// let clock = Clock::frozen(SystemTime::UNIX_EPOCH);
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+/// ```
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<Reading>);
+pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
-struct Reading {
-    /// What the clock is set to.
+struct Inner {
     setting: Mutex<Setting>,
     started: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Setting {
-    /// `None` follows the system's clock.
-    frozen: Option<OffsetDateTime>,
-    /// How far the clock was moved on.
+    /// `None` follows the system clock.
+    frozen: Option<SystemTime>,
+    /// The sum of all advances.
     advanced: Duration,
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Creates a clock that follows the system clock.
     #[must_use]
     pub fn system() -> Self {
         Self::new(None)
     }
 
-    /// A clock that stands still, and moves only by [`advance`](Self::advance).
+    /// Creates a clock that stands still at a time; only [`advance`](Self::advance) moves it.
     #[must_use]
-    pub fn frozen(at: OffsetDateTime) -> Self {
-        Self::new(Some(at))
+    pub fn frozen(at: impl Into<SystemTime>) -> Self {
+        Self::new(Some(at.into()))
     }
 
-    fn new(frozen: Option<OffsetDateTime>) -> Self {
+    fn new(frozen: Option<SystemTime>) -> Self {
         let setting = Setting { frozen, advanced: Duration::ZERO };
-        Self(Arc::new(Reading { setting: Mutex::new(setting), started: Instant::now() }))
+        Self(Arc::new(Inner { setting: Mutex::new(setting), started: Instant::now() }))
     }
 
-    /// The time it shows. It stops at the last moment that can be represented.
+    /// Returns the current time, at most the end of the year 9999.
     #[must_use]
-    pub fn now(&self) -> OffsetDateTime {
-        let setting = self.setting();
-        let at = setting.frozen.unwrap_or_else(OffsetDateTime::now_utc);
-        time::Duration::try_from(setting.advanced)
-            .ok()
-            .and_then(|advanced| at.checked_add(advanced))
-            .unwrap_or_else(|| time::PrimitiveDateTime::MAX.assume_utc())
+    pub fn now(&self) -> SystemTime {
+        self.now_utc().into()
     }
 
-    /// Moves it on by so much.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         let mut setting = self.0.setting.lock().unwrap_or_else(PoisonError::into_inner);
         setting.advanced = setting.advanced.saturating_add(by);
     }
 
-    /// The time since the clock was made, which does not go back when the system's clock is set.
+    /// Returns the current time in UTC.
+    pub(super) fn now_utc(&self) -> OffsetDateTime {
+        let setting = self.setting();
+        later(to_utc(setting.frozen.unwrap_or_else(SystemTime::now)), setting.advanced)
+    }
+
+    /// Returns the time since the clock was created. It is monotonic, even if the system clock is set back.
     pub(super) fn elapsed(&self) -> Duration {
         let setting = self.setting();
         let elapsed = if setting.frozen.is_some() { Duration::ZERO } else { self.0.started.elapsed() };
@@ -85,8 +90,19 @@ impl Default for Clock {
     }
 }
 
-/// The time as the Device Provisioning Service writes it.
-pub(super) fn timestamp(time: OffsetDateTime) -> String {
-    // Every component of the format is there, and years before 10,000 are written.
-    time.to_offset(UtcOffset::UTC).format(TIMESTAMP).unwrap_or_default()
+/// Returns the sum of a time and a duration, at most the end of the year 9999.
+pub(super) fn later(time: OffsetDateTime, by: Duration) -> OffsetDateTime {
+    let by = time::Duration::try_from(by).ok();
+    by.and_then(|by| time.checked_add(by)).unwrap_or(PrimitiveDateTime::MAX.assume_utc())
+}
+
+fn to_utc(time: SystemTime) -> OffsetDateTime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => later(OffsetDateTime::UNIX_EPOCH, since),
+        Err(before) => {
+            let before = time::Duration::try_from(before.duration()).ok();
+            let time = before.and_then(|before| OffsetDateTime::UNIX_EPOCH.checked_sub(before));
+            time.unwrap_or(PrimitiveDateTime::MIN.assume_utc())
+        }
+    }
 }

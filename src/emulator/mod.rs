@@ -1,85 +1,97 @@
-//! IoT Central on a loopback port: an application to write and test against, without an account.
+//! An emulator of IoT Central and its Device Provisioning Service, for tests without an account.
 //!
-//! It speaks the REST API of the service, versions `2022-07-31`, `2022-10-31-preview` and `2022-06-30-preview`, over HTTP on
-//! a real socket, or over [TLS](Builder::tls), keeps its state in memory, and checks what the service checks: authorization,
-//! version, bodies, etags, certificates, proofs of possession, filters and queries. [`Fault`]s make it misbehave on request.
+//! The emulator speaks the REST API of IoT Central, versions `2022-07-31`, `2022-10-31-preview` and
+//! `2022-06-30-preview`, over HTTP or [TLS](Builder::tls) on a loopback port. It keeps its state in memory and checks
+//! what the service checks: authorization, version, bodies, etags, certificates, proofs of possession, filters and
+//! queries. [`Fault`]s make it fail on request.
 //!
 //! It has enrollment groups and their certificates, devices with attestation and credentials, device groups, device
-//! templates, organizations and deployment manifests. The other resources do not exist here (404).
+//! templates, organizations and deployment manifests. Other resources do not exist (404).
 //!
-//! On the same port is the Device Provisioning Service, where a device registers with its certificate or key and is then in
-//! the application: `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and
-//! `2021-10-01`, with the [id scope](Emulator::id_scope) of the emulator.
+//! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
+//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and `2021-10-01`, with the
+//! emulator's [ID scope](Emulator::id_scope), and then belongs to the application.
+//!
+//! # Example
+//! In a test, start an emulator and point the code under test to its endpoint and token:
 //!
 //! ```
-//! # async fn example() -> Result<(), iot_enroll::emulator::EmulatorError> {
-//! use iot_enroll::emulator::Emulator;
+//! use iot_enroll::emulator::{DeviceProperties, Emulator, Fault, FaultKind};
 //!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let emulator = Emulator::builder().start().await?;
-//! println!("{}/api/enrollmentGroups?api-version=2022-07-31", emulator.endpoint());
-//! // ... requests with `Authorization: ` and emulator.token() ...
+//! emulator.add_devices([DeviceProperties::new("thermostat-1").provisioned(true)])?;
+//! // The first request fails with 503, as if the service were overloaded.
+//! emulator.inject(Fault::new(FaultKind::Status { status: 503, retry_after: None }))?;
+//!
+//! let url = format!("{}/api/devices?api-version=2022-07-31", emulator.endpoint());
+//! let http = reqwest::Client::new();
+//! let mut statuses = Vec::new();
+//! for _ in 0..2 {
+//!     let response = http.get(&url).header("Authorization", emulator.token()).send().await?;
+//!     statuses.push(response.status().as_u16());
+//! }
+//! assert_eq!(statuses, [503, 200]);
+//! assert_eq!(emulator.requests()[0].path, "/api/devices");
 //! emulator.stop().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # Where the documentation is silent
-//! Each choice is written where it is made. The general ones:
+//! Choices are documented where they are made. The general ones:
 //!
-//! - Checks come in this order: authorization (401), fault, throttling (429), query and version (400), route (404, 405),
-//!   names in the path and headers (400), media type (415), size and JSON (413, 400), fields (422), existence (404), etag
-//!   (412), rules between fields (422), other things (409). Nothing outside `/api` exists (404) but the Device Provisioning
-//!   Service, which has its own order.
-//! - A query parameter that the route does not have is refused with 400: a misspelt one that is passed over gives a wrong
-//!   answer. So is `$top` where the contract does not list it, and a parameter that is there twice with different values.
-//!   Twice with the same value counts once, as shipped clients add the version to a `nextLink` that has it.
-//! - `If-Match` is honoured by everything that has an etag, and refused with 400 everywhere else.
+//! - Checks come in this order: authorization (401), fault, throttling (429), query and version (400), path and method
+//!   (404, 405), path parameters and headers (400), media type (415), size and JSON (413, 400), fields (422), existence
+//!   (404), etag (412), rules between fields (422), other resources (409). Nothing exists outside of `/api` (404)
+//!   except the Device Provisioning Service, which has its own order.
+//! - Unknown query parameters are errors (400), since ignoring a misspelt one would give a wrong result. So are `$top`
+//!   where the API description does not list it, and a parameter that is given twice with different values. Twice with
+//!   the same value counts once, since shipped clients add the version to a `nextLink` that already has it.
+//! - `If-Match` is honored for everything that has an etag, and an error (400) for everything else.
 //! - `nextLink` has the host and port of the request's `Host` header.
-//! - A skip token works for the list that it was made for alone: the same collection, filter and order. Another is refused
-//!   with 400.
-//! - HEAD is answered as GET, without the body (RFC 9110 section 9.3.2).
-//! - Ids are compared with regard to case, but for those of devices, which are registration ids.
-//! - A contradiction between a body and the state is 422. 409, which is not among the documented statuses, is for two
-//!   enrollment groups with the same keys, and for a device template that is still in use.
+//! - A skip token is valid only for the list that it was issued for: the same collection, filter and order (400
+//!   otherwise).
+//! - HEAD is GET without a body (RFC 9110 section 9.3.2).
+//! - IDs are case-sensitive, except those of devices, which are registration IDs.
+//! - A conflict between a body and the state is 422. 409, which is not documented, is for two enrollment groups with
+//!   the same keys and for a device template that is in use.
 //!
-//! It shares no code with `central`, the client: the two are independent readings of the API description.
+//! The emulator shares no code with the client, `central`: they are independent readings of the API description.
 
-mod application;
+// From the top: the server, the router, the handlers in `central` and `dps`, the state, the types.
+mod api_error;
+mod body;
+mod central;
 mod clock;
-mod condition;
-mod credential;
-mod deployment_manifests;
-mod device_attestation;
-mod device_groups;
-mod device_index;
-mod device_templates;
-mod devices;
-mod document;
-mod enrollment_groups;
+mod connections;
+mod context;
+mod dps;
 mod error;
+mod etag;
 mod fault;
-mod filter;
-mod gate;
-mod group_query;
-mod id;
-mod if_match;
-mod json;
-mod organizations;
-mod page;
+mod fault_response;
+mod fault_syntax;
+mod fields;
+mod origin;
+mod path;
+mod precondition;
 mod random;
-mod registration_proof;
-mod registrations;
 mod request_log;
+mod respond;
+mod router;
 mod server;
-mod store;
+mod state;
 mod tls;
 
+pub use central::{
+    ApiVersion,
+    model::{DeviceProperties, Filter, GroupQuery, SyntaxError},
+};
 pub use clock::Clock;
-pub use condition::SyntaxError;
-pub use devices::DeviceProperties;
-pub use fault::{Fault, FaultKind, FaultSyntaxError};
-pub use filter::Filter;
-pub use gate::ApiVersion;
-pub use group_query::GroupQuery;
+pub use error::EmulatorError;
+pub use fault::{Fault, FaultKind};
+pub use fault_syntax::FaultSyntaxError;
 pub use request_log::RequestRecord;
-pub use server::{Builder, Emulator, EmulatorError};
+pub use server::{Builder, Emulator};

@@ -1,27 +1,26 @@
-//! Random bytes and the forms they are given out in.
+//! Random bytes and their text forms.
 
-use std::fmt::Write;
+use crate::certificate::hex::hexadecimal as to_hexadecimal;
 
-use aws_lc_rs::error::Unspecified;
+/// The system's random number generator failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system's random number generator failed")]
+pub(super) struct RandomError;
 
-/// Random bytes from the system's generator.
-pub(super) fn bytes<const N: usize>() -> Result<[u8; N], Unspecified> {
+/// Returns random bytes from the system's generator.
+pub(super) fn bytes<const N: usize>() -> Result<[u8; N], RandomError> {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes)?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| RandomError)?;
     Ok(bytes)
 }
 
-/// Twice as many hexadecimal digits, upper case.
-pub(super) fn hexadecimal<const N: usize>() -> Result<String, Unspecified> {
-    Ok(bytes::<N>()?.iter().fold(String::with_capacity(N * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02X}");
-        text
-    }))
+/// Returns `N` random bytes as upper-case hexadecimal digits.
+pub(super) fn hexadecimal<const N: usize>() -> Result<String, RandomError> {
+    Ok(to_hexadecimal(&bytes::<N>()?))
 }
 
-/// A random UUID (RFC 9562 section 5.4).
-pub(super) fn uuid() -> Result<String, Unspecified> {
+/// Returns a random UUID (RFC 9562 section 5.4).
+pub(super) fn uuid() -> Result<String, RandomError> {
     let random = u128::from_be_bytes(bytes()?);
     let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let digits = format!("{id:032x}");

@@ -1,25 +1,25 @@
-//! Which requests came, for tests to look at.
+//! The requests that the emulator received, for tests to inspect.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
 };
 
-/// The most requests that are remembered; older ones are forgotten first.
+/// The number of requests that are kept. The oldest is dropped first.
 const CAPACITY: usize = 10_000;
 
-/// The most characters of a path that are remembered.
+/// The number of characters of a path that are kept.
 const MAX_PATH: usize = 512;
 
-/// A request as the emulator saw it: nothing of its headers, query or body, which hold secrets.
+/// A request that the emulator received, without its headers, query and body, which hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestRecord {
-    /// The method, in capitals.
+    /// The method, in upper case.
     pub method: String,
-    /// The path as it was sent, percent-encoded, without the query.
+    /// The path as it was sent: percent-encoded, without the query.
     pub path: String,
-    /// The status of the answer; `None` where a fault closed the connection instead.
+    /// The status of the response. `None` if a fault closed the connection.
     pub status: Option<u16>,
 }
 

@@ -1,11 +1,10 @@
-//! TLS: an authority of the emulator's own, a server certificate, and the certificates that clients present.
+//! TLS: the emulator's certificate authority, its server certificate, and the certificates of clients.
 //!
 //! # Where the documentation is silent
-//! - **Client certificates** are asked for and not required, without naming authorities. A handshake fails only where a
-//!   client does not have the key of the certificate it presents: whether the certificate is of any use is for the service
-//!   to say, in an answer that can be read.
-//! - **A half-open connection**, whose handshake is not done, lasts 10 seconds at the most. There are 256 of them at the
-//!   most: the oldest makes way for the newest.
+//! - **Client certificates** are requested but optional, without a list of authorities. A handshake fails only if the
+//!   client does not have the private key of its certificate. Whether the certificate admits the device is decided by
+//!   the service, whose response explains it.
+//! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: a new one replaces the oldest.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -29,41 +28,51 @@ use tokio_rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
-use super::server::EmulatorError;
-use crate::certificate::{AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime};
+use super::error::EmulatorError;
+use crate::certificate::{
+    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime,
+};
 
-/// How long a handshake may take.
+/// The maximum duration of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most handshakes at a time.
+/// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
 
-/// The lifetime of the authority and of the server certificate. By the system's clock, not the emulator's: clients go by it.
+/// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use,
+/// not of the emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
 
-/// By what names clients may call.
+/// The names in the server certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// What the emulator needs to speak TLS.
+/// The TLS server configuration.
 pub(super) struct Tls {
     pub(super) acceptor: TlsAcceptor,
-    /// The certificate of the authority, as PEM.
-    pub(super) authority: String,
+    /// The CA certificate, as PEM.
+    pub(super) ca_pem: String,
 }
 
 impl Tls {
-    /// Makes an authority and the certificate of the server. The authority's key is forgotten at once: it signs nothing else.
+    /// Creates a CA and the server certificate. The CA's private key is dropped, since it signs nothing else.
     pub(super) fn new() -> Result<Self, EmulatorError> {
-        let options = IssueOptions { lifetime: Some(LIFETIME), ..IssueOptions::default() };
-        let name = |text| CommonName::new(text).map_err(AuthorityError::from);
-        let authority = CertificateAuthority::new_root(&name("iot-enroll emulator CA")?, &options)?;
-        let authority = authority.into_authority(options.at)?;
-        let server = authority.issue_server(&name("iot-enroll emulator")?, &NAMES, &options)?;
+        let tls_error = |error: AuthorityError| EmulatorError::Tls(error.to_string());
+        let (server, ca_pem) = issue_server_certificate().map_err(tls_error)?;
         let certificate = server.certificate.der().to_vec().into();
-        let key = PrivatePkcs8KeyDer::from(server.key.to_pkcs8_der().map_err(AuthorityError::from)?.to_vec());
-        let config = config(certificate, key).map_err(|error| EmulatorError::Tls(error.to_string()))?;
-        Ok(Self { acceptor: Arc::new(config).into(), authority: authority.certificate().to_pem() })
+        let key = server.key.to_pkcs8_der().map_err(|error| tls_error(error.into()))?;
+        let config = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
+            .map_err(|error| EmulatorError::Tls(error.to_string()))?;
+        Ok(Self { acceptor: Arc::new(config).into(), ca_pem })
     }
+}
+
+/// Issues a server certificate by a new CA, and returns it and the PEM of the CA.
+fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityError> {
+    let options = IssueOptions::new().lifetime(LIFETIME);
+    let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
+    let ca = ca.into_authority(options.issue_time())?;
+    let server = ca.issue_server(&CommonName::new("iot-enroll emulator")?, &NAMES, &options)?;
+    Ok((server, ca.certificate().to_pem()))
 }
 
 fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
@@ -77,40 +86,42 @@ fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>
     Ok(config)
 }
 
-/// The certificates that a client presented, its own first: all that is known of them is that the client has the key of the
-/// first. None without TLS.
+/// The certificates that a client presented, its own first. The handshake proved only that the client has the private
+/// key of the first. Empty without TLS.
 #[derive(Clone, Default)]
-pub(super) struct Presented(Arc<[Certificate]>);
+pub(super) struct PeerCertificates(Arc<[Certificate]>);
 
-impl Presented {
-    pub(super) fn certificates(&self) -> &[Certificate] {
+impl PeerCertificates {
+    pub(super) fn as_slice(&self) -> &[Certificate] {
         &self.0
     }
 
-    /// What cannot be read leads nowhere. The first can be: the handshake has used its key.
+    /// Parses the certificates. Unreadable ones are skipped, since no chain leads over them. The first is readable: the
+    /// handshake used its key.
     fn read(certificates: &[CertificateDer<'_>]) -> Self {
         Self(certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
     }
 }
 
-/// The handshakes under way.
+/// The pending handshakes.
 #[derive(Default)]
 pub(super) struct Handshakes {
     tasks: JoinSet<Option<TlsStream<TcpStream>>>,
-    /// Those that are not done, the oldest first.
-    under_way: VecDeque<AbortHandle>,
+    /// The oldest first.
+    pending: VecDeque<AbortHandle>,
 }
 
 impl Handshakes {
-    pub(super) fn begin(&mut self, acceptor: &TlsAcceptor, stream: TcpStream) {
-        self.under_way.retain(|handshake| !handshake.is_finished());
-        if self.under_way.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = self.under_way.pop_front()
+    /// Starts a handshake.
+    pub(super) fn start(&mut self, acceptor: &TlsAcceptor, stream: TcpStream) {
+        self.pending.retain(|handshake| !handshake.is_finished());
+        if self.pending.len() >= MAX_HANDSHAKES
+            && let Some(oldest) = self.pending.pop_front()
         {
             oldest.abort();
         }
         let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-        self.under_way.push_back(self.tasks.spawn(async move {
+        self.pending.push_back(self.tasks.spawn(async move {
             let failure = match handshake.await {
                 Ok(Ok(stream)) => return Some(stream),
                 Ok(Err(error)) => error.to_string(),
@@ -121,18 +132,19 @@ impl Handshakes {
         }));
     }
 
-    /// The next one that comes to an end, with what the client presented where it succeeded. `None` where there are none.
-    pub(super) async fn next(&mut self) -> Option<Option<(TlsStream<TcpStream>, Presented)>> {
+    /// Waits for the next handshake to end, and returns its stream and the client's certificates if it succeeded.
+    /// Returns `None` if no handshake is pending.
+    pub(super) async fn next(&mut self) -> Option<Option<(TlsStream<TcpStream>, PeerCertificates)>> {
         let ended = self.tasks.join_next().await?;
-        // One that made way for another failed as well.
+        // An aborted handshake has failed as well.
         Some(ended.ok().flatten().map(|stream| {
-            let presented = Presented::read(stream.get_ref().1.peer_certificates().unwrap_or_default());
-            (stream, presented)
+            let certificates = PeerCertificates::read(stream.get_ref().1.peer_certificates().unwrap_or_default());
+            (stream, certificates)
         }))
     }
 }
 
-/// Takes every client certificate whose key the client proves to have, and clients without one.
+/// Accepts every client certificate whose private key the client has, and clients without a certificate.
 #[derive(Debug)]
 struct AnyClient(WebPkiSupportedAlgorithms);
 
@@ -154,7 +166,8 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    /// As rustls does it, by the bare key: webpki reads version 3 certificates alone.
+    /// Verifies by the public key, as rustls does, but not with the certificate: webpki reads version 3 certificates
+    /// only.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -163,7 +176,7 @@ impl ClientCertVerifier for AnyClient {
     ) -> Result<HandshakeSignatureValid, Error> {
         let key_info = key_info(certificate)?;
         let key = RawPublicKeyEntity::try_from(&key_info).map_err(|_| CertificateError::BadEncoding)?;
-        // A scheme of TLS 1.2 does not say which curve; the key fits one of these.
+        // A TLS 1.2 scheme does not name the curve. One of these algorithms fits the key.
         let candidates = self.0.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
         let (_, candidates) = candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
         let valid = |algorithm| key.verify_signature(algorithm, message, signed.signature()).is_ok();
@@ -187,7 +200,7 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-/// The public key of a certificate.
+/// Returns the public key of a certificate.
 fn key_info(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
     let certificate = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     Ok(certificate.public_key().to_vec().into())

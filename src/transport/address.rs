@@ -4,16 +4,16 @@ use std::{fmt, net::IpAddr};
 
 use reqwest::Url;
 
-/// The address of a service: scheme, host and port, nothing else.
+/// The address of a service: scheme, host and port.
 ///
 /// Plain HTTP is allowed only to `localhost`, `127.0.0.0/8` and `::1`, because requests carry secrets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Address(Url);
 
 impl Address {
-    /// Reads an address. A path other than `/` or the given one is refused.
+    /// Parses an address. Refuses a path other than `/` or `base_path`.
     pub(crate) fn parse(text: &str, base_path: &str) -> Result<Self, AddressError> {
-        let mut url = Url::parse(text.trim()).map_err(|error| AddressError::Url(error.to_string()))?;
+        let mut url = Url::parse(text.trim()).map_err(|_| AddressError::Url)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(AddressError::Scheme(url.scheme().to_owned()));
         }
@@ -34,7 +34,7 @@ impl Address {
         Ok(Self(url))
     }
 
-    /// Returns the address as text, without a slash at the end.
+    /// Returns the address as text, without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
@@ -63,22 +63,22 @@ impl Address {
         url
     }
 
-    /// Reads a link from an answer. Fails, and says why, unless it leads to this very address.
+    /// Resolves a link from an answer. Fails with the reason unless it points to this address.
     pub(crate) fn follow(&self, link: &str) -> Result<Url, String> {
-        let url = self.0.join(link).map_err(|error| format!("it is not a URL ({error})"))?;
+        let url = self.0.join(link).map_err(|_| "it is not a URL".to_owned())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("it carries a user name".to_owned());
+            return Err("it contains a user name or password".to_owned());
         }
         if url.origin() != self.0.origin() {
-            return Err(format!("it leads to {}://{}", url.scheme(), url.authority()));
+            return Err(format!("it points to {}://{}", url.scheme(), url.authority()));
         }
         Ok(url)
     }
 }
 
-/// An IPv6 address stands in brackets in a URL.
 fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
+        // URLs have IPv6 addresses in brackets.
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     })
@@ -90,15 +90,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why a text is not the address of a service.
+/// Explains why a text is not the address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
     /// It is not a URL.
-    #[error("the address is not a URL ({0}): write it as https://HOST")]
-    Url(String),
+    #[error("the address is not a URL: write it as https://HOST")]
+    Url,
     /// It is neither `https` nor `http`.
-    #[error("the address begins with {0}: where https:// is expected")]
+    #[error("the address starts with {0}: instead of https://")]
     Scheme(String),
     /// It has a user name or password.
     #[error("the address has a user name or password before its host: remove it")]

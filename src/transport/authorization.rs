@@ -1,28 +1,29 @@
-//! The `Authorization` header: an API token, a bearer token, or a credential that renews its tokens.
+//! The `Authorization` header: a fixed token, or a credential that renews its tokens.
 
 use std::{fmt, pin::Pin, sync::Arc, time::SystemTime};
 
-use secrecy::{ExposeSecret, SecretString};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The scheme of an API token.
-const API_TOKEN: &str = "SharedAccessSignature";
+use super::secret::Secret;
 
-/// The scheme of a Microsoft Entra token (RFC 6750 section 2.1).
+/// The scheme of API tokens and of tokens signed with a shared key (SAS).
+const SHARED_ACCESS_SIGNATURE: &str = "SharedAccessSignature";
+
+/// The scheme of Microsoft Entra tokens (RFC 6750 section 2.1).
 const BEARER: &str = "Bearer";
 
 /// An expiry above this counts milliseconds: as seconds it would lie beyond the year 5000.
 const MAX_SECONDS: i64 = 100_000_000_000;
 
-/// What a request proves its right with. The token is wiped from memory when dropped, and never printed.
+/// Authorizes requests: holds a token, or a credential that provides tokens. `Debug` hides both.
 ///
 /// ```
-/// use iot_enroll::central::Authorization;
+/// use iot_enroll::transport::Authorization;
 ///
 /// let authorization = Authorization::parse("SharedAccessSignature sr=app&sig=abc&skn=ops&se=4102444800000")?;
 /// assert_eq!(authorization.expires_at().unwrap().year(), 2100);
 /// assert!(!format!("{authorization:?}").contains("abc"));
-/// # Ok::<(), iot_enroll::central::AuthorizationError>(())
+/// # Ok::<(), iot_enroll::transport::AuthorizationError>(())
 /// ```
 #[derive(Clone)]
 pub struct Authorization(Source);
@@ -30,49 +31,50 @@ pub struct Authorization(Source);
 #[derive(Clone)]
 enum Source {
     /// The whole value of the header.
-    Fixed(SecretString),
+    Fixed(Secret),
     Credential(Arc<dyn TokenCredential>),
 }
 
-/// Gives bearer tokens and renews them: for instance a Microsoft Entra credential for the scope
-/// `https://apps.azureiotcentral.com/.default`.
+/// Provides bearer tokens and renews them, such as a Microsoft Entra credential.
 pub trait TokenCredential: Send + Sync + 'static {
-    /// A token that is valid now, without the word `Bearer`. Called once for each request, so keep a token that is still
-    /// good.
+    /// Returns a valid token, without the word `Bearer`.
+    ///
+    /// It is called for each request, so an implementation should cache its token until it is about to expire.
     ///
     /// # Errors
-    /// [`AuthorizationError::Credential`] with a text that holds no secret.
-    fn token(&self) -> Pin<Box<dyn Future<Output = Result<SecretString, AuthorizationError>> + Send + '_>>;
+    /// [`AuthorizationError::Credential`]. Its text must not contain a secret.
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<Secret, AuthorizationError>> + Send + '_>>;
 }
 
 impl Authorization {
-    /// Takes the value of the header: an API token as the application shows it (`SharedAccessSignature …`), or
-    /// `Bearer …`. It is sent as it is.
+    /// Takes the value of the header: `SharedAccessSignature …`, as an application shows its API tokens, or `Bearer …`.
+    /// It is sent unchanged. Trim what was read from a file.
     ///
     /// # Errors
-    /// [`AuthorizationError`], which never repeats the text, when it is neither of the two, has no token after the
-    /// scheme, or has a line end, white space or another character that no token has. Trim what was read from a file.
-    pub fn parse(text: impl Into<SecretString>) -> Result<Self, AuthorizationError> {
+    /// [`AuthorizationError`] if the scheme is another, if no token follows it, or if the token contains white space, a
+    /// control character or a character outside ASCII. The error never repeats the text.
+    pub fn parse(text: impl Into<Secret>) -> Result<Self, AuthorizationError> {
         let text = text.into();
-        let value = text.expose_secret();
+        let value = text.expose();
         if value.is_empty() {
             return Err(AuthorizationError::Empty);
         }
         let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-        if ![API_TOKEN, BEARER].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        if ![SHARED_ACCESS_SIGNATURE, BEARER].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(AuthorizationError::Scheme);
         }
         check(token, scheme.len() + 2)?;
         Ok(Self(Source::Fixed(text)))
     }
 
-    /// Takes a credential that gives a token for each request.
+    /// Takes a credential, which is asked for a token before each request.
     #[must_use]
     pub fn from_credential(credential: impl TokenCredential) -> Self {
         Self(Source::Credential(Arc::new(credential)))
     }
 
-    /// When an API token expires: its field `se`, in seconds or milliseconds since 1970. Nothing for other tokens.
+    /// Returns when a `SharedAccessSignature` token expires: its field `se`, in seconds or milliseconds since 1970.
+    /// Returns `None` for other tokens.
     #[must_use]
     pub fn expires_at(&self) -> Option<OffsetDateTime> {
         let expiry = self.field("se")?.parse::<i64>().ok()?;
@@ -80,34 +82,34 @@ impl Authorization {
         OffsetDateTime::from_unix_timestamp(seconds).ok()
     }
 
-    /// When it expired, if it did.
+    /// Returns when the token expired, if it did.
     pub(super) fn expired(&self, now: SystemTime) -> Option<OffsetDateTime> {
         self.expires_at().filter(|at| *at <= OffsetDateTime::from(now))
     }
 
     fn field(&self, name: &str) -> Option<&str> {
         let Source::Fixed(value) = &self.0 else { return None };
-        let fields = value.expose_secret().split_once(' ')?.1;
+        let fields = value.expose().split_once(' ')?.1;
         fields
             .split('&')
             .find_map(|field| field.split_once('=').filter(|(key, _)| *key == name))
             .map(|(_, value)| value)
     }
 
-    /// The value of the header for one request.
-    pub(super) async fn header(&self) -> Result<SecretString, AuthorizationError> {
+    /// Returns the value of the header for one request.
+    pub(super) async fn header(&self) -> Result<Secret, AuthorizationError> {
         match &self.0 {
             Source::Fixed(value) => Ok(value.clone()),
             Source::Credential(credential) => {
                 let token = credential.token().await?;
-                check(token.expose_secret(), 1)?;
-                Ok(format!("{BEARER} {}", token.expose_secret()).into())
+                check(token.expose(), 1)?;
+                Ok(format!("{BEARER} {}", token.expose()).into())
             }
         }
     }
 }
 
-/// A token has no white space, control characters or anything beyond ASCII.
+/// Checks that a token has printable ASCII characters only. Counts positions from `first_position`.
 fn check(token: &str, first_position: usize) -> Result<(), AuthorizationError> {
     if token.is_empty() {
         return Err(AuthorizationError::NoToken);
@@ -127,39 +129,39 @@ impl fmt::Debug for Authorization {
     }
 }
 
-/// Why there is no token to send. No message repeats any part of a token.
+/// Explains why no token can be sent. No message repeats any part of a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorizationError {
-    /// An empty text.
+    /// The text is empty.
     #[error("the token is empty")]
     Empty,
-    /// Neither an API token nor a bearer token.
+    /// The text is neither an API token nor a bearer token.
     #[error(
         "the token is neither an API token, which begins with \"SharedAccessSignature \", nor a Microsoft Entra token, \
-         which is written \"Bearer \" and the token"
+         which begins with \"Bearer \""
     )]
     Scheme,
-    /// Nothing after the scheme.
-    #[error("nothing follows the first word of the token: copy the whole token")]
+    /// No token follows the scheme.
+    #[error("the token ends after its first word: copy the whole token")]
     NoToken,
-    /// A character that no token has.
+    /// The token contains a character that no token has.
     #[error(
-        "the token has a line end, white space or another character that no token has, at position {position}: \
-         copy it again as one line"
+        "the token contains white space, a line break or another invalid character at position {position}: copy it again \
+         as one line"
     )]
     Character {
-        /// Where, counted in characters from 1.
+        /// The position of the character, counted in characters from 1.
         position: usize,
     },
-    /// An API token whose time is over.
-    #[error("the token expired at {}: make a new one in the application", rfc3339(.at))]
+    /// The token has expired.
+    #[error("the token expired at {}: generate a new one", rfc3339(.at))]
     Expired {
-        /// When.
+        /// When it expired.
         at: OffsetDateTime,
     },
-    /// A credential that could give no token.
-    #[error("the credential gave no token: {0}")]
+    /// A credential could not provide a token.
+    #[error("the credential provided no token: {0}")]
     Credential(String),
 }
 

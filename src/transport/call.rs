@@ -3,14 +3,13 @@
 use std::fmt;
 
 use reqwest::{Method, Url};
-use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{http::JSON, retry::Repeat};
+use super::{http::JSON, retry::Repeat, secret::Secret};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// A call, as it is named in messages: method, and path below the service's base.
+/// Names a call in messages: its method, and its path below the service's base path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     pub(crate) method: Method,
@@ -18,19 +17,19 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// The HTTP method.
+    /// Returns the HTTP method.
     #[must_use]
     pub fn method(&self) -> &str {
         self.method.as_str()
     }
 
-    /// The path below the service's base, without a slash in front.
+    /// Returns the path below the service's base path, without a leading slash.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Whether it asks for a change.
+    /// Returns whether the call asks for a change.
     pub(crate) fn changes(&self) -> bool {
         self.method != Method::GET
     }
@@ -42,7 +41,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// One call: what a resource asks the client to send.
+/// Describes one call to a service: what to send, and whether it can be repeated.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(super) method: Method,
@@ -51,14 +50,14 @@ pub(crate) struct Call {
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<(&'static str, Vec<u8>)>,
     pub(super) repeat: Repeat,
-    pub(super) secrets: Vec<SecretString>,
+    pub(super) secrets: Vec<Secret>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Target {
-    /// Segments of the path below the service's base.
+    /// Path segments below the service's base path.
     Path(Vec<String>),
-    /// A link out of an answer, checked to lead to the endpoint.
+    /// A link from an answer. It points to the service's own address.
     Link(Url),
 }
 
@@ -92,12 +91,12 @@ impl Call {
         Self::new(Method::PATCH, segments).with_body(MERGE_PATCH, body)
     }
 
-    /// A POST without a body that may be repeated.
+    /// A POST without a body. It can be repeated.
     pub(crate) fn post_empty(segments: &[&str]) -> Self {
         Self::new(Method::POST, segments)
     }
 
-    /// A POST that is not repeated when it may have been carried out.
+    /// A POST that is not repeated if the service may have carried it out.
     pub(crate) fn post(segments: &[&str], body: &impl Serialize) -> Self {
         Self { repeat: Repeat::Unsent, ..Self::new(Method::POST, segments).with_body(JSON, body) }
     }
@@ -107,37 +106,36 @@ impl Call {
         Self { path: first.path.clone(), target: Target::Link(link), ..Self::get(&[]) }
     }
 
-    /// Parameters beside the version.
+    /// Returns the GET of the same resource.
+    pub(crate) fn to_get(&self) -> Self {
+        Self { method: Method::GET, body: None, repeat: Repeat::Safe, ..self.clone() }
+    }
+
+    /// Sets the query parameters besides `api-version`.
     pub(crate) fn with_query(mut self, query: Vec<(&'static str, String)>) -> Self {
         self.query = query;
         self
     }
 
-    /// Says that twice has the effect of once, which for a POST is not so by itself.
+    /// Declares the call idempotent, which a POST is not by itself.
     pub(crate) fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Safe;
         self
     }
 
-    /// Texts of the body that no message may repeat.
-    pub(crate) fn with_secrets(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+    /// Adds texts of the body that no message may repeat.
+    pub(crate) fn with_secrets(mut self, secrets: impl IntoIterator<Item = Secret>) -> Self {
         self.secrets.extend(secrets);
         self
     }
 
     fn with_body(mut self, content_type: &'static str, body: &impl Serialize) -> Self {
-        // Bodies are objects whose keys are texts, which always can be written.
+        // Bodies are objects with text keys, which serialize without an error.
         self.body = Some((content_type, serde_json::to_vec(body).unwrap_or_default()));
         self
     }
 
     pub(crate) fn operation(&self) -> Operation {
         Operation { method: self.method.clone(), path: self.path.clone() }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path)
     }
 }

@@ -1,26 +1,25 @@
-//! Time, as the client sees it.
+//! Time, as the clients see it.
 
 use std::{
     pin::Pin,
     time::{Duration, SystemTime},
 };
 
-/// A source of time and of waiting.
+/// A source of time. Clients wait by it for their rate limit and between retries.
 ///
-/// The client waits for its rate limit and between attempts. A test gives it a clock of its own
-/// ([`ClientBuilder::clock`](super::ClientBuilder::clock)) and need not wait.
+/// Tests replace it with the `clock` setter of a client builder, so that they need not wait.
 pub trait Clock: Send + Sync + 'static {
-    /// The time since some fixed moment. Never goes back.
+    /// Returns the time since some fixed moment. It never goes back.
     fn elapsed(&self) -> Duration;
 
-    /// The date, to which `Retry-After` and a token's expiry are compared.
+    /// Returns the date and time, to which `Retry-After` and the expiry of tokens are compared.
     fn now(&self) -> SystemTime;
 
-    /// Ends when this much time has passed.
+    /// Waits for this long.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// The clock of the machine, by way of tokio.
+/// The machine's clock, with tokio's timer.
 #[derive(Debug)]
 pub(crate) struct SystemClock(tokio::time::Instant);
 

@@ -1,4 +1,4 @@
-//! How connections are made, for every client.
+//! Connection options, which the builders of all clients share.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -7,18 +7,18 @@ use super::{
     authorization::AuthorizationError,
     clock::{Clock, SystemClock},
     http::http_builder,
-    network::error_chain,
+    network::root_cause,
     retry::RetryPolicy,
 };
 use crate::certificate::Certificate;
 
-/// What the builders of all clients have in common.
+/// The options that the builders of all clients share.
 pub(crate) struct ConnectionOptions {
     pub(crate) roots: Vec<Certificate>,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
-    /// Requests a second; `None` is the service's own limit.
+    /// Requests per second; `None` is the service's own limit.
     pub(crate) rate: Option<NonZeroU32>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -39,24 +39,34 @@ impl Default for ConnectionOptions {
 impl ConnectionOptions {
     /// Builds an HTTP client for one address.
     pub(crate) fn http_client(&self, address: &Address) -> Result<reqwest::Client, BuildError> {
-        let roots = self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der()));
-        let roots = roots.collect::<Result<Vec<_>, _>>().map_err(|error| BuildError::Tls(error.to_string()))?;
         let http = http_builder(self.connect_timeout, self.timeout, address.is_loopback());
-        // Without TLS the platform's roots are not read: a machine need not have any to speak to an emulator.
-        let http = if address.is_https() { http.tls_certs_merge(roots) } else { http.tls_certs_only([]) };
-        http.build().map_err(|error| BuildError::Tls(error_chain(&error)))
+        // Without TLS the platform's roots are not read: a machine without any can still use an emulator.
+        let http = if address.is_https() {
+            http.tls_certs_merge(root_certificates(&self.roots)?)
+        } else {
+            http.tls_certs_only([])
+        };
+        http.build().map_err(|error| BuildError::tls(&error))
     }
 }
 
-/// The setters of [`ConnectionOptions`] for a builder whose field `connection` holds them. The rate is the builder's own:
-/// what is counted differs.
+/// Converts trusted roots for the HTTP client.
+pub(crate) fn root_certificates(roots: &[Certificate]) -> Result<Vec<reqwest::Certificate>, BuildError> {
+    roots
+        .iter()
+        .map(|root| reqwest::Certificate::from_der(root.der()).map_err(|error| BuildError::tls(&error)))
+        .collect()
+}
+
+/// Defines the setters of [`ConnectionOptions`] for a builder with a field `connection`. Each builder has its own
+/// setter of the rate, because what is counted differs.
 macro_rules! connection_setters {
     () => {
-        /// Trusts the certificates of this file as roots, beside those of the platform. Takes any encoding that
-        /// [`Certificate::read_all`] takes.
+        /// Trusts the certificates in this file as roots, in addition to those of the platform. Takes every encoding
+        /// that [`Certificate::read_all`] takes.
         ///
         /// # Errors
-        /// [`ReadError`](crate::certificate::ReadError) if there is no certificate in it.
+        /// [`ReadError`](crate::certificate::ReadError) if the file contains no certificate.
         ///
         /// [`Certificate::read_all`]: crate::certificate::Certificate::read_all
         pub fn add_root_certificate(mut self, bytes: &[u8]) -> Result<Self, crate::certificate::ReadError> {
@@ -70,7 +80,7 @@ macro_rules! connection_setters {
             self
         }
 
-        /// Sets how long each attempt waits for its answer, connection included. Default: 30 s.
+        /// Sets how long each attempt may take, from connecting to the end of the answer. Default: 30 s.
         pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
             self.connection.timeout = timeout;
             self
@@ -82,7 +92,8 @@ macro_rules! connection_setters {
             self
         }
 
-        /// Sets another source of time, for tests. Server certificates are still checked by the machine's clock.
+        /// Replaces the source of time, for tests. The validity of server certificates is still checked by the
+        /// machine's clock.
         pub fn clock(mut self, clock: std::sync::Arc<dyn $crate::transport::Clock>) -> Self {
             self.connection.clock = clock;
             self
@@ -91,7 +102,7 @@ macro_rules! connection_setters {
 }
 pub(crate) use connection_setters;
 
-/// Why a client cannot be built.
+/// Explains why a client cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -102,6 +113,12 @@ pub enum BuildError {
     #[error(transparent)]
     Authorization(#[from] AuthorizationError),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Tls(String),
+}
+
+impl BuildError {
+    pub(crate) fn tls(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Tls(root_cause(error))
+    }
 }

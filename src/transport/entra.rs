@@ -1,9 +1,7 @@
-//! Sign-in with Microsoft Entra: which credential of the environment gives a token, and when it is asked for another.
+//! Sign-in with Microsoft Entra: finds a credential in the environment, caches its token and renews it.
 
 use std::{
-    env,
-    error::Error as StdError,
-    fmt, fs,
+    env, fmt, fs,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -13,7 +11,7 @@ use std::{
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
-    credentials::{AccessToken, Secret, TokenCredential as AzureCredential},
+    credentials::{AccessToken, Secret as AzureSecret, TokenCredential as AzureCredential},
     http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport},
     time::Duration as AzureDuration,
 };
@@ -23,90 +21,89 @@ use azure_identity::{
     UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
 use reqwest::{Url, redirect};
-use secrecy::{ExposeSecret, SecretString};
 use tracing::debug;
 
 use super::{
     authorization::{AuthorizationError, TokenCredential},
     clock::{Clock, SystemClock},
-    connection::BuildError,
+    connection::{BuildError, root_certificates},
     entra_certificate::CertificateAssertion,
-    network::error_chain,
-    redact::sanitise,
+    network::network_cause,
+    redact::sanitize,
+    secret::Secret,
 };
 use crate::certificate::{Certificate, ReadError};
-
-/// What a token for IoT Central is asked for.
-const SCOPE: &str = "https://apps.azureiotcentral.com/.default";
 
 /// The authority of the public cloud.
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// Where machines of Azure learn who they are.
+/// The instance metadata service, at which machines in Azure request tokens of their managed identity.
 const METADATA_SERVICE: &str = "169.254.169.254:80";
 
-/// How long the metadata service has to take a connection. It is on the very machine, or not at all.
+/// How long to wait for a connection to the metadata service, which is local to machines in Azure.
 const METADATA_CONNECT: Duration = Duration::from_secs(1);
 
-/// How long one credential has to give a token.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one credential may take to provide a token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often a request for a token that failed on the way is sent again, and when at first. It is repeated even where the
-/// authority's certificate is not trusted, so a person waits for this.
+/// How often and after what delay a token request is retried. `azure_core` retries even if the authority's certificate
+/// is not trusted, so the values are small.
 const RETRIES: u32 = 2;
 const RETRY_DELAY: AzureDuration = AzureDuration::milliseconds(200);
 
-/// How long before a token expires another is asked for; half of its time where that is less.
+/// How long before its expiry a token is renewed, unless half of its lifetime is shorter.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
-/// How long a token that could not be renewed, but is still good, is used before that is tried again.
+/// How long a valid token is used after a failed renewal, until the next try.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
-/// A Microsoft Entra credential, as the environment has it.
+/// A Microsoft Entra credential from the environment.
 ///
-/// These are tried in turn; the first that gives a token is kept to:
+/// These credentials are tried in turn. The first one that provides a token is used from then on:
 ///
 /// | credential | set up by |
 /// | --- | --- |
 /// | client secret | `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET` |
 /// | client certificate | `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_CERTIFICATE_PATH` (PEM or PFX with an RSA key), `AZURE_CLIENT_CERTIFICATE_PASSWORD`, `AZURE_CLIENT_SEND_CERTIFICATE_CHAIN` |
 /// | workload identity | `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_FEDERATED_TOKEN_FILE` |
-/// | managed identity | being in Azure; `AZURE_CLIENT_ID` names a user-assigned identity |
+/// | managed identity | running in Azure; `AZURE_CLIENT_ID` selects a user-assigned identity |
 /// | Azure CLI | `az login` |
 /// | Azure Developer CLI | `azd auth login` |
 ///
-/// One of the first three that is set up and fails ends the search, and so does a managed identity whose address
-/// `IDENTITY_ENDPOINT` or `MSI_ENDPOINT` gives: to go on would be to act as somebody else.
-/// `AZURE_AUTHORITY_HOST` names the authority of another cloud; it must be `https`.
+/// The search ends if one of the first three is set up and fails, or a managed identity whose address is in
+/// `IDENTITY_ENDPOINT` or `MSI_ENDPOINT`: another credential could be a different identity. `AZURE_AUTHORITY_HOST` is
+/// the authority of another cloud; it must use `https`.
 ///
-/// A token is kept, and renewed five minutes before it expires; one request for a token is under way at a time, and
-/// callers go on with the old token meanwhile. While the renewal fails the old token serves as long as it is good.
+/// The token is cached and renewed five minutes before it expires. Callers use the old token during the renewal, and
+/// after a failed renewal until it expires.
 ///
 /// ```no_run
-/// use iot_enroll::central::{Authorization, Client, Endpoint, EntraCredential};
+/// use iot_enroll::central::{Authorization, Client, ENTRA_SCOPE, Endpoint, EntraCredential};
 ///
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::builder(Endpoint::from_subdomain("contoso")?)
-///     .authorization(Authorization::from_credential(EntraCredential::from_env()?))
+///     .authorization(Authorization::from_credential(EntraCredential::from_env(ENTRA_SCOPE)?))
 ///     .build()?;
 /// # Ok(())
 /// # }
 /// ```
 pub struct EntraCredential {
+    scope: String,
     environment: Environment,
-    /// For the authority, and for what is on this machine: no proxy between.
+    /// Connects to the authority.
     authority: ClientOptions,
+    /// Connects to services on this machine, without a proxy.
     local: ClientOptions,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Current>>,
-    /// The credential that gave a token before. Held while another token is asked for.
+    /// The credential that provided the last token. Locked during a renewal.
     renewal: tokio::sync::Mutex<Option<Source>>,
 }
 
-/// A token that was given.
+/// The cached token.
 #[derive(Clone)]
 struct Current {
-    token: SecretString,
+    token: Secret,
     renew_at: SystemTime,
     expires_at: SystemTime,
 }
@@ -144,26 +141,26 @@ impl Source {
     }
 }
 
-/// Why a credential gave no token.
+/// Why a credential provided no token.
 enum Failure {
-    /// It is not set up here.
+    /// It is not set up.
     Absent(String),
-    /// It is, as far as one can see, and does not work.
+    /// It is set up and does not work.
     Failed(String),
 }
 
-/// The variables that set credentials up.
+/// The environment variables that set up credentials.
 struct Environment {
     tenant: Option<String>,
     client: Option<String>,
-    secret: Option<SecretString>,
+    secret: Option<Secret>,
     certificate: Option<PathBuf>,
-    password: Option<SecretString>,
+    password: Option<Secret>,
     send_chain: bool,
     token_file: Option<PathBuf>,
     authority: String,
-    /// Whether the host says where its managed identity is to be asked.
-    names_identity: bool,
+    /// Whether the host sets the address of its managed identity.
+    has_identity_endpoint: bool,
 }
 
 impl Environment {
@@ -179,17 +176,17 @@ impl Environment {
                 .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true")),
             token_file: get("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
             authority: get("AZURE_AUTHORITY_HOST").unwrap_or_else(|| PUBLIC_AUTHORITY.to_owned()),
-            names_identity: ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].into_iter().any(|name| get(name).is_some()),
+            has_identity_endpoint: ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"].into_iter().any(|name| get(name).is_some()),
         }
     }
 
-    /// Tenant, client and what the credential needs beside them, if all of them are set.
+    /// Returns tenant, client and the credential's own variable if all are set.
     fn application<'a, T>(&'a self, name: &str, value: Option<&'a T>) -> Result<(&'a str, &'a str, &'a T), Failure> {
         match (&self.tenant, &self.client, value) {
             (Some(tenant), Some(client), Some(value)) => match Url::parse(&self.authority) {
                 Ok(url) if url.has_host() => Ok((tenant, client, value)),
                 _ => Err(Failure::Failed(format!(
-                    "AZURE_AUTHORITY_HOST is {:?}, which is no address such as {PUBLIC_AUTHORITY}",
+                    "AZURE_AUTHORITY_HOST is {:?}, which is not an address such as {PUBLIC_AUTHORITY}",
                     self.authority
                 ))),
             },
@@ -206,8 +203,8 @@ impl Environment {
         }
     }
 
-    /// What no message may repeat.
-    fn secrets(&self) -> Vec<SecretString> {
+    /// Returns the texts that no message may repeat.
+    fn secrets(&self) -> Vec<Secret> {
         let file = self.token_file.as_ref().and_then(|path| fs::read_to_string(path).ok());
         let file = file.map(|text| text.trim().into());
         self.secret.iter().chain(&self.password).cloned().chain(file).collect()
@@ -215,30 +212,31 @@ impl Environment {
 }
 
 impl EntraCredential {
-    /// The credential of this process's environment, which is read now. Nothing is sent.
+    /// Reads the environment and returns its credential for a scope, such as
+    /// [`central::ENTRA_SCOPE`](crate::central::ENTRA_SCOPE). Nothing is sent.
     ///
     /// # Errors
-    /// [`BuildError`] when TLS cannot be set up here.
-    pub fn from_env() -> Result<Self, BuildError> {
-        Self::builder().build()
+    /// [`BuildError`] if TLS cannot be set up.
+    pub fn from_env(scope: impl Into<String>) -> Result<Self, BuildError> {
+        Self::builder(scope).build()
     }
 
-    /// As [`from_env`](Self::from_env), with more to say.
-    pub fn builder() -> EntraCredentialBuilder {
-        EntraCredentialBuilder { roots: Vec::new(), clock: Arc::new(SystemClock::new()) }
+    /// Starts building a credential for a scope, such as [`central::ENTRA_SCOPE`](crate::central::ENTRA_SCOPE).
+    pub fn builder(scope: impl Into<String>) -> EntraCredentialBuilder {
+        EntraCredentialBuilder { scope: scope.into(), roots: Vec::new(), clock: Arc::new(SystemClock::new()) }
     }
 
     fn current(&self) -> Option<Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn keep(&self, current: Current) -> SecretString {
+    fn cache(&self, current: Current) -> Secret {
         let token = current.token.clone();
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         token
     }
 
-    async fn token(&self) -> Result<SecretString, AuthorizationError> {
+    async fn token(&self) -> Result<Secret, AuthorizationError> {
         let now = self.clock.now();
         let current = self.current();
         if let Some(current) = current.as_ref().filter(|it| now < it.renew_at) {
@@ -247,11 +245,11 @@ impl EntraCredential {
         let good = current.filter(|it| now < it.expires_at);
         let mut chosen = match (self.renewal.try_lock(), &good) {
             (Ok(turn), _) => turn,
-            // Somebody is at it.
+            // Another caller is renewing the token.
             (Err(_), Some(current)) => return Ok(current.token.clone()),
             (Err(_), None) => self.renewal.lock().await,
         };
-        // Somebody was at it.
+        // Another caller renewed the token in the meantime.
         if let Some(current) = self.current().filter(|it| now < it.renew_at) {
             return Ok(current.token);
         }
@@ -260,36 +258,36 @@ impl EntraCredential {
                 let expires_at = SystemTime::from(token.expires_on);
                 let time_left = expires_at.duration_since(now).unwrap_or_default();
                 let renew_at = expires_at - RENEW_BEFORE.min(time_left / 2);
-                Ok(self.keep(Current { token: token.token.secret().into(), renew_at, expires_at }))
+                Ok(self.cache(Current { token: token.token.secret().into(), renew_at, expires_at }))
             }
             Err(error) => match good {
                 Some(current) => {
                     debug!(%error, "the token was not renewed; the one there is serves for now");
-                    Ok(self.keep(Current { renew_at: now + RENEW_AGAIN, ..current }))
+                    Ok(self.cache(Current { renew_at: now + RENEW_AGAIN, ..current }))
                 }
                 None => Err(error),
             },
         }
     }
 
-    /// Asks one credential after the other, or the one that gave a token before.
+    /// Tries one credential after the other, or only the one that provided the last token.
     async fn ask_in_turn(&self, chosen: &mut Option<Source>) -> Result<AccessToken, AuthorizationError> {
         let mut tried = Vec::new();
         let mut advice = "Sign in with az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET";
         for source in Source::ALL.into_iter().filter(|source| chosen.is_none_or(|chosen| chosen == *source)) {
             let (reason, stop) = match self.ask(source).await {
                 Ok(token) => {
-                    debug!(credential = source.name(), "a token was given");
+                    debug!(credential = source.name(), "received a token");
                     *chosen = Some(source);
                     return Ok(token);
                 }
                 Err(Failure::Absent(reason)) => (reason, false),
                 Err(Failure::Failed(reason)) => (reason, true),
             };
-            let reason = sanitise(&reason, &self.environment.secrets());
+            let reason = sanitize(&reason, &self.environment.secrets());
             tried.push(format!("{}: {}", source.name(), reason.trim_end_matches('.')));
             if stop {
-                advice = "That one is set up here, so no other was tried after it: correct it or unset its variables";
+                advice = "The last one is set up, so no other was tried after it: correct it or unset its variables";
                 break;
             }
         }
@@ -297,25 +295,25 @@ impl EntraCredential {
     }
 
     async fn ask(&self, source: Source) -> Result<AccessToken, Failure> {
-        // The first three are set up by variables of their own, so their failures are meant to be seen.
+        // The first three have variables of their own: whoever set these wants to see the failure.
         let failed = match source {
             Source::ClientSecret | Source::ClientCertificate | Source::WorkloadIdentity => Failure::Failed,
-            Source::ManagedIdentity if self.environment.names_identity => Failure::Failed,
+            Source::ManagedIdentity if self.environment.has_identity_endpoint => Failure::Failed,
             Source::ManagedIdentity | Source::AzureCli | Source::AzureDeveloperCli => Failure::Absent,
         };
         let credential = self.credential(source).await?.map_err(|error| match source {
-            // A kind of host that cannot be asked.
+            // This kind of host has no managed identity.
             Source::ManagedIdentity => Failure::Absent(describe(&error)),
             _ => failed(describe(&error)),
         })?;
-        match tokio::time::timeout(PATIENCE, credential.get_token(&[SCOPE], None)).await {
+        match tokio::time::timeout(TOKEN_TIMEOUT, credential.get_token(&[&self.scope], None)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(failed(describe(&error))),
-            Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(failed(format!("no answer within {} s", TOKEN_TIMEOUT.as_secs()))),
         }
     }
 
-    /// A new credential for each token: what it would keep is kept here, once for all kinds.
+    /// Creates a credential. Each token gets a new one, because the token is cached here, the same way for all kinds.
     async fn credential(&self, source: Source) -> Result<azure_core::Result<Arc<dyn AzureCredential>>, Failure> {
         let environment = &self.environment;
         let client_options = self.authority.clone();
@@ -323,7 +321,7 @@ impl EntraCredential {
             Source::ClientSecret => {
                 let (tenant, client, secret) =
                     environment.application("AZURE_CLIENT_SECRET", environment.secret.as_ref())?;
-                let secret = Secret::new(secret.expose_secret().to_owned());
+                let secret = AzureSecret::new(secret.expose().to_owned());
                 let options = ClientSecretCredentialOptions { client_options };
                 ClientSecretCredential::new(tenant, client.to_owned(), secret, Some(options)).map(|it| it as Arc<_>)
             }
@@ -344,7 +342,7 @@ impl EntraCredential {
                 let (tenant, client, path) =
                     environment.application("AZURE_FEDERATED_TOKEN_FILE", environment.token_file.as_ref())?;
                 if fs::read_to_string(path).is_ok_and(|token| token.trim().is_empty()) {
-                    return Err(Failure::Failed(format!("{} is empty; it should hold a token", path.display())));
+                    return Err(Failure::Failed(format!("{} is empty; it should contain a token", path.display())));
                 }
                 let mut options = WorkloadIdentityCredentialOptions::default();
                 options.credential_options.client_options = client_options;
@@ -354,8 +352,8 @@ impl EntraCredential {
                 WorkloadIdentityCredential::new(Some(options)).map(|it| it as Arc<_>)
             }
             Source::ManagedIdentity => {
-                // Outside Azure the credential would search for more than a minute.
-                if !environment.names_identity {
+                // Outside Azure the credential would take more than a minute to fail.
+                if !environment.has_identity_endpoint {
                     metadata_service().await?;
                 }
                 let options = ManagedIdentityCredentialOptions {
@@ -371,7 +369,7 @@ impl EntraCredential {
 }
 
 impl TokenCredential for EntraCredential {
-    fn token(&self) -> Pin<Box<dyn Future<Output = Result<SecretString, AuthorizationError>> + Send + '_>> {
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<Secret, AuthorizationError>> + Send + '_>> {
         Box::pin(Self::token(self))
     }
 }
@@ -382,64 +380,66 @@ impl fmt::Debug for EntraCredential {
     }
 }
 
-/// Looks whether this is a machine of Azure, which has a managed identity there.
+/// Fails unless this machine can reach the metadata service, which machines in Azure can.
 async fn metadata_service() -> Result<(), Failure> {
     match tokio::time::timeout(METADATA_CONNECT, tokio::net::TcpStream::connect(METADATA_SERVICE)).await {
         Ok(Ok(_)) => Ok(()),
-        _ => Err(Failure::Absent(format!("no metadata service at {METADATA_SERVICE}: this is no machine of Azure"))),
+        _ => Err(Failure::Absent(format!("no metadata service at {METADATA_SERVICE}: this machine is not in Azure"))),
     }
 }
 
-/// What `azure_identity` says, without its own name for the credential and the pointer to its manual, and the innermost
-/// cause, which its words leave out.
+/// Returns the message of `azure_identity` without the name of the credential and the link to its manual, and with the
+/// innermost cause, which the message omits.
 fn describe(error: &azure_core::Error) -> String {
     let text = error.to_string();
     let said = text.split_once("authentication failed. ").map_or(text.as_str(), |(_, said)| said);
     let said = said.split("To troubleshoot, visit ").next().unwrap_or_default().trim();
-    let mut innermost: &dyn StdError = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
+    let cause = network_cause(error);
+    if said.starts_with("retry policy expired") {
+        cause
+    } else if text.contains(&cause) {
+        said.to_owned()
+    } else {
+        format!("{said}: {cause}")
     }
-    let cause = innermost.to_string();
-    if text.contains(&cause) { said.to_owned() } else { format!("{said}: {cause}") }
 }
 
 /// Builds an [`EntraCredential`].
 #[must_use]
 pub struct EntraCredentialBuilder {
+    scope: String,
     roots: Vec<Certificate>,
     clock: Arc<dyn Clock>,
 }
 
 impl EntraCredentialBuilder {
-    /// Trusts the certificates of this file as roots, beside those of the platform, when it speaks to the authority. PEM,
-    /// DER or base64 of either.
+    /// Trusts the certificates in this file as roots for the authority, in addition to those of the platform. Takes
+    /// every encoding that [`Certificate::read_all`] takes.
     ///
     /// # Errors
-    /// [`ReadError`] when there is no certificate in it.
+    /// [`ReadError`] if the file contains no certificate.
     pub fn add_root_certificate(mut self, bytes: &[u8]) -> Result<Self, ReadError> {
         self.roots.extend(Certificate::read_all(bytes)?);
         Ok(self)
     }
 
-    /// Another source of time, for tests.
+    /// Replaces the source of time, for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Reads the environment. Nothing is sent.
+    /// Reads the environment and builds the credential. Nothing is sent.
     ///
     /// # Errors
-    /// [`BuildError`] when TLS cannot be set up here.
+    /// [`BuildError`] if TLS cannot be set up.
     pub fn build(self) -> Result<EntraCredential, BuildError> {
         let environment = Environment::read();
-        let roots =
-            self.roots.iter().map(|root| reqwest::Certificate::from_der(root.der())).collect::<Result<Vec<_>, _>>();
-        let tls = |error: reqwest::Error| BuildError::Tls(error_chain(&error));
+        let tls = |error: reqwest::Error| BuildError::tls(&error);
         // A redirect would carry a secret to another host.
-        let http = || reqwest::Client::builder().redirect(redirect::Policy::none()).referer(false).timeout(PATIENCE);
-        let authority = http().tls_certs_merge(roots.map_err(tls)?).build().map_err(tls)?;
+        let http =
+            || reqwest::Client::builder().redirect(redirect::Policy::none()).referer(false).timeout(TOKEN_TIMEOUT);
+        let authority = http().tls_certs_merge(root_certificates(&self.roots)?).build().map_err(tls)?;
         let local = http().no_proxy().build().map_err(tls)?;
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host.clone_from(&environment.authority);
@@ -454,6 +454,7 @@ impl EntraCredentialBuilder {
             ..ClientOptions::default()
         };
         Ok(EntraCredential {
+            scope: self.scope,
             authority: options(authority),
             local: options(local),
             environment,

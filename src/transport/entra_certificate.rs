@@ -1,7 +1,7 @@
-//! The assertion by which an application signs in with a certificate.
+//! The assertion with which an application signs in by certificate.
 //!
-//! `azure_identity` has a credential for this too, but on OpenSSL. The assertion is a JSON Web Token, signed with the
-//! certificate's key (RFC 7523 section 3, and Microsoft's "certificate credentials").
+//! The assertion is a JSON Web Token, signed with the certificate's key (RFC 7523 section 3, and Microsoft's
+//! "certificate credentials"). `azure_identity` has a credential for this too, but it needs OpenSSL.
 
 use std::{fmt, fs, future::Future, path::Path, pin::Pin, sync::Arc, time::SystemTime};
 
@@ -12,14 +12,13 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use rcgen::{PKCS_RSA_SHA256, PublicKeyData, SigningKey};
-use secrecy::{ExposeSecret, SecretString};
+use rcgen::PKCS_RSA_SHA256;
 use serde_json::{Value, json};
 
-use super::clock::Clock;
+use super::{clock::Clock, secret::Secret};
 use crate::certificate::{Certificate, PrivateKey, ReadError, pfx};
 
-/// How long an assertion is good.
+/// The lifetime of an assertion in seconds.
 const LIFETIME: u64 = 300;
 
 /// A certificate with its key, read from a file.
@@ -31,11 +30,11 @@ pub(super) struct CertificateAssertion {
 
 impl CertificateAssertion {
     /// Reads a PEM or PFX file that holds an RSA key and its certificate.
-    pub(super) fn read(path: &Path, password: Option<&SecretString>) -> Result<Self, String> {
+    pub(super) fn read(path: &Path, password: Option<&Secret>) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        let password = password.map(ExposeSecret::expose_secret);
+        let password = password.map(Secret::expose);
         let (key, mut certificates) = match Certificate::read_all(&bytes) {
-            // Without a password given, the empty one and the usual ones are tried.
+            // Without a password, the empty one and the usual ones are tried.
             Err(ReadError::Pfx) => pfx::read_identity(&bytes, password).map_err(|error| error.to_string())?,
             certificates => {
                 let certificates = certificates.map_err(|error| error.to_string())?;
@@ -43,25 +42,25 @@ impl CertificateAssertion {
             }
         };
         if key.algorithm() != &PKCS_RSA_SHA256 {
-            return Err("Microsoft Entra takes RSA keys only, and this is another".to_owned());
+            return Err("its key is not an RSA key, and Microsoft Entra accepts no other".to_owned());
         }
         let own = certificates.iter().position(|certificate| key.belongs_to(certificate));
-        certificates.swap(0, own.ok_or("none of its certificates belongs to its private key")?);
+        certificates.swap(0, own.ok_or("none of its certificates matches its private key")?);
         Ok(Self { key, certificates })
     }
 
-    /// The assertion that this application is the certificate's owner, for that audience.
+    /// Returns the source of assertions that identify an application to an audience.
     pub(super) fn about(self, client: &str, audience: &str, send_chain: bool, clock: Arc<dyn Clock>) -> Assertion {
         Assertion { certificate: self, client: client.to_owned(), audience: audience.to_owned(), send_chain, clock }
     }
 }
 
-/// Makes a fresh assertion for each token.
+/// Signs a new assertion for each token.
 pub(super) struct Assertion {
     certificate: CertificateAssertion,
     client: String,
     audience: String,
-    /// Whether the certificates are sent along, as applications need that trust them by subject and issuer.
+    /// Whether to send the certificates. Applications that trust them by subject and issuer need them.
     send_chain: bool,
     clock: Arc<dyn Clock>,
 }

@@ -1,4 +1,4 @@
-//! What the service said, and what never arrived.
+//! The errors of calls to a service.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -7,100 +7,110 @@ use time::OffsetDateTime;
 use super::{
     authorization::{AuthorizationError, rfc3339},
     call::Operation,
-    network::{AttemptCount, NetworkFailure, certificate_out_of_time, error_chain},
+    network::{AttemptCount, NetworkFailure, network_cause},
     profile::ServiceProfile,
     redact::without_values,
     retry::AttemptFailure,
 };
 
-/// Why a call failed. Its variants are the worlds it can fail in: on this side, on the way, at the service, and in what
-/// the service answered.
+/// The error of a call. Its variants tell where the call failed: here, on the way, at the service, or in the service's
+/// answer.
 ///
-/// A message names the call, what was found and what to do; none holds a token or a key.
+/// A message names the call, what failed, and what to do. None contains a token or a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing was sent: there was no token to send.
+    /// Nothing was sent because no token is available.
     #[error("{operation}: {cause}")]
     Authorization {
         /// The call.
         operation: Operation,
-        /// Why there was none.
+        /// Why no token is available.
         cause: AuthorizationError,
     },
     /// No answer arrived.
     #[error(transparent)]
     Network(Box<NetworkError>),
-    /// The service refused.
+    /// The service answered with an error.
     #[error(transparent)]
     Service(Box<ServiceError>),
     /// An answer arrived that cannot be read.
     #[error(transparent)]
     Answer(Box<AnswerError>),
-    /// The service sent the call elsewhere. The token was not sent there.
+    /// The service answered with a redirect. Redirects are not followed, so that the token does not reach another host.
     #[error(
-        "{operation}: answered {status}, a redirect to {target}; redirects are not followed. Check the \
-         address"
+        "{operation}: the service answered {status}, a redirect to {target}; redirects are not followed. Check the address"
     )]
     Redirect {
         /// The call.
         operation: Operation,
-        /// The status of the answer.
+        /// The HTTP status of the answer.
         status: u16,
-        /// The host it leads to, or what stands in its place.
+        /// The host that the redirect points to, or the text found in its place.
         target: String,
     },
-    /// The link to a list's next page cannot be followed. Nothing was sent there.
+    /// The link to the next page of a list was not followed. Nothing was sent to it.
     #[error("{operation}: the link to the next page was not followed: {problem}")]
     NextLink {
-        /// The call whose answer has the link.
+        /// The call whose answer contains the link.
         operation: Operation,
-        /// What is wrong with it.
+        /// Why it was not followed.
         problem: String,
     },
-    /// The answer to a change guarded by an etag was lost, and its repetition was refused with 412, as it is when the
-    /// first attempt was carried out, and also when somebody else changed the thing.
+    /// The outcome of a change is unknown: its answer was lost, and the retry failed with 412.
+    ///
+    /// The retry fails so if the first attempt was carried out and changed the etag, and also if another client made a
+    /// change. Read the resource to find out.
     #[error(
-        "{operation}: an answer was lost, and the repeated request was refused with 412: either the first was carried \
-         out or somebody else made a change. Read it again to see which. First failure: {first}"
+        "{operation}: the answer was lost and the retry failed with 412: either the first attempt was carried out, or \
+         another client made a change. Read the resource to find out. First failure: {first}"
     )]
-    Lost {
+    OutcomeUnknown {
         /// The call.
         operation: Operation,
         /// How the answer was lost.
         first: Box<Error>,
     },
-    /// The entry of an enrollment group holds no certificate.
-    #[error("{operation}: there is no certificate in this entry: set one first")]
-    NoCertificate {
+    /// The resource to create exists.
+    #[error("{operation}: it exists already: update it, or replace it")]
+    AlreadyExists {
+        /// The call that would have created it.
+        operation: Operation,
+    },
+    /// The service answered that there is nothing here, in another way than with 404.
+    #[error("{operation}: {problem}")]
+    NotFound {
         /// The call.
         operation: Operation,
+        /// What is missing.
+        problem: &'static str,
     },
 }
 
 impl Error {
-    /// The call that failed.
+    /// Returns the call that failed.
     #[must_use]
     pub fn operation(&self) -> &Operation {
         match self {
             Self::Authorization { operation, .. }
             | Self::Redirect { operation, .. }
             | Self::NextLink { operation, .. }
-            | Self::Lost { operation, .. }
-            | Self::NoCertificate { operation } => operation,
+            | Self::OutcomeUnknown { operation, .. }
+            | Self::AlreadyExists { operation }
+            | Self::NotFound { operation, .. } => operation,
             Self::Network(error) => &error.operation,
             Self::Service(error) => &error.operation,
             Self::Answer(error) => &error.operation,
         }
     }
 
-    /// Whether the thing does not exist.
+    /// Returns whether the resource does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NoCertificate { .. }) || matches!(self, Self::Service(error) if error.status == 404)
+        matches!(self, Self::NotFound { .. }) || matches!(self, Self::Service(error) if error.status == 404)
     }
 
-    /// The HTTP status of the answer, where one arrived that belongs to this failure.
+    /// Returns the HTTP status of the answer that this error is about.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -111,32 +121,32 @@ impl Error {
         }
     }
 
-    /// The service's code for the failure, such as `NotFound`.
+    /// Returns the service's error code, such as `NotFound`.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         if let Self::Service(error) = self { error.code.as_deref() } else { None }
     }
 
-    /// The service's id for the request, by which its operators find it.
+    /// Returns the service's ID of the request, which its support asks for.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         if let Self::Service(error) = self { error.request_id.as_deref() } else { None }
     }
 
-    /// Whether the change asked for, by this or an earlier attempt, may have been made although this is a failure. Never
-    /// so for a call that only reads.
+    /// Returns whether this or an earlier attempt may have made the change although the call failed. It is never true
+    /// for a call that only reads.
     #[must_use]
     pub fn answer_was_lost(&self) -> bool {
         match self {
             Self::Network(error) => error.answer_was_lost,
             Self::Service(error) => error.answer_was_lost,
             Self::Answer(error) => error.operation.changes() && (200..300).contains(&error.status),
-            Self::Lost { .. } => true,
+            Self::OutcomeUnknown { .. } => true,
             _ => false,
         }
     }
 
-    /// What trying again depends on.
+    /// Returns what the decision to retry depends on.
     pub(super) fn attempt_failure(&self) -> AttemptFailure {
         match self {
             Self::Network(error) => AttemptFailure::Network(error.failure),
@@ -145,38 +155,34 @@ impl Error {
         }
     }
 
-    /// Notes that this ended a call after so many attempts, an earlier one of which may have been carried out.
+    /// Records the number of attempts, and whether an earlier one may have been carried out.
     pub(crate) fn after(mut self, count: u32, lost: bool) -> Self {
-        match &mut self {
-            Self::Network(error) => {
-                error.attempts = count;
-                error.answer_was_lost |= lost;
-            }
-            Self::Service(error) => {
-                error.attempts = count;
-                error.answer_was_lost |= lost;
-            }
-            _ => {}
-        }
+        let (attempts, answer_was_lost) = match &mut self {
+            Self::Network(error) => (&mut error.attempts, &mut error.answer_was_lost),
+            Self::Service(error) => (&mut error.attempts, &mut error.answer_was_lost),
+            _ => return self,
+        };
+        *attempts = count;
+        *answer_was_lost |= lost;
         self
     }
 }
 
-/// A call to which no answer arrived.
+/// The error of a call to which no answer arrived.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NetworkError {
     /// The call.
     pub operation: Operation,
-    /// The host and port it went to.
+    /// The host that it was sent to, with the port unless it is the scheme's default.
     pub host: String,
-    /// Where it failed.
+    /// The stage at which it failed.
     pub failure: NetworkFailure,
-    /// What the operating system and the protocols said, outermost first.
+    /// Why it failed.
     pub cause: String,
-    /// How many times it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Whether a change, by this or an earlier attempt, may have been made.
+    /// Whether this or an earlier attempt may have made the change.
     pub answer_was_lost: bool,
 }
 
@@ -196,7 +202,7 @@ impl NetworkError {
             operation,
             host: host.to_owned(),
             failure,
-            cause: certificate_out_of_time(&error).unwrap_or_else(|| error_chain(&error)),
+            cause: network_cause(&error),
             attempts: 1,
         }
     }
@@ -204,32 +210,27 @@ impl NetworkError {
 
 impl fmt::Display for NetworkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, host, cause, .. } = self;
-        let (what, remedy) = match self.failure {
-            NetworkFailure::Connect => {
-                ("no connection to", "Check the address, and the network and proxy settings here")
+        let Self { operation, host, failure, cause, attempts, .. } = self;
+        let remedy = match failure {
+            NetworkFailure::Connect => "Check the address, and the network and proxy settings of this machine",
+            NetworkFailure::Tls => {
+                "Check the address; if a private CA issued the server's certificate, add that CA as a trusted root"
             }
-            NetworkFailure::Tls => (
-                "no trusted connection to",
-                "Check the address; if a private authority issued the server's certificate, add it as a root",
-            ),
             NetworkFailure::CertificateOutOfTime => {
-                ("no trusted connection to", "Check the clock here; if it is right, the server needs a new certificate")
+                "Check the clock of this machine; if it is right, the server needs a new certificate"
             }
-            NetworkFailure::TimedOut => ("no answer in time from", "Try again, or allow more time"),
-            NetworkFailure::Broken => ("the connection ended before the answer from", "Try again"),
-            NetworkFailure::Request => {
-                ("no request can be made of this to", "Shorten what was asked for, such as the filter")
-            }
-            NetworkFailure::NotHttp => ("no HTTP from", "Check the address and port"),
+            NetworkFailure::TimedOut => "Try again, or allow more time",
+            NetworkFailure::Broken => "Try again",
+            NetworkFailure::Request => "Shorten the request, for instance its filter",
+            NetworkFailure::NotHttp => "Check the address and port",
         };
-        write!(f, "{operation}: {what} {host}{}: {cause}. {remedy}", AttemptCount(self.attempts))
+        write!(f, "{operation}: {} {host}{}: {cause}. {remedy}", failure.summary(), AttemptCount(*attempts))
     }
 }
 
 impl StdError for NetworkError {}
 
-/// What the service answered instead of doing what it was asked.
+/// The error that a service answered.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServiceError {
@@ -237,20 +238,20 @@ pub struct ServiceError {
     pub operation: Operation,
     /// The HTTP status.
     pub status: u16,
-    /// The service's code, from the body or the header `x-ms-error-code`.
+    /// The service's error code, from the body or the header `x-ms-error-code`.
     pub code: Option<String>,
-    /// The service's words, shortened, or the beginning of a body that is not in its form.
+    /// The service's message, shortened; or the start of the body if it does not have the service's form.
     pub message: String,
-    /// The service's id for the request, from the body or the header `x-ms-request-id`.
+    /// The service's ID of the request, from the body or the header `x-ms-request-id`.
     pub request_id: Option<String>,
-    /// How long the service asks to wait. [`Duration::MAX`] stands for a number too large to hold.
+    /// How long the service asks to wait. [`Duration::MAX`] stands for a number that is too large.
     pub retry_after: Option<Duration>,
-    /// How many times it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// Whether a change, by this or an earlier attempt, may have been made.
+    /// Whether this or an earlier attempt may have made the change.
     pub answer_was_lost: bool,
     pub(super) token_expired: Option<OffsetDateTime>,
-    /// How long the client waits in all.
+    /// The client's budget for a call.
     pub(super) budget: Duration,
     pub(super) profile: &'static ServiceProfile,
 }
@@ -259,18 +260,20 @@ impl ServiceError {
     fn remedy(&self) -> String {
         let ServiceProfile { short_name, role, .. } = self.profile;
         match self.status {
-            401 => format!("Check that the token belongs to this {short_name} and was neither revoked nor expired"),
+            401 => format!("Check that the token belongs to this {short_name} and is neither revoked nor expired"),
             403 => format!("Use a token whose role allows this, such as {role}"),
-            404 => format!("Check the id and the {short_name}'s address"),
+            404 => format!("Check the ID and the {short_name}'s address"),
             409 => "It exists already or is being changed: read it, then decide".to_owned(),
-            412 => "It has changed since it was read, or is gone: read it again and repeat the change with its new etag, or \
-                    without one if it is gone"
-                .to_owned(),
-            422 => "The service read the request but does not accept its values: correct what it names".to_owned(),
-            429 => {
-                format!("Lower the rate of requests; everything that uses this {short_name} shares its limit")
+            412 => {
+                "It was changed or deleted since it was read: read it again, then repeat the change with its new etag, \
+                    or without an etag if it is gone"
+                    .to_owned()
             }
-            500..=599 => "The fault is at the service: try again later".to_owned(),
+            422 => "The service does not accept the values of the request: correct what it names".to_owned(),
+            429 => {
+                format!("Lower the request rate; everything that uses this {short_name} shares its limit")
+            }
+            500..=599 => "The service failed: try again later".to_owned(),
             _ => "Correct what the service names".to_owned(),
         }
     }
@@ -283,23 +286,21 @@ impl fmt::Display for ServiceError {
             Some(code) => write!(f, " {code}: ")?,
             None => f.write_str(": ")?,
         }
-        f.write_str(if self.message.is_empty() { "it gave no reason" } else { self.message.trim_end_matches('.') })?;
+        f.write_str(if self.message.is_empty() { "no reason given" } else { self.message.trim_end_matches('.') })?;
         if let Some(id) = &self.request_id {
-            write!(f, " (request id {id})")?;
+            write!(f, " (request ID {id})")?;
         }
         f.write_str(". ")?;
         match &self.token_expired {
-            Some(at) => write!(f, "The token expired at {}: make a new one in the application", rfc3339(at))?,
+            Some(at) => write!(f, "The token expired at {}: generate a new one", rfc3339(at))?,
             None => f.write_str(&self.remedy())?,
         }
         match self.retry_after {
-            Some(Duration::MAX) => f.write_str("; it asks to wait for longer than can be counted"),
-            Some(asked) if asked > self.budget => write!(
-                f,
-                "; it asks to wait {} s, and this client waits {} s in all",
-                asked.as_secs(),
-                self.budget.as_secs()
-            ),
+            Some(Duration::MAX) => f.write_str("; it asks to wait longer than can be counted"),
+            Some(asked) if asked > self.budget => {
+                let (asked, budget) = (asked.as_secs(), self.budget.as_secs());
+                write!(f, "; it asks to wait {asked} s, longer than the limit of {budget} s for a call")
+            }
             _ => Ok(()),
         }
     }
@@ -307,7 +308,7 @@ impl fmt::Display for ServiceError {
 
 impl StdError for ServiceError {}
 
-/// An answer that cannot be read.
+/// The error of a call whose answer cannot be read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AnswerError {
@@ -315,11 +316,11 @@ pub struct AnswerError {
     pub operation: Operation,
     /// The HTTP status.
     pub status: u16,
-    /// The content type it came with.
+    /// The content type of the answer.
     pub content_type: Option<String>,
-    /// What is wrong with it.
+    /// What is wrong with the answer.
     pub problem: AnswerProblem,
-    /// How it begins. Left out where it looks like JSON: that may hold keys.
+    /// The start of the answer. Omitted if it looks like JSON, which may contain keys.
     pub excerpt: Option<String>,
     pub(super) profile: &'static ServiceProfile,
 }
@@ -327,9 +328,9 @@ pub struct AnswerError {
 impl fmt::Display for AnswerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.content_type.as_deref().unwrap_or("no content type");
-        write!(f, "{}: the answer {} ({kind}) cannot be read: {}", self.operation, self.status, self.problem)?;
+        write!(f, "{}: cannot read the answer {} ({kind}): {}", self.operation, self.status, self.problem)?;
         if let Some(excerpt) = &self.excerpt {
-            write!(f, "; it begins {excerpt:?}")?;
+            write!(f, "; it starts with {excerpt:?}")?;
         }
         write!(f, ". Check that the address is that of {}", self.profile.name)
     }
@@ -341,16 +342,16 @@ impl StdError for AnswerError {}
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerProblem {
-    /// Larger than any true answer.
+    /// It is larger than any valid answer.
     #[error("it is larger than {limit} bytes")]
     TooLarge {
         /// How many bytes are read.
         limit: usize,
     },
-    /// Not JSON, or JSON that breaks off.
+    /// It is not JSON, or the JSON is incomplete.
     #[error("it is not JSON ({0})")]
     NotJson(String),
-    /// JSON, but not what the API describes.
+    /// It is JSON, but not what the API describes.
     #[error("it is not what the API describes ({0})")]
     Shape(String),
 }

@@ -1,7 +1,7 @@
-//! What the clients of all services have in common: HTTP, tokens, retries, the rate limit, and errors.
+//! HTTP, tokens, retries, the rate limit and errors, which the clients of all services share.
 //!
-//! Nothing in here knows a service. [`central`](crate::central) and [`dps`](crate::dps) build on it and re-export the types
-//! that their users need.
+//! This module knows no service: a service profile holds what differs between them. [`central`](crate::central) and
+//! [`dps`](crate::dps) build on it and re-export the types that their users need.
 
 mod address;
 mod authorization;
@@ -14,13 +14,14 @@ mod entra;
 mod entra_certificate;
 mod error;
 mod http;
+mod listing;
 mod network;
-mod page;
 mod profile;
 mod rate;
 mod redact;
 mod rest;
 mod retry;
+mod secret;
 
 pub(crate) use address::Address;
 pub use address::AddressError;
@@ -36,15 +37,14 @@ pub use error::{AnswerError, AnswerProblem, Error, NetworkError, ServiceError};
 pub(crate) use http::{
     JSON, MAX_ANSWER, http_builder, read_body, redirect_target, retry_after, sensitive, server_date,
 };
+pub use listing::Listing;
+pub(crate) use listing::{items, pages};
 pub use network::NetworkFailure;
-pub(crate) use network::{AttemptCount, certificate_out_of_time, error_chain, is_tls};
-pub use page::Listing;
-pub(crate) use page::{items, pages};
+pub(crate) use network::{AttemptCount, is_out_of_time, is_tls, network_cause, root_cause, tls_cause};
 pub(crate) use profile::{ErrorDetails, ServiceProfile};
 pub(crate) use rate::Rate;
-pub(crate) use redact::sanitise;
+pub(crate) use redact::sanitize;
 pub(crate) use rest::RestClient;
 pub use retry::RetryPolicy;
 pub(crate) use retry::{AttemptFailure, Attempts, Repeat};
-/// For the secrets in this module's types.
-pub use secrecy::{ExposeSecret, SecretString};
+pub use secret::Secret;

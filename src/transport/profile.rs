@@ -1,21 +1,21 @@
-//! How services differ from each other, as far as sending a call is concerned.
+//! What differs between services when a call is sent.
 
 use std::num::NonZeroU32;
 
-/// One kind of service.
+/// Describes one kind of service.
 #[derive(Debug)]
 pub(crate) struct ServiceProfile {
-    /// What messages call it, with its article, as in "an IoT Central application".
+    /// Its name in messages, with an article, such as "an IoT Central application".
     pub(crate) name: &'static str,
-    /// What messages call it for short, as in "the application".
+    /// Its short name in messages, such as "application".
     pub(crate) short_name: &'static str,
     /// A role that allows changes.
     pub(crate) role: &'static str,
-    /// The path in front of every call's own.
+    /// The path before that of each call.
     pub(crate) base_path: &'static [&'static str],
-    /// How many requests a second the service takes.
+    /// The service's limit in requests per second.
     pub(crate) rate: NonZeroU32,
-    /// Reads the body of an error. Its fields are `None` where the body does not have the service's form.
+    /// Reads the body of an error. Fields that the body does not have are `None`.
     pub(crate) parse_error: fn(&str) -> ErrorDetails,
 }
 

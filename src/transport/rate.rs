@@ -1,5 +1,5 @@
-//! The rate limit: how many requests a second go out, over all clones of a client, and how that gives way to a service
-//! that takes fewer.
+//! The rate limit: how many requests per second all clones of a client send, and how it adapts to a service that
+//! accepts fewer.
 
 use std::{
     num::NonZeroU32,
@@ -9,40 +9,40 @@ use std::{
 
 use super::clock::Clock;
 
-/// How long the pace takes to rise from nothing to its limit again.
+/// How long the pace takes to rise from zero to the limit.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How late a timer may be: tokio's counts in milliseconds, and a busy machine adds some.
+/// How late a timer may fire: tokio's has a resolution of a millisecond, and a busy machine adds to it.
 const TIMER: Duration = Duration::from_millis(20);
 
-/// The slowest pace, as a part of the limit.
+/// The slowest pace, as a fraction of the limit.
 const SLOWEST: f64 = 1.0 / 64.0;
 
-/// Lets requests through one by one, evenly spaced. A burst would be refused by the service, which counts by the second.
+/// Lets requests through one by one, evenly spaced, because a service that counts per second refuses bursts.
 ///
-/// When the service refuses a request nevertheless (429), others use the application too: the pace is halved, and rises
-/// again by a steady amount each second (additive increase, multiplicative decrease, as in RFC 5681).
+/// If the service throttles a request all the same (429), other clients share its limit: the pace is halved, then rises
+/// by a constant amount per second (additive increase, multiplicative decrease, as in RFC 5681).
 ///
-/// governor, which has fixed quotas, cannot change its pace; and it counts from the moment a request is let through, so
-/// that a timer's lateness lowers the rate. Here a request that waited keeps the time it was promised.
+/// The crate governor does not fit: its quotas cannot change, and it counts from the moment that a request is let
+/// through, so that late timers lower the rate. Here a request that waited counts from the time it was scheduled for.
 pub(crate) struct Rate {
     clock: Arc<dyn Clock>,
-    /// Requests a second.
+    /// Requests per second.
     limit: f64,
-    /// Requests wait in the order they came.
+    /// Keeps waiting requests in order.
     queue: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
-/// All times are those of [`Clock::elapsed`].
+/// The state of the limiter. All times are those of [`Clock::elapsed`].
 struct State {
-    /// When the next request may go.
+    /// When the next request may be sent.
     next: Duration,
-    /// Until when the service has asked everybody to wait.
+    /// Until when the service asked to wait.
     paused_until: Duration,
     /// When the pace was lowered.
     lowered_at: Duration,
-    /// To what part of the limit. It rises from there once the pause is over.
+    /// To what fraction of the limit. The pace rises from there once the pause is over.
     lowered_to: f64,
 }
 
@@ -53,13 +53,13 @@ impl Rate {
         Self { clock, limit: f64::from(per_second.get()), queue: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
     }
 
-    /// Waits until it is this request that goes next.
+    /// Waits for the requests that came before.
     pub(crate) async fn queue(&self) -> Turn<'_> {
         Turn { rate: self, _queue: self.queue.lock().await }
     }
 
-    /// Holds every request back for this long, since the service refused one that was sent at that time, and lowers the
-    /// pace: once for all the requests that were already on their way.
+    /// Pauses all requests for `wait` and lowers the pace, because the service throttled a request that was sent at
+    /// `sent`. The pace is lowered once for all requests that were in flight.
     pub(crate) fn throttled(&self, sent: Duration, wait: Duration) {
         let now = self.clock.elapsed();
         self.with(|state| {
@@ -76,14 +76,14 @@ impl Rate {
     }
 }
 
-/// The head of the queue.
+/// The right of the first request in the queue to be sent next.
 pub(crate) struct Turn<'a> {
     rate: &'a Rate,
     _queue: tokio::sync::MutexGuard<'a, ()>,
 }
 
 impl Turn<'_> {
-    /// Waits for the time to send, and gives it.
+    /// Waits until the request may be sent. Returns the time.
     pub(crate) async fn wait(self) -> Duration {
         let clock = &self.rate.clock;
         loop {
@@ -97,7 +97,7 @@ impl Turn<'_> {
 }
 
 impl State {
-    /// How long to wait; nothing when a request may go now, which it then does.
+    /// Claims the next slot. Returns how long to wait if it is not due yet.
     fn claim(&mut self, now: Duration, limit: f64) -> Option<Duration> {
         let due = self.next.max(self.paused_until);
         let wait = due.saturating_sub(now);
@@ -105,13 +105,13 @@ impl State {
             return Some(wait);
         }
         let interval = Duration::from_secs_f64(1.0 / (limit * self.pace(now)));
-        // One that waited comes late by as much as its timer; had it been longer, nobody waited.
-        let promised = if now.saturating_sub(due) < interval.max(TIMER) { due } else { now };
-        self.next = promised + interval;
+        // A request that waited is late by as much as its timer. A longer gap means that no request waited.
+        let scheduled = if now.saturating_sub(due) < interval.max(TIMER) { due } else { now };
+        self.next = scheduled + interval;
         None
     }
 
-    /// The part of the limit that is used now.
+    /// Returns the current pace as a fraction of the limit.
     fn pace(&self, now: Duration) -> f64 {
         let rising = now.saturating_sub(self.lowered_at.max(self.paused_until));
         (self.lowered_to + rising.as_secs_f64() / RECOVERY.as_secs_f64()).min(1.0)

@@ -1,20 +1,14 @@
-//! Text from a service, made fit for a message.
+//! Makes text from a service fit for a message.
 
-use secrecy::{ExposeSecret, SecretString};
+use super::secret::Secret;
 
 /// The most characters of an answer that a message repeats.
 const MAX_EXCERPT: usize = 300;
 
-/// Replaces "struct Page with 2 elements", which names a type of this crate, by what JSON calls it.
-fn without_type_name(text: String) -> String {
-    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
-    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
-}
-
-/// A text from the service, made fit for a message: on one line, short, and without the request's secrets should the
-/// service repeat them.
-pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
-    let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
+/// Makes text from a service fit for a message: puts it on one line, shortens it, and removes the request's secrets in
+/// case the service repeats them.
+pub(crate) fn sanitize(text: &str, secrets: &[Secret]) -> String {
+    let secrets = secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty());
     let clean = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"));
     let line = clean.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = line.collect::<Vec<_>>().join(" ");
@@ -24,11 +18,17 @@ pub(crate) fn sanitise(text: &str, secrets: &[SecretString]) -> String {
     }
 }
 
-/// What serde says about an answer, without the values it quotes: they may be keys.
+/// Returns what serde says about an answer, without the values it quotes, which may be keys.
 pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let text = without_type_name(error.to_string());
     match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
         _ => text,
     }
+}
+
+/// Replaces "expected struct Page with 2 elements", which names a type of this crate, by "expected an object".
+fn without_type_name(text: String) -> String {
+    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
+    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
 }

@@ -1,4 +1,4 @@
-//! A client of a REST service: one call with its token, at the service's rate, with retries.
+//! A client of a REST service: sends calls with a token, within the rate limit, with retries.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -6,10 +6,9 @@ use std::{
 };
 
 use reqwest::{
-    Method, Url,
+    Method, RequestBuilder, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName},
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use time::OffsetDateTime;
 use tracing::debug;
@@ -24,14 +23,15 @@ use super::{
     http::{JSON, MAX_ANSWER, header, read_body, redirect_target, retry_after, sensitive, server_date},
     profile::ServiceProfile,
     rate::Rate,
-    redact::sanitise,
+    redact::sanitize,
     retry::{Attempts, Repeat, RetryPolicy},
+    secret::Secret,
 };
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
-/// A client of one service. Clones share connections, token and rate limit.
+/// A client of one service. Clones share its connections, token and rate limit.
 #[derive(Clone)]
 pub(crate) struct RestClient {
     inner: Arc<Inner>,
@@ -46,12 +46,12 @@ struct Inner {
     retry: RetryPolicy,
     rate: Rate,
     clock: Arc<dyn Clock>,
-    /// The `Date` of the last answer.
+    /// The `Date` header of the last answer.
     service_date: Mutex<Option<OffsetDateTime>>,
 }
 
 impl RestClient {
-    /// Builds a client. Nothing is sent.
+    /// Creates a client. Nothing is sent.
     pub(crate) fn new(
         profile: &'static ServiceProfile,
         address: Address,
@@ -75,7 +75,7 @@ impl RestClient {
         Ok(Self { inner: Arc::new(inner), api_version })
     }
 
-    /// Returns a client whose calls name another version of the API.
+    /// Returns a client that uses another version of the API.
     pub(crate) fn with_api_version(&self, api_version: &'static str) -> Self {
         Self { inner: Arc::clone(&self.inner), api_version }
     }
@@ -88,7 +88,7 @@ impl RestClient {
         &self.inner.authorization
     }
 
-    /// Returns the `Date` of the last answer, if the service sends one.
+    /// Returns the `Date` header of the last answer, if it had one.
     pub(crate) fn service_date(&self) -> Option<OffsetDateTime> {
         *self.inner.service_date.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,22 +100,22 @@ impl RestClient {
 
     /// Sends a call and reads its answer.
     pub(crate) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
-        self.send(call).await?.json(call)
+        self.send_within(call, &mut self.attempts()).await?.json(call)
     }
 
-    /// Sends a call whose answer says nothing but that it was carried out.
-    pub(crate) async fn carry_out(&self, call: &Call) -> Result<(), Error> {
-        self.carry_out_within(call, &mut self.attempts()).await
+    /// Sends a call whose answer has no content.
+    pub(crate) async fn execute(&self, call: &Call) -> Result<(), Error> {
+        self.execute_within(call, &mut self.attempts()).await
     }
 
-    /// As [`carry_out`](Self::carry_out), within attempts that several calls share.
-    pub(crate) async fn carry_out_within(&self, call: &Call, attempts: &mut Attempts) -> Result<(), Error> {
+    /// Does the same as [`execute`](Self::execute), with attempts that several calls share.
+    pub(crate) async fn execute_within(&self, call: &Call, attempts: &mut Attempts) -> Result<(), Error> {
         let answer = self.send_within(call, attempts).await?;
-        // A web page comes from something between here and the service, as from a proxy that wants a login.
+        // A web page comes from something else, such as the login page of a proxy.
         if answer.body.is_empty() { Ok(()) } else { answer.json::<IgnoredAny>(call).map(drop) }
     }
 
-    /// As [`read`](Self::read); nothing where the service answers 404.
+    /// Sends a call and reads its answer. Returns `None` if the service answers 404.
     pub(crate) async fn find<T: DeserializeOwned>(&self, call: &Call) -> Result<Option<T>, Error> {
         match self.read(call).await {
             Ok(found) => Ok(Some(found)),
@@ -124,31 +124,28 @@ impl RestClient {
         }
     }
 
-    /// Sends a call, again where that can help, until the service says it is done.
-    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Error> {
-        self.send_within(call, &mut self.attempts()).await
-    }
-
-    /// A fresh allowance of attempts.
+    /// Returns the attempts that one call has.
     pub(crate) fn attempts(&self) -> Attempts {
         Attempts::new(&self.inner.retry)
     }
 
-    /// As [`send`](Self::send), within attempts that several calls share.
-    pub(crate) async fn send_within(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
+    /// Sends a call and retries it if that can help.
+    async fn send_within(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
         let mut lost: Option<Error> = None;
         loop {
             let error = match self.send_once(call, attempts).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // After a lost answer, what a repetition meets may be the work of the first attempt.
+            // After a lost answer, the state that the retry finds may come from the first attempt.
             if let Some(first) = lost.take() {
                 match error.status() {
                     Some(404) if call.method == Method::DELETE => {
                         return Ok(self.answer(204, &HeaderMap::new(), Vec::new(), Vec::new()));
                     }
-                    Some(412) => return Err(Error::Lost { operation: call.operation(), first: Box::new(first) }),
+                    Some(412) => {
+                        return Err(Error::OutcomeUnknown { operation: call.operation(), first: Box::new(first) });
+                    }
                     _ => lost = Some(first),
                 }
             }
@@ -161,7 +158,7 @@ impl RestClient {
         }
     }
 
-    /// Waits until a failed call may be tried again; false when it may not.
+    /// Waits until a failed call can be retried. Returns false if it cannot.
     pub(crate) async fn pause(&self, attempts: &mut Attempts, failure: &Error, repeat: Repeat) -> bool {
         let throttled = failure.status() == Some(429);
         let Some(wait) = attempts.next(failure.attempt_failure(), repeat, self.inner.clock.elapsed()) else {
@@ -170,9 +167,9 @@ impl RestClient {
             }
             return false;
         };
-        debug!(operation = %failure.operation(), attempt = attempts.count(), ?wait, "will be tried again");
+        debug!(operation = %failure.operation(), attempt = attempts.count(), ?wait, "retrying");
         if throttled {
-            // The limit is the application's: whatever any clone sends now would be refused too.
+            // All clients of the service share its limit, so the requests of every clone wait.
             self.inner.rate.throttled(attempts.last(), wait);
         } else {
             self.inner.clock.sleep(wait).await;
@@ -183,25 +180,16 @@ impl RestClient {
     async fn send_once(&self, call: &Call, attempts: &mut Attempts) -> Result<Answer, Error> {
         let inner = &*self.inner;
         let unauthorized = |cause| Error::Authorization { operation: call.operation(), cause };
-        // The token comes first: requests that had their turn and then waited for it together would go as a burst.
+        // The token is fetched first: requests that waited for it after their turn would be sent in a burst.
         let turn = inner.rate.queue().await;
         let token = inner.authorization.header().await.map_err(unauthorized)?;
         attempts.begin(turn.wait().await);
         let attempt = attempts.count();
-        let mut request = inner
-            .http
-            .request(call.method.clone(), self.url(call))
-            .header(AUTHORIZATION, sensitive(&token).ok_or_else(|| unauthorized(UNPRINTABLE))?)
-            .header(ACCEPT, JSON);
-        if let Some((content_type, body)) = &call.body {
-            request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
-        } else if call.method == Method::POST {
-            // hyper leaves it out; servers may then answer 411 (RFC 9110 section 8.6 asks for it).
-            request = request.header(CONTENT_LENGTH, 0);
-        }
+        let request =
+            self.request(call).header(AUTHORIZATION, sensitive(&token).ok_or_else(|| unauthorized(UNPRINTABLE))?);
         let broken = |error| {
             let error = NetworkError::new(call.operation(), inner.address.host(), error);
-            debug!(operation = %call, attempt, failure = ?error.failure, "no answer");
+            debug!(operation = %error.operation, attempt, failure = ?error.failure, "no answer");
             Error::Network(Box::new(error))
         };
         let response = request.send().await.map_err(broken)?;
@@ -214,7 +202,7 @@ impl RestClient {
             method = %call.method,
             path = call.path,
             status = status.as_u16(),
-            request_id = header(&headers, &REQUEST_ID).map(|id| sanitise(id, &secrets)),
+            request_id = header(&headers, &REQUEST_ID).map(|id| sanitize(id, &secrets)),
             attempt,
             "answered"
         );
@@ -235,8 +223,19 @@ impl RestClient {
         Err(self.service_error(call, status.as_u16(), &headers, &body, &secrets))
     }
 
-    fn answer(&self, status: u16, headers: &HeaderMap, body: Vec<u8>, secrets: Vec<SecretString>) -> Answer {
-        let content_type = header(headers, &CONTENT_TYPE).map(|kind| sanitise(kind, &secrets));
+    /// Returns the request for a call, without its token.
+    fn request(&self, call: &Call) -> RequestBuilder {
+        let request = self.inner.http.request(call.method.clone(), self.url(call)).header(ACCEPT, JSON);
+        match &call.body {
+            Some((content_type, body)) => request.header(CONTENT_TYPE, *content_type).body(body.clone()),
+            // hyper omits it, and servers may then answer 411 (RFC 9110 section 8.6).
+            None if call.method == Method::POST => request.header(CONTENT_LENGTH, 0),
+            None => request,
+        }
+    }
+
+    fn answer(&self, status: u16, headers: &HeaderMap, body: Vec<u8>, secrets: Vec<Secret>) -> Answer {
+        let content_type = header(headers, &CONTENT_TYPE).map(|kind| sanitize(kind, &secrets));
         Answer { profile: self.inner.profile, status, content_type, body, secrets }
     }
 
@@ -247,7 +246,7 @@ impl RestClient {
                 let segments = self.inner.profile.base_path.iter().copied().chain(segments.iter().map(String::as_str));
                 let mut url = self.inner.address.url(segments);
                 url.query_pairs_mut().append_pair("api-version", self.api_version).extend_pairs(&call.query);
-                // A space as + is the way of forms (URL, "application/x-www-form-urlencoded"); %20 is read everywhere.
+                // Forms write a space as `+`, which is not understood everywhere in a query; `%20` is.
                 let query = url.query().map(|query| query.replace('+', "%20"));
                 url.set_query(query.as_deref());
                 url
@@ -255,19 +254,12 @@ impl RestClient {
         }
     }
 
-    fn service_error(
-        &self,
-        call: &Call,
-        status: u16,
-        headers: &HeaderMap,
-        body: &[u8],
-        secrets: &[SecretString],
-    ) -> Error {
+    fn service_error(&self, call: &Call, status: u16, headers: &HeaderMap, body: &[u8], secrets: &[Secret]) -> Error {
         let text = String::from_utf8_lossy(body);
         let details = (self.inner.profile.parse_error)(&text);
         let now = self.inner.clock.now();
         let operation = call.operation();
-        let clean = |text: &str| sanitise(text, secrets);
+        let clean = |text: &str| sanitize(text, secrets);
         Error::Service(Box::new(ServiceError {
             answer_was_lost: status >= 500 && operation.changes(),
             operation,
@@ -284,14 +276,14 @@ impl RestClient {
     }
 }
 
-/// What the service answered to a call that it carried out.
-pub(crate) struct Answer {
+/// The answer to a call that succeeded.
+struct Answer {
     profile: &'static ServiceProfile,
     status: u16,
     content_type: Option<String>,
     body: Vec<u8>,
-    /// What no message about it may repeat.
-    secrets: Vec<SecretString>,
+    /// Texts that no message may repeat.
+    secrets: Vec<Secret>,
 }
 
 impl Answer {
@@ -308,19 +300,19 @@ impl Answer {
             status: self.status,
             content_type: self.content_type.clone(),
             problem,
-            excerpt: shown.then(|| sanitise(text, &self.secrets)),
+            excerpt: shown.then(|| sanitize(text, &self.secrets)),
             profile: self.profile,
         }))
     }
 }
 
-/// A header value is checked when it is made, so this position is never shown.
+/// Tokens are checked before they are sent, so this position is never shown.
 const UNPRINTABLE: AuthorizationError = AuthorizationError::Character { position: 1 };
 
-/// The texts that give a token away: the whole header, what follows its scheme, and an API token's signature.
-fn parts(token: &SecretString) -> impl Iterator<Item = SecretString> {
-    let whole = token.expose_secret();
+/// Returns the texts that reveal a token: the whole header, the token without its scheme, and its signature.
+fn parts(token: &Secret) -> impl Iterator<Item = Secret> {
+    let whole = token.expose();
     let bare = whole.split_once(' ').map(|(_, bare)| bare);
     let signature = bare.and_then(|bare| bare.split('&').find_map(|field| field.strip_prefix("sig=")));
-    [Some(whole), bare, signature].into_iter().flatten().map(SecretString::from)
+    [Some(whole), bare, signature].into_iter().flatten().map(Secret::from)
 }

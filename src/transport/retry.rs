@@ -1,4 +1,4 @@
-//! Which failures are tried again, and when.
+//! Which failures are retried, and when.
 
 use std::time::Duration;
 
@@ -6,25 +6,28 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::network::NetworkFailure;
 
-/// A host that is not there is seldom there a moment later: a wrong address should be reported soon.
+/// How often a failed connection is retried. Few times, so that a wrong address is reported soon.
 const CONNECT_RETRIES: u32 = 2;
 
-/// How often and how long a call is tried again.
+/// Limits how often and for how long a failed call is retried.
 ///
-/// Tried again are answers 429 (for every method, since the service has done nothing), and for calls that may be repeated
-/// also 500, 502, 503, 504, time-outs and broken connections. Waiting times double, and have a random part so that
-/// clients do not return together; where the service asks for a longer time (`Retry-After`), that counts.
+/// A call that fails with 429 is always retried, since the service has not carried it out. A call that can be repeated
+/// is retried after 500, 502, 503 and 504, time-outs and broken connections too. The delay doubles with each retry and
+/// is randomized, so that clients do not return together. A longer delay that the service asks for (`Retry-After`) is
+/// kept.
+///
+/// ```
+/// use std::time::Duration;
+/// use iot_enroll::transport::RetryPolicy;
+///
+/// let policy = RetryPolicy::new().retries(2).budget(Duration::from_secs(30));
+/// ```
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// How many times a call is repeated at most. 5 by default; 0 turns repeating off.
-    pub retries: usize,
-    /// The first waiting time, to which up to as much again is added at random. 0.5 s by default.
-    pub first_delay: Duration,
-    /// The longest waiting time, random part left aside. 20 s by default.
-    pub longest_delay: Duration,
-    /// The time from the first attempt after which no other begins. 2 minutes by default. A service that asks to wait
-    /// past it is not waited for: the call fails and says so.
-    pub budget: Duration,
+    retries: usize,
+    first_delay: Duration,
+    max_delay: Duration,
+    pub(crate) budget: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -32,35 +35,71 @@ impl Default for RetryPolicy {
         Self {
             retries: 5,
             first_delay: Duration::from_millis(500),
-            longest_delay: Duration::from_secs(20),
+            max_delay: Duration::from_secs(20),
             budget: Duration::from_secs(120),
         }
     }
 }
 
 impl RetryPolicy {
-    /// Every call is tried once.
+    /// Returns the default policy.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns a policy without retries.
     #[must_use]
     pub fn none() -> Self {
-        Self { retries: 0, ..Self::default() }
+        Self::new().retries(0)
+    }
+
+    /// Sets how many times a call is retried at most. Default: 5.
+    #[must_use]
+    pub fn retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Sets the delay before the first retry, to which a random time of up to the same length is added. Default: 0.5 s.
+    #[must_use]
+    pub fn first_delay(mut self, delay: Duration) -> Self {
+        self.first_delay = delay;
+        self
+    }
+
+    /// Sets the longest delay before a retry, without its random part. Default: 20 s.
+    #[must_use]
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// Sets the time, counted from the first attempt, after which no other attempt starts. Default: 2 minutes.
+    ///
+    /// If the service asks to wait past it, the call fails at once and its error says so.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
     }
 }
 
-/// Whether a request that may have been carried out can be sent again.
+/// When a failed request can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Twice has the effect of once.
+    /// Always: the request is idempotent.
     Safe,
-    /// Only when it surely was not carried out.
+    /// Only if the service has certainly not carried it out.
     Unsent,
 }
 
 /// How an attempt failed, to decide whether to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttemptFailure {
-    /// No answer.
+    /// No answer arrived.
     Network(NetworkFailure),
-    /// An answer with this status, which asks to wait so long.
+    /// An answer with this status, and the delay that it asks for.
     Status(u16, Option<Duration>),
     /// Anything that a retry cannot change.
     Final,
@@ -70,7 +109,7 @@ pub(crate) enum AttemptFailure {
 pub(crate) struct Attempts {
     delays: ExponentialBackoff,
     budget: Duration,
-    /// When the first and the last of them began.
+    /// When the first and the last attempt started.
     first: Duration,
     last: Duration,
     count: u32,
@@ -80,15 +119,15 @@ impl Attempts {
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
         let delays = ExponentialBuilder::new()
             .with_min_delay(policy.first_delay)
-            .with_max_delay(policy.longest_delay)
+            .with_max_delay(policy.max_delay)
             .with_max_times(policy.retries)
             .with_jitter()
             .build();
         Self { delays, budget: policy.budget, first: Duration::ZERO, last: Duration::ZERO, count: 0 }
     }
 
-    /// Counts one more attempt. `now` as [`Clock::elapsed`](super::Clock::elapsed) gives it: the time a call waits for
-    /// its first turn is not part of its budget.
+    /// Counts an attempt that starts `now`, by [`Clock::elapsed`](super::Clock::elapsed). The budget starts with the
+    /// first attempt: the time before, spent waiting for the rate limit, is not part of it.
     pub(crate) fn begin(&mut self, now: Duration) {
         if self.count == 0 {
             self.first = now;
@@ -97,17 +136,17 @@ impl Attempts {
         self.count += 1;
     }
 
-    /// When the last one began.
+    /// Returns when the last attempt started.
     pub(crate) fn last(&self) -> Duration {
         self.last
     }
 
-    /// How many were begun.
+    /// Returns how many attempts were started.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    /// How long to wait before the next attempt; nothing when this failure is to be reported.
+    /// Returns the delay before the next attempt, or `None` if the failure is final.
     pub(crate) fn next(&mut self, failure: AttemptFailure, repeat: Repeat, now: Duration) -> Option<Duration> {
         let (again, asked) = match failure {
             AttemptFailure::Network(NetworkFailure::Connect) => (self.count <= CONNECT_RETRIES, None),
@@ -129,7 +168,7 @@ impl Attempts {
         self.allow(wait, now)
     }
 
-    /// This waiting time, if the budget has room for it.
+    /// Returns the delay if it ends within the budget.
     pub(crate) fn allow(&self, wait: Duration, now: Duration) -> Option<Duration> {
         (now.saturating_add(wait) <= self.first.saturating_add(self.budget)).then_some(wait)
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{
-    StreamExt, TryStreamExt,
+    StreamExt,
     stream::{self, BoxStream},
 };
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::{
     step::{Outcome, Step, devices_of},
 };
 use crate::{
-    central::{Client, DeviceId, DeviceQuery, Devices, Error, NewDevice},
+    central::{CentralDeviceId, Client, DeviceQuery, Devices, Error, NewDevice},
     certificate::{
         self,
         fleet::{FleetDevice, SourceError},
@@ -95,7 +95,7 @@ impl Run<'_, '_> {
 }
 
 /// A device that was created, or was there; or which one the service refused.
-type Created = Result<bool, (DeviceId, Error)>;
+type Created = Result<bool, (CentralDeviceId, Error)>;
 
 /// Creates devices, many at once. It owns what it needs: a stream that borrows would keep the futures that wait for it from
 /// being sent between threads.
@@ -110,7 +110,7 @@ fn creating(
         let (devices, known, template) = (client.devices(), known.clone(), template.clone());
         async move {
             let device = device?;
-            let id = DeviceId::from(device.id);
+            let id = CentralDeviceId::from(device.id);
             let device = NewDevice { display_name: device.name, template, ..NewDevice::default() };
             let created = create(&devices, known.as_deref(), &id, &device).await;
             Ok(created.map_err(|error| (id, error)))
@@ -123,7 +123,7 @@ fn creating(
 async fn create(
     devices: &Devices,
     known: Option<&HashSet<String>>,
-    id: &DeviceId,
+    id: &CentralDeviceId,
     device: &NewDevice,
 ) -> Result<bool, Error> {
     let exists = match known {
@@ -131,7 +131,7 @@ async fn create(
         None => devices.find(id).await?.is_some(),
     };
     if !exists {
-        devices.create(id, device).await?;
+        devices.replace(id, device).await?;
     }
     Ok(!exists)
 }
@@ -139,8 +139,12 @@ async fn create(
 /// The ids of the application's devices in lower case: the service may compare ids without regard to case, and a device
 /// must not be replaced for that.
 async fn known(client: &Client) -> Result<HashSet<String>, ProvisionError> {
-    let listed = client.devices().list(&DeviceQuery::default());
-    Ok(listed.map_ok(|device| device.id.as_str().to_ascii_lowercase()).try_collect().await?)
+    let mut listed = client.devices().list(&DeviceQuery::default());
+    let mut known = HashSet::new();
+    while let Some(device) = listed.next().await {
+        known.insert(device?.id.as_str().to_ascii_lowercase());
+    }
+    Ok(known)
 }
 
 /// The devices that are asked for.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-
 use crate::{
     central::{
         self, Attestation, CertificateEntry, Client, DeviceAttestation, DeviceQuery, EnrollmentGroupId, Error,
-        ExposeSecret, SigningCertificate, SymmetricKeys,
+        SigningCertificate, SymmetricKeys,
     },
     certificate::DeviceId,
     dps::device::{
@@ -60,7 +58,7 @@ pub async fn read_device_state(
     state: &EnrollmentState,
     id: &DeviceId,
 ) -> Result<EnrollmentState, Error> {
-    let id = central::DeviceId::from(id.clone());
+    let id = central::CentralDeviceId::from(id.clone());
     let devices = client.devices();
     let Some(device) = devices.find(&id).await? else { return Ok(EnrollmentState { device: None, ..state.clone() }) };
     let attestation = devices.find_attestation(&id).await?;
@@ -103,5 +101,5 @@ fn enrolled(
 /// Those of the keys that are keys; the others are of no use here.
 fn read_keys(keys: SymmetricKeys) -> Vec<SymmetricKey> {
     let keys = [keys.primary_key, keys.secondary_key];
-    keys.iter().filter_map(|key| SymmetricKey::from_base64(key.expose_secret()).ok()).collect()
+    keys.iter().filter_map(|key| SymmetricKey::from_base64(key.expose()).ok()).collect()
 }

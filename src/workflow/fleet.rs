@@ -24,7 +24,9 @@ use super::{
 use crate::certificate::{
     CertificateAuthority, DeviceId, IssueOptions,
     files::{self, PfxOptions},
-    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, MANIFEST, SourceError, read_manifest},
+    fleet::{
+        Fleet, FleetControl, FleetDevice, FleetError, FleetReport, IfExists, MANIFEST, SourceError, read_manifest,
+    },
 };
 
 /// The devices of a fleet, one after the other.
@@ -33,7 +35,7 @@ pub type FleetDevices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>
 /// Many devices, whose certificates go to a directory.
 #[derive(Clone)]
 pub struct FleetRequest {
-    /// The directory, as [`Fleet::write_folders`] fills it.
+    /// The directory, as [`Fleet::write_directory`] fills it.
     pub folder: PathBuf,
     /// How many devices there are.
     pub count: u64,
@@ -99,14 +101,14 @@ impl FleetRequest {
             Some(authority) => {
                 let devices = (self.devices)().map_err(ProvisionError::Devices)?;
                 let fleet = Fleet::new(authority, options, pfx.filter(|_| self.pfx), NonZeroUsize::MIN)?;
-                match fleet.check_folders(devices, &self.folder) {
+                match fleet.check_directory(devices, &self.folder) {
                     // Another run may have completed a subdirectory between two looks at it.
-                    Err(FleetError::Earlier { .. }) => {
-                        fleet.check_folders((self.devices)().map_err(ProvisionError::Devices)?, &self.folder)?;
+                    Err(FleetError::CannotResume { .. }) => {
+                        fleet.check_directory((self.devices)().map_err(ProvisionError::Devices)?, &self.folder)?;
                     }
                     checked => checked?,
                 }
-                check_validity(&self.folder, options.at)
+                check_validity(&self.folder, options.issue_time())
             }
             None if self.folder.join("0000").exists() => Err(FleetError::Exists(self.folder.clone()).into()),
             None => Ok(()),
@@ -240,7 +242,7 @@ impl Run<'_, '_> {
                 done.fetch_add(made, Relaxed);
             };
             let control = FleetControl { stop: &stop, progress: &progress };
-            Fleet::new(&authority, &options, pfx, threads)?.write_folders(devices, &folder, true, control)
+            Fleet::new(&authority, &options, pfx, threads)?.write_directory(devices, &folder, IfExists::Resume, control)
         }))
     }
 }

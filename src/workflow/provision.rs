@@ -21,13 +21,13 @@ use super::{
 use crate::{
     central::{
         Attestation, CertificateEntry, Client, DeviceType, EnrollmentGroup, EnrollmentGroupId, Error, Etag,
-        NewEnrollmentGroup, SigningCertificate,
+        NewEnrollmentGroup, Possession, SigningCertificate,
     },
     certificate::{
         AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer,
         IssueOptions, KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint,
         chain::{self, moment},
-        files::{self, FileError, FileSet, PfxOptions},
+        files::{self, FileError, FileSet, IfExists, PfxOptions},
         fleet::{FleetError, SourceError},
     },
     dps::device::{CredentialError, RegistrationClient},
@@ -279,7 +279,7 @@ impl<'a, 'o> Run<'a, 'o> {
             && !self.request.attest
         {
             let trial = CommonName::new("trial")?;
-            authority.issue_verification(&trial, &IssueOptions { at: self.at, ..IssueOptions::default() })?;
+            authority.issue_verification(&trial, &IssueOptions::new().at(self.at))?;
         }
         let plan = Plan { authority, group, certificate, devices };
         self.check_clock(&plan)?;
@@ -538,7 +538,7 @@ impl<'a, 'o> Run<'a, 'o> {
     }
 
     fn options(&self, lifetime: Option<Lifetime>) -> IssueOptions {
-        IssueOptions { algorithm: self.request.algorithm, lifetime, at: self.at }
+        IssueOptions::new().algorithm(self.request.algorithm).lifetime(lifetime).at(self.at)
     }
 
     pub(super) fn fleet_options(&self) -> IssueOptions {
@@ -563,7 +563,7 @@ impl<'a, 'o> Run<'a, 'o> {
         }
         self.steps.start(Step::Root, "creating a root certificate");
         let issued = CertificateAuthority::new_root(name, &self.options(None))?;
-        match set.write(&issued, self.request.pfx, false) {
+        match set.write(&issued, self.request.pfx, IfExists::Fail) {
             Ok(()) => {}
             Err(FileError::Exists(_)) => {
                 let found = set.read_authority(self.request.key_password, OffsetDateTime::now_utc());
@@ -593,7 +593,15 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.start(Step::Group, "creating the enrollment group");
         let name = self.request.display_name.as_deref().unwrap_or(id.as_str());
         let group = NewEnrollmentGroup { device_type, ..NewEnrollmentGroup::x509(name) };
-        let group = self.client.enrollment_groups().create(id, &group).await?;
+        let group = match self.client.enrollment_groups().create(id, &group).await {
+            Ok(group) => group,
+            Err(Error::AlreadyExists { .. }) => {
+                let detail = format!("found {id}, which another run has just created");
+                self.steps.finish(Step::Group, Outcome::Unchanged, detail);
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.steps.finish(Step::Group, Outcome::Done, format!("created {id} for {} devices", group.device_type));
         Ok(true)
     }
@@ -675,7 +683,7 @@ impl<'a, 'o> Run<'a, 'o> {
         self.steps.start(Step::Proof, "signing a certificate for the code");
         let name = CommonName::new(code.code).map_err(ProvisionError::Code)?;
         // A proof is used once and at once: the default key is the fastest, and the devices' algorithm does not matter.
-        let options = IssueOptions { at: self.at, ..IssueOptions::default() };
+        let options = IssueOptions::new().at(self.at);
         let proof = authority.issue_verification(&name, &options)?.certificate;
         if is_first {
             let signer = authority.certificate().subject();
@@ -696,7 +704,8 @@ impl<'a, 'o> Run<'a, 'o> {
     /// Uploads the certificate; whether it is verified then.
     async fn upload(&mut self, certificate: &Certificate, etag: Option<&Etag>) -> Result<bool, ProvisionError> {
         let (groups, group, entry) = (self.client.enrollment_groups(), &self.request.group, self.entry);
-        let error = match groups.set_certificate(group, entry, certificate, self.request.attest, etag).await {
+        let possession = if self.request.attest { Possession::Attested } else { Possession::ToBeProven };
+        let error = match groups.set_certificate(group, entry, certificate, possession, etag).await {
             Ok(set) => return Ok(set.verified),
             Err(error) => error,
         };
@@ -747,7 +756,7 @@ impl<'a, 'o> Run<'a, 'o> {
         let options = self.fleet_options();
         let Some((_, public_key)) = &device.kept else {
             let issued = authority.issue_device(&device.id, &options)?;
-            device.set.write(&issued, self.request.pfx, false)?;
+            device.set.write(&issued, self.request.pfx, IfExists::Fail)?;
             return Ok((issued.certificate, issued.shortened_from));
         };
         let issuer = DeviceIssuer::new(authority, &options)?;
@@ -755,7 +764,7 @@ impl<'a, 'o> Run<'a, 'o> {
         let certificate = Certificate::from_der(&der).map_err(AuthorityError::from)?;
         let above = std::iter::once(authority.certificate()).chain(authority.issuers());
         let fullchain: Vec<_> = std::iter::once(&certificate).chain(above).collect();
-        device.set.write_without_key(&fullchain, false)?;
+        device.set.write_without_key(&fullchain, IfExists::Fail)?;
         Ok((certificate, issuer.shortened_from()))
     }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+pub use crate::certificate::rfc3339;
 use crate::certificate::{Certificate, files::FileSet};
 
 /// A certificate's files and what they hold, as programs read it.
@@ -57,12 +57,6 @@ impl CertificateRecord {
             sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
         }
     }
-}
-
-/// A time as RFC 3339, such as `2026-11-23T06:05:50Z`.
-#[must_use]
-pub fn rfc3339(at: OffsetDateTime) -> String {
-    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
 /// Serializes a path. What is not UTF-8 is replaced: JSON has no way to write it.

@@ -29,8 +29,8 @@ use crate::{
         fleet::{FleetError, ManifestDevice, read_manifest},
     },
     dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, EnrollmentState, RegistrationClient,
-        RegistrationError, Unregistered, diagnose,
+        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, RegistrationClient,
+        RegistrationError, diagnose,
     },
 };
 
@@ -209,7 +209,7 @@ impl Registrar {
             Err(error) => {
                 let is_service_failure = error.is_service_failure();
                 let unregistered = self.explain(id, &credential, error, most).await;
-                let reach = if unregistered.diagnosis.causes.iter().any(Cause::concerns_all_devices) {
+                let reach = if unregistered.diagnosis.causes.iter().any(Cause::affects_all_devices) {
                     Reach::All
                 } else if is_service_failure {
                     Reach::Service
@@ -228,7 +228,7 @@ impl Registrar {
         credential: &Credential,
         error: RegistrationError,
         most: Option<u64>,
-    ) -> Unregistered {
+    ) -> DiagnosedError {
         let attempt = Attempt { id, id_scope: self.client.id_scope(), credential, unsent: &[] };
         let mut diagnosis = diagnose(&attempt, &error, None);
         if diagnosis.needs_application
@@ -243,7 +243,7 @@ impl Registrar {
                 diagnosis = diagnose(&attempt, &error, Some(application));
             }
         }
-        Unregistered::new(error, diagnosis)
+        DiagnosedError::new(error, diagnosis)
     }
 
     async fn application(&self) -> Option<&EnrollmentState> {

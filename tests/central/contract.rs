@@ -8,8 +8,9 @@ use crate::support::{
 };
 use iot_enroll::{
     central::{
-        ApiVersion, Attestation, CertificateEntry, DeviceType, EnrollmentGroupId, EnrollmentGroupUpdate, Etag,
-        ExposeSecret, NewAttestation, NewEnrollmentGroup, SymmetricKeys,
+        ApiVersion, Attestation, CertificateEntry, DeviceType, EnrollmentGroupId, EnrollmentGroupUpdate, Error, Etag,
+        NewAttestation, NewDeploymentManifest, NewDevice, NewDeviceGroup, NewEnrollmentGroup, Possession,
+        SymmetricKeys,
     },
     certificate::Certificate,
 };
@@ -80,7 +81,7 @@ async fn symmetric_keys_are_read_but_neither_shown_nor_serialised() {
     let shown = format!("{found:?} {}", serde_json::to_string(&found).expect("JSON"));
     assert!(!shown.contains("firstkey") && !shown.contains("secondkey"), "{shown}");
     let Attestation::SymmetricKey(Some(keys)) = found.attestation else { panic!("keys") };
-    assert_eq!((keys.primary_key.expose_secret(), keys.secondary_key.expose_secret()), ("firstkey", "secondkey"));
+    assert_eq!((keys.primary_key.expose(), keys.secondary_key.expose()), ("firstkey", "secondkey"));
 }
 
 #[tokio::test]
@@ -112,17 +113,67 @@ async fn find_gives_nothing_for_404_and_fails_for_403() {
 }
 
 #[tokio::test]
-async fn create_puts_the_group_with_its_symmetric_keys_and_etag() {
+async fn create_replaces_no_existing_resource() {
+    let server = Server::start([Reply::json(200, &group())]);
+    let new = NewEnrollmentGroup::x509("New");
+    let error = client(&server).enrollment_groups().create(&id(), &new).await.expect_err("it exists");
+    assert!(matches!(error, Error::AlreadyExists { .. }) && !error.is_not_found(), "{error}");
+    assert!(error.to_string().starts_with("PUT enrollmentGroups/myx509eg: it exists already"), "{error}");
+    sent(&server, "GET", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
+
+    // Each resource, and a device with types, which only the preview version has.
+    let types = NewDevice::default().device_types([DeviceType::IotEdge]);
+    let manifest = NewDeploymentManifest::new("Cameras", serde_json::Map::new());
+    for preview in [false, true] {
+        let server = Server::start([Reply::json(200, &json!({})), Reply::json(200, &json!({}))]);
+        let client = client(&server);
+        let errors = if preview {
+            [
+                client.devices().create(&"d".parse().expect("an ID"), &types).await.err(),
+                client.deployment_manifests().create(&"m".parse().expect("an ID"), &manifest).await.err(),
+            ]
+        } else {
+            let group = NewDeviceGroup::new("G", "SELECT * FROM devices");
+            [
+                client.devices().create(&"d".parse().expect("an ID"), &NewDevice::default()).await.err(),
+                client.device_groups().create(&"g".parse().expect("an ID"), &group).await.err(),
+            ]
+        };
+        assert!(errors.iter().all(|error| matches!(error, Some(Error::AlreadyExists { .. }))), "{errors:?}");
+        let version = if preview { "api-version=2022-10-31-preview" } else { "api-version=2022-07-31" };
+        for request in server.requests() {
+            assert_eq!(request.method, "GET");
+            assert!(request.target.ends_with(version), "{}", request.target);
+        }
+    }
+}
+
+#[tokio::test]
+async fn create_puts_a_resource_that_does_not_exist() {
+    let server = Server::start([Reply::with(404, &[], ""), Reply::json(200, &group())]);
+    let new = NewEnrollmentGroup::x509("New");
+    client(&server).enrollment_groups().create(&id(), &new).await.expect("created");
+    let requests = server.requests();
+    assert_eq!(requests.iter().map(|it| it.method.as_str()).collect::<Vec<_>>(), ["GET", "PUT"]);
+    assert_eq!(requests[0].target, requests[1].target);
+    assert!(requests[0].body.is_empty());
+
+    // Without knowing whether it exists, nothing is written.
+    let server = Server::start([Reply::error(403, "Forbidden", "No.")]);
+    let error = client(&server).enrollment_groups().create(&id(), &new).await.expect_err("forbidden");
+    assert_eq!((error.status(), server.requests().len()), (Some(403), 1));
+}
+
+#[tokio::test]
+async fn replace_puts_the_group_with_its_symmetric_keys_and_etag() {
     let server = Server::start([Reply::json(200, &group())]);
     let keys = SymmetricKeys { primary_key: "a2V5MQ==".into(), secondary_key: "a2V5Mg==".into() };
-    let new = NewEnrollmentGroup {
-        device_type: DeviceType::IotEdge,
-        enabled: false,
-        attestation: NewAttestation::SymmetricKey(Some(keys)),
-        etag: Some(Etag::new("e0")),
-        ..NewEnrollmentGroup::x509("Keys")
-    };
-    client(&server).enrollment_groups().create(&id(), &new).await.expect("created");
+    let new = NewEnrollmentGroup::x509("Keys")
+        .device_type(DeviceType::IotEdge)
+        .enabled(false)
+        .attestation(NewAttestation::SymmetricKey(Some(keys)))
+        .etag(Etag::new("e0"));
+    client(&server).enrollment_groups().replace(&id(), &new).await.expect("created");
     let request = sent(&server, "PUT", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
     assert_eq!(request.header("content-type"), Some("application/json"));
     let attestation =
@@ -134,9 +185,9 @@ async fn create_puts_the_group_with_its_symmetric_keys_and_etag() {
 }
 
 #[tokio::test]
-async fn create_puts_an_x509_group_as_the_article_does() {
+async fn replace_puts_an_x509_group_as_the_article_does() {
     let server = Server::start([Reply::json(200, &group())]);
-    client(&server).enrollment_groups().create(&id(), &NewEnrollmentGroup::x509("My group")).await.expect("created");
+    client(&server).enrollment_groups().replace(&id(), &NewEnrollmentGroup::x509("My group")).await.expect("created");
     let request = sent(&server, "PUT", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
     let expected =
         json!({ "displayName": "My group", "enabled": true, "type": "iot", "attestation": { "type": "x509" } });
@@ -146,7 +197,7 @@ async fn create_puts_an_x509_group_as_the_article_does() {
 #[tokio::test]
 async fn update_sends_a_merge_patch_of_the_named_fields_only() {
     let server = Server::start([Reply::json(200, &group())]);
-    let update = EnrollmentGroupUpdate { enabled: Some(false), etag: Some(Etag::new("e1")), ..Default::default() };
+    let update = EnrollmentGroupUpdate::default().enabled(false).etag(Etag::new("e1"));
     client(&server).enrollment_groups().update(&id(), &update).await.expect("updated");
     let request = sent(&server, "PATCH", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
     assert_eq!(request.header("content-type"), Some("application/merge-patch+json"));
@@ -157,13 +208,11 @@ async fn update_sends_a_merge_patch_of_the_named_fields_only() {
 #[tokio::test]
 async fn update_can_name_every_field() {
     let server = Server::start([Reply::json(200, &group())]);
-    let update = EnrollmentGroupUpdate {
-        display_name: Some("New".to_owned()),
-        enabled: Some(true),
-        device_type: Some(DeviceType::IotEdge),
-        attestation: Some(NewAttestation::X509),
-        etag: None,
-    };
+    let update = EnrollmentGroupUpdate::default()
+        .display_name("New".to_owned())
+        .enabled(true)
+        .device_type(DeviceType::IotEdge)
+        .attestation(NewAttestation::X509);
     client(&server).enrollment_groups().update(&id(), &update).await.expect("updated");
     let request = sent(&server, "PATCH", "/api/enrollmentGroups/myx509eg?api-version=2022-07-31");
     let expected =
@@ -183,7 +232,9 @@ async fn a_signing_certificate_is_set_as_base64_of_its_whole_pem() {
     let server = Server::start([Reply::json(200, &signing_certificate())]);
     let (groups, certificate) = (client(&server).enrollment_groups(), certificate());
     let etag = Etag::new("e1");
-    let set = groups.set_certificate(&id(), CertificateEntry::Primary, &certificate, false, Some(&etag)).await;
+    let set = groups
+        .set_certificate(&id(), CertificateEntry::Primary, &certificate, Possession::ToBeProven, Some(&etag))
+        .await;
     let set = set.expect("set");
     assert_eq!(set.sha1_thumbprint.map(|it| it.to_string()).as_deref(), Some(THUMBPRINT));
     let target = "/api/enrollmentGroups/myx509eg/certificates/primary?api-version=2022-07-31";
@@ -195,7 +246,10 @@ async fn a_signing_certificate_is_set_as_base64_of_its_whole_pem() {
 async fn an_attested_certificate_is_set_as_verified_without_an_etag() {
     let server = Server::start([Reply::json(200, &signing_certificate())]);
     let (groups, certificate) = (client(&server).enrollment_groups(), certificate());
-    groups.set_certificate(&id(), CertificateEntry::Secondary, &certificate, true, None).await.expect("set");
+    groups
+        .set_certificate(&id(), CertificateEntry::Secondary, &certificate, Possession::Attested, None)
+        .await
+        .expect("set");
     let target = "/api/enrollmentGroups/myx509eg/certificates/secondary?api-version=2022-07-31";
     let body = sent(&server, "PUT", target).json();
     assert_eq!(body, json!({ "verified": true, "certificate": certificate.to_base64_pem() }));

@@ -5,7 +5,6 @@ use crate::support::{
     clock::ManualClock,
     server::{Reply, Server},
 };
-use futures_util::TryStreamExt;
 use iot_enroll::central::{
     AnswerProblem, Authorization, Clock, DeviceQuery, EnrollmentGroupId, Error, Filter, NetworkFailure, NewAttestation,
     NewEnrollmentGroup, SymmetricKeys,
@@ -28,15 +27,15 @@ async fn a_service_error_names_the_call_what_was_said_and_the_remedy() {
         (400, "Correct what the service names"),
         (401, "token belongs to this application"),
         (403, "a token whose role allows this"),
-        (404, "Check the id"),
+        (404, "Check the ID"),
         (409, "exists already"),
         (412, "read it again"),
         (422, "correct what it names"),
-        (501, "at the service"),
+        (501, "The service failed"),
     ] {
         let error = failure(Reply::error(status, "TheCode", "The words.")).await;
         let said =
-            format!("GET enrollmentGroups/g: the service answered {status} TheCode: The words (request id req-1). ");
+            format!("GET enrollmentGroups/g: the service answered {status} TheCode: The words (request ID req-1). ");
         let text = error.to_string();
         assert!(text.starts_with(&said) && text.contains(remedy), "{text}");
         assert_eq!((error.status(), error.code(), error.request_id()), (Some(status), Some("TheCode"), Some("req-1")));
@@ -104,9 +103,7 @@ async fn a_next_link_to_elsewhere_is_refused_without_a_request() {
 async fn an_answer_that_is_not_json_is_shown_by_its_beginning() {
     let error = failure(Reply::with(200, &[("Content-Type", "text/html")], "<html>Sign in</html>")).await;
     let text = error.to_string();
-    for part in
-        ["GET enrollmentGroups/g: the answer 200 (text/html) cannot be read", "not JSON", "<html>Sign in</html>"]
-    {
+    for part in ["GET enrollmentGroups/g: cannot read the answer 200 (text/html)", "not JSON", "<html>Sign in</html>"] {
         assert!(text.contains(part), "{text}");
     }
     assert!(!error.answer_was_lost(), "nothing is changed by reading");
@@ -117,7 +114,7 @@ async fn a_change_whose_answer_cannot_be_read_may_have_been_made() {
     let server = Server::start([Reply::with(200, &[], "<html>"), Reply::error(501, "NotImplemented", "no")]);
     let groups = client(&server).enrollment_groups();
     for _ in 0..2 {
-        let error = groups.create(&id(), &NewEnrollmentGroup::x509("n")).await.expect_err("unclear");
+        let error = groups.replace(&id(), &NewEnrollmentGroup::x509("n")).await.expect_err("unclear");
         assert!(error.answer_was_lost(), "{error}");
     }
 }
@@ -173,7 +170,7 @@ async fn what_is_not_http_is_told_and_not_asked_again() {
 #[tokio::test]
 async fn a_request_that_cannot_be_written_is_told_and_not_tried_again() {
     let server = Server::start([]);
-    let query = DeviceQuery { filter: Some(Filter::raw("x".repeat(70_000))), ..DeviceQuery::default() };
+    let query = DeviceQuery::new().filter(Filter::raw("x".repeat(70_000)));
     let listed = client(&server).devices().list(&query).try_collect::<Vec<_>>().await;
     let Error::Network(error) = listed.expect_err("too long") else { panic!("another failure") };
     assert_eq!((error.failure, error.attempts, error.answer_was_lost), (NetworkFailure::Request, 1, false));
@@ -185,8 +182,7 @@ async fn a_request_that_cannot_be_written_is_told_and_not_tried_again() {
 async fn neither_token_nor_keys_are_in_any_error_though_the_service_repeats_them() {
     let echo = format!("you sent {TOKEN} with sig topsecret%3D and a2V5MTIz");
     let keys = SymmetricKeys { primary_key: "a2V5MTIz".into(), secondary_key: "a2V5NDU2".into() };
-    let new =
-        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(Some(keys)), ..NewEnrollmentGroup::x509("n") };
+    let new = NewEnrollmentGroup::x509("n").attestation(NewAttestation::SymmetricKey(Some(keys)));
     let json = ("Content-Type", "application/json");
     for reply in [
         Reply::error(403, &echo, &echo),
@@ -197,7 +193,7 @@ async fn neither_token_nor_keys_are_in_any_error_though_the_service_repeats_them
     ] {
         let server = Server::start([reply]);
         let client = client(&server);
-        let error = client.enrollment_groups().create(&id(), &new).await.expect_err("a failure");
+        let error = client.enrollment_groups().replace(&id(), &new).await.expect_err("a failure");
         let shown = format!("{error} {error:?} {client:?}");
         for secret in ["topsecret", "a2V5MTIz", "skn=ops"] {
             assert!(!shown.contains(secret), "{shown}");

@@ -5,7 +5,6 @@ use crate::support::{
     openapi::OpenApi,
     server::{Reply, Request, Server},
 };
-use futures_util::TryStreamExt;
 use iot_enroll::central::{
     ApiVersion, Change, DeploymentManifestId, DeploymentManifestUpdate, DeviceGroupId, DeviceGroupUpdate, Error, Etag,
     IdError, NewDeploymentManifest, NewDeviceGroup,
@@ -56,13 +55,13 @@ async fn a_device_group_is_created_read_changed_and_deleted() {
     let target = "deviceGroups/group_1?api-version=2022-07-31";
 
     let mut new = NewDeviceGroup::new("Device group 1", QUERY);
-    groups.create(&group_id(), &new).await.expect("created");
+    groups.replace(&group_id(), &new).await.expect("created");
     let bare = json!({ "displayName": "Device group 1", "filter": QUERY });
     assert_eq!(sent(&server, "PUT", target).json(), bare);
     new.description = Some("Custom device group.".to_owned());
     new.organizations = vec!["seattle".to_owned()];
     new.etag = Some(Etag::new("e1"));
-    groups.create(&group_id(), &new).await.expect("created");
+    groups.replace(&group_id(), &new).await.expect("created");
     let mut whole = group();
     whole.as_object_mut().expect("an object").remove("id");
     assert_eq!(sent(&server, "PUT", target).json(), whole);
@@ -72,11 +71,7 @@ async fn a_device_group_is_created_read_changed_and_deleted() {
     assert_eq!((found.id.as_str(), found.filter.as_str()), ("group_1", QUERY));
     assert_eq!(serde_json::to_value(&found).expect("JSON"), group());
 
-    let update = DeviceGroupUpdate {
-        display_name: Some("New group name".to_owned()),
-        description: Change::Clear,
-        ..Default::default()
-    };
+    let update = DeviceGroupUpdate::default().display_name("New group name".to_owned()).description(Change::Clear);
     groups.update(&group_id(), &update).await.expect("updated");
     let expected = json!({ "displayName": "New group name", "description": null });
     assert_eq!(sent(&server, "PATCH", target).json(), expected);
@@ -102,7 +97,8 @@ async fn device_groups_are_listed_and_the_devices_of_one_page_by_page() {
     let next = format!("{}/api/{target}&%24skiptoken=2", server.url());
     server.then(Reply::json(200, &json!({ "value": [{ "id": "a" }], "nextLink": next })));
     server.then(Reply::json(200, &json!({ "value": [{ "id": "b" }] })));
-    let devices: Vec<_> = groups.devices(&group_id()).map_ok(|it| it.id).try_collect().await.expect("devices");
+    let devices: Vec<_> = groups.devices(&group_id()).try_collect().await.expect("devices");
+    let devices: Vec<_> = devices.into_iter().map(|it| it.id).collect();
     assert_eq!(devices.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["a", "b"]);
     sent(&server, "GET", &format!("{target}&%24skiptoken=2"));
 }
@@ -118,7 +114,7 @@ async fn a_manifest_is_created_read_changed_listed_and_deleted_in_the_preview_ve
     let mut new = NewDeploymentManifest::new("Cameras", content());
     new.etag = Some(Etag::new("e1"));
     new.organizations = vec!["seattle".to_owned()];
-    manifests.create(&manifest_id(), &new).await.expect("created");
+    manifests.replace(&manifest_id(), &new).await.expect("created");
     let expected = json!({ "displayName": "Cameras", "data": content(), "etag": "e1", "organizations": ["seattle"] });
     assert_eq!(sent(&server, "PUT", target).json(), expected);
 
@@ -127,7 +123,7 @@ async fn a_manifest_is_created_read_changed_listed_and_deleted_in_the_preview_ve
     assert_eq!((&found.id, &found.data), (&manifest_id(), &content()));
     assert_eq!(serde_json::to_value(&found).expect("JSON"), manifest());
 
-    let update = DeploymentManifestUpdate { data: content().into(), ..Default::default() };
+    let update = DeploymentManifestUpdate::default().data(content());
     manifests.update(&manifest_id(), &update).await.expect("updated");
     assert_eq!(sent(&server, "PATCH", target).json(), json!({ "data": content() }));
     assert!(!format!("{new:?} {found:?} {update:?}").contains("opensesame"));
@@ -158,7 +154,7 @@ async fn a_manifest_is_assigned_again_when_the_answer_was_lost_and_any_success_i
 async fn a_password_of_a_manifest_is_in_no_error() {
     let server = Server::start([Reply::error(422, "Unprocessable", "the registry refused opensesame")]);
     let new = NewDeploymentManifest::new("Cameras", content());
-    let error = client(&server).deployment_manifests().create(&manifest_id(), &new).await.expect_err("refused");
+    let error = client(&server).deployment_manifests().replace(&manifest_id(), &new).await.expect_err("refused");
     assert!(!format!("{error} {error:?}").contains("opensesame") && matches!(error, Error::Service(_)), "{error}");
 }
 

@@ -14,8 +14,7 @@ use crate::support::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iot_enroll::central::{
-    Authorization, AuthorizationError, Client, Clock, Devices, Error, NewDevice, RetryPolicy, SecretString,
-    TokenCredential,
+    Authorization, AuthorizationError, Client, Clock, Devices, Error, NewDevice, RetryPolicy, Secret, TokenCredential,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -38,7 +37,7 @@ fn client(server: &Server, clock: &Arc<ManualClock>, per_second: u32) -> Client 
 async fn create(devices: &Devices, count: u32, in_flight: usize) -> Result<(), Error> {
     let calls = stream::iter(0..count).map(|number| async move {
         let id = format!("d{number}").parse().expect("an id");
-        devices.create(&id, &NewDevice::default()).await.map(drop)
+        devices.replace(&id, &NewDevice::default()).await.map(drop)
     });
     calls.buffer_unordered(in_flight).try_collect().await
 }
@@ -129,7 +128,7 @@ async fn a_refusal_lowers_the_pace_which_then_rises_slowly() {
 async fn refusals_of_requests_that_were_under_way_together_count_once() {
     let server = Server::start((0..8).map(|_| Reply::throttled("1")).chain((0..200).map(|_| device())));
     let clock = ManualClock::new();
-    // All eight are on their way at once: the clock moves for the pace alone.
+    // All eight are in flight at once: the clock moves only because of the rate limit.
     let devices = client(&server, &clock, 1000).devices();
     create(&devices, 8, 8).await.expect("created");
     let after = takes(&devices, &clock, 100).await;
@@ -157,7 +156,7 @@ async fn bulk_work_finishes_though_the_service_takes_less_than_its_limit() {
 struct Slow(watch::Receiver<bool>);
 
 impl TokenCredential for Slow {
-    fn token(&self) -> Pin<Box<dyn Future<Output = Result<SecretString, AuthorizationError>> + Send + '_>> {
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<Secret, AuthorizationError>> + Send + '_>> {
         let mut ready = self.0.clone();
         Box::pin(async move {
             ready.wait_for(|ready| *ready).await.expect("the test goes on");
@@ -187,7 +186,7 @@ async fn a_call_that_waits_long_for_its_turn_still_has_its_attempts() {
     let (server, clock) = (Server::start([Reply::throttled("1"), device()]), ManualClock::new());
     let (ready, wait) = watch::channel(false);
     let builder = builder(&server.url(), &clock).authorization(Authorization::from_credential(Slow(wait)));
-    let policy = RetryPolicy { budget: 5 * SECOND, ..RetryPolicy::default() };
+    let policy = RetryPolicy::new().budget(5 * SECOND);
     let devices = builder.retry(policy).build().expect("a client").devices();
     let work = tokio::spawn(async move { create(&devices, 1, 1).await });
     for _ in 0..100 {

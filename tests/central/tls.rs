@@ -40,7 +40,8 @@ async fn an_unknown_authority_is_refused_at_once_and_the_remedy_named() {
     assert_eq!((error.failure, error.attempts, error.answer_was_lost), (NetworkFailure::Tls, 1, false), "{error}");
     assert_eq!(server.connections(), 1);
     let text = error.to_string();
-    assert!(text.contains("certificate") && text.contains("add it as a root"), "{text}");
+    assert!(text.contains("certificate") && text.contains("trusted root"), "{text}");
+    assert!(!text.contains("peer") && !text.contains("BadSignature") && !text.contains("UnknownIssuer"), "{text}");
 }
 
 #[tokio::test]
@@ -48,6 +49,8 @@ async fn a_certificate_for_another_name_is_refused() {
     let server = not_found("elsewhere.example");
     let error = distrust(&server.address.to_string(), &server.authority).await;
     assert_eq!(error.failure, NetworkFailure::Tls, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("another host name") && !text.contains("NotValidForName"), "{text}");
 }
 
 #[tokio::test]
@@ -56,7 +59,7 @@ async fn a_connection_that_is_cut_is_reported_without_a_link_to_a_library() {
     let error = distrust(&server.address.to_string(), &server.authority).await;
     assert_eq!(error.failure, NetworkFailure::Broken, "{error}");
     let text = error.to_string();
-    assert!(text.contains("close_notify") && !text.contains("docs.rs"), "{text}");
+    assert!(text.contains("closed the connection") && !text.contains("docs.rs"), "{text}");
 }
 
 #[tokio::test]
@@ -80,8 +83,8 @@ async fn a_certificate_that_is_out_of_its_time_is_told_from_one_without_a_root_t
             assert_eq!(found, (NetworkFailure::CertificateOutOfTime, 1, false), "{error}");
             let message = error.to_string();
             assert!(message.contains(text) && message.contains("the clock here says"), "{message}");
-            assert!(message.contains("Check the clock here") && !message.contains("UNIX"), "{message}");
-            assert!(!message.contains("add it as a root"), "{message}");
+            assert!(message.contains("Check the clock") && !message.contains("UNIX"), "{message}");
+            assert!(!message.contains("trusted root"), "{message}");
         }
     }
 }

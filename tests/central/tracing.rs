@@ -63,9 +63,8 @@ async fn requests_are_reported_without_headers_and_bodies() {
     let headers = [("x-ms-request-id", "req-7"), ("Content-Type", "application/json")];
     let server = Server::start([Reply::lost(), Reply::with(200, &headers, &body.to_string())]);
     let keys = SymmetricKeys { primary_key: "sentkey".into(), secondary_key: "sentkey".into() };
-    let new =
-        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(Some(keys)), ..NewEnrollmentGroup::x509("n") };
-    client(&server).enrollment_groups().create(&"g".parse().expect("an id"), &new).await.expect("created");
+    let new = NewEnrollmentGroup::x509("n").attestation(NewAttestation::SymmetricKey(Some(keys)));
+    client(&server).enrollment_groups().replace(&"g".parse().expect("an id"), &new).await.expect("created");
     let journal = journal.0.lock().expect("journal").clone();
     for part in ["method=PUT", "path=\"enrollmentGroups/g\"", "status=200", "req-7", "attempt=1", "attempt=2", "Broken"]
     {

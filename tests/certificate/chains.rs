@@ -90,7 +90,7 @@ fn authorities_have_to_be_for_client_authentication() {
         })
         .refusal("for servers only");
         let who = if at_root { "Root" } else { "Factory" };
-        let wanted = "may not issue certificates of clients: its extended key usage lacks client authentication";
+        let wanted = "may not issue client certificates: its extended key usage lacks client authentication";
         assert_eq!(said, format!("CN={who} {wanted}"));
     }
     // A certificate of a server is not judged here.
@@ -131,7 +131,7 @@ fn critical_extensions_that_are_not_processed_are_named() {
                 lab(|lab| [&mut lab.leaf, &mut lab.intermediate, &mut lab.root][at].extensions.push(extension.clone()));
             let said = lab.refusal(name);
             let who = ["dev-01", "Factory", "Root"][at];
-            assert_eq!(said, format!("CN={who} has a critical extension that is not understood: {name}"));
+            assert_eq!(said, format!("CN={who} has a critical extension that is not supported: {name}"));
         }
     }
     // A policy that has to be explicit is one that only policies could meet.
@@ -140,7 +140,7 @@ fn critical_extensions_that_are_not_processed_are_named() {
     })
     .make();
     let said = chain::verify(&presented, &root, NOW).expect_err("not valid").to_string();
-    assert!(said.ends_with("not understood: policyConstraints"), "{said}");
+    assert!(said.ends_with("not supported: policyConstraints"), "{said}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn key_identifiers_that_are_there_fit() {
     };
     with(b"one", b"one").accepted("the same");
     let said = with(b"one", b"two").refusal_here("another", &[]);
-    assert_eq!(said, "CN=dev-01 has another authority key identifier than its issuer, CN=Factory");
+    assert_eq!(said, "the authority key identifier of CN=dev-01 is not that of its issuer, CN=Factory");
     let serial = |issuer: &str, serial: u8| {
         let issuer = der(0xa1, &der(0xa4, &common_name(issuer)));
         let value = sequence(&[issuer, der(0x82, &[0x11, 0x22, serial])]);
@@ -516,11 +516,11 @@ fn a_proof_of_possession_is_a_chain_as_well() {
     assert_eq!(check(&authority, &proof), Ok(()));
     let refused = |authority: &Forge, proof: &Forge| check(authority, proof).expect_err("proves nothing");
     let said = refused(&authority, &Forge::leaf(code, "Other"));
-    assert_eq!(said, "the issuer of CN=70A1B2C3 is CN=Other, and not CN=Root, whose key signed it");
+    assert_eq!(said, "the issuer name of CN=70A1B2C3 is CN=Other, not CN=Root, whose key signed it");
     let constrained = authority.clone().with(constraints(&[directory(&name(&[rdn(O, UTF8, b"Contoso")]))], &[]));
     assert!(refused(&constrained, &proof).starts_with("CN=Root does not permit the name DirName:CN=70A1B2C3"));
     let critical = proof.clone().with(extension_of(&[0x2a, 0x03, 0x04], true, &der(0x05, &[])));
-    assert!(refused(&authority, &critical).ends_with("not understood: 1.2.3.4"));
+    assert!(refused(&authority, &critical).ends_with("not supported: 1.2.3.4"));
     let mut mixed = proof.clone();
     mixed.inner = algorithm(ECDSA_SHA384);
     assert!(refused(&authority, &mixed).contains("two signature algorithms"));

@@ -15,7 +15,7 @@ use iot_enroll::certificate::{
     Certificate, CertificateRequest, ContentKind, KeyError, PrivateKey, ReadError, RequestError, content_kinds, pfx,
 };
 use proptest::prelude::*;
-use rcgen::{PublicKeyData, SigningKey};
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
 fn fixture(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)).expect("the fixture exists")
@@ -23,6 +23,11 @@ fn fixture(name: &str) -> Vec<u8> {
 
 fn certificate(name: &str) -> Certificate {
     Certificate::read(&fixture(&format!("authorities/{name}_cert.pem"))).expect("a certificate")
+}
+
+/// The key for rcgen, which encodes and signs without our own code.
+fn rcgen_key(key: &PrivateKey) -> KeyPair {
+    KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key")
 }
 
 fn key() -> PrivateKey {
@@ -336,8 +341,7 @@ fn indefinite(element: &[u8], depth: usize) -> Vec<u8> {
 fn pkcs7_is_read_as_a_chain_with_the_leaf_first() {
     let (leaf, root, other) = {
         use iot_enroll::certificate::{CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm};
-        let options =
-            IssueOptions { algorithm: KeyAlgorithm::EcP256, lifetime: None, at: time::OffsetDateTime::now_utc() };
+        let options = IssueOptions::new().algorithm(KeyAlgorithm::EcP256).at(time::OffsetDateTime::now_utc());
         let root = CertificateAuthority::new_root(&CommonName::new("Root").expect("a name"), &options).expect("a root");
         let certificate = root.certificate.clone();
         let root = root.into_authority(time::OffsetDateTime::now_utc()).expect("an authority");
@@ -387,6 +391,7 @@ fn request(key: &PrivateKey, attributes: Option<&[u8]>) -> Vec<u8> {
 fn request_with(key: &PrivateKey, after_key: &[u8]) -> Vec<u8> {
     const ECDSA_WITH_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
     let name = der(0x31, &sequence(&[&[0x06, 0x03, 0x55, 0x04, 0x03], &der(0x0c, b"sensor-1")]));
+    let key = rcgen_key(key);
     let info = sequence(&[&[0x02, 1, 0], &sequence(&[&name]), &key.subject_public_key_info(), after_key]);
     let signature = [&[0], &key.sign(&info).expect("a signature")[..]].concat();
     sequence(&[&info, ECDSA_WITH_SHA256, &der(0x03, &signature)])
@@ -540,7 +545,8 @@ fn keys_are_read_in_every_form() {
     let plain = pkcs8(&key);
     let read = |der: &[u8]| PrivateKey::read(der, None).map(|key| pkcs8(&key));
     // The parts of our own PKCS#8, which has a fixed layout.
-    let (scalar, point) = (&plain[36..68], key.der_bytes());
+    let rcgen_key = rcgen_key(&key);
+    let (scalar, point) = (&plain[36..68], rcgen_key.der_bytes());
     let octets = der(0x04, scalar);
     let sec1 = sequence(&[&[0x02, 1, 1], &octets]);
     let with_point = sequence(&[&[0x02, 1, 1], &octets, &der(0xa1, &der(0x03, &[&[0], point].concat()))]);

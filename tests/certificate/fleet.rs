@@ -12,7 +12,7 @@ use iot_enroll::certificate::{
     Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, PrivateKey,
     chain,
     files::PfxOptions,
-    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, MANIFEST_COLUMNS, SourceError},
+    fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, IfExists, MANIFEST_COLUMNS, SourceError},
     pfx::{self, PfxEncryption},
 };
 use proptest::prelude::*;
@@ -25,10 +25,10 @@ use time::{OffsetDateTime, macros::datetime};
 const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
 
 static NEVER: AtomicBool = AtomicBool::new(false);
-const CONTROL: FleetControl<'static> = FleetControl { stop: &NEVER, progress: &|_| {} };
+const CONTROL: FleetControl<'static> = FleetControl::new(&NEVER, &|_| {});
 
 fn options(algorithm: KeyAlgorithm) -> IssueOptions {
-    IssueOptions { algorithm, at: NOW, ..IssueOptions::default() }
+    IssueOptions::new().algorithm(algorithm).at(NOW)
 }
 
 fn root(algorithm: KeyAlgorithm) -> CertificateAuthority {
@@ -42,7 +42,7 @@ fn threads(count: usize) -> NonZeroUsize {
 }
 
 fn devices(count: usize) -> impl Iterator<Item = Result<FleetDevice, SourceError>> + Send {
-    (0..count).map(|number| Ok(FleetDevice { id: DeviceId::new(format!("d{number}"))?, name: None, public_key: None }))
+    (0..count).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d{number}"))?)))
 }
 
 /// The part of a certificate that is signed.
@@ -90,9 +90,9 @@ proptest! {
         let algorithm = [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::EcP256, KeyAlgorithm::Rsa2048][own];
         let at = NOW.replace_year(year).expect("a moment");
         let authority = options([KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048][authoritys]);
-        let authority = CertificateAuthority::new_root(&CommonName::new("R").expect("a name"), &IssueOptions { at, ..authority });
+        let authority = CertificateAuthority::new_root(&CommonName::new("R").expect("a name"), &authority.at(at));
         let authority = authority.and_then(|root| root.into_authority(at)).expect("an authority");
-        let issuer = DeviceIssuer::new(&authority, &IssueOptions { at, ..options(algorithm) }).expect("an issuer");
+        let issuer = DeviceIssuer::new(&authority, &options(algorithm).at(at)).expect("an issuer");
         let made = issuer.issue(&DeviceId::new(id.as_str()).expect("an id")).expect("a certificate");
         let certificate = Certificate::from_der(&made.certificate).expect("a certificate");
         let expected = by_rcgen(&id, &certificate, &made.key, &authority);
@@ -140,7 +140,7 @@ fn a_stream_keeps_the_order_of_the_devices_on_any_number_of_threads() {
             made.fetch_add(more, Ordering::Relaxed);
         };
         let mut stream = Vec::new();
-        let control = FleetControl { progress: &progress, ..CONTROL };
+        let control = FleetControl::new(&NEVER, &progress);
         let report = fleet.write_tar(devices(1_100), &mut stream, control).expect("a stream");
         assert_eq!((report.devices, made.into_inner(), report.stopped), (1_100, 1_100, false));
         let members = members(&stream);
@@ -183,7 +183,7 @@ fn pfx_files_hold_key_and_chain_and_open_with_the_password() {
     let intermediate =
         root.issue_intermediate(&CommonName::new("Factory").expect("a name"), &options(KeyAlgorithm::EcP384));
     let intermediate = intermediate.and_then(|made| made.into_authority(NOW)).expect("an authority");
-    let options_of_pfx = PfxOptions { password: "geheim", encryption: PfxEncryption::Aes256 };
+    let options_of_pfx = PfxOptions::new("geheim").encryption(PfxEncryption::Aes256);
     let fleet = Fleet::new(&intermediate, &options(KeyAlgorithm::EcP256), Some(options_of_pfx), threads(3));
     let mut stream = Vec::new();
     fleet.map(|fleet| fleet.write_tar(devices(5), &mut stream, CONTROL)).expect("a fleet").expect("a stream");
@@ -202,14 +202,14 @@ fn a_failing_device_ends_a_run_with_what_was_whole_before_it() {
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(3)).expect("a fleet");
     let folder = tempfile::tempdir().expect("a folder");
     let broken = devices(200).chain(std::iter::once(Err("no more".into()))).chain(devices(50));
-    let error = fleet.write_folders(broken, folder.path(), false, CONTROL).expect_err("fails");
+    let error = fleet.write_directory(broken, folder.path(), IfExists::Fail, CONTROL).expect_err("fails");
     let FleetError::Interrupted { made, .. } = error else { panic!("{error}") };
     let rows = csv_rows(&std::fs::read(folder.path().join("manifest.csv")).expect("a manifest"));
     assert_eq!(rows.len() as u64, made + 1);
     let files = std::fs::read_dir(folder.path().join("0000")).expect("a folder").count() as u64;
     assert_eq!(files, made * 3 + 1);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing hidden is left");
-    let report = fleet.write_folders(devices(1_250), folder.path(), true, CONTROL).expect("resumed");
+    let report = fleet.write_directory(devices(1_250), folder.path(), IfExists::Resume, CONTROL).expect("resumed");
     assert_eq!((report.devices, report.resumed), (1_250, made));
 }
 
@@ -246,29 +246,35 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
     let fleet = |root| Fleet::new(root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
     let folder = tempfile::tempdir().expect("a folder");
     let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
-    fleet(&first).write_folders(devices(40), &files, false, CONTROL).expect("files");
-    fleet(&first).write_tar_file(devices(40), &tar, false, CONTROL).expect("a tar file");
+    fleet(&first).write_directory(devices(40), &files, IfExists::Fail, CONTROL).expect("files");
+    fleet(&first).write_tar_file(devices(40), &tar, IfExists::Fail, CONTROL).expect("a tar file");
     let [of_files, of_tar] = [files.join("manifest.csv"), folder.path().join("fleet.tar.manifest.csv")];
     let manifests = || [&of_files, &of_tar, &tar].map(|path| std::fs::read(path).expect("read"));
     let before = manifests();
     let others = || devices(41).skip(1);
     for error in [
-        fleet(&second).write_folders(devices(50), &files, true, CONTROL).expect_err("another authority"),
-        fleet(&second).write_tar_file(devices(50), &tar, true, CONTROL).expect_err("another authority"),
+        fleet(&second).write_directory(devices(50), &files, IfExists::Resume, CONTROL).expect_err("another authority"),
+        fleet(&second).write_tar_file(devices(50), &tar, IfExists::Resume, CONTROL).expect_err("another authority"),
     ] {
-        assert!(matches!(error, FleetError::Earlier { .. }), "{error}");
+        assert!(matches!(error, FleetError::CannotResume { .. }), "{error}");
     }
     for error in [
-        fleet(&first).write_folders(others(), &files, true, CONTROL).expect_err("other devices"),
-        fleet(&first).write_tar_file(others(), &tar, true, CONTROL).expect_err("other devices"),
-        fleet(&first).write_folders(devices(39), &files, true, CONTROL).expect_err("fewer devices"),
+        fleet(&first).write_directory(others(), &files, IfExists::Resume, CONTROL).expect_err("other devices"),
+        fleet(&first).write_tar_file(others(), &tar, IfExists::Resume, CONTROL).expect_err("other devices"),
+        fleet(&first).write_directory(devices(39), &files, IfExists::Resume, CONTROL).expect_err("fewer devices"),
     ] {
         assert!(matches!(error, FleetError::OtherDevices { .. }), "{error}");
-        assert!(error.to_string().contains("grows at its end"), "{error}");
+        assert!(error.to_string().contains("added at the end"), "{error}");
     }
     assert!(manifests() == before, "what is refused is left as it is");
-    assert!(matches!(fleet(&first).write_folders(devices(1), &files, false, CONTROL), Err(FleetError::Exists(_))));
-    assert!(matches!(fleet(&first).write_tar_file(devices(1), &tar, false, CONTROL), Err(FleetError::Exists(_))));
+    assert!(matches!(
+        fleet(&first).write_directory(devices(1), &files, IfExists::Fail, CONTROL),
+        Err(FleetError::Exists(_))
+    ));
+    assert!(matches!(
+        fleet(&first).write_tar_file(devices(1), &tar, IfExists::Fail, CONTROL),
+        Err(FleetError::Exists(_))
+    ));
 }
 
 #[test]
@@ -277,7 +283,7 @@ fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("fleet.tar");
-    fleet.write_tar_file(devices(100), &path, false, CONTROL).expect("a tar file");
+    fleet.write_tar_file(devices(100), &path, IfExists::Fail, CONTROL).expect("a tar file");
     let whole = std::fs::read(&path).expect("read");
     let first = members(&whole);
     let manifest = folder.path().join("fleet.tar.manifest.csv");
@@ -287,7 +293,7 @@ fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
     {
         std::fs::write(&path, &whole[..cut]).expect("written");
         std::fs::write(&manifest, &rows[..cut_rows]).expect("written");
-        let report = fleet.write_tar_file(devices(120), &path, true, CONTROL).expect("resumed");
+        let report = fleet.write_tar_file(devices(120), &path, IfExists::Resume, CONTROL).expect("resumed");
         assert_eq!(report.devices, 120);
         let stream = std::fs::read(&path).expect("read");
         let members = members(&stream);
@@ -315,28 +321,28 @@ fn two_runs_are_never_at_work_in_one_place() {
             return;
         }
         for error in [
-            fleet.write_folders(devices(9), &files, true, CONTROL).err(),
-            fleet.write_tar_file(devices(9), &tar, true, CONTROL).err(),
+            fleet.write_directory(devices(9), &files, IfExists::Resume, CONTROL).err(),
+            fleet.write_tar_file(devices(9), &tar, IfExists::Resume, CONTROL).err(),
         ] {
             refused.fetch_add(u64::from(matches!(error, Some(FleetError::Busy(_)))), Ordering::Relaxed);
         }
     };
-    let control = FleetControl { progress: &progress, ..CONTROL };
+    let control = FleetControl::new(&NEVER, &progress);
     let hold = std::fs::File::create(&tar).expect("a file");
     // As a run leaves it; another mode would be refused.
     std::fs::set_permissions(&tar, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
     hold.lock().expect("locked");
-    fleet.write_folders(devices(3), &files, false, control).expect("files");
+    fleet.write_directory(devices(3), &files, IfExists::Fail, control).expect("files");
     assert_eq!(refused.swap(0, Ordering::Relaxed), 6);
     drop(hold);
     let hold = std::fs::File::open(&files).expect("a folder");
     if hold.lock().is_ok() {
-        fleet.write_tar_file(devices(3), &tar, true, control).expect("a tar file");
+        fleet.write_tar_file(devices(3), &tar, IfExists::Resume, control).expect("a tar file");
         assert_eq!(refused.swap(0, Ordering::Relaxed), 2);
     }
     drop(hold);
-    assert_eq!(fleet.write_folders(devices(9), &files, true, CONTROL).expect("resumed").resumed, 3);
-    assert_eq!(fleet.write_tar_file(devices(9), &tar, true, CONTROL).expect("resumed").resumed, 3);
+    assert_eq!(fleet.write_directory(devices(9), &files, IfExists::Resume, CONTROL).expect("resumed").resumed, 3);
+    assert_eq!(fleet.write_tar_file(devices(9), &tar, IfExists::Resume, CONTROL).expect("resumed").resumed, 3);
 }
 
 #[test]
@@ -344,13 +350,14 @@ fn a_manifest_that_is_none_or_lists_what_is_not_there_is_not_written_over() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
     let folder = tempfile::tempdir().expect("a folder");
-    fleet.write_folders(devices(3), &folder.path().join("other"), false, CONTROL).expect("files");
+    fleet.write_directory(devices(3), &folder.path().join("other"), IfExists::Fail, CONTROL).expect("files");
     let others = std::fs::read_to_string(folder.path().join("other/manifest.csv")).expect("read");
     let manifest = folder.path().join("manifest.csv");
     for content in ["IOTC_DEVICEID\nd0\nd1\n", "d0", &others] {
         std::fs::write(&manifest, content).expect("written");
-        let error = fleet.write_folders(devices(3), folder.path(), true, CONTROL).expect_err("not its own");
-        assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == manifest), "{error}");
+        let error =
+            fleet.write_directory(devices(3), folder.path(), IfExists::Resume, CONTROL).expect_err("not its own");
+        assert!(matches!(&error, FleetError::CannotResume { path, .. } if *path == manifest), "{error}");
         assert_eq!(std::fs::read_to_string(&manifest).expect("read"), content);
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 2, "nothing was written");
@@ -364,15 +371,15 @@ fn go_on(
 ) -> [Result<FleetReport, FleetError>; 2] {
     let given = || devices().into_iter().map(Ok);
     [
-        fleet.write_folders(given(), &folder.join("files"), true, CONTROL),
-        fleet.write_tar_file(given(), &folder.join("fleet.tar"), true, CONTROL),
+        fleet.write_directory(given(), &folder.join("files"), IfExists::Resume, CONTROL),
+        fleet.write_tar_file(given(), &folder.join("fleet.tar"), IfExists::Resume, CONTROL),
     ]
 }
 
 fn refused(outcomes: [Result<FleetReport, FleetError>; 2], why: &str) {
     for outcome in outcomes {
         let error = outcome.expect_err(why);
-        assert!(matches!(&error, FleetError::Earlier { .. }) && error.to_string().contains(why), "{error}");
+        assert!(matches!(&error, FleetError::CannotResume { .. }) && error.to_string().contains(why), "{error}");
     }
 }
 
@@ -384,23 +391,23 @@ fn tar_files_in_one_folder_have_a_manifest_each_and_only_their_own() {
     let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
     let [of_a, of_b] = ["a.tar.manifest.csv", "b.tar.manifest.csv"].map(|name| folder.path().join(name));
     for tar in [&a, &b] {
-        fleet.write_tar_file(devices(3), tar, true, CONTROL).expect("a tar file");
+        fleet.write_tar_file(devices(3), tar, IfExists::Resume, CONTROL).expect("a tar file");
     }
     for tar in [&a, &b] {
-        assert_eq!(fleet.write_tar_file(devices(3), tar, true, CONTROL).expect("resumed").resumed, 3);
+        assert_eq!(fleet.write_tar_file(devices(3), tar, IfExists::Resume, CONTROL).expect("resumed").resumed, 3);
     }
     std::fs::copy(&of_b, &of_a).expect("copied");
-    let error = fleet.write_tar_file(devices(3), &a, true, CONTROL).expect_err("another manifest");
-    assert!(matches!(error, FleetError::Earlier { .. }), "{error}");
+    let error = fleet.write_tar_file(devices(3), &a, IfExists::Resume, CONTROL).expect_err("another manifest");
+    assert!(matches!(error, FleetError::CannotResume { .. }), "{error}");
     let rows = std::fs::read(&of_b).expect("read");
     std::fs::remove_file(&b).expect("removed");
-    let error = fleet.write_tar_file(devices(3), &b, true, CONTROL).expect_err("no tar file");
-    assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == of_b), "{error}");
+    let error = fleet.write_tar_file(devices(3), &b, IfExists::Resume, CONTROL).expect_err("no tar file");
+    assert!(matches!(&error, FleetError::CannotResume { path, .. } if *path == of_b), "{error}");
     assert!(!b.exists() && std::fs::read(&of_b).expect("read") == rows);
     let made = std::fs::read(&a).expect("read");
     std::fs::remove_file(&of_a).expect("removed");
-    let error = fleet.write_tar_file(devices(3), &a, true, CONTROL).expect_err("no manifest");
-    assert!(matches!(&error, FleetError::Earlier { path, .. } if *path == a), "{error}");
+    let error = fleet.write_tar_file(devices(3), &a, IfExists::Resume, CONTROL).expect_err("no manifest");
+    assert!(matches!(&error, FleetError::CannotResume { path, .. } if *path == a), "{error}");
     assert!(!of_a.exists() && std::fs::read(&a).expect("read") == made);
 }
 
@@ -415,10 +422,7 @@ fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
     };
     let keys: Vec<_> = (0..4).map(keyless).collect();
     let of = |keys: &[Option<&Vec<u8>>]| -> Vec<FleetDevice> {
-        devices(keys.len())
-            .zip(keys)
-            .map(|(device, key)| FleetDevice { public_key: key.cloned(), ..device.expect("a device") })
-            .collect()
+        devices(keys.len()).zip(keys).map(|(device, key)| device.expect("a device").public_key(key.cloned())).collect()
     };
     let folder = tempfile::tempdir().expect("a folder");
     let asked = [Some(&keys[0]), Some(&keys[1]), Some(&keys[2])];
@@ -428,24 +432,24 @@ fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
         }
     }
     refused(go_on(&fleet, folder.path(), || of(&[asked[0], Some(&keys[3]), asked[2]])), "another key");
-    refused(go_on(&fleet, folder.path(), || of(&[asked[0], None, asked[2]])), "not mixed");
+    refused(go_on(&fleet, folder.path(), || of(&[asked[0], None, asked[2]])), "cannot be mixed");
     let keyed = tempfile::tempdir().expect("a folder");
     assert!(go_on(&fleet, keyed.path(), || of(&[None; 3])).iter().all(Result::is_ok));
-    refused(go_on(&fleet, keyed.path(), || of(&asked)), "not mixed");
+    refused(go_on(&fleet, keyed.path(), || of(&asked)), "cannot be mixed");
 }
 
 #[test]
 fn sets_with_and_without_pfx_files_are_not_mixed() {
     let root = root(KeyAlgorithm::EcP256);
     let plain = fleet_of(&root);
-    let pfx = PfxOptions { password: "geheim", encryption: PfxEncryption::Aes256 };
+    let pfx = PfxOptions::new("geheim").encryption(PfxEncryption::Aes256);
     let with_pfx = Fleet::new(&root, &options(KeyAlgorithm::EcP256), Some(pfx), threads(2)).expect("a fleet");
     let given = |count| devices(count).collect::<Result<Vec<_>, _>>().expect("devices");
     for (first, second) in [(&plain, &with_pfx), (&with_pfx, &plain)] {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(go_on(first, folder.path(), || given(1)).iter().all(Result::is_ok));
         let tar = std::fs::read(folder.path().join("fleet.tar")).expect("read");
-        refused(go_on(second, folder.path(), || given(2)), "not mixed");
+        refused(go_on(second, folder.path(), || given(2)), "cannot be mixed");
         assert_eq!(std::fs::read(folder.path().join("fleet.tar")).expect("read"), tar);
     }
 }
@@ -457,9 +461,9 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = folder.path();
     for count in [5, 8, 10] {
-        fleet.write_folders(devices(count), files, true, CONTROL).expect("files");
+        fleet.write_directory(devices(count), files, IfExists::Resume, CONTROL).expect("files");
     }
-    let go_on = || fleet.write_folders(devices(10), files, true, CONTROL);
+    let go_on = || fleet.write_directory(devices(10), files, IfExists::Resume, CONTROL);
     let refused = |why: &str| {
         let error = go_on().expect_err(why).to_string();
         assert!(error.contains(why), "{error}");
@@ -470,7 +474,7 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
     let (header, _) = rows.split_once('\n').expect("a header");
     for content in [&format!("{header}\n"), "", rows.trim_end()] {
         std::fs::write(&part, content).expect("written");
-        refused("remove it and the numbered folders after it");
+        refused("remove it and the numbered directories after it");
     }
     let (short, _) = rows.trim_end().rsplit_once('\n').expect("two rows");
     std::fs::write(&part, format!("{short}\n")).expect("written");
@@ -482,15 +486,15 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
     refused("0001 before it is missing");
     assert_eq!(std::fs::read(files.join("manifest.csv")).expect("read"), manifest, "nothing was changed");
     std::fs::remove_dir_all(files.join("0002")).expect("removed");
-    let report = go_on().expect("made anew");
+    let report = go_on().expect("issued again");
     assert_eq!((report.devices, report.resumed), (10, 5));
     assert_eq!(csv_rows(&std::fs::read(files.join("manifest.csv")).expect("read")).len(), 11);
     std::fs::remove_dir_all(files.join("0000")).expect("removed");
     refused("0000 before it is missing");
     std::fs::remove_dir_all(files.join("0001")).expect("removed");
-    refused("remove it to have the fleet made anew");
+    refused("remove it to issue the fleet again");
     std::fs::remove_file(files.join("manifest.csv")).expect("removed");
-    assert_eq!(go_on().expect("made anew").resumed, 0);
+    assert_eq!(go_on().expect("issued again").resumed, 0);
 }
 
 #[test]
@@ -502,10 +506,10 @@ fn an_id_of_many_colons_has_its_place_in_a_tar() {
     let ids: Vec<_> = (1..=62).map(|colons| format!("a{}{}", ":".repeat(colons), "b".repeat(63 - colons))).collect();
     let given = |count| {
         let id = |id: &String| DeviceId::new(id.as_str()).expect("an id");
-        ids[..count].iter().map(move |text| Ok(FleetDevice { id: id(text), name: None, public_key: None }))
+        ids[..count].iter().map(move |text| Ok(FleetDevice::new(id(text))))
     };
-    fleet.write_tar_file(given(40), &path, false, CONTROL).expect("a tar file");
-    assert_eq!(fleet.write_tar_file(given(62), &path, true, CONTROL).expect("resumed").resumed, 40);
+    fleet.write_tar_file(given(40), &path, IfExists::Fail, CONTROL).expect("a tar file");
+    assert_eq!(fleet.write_tar_file(given(62), &path, IfExists::Resume, CONTROL).expect("resumed").resumed, 40);
     let members = members(&std::fs::read(&path).expect("read"));
     let expected = ids
         .iter()
@@ -526,13 +530,14 @@ fn a_run_is_stopped_only_where_devices_are_left_over() {
             let made = made.fetch_add(more, Ordering::Relaxed) + more;
             stop.fetch_or(made >= after, Ordering::Relaxed);
         };
-        let control = FleetControl { stop: &stop, progress: &progress };
+        let control = FleetControl::new(&stop, &progress);
         let report = fleet.write_tar(devices(count), io::sink(), control).expect("a stream");
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
         stop.store(false, Ordering::Relaxed);
         made.store(0, Ordering::Relaxed);
         let folder = tempfile::tempdir().expect("a folder");
-        let report = fleet.write_folders(devices(count.min(9_000)), folder.path(), false, control).expect("files");
+        let report =
+            fleet.write_directory(devices(count.min(9_000)), folder.path(), IfExists::Fail, control).expect("files");
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
     }
 }

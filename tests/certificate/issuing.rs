@@ -16,11 +16,11 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
 
 fn options() -> IssueOptions {
-    IssueOptions { at: NOW, ..IssueOptions::default() }
+    IssueOptions::new().at(NOW)
 }
 
 fn with(algorithm: KeyAlgorithm) -> IssueOptions {
-    IssueOptions { algorithm, ..options() }
+    options().algorithm(algorithm)
 }
 
 fn name(text: &str) -> CommonName {
@@ -33,7 +33,7 @@ fn id(text: &str) -> DeviceId {
 
 fn root(options: &IssueOptions) -> CertificateAuthority {
     let issued = CertificateAuthority::new_root(&name("Test Root Cert"), options).expect("a root");
-    issued.into_authority(options.at).expect("an authority")
+    issued.into_authority(options.issue_time()).expect("an authority")
 }
 
 /// What webpki, which is not ours, says of a client certificate under that root.
@@ -136,22 +136,18 @@ fn serial_numbers_are_positive_long_and_never_the_same() {
 fn dates_from_2050_on_are_generalized_time() {
     let at = datetime!(2049-12-31 23:59:59 UTC);
     let lifetime = Some(Lifetime::Days(1));
-    let root = CertificateAuthority::new_root(&name("r"), &IssueOptions { at, lifetime, ..options() }).expect("a root");
+    let root = CertificateAuthority::new_root(&name("r"), &options().at(at).lifetime(lifetime)).expect("a root");
     // UTCTime (0x17) before 2050, GeneralizedTime (0x18) after (section 4.1.2.5).
     let der = root.certificate.der();
     assert!(der.windows(15).any(|window| window == b"\x17\x0d491231235459Z"));
     assert!(der.windows(17).any(|window| window == b"\x18\x0f20500101235959Z"));
     let root = root.into_authority(at).expect("an authority");
-    openssl_accepts(
-        &root.issue_device(&id("sensor-1"), &IssueOptions { at, ..options() }).expect("a device"),
-        root.certificate(),
-        at,
-    );
+    openssl_accepts(&root.issue_device(&id("sensor-1"), &options().at(at)).expect("a device"), root.certificate(), at);
 }
 
 #[test]
 fn a_certificate_never_outlives_its_issuer() {
-    let short = IssueOptions { lifetime: Some(Lifetime::Days(10)), ..options() };
+    let short = options().lifetime(Lifetime::Days(10));
     let root = root(&short);
     let device = root.issue_device(&id("sensor-1"), &options()).expect("a device");
     assert_eq!(device.certificate.not_after(), root.certificate().not_after());
@@ -159,7 +155,7 @@ fn a_certificate_never_outlives_its_issuer() {
     let device = root.issue_device(&id("sensor-1"), &short).expect("a device");
     assert_eq!(device.shortened_from, None);
     // Nor does it begin before its issuer.
-    let early = IssueOptions { at: NOW - Duration::minutes(4), ..options() };
+    let early = options().at(NOW - Duration::minutes(4));
     let device = root.issue_device(&id("sensor-1"), &early).expect("a device");
     assert_eq!(device.certificate.not_before(), root.certificate().not_before());
 }
@@ -167,11 +163,11 @@ fn a_certificate_never_outlives_its_issuer() {
 #[test]
 fn lifetimes_that_x509_cannot_express_are_refused() {
     for lifetime in [Lifetime::Days(0), Lifetime::Days(u32::MAX), Lifetime::Years(9000)] {
-        let options = IssueOptions { lifetime: Some(lifetime), ..options() };
+        let options = options().lifetime(lifetime);
         let refused = CertificateAuthority::new_root(&name("r"), &options).expect_err("no such lifetime");
         assert_eq!(refused, AuthorityError::Lifetime(lifetime));
     }
-    let leap = IssueOptions { at: datetime!(2028-02-29 00:00 UTC), lifetime: Some(Lifetime::Years(1)), ..options() };
+    let leap = options().at(datetime!(2028-02-29 00:00 UTC)).lifetime(Lifetime::Years(1));
     let root = CertificateAuthority::new_root(&name("r"), &leap).expect("a root");
     assert_eq!(root.certificate.not_after(), datetime!(2029-02-28 00:00 UTC));
 }
@@ -234,7 +230,7 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
         authority_error(read("may-not-sign_cert.pem", "directory_key.pem")),
         AuthorityError::Unfit(ChainError::MayNotSign { .. })
     ));
-    let one_day = IssueOptions { lifetime: Some(Lifetime::Days(1)), ..options() };
+    let one_day = options().lifetime(Lifetime::Days(1));
     let past = CertificateAuthority::new_root(&name("r"), &one_day).expect("a root");
     let at = |at| CertificateAuthority::new(vec![past.certificate.clone()], copy(&past.key), at);
     assert!(matches!(
@@ -245,6 +241,10 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
         at(NOW - Duration::days(2)).expect_err("not yet valid"),
         AuthorityError::Unfit(ChainError::NotYetValid { .. })
     ));
+}
+
+fn rcgen_key(key: &PrivateKey) -> rcgen::KeyPair {
+    rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key")
 }
 
 fn copy(key: &PrivateKey) -> PrivateKey {
@@ -419,8 +419,9 @@ fn a_cross_signed_authority_leads_on_by_whichever_signature_does() {
         let mut name = rcgen::CertificateParams::default();
         name.distinguished_name = rcgen::DistinguishedName::new();
         name.distinguished_name.push(rcgen::DnType::CommonName, "Test Root Cert");
-        let issuer = rcgen::Issuer::new(name, issuer.key());
-        Certificate::from_der(params.signed_by(&key, &issuer).expect("a certificate").der()).expect("reads back")
+        let issuer = rcgen::Issuer::new(name, rcgen_key(issuer.key()));
+        Certificate::from_der(params.signed_by(&rcgen_key(&key), &issuer).expect("a certificate").der())
+            .expect("reads back")
     };
     let crossed = [params(&one), params(&two)];
     let authority = CertificateAuthority::new(vec![crossed[0].clone()], copy(&key), NOW).expect("an authority");
@@ -480,7 +481,7 @@ proptest! {
     #[test]
     fn any_allowed_name_makes_a_certificate_that_others_read(text in "[^\\s\\p{Cc}\\p{Cf}][^\\p{Cc}\\p{Cf}]{0,62}[^\\s\\p{Cc}\\p{Cf}]", days in 1_u32..40_000) {
         let name = CommonName::new(text.clone()).expect("an allowed name");
-        let options = IssueOptions { lifetime: Some(Lifetime::Days(days)), ..options() };
+        let options = options().lifetime(Lifetime::Days(days));
         let root = CertificateAuthority::new_root(&name, &options).expect("a root");
         prop_assert_eq!(root.certificate.subject().common_name(), Some(text.as_str()));
         prop_assert_eq!(root.certificate.not_after(), NOW + Duration::days(days.into()));

@@ -1,11 +1,14 @@
-//! Reading, checking and making certificates.
+//! Reading, verifying and issuing of certificates.
 
 #[cfg(feature = "cli")]
 #[path = "../support/mod.rs"]
 mod support;
 
 #[cfg(feature = "cli")]
+mod api;
+#[cfg(feature = "cli")]
 mod chains;
+#[cfg(feature = "cli")]
 mod differential;
 #[cfg(feature = "cli")]
 mod encodings;

@@ -134,7 +134,7 @@ fn with_mac(bags: &[Vec<u8>], mac: &[u8]) -> Vec<u8> {
 }
 
 fn root(name: &str, algorithm: KeyAlgorithm) -> IssuedCertificate {
-    let options = IssueOptions { algorithm, ..IssueOptions::default() };
+    let options = IssueOptions::new().algorithm(algorithm);
     CertificateAuthority::new_root(&CommonName::new(name).expect("a name"), &options).expect("a root")
 }
 
@@ -173,10 +173,11 @@ fn the_leaf_is_the_certificate_of_the_key_whatever_the_ids_and_the_order_say() {
 fn of_certificates_of_one_key_the_local_key_id_and_then_the_order_decide() {
     let first = root("first", KeyAlgorithm::EcP256);
     let key = &first.key;
+    let rcgen_key = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
     let mut renewed = rcgen::CertificateParams::default();
     renewed.distinguished_name = rcgen::DistinguishedName::new();
     renewed.distinguished_name.push(rcgen::DnType::CommonName, "second");
-    let second = Certificate::from_der(renewed.self_signed(key).expect("signed").der()).expect("a certificate");
+    let second = Certificate::from_der(renewed.self_signed(&rcgen_key).expect("signed").der()).expect("a certificate");
     let subjects = |ids: [Option<&[u8]>; 2]| {
         let file = plain(&[
             certificate_bag(&first.certificate, &attributes(ids[0], None)),

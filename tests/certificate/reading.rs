@@ -85,6 +85,7 @@ fn keys_are_told_by_kind_and_length() {
     ] {
         let certificate = Certificate::read(&fixture(name)).expect("a certificate");
         assert_eq!(*certificate.public_key_algorithm(), algorithm);
+        #[cfg(feature = "verify")]
         assert_eq!(certificate.verify_signature(&certificate), Ok(()), "{name} is signed by itself");
     }
 }
@@ -155,6 +156,8 @@ proptest! {
         let index = position % der.len();
         der[index] = byte;
         if let Ok(certificate) = Certificate::read(&der) {
+            let _ = certificate.to_string();
+            #[cfg(feature = "verify")]
             let _ = certificate.verify_signature(&certificate);
         }
     }

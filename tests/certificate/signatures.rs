@@ -4,11 +4,14 @@ use std::{fs, path::Path};
 
 use iot_enroll::certificate::{Certificate, CertificateRequest, HashAlgorithm, RequestError, SignatureError};
 
-use crate::forge::{Forge, Key, common_name, run_openssl};
+use crate::{
+    forge::{Forge, Key, common_name},
+    support::openssl,
+};
 
-/// Runs `openssl` with arguments that white space separates. `None` if there is no such program.
+/// Runs `openssl` with arguments that are separated by white space. `None` without openssl, which is reported.
 fn run(folder: &Path, arguments: &str) -> Option<()> {
-    let output = run_openssl(folder, &arguments.split_whitespace().collect::<Vec<_>>())?;
+    let output = openssl(folder, &arguments.split_whitespace().collect::<Vec<_>>())?;
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     Some(())
 }

@@ -220,11 +220,11 @@ fn directory_in_place_of_a_file_changes_nothing() {
     let before = contents(folder.path());
     fs::create_dir(folder.path().join("r.pfx")).expect("made");
     let error = cert(folder.path(), &["root", "r", "--force"]).fails(1);
-    assert!(error.contains("r.pfx is a folder"), "{error}");
+    assert!(error.contains("r.pfx is a directory"), "{error}");
     fs::remove_dir(folder.path().join("r.pfx")).expect("still empty");
     assert_eq!(contents(folder.path()), before);
     fs::write(folder.path().join("f"), "").expect("written");
-    assert!(cert(folder.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a folder"));
+    assert!(cert(folder.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a directory"));
 }
 
 #[test]
@@ -243,11 +243,11 @@ fn verify_finds_the_leaf_anywhere_in_the_file() {
 #[test]
 fn untrusted_names_cannot_control_the_terminal() {
     let folder = folder();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n");
     let key = rcgen::KeyPair::generate().expect("a key");
-    let mut parameters = rcgen::CertificateParams::default();
-    let name = "a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n";
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
-    let certificate = parameters.self_signed(&key).expect("a certificate");
+    let certificate = params.self_signed(&key).expect("a certificate");
     fs::write(folder.path().join("c.pem"), certificate.pem()).expect("written");
     let foreign = ["\x1b]", "\x07", "\x1b[31m", "\u{9b}", "\u{202e}"];
     for color in ["always", "never"] {

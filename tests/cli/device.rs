@@ -136,24 +136,6 @@ fn device_commands_of_the_article_work() {
 }
 
 #[test]
-fn device_commands_of_the_readme_work() {
-    let lab = Lab::start();
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("read");
-    let section = readme.split("\n## Devices\n").nth(1).expect("the section");
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("its commands");
-    let program = Path::new(env!("CARGO_BIN_EXE_iot-enroll")).parent().expect("its folder").display();
-    let path = std::env::var("PATH").expect("a path");
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-ec", block]).current_dir(lab.path()).env("PATH", format!("{program}:{path}"));
-    shell.envs([("IOT_ENROLL_ENDPOINT", &lab.service.endpoint), ("IOT_ENROLL_TOKEN", &lab.service.token)]);
-    let shown = Run::of(&mut shell).ok();
-    assert!(
-        shown.lines().any(|line| line.starts_with("thermostat1 ") && line.contains("CheckoutThermostat5")),
-        "{shown}"
-    );
-}
-
-#[test]
 fn filters_and_orders_of_the_article_work() {
     let lab = Lab::start();
     for (id, name) in [("a", "thermostat2"), ("b", "RS40 Occupancy Sensor"), ("c", "thermostat1"), ("d", "thermostat3")]

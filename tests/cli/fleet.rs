@@ -235,7 +235,7 @@ fn tar_is_written_to_standard_output_or_a_file() {
     assert!(error.contains("fleet.tar already exists") && error.contains("--resume"), "{error}");
     for count in ["7", "71000", "69"] {
         let error = fleet(folder.path(), &["--count", count, "--format", "tar", "--resume"]).fails(1);
-        assert!(error.contains("grows at its end only") && error.contains("--out"), "{error}");
+        assert!(error.contains("added at the end") && error.contains("--out"), "{error}");
     }
     let error = fleet(folder.path(), &["--count", "1", "--out", "-"]).fails(2);
     assert!(error.contains("--format tar"), "{error}");

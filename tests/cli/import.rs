@@ -132,7 +132,7 @@ fn pair(id: &str, outcome: &str) -> (String, String) {
 #[test]
 fn each_row_s_outcome_is_told_in_the_order_of_the_file() {
     let lab = Lab::start();
-    let device = |id: &str, name: &str| DeviceProperties { display_name: name.to_owned(), ..DeviceProperties::new(id) };
+    let device = |id: &str, name: &str| DeviceProperties::new(id).display_name(name);
     lab.emulator
         .add_devices([device("same", "Same"), device("other", "Other"), device("apart", "Apart")])
         .expect("added");
@@ -424,13 +424,13 @@ fn a_device_whose_id_differs_by_case_alone_is_left_as_it_is() {
 #[test]
 fn replacing_changes_what_the_file_names_and_keeps_the_rest() {
     let lab = Lab::start();
-    let device = |id: &str| DeviceProperties {
-        display_name: "Old".to_owned(),
-        template: Some("dtmi:a:B;1".to_owned()),
-        enabled: false,
-        simulated: true,
-        organizations: vec!["seattle".to_owned()],
-        ..DeviceProperties::new(id)
+    let device = |id: &str| {
+        DeviceProperties::new(id)
+            .display_name("Old")
+            .template("dtmi:a:B;1")
+            .enabled(false)
+            .simulated(true)
+            .organizations(["seattle"])
     };
     lab.emulator.add_devices([device("a"), device("b"), device("c")]).expect("added");
     let mut expected = lab.devices();

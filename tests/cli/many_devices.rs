@@ -272,7 +272,7 @@ fn one_device_that_is_refused_keeps_no_other_out() {
     let wrong = ["--register", "--ca-file", "ca.pem", "--id-scope", "0neFFFFFFFF", "--dps-endpoint", &endpoint];
     let before = lab.emulator.requests().iter().filter(|it| it.path.ends_with("/register")).count();
     let error = lab.provision(&[&["--count", "12", "--prefix", "p-"][..], &wrong].concat()).fails(1);
-    assert!(error.contains("id scope"), "{error}");
+    assert!(error.contains("ID scope"), "{error}");
     let after = lab.emulator.requests().iter().filter(|it| it.path.ends_with("/register")).count();
     assert!(after - before < 12 + 4, "{}", after - before);
 }
@@ -296,7 +296,7 @@ fn a_fleet_that_is_refused_reads_the_application_once_and_few_of_its_devices() {
     let told = report["refused"].as_array().expect("a list");
     assert_eq!(told.len(), 1 + 20);
     // Each that is reported was looked up: the service is said to have refused, and not that nothing is enrolled.
-    assert!(told.iter().all(|it| !it["reason"].as_str().expect("a reason").contains("perhaps")), "{told:?}");
+    assert!(told.iter().all(|it| !it["reason"].as_str().expect("a reason").contains("possible cause")), "{told:?}");
     let asked =
         |is: fn(&str) -> bool| lab.emulator.requests().iter().filter(|it| it.method == "GET" && is(&it.path)).count();
     assert_eq!(asked(|path| path == "/api/enrollmentGroups"), 1, "the application is read once");

@@ -506,7 +506,7 @@ fn refused_token_is_not_repeated() {
     let expired = "SharedAccessSignature sr=app&sig=topsecret&skn=ops&se=1000000000000";
     for (token, what, remedy) in [
         (WRONG_TOKEN, "401", "Check that the token belongs to this application"),
-        (expired, "expired at 2001-09-09", "make a new one"),
+        (expired, "expired at 2001-09-09", "generate a new one"),
     ] {
         for verbosity in [&[][..], &["-v"], &["-vv"], &["-o", "json"]] {
             let arguments = [&["--endpoint", service.endpoint.as_str()], verbosity].concat();

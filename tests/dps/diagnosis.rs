@@ -1,4 +1,4 @@
-//! Each cause of a failed registration, and that it is told from the others.
+//! The diagnosis of failed registrations: each cause, and that it is told apart from the others.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::support::{
 use iot_enroll::{
     central::{
         Authorization, CertificateEntry, Client, DeviceUpdate, EnrollmentGroupUpdate, NewAttestation, NewDevice,
-        NewDeviceAttestation, NewEnrollmentGroup, SymmetricKeys,
+        NewDeviceAttestation, NewEnrollmentGroup, Possession, SymmetricKeys,
     },
     certificate::{Certificate, CertificateAuthority, IssueOptions},
     dps::device::{
@@ -70,7 +70,7 @@ impl<'a> Case<'a> {
 
     fn diagnose(&self, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
         let (id, id_scope) = (id(DEVICE), self.scope.parse::<IdScope>().expect("a scope"));
-        let attempt = Attempt { id: &id, id_scope: &id_scope, credential: self.credential, unsent: self.unsent };
+        let attempt = Attempt::new(&id, &id_scope, self.credential).unsent(self.unsent);
         diagnose(&attempt, error, application)
     }
 }
@@ -118,8 +118,9 @@ impl App {
         let app = Self::start().await;
         let groups = app.client.enrollment_groups();
         let group = GROUP.parse().expect("an id");
-        groups.create(&group, &NewEnrollmentGroup::x509("Mine")).await.expect("a group");
-        let set = groups.set_certificate(&group, CertificateEntry::Primary, certificate, verified, None).await;
+        groups.replace(&group, &NewEnrollmentGroup::x509("Mine")).await.expect("a group");
+        let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
+        let set = groups.set_certificate(&group, CertificateEntry::Primary, certificate, possession, None).await;
         set.expect("set");
         app
     }
@@ -129,18 +130,18 @@ impl App {
         let (primary, secondary) = (key(primary), key("fedcba9876543210"));
         let keys = SymmetricKeys { primary_key: primary.to_base64(), secondary_key: secondary.to_base64() };
         let attestation = NewAttestation::SymmetricKey(Some(keys));
-        let group = NewEnrollmentGroup { attestation, ..NewEnrollmentGroup::x509("K") };
-        self.client.enrollment_groups().create(&GROUP.parse().expect("an id"), &group).await.expect("a group");
+        let group = NewEnrollmentGroup::x509("K").attestation(attestation);
+        self.client.enrollment_groups().replace(&GROUP.parse().expect("an id"), &group).await.expect("a group");
     }
 
     async fn disable_group(&self) {
-        let update = EnrollmentGroupUpdate { enabled: Some(false), ..EnrollmentGroupUpdate::default() };
+        let update = EnrollmentGroupUpdate::default().enabled(false);
         self.client.enrollment_groups().update(&GROUP.parse().expect("an id"), &update).await.expect("updated");
     }
 
     async fn device(&self, id: &str) {
         let id = id.parse().expect("an id");
-        self.client.devices().create(&id, &NewDevice::default()).await.expect("a device");
+        self.client.devices().replace(&id, &NewDevice::default()).await.expect("a device");
     }
 
     async fn read(&self) -> EnrollmentState {
@@ -198,9 +199,9 @@ async fn an_expired_certificate_is_told_before_and_left_to_the_service() {
     let root = root_at("Old", &days_ago(30, 3650));
     let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
     let (id, scope) = (id(DEVICE), SCOPE.parse().expect("a scope"));
-    let attempt = Attempt { id: &id, id_scope: &scope, credential: &credential, unsent: &[] };
+    let attempt = Attempt::new(&id, &scope, &credential);
     let before = objections(&attempt, OffsetDateTime::now_utc());
-    told(&before[0], "expired", &[DEVICE, "issue a new certificate"]);
+    told(&before[0], "expired", &[DEVICE, "Issue a new certificate"]);
     let error = refused(&credential).await;
     assert_eq!(error.error_code(), Some(401_002));
     told(only(&Case::of(&credential).diagnose(&error, None)), "expired", &[DEVICE]);
@@ -261,7 +262,7 @@ async fn a_certificate_of_tomorrow_is_told_as_not_yet_valid() {
     let tomorrow = options(OffsetDateTime::now_utc() + Duration::days(1), 10);
     let credential = credential(&issue_at(DEVICE, &root("Root"), &tomorrow));
     let diagnosis = Case::of(&credential).diagnose(&refused(&credential).await, None);
-    told(only(&diagnosis), "not-yet-valid", &[DEVICE, "only from"]);
+    told(only(&diagnosis), "not-yet-valid", &[DEVICE, "not valid until"]);
 }
 
 #[tokio::test]
@@ -275,7 +276,7 @@ async fn a_clock_that_is_wrong_here_is_told_from_a_certificate_that_is() {
     let clock = Arc::new(Now(ours - theirs, ManualClock::default()));
     let client = dps.builder(&ManualClock::new()).clock(clock).build().expect("a client");
     let error = client.register(&id(DEVICE), &credential, None).await.expect_err("refused");
-    let parts = [&ours.year().to_string(), "the clocks differ", "expired there"];
+    let parts = [&ours.year().to_string(), "the clock of this machine says", "expired by the server's"];
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &parts);
 
     // With the same date here and there it is the certificate.
@@ -417,9 +418,9 @@ async fn a_disabled_device_is_told() {
     let root = root("Root");
     let app = App::with(&root, true).await;
     app.device(DEVICE).await;
-    let update = DeviceUpdate { enabled: Some(false), ..DeviceUpdate::default() };
+    let update = DeviceUpdate::default().enabled(false);
     app.client.devices().update(&DEVICE.parse().expect("an id"), &update).await.expect("updated");
-    told(only(&app.diagnose(&credential(&issue(DEVICE, &root))).await), "device-disabled", &[DEVICE, "enable it"]);
+    told(only(&app.diagnose(&credential(&issue(DEVICE, &root))).await), "device-disabled", &[DEVICE, "Enable it"]);
 }
 
 #[tokio::test]
@@ -432,7 +433,7 @@ async fn an_attestation_of_the_device_s_own_that_differs_is_told() {
     app.client.devices().set_attestation(&DEVICE.parse().expect("an id"), &attestation).await.expect("set");
     let thumbprints = [&own, &presented].map(|it| it.certificate.sha1_thumbprint().to_string());
     let diagnosis = app.diagnose(&credential(&presented)).await;
-    told(only(&diagnosis), "attestation-differs", &[&thumbprints[0], &thumbprints[1], "before any group"]);
+    told(only(&diagnosis), "attestation-differs", &[&thumbprints[0], &thumbprints[1], "overrides enrollment groups"]);
     // The same certificate is no cause at all.
     assert!(app.diagnose(&credential(&own)).await.causes.is_empty());
 }
@@ -477,7 +478,7 @@ async fn a_scope_that_is_unknown_is_told_and_with_a_token_the_right_one() {
     let credential = credential(&issue(DEVICE, &root));
     let actual = application.id_scope.as_ref().expect("known").to_string();
     let right = Case { scope: actual, ..Case::of(&credential) };
-    told(only(&right.diagnose(&error, Some(&application))), "wrong-id-scope", &["check the address"]);
+    told(only(&right.diagnose(&error, Some(&application))), "wrong-id-scope", &["Check the address"]);
 }
 
 #[tokio::test]
@@ -485,8 +486,8 @@ async fn only_what_the_service_says_of_a_scope_is_blamed_on_it() {
     let credential = credential(&issue(DEVICE, &root("Root")));
     let page = Dps::start(|_| Reply::with(404, &[], "<html>Not Found</html>"));
     let diagnosis = Case::of(&credential).diagnose(&fails(&page, &credential).await, None);
-    told(only(&diagnosis), "not-the-service", &["127.0.0.1", "check the address"]);
-    assert!(only(&diagnosis).concerns_all_devices() && !diagnosis.needs_application);
+    told(only(&diagnosis), "not-the-service", &["127.0.0.1", "Check the address"]);
+    assert!(only(&diagnosis).affects_all_devices() && !diagnosis.needs_application);
     // What has a code of the service comes from the service.
     let coded = Dps::start(|_| error(404, 404_001, "The resource does not exist."));
     let diagnosis = Case::of(&credential).diagnose(&fails(&coded, &credential).await, None);
@@ -511,8 +512,12 @@ async fn an_interception_names_who_presented_what() {
     let error = client.register(&id(DEVICE), &credential, None).await.expect_err("no trust");
     let diagnosis = Case::of(&credential).diagnose(&error, None);
     let host = dps.address.to_string();
-    told(only(&diagnosis), "tls-intercepted", &[&host, "issued by CN=Authority for 127.0.0.1", "add it as a root"]);
-    assert!(only(&diagnosis).concerns_all_devices() && !diagnosis.needs_application);
+    told(
+        only(&diagnosis),
+        "tls-intercepted",
+        &[&host, "issued by CN=Authority for 127.0.0.1", "add it as a trusted root"],
+    );
+    assert!(only(&diagnosis).affects_all_devices() && !diagnosis.needs_application);
 }
 
 #[tokio::test]
@@ -528,7 +533,7 @@ async fn a_server_that_does_not_ask_for_the_certificate_is_not_the_service() {
     let dps = Dps::with("127.0.0.1", Asks::Nothing, |_| unauthorized());
     let credential = credential(&issue(DEVICE, &root("Root")));
     let error = fails(&dps, &credential).await;
-    let parts = ["did not ask", "Authority for 127.0.0.1", "proxy"];
+    let parts = ["did not request", "Authority for 127.0.0.1", "proxy"];
     told(only(&Case::of(&credential).diagnose(&error, None)), "certificate-not-asked-for", &parts);
 }
 
@@ -539,6 +544,8 @@ async fn a_refusal_in_the_handshake_is_diagnosed_like_one_in_an_answer() {
     let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
     let error = fails(&dps, &credential).await;
     assert_eq!(dps.connections(), 1, "it is not tried again: {error}");
+    let text = error.to_string();
+    assert!(text.contains("the server ended the TLS connection") && !text.contains("Alert"), "{text}");
     told(only(&Case::of(&credential).diagnose(&error, None)), "expired", &[]);
 }
 
@@ -576,7 +583,7 @@ async fn symmetric_keys_are_told_apart() {
     let derived = || Credential::from(derive_device_key(&key("0123456789abcdef"), &id(DEVICE)));
 
     assert!(app.diagnose(&derived()).await.causes.is_empty());
-    told(only(&app.diagnose(&group_key.into()).await), "group-key-used", &["group g", "derive"]);
+    told(only(&app.diagnose(&group_key.into()).await), "group-key-used", &["group g", "Derive"]);
     told(only(&app.diagnose(&key("somebody else's k").into()).await), "wrong-symmetric-key", &[DEVICE]);
     app.disable_group().await;
     told(only(&app.diagnose(&derived()).await), "group-disabled", &["group g"]);
@@ -594,14 +601,18 @@ async fn a_key_of_the_device_s_own_counts_before_any_group() {
     let (own, other) = (key("its own, primary"), key("its own, second."));
     let keys = SymmetricKeys { primary_key: own.to_base64(), secondary_key: other.to_base64() };
     attest(NewDeviceAttestation::SymmetricKey(Some(keys))).await;
-    told(only(&app.diagnose(&derived()).await), "attestation-differs", &["of its own", "another symmetric key"]);
+    told(
+        only(&app.diagnose(&derived()).await),
+        "attestation-differs",
+        &["individual attestation", "another symmetric key"],
+    );
     app.disable_group().await;
     told(only(&app.diagnose(&derived()).await), "attestation-differs", &[DEVICE]);
     let diagnosis = app.diagnose(&own.into()).await;
     assert!(diagnosis.first().is_none(), "{diagnosis:?}");
     // Nor does a group count where it attests by a certificate.
     attest(NewDeviceAttestation::x509(issue(DEVICE, &root("Root")).certificate)).await;
-    told(only(&app.diagnose(&derived()).await), "attestation-differs", &["It used a symmetric key"]);
+    told(only(&app.diagnose(&derived()).await), "attestation-differs", &["used a symmetric key"]);
     told(only(&app.diagnose(&key("somebody else's k").into()).await), "attestation-differs", &[]);
 }
 
@@ -614,10 +625,10 @@ async fn a_key_derived_in_lower_case_is_known_as_its_group_s() {
     let dps = Dps::start(|_| unauthorized());
     let error = dps.client().register(&upper, &credential, None).await.expect_err("refused");
     let (scope, application) = (SCOPE.parse().expect("a scope"), app.read().await);
-    let attempt = Attempt { id: &upper, id_scope: &scope, credential: &credential, unsent: &[] };
+    let attempt = Attempt::new(&upper, &scope, &credential);
     let diagnosis = diagnose(&attempt, &error, Some(&application));
     assert!(diagnosis.causes.is_empty(), "{diagnosis:?}");
-    told(&diagnosis.possible[0], "wrong-symmetric-key", &["exactly this id"]);
+    told(&diagnosis.possible[0], "wrong-symmetric-key", &["exactly this ID"]);
     app.disable_group().await;
     told(only(&diagnose(&attempt, &error, Some(&app.read().await))), "group-disabled", &["group g"]);
 }

@@ -1,4 +1,4 @@
-//! The how-to article, line by line, by plain HTTP.
+//! The requests of the how-to articles, over plain HTTP.
 
 use crate::support::app;
 use crate::support::app::{App, Authority, VERSION};
@@ -6,7 +6,7 @@ use iot_enroll::{certificate::Certificate, emulator::DeviceProperties};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn every_call_for_enrollment_groups_works_in_its_order() {
+async fn enrollment_group_operations_of_the_article_work_in_order() {
     let app = App::start().await;
     let root = Authority::new("mytestrootcert");
     let thumbprint = Certificate::read(root.pem.as_bytes()).expect("a certificate").sha1_thumbprint().to_string();
@@ -28,7 +28,7 @@ async fn every_call_for_enrollment_groups_works_in_its_order() {
         })
     );
 
-    // Add an X.509 certificate to it.
+    // Add an X.509 certificate.
     let path = "/enrollmentGroups/myx509eg/certificates/primary";
     let set = app.put(path, &json!({ "verified": false, "certificate": root.base64() })).await.expect(200);
     assert_eq!(
@@ -80,18 +80,16 @@ async fn every_call_for_enrollment_groups_works_in_its_order() {
 
 const THERMOSTAT: &str = "dtmi:contoso:Thermostat;1";
 
-/// A device of the article: `thermostat1` and the like.
+/// Returns a device of the article, such as `thermostat1`.
 fn seed(id: &str, display_name: &str, simulated: bool) -> DeviceProperties {
-    DeviceProperties {
-        display_name: display_name.to_owned(),
-        template: Some(THERMOSTAT.to_owned()),
-        simulated,
-        provisioned: simulated,
-        ..DeviceProperties::new(id)
-    }
+    DeviceProperties::new(id)
+        .display_name(display_name)
+        .template(THERMOSTAT)
+        .simulated(simulated)
+        .provisioned(simulated)
 }
 
-/// As the answers of the article show it; an etag is any.
+/// Returns a device as the article shows it, with any etag.
 fn shown(id: &str, display_name: &str, simulated: bool, provisioned: bool, etag: &Value) -> Value {
     json!({
         "id": id, "etag": etag, "displayName": display_name, "simulated": simulated, "provisioned": provisioned,
@@ -100,7 +98,7 @@ fn shown(id: &str, display_name: &str, simulated: bool, provisioned: bool, etag:
 }
 
 #[tokio::test]
-async fn every_call_for_a_device_works_in_its_order() {
+async fn device_operations_of_the_article_work_in_order() {
     let app = App::start().await;
     let device =
         |name: &str| json!({ "displayName": name, "template": THERMOSTAT, "simulated": true, "enabled": true });
@@ -115,7 +113,7 @@ async fn every_call_for_a_device_works_in_its_order() {
     // Get its credentials.
     let credentials = app.get("/devices/thermostat1/credentials").await.expect(200);
     assert!(credentials.text("/idScope").starts_with("0ne"));
-    // As long as the article's.
+    // The keys have the length of those in the article.
     assert_eq!(credentials.text("/symmetricKey/primaryKey").len(), 44);
     assert_eq!(credentials.text("/symmetricKey/secondaryKey").len(), 44);
 
@@ -129,12 +127,10 @@ async fn every_call_for_a_device_works_in_its_order() {
 }
 
 #[tokio::test]
-async fn every_list_of_devices_has_the_answer_of_the_article() {
+async fn device_lists_match_the_article() {
     let app = App::start().await;
-    let sensor = DeviceProperties {
-        template: Some("urn:modelDefinition:aqlyr1ulfku:tz5rut2pvx".to_owned()),
-        ..seed("5jcwskdgdwbm", "RS40 Occupancy Sensor - 5jcwskdgdwbm", false)
-    };
+    let sensor = seed("5jcwskdgdwbm", "RS40 Occupancy Sensor - 5jcwskdgdwbm", false)
+        .template("urn:modelDefinition:aqlyr1ulfku:tz5rut2pvx");
     app.emulator
         .add_devices([
             seed("5jcwskdwbm", "Thermostat - 5jcwskdwbm", false),
@@ -151,7 +147,7 @@ async fn every_list_of_devices_has_the_answer_of_the_article() {
     assert_eq!(members[1], shown("5jcwskdwbm", "Thermostat - 5jcwskdwbm", false, false, &members[1]["etag"]));
     assert_eq!(members[2], shown("ccc", "CheckoutThermostat", true, true, &members[2]["etag"]));
 
-    // $top: the article's 10 are all of them; its link is for a page of 1.
+    // $top: the 10 of the article would list all devices, and its link is for a page of 1.
     let all = app.query("/devices", &[version, ("$top", "10")]).await.expect(200);
     assert_eq!(all.ids().len(), 3);
     assert_eq!(all.body.get("nextLink"), None);
@@ -160,7 +156,7 @@ async fn every_list_of_devices_has_the_answer_of_the_article() {
     let begin = format!("{}/api/devices?api-version=2022-07-31&%24top=1&%24skiptoken=", app.emulator.endpoint());
     assert!(link.starts_with(&begin), "{link}");
 
-    // $filter, by the operators of its table.
+    // $filter, with the operators in the table of the article.
     for (filter, expected) in [
         ("id eq 'ccc' and scopes eq 'redmond'", vec![]),
         ("Enabled ne true", vec![]),
@@ -181,7 +177,7 @@ async fn every_list_of_devices_has_the_answer_of_the_article() {
     let reversed = app.query("/devices", &[version, ("$orderby", "displayName desc")]).await.expect(200);
     assert_eq!(reversed.ids(), ["5jcwskdwbm", "5jcwskdgdwbm", "ccc"]);
 
-    // The requests that the article makes under deviceTemplates are answered with what is there: templates.
+    // The article sends these requests to deviceTemplates, which lists templates.
     for name in ["thermostat", "room thermostat", "sensor", "vehicle thermostat"] {
         let template = json!({ "displayName": name, "@type": ["DeviceModel"], "capabilityModel": {} });
         app.put(&format!("/deviceTemplates/dtmi:contoso:{};1", name.replace(' ', "_")), &template).await.expect(200);
@@ -198,14 +194,14 @@ async fn every_list_of_devices_has_the_answer_of_the_article() {
 }
 
 #[tokio::test]
-async fn every_call_for_a_device_group_works_in_its_order() {
+async fn device_group_operations_of_the_article_work_in_order() {
     let app = App::start().await;
     let query = "SELECT * FROM devices WHERE $template = \"dtmi:modelDefinition:dtdlv2\" AND $provisioned = true";
     let group = json!({
         "displayName": "Device group 1", "description": "Custom device group.", "filter": query,
         "organizations": ["seattle"],
     });
-    // The article shows no etag; the description has one.
+    // The API description has an etag, the article does not.
     let expected = |name: &str, etag: &Value| {
         json!({
             "id": "group1", "displayName": name, "description": "Custom device group.", "filter": query,
@@ -221,17 +217,17 @@ async fn every_call_for_a_device_group_works_in_its_order() {
     assert_eq!(updated, expected("New group name", &updated["etag"]));
 
     // The devices of the group.
-    let template = Some("dtmi:modelDefinition:dtdlv2".to_owned());
+    let template = "dtmi:modelDefinition:dtdlv2";
     app.emulator
         .add_devices([
-            DeviceProperties { template: template.clone(), ..seed("in", "in", true) },
-            DeviceProperties { template, ..seed("not-provisioned", "out", false) },
+            seed("in", "in", true).template(template),
+            seed("not-provisioned", "out", false).template(template),
             seed("other-template", "out", true),
         ])
         .expect("devices");
     assert_eq!(app.get("/deviceGroups/group1/devices").await.expect(200).ids(), ["in"]);
 
-    // List the groups, among them the article's others; delete one.
+    // List the groups, including the others of the article. Delete one.
     for (id, filter) in [
         (
             "c2d5ae1d-2cb7-4f58-bf44-5e816aba0a0e",

@@ -19,7 +19,7 @@ async fn app_with_group() -> App {
 }
 
 #[tokio::test]
-async fn a_certificate_is_taken_as_base64_of_pem_base64_of_der_and_bare_pem() {
+async fn a_certificate_is_base64_of_pem_or_der_or_bare_pem() {
     let app = app_with_group().await;
     let root = Authority::new("Root");
     let spellings =
@@ -35,7 +35,7 @@ async fn a_certificate_is_taken_as_base64_of_pem_base64_of_der_and_bare_pem() {
 }
 
 #[tokio::test]
-async fn verified_true_attests_without_a_proof() {
+async fn verified_true_skips_the_proof() {
     let app = app_with_group().await;
     let body = json!({ "certificate": Authority::new("Root").base64(), "verified": true });
     assert_eq!(app.put(PRIMARY, &body).await.expect(200).body["verified"], true);
@@ -43,7 +43,7 @@ async fn verified_true_attests_without_a_proof() {
 }
 
 #[tokio::test]
-async fn rsa_2048_and_nist_curves_are_taken() {
+async fn rsa_2048_and_nist_curves_are_accepted() {
     let app = app_with_group().await;
     for key in [
         KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key"),
@@ -57,7 +57,7 @@ async fn rsa_2048_and_nist_curves_are_taken() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
+async fn an_invalid_signing_certificate_is_refused_with_the_reason() {
     let app = app_with_group().await;
     let root = Authority::new("Root");
     let ed25519 = Authority::of("Root", KeyPair::generate_for(&PKCS_ED25519).expect("a key"), |_| {});
@@ -75,14 +75,14 @@ async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
     for (certificate, reason) in [
         (String::new(), "empty"),
         ("no certificate".to_owned(), "neither PEM"),
-        (encode("no certificate"), "no certificate can be read"),
+        (encode("no certificate"), "cannot read a certificate"),
         (encode(&KeyPair::generate().expect("a key").serialize_pem()), "private key"),
-        (encode(&format!("{}{}", root.pem, expired.pem)), "send one certificate, found 2"),
+        (encode(&format!("{}{}", root.pem, expired.pem)), "expected one certificate, found 2"),
         (encode(include_str!("../../fixtures/root-rsa1024.pem")), "RSA 1024"),
         (ed25519.base64(), "Ed25519"),
         (may_not_sign.base64(), "keyCertSign"),
         (expired.base64(), "expired"),
-        (later.base64(), "valid only from"),
+        (later.base64(), "not valid before"),
         (leaf.base64(), "CA:TRUE"),
     ] {
         let answer = app.put(PRIMARY, &json!({ "certificate": certificate })).await;
@@ -92,7 +92,7 @@ async fn what_cannot_be_a_signing_certificate_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_certificates_body_is_checked_field_by_field() {
+async fn every_field_of_a_certificate_is_checked_and_named() {
     let app = app_with_group().await;
     let root = Authority::new("Root").base64();
     for (body, field) in [
@@ -106,20 +106,20 @@ async fn a_certificates_body_is_checked_field_by_field() {
         (json!({ "certificate": root, "info": { "sha1Thumbprint": "00" } }), "info.sha1Thumbprint: expected 40"),
         (
             json!({ "certificate": root, "info": { "sha1Thumbprint": "0".repeat(40) } }),
-            "info.sha1Thumbprint: it is not that",
+            "info.sha1Thumbprint: it is not the thumbprint",
         ),
-        (json!({ "certificate": root, "isVerified": true }), "isVerified: is not a field"),
+        (json!({ "certificate": root, "isVerified": true }), "isVerified: is an unknown field"),
     ] {
         app.put(PRIMARY, &body).await.refused(422, field);
     }
 }
 
 #[tokio::test]
-async fn the_same_certificate_does_not_stand_in_both_entries() {
+async fn the_same_certificate_in_both_entries_is_refused() {
     let app = app_with_group().await;
     let body = json!({ "certificate": Authority::new("Root").base64() });
     app.put(PRIMARY, &body).await.expect(200);
-    app.put(SECONDARY, &body).await.refused(422, "other certificate");
+    app.put(SECONDARY, &body).await.refused(422, "other entry");
     app.put(SECONDARY, &json!({ "certificate": Authority::new("Root").base64() })).await.expect(200);
     let group = app.get("/enrollmentGroups/g").await.expect(200);
     let certificates =
@@ -139,7 +139,7 @@ async fn a_group_with_symmetric_keys_has_no_certificates() {
 }
 
 #[tokio::test]
-async fn calls_on_what_does_not_exist_are_404() {
+async fn operations_on_missing_certificates_are_404() {
     let app = App::start().await;
     let body = json!({ "certificate": Authority::new("Root").base64() });
     for _ in ["without the group", "without the certificate"] {
@@ -154,7 +154,7 @@ async fn calls_on_what_does_not_exist_are_404() {
 }
 
 #[tokio::test]
-async fn a_proof_spends_its_code_and_changes_the_etag() {
+async fn a_proof_uses_up_its_code_and_changes_the_etag() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -173,7 +173,7 @@ async fn a_proof_spends_its_code_and_changes_the_etag() {
 }
 
 #[tokio::test]
-async fn a_new_code_voids_the_old_one() {
+async fn a_new_code_invalidates_the_previous_one() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -185,7 +185,7 @@ async fn a_new_code_voids_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
+async fn an_invalid_proof_is_refused_and_keeps_the_code_valid() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -194,10 +194,10 @@ async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
     let expired = root.issue(&code, |parameters| parameters.not_after = datetime!(2001-01-01 0:00 UTC));
     for (proof, reason) in [
         (Authority::new("Root").proof(&code), "was not signed by the key"),
-        (root.proof(&code.to_lowercase()), "the current one is"),
+        (root.proof(&code.to_lowercase()), "the current code is"),
         (expired, "expired"),
-        ("nothing".to_owned(), "no certificate can be read"),
-        (format!("{}{}", root.proof(&code), root.pem), "send one certificate"),
+        ("nothing".to_owned(), "cannot read a certificate"),
+        (format!("{}{}", root.proof(&code), root.pem), "expected one certificate"),
     ] {
         app.verify(&path, &proof).await.refused(422, reason);
     }
@@ -207,7 +207,7 @@ async fn a_proof_that_does_not_hold_is_refused_and_leaves_the_code_valid() {
 }
 
 #[tokio::test]
-async fn setting_a_certificate_again_begins_anew() {
+async fn setting_a_certificate_again_resets_its_verification() {
     let app = App::start().await;
     let root = Authority::new("Root");
     let path = app.enrolled(&root).await;
@@ -220,7 +220,7 @@ async fn setting_a_certificate_again_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_certificates_etag_guards_it() {
+async fn the_etag_of_a_certificate_guards_it() {
     let app = app_with_group().await;
     let body = |etag: Option<&str>| -> Value {
         let mut body = json!({ "certificate": Authority::new("Root").base64() });
@@ -238,7 +238,7 @@ async fn a_certificates_etag_guards_it() {
 }
 
 #[tokio::test]
-async fn validity_goes_by_the_emulators_clock() {
+async fn validity_depends_on_the_clock_of_the_emulator() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let app = App::with(Emulator::builder().clock(clock.clone())).await;

@@ -1,11 +1,11 @@
-//! What shipped clients send, request by request: their queries, media types and bodies.
+//! The requests of shipped clients: their queries, media types and bodies.
 
 use crate::support::app::{Answer, App, Authority, MERGE_PATCH, VERSION};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{DeviceProperties, Emulator};
 use serde_json::{Value, json};
 
-/// As the command-line tool of the vendor sends it: JSON by its media type, PATCH included, and headers of its own.
+/// Sends a request like the Azure CLI: with the media type of JSON, even for PATCH, and its own headers.
 async fn az(app: &App, method: &str, path: &str, body: Option<Value>) -> Answer {
     let request = app
         .request(method, &format!("{path}?{VERSION}"))
@@ -27,7 +27,7 @@ async fn az_iot_central_enrollment_group() {
     az(&app, "PUT", path, Some(group)).await.expect(200);
     az(&app, "PATCH", path, Some(json!({ "displayName": "new", "enabled": true }))).await.expect(200);
     let certificate = format!("{path}/certificates/primary");
-    // It strips carriage returns and leaves out `verified`.
+    // The Azure CLI removes carriage returns and omits `verified`.
     let set = az(&app, "PUT", &certificate, Some(json!({ "certificate": root.base64() }))).await.expect(200);
     assert_eq!(set.body["verified"], false);
     let code = format!("{certificate}/generateVerificationCode");
@@ -54,7 +54,7 @@ async fn az_iot_central_lists_add_the_version_to_a_next_link_that_has_it() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_there_twice_is_in_a_next_link_once() {
+async fn a_repeated_parameter_is_in_a_next_link_once() {
     let app = App::start().await;
     app.emulator.add_devices(["a", "b", "c"].map(DeviceProperties::new)).expect("devices");
     let request = app.request("GET", &format!("/devices?{VERSION}&$top=1&%24top=1&{VERSION}"));
@@ -72,11 +72,11 @@ async fn az_iot_central_device() {
     let path = "/devices/aztest";
     let body = json!({ "displayName": "n", "simulated": false, "enabled": true });
     az(&app, "PUT", path, Some(body)).await.expect(200);
-    // An update sends all that GET showed, changed.
+    // An update sends the changed response of GET.
     let mut shown = az(&app, "GET", path, None).await.expect(200).body;
     shown["displayName"] = json!("n_new");
     assert_eq!(az(&app, "PATCH", path, Some(shown)).await.expect(200).text("/displayName"), "n_new");
-    app.emulator.add_devices([DeviceProperties { iot_edge: true, ..DeviceProperties::new("edge") }]).expect("a device");
+    app.emulator.add_devices([DeviceProperties::new("edge").iot_edge(true)]).expect("a device");
     let version = ("api-version", "2022-06-30-preview");
     assert_eq!(app.query("/devices", &[version]).await.expect(200).ids(), ["aztest", "edge"]);
     let edge_only = ("$filter", "type eq 'GatewayDevice' or type eq 'EdgeDevice'");
@@ -110,7 +110,7 @@ async fn az_iot_central_device_group_with_its_organization() {
 }
 
 #[tokio::test]
-async fn every_patch_takes_both_media_types() {
+async fn every_patch_accepts_both_media_types() {
     let app = App::start().await;
     let key = BASE64_STANDARD.encode([1; 32]);
     let attestation = json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": key, "secondaryKey": key } });
@@ -138,11 +138,11 @@ async fn every_patch_takes_both_media_types() {
 }
 
 #[tokio::test]
-async fn a_next_link_over_tls_has_the_scheme_and_the_port_that_was_not_named() {
+async fn a_next_link_over_tls_keeps_https_and_the_default_port() {
     let app = App::with(Emulator::builder().tls(true)).await;
     app.emulator.add_devices((0..30).map(|number| DeviceProperties::new(format!("d{number}")))).expect("devices");
     let caller = crate::support::caller::Caller::new(&app.emulator);
-    // A client on port 443 names no port.
+    // A client on port 443 omits the port.
     let request = format!(
         "GET /api/devices?{VERSION} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\nAuthorization: {}\r\n\r\n",
         app.emulator.token()

@@ -1,11 +1,11 @@
-//! Filters and queries on any text, and against a second reading of what they mean.
+//! Filters and queries: any text, and a comparison with a reference evaluator.
 
 use iot_enroll::emulator::{ApiVersion, DeviceProperties, Fault, Filter, GroupQuery};
 use proptest::prelude::*;
 
-/// A condition as the test means it, written and evaluated without the parser under test.
+/// A condition that is written and evaluated without the parser under test.
 #[derive(Debug, Clone)]
-enum Meant {
+enum ReferenceCondition {
     Text { field: usize, operator: usize, value: String },
     Flag { field: usize, equal: bool, value: bool },
     Contains { field: usize, text: String, comparison: Option<(usize, i64)> },
@@ -39,7 +39,7 @@ fn values(device: &DeviceProperties, field: usize) -> Vec<String> {
     }
 }
 
-impl Meant {
+impl ReferenceCondition {
     fn holds(&self, device: &DeviceProperties) -> bool {
         match self {
             Self::Text { field, operator: 1, value } => !values(device, *field).contains(value),
@@ -60,12 +60,12 @@ impl Meant {
         }
     }
 
-    /// As a `$filter`, with no more brackets than needed.
+    /// Returns the condition as a `$filter`, with as few brackets as possible.
     fn filter(&self) -> String {
         let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let operand = |meant: &Self| match meant {
-            Self::Or(..) => format!("({})", meant.filter()),
-            _ => meant.filter(),
+        let operand = |condition: &Self| match condition {
+            Self::Or(..) => format!("({})", condition.filter()),
+            _ => condition.filter(),
         };
         match self {
             Self::Text { field, operator, value } => {
@@ -87,7 +87,7 @@ impl Meant {
         }
     }
 
-    /// As the condition of a group's query, with no more brackets than needed.
+    /// Returns the condition for the query of a group, with as few brackets as possible.
     fn query(&self) -> String {
         match self {
             Self::Text { field, operator, value } => {
@@ -100,9 +100,9 @@ impl Meant {
             }
             Self::Contains { .. } => unreachable!("queries have no contains"),
             Self::And(left, right) => {
-                let operand = |meant: &Self| match meant {
-                    Self::Or(..) => format!("({})", meant.query()),
-                    _ => meant.query(),
+                let operand = |condition: &Self| match condition {
+                    Self::Or(..) => format!("({})", condition.query()),
+                    _ => condition.query(),
                 };
                 format!("{} AND {}", operand(left), operand(right))
             }
@@ -115,59 +115,73 @@ impl Meant {
     }
 }
 
-/// Few different texts, so that they often agree.
+/// Generates few different texts, so that they are often equal.
 fn text() -> impl Strategy<Value = String> {
     "[ab'\"\\\\ä]{0,2}"
 }
 
 fn device() -> impl Strategy<Value = DeviceProperties> {
     (text(), text(), proptest::option::of(text()), any::<[bool; 3]>(), proptest::collection::vec(text(), 0..3))
-        .prop_map(|(id, display_name, template, [enabled, provisioned, simulated], organizations)| DeviceProperties {
-            display_name,
-            template,
-            enabled,
-            provisioned,
-            simulated,
-            organizations,
-            ..DeviceProperties::new(id)
+        .prop_map(|(id, display_name, template, [enabled, provisioned, simulated], organizations)| {
+            let device = DeviceProperties::new(id);
+            match template {
+                Some(template) => device.template(template),
+                None => device,
+            }
+            .display_name(display_name)
+            .enabled(enabled)
+            .provisioned(provisioned)
+            .simulated(simulated)
+            .organizations(organizations)
         })
 }
 
-fn joined(leaf: impl Strategy<Value = Meant> + 'static, negation: bool) -> impl Strategy<Value = Meant> {
+fn joined(
+    leaf: impl Strategy<Value = ReferenceCondition> + 'static,
+    negation: bool,
+) -> impl Strategy<Value = ReferenceCondition> {
     leaf.prop_recursive(5, 24, 2, move |inner| {
         let two = || (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
         let joined = prop_oneof![
-            two().prop_map(|(left, right)| Meant::And(left, right)),
-            two().prop_map(|(left, right)| Meant::Or(left, right)),
+            two().prop_map(|(left, right)| ReferenceCondition::And(left, right)),
+            two().prop_map(|(left, right)| ReferenceCondition::Or(left, right)),
         ];
         if negation {
-            prop_oneof![joined, inner.prop_map(|inner| Meant::Not(Box::new(inner)))].boxed()
+            prop_oneof![joined, inner.prop_map(|inner| ReferenceCondition::Not(Box::new(inner)))].boxed()
         } else {
             joined.boxed()
         }
     })
 }
 
-fn flag() -> impl Strategy<Value = Meant> {
-    (0..3_usize, any::<bool>(), any::<bool>()).prop_map(|(field, equal, value)| Meant::Flag { field, equal, value })
+fn flag() -> impl Strategy<Value = ReferenceCondition> {
+    (0..3_usize, any::<bool>(), any::<bool>()).prop_map(|(field, equal, value)| ReferenceCondition::Flag {
+        field,
+        equal,
+        value,
+    })
 }
 
-fn compared(operators: usize) -> impl Strategy<Value = Meant> {
-    (0..4_usize, 0..operators, text()).prop_map(|(field, operator, value)| Meant::Text { field, operator, value })
+fn compared(operators: usize) -> impl Strategy<Value = ReferenceCondition> {
+    (0..4_usize, 0..operators, text()).prop_map(|(field, operator, value)| ReferenceCondition::Text {
+        field,
+        operator,
+        value,
+    })
 }
 
-fn filter() -> impl Strategy<Value = Meant> {
+fn filter() -> impl Strategy<Value = ReferenceCondition> {
     let contains = (0..4_usize, text(), proptest::option::of((0..6_usize, -2..3_i64)))
-        .prop_map(|(field, text, comparison)| Meant::Contains { field, text, comparison });
+        .prop_map(|(field, text, comparison)| ReferenceCondition::Contains { field, text, comparison });
     joined(prop_oneof![compared(6), flag(), contains], false)
 }
 
-fn query() -> impl Strategy<Value = Meant> {
+fn query() -> impl Strategy<Value = ReferenceCondition> {
     joined(prop_oneof![compared(2), flag()], true)
 }
 
-/// Texts of the words of both languages, and of anything else.
-fn almost() -> impl Strategy<Value = String> {
+/// Generates texts from the words of both languages and from anything else.
+fn random_words() -> impl Strategy<Value = String> {
     let word = proptest::sample::select(vec![
         "SELECT * FROM devices WHERE ",
         "$id",
@@ -207,25 +221,25 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_filter_means_what_a_second_evaluator_says(meant in filter(), devices in proptest::collection::vec(device(), 8)) {
-        let text = meant.filter();
+    fn a_filter_agrees_with_a_reference_evaluator(condition in filter(), devices in proptest::collection::vec(device(), 8)) {
+        let text = condition.filter();
         let filter = Filter::parse(&text, ApiVersion::Stable).expect(&text);
         for device in devices {
-            prop_assert_eq!(filter.matches(&device), meant.holds(&device), "{} of {:?}", text, device);
+            prop_assert_eq!(filter.matches(&device), condition.holds(&device), "{} of {:?}", text, device);
         }
     }
 
     #[test]
-    fn a_query_means_what_a_second_evaluator_says(meant in query(), devices in proptest::collection::vec(device(), 8)) {
-        let text = format!("SELECT * FROM devices WHERE {}", meant.query());
+    fn a_query_agrees_with_a_reference_evaluator(condition in query(), devices in proptest::collection::vec(device(), 8)) {
+        let text = format!("SELECT * FROM devices WHERE {}", condition.query());
         let query = GroupQuery::parse(&text).expect(&text);
         for device in devices {
-            prop_assert_eq!(query.matches(&device), meant.holds(&device), "{} of {:?}", text, device);
+            prop_assert_eq!(query.matches(&device), condition.holds(&device), "{} of {:?}", text, device);
         }
     }
 
     #[test]
-    fn no_text_makes_a_reader_panic_and_positions_lie_in_the_text(text in almost()) {
+    fn no_text_makes_a_parser_panic_and_positions_are_in_the_text(text in random_words()) {
         let within = 1..=text.chars().count() + 1;
         for version in [ApiVersion::Stable, ApiVersion::Preview] {
             if let Err(error) = Filter::parse(&text, version) {

@@ -1,4 +1,4 @@
-//! Deployment manifests and IoT Edge devices, which the preview version alone knows.
+//! Deployment manifests and IoT Edge devices, which only the preview version has.
 
 use crate::support::app::App;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn manifest() -> Value {
 }
 
 #[tokio::test]
-async fn a_manifest_is_shown_as_it_was_put() {
+async fn a_manifest_is_shown_as_it_was_set() {
     let app = App::start().await;
     let mut expected = manifest();
     expected["organizations"] = json!(["seattle"]);
@@ -33,7 +33,9 @@ async fn a_manifest_is_patched_guarded_and_deleted() {
     app.preview("PATCH", MANIFEST, Some(&patch)).await.expect(412);
     app.preview("PUT", MANIFEST, Some(&json!({ "displayName": "M" }))).await.refused(422, "data: is missing");
     app.preview("PUT", MANIFEST, Some(&json!({ "displayName": "M", "data": [] }))).await.refused(422, "data: expected");
-    app.preview("PUT", "/deploymentManifests/a.b", Some(&manifest())).await.refused(400, "no id of a deployment");
+    app.preview("PUT", "/deploymentManifests/a.b", Some(&manifest()))
+        .await
+        .refused(400, "not a valid deployment manifest ID");
     app.preview("DELETE", MANIFEST, None).await.expect(204);
     for (method, body) in [("GET", None), ("DELETE", None), ("PATCH", Some(&patch))] {
         app.preview(method, MANIFEST, body).await.expect(404);
@@ -41,7 +43,7 @@ async fn a_manifest_is_patched_guarded_and_deleted() {
 }
 
 #[tokio::test]
-async fn the_version_that_is_no_preview_has_neither_manifests_nor_types() {
+async fn the_stable_version_has_neither_manifests_nor_types() {
     let app = App::start().await;
     for path in [MANIFEST, "/deploymentManifests"] {
         let refused = app.get(path).await.refused(404, "use api-version=2022-10-31-preview");
@@ -56,17 +58,17 @@ async fn the_version_that_is_no_preview_has_neither_manifests_nor_types() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_assigned_to_an_iot_edge_device_and_to_no_other() {
+async fn a_manifest_is_assigned_to_iot_edge_devices_only() {
     let app = App::start().await;
     let apply = "/devices/e/applyDeploymentManifest";
     let body = json!({ "data": manifest()["data"] });
     app.preview("POST", apply, Some(&body)).await.expect(404);
     app.preview("PUT", "/devices/e", Some(&json!({}))).await.expect(200);
-    app.preview("POST", apply, Some(&body)).await.refused(422, "is no IoT Edge device");
+    app.preview("POST", apply, Some(&body)).await.refused(422, "not an IoT Edge device");
     assert_eq!(app.emulator.assigned_manifest("e"), None);
     app.preview("PATCH", "/devices/e", Some(&json!({ "type": ["iotEdge"] }))).await.expect(200);
     app.preview("POST", apply, Some(&json!({}))).await.refused(422, "data: is missing");
-    app.preview("POST", apply, Some(&json!({ "data": {}, "id": "m" }))).await.refused(422, "id: is not a field");
+    app.preview("POST", apply, Some(&json!({ "data": {}, "id": "m" }))).await.refused(422, "id: is an unknown field");
     app.preview("POST", apply, Some(&body)).await.expect(204);
     let assigned = app.emulator.assigned_manifest("e").expect("a manifest");
     assert_eq!(serde_json::from_str::<Value>(&assigned).expect("JSON"), body["data"]);

@@ -13,7 +13,7 @@ fn group(filter: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_group_is_shown_as_it_was_put_and_replaced_whole() {
+async fn a_group_is_shown_as_it_was_set_and_replaced_completely() {
     let app = App::start().await;
     let mut expected = json!({
         "displayName": "Group", "description": "All", "filter": "select  * from devices", "organizations": ["seattle"]
@@ -40,7 +40,7 @@ async fn a_group_is_patched_guarded_and_deleted() {
     app.patch(GROUP, &json!({ "etag": etag })).await.expect(412);
     app.put(GROUP, &json!({ "displayName": "", "filter": "SELECT * FROM devices", "etag": etag })).await.expect(412);
     app.patch(GROUP, &json!({ "filter": "SELECT" })).await.refused(422, "filter: at character 7: expected \"*\"");
-    app.patch(GROUP, &json!({ "filter": null })).await.refused(422, "filter: it cannot be null");
+    app.patch(GROUP, &json!({ "filter": null })).await.refused(422, "filter: cannot be null");
     let reset = app.patch(GROUP, &json!({ "description": null })).await.expect(200);
     assert_eq!(reset.body.get("description"), None);
     for media_type in [MERGE_PATCH, "application/json"] {
@@ -64,32 +64,22 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (json!({ "displayName": "", "filter": "SELECT * FROM devices", "id": "x" }), "id: found \"x\""),
         (
             json!({ "displayName": "", "filter": "SELECT * FROM devices", "organizations": ["A b"] }),
-            "organizations: \"A b\" is no id",
+            "organizations: \"A b\" is not a valid",
         ),
-        (json!({ "displayName": "", "filter": "SELECT * FROM devices", "x": 1 }), "x: is not a field"),
+        (json!({ "displayName": "", "filter": "SELECT * FROM devices", "x": 1 }), "x: is an unknown field"),
     ] {
         app.put(GROUP, &body).await.refused(422, message);
     }
-    app.put("/deviceGroups/a.b", &group("SELECT * FROM devices")).await.refused(400, "is no id of a device group");
+    app.put("/deviceGroups/a.b", &group("SELECT * FROM devices")).await.refused(400, "not a valid device group ID");
 }
 
 #[tokio::test]
-async fn the_query_decides_who_belongs_to_the_group() {
+async fn the_query_decides_which_devices_belong_to_the_group() {
     let app = App::start().await;
     let devices = [
-        DeviceProperties {
-            template: Some("dtmi:a;1".to_owned()),
-            provisioned: true,
-            organizations: vec!["redmond".to_owned(), "seattle".to_owned()],
-            ..DeviceProperties::new("a")
-        },
-        DeviceProperties {
-            display_name: "say \"hi\" \\ \u{e4}".to_owned(),
-            simulated: true,
-            template: Some("dtmi:a;1".to_owned()),
-            ..DeviceProperties::new("b")
-        },
-        DeviceProperties { enabled: false, ..DeviceProperties::new("c") },
+        DeviceProperties::new("a").template("dtmi:a;1").provisioned(true).organizations(["redmond", "seattle"]),
+        DeviceProperties::new("b").display_name("say \"hi\" \\ \u{e4}").simulated(true).template("dtmi:a;1"),
+        DeviceProperties::new("c").enabled(false),
     ];
     app.emulator.add_devices(devices).expect("devices");
     for (condition, expected) in [
@@ -122,7 +112,7 @@ async fn the_query_decides_who_belongs_to_the_group() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_none_is_refused_with_the_position() {
+async fn a_syntax_error_in_a_query_is_refused_with_the_position() {
     let app = App::start().await;
     for (query, position, message) in [
         ("", 1, "expected SELECT, found the end"),
@@ -133,16 +123,16 @@ async fn a_query_that_is_none_is_refused_with_the_position() {
         ("SELECT * FROM devices WHERE id = \"a\"", 29, "expected a field"),
         ("SELECT * FROM devices WHERE $Id = \"a\"", 29, "expected a field"),
         ("SELECT * FROM devices WHERE $id \"a\"", 33, "expected = or !="),
-        ("SELECT * FROM devices WHERE $id <> \"a\"", 33, "'<' has no place here"),
+        ("SELECT * FROM devices WHERE $id <> \"a\"", 33, "unexpected character '<'"),
         ("SELECT * FROM devices WHERE $id = 'a'", 35, "expected a string in double quotes"),
         ("SELECT * FROM devices WHERE $id = true", 35, "expected a string in double quotes"),
-        ("SELECT * FROM devices WHERE $id = \"a", 35, "has no end"),
-        ("SELECT * FROM devices WHERE $id = \"ä\\x\"", 37, "no escape begins so"),
+        ("SELECT * FROM devices WHERE $id = \"a", 35, "unterminated string"),
+        ("SELECT * FROM devices WHERE $id = \"ä\\x\"", 37, "unknown escape"),
         ("SELECT * FROM devices WHERE $enabled = \"true\"", 40, "expected true or false"),
         ("SELECT * FROM devices WHERE $enabled", 37, "expected = or !="),
         ("SELECT * FROM devices WHERE ($enabled = true", 45, "expected and, or, or \")\""),
         ("SELECT * FROM devices WHERE $enabled = true)", 44, "expected and, or, or the end"),
-        ("SELECT * FROM devices WHERE $enabled = true;", 44, "';' has no place here"),
+        ("SELECT * FROM devices WHERE $enabled = true;", 44, "unexpected character ';'"),
         ("SELECT * FROM devices WHERE NOT", 32, "expected a field"),
     ] {
         let answer = app.put(GROUP, &group(query)).await.refused(422, message);
@@ -154,15 +144,11 @@ async fn a_query_that_is_none_is_refused_with_the_position() {
 }
 
 #[tokio::test]
-async fn the_devices_and_the_groups_come_by_pages() {
+async fn devices_and_groups_are_listed_by_page() {
     let app = App::with(Emulator::builder().page_size(NonZeroUsize::new(2).expect("two"))).await;
     let ids: Vec<String> = (0..10).map(|number| format!("d{number}")).collect();
     app.emulator
-        .add_devices(
-            ids.iter()
-                .enumerate()
-                .map(|(number, id)| DeviceProperties { simulated: number % 2 == 0, ..DeviceProperties::new(id) }),
-        )
+        .add_devices(ids.iter().enumerate().map(|(number, id)| DeviceProperties::new(id).simulated(number % 2 == 0)))
         .expect("devices");
     for name in ["a", "b", "c"] {
         let query = "SELECT * FROM devices WHERE $simulated = true";
@@ -174,6 +160,6 @@ async fn the_devices_and_the_groups_come_by_pages() {
     assert_eq!(app.all_ids(first).await, ["d0", "d2", "d4", "d6", "d8"]);
     let other = link.replace("/a/", "/b/");
     let other = app.http.get(other).header("Authorization", app.emulator.token());
-    app.send(other).await.refused(400, "$skiptoken is not one that a nextLink of this list carried");
+    app.send(other).await.refused(400, "$skiptoken is not from a nextLink");
     app.query("/deviceGroups/a/devices", &[("api-version", "2022-07-31"), ("$top", "1")]).await.refused(400, "$top");
 }

@@ -16,7 +16,7 @@ const STABLE: (&str, &str) = ("api-version", "2022-07-31");
 const PREVIEW: (&str, &str) = ("api-version", "2022-10-31-preview");
 
 fn named(id: &str, name: &str) -> DeviceProperties {
-    DeviceProperties { display_name: name.to_owned(), ..DeviceProperties::new(id) }
+    DeviceProperties::new(id).display_name(name)
 }
 
 async fn with_devices(devices: impl IntoIterator<Item = DeviceProperties>) -> App {
@@ -34,7 +34,7 @@ async fn filtered(app: &App, filter: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_page_has_25_devices_or_as_many_as_top_says_up_to_100() {
+async fn a_page_has_25_devices_or_up_to_100_with_top() {
     let app = with_devices((0..130).map(|number| DeviceProperties::new(format!("d{number:03}")))).await;
     let all: Vec<String> = (0..130).map(|number| format!("d{number:03}")).collect();
     let first = app.get("/devices").await.expect(200);
@@ -73,14 +73,9 @@ async fn the_order_is_by_id_or_by_display_name_and_then_id() {
 #[tokio::test]
 async fn a_filter_finds_the_devices_it_describes() {
     let app = with_devices([
-        DeviceProperties {
-            template: Some("dtmi:a;1".to_owned()),
-            organizations: vec!["redmond".to_owned(), "seattle".to_owned()],
-            provisioned: true,
-            ..named("a", "Thermostat one")
-        },
-        DeviceProperties { simulated: true, organizations: vec!["tokyo".to_owned()], ..named("b", "thermostat 'two'") },
-        DeviceProperties { enabled: false, template: Some("dtmi:b;1".to_owned()), ..named("c", "sensor") },
+        named("a", "Thermostat one").template("dtmi:a;1").organizations(["redmond", "seattle"]).provisioned(true),
+        named("b", "thermostat 'two'").simulated(true).organizations(["tokyo"]),
+        named("c", "sensor").enabled(false).template("dtmi:b;1"),
     ])
     .await;
     for (filter, expected) in [
@@ -109,7 +104,7 @@ async fn a_filter_finds_the_devices_it_describes() {
         ("Enabled ne true", "c"),
         ("PROVISIONED EQ True", "a"),
         ("simulated ne false", "b"),
-        // contains, bare and as a number.
+        // contains, without a comparison and as a number.
         ("contains(displayName, 'thermostat')", "b"),
         ("contains(displayName, 'thermostat') ge 0", "b"),
         ("contains(displayName, 'thermostat') gt 0", "b"),
@@ -120,7 +115,7 @@ async fn a_filter_finds_the_devices_it_describes() {
         ("contains(displayName, 'thermostat') eq -1", "ac"),
         ("contains(displayName,'hermostat')ge 0 and contains(displayName,'''')", "b"),
         ("contains(template, '')", "ac"),
-        // and binds more than or.
+        // and binds tighter than or.
         ("id eq 'a' or id eq 'b' and simulated eq false", "a"),
         ("(id eq 'a' or id eq 'b') and simulated eq false", "a"),
         ("id eq 'c' or id eq 'b' and simulated eq true or id eq 'x'", "bc"),
@@ -134,7 +129,7 @@ async fn a_filter_finds_the_devices_it_describes() {
 }
 
 #[tokio::test]
-async fn a_filter_that_is_none_is_refused_with_the_position() {
+async fn a_syntax_error_in_a_filter_is_refused_with_the_position() {
     let app = App::start().await;
     for (filter, position, message) in [
         ("", 1, "expected a field"),
@@ -149,22 +144,22 @@ async fn a_filter_that_is_none_is_refused_with_the_position() {
         ("id eq 5", 7, "expected a string in single quotes, found the number 5"),
         ("id eq true", 7, "expected a string"),
         ("id eq null", 7, "expected a string"),
-        ("id eq 'a", 7, "has no end"),
-        ("id eq 'a'' and enabled eq true", 7, "has no end"),
+        ("id eq 'a", 7, "unterminated string"),
+        ("id eq 'a'' and enabled eq true", 7, "unterminated string"),
         ("enabled", 8, "expected eq or ne"),
         ("enabled eq 'true'", 12, "expected true or false, found the string \"true\""),
         ("enabled eq 1", 12, "expected true or false"),
         ("enabled lt true", 9, "expected eq or ne"),
-        ("not enabled eq true", 1, "there is no not"),
+        ("not enabled eq true", 1, "not is not supported"),
         ("id eq 'a' and", 14, "expected a field"),
         ("id eq 'a' id eq 'b'", 11, "expected and, or, or the end, found \"id\""),
         ("id eq 'a')", 10, "expected and, or, or the end"),
         ("(id eq 'a'", 11, "expected and, or, or \")\""),
         ("()", 2, "expected a field"),
-        ("id eq 'ä\u{1f600}' ! enabled", 12, "'!' has no place here"),
+        ("id eq 'ä\u{1f600}' ! enabled", 12, "unexpected character '!'"),
         ("id = 'a'", 4, "expected eq, ne"),
         ("contains", 9, "expected \"(\""),
-        ("contains(enabled, 'a')", 10, "contains looks into strings"),
+        ("contains(enabled, 'a')", 10, "contains needs a field of strings"),
         ("contains('a', id)", 10, "expected a field of strings"),
         ("contains(id 'a')", 13, "expected \",\""),
         ("contains(id, 5)", 14, "expected a string"),
@@ -182,14 +177,14 @@ async fn a_filter_that_is_none_is_refused_with_the_position() {
     }
     let deep = |depth| format!("{}id eq 'a'{}", "(".repeat(depth), ")".repeat(depth));
     stable(&app, &[("$filter", &deep(63))]).await.expect(200);
-    stable(&app, &[("$filter", &deep(64))]).await.refused(400, "at character 65: it is nested more than 64 deep");
+    stable(&app, &[("$filter", &deep(64))]).await.refused(400, "at character 65: nested more than 64 deep");
     stable(&app, &[("$filter", &deep(10_000))]).await.refused(400, "nested");
     let long = vec!["id eq 'a'"; 3000].join(" or ");
     stable(&app, &[("$filter", &long)]).await.expect(200);
 }
 
 #[tokio::test]
-async fn the_preview_version_has_its_own_spellings() {
+async fn the_preview_version_has_its_own_parameter_names() {
     let app = with_devices([named("a", "x"), named("b", "y"), named("c", "y")]).await;
     let preview = async |parameters: &[(&str, &str)]| app.query("/devices", &[&[PREVIEW], parameters].concat()).await;
     let page =
@@ -205,14 +200,14 @@ async fn the_preview_version_has_its_own_spellings() {
     preview(&[("filter", "contains(id, 'y') ge 0")]).await.refused(400, "at character 19: expected eq or ne");
     preview(&[("filter", "contains(id, 'y') eq 0")]).await.refused(400, "at character 22: expected true or false");
     for (new, old) in [("maxpagesize", "$top"), ("filter", "$filter"), ("orderby", "$orderby")] {
-        stable(&app, &[(new, "1")]).await.refused(400, &format!("{new:?} is called {old:?}"));
-        preview(&[(old, "1")]).await.refused(400, &format!("{old:?} is called {new:?}"));
+        stable(&app, &[(new, "1")]).await.refused(400, &format!("{new:?}; it is called {old:?}"));
+        preview(&[(old, "1")]).await.refused(400, &format!("{old:?}; it is called {new:?}"));
     }
-    stable(&app, &[("$select", "id")]).await.refused(400, "\"$select\" does not exist here");
+    stable(&app, &[("$select", "id")]).await.refused(400, "unknown query parameter \"$select\"");
 }
 
 #[tokio::test]
-async fn paging_neither_repeats_nor_loses_a_device_while_others_come_and_go() {
+async fn paging_neither_repeats_nor_skips_a_device_during_changes() {
     let names = ["f", "d", "b", "h"];
     for (order, filter, expected) in [
         (None, None, ["bd", "ef", "h"]),
@@ -239,7 +234,7 @@ async fn paging_neither_repeats_nor_loses_a_device_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_whole_while_other_requests_insert_and_delete() {
+async fn lists_are_complete_during_concurrent_changes() {
     let app = Arc::new(with_devices((0..300).map(|number| named(&format!("still-{number:03}"), "same"))).await);
     let still: BTreeSet<String> = (0..300).map(|number| format!("still-{number:03}")).collect();
     let done = Arc::new(AtomicBool::new(false));
@@ -268,7 +263,7 @@ async fn lists_are_whole_while_other_requests_insert_and_delete() {
 }
 
 #[tokio::test]
-async fn a_next_link_carries_all_options() {
+async fn a_next_link_keeps_all_options() {
     let app = with_devices([named("a", "x & y"), named("b", "x & y")]).await;
     let parameters = [("$top", "1"), ("$filter", "contains(displayName, 'x & y')"), ("$orderby", "displayName desc")];
     let link = stable(&app, &parameters).await.expect(200).text("/nextLink");
@@ -280,7 +275,7 @@ async fn a_next_link_carries_all_options() {
 }
 
 #[tokio::test]
-async fn a_skip_token_works_for_its_own_list_alone() {
+async fn a_skip_token_is_valid_for_its_own_list_only() {
     let app = with_devices([named("a", "x"), named("b", "y"), named("c", "z")]).await;
     let token = |page: &Answer| {
         let link = reqwest::Url::parse(&page.text("/nextLink")).expect("a URL");
@@ -308,16 +303,16 @@ async fn a_skip_token_works_for_its_own_list_alone() {
         vec![("$skiptoken", filtered.as_str())],
         vec![filter, ("$skiptoken", plain.as_str())],
     ] {
-        stable(&app, &parameters).await.refused(400, "$skiptoken is not one that a nextLink of this list carried");
+        stable(&app, &parameters).await.refused(400, "$skiptoken is not from a nextLink");
     }
     let other = App::with(Emulator::builder()).await;
     stable(&other, &[("$skiptoken", &plain)]).await.expect(400);
 }
 
 #[tokio::test]
-async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
+async fn version_2022_06_30_preview_has_dollar_parameters_and_the_field_type() {
     let version = ("api-version", "2022-06-30-preview");
-    let edge = DeviceProperties { iot_edge: true, ..named("edge", "gateway") };
+    let edge = named("edge", "gateway").iot_edge(true);
     let app = with_devices([named("a", "x"), edge, named("b", "y")]).await;
     let list = async |parameters: &[(&str, &str)]| app.query("/devices", &[&[version], parameters].concat()).await;
     let page =
@@ -328,7 +323,7 @@ async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
         ("type eq 'EdgeDevice' and displayName eq 'x'", vec![]),
         ("type ne 'EdgeDevice'", vec!["a", "b"]),
         ("Type eq 'GatewayDevice'", vec![]),
-        // Both forms of comparing contains, since either version beside it has one.
+        // contains is a number in the stable version and a boolean in the other preview; this version accepts both.
         ("contains(displayName, 'gate') ge 0", vec!["edge"]),
         ("contains(displayName, 'gate') lt 0", vec!["a", "b"]),
         ("contains(displayName, 'gate') eq true", vec!["edge"]),
@@ -339,7 +334,7 @@ async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
     }
     list(&[("$filter", "contains(id, 'e') lt true")]).await.refused(400, "expected a whole number");
     for (old, new) in [("$top", "maxpagesize"), ("$filter", "filter"), ("$orderby", "orderby")] {
-        list(&[(new, "1")]).await.refused(400, &format!("{new:?} is called {old:?} in version 2022-06-30-preview"));
+        list(&[(new, "1")]).await.refused(400, &format!("{new:?}; it is called {old:?} in version 2022-06-30-preview"));
     }
     for other in [STABLE, PREVIEW] {
         let name = if other == STABLE { "$filter" } else { "filter" };
@@ -349,7 +344,7 @@ async fn version_2022_06_30_preview_has_dollars_and_the_field_type() {
 }
 
 #[tokio::test]
-async fn the_type_is_shown_and_taken_by_the_preview_versions() {
+async fn the_type_is_shown_and_accepted_by_the_preview_versions() {
     let app = App::start().await;
     let call = async |version: &str, method: &str, path: &str, body: Option<&serde_json::Value>| {
         let mut request = app.request(method, &format!("{path}?api-version={version}"));

@@ -1,4 +1,4 @@
-//! Device templates: create, replace, patch, delete, list; and what they make of devices.
+//! Device templates: create, replace, patch, delete, list, and their effect on devices.
 
 use std::num::NonZeroUsize;
 
@@ -28,7 +28,7 @@ fn ids(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_template_is_shown_as_it_was_put_under_the_id_of_the_path() {
+async fn a_template_is_shown_as_it_was_set_with_the_id_of_the_path() {
     let app = App::start().await;
     let put = app.put(TEMPLATE, &template("Thermostat")).await.expect(200).body;
     let mut expected = template("Thermostat");
@@ -37,7 +37,7 @@ async fn a_template_is_shown_as_it_was_put_under_the_id_of_the_path() {
     assert_eq!(put, expected);
     assert_eq!(app.get(TEMPLATE).await.expect(200).body, expected);
     assert_eq!(app.get("/deviceTemplates").await.expect(200).body, json!({ "value": [expected] }));
-    // What GET shows can be put back, and a template is replaced whole.
+    // The response of GET can be put back, and PUT replaces the whole template.
     app.put(TEMPLATE, &expected).await.expect(200);
     let bare = json!({ "@type": ["DeviceModel"], "capabilityModel": {} });
     let replaced = app.put(TEMPLATE, &bare).await.expect(200).body;
@@ -48,14 +48,14 @@ async fn a_template_is_shown_as_it_was_put_under_the_id_of_the_path() {
         app.put(&format!("/deviceTemplates/{id}"), &bare).await.expect(200);
     }
     assert_eq!(app.get("/deviceTemplates/dtmi:a;b;2").await.expect(200).text("/@id"), "dtmi:a;b;2");
-    app.put("/deviceTemplates/a%20b", &bare).await.refused(400, "is no id of a device template");
+    app.put("/deviceTemplates/a%20b", &bare).await.refused(400, "not a valid device template ID");
 }
 
 #[tokio::test]
-async fn a_template_is_patched_as_the_command_line_tool_does() {
+async fn a_template_is_patched_as_by_the_azure_cli() {
     let app = App::start().await;
     app.put(TEMPLATE, &template("Thermostat")).await.expect(200);
-    // Its update sends what show printed without id, context and etag.
+    // The update command sends the output of the show command without ID, context and etag.
     let mut body = template("Thermostat");
     for gone in ["@id", "@context"] {
         body.as_object_mut().expect("an object").remove(gone);
@@ -73,7 +73,7 @@ async fn a_template_is_patched_as_the_command_line_tool_does() {
     app.patch(TEMPLATE, &json!({ "@context": null, "capabilityModel": { "contents": null } })).await.expect(200);
     let shown = app.get(TEMPLATE).await.expect(200).body;
     assert_eq!((shown.get("@context"), shown["capabilityModel"].get("contents")), (None, None));
-    app.patch(TEMPLATE, &json!({ "@type": null })).await.refused(422, "@type: it cannot be null");
+    app.patch(TEMPLATE, &json!({ "@type": null })).await.refused(422, "@type: cannot be null");
     app.patch(TEMPLATE, &json!({ "capabilityModel": [] })).await.refused(422, "capabilityModel: expected an object");
     app.patch(TEMPLATE, &json!({ "etag": "x" })).await.expect(412);
     app.patch("/deviceTemplates/none", &json!({})).await.refused(404, "there is no device template \"none\"");
@@ -94,7 +94,7 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (with("@id", json!(1)), "@id: expected a string"),
         (with("displayName", json!({ "en": "T" })), "displayName: expected a string"),
         (with("deploymentManifest", json!([])), "deploymentManifest: expected an object"),
-        (with("capabilitymodel", json!({})), "capabilitymodel: is not a field"),
+        (with("capabilitymodel", json!({})), "capabilitymodel: is an unknown field"),
     ] {
         app.put(TEMPLATE, &body).await.refused(422, message);
     }
@@ -136,7 +136,7 @@ async fn the_list_has_pages_a_filter_and_an_order() {
             assert_eq!(all(&[version, (filter, text)]).await, expected, "{text}");
             assert_eq!(all(&[version, (filter, text), (order, "displayName"), (top, "1")]).await.len(), expected.len());
         }
-        // The fields of devices are not there.
+        // Templates do not have the fields of devices.
         for text in ["id eq 'a'", "enabled eq true", "type eq 'EdgeDevice'", "contains(template, 'a')"] {
             let answer = app.query("/deviceTemplates", &[version, (filter, text)]).await;
             answer.refused(400, "expected a field");
@@ -146,11 +146,11 @@ async fn the_list_has_pages_a_filter_and_an_order() {
 }
 
 #[tokio::test]
-async fn a_template_that_devices_have_is_not_deleted() {
+async fn a_template_in_use_cannot_be_deleted() {
     let app = App::start().await;
     app.put(TEMPLATE, &template("T")).await.expect(200);
     app.put("/devices/d", &json!({ "template": "dtmi:contoso:thermostat;1" })).await.expect(200);
-    app.delete(TEMPLATE).await.refused(409, "is that of the device \"d\"");
+    app.delete(TEMPLATE).await.refused(409, "in use by the device \"d\"");
     app.get(TEMPLATE).await.expect(200);
     app.delete("/devices/d").await.expect(204);
     app.delete(TEMPLATE).await.expect(204);

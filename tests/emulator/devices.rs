@@ -23,7 +23,7 @@ async fn with_device() -> App {
 }
 
 #[tokio::test]
-async fn the_fields_a_device_is_created_without_have_their_defaults() {
+async fn omitted_fields_of_a_new_device_have_defaults() {
     let app = App::start().await;
     let put = app.put(DEVICE, &json!({})).await.expect(200);
     assert_eq!(
@@ -37,14 +37,9 @@ async fn the_fields_a_device_is_created_without_have_their_defaults() {
 }
 
 #[tokio::test]
-async fn a_device_is_replaced_whole_but_keeps_what_has_calls_of_its_own() {
+async fn replacing_a_device_keeps_what_has_its_own_operations() {
     let app = App::start().await;
-    let seed = DeviceProperties {
-        provisioned: true,
-        template: Some("dtmi:a;1".to_owned()),
-        organizations: vec!["seattle".to_owned()],
-        ..DeviceProperties::new("thermostat1")
-    };
+    let seed = DeviceProperties::new("thermostat1").provisioned(true).template("dtmi:a;1").organizations(["seattle"]);
     app.emulator.add_devices([seed]).expect("a device");
     let tpm = json!({ "type": "tpm", "tpm": { "endorsementKey": "AAAA" } });
     app.put(ATTESTATION, &tpm).await.expect(200);
@@ -63,7 +58,7 @@ async fn a_device_is_replaced_whole_but_keeps_what_has_calls_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_get_shows_can_be_put_back() {
+async fn the_response_of_get_can_be_put_back() {
     let app = App::start().await;
     app.put(DEVICE, &json!({ "template": "dtmi:a;1", "organizations": ["redmond", "seattle"] })).await.expect(200);
     let mut shown = app.get(DEVICE).await.expect(200).body;
@@ -73,7 +68,7 @@ async fn what_get_shows_can_be_put_back() {
 }
 
 #[tokio::test]
-async fn ids_are_compared_without_regard_to_case_and_the_first_spelling_is_kept() {
+async fn ids_ignore_case_and_the_first_spelling_is_kept() {
     let app = App::start().await;
     app.put("/devices/Pump-1", &json!({})).await.expect(200);
     let keys = app.get("/devices/Pump-1/credentials").await.expect(200).body;
@@ -92,7 +87,7 @@ async fn ids_are_compared_without_regard_to_case_and_the_first_spelling_is_kept(
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_null_resets_name_and_template() {
+async fn a_patch_changes_its_fields_and_null_resets_name_and_template() {
     let app = App::start().await;
     let whole = json!({
         "displayName": "Name", "template": "dtmi:a;1", "enabled": false, "simulated": true, "organizations": ["seattle"]
@@ -108,13 +103,13 @@ async fn a_patch_changes_what_it_names_and_null_resets_name_and_template() {
     assert_eq!(reset["displayName"], "thermostat1");
     assert_eq!(reset.get("template"), None);
     for field in ["enabled", "simulated", "organizations", "etag"] {
-        app.patch(DEVICE, &json!({ field: null })).await.refused(422, &format!("{field}: it cannot be null"));
+        app.patch(DEVICE, &json!({ field: null })).await.refused(422, &format!("{field}: cannot be null"));
     }
     assert_eq!(app.get(DEVICE).await.expect(200).body, reset);
 }
 
 #[tokio::test]
-async fn a_patch_may_be_plain_json_by_its_media_type() {
+async fn a_patch_may_have_the_media_type_of_json() {
     let app = with_device().await;
     for (media_type, status) in [(MERGE_PATCH, 200), ("application/json", 200), ("text/plain", 415)] {
         let patch = app.request("PATCH", &format!("{DEVICE}?{VERSION}")).header("Content-Type", media_type);
@@ -136,12 +131,12 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (json!({ "provisioned": true }), "provisioned: it is false and cannot be set"),
         (json!({ "organizations": "a" }), "organizations: expected an array of strings, found a string"),
         (json!({ "organizations": [1] }), "organizations: expected an array of strings"),
-        (json!({ "organizations": ["Seattle"] }), "organizations: \"Seattle\" is no id"),
-        (json!({ "organizations": ["-a"] }), "organizations: \"-a\" is no id"),
-        (json!({ "organizations": ["a"] }), "organizations: \"a\" is no id"),
-        (json!({ "organizations": ["seattle", "seattle"] }), "organizations: \"seattle\" is there twice"),
-        (json!({ "type": ["iotEdge"] }), "type: is not a field"),
-        (json!({ "dispalyName": "" }), "dispalyName: is not a field"),
+        (json!({ "organizations": ["Seattle"] }), "organizations: \"Seattle\" is not a valid"),
+        (json!({ "organizations": ["-a"] }), "organizations: \"-a\" is not a valid organization ID"),
+        (json!({ "organizations": ["a"] }), "organizations: \"a\" is not a valid organization ID"),
+        (json!({ "organizations": ["seattle", "seattle"] }), "organizations: \"seattle\" is listed twice"),
+        (json!({ "type": ["iotEdge"] }), "type: is an unknown field"),
+        (json!({ "dispalyName": "" }), "dispalyName: is an unknown field"),
     ] {
         app.put(DEVICE, &body).await.refused(422, message);
     }
@@ -157,7 +152,7 @@ async fn the_id_of_a_device_is_a_registration_id() {
     }
     let too_long = "a".repeat(129);
     for id in ["-a", "a.", "a_", "a:", "-", "a%20b", "a%2Fb", "%C3%BC", too_long.as_str()] {
-        app.put(&format!("/devices/{id}"), &json!({})).await.refused(400, "is no id of a device");
+        app.put(&format!("/devices/{id}"), &json!({})).await.refused(400, "not a valid device ID");
     }
     app.get("/devices/%FF").await.refused(400, "UTF-8");
     assert_eq!(app.get("/devices").await.expect(200).ids().len(), 5);
@@ -166,16 +161,16 @@ async fn the_id_of_a_device_is_a_registration_id() {
 #[tokio::test]
 async fn an_etag_guards_put_and_patch() {
     let app = App::start().await;
-    app.put(DEVICE, &json!({ "etag": "x" })).await.refused(412, "it does not exist");
+    app.put(DEVICE, &json!({ "etag": "x" })).await.refused(412, "does not exist");
     let first = app.put(DEVICE, &json!({})).await.expect(200).text("/etag");
     let second = app.patch(DEVICE, &json!({ "enabled": false, "etag": first })).await.expect(200).text("/etag");
-    app.patch(DEVICE, &json!({ "etag": first })).await.refused(412, "it has changed since");
-    app.put(DEVICE, &json!({ "etag": first })).await.refused(412, "it has changed since");
+    app.patch(DEVICE, &json!({ "etag": first })).await.refused(412, "the resource has changed");
+    app.put(DEVICE, &json!({ "etag": first })).await.refused(412, "the resource has changed");
     app.put(DEVICE, &json!({ "etag": second })).await.expect(200);
 }
 
 #[tokio::test]
-async fn a_deleted_device_is_gone_from_every_call() {
+async fn a_deleted_device_is_unknown_to_every_operation() {
     let app = with_device().await;
     app.delete(DEVICE).await.expect(204);
     app.delete(DEVICE).await.refused(404, "there is no device \"thermostat1\"");
@@ -192,7 +187,7 @@ async fn a_deleted_device_is_gone_from_every_call() {
 }
 
 #[tokio::test]
-async fn the_credentials_of_a_device_are_its_own_and_stay_the_same() {
+async fn the_credentials_of_a_device_are_unique_and_stable() {
     let app = with_device().await;
     app.put("/devices/other", &json!({})).await.expect(200);
     let credentials = app.get(&format!("{DEVICE}/credentials")).await.expect(200);
@@ -203,7 +198,7 @@ async fn the_credentials_of_a_device_are_its_own_and_stay_the_same() {
     assert_ne!(primary, secondary);
     assert_ne!(app.get("/devices/other/credentials").await.expect(200).text("/symmetricKey/primaryKey"), primary);
     assert_eq!(app.get(&format!("{DEVICE}/credentials")).await.expect(200).body, credentials.body);
-    app.get(ATTESTATION).await.refused(404, "no attestation of its own");
+    app.get(ATTESTATION).await.refused(404, "no individual attestation");
 }
 
 #[tokio::test]
@@ -222,7 +217,7 @@ async fn an_attestation_by_certificate_or_thumbprint_shows_thumbprints() {
 }
 
 #[tokio::test]
-async fn an_attestation_by_keys_or_tpm_is_what_the_credentials_show() {
+async fn credentials_show_an_attestation_by_keys_or_tpm() {
     let app = with_device().await;
     let credentials = format!("{DEVICE}/credentials");
     let derived = app.get(&credentials).await.expect(200).body;
@@ -246,7 +241,7 @@ async fn an_attestation_by_keys_or_tpm_is_what_the_credentials_show() {
 async fn a_patch_of_an_attestation_merges_and_checks_the_result() {
     let app = with_device().await;
     let (one, two) = (Authority::new("one"), Authority::new("two"));
-    app.patch(ATTESTATION, &json!({ "type": "tpm" })).await.refused(404, "no attestation of its own");
+    app.patch(ATTESTATION, &json!({ "type": "tpm" })).await.refused(404, "no individual attestation");
     let certificates = json!({ "primary": { "certificate": one.base64() } });
     app.put(ATTESTATION, &x509(&certificates)).await.expect(200);
     let patch = |primary: Value, secondary: Value| {
@@ -260,7 +255,7 @@ async fn a_patch_of_an_attestation_merges_and_checks_the_result() {
     app.patch(ATTESTATION, &patch(Value::Null, json!({}))).await.refused(422, "primary: is missing");
     let removed = app.patch(ATTESTATION, &patch(json!({}), Value::Null)).await.expect(200);
     assert_eq!(removed.body["x509"]["clientCertificates"].get("secondary"), None);
-    app.patch(ATTESTATION, &json!({ "type": "symmetricKey" })).await.refused(422, "x509: has no place");
+    app.patch(ATTESTATION, &json!({ "type": "symmetricKey" })).await.refused(422, "x509: not allowed");
     let keys = app.patch(ATTESTATION, &json!({ "type": "symmetricKey", "x509": null })).await.expect(200);
     assert_eq!(keys.body["symmetricKey"].as_object().expect("keys").len(), 2);
 }
@@ -279,21 +274,21 @@ async fn every_field_of_an_attestation_is_checked_and_named() {
         (json!({ "type": "x509", "x509": {} }), "x509.clientCertificates: is missing"),
         (x509(&json!({})), "x509.clientCertificates.primary: is missing"),
         (x509(&json!({ "primary": {} })), "x509.clientCertificates.primary.certificate: is missing"),
-        (x509(&json!({ "primary": { "certificate": "AAAA" } })), "no certificate can be read"),
+        (x509(&json!({ "primary": { "certificate": "AAAA" } })), "cannot read a certificate"),
         (x509(&json!({ "primary": { "certificate": weak } })), "its key is RSA"),
         (x509(&info("00")), "info.sha1Thumbprint: expected 40"),
         (x509(&info(&thumbprint(&one).to_lowercase())), "info.sha1Thumbprint: expected 40"),
         (
             x509(&json!({ "primary": { "certificate": one.base64(), "info": { "sha1Thumbprint": "A".repeat(40) } } })),
-            "it is not that of the certificate",
+            "not the thumbprint of the certificate",
         ),
-        (x509(&json!({ "primary": certificate, "secondary": certificate })), "secondary: it is the primary"),
-        (x509(&json!({ "primary": certificate, "tertiary": certificate })), "tertiary: is not a field"),
+        (x509(&json!({ "primary": certificate, "secondary": certificate })), "secondary: it is already the primary"),
+        (x509(&json!({ "primary": certificate, "tertiary": certificate })), "tertiary: is an unknown field"),
         (json!({ "type": "tpm", "x509": {} }), "tpm: is missing"),
         (json!({ "type": "tpm", "tpm": { "endorsementKey": "" } }), "tpm.endorsementKey: expected the key"),
-        (json!({ "type": "symmetricKey", "tpm": {} }), "tpm: has no place beside the type symmetricKey"),
+        (json!({ "type": "symmetricKey", "tpm": {} }), "tpm: not allowed with the type symmetricKey"),
         (json!({ "type": "symmetricKey", "symmetricKey": {} }), "symmetricKey.primaryKey: is missing"),
-        (json!({ "type": "symmetricKey", "etag": "x" }), "etag: is not a field"),
+        (json!({ "type": "symmetricKey", "etag": "x" }), "etag: is an unknown field"),
     ] {
         app.put(ATTESTATION, &body).await.refused(422, message);
     }
@@ -301,7 +296,7 @@ async fn every_field_of_an_attestation_is_checked_and_named() {
 }
 
 #[tokio::test]
-async fn devices_that_are_added_in_process_are_checked_and_all_or_none() {
+async fn devices_added_in_process_are_checked_and_added_all_or_none() {
     let app = App::start().await;
     let bad = [DeviceProperties::new("good"), DeviceProperties::new("not good")];
     let error = app.emulator.add_devices(bad).expect_err("an id that is none");

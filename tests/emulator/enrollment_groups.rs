@@ -15,7 +15,7 @@ fn with(mut body: Value, field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_group_is_shown_as_it_was_put_and_is_enabled_by_default() {
+async fn a_group_is_shown_as_it_was_set_and_enabled_by_default() {
     let app = App::start().await;
     let put = app.put(GROUP, &symmetric_group()).await.expect(200);
     assert_eq!(app.get(GROUP).await.expect(200).body, put.body);
@@ -26,7 +26,7 @@ async fn a_group_is_shown_as_it_was_put_and_is_enabled_by_default() {
 }
 
 #[tokio::test]
-async fn symmetric_keys_are_made_when_none_are_given_and_kept_when_the_group_is_put_again() {
+async fn symmetric_keys_are_generated_if_omitted_and_kept_by_put() {
     let app = App::start().await;
     let made = app.put(GROUP, &symmetric_group()).await.expect(200).body["attestation"]["symmetricKey"].clone();
     for key in ["primaryKey", "secondaryKey"] {
@@ -44,7 +44,7 @@ async fn symmetric_keys_are_made_when_none_are_given_and_kept_when_the_group_is_
 }
 
 #[tokio::test]
-async fn putting_a_group_again_keeps_its_certificates() {
+async fn setting_a_group_again_keeps_its_certificates() {
     let app = App::start().await;
     let certificate = app.enrolled(&Authority::new("Root")).await;
     let before = app.get(&certificate).await.expect(200).body;
@@ -54,7 +54,7 @@ async fn putting_a_group_again_keeps_its_certificates() {
 }
 
 #[tokio::test]
-async fn what_get_shows_can_be_put_back() {
+async fn the_response_of_get_can_be_put_back() {
     let app = App::start().await;
     app.enrolled(&Authority::new("Root")).await;
     let shown = app.get(GROUP).await.expect(200).body;
@@ -67,7 +67,7 @@ async fn what_get_shows_can_be_put_back() {
 }
 
 #[tokio::test]
-async fn the_attestation_type_does_not_change() {
+async fn the_attestation_type_cannot_change() {
     let app = App::start().await;
     app.put(GROUP, &x509_group()).await.expect(200);
     app.put(GROUP, &symmetric_group()).await.refused(422, "attestation.type");
@@ -96,12 +96,12 @@ async fn every_field_of_the_body_is_checked_and_named() {
         (with(group.clone(), "attestation", json!({ "type": "tpm" })), "attestation.type: expected"),
         (
             with(group.clone(), "attestation", json!({ "type": "symmetricKey", "x509": {} })),
-            "attestation.x509: has no place",
+            "attestation.x509: not allowed",
         ),
         (with(group.clone(), "attestation", key("AAAA")), "attestation.symmetricKey.primaryKey: a key has 16 to 64"),
         (with(group.clone(), "attestation", key("%")), "attestation.symmetricKey.primaryKey: it is not base64"),
         (with(group.clone(), "id", json!("other")), "id: found \"other\""),
-        (with(group.clone(), "dispalyName", json!("")), "dispalyName: is not a field"),
+        (with(group.clone(), "dispalyName", json!("")), "dispalyName: is an unknown field"),
     ] {
         app.put(GROUP, &body).await.refused(422, message);
     }
@@ -129,7 +129,7 @@ async fn a_patch_merges_and_checks_the_result() {
         (json!("text"), "expected an object"),
         (json!({ "displayName": null }), "displayName: is missing"),
         (json!({ "attestation": null }), "attestation: is missing"),
-        (json!({ "attestation": { "symmetricKey": null } }), "cannot take keys"),
+        (json!({ "attestation": { "symmetricKey": null } }), "cannot remove keys"),
         (json!({ "id": "other" }), "id: "),
         (json!({ "unknown": 1 }), "unknown: "),
     ] {
@@ -140,7 +140,7 @@ async fn a_patch_merges_and_checks_the_result() {
 }
 
 #[tokio::test]
-async fn a_patch_cannot_take_a_certificate_away() {
+async fn a_patch_cannot_remove_a_certificate() {
     let app = App::start().await;
     let certificate = app.enrolled(&Authority::new("Root")).await;
     for x509 in [json!(null), json!({ "signingCertificates": { "primary": null } })] {
@@ -167,7 +167,7 @@ async fn an_etag_in_the_body_must_be_the_current_one() {
 }
 
 #[tokio::test]
-async fn deleting_a_group_takes_its_certificates_with_it() {
+async fn deleting_a_group_deletes_its_certificates() {
     let app = App::start().await;
     let certificate = app.enrolled(&Authority::new("Root")).await;
     app.delete(GROUP).await.expect(204);
@@ -178,7 +178,7 @@ async fn deleting_a_group_takes_its_certificates_with_it() {
 }
 
 #[tokio::test]
-async fn ids_follow_their_pattern_once_they_are_percent_decoded() {
+async fn percent_decoded_ids_follow_their_pattern() {
     let app = App::start().await;
     app.put("/enrollmentGroups/%6Dine", &x509_group()).await.expect(200);
     app.get("/enrollmentGroups/mine").await.expect(200);
@@ -209,7 +209,7 @@ async fn a_list_has_pages_of_25_and_an_absolute_link_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_page_that_ends_with_the_last_group_has_no_next_link() {
+async fn the_last_page_has_no_next_link() {
     let app = App::with(Emulator::builder().page_size(NonZeroUsize::new(2).expect("two"))).await;
     for id in ["a", "b"] {
         app.put(&format!("/enrollmentGroups/{id}"), &x509_group()).await.expect(200);
@@ -218,7 +218,7 @@ async fn a_page_that_ends_with_the_last_group_has_no_next_link() {
 }
 
 #[tokio::test]
-async fn paging_neither_repeats_nor_loses_a_group_while_others_come_and_go() {
+async fn paging_neither_repeats_nor_skips_a_group_during_changes() {
     let app = App::with(Emulator::builder().page_size(NonZeroUsize::new(2).expect("two"))).await;
     for id in ["b", "d", "f", "h"] {
         app.put(&format!("/enrollmentGroups/{id}"), &x509_group()).await.expect(200);
@@ -254,7 +254,7 @@ async fn a_next_link_keeps_the_host_and_port_that_the_client_used() {
 }
 
 #[tokio::test]
-async fn a_skip_token_that_no_link_carried_is_refused() {
+async fn a_forged_skip_token_is_refused() {
     let app = App::start().await;
     for token in ["%25", "_w"] {
         let request = app.request("GET", &format!("/enrollmentGroups?{VERSION}&$skiptoken={token}"));
@@ -265,7 +265,7 @@ async fn a_skip_token_that_no_link_carried_is_refused() {
 }
 
 #[tokio::test]
-async fn a_patch_calls_itself_merge_patch_or_json() {
+async fn a_patch_has_the_media_type_of_merge_patch_or_json() {
     let app = App::start().await;
     app.put(GROUP, &x509_group()).await.expect(200);
     let patch = |media_type: &str| {
@@ -279,7 +279,7 @@ async fn a_patch_calls_itself_merge_patch_or_json() {
 }
 
 #[tokio::test]
-async fn two_groups_do_not_have_the_same_symmetric_keys() {
+async fn two_groups_cannot_have_the_same_symmetric_keys() {
     let app = App::start().await;
     let with = |primary: u8, secondary: u8| {
         let keys = json!({
@@ -292,7 +292,7 @@ async fn two_groups_do_not_have_the_same_symmetric_keys() {
     assert_eq!(refused.text("/error/code"), "Conflict");
     assert!(!refused.text("/error/message").contains(&BASE64_STANDARD.encode([1; 32])));
     app.get("/enrollmentGroups/h").await.expect(404);
-    // The group itself may be put again, and a patch may not bring about what a PUT may not.
+    // The group itself can be put again. A patch must not cause what PUT refuses.
     app.put(GROUP, &with(1, 2)).await.expect(200);
     app.put("/enrollmentGroups/h", &with(1, 3)).await.expect(200);
     app.patch("/enrollmentGroups/h", &json!({ "attestation": with(1, 2)["attestation"] })).await.expect(409);
@@ -311,7 +311,7 @@ async fn two_hundred_parallel_requests_leave_one_consistent_state() {
             let own = format!("/enrollmentGroups/own-{number}");
             let put = app.put(&own, &symmetric_group()).await.expect(200);
             assert_eq!(app.get(&own).await.expect(200).body, put.body);
-            // All of them try to change the same version; one may.
+            // All of them try to change the same version. One succeeds.
             app.patch(GROUP, &json!({ "displayName": number.to_string(), "etag": etag })).await.status
         });
     }

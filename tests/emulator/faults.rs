@@ -1,4 +1,4 @@
-//! Misbehaviour on request.
+//! Injected faults.
 
 use crate::support::raw;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn inject(app: &App, fault: Fault) {
     app.emulator.inject(fault).expect("a fault that can be carried out");
 }
 
-/// PUTs a group by hand and returns all that comes back.
+/// Sends a PUT of a group over a plain connection and returns all received bytes.
 async fn put_raw(app: &App) -> String {
     let body = x509_group().to_string();
     let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
@@ -22,7 +22,7 @@ async fn put_raw(app: &App) -> String {
 }
 
 #[tokio::test]
-async fn a_status_strikes_so_often_and_only_where_it_matches() {
+async fn a_status_occurs_as_often_as_set_and_only_if_it_matches() {
     let app = App::start().await;
     let unavailable = FaultKind::Status { status: 503, retry_after: Some(Duration::from_millis(1500)) };
     inject(&app, Fault::new(unavailable).method("put").path_contains("/enrollmentGroups/").times(2));
@@ -38,7 +38,7 @@ async fn a_status_strikes_so_often_and_only_where_it_matches() {
 }
 
 #[tokio::test]
-async fn faults_strike_in_their_order_and_can_be_taken_back() {
+async fn faults_occur_in_order_and_can_be_cleared() {
     let app = App::start().await;
     for status in [500, 429] {
         inject(&app, Fault::new(FaultKind::Status { status, retry_after: None }));
@@ -61,7 +61,7 @@ async fn close_before_handling_breaks_the_connection_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn close_after_handling_loses_the_answer_of_a_request_that_was_carried_out() {
+async fn close_after_handling_loses_the_response_of_an_executed_request() {
     let app = App::start().await;
     inject(&app, Fault::new(FaultKind::CloseAfterHandling));
     assert_eq!(put_raw(&app).await, "");
@@ -92,7 +92,7 @@ async fn truncate_body_without_a_body_breaks_the_connection() {
 }
 
 #[tokio::test]
-async fn a_web_page_and_a_redirect_come_instead_of_the_answer() {
+async fn a_web_page_or_a_redirect_replaces_the_response() {
     let app = App::start().await;
     inject(&app, Fault::new(FaultKind::NotJson));
     inject(&app, Fault::new(FaultKind::Redirect("https://elsewhere.example/".to_owned())));
@@ -106,8 +106,8 @@ async fn a_web_page_and_a_redirect_come_instead_of_the_answer() {
 }
 
 #[tokio::test]
-async fn a_delay_comes_before_the_answer() {
-    // Longer than the delay, as time passes by itself below.
+async fn a_delay_precedes_the_response() {
+    // Longer than the delay, since the paused clock advances on its own below.
     let app = App::with(Emulator::builder().read_timeout(Duration::from_secs(7200))).await;
     inject(&app, Fault::new(FaultKind::Delay(Duration::from_secs(3600))));
     tokio::time::pause();
@@ -117,7 +117,7 @@ async fn a_delay_comes_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_status_can_name_a_date_by_the_emulators_clock() {
+async fn a_status_can_have_a_date_by_the_clock_of_the_emulator() {
     let clock = Clock::frozen(datetime!(2026-12-31 23:59:58.5 UTC));
     let app = App::with(Emulator::builder().clock(clock)).await;
     inject(&app, Fault::new(FaultKind::StatusUntil { status: 429, retry_after: Duration::from_millis(4200) }));
@@ -128,12 +128,12 @@ async fn a_status_can_name_a_date_by_the_emulators_clock() {
 #[tokio::test]
 async fn close_on_connect_ends_a_connection_before_anything_is_read() {
     let app = App::start().await;
-    // Begun before, it goes on.
+    // A connection that is already open stays open.
     let body = x509_group().to_string();
     let mut before = raw::waiting_for_body(&app.emulator, GROUP, body.len()).await;
     inject(&app, Fault::new(FaultKind::CloseOnConnect).times(2));
     for _ in 0..2 {
-        // Nothing was sent that could have been read.
+        // Nothing was sent that could be read.
         assert_eq!(raw::rest(&mut raw::connect(&app.emulator, "").await).await, "");
     }
     tokio::io::AsyncWriteExt::write_all(&mut before, body.as_bytes()).await.expect("sent");
@@ -144,12 +144,12 @@ async fn close_on_connect_ends_a_connection_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_neither_meets_a_fault_nor_uses_it_up() {
+async fn unauthorized_requests_neither_see_faults_nor_use_them_up() {
     let app = App::start().await;
     inject(&app, Fault::new(FaultKind::Status { status: 503, retry_after: None }).times(2));
     let list = format!("{}/api/enrollmentGroups?api-version=2022-07-31", app.emulator.endpoint());
     for _ in 0..3 {
-        // A probe, a client with a wrong token, a browser.
+        // A probe, a client with another token, a browser.
         app.send(app.http.get(&list)).await.expect(401);
         app.send(app.http.get(&list).header("Authorization", "SharedAccessSignature sr=wrong")).await.expect(401);
         app.send(app.http.get(format!("{}/favicon.ico", app.emulator.endpoint()))).await.expect(404);
@@ -160,7 +160,7 @@ async fn who_is_not_let_in_neither_meets_a_fault_nor_uses_it_up() {
 }
 
 #[tokio::test]
-async fn a_device_that_brings_nothing_uses_no_fault_up() {
+async fn a_device_without_credentials_uses_up_no_fault() {
     let app = App::start().await;
     inject(&app, Fault::new(FaultKind::Status { status: 503, retry_after: None }));
     let path = format!("/{}/registrations/d/register?api-version=2021-06-01", app.emulator.id_scope());
@@ -170,7 +170,7 @@ async fn a_device_that_brings_nothing_uses_no_fault_up() {
     };
     let status = async |request: reqwest::RequestBuilder| request.send().await.expect("an answer").status().as_u16();
     assert_eq!(status(register()).await, 401);
-    // Whether a token is right is the service's answer, and the fault comes instead of it.
+    // The fault replaces the service's response to an invalid token.
     let with_token = || register().header("Authorization", "SharedAccessSignature sr=x&sig=AAAA&se=1");
     assert_eq!(status(with_token()).await, 503);
     assert_eq!(status(with_token()).await, 401);
@@ -207,9 +207,9 @@ fn a_fault_has_a_text_form() {
 }
 
 #[test]
-fn the_faults_that_the_readme_shows_are_faults() {
-    let readme = include_str!("../../README.md");
-    let shown: Vec<_> = readme.split("--fault ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+fn the_faults_in_the_documentation_are_valid() {
+    let page = include_str!("../../docs/emulator.md");
+    let shown: Vec<_> = page.split("--fault ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
     assert!(shown.len() >= 3, "{shown:?}");
     for text in shown {
         assert!(text.parse::<Fault>().is_ok(), "{text}");
@@ -217,11 +217,11 @@ fn the_faults_that_the_readme_shows_are_faults() {
 }
 
 #[test]
-fn a_text_that_is_no_fault_is_refused_with_the_position() {
+fn a_syntax_error_in_a_fault_is_refused_with_the_position() {
     for (text, position, message) in [
         ("", 1, "expected a status from 400 to 599, delay=TIME"),
         ("oops", 1, "found \"oops\""),
-        ("200", 1, "200 is not the status of an error"),
+        ("200", 1, "200 is not an error status"),
         ("99999", 1, "expected a status"),
         ("429:", 5, "expected retry-after=SECONDS"),
         ("429:retry-after=soon", 17, "expected a whole number of seconds"),
@@ -232,16 +232,16 @@ fn a_text_that_is_no_fault_is_refused_with_the_position() {
         ("delay=9999999999999999999m", 7, "expected a time"),
         ("redirect=", 1, "expected a status"),
         ("redirect=a\nb", 1, "cannot be sent as a Location"),
-        ("close-on-connect,path=/x", 1, "no method and no path yet"),
+        ("close-on-connect,path=/x", 1, "neither method nor path"),
         ("truncate,", 10, "expected method=METHOD, path=PART, times=N or times=always; found \"\""),
         ("delay=5s,path=/devices,always", 24, "times=N or times=always; found \"always\""),
         ("truncate,path", 10, "expected method=METHOD"),
         ("truncate,size=1", 10, "expected method=METHOD"),
         ("truncate,path=", 15, "expected a part of the path"),
         ("truncate,method=P T", 17, "expected a method"),
-        ("truncate,times=0", 16, "expected a number from 1 on, or always"),
-        ("truncate,path=/\u{e4},times=-1", 24, "expected a number"),
-        ("truncate,times=1,times=2", 18, "more than once"),
+        ("truncate,times=0", 16, "expected a positive number"),
+        ("truncate,path=/\u{e4},times=-1", 24, "expected a positive number"),
+        ("truncate,times=1,times=2", 18, "duplicate option"),
     ] {
         let error = text.parse::<Fault>().expect_err(text);
         assert_eq!(error.position(), position, "{text}: {error}");
@@ -250,7 +250,7 @@ fn a_text_that_is_no_fault_is_refused_with_the_position() {
 }
 
 #[tokio::test]
-async fn a_fault_that_cannot_be_carried_out_is_refused() {
+async fn an_impossible_fault_is_refused() {
     let app = App::start().await;
     for kind in [
         FaultKind::Status { status: 200, retry_after: None },

@@ -1,4 +1,4 @@
-//! `If-Match` is honoured where there is an etag, and refused where there is none.
+//! `If-Match` on resources with and without an etag.
 
 use crate::support::app::{Answer, App, Authority, VERSION, symmetric_group, x509_group};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ async fn call(app: &App, method: &str, path: &str, if_match: &str, body: Option<
 }
 
 #[tokio::test]
-async fn it_is_honoured_by_everything_that_has_an_etag() {
+async fn if_match_is_honored_by_everything_with_an_etag() {
     let app = App::start().await;
     let root = Authority::new("Root");
     app.enrolled(&root).await;
@@ -28,15 +28,17 @@ async fn it_is_honoured_by_everything_that_has_an_etag() {
         ("/enrollmentGroups/g/certificates/primary", certificate),
     ] {
         app.delete(path).await;
-        // Before it is there, nothing matches, and nothing is made.
+        // Nothing matches a missing resource, and none is created.
         for any in ["*", "\"AAAA\""] {
-            call(&app, "PUT", path, any, Some(&body)).await.refused(412, "there is nothing here yet");
+            call(&app, "PUT", path, any, Some(&body)).await.refused(412, "the resource does not exist");
         }
         app.get(path).await.expect(404);
         let first = app.put(path, &body).await.expect(200).text("/etag");
         let second = call(&app, "PUT", path, &format!("\"{first}\""), Some(&body)).await.expect(200).text("/etag");
         for stale in [first.clone(), format!("\"{first}\""), format!("W/\"{second}\""), "\"AAAA\", x".to_owned()] {
-            call(&app, "PUT", path, &stale, Some(&body)).await.refused(412, "If-Match does not hold: it has changed");
+            call(&app, "PUT", path, &stale, Some(&body))
+                .await
+                .refused(412, "If-Match does not match: the resource has changed");
             call(&app, "GET", path, &stale, None).await.expect(412);
             call(&app, "DELETE", path, &stale, None).await.expect(412);
         }
@@ -46,7 +48,7 @@ async fn it_is_honoured_by_everything_that_has_an_etag() {
             call(&app, "PATCH", path, &first, Some(&json!({}))).await.expect(412);
             current = call(&app, "PATCH", path, &current, Some(&json!({}))).await.expect(200).text("/etag");
         }
-        // Both have to hold: the header, and the etag in the body.
+        // The header and the etag in the body must both match.
         let mut stale = body.clone();
         stale["etag"] = json!(first);
         call(&app, "PUT", path, "*", Some(&stale)).await.refused(412, "etag");
@@ -57,7 +59,7 @@ async fn it_is_honoured_by_everything_that_has_an_etag() {
 }
 
 #[tokio::test]
-async fn it_is_refused_where_there_is_no_etag() {
+async fn if_match_is_refused_without_an_etag() {
     let app = App::start().await;
     app.put("/enrollmentGroups/g", &x509_group()).await.expect(200);
     app.put("/devices/d", &json!({})).await.expect(200);
@@ -72,7 +74,7 @@ async fn it_is_refused_where_there_is_no_etag() {
         ("DELETE", "/devices/d/attestation", None),
         ("POST", "/enrollmentGroups/g/certificates/primary/generateVerificationCode", None),
     ] {
-        call(&app, method, path, "*", body).await.refused(400, "If-Match is not for this path");
+        call(&app, method, path, "*", body).await.refused(400, "If-Match is not supported");
     }
     app.get("/devices/d/attestation").await.expect(404);
     for unreadable in ["", " , "] {

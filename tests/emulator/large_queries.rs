@@ -1,4 +1,4 @@
-//! Groups whose query is as large as a body may be, over many devices.
+//! Groups with a query of the maximum size, over many devices.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -6,7 +6,7 @@ use crate::support::app::App;
 use iot_enroll::emulator::DeviceProperties;
 use serde_json::json;
 
-/// About how many bytes a query has.
+/// The approximate size of a query in bytes.
 const SIZE: usize = 900_000;
 
 async fn with_devices(count: usize) -> App {
@@ -16,7 +16,7 @@ async fn with_devices(count: usize) -> App {
     app
 }
 
-/// A query of that size, its parts joined by a word.
+/// Creates a group with a query of that size, whose parts are joined by a word.
 async fn group(app: &App, word: &str, part: impl Fn(usize) -> String) {
     let mut query = "SELECT * FROM devices WHERE ".to_owned();
     for number in 0.. {
@@ -35,7 +35,7 @@ async fn members(app: &App) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_of_ids_as_a_query_finds_them_all_and_no_other() {
+async fn a_query_that_lists_ids_finds_exactly_those() {
     let app = with_devices(10_000).await;
     group(&app, " OR ", |number| format!("$id = \"device-{:05}\"", 9900 + number)).await;
     let last: Vec<String> = (9900..10_000).map(|number| format!("device-{number:05}")).collect();
@@ -46,8 +46,8 @@ async fn a_list_of_ids_as_a_query_finds_them_all_and_no_other() {
 }
 
 #[tokio::test]
-async fn others_are_served_while_a_query_is_evaluated() {
-    // On one thread, so that whoever holds it up holds up everything.
+async fn other_requests_are_served_during_a_query() {
+    // With one thread, a request that blocks it would block all others.
     let app = Arc::new(with_devices(200).await);
     group(&app, " OR ", |number| format!("($displayName != \"{number}\" AND $id = \"{number}\")")).await;
     let slow = tokio::spawn({

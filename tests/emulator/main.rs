@@ -1,4 +1,4 @@
-//! The emulator, over a socket.
+//! Tests of the emulator over a socket.
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]
@@ -7,6 +7,7 @@ mod support;
 mod article;
 mod certificates;
 mod clients;
+mod clock;
 mod conditions;
 mod deployment_manifests;
 mod device_groups;
@@ -15,10 +16,10 @@ mod device_templates;
 mod devices;
 mod enrollment_groups;
 mod faults;
-mod gate;
 mod if_match;
 mod large_queries;
 mod organizations;
 mod registration;
+mod request_checks;
 mod server;
 mod tls;

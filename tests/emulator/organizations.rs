@@ -1,4 +1,4 @@
-//! Organizations, and the rule for their ids wherever they are named.
+//! Organizations and the rule for their IDs.
 
 use crate::support::app::App;
 use iot_enroll::emulator::DeviceProperties;
@@ -16,11 +16,11 @@ async fn an_organization_is_created_shown_patched_and_deleted() {
     let renamed =
         app.patch("/organizations/seattle", &json!({ "displayName": "Sea", "parent": null })).await.expect(200);
     assert_eq!(renamed.body, json!({ "id": "seattle", "displayName": "Sea" }));
-    app.patch("/organizations/seattle", &json!({ "displayName": null })).await.refused(422, "it cannot be null");
+    app.patch("/organizations/seattle", &json!({ "displayName": null })).await.refused(422, "cannot be null");
     app.put("/organizations/seattle", &json!({})).await.refused(422, "displayName: is missing");
     app.put("/organizations/x1", &json!({ "displayName": "", "parent": "X" }))
         .await
-        .refused(422, "parent: \"X\" is no id");
+        .refused(422, "parent: \"X\" is not a valid organization ID");
     app.delete("/organizations/seattle").await.expect(204);
     app.get("/organizations/seattle").await.refused(404, "there is no organization \"seattle\"");
 }
@@ -48,7 +48,7 @@ async fn ids_follow_the_published_pattern() {
         let group = json!({ "displayName": "", "filter": "SELECT * FROM devices", "organizations": [id] });
         let group = app.put("/deviceGroups/g", &group).await;
         let itself = app.put(&format!("/organizations/{id}"), &json!({ "displayName": "" })).await;
-        let seed = DeviceProperties { organizations: vec![id.to_owned()], ..DeviceProperties::new("seed") };
+        let seed = DeviceProperties::new("seed").organizations([id]);
         assert_eq!(app.emulator.add_devices([seed]).is_ok(), fits, "{id}");
         if fits {
             assert_eq!((device.status, group.status, itself.status), (200, 200, 200), "{id}");

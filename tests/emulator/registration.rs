@@ -1,4 +1,4 @@
-//! The Device Provisioning Service: which devices it lets in, which not, and what it says.
+//! The Device Provisioning Service: which devices it admits, and its responses.
 
 use crate::support::caller;
 use std::{fs, path::Path, time::Duration};
@@ -22,16 +22,16 @@ use time::OffsetDateTime;
 const ID: &str = "sensor-1";
 const HOUR: Duration = Duration::from_secs(3600);
 
-// What there is to register with
+// Helpers
 
-/// An emulator over TLS with an X.509 group `g`, and a root.
+/// An emulator with TLS, an X.509 group `g` and a root.
 struct Lab {
     emulator: Emulator,
     root: CertificateAuthority,
 }
 
 impl Lab {
-    /// The group holds the root, verified.
+    /// Starts an emulator in which the group has the verified root.
     async fn start() -> Self {
         Self::with(Emulator::builder()).await
     }
@@ -42,7 +42,7 @@ impl Lab {
         lab
     }
 
-    /// There is no group.
+    /// Starts an emulator without a group.
     async fn empty(builder: Builder) -> Self {
         let builder = builder.tls(true).registration_retry_after(Duration::ZERO);
         Self { emulator: builder.start().await.expect("a free loopback port"), root: new_root("Root") }
@@ -52,7 +52,7 @@ impl Lab {
         Caller::new(&self.emulator).api(method, path, Some(&body)).await
     }
 
-    /// The group, created where it is not there, with this certificate.
+    /// Sets a certificate of a group, which is created if missing.
     async fn enroll(&self, group: &str, entry: &str, certificate: &Certificate, verified: bool) {
         let attestation = json!({ "type": "x509" });
         let body = json!({ "displayName": "Devices", "type": "iot", "attestation": attestation });
@@ -82,7 +82,7 @@ impl Lab {
         self.root.issue_device(&device_id(id), &IssueOptions::default()).expect("a certificate")
     }
 
-    /// The device [`ID`] with a certificate of the root.
+    /// Returns the device [`ID`] with a certificate that the root issued.
     fn sensor(&self) -> Caller<'_> {
         self.presenting(&self.issue(ID))
     }
@@ -91,7 +91,7 @@ impl Lab {
         Caller::presenting(&self.emulator, Identity::of(issued))
     }
 
-    /// A leaf that the library would not make, signed by the root.
+    /// Returns a device certificate, signed by the root, that the library would not issue.
     fn odd(&self, change: impl FnOnce(&mut CertificateParams), key: &KeyPair) -> Identity {
         Identity::from_der(vec![odd_leaf(&self.root, change, key)], key.serialize_der())
     }
@@ -104,7 +104,8 @@ fn odd_leaf(issuer: &CertificateAuthority, change: impl FnOnce(&mut CertificateP
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters
     };
-    let issuer = Issuer::new(named(issuer.certificate().subject().common_name().expect("a name")), issuer.key());
+    let issuer_key = KeyPair::from_pem(&issuer.key().to_pem().expect("PEM")).expect("a key");
+    let issuer = Issuer::new(named(issuer.certificate().subject().common_name().expect("a name")), issuer_key);
     let mut parameters = named(ID);
     change(&mut parameters);
     parameters.signed_by(key, &issuer).expect("a certificate").der().to_vec()
@@ -114,14 +115,14 @@ fn new_root(name: &str) -> CertificateAuthority {
     let options = IssueOptions::default();
     CertificateAuthority::new_root(&common_name(name), &options)
         .expect("a root")
-        .into_authority(options.at)
+        .into_authority(options.issue_time())
         .expect("one")
 }
 
 fn intermediate(root: &CertificateAuthority) -> CertificateAuthority {
     let options = IssueOptions::default();
     let issued = root.issue_intermediate(&common_name("Intermediate"), &options).expect("an intermediate");
-    issued.into_authority(options.at).expect("an authority")
+    issued.into_authority(options.issue_time()).expect("an authority")
 }
 
 fn common_name(text: &str) -> CommonName {
@@ -194,7 +195,7 @@ async fn a_device_of_a_verified_root_is_assigned_and_exists_in_the_application()
 }
 
 #[tokio::test]
-async fn the_polls_before_the_assignment_can_be_chosen() {
+async fn the_number_of_polls_before_the_assignment_is_configurable() {
     let lab = Lab::with(Emulator::builder().assign_after(0)).await;
     let sensor = lab.sensor();
     let operation = sensor.register(ID).await.expect(202).text("/operationId");
@@ -210,7 +211,7 @@ async fn the_polls_before_the_assignment_can_be_chosen() {
 }
 
 #[tokio::test]
-async fn how_long_to_wait_between_polls_is_said_in_whole_seconds() {
+async fn the_time_between_polls_is_in_whole_seconds() {
     let builder = Emulator::builder().tls(true);
     for (builder, expected) in
         [(builder.clone(), "1"), (builder.registration_retry_after(Duration::from_millis(2500)), "3")]
@@ -222,7 +223,7 @@ async fn how_long_to_wait_between_polls_is_said_in_whole_seconds() {
 }
 
 #[tokio::test]
-async fn every_version_that_devices_send_is_taken_and_no_other() {
+async fn exactly_the_versions_of_devices_are_accepted() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     let body = json!({ "registrationId": ID, "payload": { "any": [1] }, "unknown": true });
@@ -239,7 +240,7 @@ async fn every_version_that_devices_send_is_taken_and_no_other() {
     }
 }
 
-// Who is let in by certificate
+// Admission by certificate
 
 #[tokio::test]
 async fn a_chain_may_lead_to_a_root_or_an_intermediate_in_either_entry() {
@@ -261,7 +262,7 @@ async fn a_chain_may_lead_to_a_root_or_an_intermediate_in_either_entry() {
 }
 
 #[tokio::test]
-async fn a_proof_of_possession_opens_the_way_that_was_closed_before() {
+async fn a_proof_of_possession_admits_devices() {
     let lab = Lab::empty(Emulator::builder()).await;
     lab.enroll("g", "primary", lab.root.certificate(), false).await;
     lab.sensor().register(ID).await.refused(401, 401_002, "CA certificate not found.");
@@ -275,10 +276,10 @@ async fn a_proof_of_possession_opens_the_way_that_was_closed_before() {
 }
 
 #[tokio::test]
-async fn keys_of_every_kind_that_the_service_takes_are_taken() {
+async fn every_supported_key_algorithm_is_accepted() {
     let lab = Lab::start().await;
     for (number, algorithm) in [KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048].into_iter().enumerate() {
-        let (id, options) = (format!("key-{number}"), IssueOptions { algorithm, ..IssueOptions::default() });
+        let (id, options) = (format!("key-{number}"), IssueOptions::new().algorithm(algorithm));
         let issued = lab.root.issue_device(&device_id(&id), &options).expect("a certificate");
         lab.presenting(&issued).assigned(&id).await;
     }
@@ -287,7 +288,7 @@ async fn keys_of_every_kind_that_the_service_takes_are_taken() {
 }
 
 #[tokio::test]
-async fn ids_are_compared_without_regard_to_case() {
+async fn ids_ignore_case() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     let body = json!({ "registrationId": "Sensor-1" });
@@ -298,7 +299,7 @@ async fn ids_are_compared_without_regard_to_case() {
 }
 
 #[tokio::test]
-async fn an_individual_attestation_lets_its_device_in_without_a_group() {
+async fn an_individual_attestation_admits_its_device_without_a_group() {
     let lab = Lab::empty(Emulator::builder()).await;
     let issued: Vec<_> = (0..2)
         .map(|_| CertificateAuthority::self_signed_device(&device_id(ID), &IssueOptions::default()).expect("one"))
@@ -323,7 +324,7 @@ async fn an_individual_attestation_lets_its_device_in_without_a_group() {
 }
 
 #[tokio::test]
-async fn a_device_with_an_attestation_of_its_own_is_held_to_it_alone() {
+async fn an_individual_attestation_takes_precedence_over_groups() {
     let lab = Lab::start().await;
     lab.api("PUT", &format!("/devices/{ID}"), json!({})).await.expect(200);
     let other = CertificateAuthority::self_signed_device(&device_id(ID), &IssueOptions::default()).expect("one");
@@ -339,10 +340,10 @@ async fn a_device_with_an_attestation_of_its_own_is_held_to_it_alone() {
     }
 }
 
-// Who is not let in by certificate
+// Refusals of certificates
 
 #[tokio::test]
-async fn without_a_certificate_and_a_token_there_is_no_way_in() {
+async fn a_device_without_certificate_and_token_is_refused() {
     let lab = Lab::start().await;
     let nobody = Caller::new(&lab.emulator);
     nobody.register(ID).await.refused(401, 401_002, "Unauthorized");
@@ -351,16 +352,16 @@ async fn without_a_certificate_and_a_token_there_is_no_way_in() {
 }
 
 #[tokio::test]
-async fn a_chain_that_is_not_sent_or_leads_elsewhere_is_refused() {
+async fn an_incomplete_or_foreign_chain_is_refused() {
     let lab = Lab::start().await;
     let authority = intermediate(&lab.root);
     let issued = authority.issue_device(&device_id(ID), &IssueOptions::default()).expect("a certificate");
     let alone = Identity::new(std::slice::from_ref(&issued.certificate), &issued.key);
     let elsewhere = new_root("Elsewhere").issue_device(&device_id(ID), &IssueOptions::default()).expect("one");
-    // Of the same name, which is not enough.
+    // The same name is not enough.
     let namesake = new_root("Root").issue_device(&device_id(ID), &IssueOptions::default()).expect("one");
     let own = CertificateAuthority::self_signed_device(&device_id(ID), &IssueOptions::default()).expect("one");
-    // What somebody else presented may be sent along.
+    // A copy of another client's certificate may be sent as an intermediate.
     let borrowed = Identity::new(&[own.certificate.clone(), lab.root.certificate().clone()], &own.key);
     let identities = [alone, Identity::of(&elsewhere), Identity::of(&namesake), Identity::of(&own), borrowed];
     for identity in identities {
@@ -371,7 +372,7 @@ async fn a_chain_that_is_not_sent_or_leads_elsewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_not_verified_or_not_there_any_more_lets_nobody_in() {
+async fn an_unverified_or_deleted_entry_admits_no_device() {
     let lab = Lab::empty(Emulator::builder()).await;
     lab.sensor().register(ID).await.refused(401, 401_002, "CA certificate not found.");
     lab.enroll("g", "primary", lab.root.certificate(), false).await;
@@ -405,7 +406,7 @@ async fn a_disabled_group_or_device_is_refused_at_every_step_until_it_is_enabled
 }
 
 #[tokio::test]
-async fn of_two_groups_the_enabled_one_lets_the_device_in() {
+async fn an_enabled_group_admits_a_device_despite_a_disabled_one() {
     let lab = Lab::start().await;
     lab.enroll("other", "primary", lab.root.certificate(), true).await;
     lab.set_enabled("/enrollmentGroups/g", false).await;
@@ -413,15 +414,11 @@ async fn of_two_groups_the_enabled_one_lets_the_device_in() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_good_in_its_time_by_the_clock_of_the_emulator() {
+async fn the_validity_of_a_device_certificate_depends_on_the_emulators_clock() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
-    let options = |days| IssueOptions {
-        at: now + time::Duration::days(days),
-        lifetime: Some(Lifetime::Days(1)),
-        ..IssueOptions::default()
-    };
+    let options = |days| IssueOptions::new().at(now + time::Duration::days(days)).lifetime(Lifetime::Days(1));
     let issue = |days| lab.root.issue_device(&device_id(ID), &options(days)).expect("a certificate");
     let (today, later) = (issue(0), issue(10));
     lab.presenting(&later).register(ID).await.refused(401, 401_002, "Invalid certificate.");
@@ -433,14 +430,14 @@ async fn a_certificate_is_good_in_its_time_by_the_clock_of_the_emulator() {
 }
 
 #[tokio::test]
-async fn an_authority_that_has_run_out_lets_nobody_in() {
+async fn an_expired_ca_admits_no_device() {
     let now = OffsetDateTime::now_utc();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
-    let options = IssueOptions { lifetime: Some(Lifetime::Days(1)), ..IssueOptions::default() };
+    let options = IssueOptions::new().lifetime(Lifetime::Days(1));
     let authority = lab.root.issue_intermediate(&common_name("Short"), &options).expect("an intermediate");
-    let authority = authority.into_authority(options.at).expect("an authority");
-    // The leaf outlives it, as the library would not have it.
+    let authority = authority.into_authority(options.issue_time()).expect("an authority");
+    // The leaf outlives its issuer, which the library would not allow.
     let key = KeyPair::generate().expect("a key");
     let (leaf, der) = (odd_leaf(&authority, |_| {}, &key), authority.certificate().der().to_vec());
     let sensor = Caller::presenting(&lab.emulator, Identity::from_der(vec![leaf, der], key.serialize_der()));
@@ -450,7 +447,7 @@ async fn an_authority_that_has_run_out_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_for_clients_or_has_a_key_that_is_not_taken_is_refused() {
+async fn a_certificate_not_for_clients_or_with_an_unsupported_key_is_refused() {
     let lab = Lab::start().await;
     let key = KeyPair::generate().expect("a key");
     let server = lab.odd(|leaf| leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], &key);
@@ -463,7 +460,7 @@ async fn a_certificate_that_is_not_for_clients_or_has_a_key_that_is_not_taken_is
 }
 
 #[tokio::test]
-async fn an_authority_is_let_in_as_a_device_even_the_enrolled_one() {
+async fn a_ca_certificate_is_admitted_as_a_device_even_the_enrolled_one() {
     let lab = Lab::start().await;
     let key = KeyPair::generate().expect("a key");
     let authority = lab.odd(|leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), &key);
@@ -473,7 +470,7 @@ async fn an_authority_is_let_in_as_a_device_even_the_enrolled_one() {
 }
 
 #[tokio::test]
-async fn a_common_name_that_is_not_the_registration_id_is_refused() {
+async fn a_common_name_other_than_the_registration_id_is_refused() {
     let lab = Lab::start().await;
     for id in ["sensor-2", "sensor-11", "ensor-1"] {
         lab.sensor().register(id).await.refused(401, 401_002, "Unauthorized");
@@ -483,7 +480,7 @@ async fn a_common_name_that_is_not_the_registration_id_is_refused() {
     Caller::presenting(&lab.emulator, nameless).register(ID).await.refused(401, 401_002, "Unauthorized");
 }
 
-// What a request has to be
+// Checks of requests
 
 #[tokio::test]
 async fn an_unknown_id_scope_is_not_found() {
@@ -494,7 +491,7 @@ async fn an_unknown_id_scope_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_id_scope_is_compared_without_regard_to_case() {
+async fn the_id_scope_ignores_case() {
     let lab = Lab::start().await;
     let body = json!({ "registrationId": ID });
     for scope in [lab.emulator.id_scope().to_ascii_lowercase(), lab.emulator.id_scope().to_ascii_uppercase()] {
@@ -509,9 +506,9 @@ async fn a_malformed_registration_id_is_refused() {
     let sensor = lab.sensor();
     let long = "a".repeat(129);
     for id in ["-sensor", "sensor.", "sens%20or", "sens%2For", "s%C3%A9nsor", &long] {
-        sensor.register(id).await.refused(400, 400_004, "no registration id");
+        sensor.register(id).await.refused(400, 400_004, "not a valid registration ID");
     }
-    // All of these are fine as an id; it is only nobody's common name here.
+    // All of these are valid IDs, but differ from the common name.
     for id in ["a.b_c:d-e", &long[1..]] {
         sensor.register(id).await.refused(401, 401_002, "Unauthorized");
     }
@@ -536,14 +533,14 @@ async fn the_body_of_a_registration_is_checked() {
     let broken = "Content-Type: application/json\r\nContent-Length: 0\r\n";
     sensor.send("PUT", &path, broken, None).await.refused(400, 400_004, "not JSON");
     sensor.send("GET", &path, "", None).await.refused(405, 405_000, "GET");
-    sensor.send("GET", &sensor.path(ID, "/more"), "", None).await.refused(404, 404_000, "nothing");
+    sensor.send("GET", &sensor.path(ID, "/more"), "", None).await.refused(404, 404_000, "does not exist");
     assert_eq!(sensor.send("GET", "/elsewhere", "", None).await.expect(404).text("/error/code"), "NotFound");
 }
 
 // Operations and registrations
 
 #[tokio::test]
-async fn an_operation_is_known_to_its_device_with_its_certificate_alone() {
+async fn an_operation_is_shown_only_to_its_device_with_its_certificate() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     let operation = sensor.register(ID).await.expect(202).text("/operationId");
@@ -552,7 +549,7 @@ async fn an_operation_is_known_to_its_device_with_its_certificate_alone() {
     let other = lab.presenting(&lab.issue("sensor-2"));
     other.poll("sensor-2", &operation).await.refused(404, 404_202, "not found");
     other.poll(ID, &operation).await.refused(401, 401_002, "Unauthorized");
-    // As good a certificate, but another.
+    // Another valid certificate.
     lab.sensor().poll(ID, &operation).await.refused(401, 401_002, "Unauthorized");
     for status in [202, 200] {
         sensor.poll(ID, &operation).await.expect(status);
@@ -560,7 +557,7 @@ async fn an_operation_is_known_to_its_device_with_its_certificate_alone() {
 }
 
 #[tokio::test]
-async fn whoever_asks_again_is_told_the_same_operation_and_whoever_registers_again_a_new_one() {
+async fn a_repeated_request_gets_the_same_operation_and_a_new_registration_a_new_one() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     let operation = sensor.register(ID).await.expect(202).text("/operationId");
@@ -575,7 +572,7 @@ async fn whoever_asks_again_is_told_the_same_operation_and_whoever_registers_aga
     let created = "/registrationState/createdDateTimeUtc";
     assert_eq!(first.text(created), second.text(created));
     assert_ne!(first.text("/registrationState/etag"), second.text("/registrationState/etag"));
-    // A new certificate does not wait for what the old one began.
+    // A new certificate starts a new operation.
     let renewed = lab.sensor();
     let one = sensor.register(ID).await.expect(202).text("/operationId");
     assert_ne!(renewed.register(ID).await.expect(202).text("/operationId"), one);
@@ -583,7 +580,7 @@ async fn whoever_asks_again_is_told_the_same_operation_and_whoever_registers_aga
 }
 
 #[tokio::test]
-async fn a_registration_ends_with_its_device_and_can_begin_anew() {
+async fn a_registration_ends_with_its_device_and_can_be_repeated() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     sensor.look_up(ID).await.refused(404, 404_202, "not found");
@@ -591,7 +588,7 @@ async fn a_registration_ends_with_its_device_and_can_begin_anew() {
     Caller::new(&lab.emulator).api("DELETE", &format!("/devices/{ID}"), None).await.expect(204);
     sensor.look_up(ID).await.refused(404, 404_202, "not found");
     sensor.poll(ID, &operation).await.refused(404, 404_202, "not found");
-    // Made anew by somebody else, it has not registered.
+    // A device that was created again by the API has not registered.
     lab.api("PUT", &format!("/devices/{ID}"), json!({})).await.expect(200);
     sensor.look_up(ID).await.refused(404, 404_202, "not found");
     sensor.assigned(ID).await;
@@ -599,7 +596,7 @@ async fn a_registration_ends_with_its_device_and_can_begin_anew() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_there_keeps_what_it_has() {
+async fn an_existing_device_keeps_its_properties() {
     let lab = Lab::start().await;
     let body = json!({ "displayName": "Boiler", "template": "dtmi:contoso:Boiler;1", "organizations": ["north"] });
     let before = lab.api("PUT", &format!("/devices/{ID}"), body).await.expect(200).body;
@@ -615,7 +612,7 @@ async fn a_device_that_is_there_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn the_model_that_a_device_names_becomes_its_template() {
+async fn the_model_id_of_a_device_becomes_its_template() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     for (model, expected) in
@@ -641,7 +638,7 @@ async fn a_device_of_a_group_for_iot_edge_is_an_iot_edge_device() {
 }
 
 #[tokio::test]
-async fn faults_strike_registrations_in_the_services_form() {
+async fn faults_of_registrations_have_the_form_of_the_service() {
     let lab = Lab::start().await;
     let sensor = lab.sensor();
     let inject = |fault: Fault| lab.emulator.inject(fault.path_contains("/registrations/")).expect("a fault");
@@ -658,9 +655,9 @@ async fn faults_strike_registrations_in_the_services_form() {
     sensor.assigned(ID).await;
 }
 
-// By symmetric key
+// Admission by symmetric key
 
-/// The application without TLS, and a group of symmetric keys; the keys.
+/// Starts an emulator with a symmetric-key group and returns the keys of the group.
 async fn keyed(builder: Builder) -> (Emulator, [Vec<u8>; 2]) {
     let emulator = builder.registration_retry_after(Duration::ZERO).start().await.expect("a free loopback port");
     let body = json!({ "displayName": "Keys", "type": "iot", "attestation": { "type": "symmetricKey" } });
@@ -680,7 +677,7 @@ fn encoded(text: &str) -> String {
     text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
 }
 
-/// The header with a token for this resource.
+/// Returns the `Authorization` header with a token for a resource.
 fn sas(resource: &str, key: &[u8], expiry: i64) -> String {
     let resource = resource.replace('/', "%2f");
     let signature = encoded(&BASE64_STANDARD.encode(mac(key, &format!("{resource}\n{expiry}"))));
@@ -691,7 +688,7 @@ fn in_an_hour() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp() + 3600
 }
 
-/// The device [`ID`] that signs with its own key.
+/// The device [`ID`] with a token that its key signs.
 struct Keyed<'a> {
     caller: Caller<'a>,
     authorization: String,
@@ -725,7 +722,7 @@ impl<'a> Keyed<'a> {
 }
 
 #[tokio::test]
-async fn keys_derived_from_a_group_let_devices_in_over_tls_and_without() {
+async fn keys_derived_from_a_group_admit_devices_with_and_without_tls() {
     for tls in [false, true] {
         let (emulator, keys) = keyed(Emulator::builder().tls(tls)).await;
         for key in keys {
@@ -753,7 +750,7 @@ async fn a_key_is_derived_for_the_id_as_it_is_sent_or_in_lower_case() {
 }
 
 #[tokio::test]
-async fn a_key_of_its_own_lets_a_device_in_and_then_no_other() {
+async fn an_individual_key_admits_its_device_and_no_other_key_does() {
     let (emulator, [group, _]) = keyed(Emulator::builder()).await;
     let own = |byte: u8| vec![byte; 32];
     let keys = json!({ "primaryKey": BASE64_STANDARD.encode(own(1)), "secondaryKey": BASE64_STANDARD.encode(own(2)) });
@@ -780,7 +777,7 @@ fn lab_certificate() -> Value {
 }
 
 #[tokio::test]
-async fn the_credentials_that_the_application_shows_let_a_device_in() {
+async fn the_credentials_shown_by_the_application_admit_a_device() {
     let (emulator, _) = keyed(Emulator::builder()).await;
     let caller = Caller::new(&emulator);
     caller.api("PUT", &format!("/devices/{ID}"), Some(&json!({}))).await.expect(200);
@@ -793,7 +790,7 @@ async fn the_credentials_that_the_application_shows_let_a_device_in() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_right_in_every_part_is_refused() {
+async fn a_token_with_any_wrong_part_is_refused() {
     let clock = Clock::frozen(OffsetDateTime::now_utc());
     let (emulator, [group, _]) = keyed(Emulator::builder().clock(clock.clone())).await;
     let key = mac(&group, ID);
@@ -824,9 +821,9 @@ async fn a_token_that_is_not_right_in_every_part_is_refused() {
         assert_eq!(answer.status, 401, "{text}");
         answer.refused(401, 401_000, "Unauthorized");
     }
-    // The Python SDK names no policy.
+    // The Python SDK omits the policy.
     Keyed::with(&emulator, good.replace("&skn=registration", "")).register().await.expect(202);
-    // The order of its parts does not matter, and signs of base64 may be left as they are.
+    // The order of the parts is free, and the characters of base64 need no escaping.
     let turned = {
         let text = good.trim_end().strip_prefix("Authorization: SharedAccessSignature ").expect("a token");
         let parts: Vec<_> = text.split('&').rev().collect();
@@ -840,7 +837,7 @@ async fn a_token_that_is_not_right_in_every_part_is_refused() {
 }
 
 #[tokio::test]
-async fn a_disabled_group_of_keys_or_device_is_refused() {
+async fn a_disabled_symmetric_key_group_or_device_is_refused() {
     let (emulator, [group, _]) = keyed(Emulator::builder()).await;
     let body = |enabled| json!({ "displayName": "Keys", "type": "iot", "enabled": enabled, "attestation": { "type": "symmetricKey" } });
     let caller = Caller::new(&emulator);
@@ -849,12 +846,12 @@ async fn a_disabled_group_of_keys_or_device_is_refused() {
     keyed.register().await.refused(401, 401_002, "Unauthorized");
     caller.api("PUT", "/enrollmentGroups/keys", Some(&body(true))).await.expect(200);
     keyed.assigned().await;
-    emulator.add_devices([DeviceProperties { enabled: false, ..DeviceProperties::new(ID) }]).expect("a device");
+    emulator.add_devices([DeviceProperties::new(ID).enabled(false)]).expect("a device");
     keyed.register().await.refused(401, 401_002, "Unauthorized");
 }
 
 #[tokio::test]
-async fn a_device_with_a_token_does_not_poll_for_one_with_a_certificate() {
+async fn a_token_cannot_poll_the_operation_of_a_certificate() {
     let lab = Lab::start().await;
     let body = json!({ "displayName": "Keys", "type": "iot", "attestation": { "type": "symmetricKey" } });
     let group = lab.api("PUT", "/enrollmentGroups/keys", body).await.expect(200);
@@ -863,24 +860,24 @@ async fn a_device_with_a_token_does_not_poll_for_one_with_a_certificate() {
     Keyed::new(&lab.emulator, &mac(&key, ID)).poll(&operation).await.refused(401, 401_002, "Unauthorized");
 }
 
-// With certificates and a TLS client of another make
+// Certificates and TLS client of openssl
 
-/// Runs openssl in the folder, which has to succeed.
-fn openssl(folder: &Path, arguments: &str) -> Option<()> {
-    let output = crate::support::openssl(folder, &arguments.split(' ').collect::<Vec<_>>())?;
+/// Runs openssl in a directory. It must succeed.
+fn openssl(directory: &Path, arguments: &str) -> Option<()> {
+    let output = crate::support::openssl(directory, &arguments.split(' ').collect::<Vec<_>>())?;
     assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     Some(())
 }
 
-/// What `openssl s_client` is answered when it sends this.
-fn s_client(folder: &Path, emulator: &Emulator, options: &str, request: &str) -> Answer {
+/// Sends a request with `openssl s_client` and returns the response.
+fn s_client(directory: &Path, emulator: &Emulator, options: &str, request: &str) -> Answer {
     use std::{
         io::Write,
         process::{Command, Stdio},
     };
     let address = emulator.address().to_string();
     let mut child = Command::new("openssl")
-        .current_dir(folder)
+        .current_dir(directory)
         .args(["s_client", "-quiet", "-connect", &address, "-CAfile", "ca.pem", "-verify_return_error"])
         .args(options.split(' '))
         .stdin(Stdio::piped())
@@ -895,57 +892,57 @@ fn s_client(folder: &Path, emulator: &Emulator, options: &str, request: &str) ->
     Answer::read(&text)
 }
 
-/// A root, an intermediate and leaves, all made by openssl; `None` where there is none.
-fn made_by_openssl(folder: &Path) -> Option<()> {
-    fs::write(folder.join("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
+/// Issues a root, an intermediate and leaves with openssl. `None` without openssl.
+fn made_by_openssl(directory: &Path) -> Option<()> {
+    fs::write(directory.join("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
         .expect("written");
-    fs::write(folder.join("leaf.ext"), "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n").expect("written");
+    fs::write(directory.join("leaf.ext"), "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n").expect("written");
     let request = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(folder, &format!("req -x509 {request} -keyout root.key -out root.pem -days 2 -subj /CN=Root"))?;
+    openssl(directory, &format!("req -x509 {request} -keyout root.key -out root.pem -days 2 -subj /CN=Root"))?;
     for (name, subject, issuer, extensions) in [
         ("intermediate", "/O=Lab/CN=Intermediate", "root", "-extfile ca.ext"),
         ("leaf", "/CN=sensor-1", "intermediate", "-extfile leaf.ext"),
-        // Without extensions it becomes a version 1 certificate, as many are that openssl made.
+        // Without extensions openssl issues a version 1 certificate, and many of those are in use.
         ("plain", "/CN=sensor-1", "intermediate", ""),
     ] {
-        openssl(folder, &format!("req -new {request} -keyout {name}.key -out {name}.csr -subj {subject}"))?;
+        openssl(directory, &format!("req -new {request} -keyout {name}.key -out {name}.csr -subj {subject}"))?;
         let signing = format!("x509 -req -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key -CAcreateserial");
-        openssl(folder, format!("{signing} -days 1 -out {name}.pem {extensions}").trim_end())?;
+        openssl(directory, format!("{signing} -days 1 -out {name}.pem {extensions}").trim_end())?;
     }
     Some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chain_and_a_client_of_openssl_are_let_in_under_an_uploaded_intermediate() {
+async fn openssl_certificates_and_client_are_admitted_under_an_uploaded_intermediate() {
     let lab = Lab::empty(Emulator::builder().assign_after(0)).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    if made_by_openssl(folder).is_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    if made_by_openssl(directory).is_none() {
         return;
     }
-    fs::write(folder.join("ca.pem"), lab.emulator.ca_pem().expect("PEM")).expect("written");
-    let read = |name: &str| Certificate::read(&fs::read(folder.join(name)).expect("read")).expect("a certificate");
+    fs::write(directory.join("ca.pem"), lab.emulator.ca_pem().expect("PEM")).expect("written");
+    let read = |name: &str| Certificate::read(&fs::read(directory.join(name)).expect("read")).expect("a certificate");
     let caller = Caller::new(&lab.emulator);
     let body = json!({ "registrationId": ID });
     let put = caller::request(&lab.emulator, "PUT", &caller.path(ID, "/register"), "", Some(&body));
 
     let whole = "-cert leaf.pem -key leaf.key -cert_chain intermediate.pem";
     let alone = "-cert leaf.pem -key leaf.key";
-    let refused = s_client(folder, &lab.emulator, whole, &put).refused(401, 401_002, "CA certificate not found.");
+    let refused = s_client(directory, &lab.emulator, whole, &put).refused(401, 401_002, "CA certificate not found.");
     assert!(refused.header("x-ms-request-id").is_some());
     lab.enroll("g", "primary", &read("intermediate.pem"), true).await;
     for options in [whole, alone, "-tls1_2 -cert plain.pem -key plain.key", "-tls1_3 -cert plain.pem -key plain.key"] {
-        let operation = s_client(folder, &lab.emulator, options, &put).expect(202).text("/operationId");
+        let operation = s_client(directory, &lab.emulator, options, &put).expect(202).text("/operationId");
         let path = caller.path(ID, &format!("/operations/{operation}"));
         let get = caller::request(&lab.emulator, "GET", &path, "", None);
-        let done = s_client(folder, &lab.emulator, options, &get).expect(200);
+        let done = s_client(directory, &lab.emulator, options, &get).expect(200);
         assert_eq!(done.text("/registrationState/deviceId"), ID);
     }
     assert_eq!(lab.device(ID).await.expect(200).body["provisioned"], true);
 
-    // With the root enrolled instead, the intermediate has to be sent.
+    // If the root is enrolled instead, the client must send the intermediate.
     lab.enroll("g", "primary", &read("root.pem"), true).await;
-    s_client(folder, &lab.emulator, alone, &put).refused(401, 401_002, "CA certificate not found.");
-    s_client(folder, &lab.emulator, whole, &put).expect(202);
-    s_client(folder, &lab.emulator, "-quiet", &put).refused(401, 401_002, "Unauthorized");
+    s_client(directory, &lab.emulator, alone, &put).refused(401, 401_002, "CA certificate not found.");
+    s_client(directory, &lab.emulator, whole, &put).expect(202);
+    s_client(directory, &lab.emulator, "-quiet", &put).refused(401, 401_002, "Unauthorized");
 }

@@ -1,4 +1,4 @@
-//! Start, stop, address; slow clients; what is remembered.
+//! Start, stop, address, slow clients, and recorded requests.
 
 use crate::support::raw;
 use std::{net::SocketAddr, time::Duration};
@@ -18,7 +18,7 @@ async fn it_listens_on_loopback_addresses_only() {
 }
 
 #[tokio::test]
-async fn port_0_picks_a_free_port_and_a_port_in_use_is_an_error_that_says_so() {
+async fn port_0_selects_a_free_port_and_a_port_in_use_is_an_error() {
     let one = Emulator::builder().start().await.expect("a free port");
     let other = Emulator::builder().start().await.expect("another free port");
     assert_ne!(one.endpoint(), other.endpoint());
@@ -29,7 +29,7 @@ async fn port_0_picks_a_free_port_and_a_port_in_use_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
+async fn an_invalid_token_is_refused_without_being_shown() {
     for token in ["", " secret", "secret\n", "s\u{e9}cret"] {
         let error = Emulator::builder().token(token.to_owned()).start().await.expect_err("refused");
         assert!(matches!(error, EmulatorError::Token));
@@ -38,14 +38,14 @@ async fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
 }
 
 #[tokio::test]
-async fn an_id_scope_looks_like_one() {
+async fn an_id_scope_has_the_form_of_the_services() {
     let emulator = Emulator::builder().start().await.expect("a free port");
     let digits = emulator.id_scope().strip_prefix("0ne").expect("the prefix");
     assert!(digits.len() == 8 && digits.chars().all(|c| c.is_ascii_hexdigit()), "{digits}");
 }
 
 #[tokio::test]
-async fn malformed_http_is_400_and_harms_nobody() {
+async fn malformed_http_is_400_and_affects_no_other_client() {
     let app = App::start().await;
     let mut stream = raw::connect(&app.emulator, "nonsense\r\n\r\n").await;
     assert!(raw::rest(&mut stream).await.starts_with("HTTP/1.1 400 "));
@@ -53,7 +53,7 @@ async fn malformed_http_is_400_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn slow_and_half_open_clients_hold_up_neither_others_nor_a_stop() {
+async fn slow_and_half_open_clients_delay_neither_others_nor_a_stop() {
     let app = App::start().await;
     let emulator = &app.emulator;
     let mut slow = vec![
@@ -62,7 +62,7 @@ async fn slow_and_half_open_clients_hold_up_neither_others_nor_a_stop() {
         raw::waiting_for_body(emulator, "/enrollmentGroups/slow", 100).await,
     ];
     app.get("/enrollmentGroups").await.expect(200);
-    // From here on time passes by itself where everything waits.
+    // From here on the paused clock advances whenever all tasks wait.
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     app.emulator.stop().await;
@@ -73,11 +73,11 @@ async fn slow_and_half_open_clients_hold_up_neither_others_nor_a_stop() {
 }
 
 #[tokio::test]
-async fn half_open_clients_alone_do_not_use_up_the_grace_of_a_stop() {
+async fn idle_clients_do_not_delay_a_stop() {
     let app = App::start().await;
     let _idle = TcpStream::connect(app.emulator.address()).await.expect("a connection");
     let _half = raw::connect(&app.emulator, "GET /api/enrollmentGroups").await;
-    // Answered on a connection that then stays open.
+    // The connection stays open after the response.
     app.get("/enrollmentGroups").await.expect(200);
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
@@ -86,13 +86,13 @@ async fn half_open_clients_alone_do_not_use_up_the_grace_of_a_stop() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_when_the_emulator_stops() {
+async fn a_request_in_progress_is_answered_during_a_stop() {
     let app = App::start().await;
     let address = app.emulator.address();
     let body = x509_group().to_string();
     let mut stream = raw::waiting_for_body(&app.emulator, "/enrollmentGroups/g", body.len()).await;
     let stopping = tokio::spawn(app.emulator.stop());
-    // New connections are refused first.
+    // New connections are refused immediately.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -103,7 +103,7 @@ async fn a_request_under_way_is_answered_when_the_emulator_stops() {
 }
 
 #[tokio::test]
-async fn a_dropped_emulator_is_gone() {
+async fn a_dropped_emulator_stops() {
     let app = App::start().await;
     let mut open = raw::connect(&app.emulator, "GET ").await;
     let address = app.emulator.address();
@@ -115,7 +115,7 @@ async fn a_dropped_emulator_is_gone() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_come_to_an_end_is_cut_off() {
+async fn a_client_that_does_not_finish_is_cut_off() {
     let app = App::with(Emulator::builder().read_timeout(Duration::from_millis(50))).await;
     let mut head = raw::connect(&app.emulator, "GET /api/enrollmentGroups").await;
     let mut body = raw::waiting_for_body(&app.emulator, "/enrollmentGroups/g", 100).await;
@@ -125,7 +125,7 @@ async fn a_client_that_does_not_come_to_an_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn requests_are_remembered_without_query_and_secrets() {
+async fn requests_are_recorded_without_query_and_secrets() {
     let app = App::start().await;
     app.put("/enrollmentGroups/g", &symmetric_group()).await.expect(200);
     app.get("/enrollmentGroups/none").await.expect(404);

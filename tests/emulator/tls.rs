@@ -1,4 +1,4 @@
-//! TLS: whom it serves, with what, and who does not hold it up.
+//! TLS: versions, certificates, pending and broken connections.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -21,14 +21,14 @@ async fn start(builder: Builder) -> Emulator {
     builder.tls(true).start().await.expect("a free loopback port")
 }
 
-/// A certificate that nobody has enrolled.
+/// Issues a certificate under a CA that is not enrolled.
 fn device() -> IssuedCertificate {
     let id = "sensor-1".parse().expect("an id");
     CertificateAuthority::self_signed_device(&id, &IssueOptions::default()).expect("a certificate")
 }
 
 #[tokio::test]
-async fn a_client_without_a_certificate_uses_the_application_with_tls_1_2_and_1_3() {
+async fn a_client_without_a_certificate_uses_the_api_with_tls_1_2_and_1_3() {
     let emulator = start(Emulator::builder()).await;
     assert_eq!(emulator.endpoint(), format!("https://{}", emulator.address()));
     for (version, expected) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
@@ -42,7 +42,7 @@ async fn a_client_without_a_certificate_uses_the_application_with_tls_1_2_and_1_
 }
 
 #[tokio::test]
-async fn a_certificate_of_whatever_worth_is_taken_with_tls_1_2_and_1_3() {
+async fn any_client_certificate_is_accepted_with_tls_1_2_and_1_3() {
     let emulator = start(Emulator::builder()).await;
     for version in [&TLS12, &TLS13] {
         let caller = Caller::with(&emulator, Some(Identity::of(&device())), &[version]);
@@ -52,12 +52,12 @@ async fn a_certificate_of_whatever_worth_is_taken_with_tls_1_2_and_1_3() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_have_the_key_of_his_certificate_is_not_let_in() {
+async fn a_client_without_the_private_key_of_its_certificate_is_refused() {
     let emulator = start(Emulator::builder()).await;
     for version in [&TLS12, &TLS13] {
         let stolen = Identity::new(&[device().certificate], &device().key);
         let caller = Caller::with(&emulator, Some(stolen), &[version]);
-        // The client of TLS 1.3 is done before the server has looked.
+        // With TLS 1.3 the client finishes before the server verifies.
         if let Ok(mut stream) = caller.handshake("localhost").await {
             let request = request(&emulator, "GET", "/api/devices", "", None);
             let _ = stream.write_all(request.as_bytes()).await;
@@ -68,7 +68,7 @@ async fn whoever_does_not_have_the_key_of_his_certificate_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn its_certificate_is_for_localhost_and_both_loopback_addresses_and_nothing_else() {
+async fn the_server_certificate_is_for_localhost_and_loopback_addresses_only() {
     let emulator = start(Emulator::builder()).await;
     let caller = Caller::new(&emulator);
     for name in ["localhost", "127.0.0.1", "::1"] {
@@ -80,7 +80,7 @@ async fn its_certificate_is_for_localhost_and_both_loopback_addresses_and_nothin
 }
 
 #[tokio::test]
-async fn each_emulator_has_an_authority_of_its_own_that_is_short_lived_and_none_without_tls() {
+async fn each_emulator_with_tls_has_its_own_short_lived_ca() {
     let (one, other) = (start(Emulator::builder()).await, start(Emulator::builder()).await);
     assert_ne!(one.ca_pem(), other.ca_pem());
     let authority = Certificate::read(one.ca_pem().expect("PEM").as_bytes()).expect("a certificate");
@@ -90,14 +90,14 @@ async fn each_emulator_has_an_authority_of_its_own_that_is_short_lived_and_none_
 }
 
 #[tokio::test]
-async fn it_listens_on_the_other_loopback_address_too() {
+async fn it_listens_on_the_ipv6_loopback_address() {
     let emulator = start(Emulator::builder().listen("[::1]:0".parse().expect("an address"))).await;
     assert_eq!(emulator.endpoint(), format!("https://[::1]:{}", emulator.address().port()));
     Caller::new(&emulator).api("GET", "/devices", None).await.expect(200);
 }
 
 #[tokio::test]
-async fn links_lead_back_over_tls() {
+async fn links_keep_https() {
     let emulator = start(Emulator::builder().page_size(1.try_into().expect("one"))).await;
     let caller = Caller::new(&emulator);
     for id in ["a", "b"] {
@@ -108,7 +108,7 @@ async fn links_lead_back_over_tls() {
 }
 
 #[tokio::test]
-async fn plain_http_is_not_served_and_harms_nobody() {
+async fn plain_http_is_refused_and_affects_no_other_client() {
     let emulator = start(Emulator::builder()).await;
     let mut plain = TcpStream::connect(emulator.address()).await.expect("a connection");
     plain.write_all(request(&emulator, "GET", "/api/devices", "", None).as_bytes()).await.expect("sent");
@@ -119,7 +119,7 @@ async fn plain_http_is_not_served_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_is_the_applications_and_devices_do_not_count_to_it() {
+async fn registrations_do_not_count_toward_the_rate_limit() {
     let frozen = Clock::frozen(time::OffsetDateTime::now_utc());
     let emulator = start(Emulator::builder().rate(NonZeroU32::new(1)).clock(frozen)).await;
     let caller = Caller::new(&emulator);
@@ -132,7 +132,7 @@ async fn the_rate_limit_is_the_applications_and_devices_do_not_count_to_it() {
 }
 
 #[tokio::test]
-async fn faults_strike_over_tls() {
+async fn faults_occur_over_tls() {
     let emulator = start(Emulator::builder()).await;
     let caller = Caller::new(&emulator);
     let get = request(&emulator, "GET", "/api/devices", &format!("Authorization: {}\r\n", emulator.token()), None);
@@ -153,16 +153,16 @@ async fn faults_strike_over_tls() {
     caller.api("GET", "/devices", None).await.expect(200);
 }
 
-/// The beginning of a `ClientHello`, of which more was announced.
+/// The start of a `ClientHello` that announces more bytes.
 const HALF_A_HELLO: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
 
 #[tokio::test]
-async fn connections_that_never_get_through_their_handshake_hold_up_neither_others_nor_a_stop() {
+async fn pending_handshakes_delay_neither_other_clients_nor_a_stop() {
     let emulator = start(Emulator::builder()).await;
     let mut silent = TcpStream::connect(emulator.address()).await.expect("a connection");
     let mut half = TcpStream::connect(emulator.address()).await.expect("a connection");
     half.write_all(HALF_A_HELLO).await.expect("sent");
-    // Through the handshake, and then nothing.
+    // The handshake succeeds, and no request follows.
     let mut idle = Caller::new(&emulator).handshake("localhost").await.expect("a handshake");
     Caller::new(&emulator).api("GET", "/devices", None).await.expect(200);
     tokio::time::pause();
@@ -176,7 +176,7 @@ async fn connections_that_never_get_through_their_handshake_hold_up_neither_othe
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_done_in_time_is_given_up() {
+async fn a_slow_handshake_is_aborted() {
     let emulator = start(Emulator::builder()).await;
     let mut half = TcpStream::connect(emulator.address()).await.expect("a connection");
     half.write_all(HALF_A_HELLO).await.expect("sent");
@@ -187,7 +187,7 @@ async fn a_handshake_that_is_not_done_in_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn of_too_many_handshakes_the_oldest_make_way_and_new_clients_are_served() {
+async fn a_new_handshake_replaces_the_oldest_of_too_many() {
     let emulator = start(Emulator::builder()).await;
     let mut open = Vec::new();
     for _ in 0..258 {
@@ -195,7 +195,7 @@ async fn of_too_many_handshakes_the_oldest_make_way_and_new_clients_are_served()
     }
     Caller::new(&emulator).api("GET", "/devices", None).await.expect(200);
     for oldest in &mut open[..2] {
-        // Sooner than their time is up.
+        // Before their timeout.
         let mut nothing = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(5), oldest.read_to_end(&mut nothing)).await;
         let _ = closed.expect("it was closed");
@@ -208,15 +208,15 @@ async fn of_too_many_handshakes_the_oldest_make_way_and_new_clients_are_served()
 }
 
 #[tokio::test]
-async fn abruptly_closed_connections_harm_nobody() {
+async fn abruptly_closed_connections_affect_no_other_client() {
     let emulator = start(Emulator::builder()).await;
     for bytes in [&b""[..], HALF_A_HELLO, b"\x16\x03\x01\x00\x00", &[0xff; 100]] {
         let mut stream = TcpStream::connect(emulator.address()).await.expect("a connection");
         let _ = stream.write_all(bytes).await;
-        // With nothing to linger for the close is a reset.
+        // Without lingering, closing resets the connection.
         stream.set_zero_linger().expect("set");
     }
-    // In the middle of a request, without a word of good-bye.
+    // In the middle of a request, without closing TLS.
     let mut stream = Caller::new(&emulator).handshake("localhost").await.expect("a handshake");
     stream.write_all(b"PUT /api/devices/x HTTP/1.1\r\nContent-Length: 100\r\n\r\n{").await.expect("sent");
     stream.get_ref().0.set_zero_linger().expect("set");
@@ -225,7 +225,7 @@ async fn abruptly_closed_connections_harm_nobody() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_over_tls_when_the_emulator_stops() {
+async fn a_request_in_progress_is_answered_over_tls_during_a_stop() {
     let emulator = start(Emulator::builder()).await;
     let authorization = format!("Authorization: {}\r\n", emulator.token());
     let path = "/api/devices/late?api-version=2022-07-31";
@@ -247,17 +247,17 @@ async fn a_request_under_way_is_answered_over_tls_when_the_emulator_stops() {
     stopping.await.expect("stopped");
 }
 
-/// Has `openssl s_client` make a handshake, with which it trusts the emulator.
+/// Runs a handshake of `openssl s_client`, which must trust the emulator.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openssl_program_trusts_it_with_tls_1_2_and_1_3() {
+async fn openssl_trusts_the_emulator_with_tls_1_2_and_1_3() {
     let emulator = start(Emulator::builder()).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("ca.pem"), emulator.ca_pem().expect("PEM")).expect("written");
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("ca.pem"), emulator.ca_pem().expect("PEM")).expect("written");
     let address = emulator.address().to_string();
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let arguments = ["s_client", "-connect", &address, "-CAfile", "ca.pem", "-verify_return_error", version];
         let names = ["-verify_ip", "127.0.0.1", "-alpn", "h2,http/1.1", "-no_ign_eof"];
-        let Some(output) = crate::support::openssl(folder.path(), &[&arguments[..], &names[..]].concat()) else {
+        let Some(output) = crate::support::openssl(directory.path(), &[&arguments[..], &names[..]].concat()) else {
             return;
         };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

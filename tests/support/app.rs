@@ -1,4 +1,4 @@
-//! An emulator with a plain HTTP client, every answer held to the contract; and certificates to send there.
+//! An emulator with a plain HTTP client that checks every response by the API description, and certificates to send.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -21,7 +21,7 @@ pub(crate) struct App {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
-    /// Null where there is none.
+    /// Null if there is none.
     pub(crate) body: Value,
 }
 
@@ -32,7 +32,7 @@ impl Answer {
         self
     }
 
-    /// Expects a refusal whose message contains this.
+    /// Expects an error with a message that contains this text.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, message: &str) -> Self {
         let found = self.body["error"]["message"].as_str().unwrap_or_default().to_owned();
@@ -41,7 +41,7 @@ impl Answer {
         self
     }
 
-    /// The ids of the members of a collection.
+    /// Returns the IDs of the members of a collection.
     pub(crate) fn ids(&self) -> Vec<String> {
         let members = self.body["value"].as_array().unwrap_or_else(|| panic!("{}", self.body));
         members.iter().map(|member| member["id"].as_str().expect("an id").to_owned()).collect()
@@ -62,14 +62,14 @@ impl App {
         Self { emulator: builder.start().await.expect("a free loopback port"), http }
     }
 
-    /// A request below `/api` with everything it needs but a body.
+    /// Creates a request below `/api` with the token.
     pub(crate) fn request(&self, method: &str, path_and_query: &str) -> reqwest::RequestBuilder {
         let url = format!("{}/api{path_and_query}", self.emulator.endpoint());
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         self.http.request(method, url).header("Authorization", self.emulator.token())
     }
 
-    /// Sends it and holds the answer to the contract.
+    /// Sends a request and checks the response by the API description.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         self.send_built(request.build().expect("a request")).await
     }
@@ -97,7 +97,7 @@ impl App {
         self.send(request).await
     }
 
-    /// The same with the preview version.
+    /// Sends a request with the preview version.
     pub(crate) async fn preview(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let mut request = self.request(method, &format!("{path}?{PREVIEW}"));
         if let Some(body) = body {
@@ -106,21 +106,21 @@ impl App {
         self.send(request).await
     }
 
-    /// GET with these parameters, of which the first is often the version.
+    /// Sends a GET with these parameters, which include the version.
     pub(crate) async fn query(&self, path: &str, parameters: &[(&str, &str)]) -> Answer {
         let url = format!("{}/api{path}", self.emulator.endpoint());
         let url = reqwest::Url::parse_with_params(&url, parameters).expect("a URL");
         self.send(self.http.get(url).header("Authorization", self.emulator.token())).await
     }
 
-    /// The page that the answer links to.
+    /// Gets the next page, if there is one.
     pub(crate) async fn next(&self, page: &Answer) -> Option<Answer> {
         let link = page.body.get("nextLink")?.as_str().expect("a link");
         assert!(link.contains("?api-version="), "it carries the version: {link}");
         Some(self.send(self.http.get(link).header("Authorization", self.emulator.token())).await.expect(200))
     }
 
-    /// The ids on all pages, the first one given.
+    /// Returns the IDs on all pages from the first page on.
     pub(crate) async fn all_ids(&self, first: Answer) -> Vec<String> {
         let (mut ids, mut page) = (first.ids(), first);
         while let Some(next) = self.next(&page).await {
@@ -150,7 +150,7 @@ impl App {
         self.call("DELETE", path, None).await
     }
 
-    /// An X.509 group `g` with this primary certificate, unverified; returns the certificate's path.
+    /// Creates an X.509 group `g` with an unverified primary certificate and returns the path of the certificate.
     pub(crate) async fn enrolled(&self, authority: &Authority) -> String {
         self.put("/enrollmentGroups/g", &x509_group()).await.expect(200);
         let path = "/enrollmentGroups/g/certificates/primary".to_owned();
@@ -169,7 +169,7 @@ impl App {
     }
 }
 
-/// What the service adds to each answer, and to each error beyond its description.
+/// Checks the headers of a response, and the fields of an error beyond the API description.
 fn check_error(status: u16, headers: &HeaderMap, error: &Value) {
     assert!(headers.contains_key("x-ms-request-id"));
     let code = headers.get("x-ms-error-code").map(|code| code.to_str().expect("ASCII"));
@@ -191,7 +191,7 @@ pub(crate) fn symmetric_group() -> Value {
     json!({ "displayName": "Keys", "type": "iotEdge", "attestation": { "type": "symmetricKey" } })
 }
 
-/// A self-signed authority and its key.
+/// A self-signed CA certificate and its private key.
 pub(crate) struct Authority {
     pub(crate) pem: String,
     pub(crate) der: Vec<u8>,
@@ -219,12 +219,12 @@ impl Authority {
         Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(parameters, key) }
     }
 
-    /// Base64 of the whole PEM, as the article's script makes it.
+    /// Returns base64 of the PEM, like the script of the article.
     pub(crate) fn base64(&self) -> String {
         BASE64_STANDARD.encode(&self.pem)
     }
 
-    /// A certificate with this common name, signed by the authority, as PEM.
+    /// Issues a certificate with this common name and returns it as PEM.
     pub(crate) fn issue(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut parameters = parameters(common_name);
         change(&mut parameters);

@@ -1,5 +1,6 @@
-//! HTTP by hand over TLS, for whoever wants to choose the version, the certificate and the moment to stop; and devices that
-//! register.
+//! HTTP by hand over TLS, for whoever wants to choose the version, the certificate and the moment to stop; and devices
+//! that Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops,
+//! and
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::sync::Arc;
@@ -25,12 +26,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(crate) const VERSION: &str = "api-version=2021-06-01";
 
-/// A certificate with those that are sent with it, and the key to sign the handshake with.
+/// A client certificate with its chain and private key.
 #[derive(Debug)]
 pub(crate) struct Identity(Arc<CertifiedKey>);
 
 impl Identity {
-    /// With all certificates above it.
+    /// Takes an issued certificate with its chain.
     pub(crate) fn of(issued: &IssuedCertificate) -> Self {
         Self::new(&issued.fullchain().cloned().collect::<Vec<_>>(), &issued.key)
     }
@@ -40,7 +41,7 @@ impl Identity {
         Self::from_der(der, key.to_pkcs8_der().expect("a key").to_vec())
     }
 
-    /// Nothing is checked: neither that the key fits, nor that the certificates are any.
+    /// Takes anything: neither the certificates nor whether the key fits is checked.
     pub(crate) fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Self {
         let key = sign::any_supported_type(&PrivatePkcs8KeyDer::from(key).into()).expect("a key that signs");
         Self(Arc::new(CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), key)))
@@ -62,7 +63,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     head: String,
     pub(crate) text: String,
-    /// Null where it is not JSON.
+    /// Null if it is not JSON.
     pub(crate) body: Value,
 }
 
@@ -85,7 +86,7 @@ impl Answer {
         self
     }
 
-    /// Expects a refusal in the form of the Device Provisioning Service.
+    /// Expects an error in the form of the Device Provisioning Service.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: u32, message: &str) -> Self {
         let body = &self.body;
@@ -109,15 +110,15 @@ pub(crate) fn check_time(time: &Value) {
     time::PrimitiveDateTime::parse(time.as_str().expect("a time"), format).expect("a time of the service's form");
 }
 
-/// Who calls an emulator: with a certificate or without.
+/// A client of an emulator, with or without a certificate.
 pub(crate) struct Caller<'a> {
     emulator: &'a Emulator,
-    /// `None` where the emulator speaks plain HTTP.
+    /// `None` if the emulator speaks plain HTTP.
     config: Option<Arc<ClientConfig>>,
 }
 
 impl<'a> Caller<'a> {
-    /// Without a certificate.
+    /// Creates a client without a certificate.
     pub(crate) fn new(emulator: &'a Emulator) -> Self {
         Self::with(emulator, None, &[&TLS13, &TLS12])
     }
@@ -135,14 +136,14 @@ impl<'a> Caller<'a> {
         Self { emulator, config }
     }
 
-    /// A connection to the emulator, whose certificate has to be for this name.
+    /// Connects to the emulator, whose certificate must be for this name.
     pub(crate) async fn handshake(&self, name: &'static str) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.emulator.address()).await?;
         let config = Arc::clone(self.config.as_ref().expect("an emulator with TLS"));
         TlsConnector::from(config).connect(ServerName::try_from(name).expect("a name"), stream).await
     }
 
-    /// Sends this and takes what comes until the connection ends, however it ends.
+    /// Sends a text and returns everything until the connection closes or breaks.
     pub(crate) async fn exchange(&self, text: &str) -> String {
         if self.config.is_some() {
             return exchange(self.handshake("localhost").await.expect("a handshake"), text).await;
@@ -155,13 +156,13 @@ impl<'a> Caller<'a> {
         Answer::read(&received)
     }
 
-    /// A call of the application's API.
+    /// Sends a request to the IoT Central API.
     pub(crate) async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let authorization = format!("Authorization: {}\r\n", self.emulator.token());
         self.send(method, &format!("/api{path}?api-version=2022-07-31"), &authorization, body).await
     }
 
-    /// The path of a registration, with a version.
+    /// Returns the path of a registration, with a version.
     pub(crate) fn path(&self, id: &str, rest: &str) -> String {
         format!("/{}/registrations/{id}{rest}?{VERSION}", self.emulator.id_scope())
     }
@@ -178,7 +179,7 @@ impl<'a> Caller<'a> {
         self.send("POST", &self.path(id, ""), "", Some(&json!({ "registrationId": id }))).await
     }
 
-    /// Registers and polls until it is assigned; the last answer.
+    /// Registers, polls until the device is assigned, and returns the last response.
     pub(crate) async fn assigned(&self, id: &str) -> Answer {
         let operation = self.register(id).await.expect(202).text("/operationId");
         loop {
@@ -204,7 +205,7 @@ pub(crate) fn request(emulator: &Emulator, method: &str, path: &str, headers: &s
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
     let mut received = Vec::new();
     if stream.write_all(text.as_bytes()).await.is_ok() {
-        // A connection that breaks ends as well as one that is closed.
+        // A broken connection ends like a closed one.
         let _ = stream.read_to_end(&mut received).await;
     }
     String::from_utf8(received).expect("text")

@@ -24,13 +24,13 @@ pub(crate) fn root(name: &str) -> CertificateAuthority {
 pub(crate) fn root_at(name: &str, options: &IssueOptions) -> CertificateAuthority {
     let name = CommonName::new(name).expect("a name");
     let issued = CertificateAuthority::new_root(&name, options).expect("a root");
-    issued.into_authority(options.at).expect("an authority")
+    issued.into_authority(options.issue_time()).expect("an authority")
 }
 
 pub(crate) fn intermediate(name: &str, parent: &CertificateAuthority) -> CertificateAuthority {
     let options = IssueOptions::default();
     let issued = parent.issue_intermediate(&CommonName::new(name).expect("a name"), &options).expect("an intermediate");
-    issued.into_authority(options.at).expect("an authority")
+    issued.into_authority(options.issue_time()).expect("an authority")
 }
 
 pub(crate) fn issue(id: &str, parent: &CertificateAuthority) -> IssuedCertificate {
@@ -47,11 +47,11 @@ pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
 }
 
 pub(crate) fn options(at: OffsetDateTime, days: u32) -> IssueOptions {
-    IssueOptions { at, lifetime: Some(Lifetime::Days(days)), ..IssueOptions::default() }
+    IssueOptions::new().at(at).lifetime(Lifetime::Days(days))
 }
 
 pub(crate) fn of_kind(algorithm: KeyAlgorithm) -> IssueOptions {
-    IssueOptions { algorithm, ..IssueOptions::default() }
+    IssueOptions::new().algorithm(algorithm)
 }
 
 /// The device with all of its chain.
@@ -59,7 +59,7 @@ pub(crate) fn credential(issued: &IssuedCertificate) -> Credential {
     sending(issued, whole(issued))
 }
 
-/// The device with its certificate alone.
+/// The device with its certificate only, without its chain.
 pub(crate) fn leaf_only(issued: &IssuedCertificate) -> Credential {
     sending(issued, vec![issued.certificate.clone()])
 }

@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use futures_util::TryStreamExt;
 use iot_enroll::{
     central::{
-        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, NewEnrollmentGroup, SigningCertificate,
+        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, NewEnrollmentGroup, Possession,
+        SigningCertificate,
     },
     certificate::{
         Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, KeyAlgorithm, Lifetime,
-        files::FileSet,
+        files::{FileSet, IfExists},
     },
     emulator::{Emulator, Fault, FaultKind},
     workflow::{AuthoritySource, ProvisionError, ProvisionReport, ProvisionRequest, provision},
@@ -100,7 +100,7 @@ impl Lab {
 
     /// Creates the group that [`request`](Self::request) names.
     pub(crate) async fn group(&self, group: &NewEnrollmentGroup) {
-        self.client().enrollment_groups().create(&self.request().group, group).await.expect("created");
+        self.client().enrollment_groups().replace(&self.request().group, group).await.expect("created");
     }
 
     pub(crate) async fn entry(&self, entry: CertificateEntry) -> Option<SigningCertificate> {
@@ -109,7 +109,8 @@ impl Lab {
 
     pub(crate) async fn set(&self, entry: CertificateEntry, certificate: &Certificate, verified: bool) {
         let groups = self.client().enrollment_groups();
-        groups.set_certificate(&self.request().group, entry, certificate, verified, None).await.expect("set");
+        let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
+        groups.set_certificate(&self.request().group, entry, certificate, possession, None).await.expect("set");
     }
 
     /// The group with this certificate as primary.
@@ -145,11 +146,9 @@ pub(crate) fn new_root(text: &str) -> IssuedCertificate {
 
 /// A certificate that ended yesterday can be made only by a root that is older.
 pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
-    IssueOptions {
-        at: time::OffsetDateTime::now_utc() - time::Duration::days(days),
-        lifetime: Some(Lifetime::Days(lifetime)),
-        ..IssueOptions::default()
-    }
+    IssueOptions::new()
+        .at(time::OffsetDateTime::now_utc() - time::Duration::days(days))
+        .lifetime(Lifetime::Days(lifetime))
 }
 
 pub(crate) fn set(folder: &Path, text: &str) -> FileSet {
@@ -157,7 +156,7 @@ pub(crate) fn set(folder: &Path, text: &str) -> FileSet {
 }
 
 pub(crate) fn write(folder: &Path, text: &str, issued: &IssuedCertificate) {
-    set(folder, text).write(issued, None, false).expect("written");
+    set(folder, text).write(issued, None, IfExists::Fail).expect("written");
 }
 
 /// Every file of a folder that is not hidden.

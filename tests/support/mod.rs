@@ -16,9 +16,12 @@ pub(crate) mod service;
 pub(crate) mod tls;
 
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 /// The path of a file in `fixtures/authorities`.
@@ -26,13 +29,24 @@ pub(crate) fn authority_fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/authorities").join(name)
 }
 
-/// Runs `openssl` in a directory. Returns `None`, and reports the test as skipped, if it is not installed.
-pub(crate) fn openssl(folder: &Path, arguments: &[&str]) -> Option<Output> {
-    match Command::new("openssl").current_dir(folder).args(arguments).output() {
+/// Reports that a test could not check something on this machine, once for each test and reason.
+///
+/// It writes to standard error directly, since the test harness captures what the macros print.
+pub(crate) fn skipped(reason: &str) {
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let report = format!("skipped: {test}: {reason}\n");
+    if REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(report.clone()) {
+        let _ = std::io::stderr().write_all(report.as_bytes());
+    }
+}
+
+/// Runs the `openssl` program in a directory. Without such a program, returns nothing and reports it as [`skipped`].
+pub(crate) fn openssl(directory: &Path, arguments: &[&str]) -> Option<Output> {
+    match Command::new("openssl").current_dir(directory).args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Written to standard error itself, which the test harness does not capture.
-            let _ = writeln!(std::io::stderr(), "skipped: openssl is not installed");
+            skipped("there is no openssl program");
             None
         }
         Err(error) => panic!("openssl could not be run: {error}"),

@@ -1,8 +1,9 @@
-//! Holds requests and answers to the API's description.
+//! Checks requests and responses by the API description.
 //!
 //! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
-//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists have
-//! other names, and only it has deployment manifests and a device's type.
+//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists
+//! have The check is stricter than the description: fields and query parameters that it does not list are errors, so
+//! that a
 #![allow(dead_code, reason = "each test uses its part")]
 
 use jsonschema::{Draft, Validator};
@@ -12,21 +13,21 @@ const SCHEMAS: &str = "#/components/schemas/";
 
 const PREVIEW: &str = "2022-10-31-preview";
 
-/// The parameters of lists: their names in 2022-07-31, and in the preview version.
+/// The names of list parameters in 2022-07-31 and in the preview version.
 const LIST_PARAMETERS: [(&str, &str); 3] = [("$top", "maxpagesize"), ("$filter", "filter"), ("$orderby", "orderby")];
 
 /// The description of version 2022-07-31.
 pub(crate) struct OpenApi(Value);
 
-/// What a method and path lead to.
+/// The operation of a method and path.
 struct Described<'a> {
     template: String,
     operation: &'a Value,
-    /// The names and values of the template's parameters.
+    /// The names and values of the path parameters.
     values: Vec<(String, String)>,
 }
 
-/// Which way a message goes. A request has no fields that are read-only.
+/// The direction of a message. A request has no read-only fields.
 #[derive(Clone, Copy, PartialEq)]
 enum Direction {
     Request,
@@ -45,7 +46,7 @@ impl OpenApi {
         Self(all)
     }
 
-    /// Whether a request is one that the API describes. The path may begin with `/api`.
+    /// Checks that the API has this request. The path may start with `/api`.
     pub(crate) fn check_request(
         &self,
         method: &str,
@@ -72,7 +73,7 @@ impl OpenApi {
             }
             match find(&parameters, "query", described.map_or(name, |(old, _)| old)) {
                 Some(parameter) => self.check_parameter(parameter, value)?,
-                // Part of a nextLink, whose form is the service's own.
+                // A part of nextLink, which is opaque.
                 None if name == "$skiptoken" => {}
                 None => return Err(format!("{method} {template} has no query parameter {name}")),
             }
@@ -93,7 +94,7 @@ impl OpenApi {
         if !preview && template.starts_with("/devices/") && template.ends_with('}') && !body["type"].is_null() {
             return Err("a device's type is of the preview version only".to_owned());
         }
-        // The description leaves a merge patch open: it has the fields of what it changes, each optional or null.
+        // The description does not describe merge patches: they have the fields of the resource, each optional or null.
         if schema["$ref"] == json!(format!("{SCHEMAS}MergePatch")) {
             let whole = &self.0["paths"][&template]["put"]["requestBody"]["content"]["application/json"]["schema"];
             return self.validate(whole, Direction::Request, true, &body);
@@ -101,7 +102,7 @@ impl OpenApi {
         self.validate(schema, Direction::Request, false, &body)
     }
 
-    /// Whether an answer is one that the API describes for this request.
+    /// Checks that the API has this response to the request.
     pub(crate) fn check_response(
         &self,
         method: &str,
@@ -112,7 +113,7 @@ impl OpenApi {
     ) -> Result<(), String> {
         let (path, _) = path.split_once('?').unwrap_or((path, ""));
         let Described { template, operation, .. } = match self.operation(method, path) {
-            // What is not described is refused as anything else is.
+            // Errors of undescribed requests have the same form.
             Err(_) if matches!(status, 404 | 405) => {
                 let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
                 return self.validate(&schema, Direction::Response, false, &parse(body)?);
@@ -169,7 +170,7 @@ impl OpenApi {
         let convert = |schema: &Value| convert(schema, direction, partial);
         let all = self.0["components"]["schemas"].as_object().expect("schemas");
         let all: Map<_, _> = all.iter().map(|(name, schema)| (name.clone(), convert(schema))).collect();
-        // The references in a schema are pointers from its root.
+        // References in a schema are JSON pointers from its root.
         let root = json!({ "allOf": [convert(schema)], "components": { "schemas": all } });
         let validator: Validator =
             jsonschema::options().with_draft(Draft::Draft7).build(&root).map_err(|error| error.to_string())?;
@@ -181,7 +182,8 @@ impl OpenApi {
     }
 }
 
-/// An `OpenAPI` 3.0 schema as JSON Schema draft 7: `nullable` becomes a type, and what the schema does not name is refused.
+/// Converts an `OpenAPI` 3.0 schema to JSON Schema draft 7: `nullable` becomes a type, and unknown properties are
+/// errors.
 fn convert(schema: &Value, direction: Direction, partial: bool) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
     let mut result: Map<String, Value> = fields.clone();

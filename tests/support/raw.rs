@@ -1,4 +1,4 @@
-//! HTTP by hand, for what no client library does.
+//! Hand-written HTTP, for requests that no client library sends.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use iot_enroll::emulator::Emulator;
@@ -13,7 +13,7 @@ pub(crate) async fn connect(emulator: &Emulator, text: &str) -> TcpStream {
     stream
 }
 
-/// The head of a request below `/api`, and as much body as is wanted.
+/// Returns a request below `/api`, with a complete or partial body.
 pub(crate) fn request(emulator: &Emulator, method: &str, path: &str, headers: &str, body: &str) -> String {
     format!(
         "{method} /api{path}?api-version=2022-07-31 HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\n{headers}\r\n{body}",
@@ -22,15 +22,15 @@ pub(crate) fn request(emulator: &Emulator, method: &str, path: &str, headers: &s
     )
 }
 
-/// Everything until the connection ends, however it ends.
+/// Reads everything until the connection closes or breaks.
 pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut received = Vec::new();
-    // A reset ends it as well as a close does.
+    // A reset ends the connection like a close.
     let _ = stream.read_to_end(&mut received).await;
     String::from_utf8(received).expect("text")
 }
 
-/// Begins a PUT of a group and returns when the emulator waits for its body, of so many bytes.
+/// Starts a PUT of a group and returns once the emulator waits for its body of `length` bytes.
 pub(crate) async fn waiting_for_body(emulator: &Emulator, path: &str, length: usize) -> TcpStream {
     let headers = format!("Content-Type: application/json\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n");
     let mut stream = connect(emulator, &request(emulator, "PUT", path, &headers, "")).await;

@@ -15,7 +15,7 @@ use time::{Duration, OffsetDateTime};
 
 /// Options of a clock that is two days fast.
 fn fast() -> IssueOptions {
-    IssueOptions { at: OffsetDateTime::now_utc() + Duration::days(2), ..IssueOptions::default() }
+    IssueOptions::new().at(OffsetDateTime::now_utc() + Duration::days(2))
 }
 
 #[track_caller]
@@ -118,7 +118,7 @@ async fn with_a_clock_ahead_of_the_service_s_nothing_is_issued() {
     let authority = set(lab.path(), ROOT).read_authority(None, OffsetDateTime::now_utc()).expect("an authority");
     for (issued, is_refused) in [(days_ago(3, 365), false), (IssueOptions::default(), true)] {
         let device = authority.issue_device(&DEVICE.parse().expect("an id"), &issued).expect("issued");
-        set(lab.path(), DEVICE).write(&device, None, true).expect("written");
+        set(lab.path(), DEVICE).write(&device, None, sets::IfExists::Overwrite).expect("written");
         let result = against(&lab, Duration::days(1), &lab.request()).await;
         assert_eq!(matches!(result, Err(ProvisionError::ClockAhead { .. })), is_refused, "{result:?}");
         assert_eq!(result.is_err(), is_refused);

@@ -8,11 +8,10 @@ use crate::support::{
     openapi::OpenApi,
     proxy::Proxy,
 };
-use futures_util::TryStreamExt;
 use iot_enroll::{
     central::{
         ApiVersion, Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId,
-        EnrollmentGroupUpdate, NewAttestation, NewEnrollmentGroup, SymmetricKeys,
+        EnrollmentGroupUpdate, NewAttestation, NewEnrollmentGroup, Possession, SymmetricKeys,
     },
     certificate::{CertificateAuthority, CommonName, IssueOptions},
     emulator::Emulator,
@@ -80,10 +79,13 @@ async fn the_whole_provisioning_keeps_to_the_description() {
         };
         if replace {
             let groups = client.enrollment_groups();
-            let new = NewEnrollmentGroup { device_type: DeviceType::IotEdge, ..NewEnrollmentGroup::x509("Mine") };
+            let new = NewEnrollmentGroup::x509("Mine").device_type(DeviceType::IotEdge);
             groups.create(&request.group, &new).await.expect("created");
             let theirs = new_root("theirs").certificate;
-            groups.set_certificate(&request.group, CertificateEntry::Primary, &theirs, true, None).await.expect("set");
+            groups
+                .set_certificate(&request.group, CertificateEntry::Primary, &theirs, Possession::Attested, None)
+                .await
+                .expect("set");
         }
         let report = provision(&client, &request, &mut |_| ()).await.expect("provisioned");
         assert!(report.verified);
@@ -103,22 +105,18 @@ async fn every_call_about_enrollment_groups_keeps_to_the_description() {
     let (g, primary) = (id("myx509eg"), CertificateEntry::Primary);
 
     let created = groups.create(&g, &NewEnrollmentGroup::x509("My group")).await.expect("created");
-    let update = EnrollmentGroupUpdate {
-        display_name: Some("My new group name".to_owned()),
-        enabled: Some(false),
-        device_type: Some(DeviceType::IotEdge),
-        attestation: Some(NewAttestation::X509),
-        etag: created.etag.clone(),
-    };
+    let update = EnrollmentGroupUpdate::default()
+        .display_name("My new group name".to_owned())
+        .enabled(false)
+        .device_type(DeviceType::IotEdge)
+        .attestation(NewAttestation::X509)
+        .etag(created.etag.clone());
     groups.update(&g, &update).await.expect("updated");
     assert_eq!(groups.update(&g, &update).await.expect_err("changed since").status(), Some(412));
     let keys = SymmetricKeys { primary_key: "A".repeat(64).into(), secondary_key: "B".repeat(64).into() };
     for (name, keys) in [("made", None), ("given", Some(keys))] {
         let attestation = NewAttestation::SymmetricKey(keys);
-        groups
-            .create(&id(name), &NewEnrollmentGroup { attestation, ..NewEnrollmentGroup::x509(name) })
-            .await
-            .expect("created");
+        groups.create(&id(name), &NewEnrollmentGroup::x509(name).attestation(attestation)).await.expect("created");
         groups.get(&id(name)).await.expect("found");
     }
     let listed: Vec<_> = groups.list().try_collect().await.expect("listed");
@@ -127,12 +125,16 @@ async fn every_call_about_enrollment_groups_keeps_to_the_description() {
 
     assert!(groups.certificate(&g, primary).await.expect_err("none yet").is_not_found());
     let root = new_root("mytestrootcert").into_authority(OffsetDateTime::now_utc()).expect("an authority");
-    let set = groups.set_certificate(&g, primary, root.certificate(), false, None).await.expect("set");
-    groups.set_certificate(&g, primary, root.certificate(), false, set.etag.as_ref()).await.expect("set again");
-    let stale = groups.set_certificate(&g, primary, root.certificate(), false, set.etag.as_ref()).await;
+    let set = groups.set_certificate(&g, primary, root.certificate(), Possession::ToBeProven, None).await.expect("set");
+    groups
+        .set_certificate(&g, primary, root.certificate(), Possession::ToBeProven, set.etag.as_ref())
+        .await
+        .expect("set again");
+    let stale =
+        groups.set_certificate(&g, primary, root.certificate(), Possession::ToBeProven, set.etag.as_ref()).await;
     assert_eq!(stale.expect_err("changed since").status(), Some(412));
     let other = new_root("other").certificate;
-    groups.set_certificate(&g, CertificateEntry::Secondary, &other, true, None).await.expect("set");
+    groups.set_certificate(&g, CertificateEntry::Secondary, &other, Possession::Attested, None).await.expect("set");
     let proof = |root: &CertificateAuthority, code: String| {
         let code = CommonName::new(code).expect("a common name");
         root.issue_verification(&code, &IssueOptions::default()).expect("a proof").certificate

@@ -9,13 +9,12 @@ use std::{
 };
 
 use crate::support::clock::ManualClock;
-use futures_util::TryStreamExt;
 use iot_enroll::{
     central::{
         Authorization, CertificateEntry, Change, Client, DeploymentManifestUpdate, DeviceAttestationUpdate,
         DeviceGroupUpdate, DeviceQuery, DeviceType, DeviceUpdate, Endpoint, EnrollmentGroupUpdate, Error, Etag,
         IdError, NetworkFailure, NewDeploymentManifest, NewDevice, NewDeviceAttestation, NewDeviceGroup,
-        NewEnrollmentGroup, RetryPolicy, Top,
+        NewEnrollmentGroup, Possession, RetryPolicy, Top,
     },
     certificate::{Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate},
     emulator::{Clock, Emulator, Fault, FaultKind},
@@ -48,7 +47,7 @@ fn begin() -> SystemTime {
 }
 
 fn options() -> IssueOptions {
-    IssueOptions { at: begin().into(), ..IssueOptions::default() }
+    IssueOptions::new().at(begin().into())
 }
 
 fn root(name: &str) -> IssuedCertificate {
@@ -79,7 +78,7 @@ struct Given {
 
 impl World {
     async fn new() -> Self {
-        let clock = Clock::frozen(begin().into());
+        let clock = Clock::frozen(begin());
         let emulator = Emulator::builder().clock(clock).start().await.expect("a free loopback port");
         let observer = client(&emulator, &ManualClock::new(), RetryPolicy::none(), Duration::from_secs(60));
         let given = set_up(&observer).await;
@@ -90,7 +89,7 @@ impl World {
     async fn run(&self, call: &Call, clock: &Arc<ManualClock>, kind: &FaultKind) -> (Result<Value, Error>, End) {
         let (retry, timeout) = match kind {
             // Out of time is out of real time, of which little is spent.
-            FaultKind::Delay(_) => (RetryPolicy { retries: 1, ..RetryPolicy::default() }, Duration::from_millis(500)),
+            FaultKind::Delay(_) => (RetryPolicy::new().retries(1), Duration::from_millis(500)),
             _ => (RetryPolicy::default(), 60 * SECOND),
         };
         let result = (call.run)(client(&self.emulator, clock, retry, timeout), self.given.clone()).await;
@@ -141,16 +140,19 @@ async fn set_up(client: &Client) -> Given {
         manifests.delete(&id(it)).await.unwrap_or_else(absent);
         groups.delete(&id(it)).await.unwrap_or_else(absent);
     }
-    let device = NewDevice { device_types: vec![DeviceType::IotEdge], ..NewDevice::named("Before") };
-    let device = devices.create(&id("d"), &device).await.expect("created").etag;
-    devices.create(&id("e"), &NewDevice::named("On the second page")).await.expect("created");
+    let device = NewDevice::named("Before").device_types(vec![DeviceType::IotEdge]);
+    let device = devices.replace(&id("d"), &device).await.expect("created").etag;
+    devices.replace(&id("e"), &NewDevice::named("On the second page")).await.expect("created");
     devices.set_attestation(&id("d"), &NewDeviceAttestation::x509(OTHER.clone())).await.expect("set");
-    let query = queries.create(&id("d"), &NewDeviceGroup::new("Before", QUERY)).await.expect("created").etag;
+    let query = queries.replace(&id("d"), &NewDeviceGroup::new("Before", QUERY)).await.expect("created").etag;
     let manifest = NewDeploymentManifest::new("Before", content(1));
-    let manifest = manifests.create(&id("d"), &manifest).await.expect("created").etag;
-    let group = groups.create(&id("d"), &NewEnrollmentGroup::x509("Before")).await.expect("created").etag;
-    let entry =
-        groups.set_certificate(&id("d"), PRIMARY, AUTHORITY.certificate(), false, None).await.expect("set").etag;
+    let manifest = manifests.replace(&id("d"), &manifest).await.expect("created").etag;
+    let group = groups.replace(&id("d"), &NewEnrollmentGroup::x509("Before")).await.expect("created").etag;
+    let entry = groups
+        .set_certificate(&id("d"), PRIMARY, AUTHORITY.certificate(), Possession::ToBeProven, None)
+        .await
+        .expect("set")
+        .etag;
     let proof = proof(&groups.generate_verification_code(&id("d"), PRIMARY).await.expect("a code").code);
     Given { device, query, manifest, group, entry, proof }
 }
@@ -243,10 +245,10 @@ fn device_calls() -> Vec<Call> {
         all.after(1),
         call!("GET devices/d", |client| client.devices().get(&id("d")).await),
         call!("GET devices/d", |client| client.devices().find(&id("d")).await).finding(),
-        call!("PUT devices/new", |client| client.devices().create(&id("new"), &NewDevice::named("After")).await),
+        call!("PUT devices/new", |client| client.devices().replace(&id("new"), &NewDevice::named("After")).await),
         call!("PUT devices/d", |client, given| {
-            let device = NewDevice { etag: given.device, ..NewDevice::named("After") };
-            client.devices().create(&id("d"), &device).await
+            let device = NewDevice::named("After").etag(given.device);
+            client.devices().replace(&id("d"), &device).await
         })
         .guarded(),
         call!("PATCH devices/d", |client| client.devices().update(&id("d"), &rename(None)).await),
@@ -274,26 +276,26 @@ fn device_calls() -> Vec<Call> {
 }
 
 fn everything() -> DeviceQuery {
-    DeviceQuery { top: Top::new(1).expect("a size"), ..DeviceQuery::default() }
+    DeviceQuery::new().top(Top::new(1).expect("a size"))
 }
 
 fn rename(etag: Option<Etag>) -> DeviceUpdate {
-    DeviceUpdate { display_name: Change::Set("After".to_owned()), etag, ..DeviceUpdate::default() }
+    DeviceUpdate::default().display_name(Change::Set("After".to_owned())).etag(etag)
 }
 
 fn device_group_calls() -> Vec<Call> {
     fn new(etag: Option<Etag>) -> NewDeviceGroup {
-        NewDeviceGroup { etag, ..NewDeviceGroup::new("After", QUERY) }
+        NewDeviceGroup::new("After", QUERY).etag(etag)
     }
     fn rename(etag: Option<Etag>) -> DeviceGroupUpdate {
-        DeviceGroupUpdate { display_name: Some("After".to_owned()), etag, ..DeviceGroupUpdate::default() }
+        DeviceGroupUpdate::default().display_name("After".to_owned()).etag(etag)
     }
     vec![
         call!("GET deviceGroups", |client| client.device_groups().list().try_collect::<Vec<_>>().await),
         call!("GET deviceGroups/d", |client| client.device_groups().get(&id("d")).await),
         call!("GET deviceGroups/d", |client| client.device_groups().find(&id("d")).await).finding(),
-        call!("PUT deviceGroups/new", |client| client.device_groups().create(&id("new"), &new(None)).await),
-        call!("PUT deviceGroups/d", |client, given| client.device_groups().create(&id("d"), &new(given.query)).await)
+        call!("PUT deviceGroups/new", |client| client.device_groups().replace(&id("new"), &new(None)).await),
+        call!("PUT deviceGroups/d", |client, given| client.device_groups().replace(&id("d"), &new(given.query)).await)
             .guarded(),
         call!("PATCH deviceGroups/d", |client| client.device_groups().update(&id("d"), &rename(None)).await),
         call!("PATCH deviceGroups/d", |client, given| client
@@ -312,10 +314,10 @@ fn device_group_calls() -> Vec<Call> {
 
 fn deployment_manifest_calls() -> Vec<Call> {
     fn new(etag: Option<Etag>) -> NewDeploymentManifest {
-        NewDeploymentManifest { etag, ..NewDeploymentManifest::new("After", content(2)) }
+        NewDeploymentManifest::new("After", content(2)).etag(etag)
     }
     fn replace(etag: Option<Etag>) -> DeploymentManifestUpdate {
-        DeploymentManifestUpdate { data: Some(content(2)), etag, ..DeploymentManifestUpdate::default() }
+        DeploymentManifestUpdate::default().data(content(2)).etag(etag)
     }
     vec![
         call!("GET deploymentManifests", |client| client.deployment_manifests().list().try_collect::<Vec<_>>().await),
@@ -323,11 +325,11 @@ fn deployment_manifest_calls() -> Vec<Call> {
         call!("GET deploymentManifests/d", |client| client.deployment_manifests().find(&id("d")).await).finding(),
         call!("PUT deploymentManifests/new", |client| client
             .deployment_manifests()
-            .create(&id("new"), &new(None))
+            .replace(&id("new"), &new(None))
             .await),
         call!("PUT deploymentManifests/d", |client, given| client
             .deployment_manifests()
-            .create(&id("d"), &new(given.manifest))
+            .replace(&id("d"), &new(given.manifest))
             .await)
         .guarded(),
         call!("PATCH deploymentManifests/d", |client| client
@@ -349,7 +351,7 @@ fn deployment_manifest_calls() -> Vec<Call> {
 
 fn enrollment_group_calls() -> Vec<Call> {
     fn rename(etag: Option<Etag>) -> EnrollmentGroupUpdate {
-        EnrollmentGroupUpdate { display_name: Some("After".to_owned()), etag, ..EnrollmentGroupUpdate::default() }
+        EnrollmentGroupUpdate::default().display_name("After".to_owned()).etag(etag)
     }
     vec![
         call!("GET enrollmentGroups", |client| client.enrollment_groups().list().try_collect::<Vec<_>>().await),
@@ -357,7 +359,7 @@ fn enrollment_group_calls() -> Vec<Call> {
         call!("GET enrollmentGroups/d", |client| client.enrollment_groups().find(&id("d")).await).finding(),
         call!("PUT enrollmentGroups/new", |client| client
             .enrollment_groups()
-            .create(&id("new"), &NewEnrollmentGroup::x509("After"))
+            .replace(&id("new"), &NewEnrollmentGroup::x509("After"))
             .await),
         call!("PATCH enrollmentGroups/d", |client| client.enrollment_groups().update(&id("d"), &rename(None)).await),
         call!("PATCH enrollmentGroups/d", |client, given| client
@@ -377,11 +379,11 @@ fn enrollment_group_calls() -> Vec<Call> {
         .finding(),
         call!("PUT enrollmentGroups/d/certificates/secondary", |client| client
             .enrollment_groups()
-            .set_certificate(&id("d"), CertificateEntry::Secondary, &OTHER, true, None)
+            .set_certificate(&id("d"), CertificateEntry::Secondary, &OTHER, Possession::Attested, None)
             .await),
         call!("PUT enrollmentGroups/d/certificates/primary", |client, given| client
             .enrollment_groups()
-            .set_certificate(&id("d"), PRIMARY, &OTHER, true, given.entry.as_ref())
+            .set_certificate(&id("d"), PRIMARY, &OTHER, Possession::Attested, given.entry.as_ref())
             .await)
         .guarded(),
         call!("DELETE enrollmentGroups/d/certificates/primary", |client| client
@@ -418,7 +420,7 @@ impl End {
             Err(Error::Network(error)) => Self::Network(error.failure),
             Err(Error::Redirect { .. }) => Self::Redirected,
             Err(Error::Answer(_)) => Self::Unreadable,
-            Err(Error::Lost { .. }) => Self::Lost,
+            Err(Error::OutcomeUnknown { .. }) => Self::Lost,
             Err(other) => panic!("{other}"),
         }
     }

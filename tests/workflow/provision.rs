@@ -299,7 +299,7 @@ async fn a_dry_run_reads_and_plans_what_the_run_after_it_does() {
 async fn a_group_with_symmetric_keys_stops_it() {
     let lab = Lab::start().await;
     let attestation = NewAttestation::SymmetricKey(None);
-    lab.group(&NewEnrollmentGroup { attestation, ..NewEnrollmentGroup::x509("Keys") }).await;
+    lab.group(&NewEnrollmentGroup::x509("Keys").attestation(attestation)).await;
     for (dry_run, replace) in [(false, false), (true, false), (false, true)] {
         let request = ProvisionRequest { dry_run, replace, ..lab.request() };
         let error = lab.run_without_a_change(&request).await.expect_err("no certificates there");
@@ -312,7 +312,7 @@ async fn a_group_with_symmetric_keys_stops_it() {
 #[tokio::test]
 async fn a_group_for_other_devices_stops_it_where_the_kind_was_named() {
     let lab = Lab::start().await;
-    lab.group(&NewEnrollmentGroup { device_type: DeviceType::IotEdge, ..NewEnrollmentGroup::x509("Edge") }).await;
+    lab.group(&NewEnrollmentGroup::x509("Edge").device_type(DeviceType::IotEdge)).await;
     let named = ProvisionRequest { device_type: Some(DeviceType::Iot), ..lab.request() };
     let error = lab.run_without_a_change(&named).await.expect_err("the group is for others");
     assert!(matches!(error, ProvisionError::DeviceType { .. }), "{error}");
@@ -324,7 +324,7 @@ async fn a_group_for_other_devices_stops_it_where_the_kind_was_named() {
 #[tokio::test]
 async fn a_disabled_group_is_provisioned_and_told() {
     let lab = Lab::start().await;
-    lab.group(&NewEnrollmentGroup { enabled: false, ..NewEnrollmentGroup::x509("Off") }).await;
+    lab.group(&NewEnrollmentGroup::x509("Off").enabled(false)).await;
     let report = lab.run(&lab.request()).await.expect("provisioned");
     assert!(report.steps[1].detail.contains("disabled"), "{}", report.steps[1].detail);
     assert!(!report.steps[0].detail.contains("disabled"));

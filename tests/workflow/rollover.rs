@@ -292,8 +292,7 @@ async fn it_is_told_when_the_new_certificate_goes_while_the_old_one_is_removed()
 #[tokio::test]
 async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
     let lab = Lab::start().await;
-    let keys =
-        NewEnrollmentGroup { attestation: NewAttestation::SymmetricKey(None), ..NewEnrollmentGroup::x509("Keys") };
+    let keys = NewEnrollmentGroup::x509("Keys").attestation(NewAttestation::SymmetricKey(None));
     lab.group(&keys).await;
     let error = roll(&lab, &request(&lab)).await.expect_err("no certificates");
     assert!(matches!(error, RolloverError::Provision(ProvisionError::Attestation { .. })), "{error}");
@@ -302,12 +301,9 @@ async fn a_group_of_symmetric_keys_is_told_from_one_that_is_not_verified() {
 #[tokio::test]
 async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
     let lab = provisioned().await;
-    let devices =
-        || -> Result<iot_enroll::workflow::FleetDevices, _> {
-            Ok(Box::new((0..5).map(|number| {
-                Ok(FleetDevice { id: DeviceId::new(format!("d-{number}"))?, name: None, public_key: None })
-            })))
-        };
+    let devices = || -> Result<iot_enroll::workflow::FleetDevices, _> {
+        Ok(Box::new((0..5).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d-{number}"))?)))))
+    };
     let fleet = FleetRequest { folder: new_devices(&lab), count: 5, devices: Arc::new(devices), pfx: false };
     let with_fleet = RolloverRequest { devices: Vec::new(), fleet: Some(fleet), ..request(&lab) };
     let made = roll(&lab, &with_fleet).await.expect("rolled over").fleet.expect("a fleet");

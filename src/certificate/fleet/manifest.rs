@@ -1,41 +1,92 @@
-//! `manifest.csv`: what was made, a row for each device.
+//! `manifest.csv`, with a row for each device.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use super::{DeviceId, FleetError, Kind, SetNames};
-use crate::certificate::{Thumbprint, hex::push_hexadecimal};
+use csv::StringRecord;
 
-/// The columns. The first three are those of the application's CSV import; the thumbprint among them is the SHA-1, which
-/// the services compare.
-pub const MANIFEST_COLUMNS: [&str; 11] = [
-    "IOTC_DEVICEID",
-    "IOTC_DEVICENAME",
-    "IOTC_X509THUMBPRINTPRIMARY",
-    "sha256Thumbprint",
-    "serialNumber",
-    "notBefore",
-    "notAfter",
-    "certificate",
-    "privateKey",
-    "fullchain",
-    "pfx",
-];
+use super::{
+    error::FleetError,
+    layout::{Kind, SetNames},
+};
+use crate::certificate::{DeviceId, Thumbprint, hex::push_hexadecimal};
 
-/// The name of the file.
+/// The name of the manifest file.
 pub const MANIFEST: &str = "manifest.csv";
 
+/// The names of the columns, in the order in which they are written. Readers find columns by name.
+pub const MANIFEST_COLUMNS: [&str; Column::ALL.len()] = {
+    let mut names = [""; Column::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Column::ALL[index].name();
+        index += 1;
+    }
+    names
+};
+
+/// A column. The first three are those of the CSV import of IoT Central.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Column {
+    DeviceId,
+    DeviceName,
+    Sha1Thumbprint,
+    Sha256Thumbprint,
+    SerialNumber,
+    NotBefore,
+    NotAfter,
+    File(Kind),
+}
+
+impl Column {
+    const ALL: [Self; 11] = [
+        Self::DeviceId,
+        Self::DeviceName,
+        Self::Sha1Thumbprint,
+        Self::Sha256Thumbprint,
+        Self::SerialNumber,
+        Self::NotBefore,
+        Self::NotAfter,
+        Self::File(Kind::Certificate),
+        Self::File(Kind::PrivateKey),
+        Self::File(Kind::Fullchain),
+        Self::File(Kind::Pfx),
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::DeviceId => "IOTC_DEVICEID",
+            Self::DeviceName => "IOTC_DEVICENAME",
+            Self::Sha1Thumbprint => "IOTC_X509THUMBPRINTPRIMARY",
+            Self::Sha256Thumbprint => "sha256Thumbprint",
+            Self::SerialNumber => "serialNumber",
+            Self::NotBefore => "notBefore",
+            Self::NotAfter => "notAfter",
+            Self::File(Kind::Certificate) => "certificate",
+            Self::File(Kind::PrivateKey) => "privateKey",
+            Self::File(Kind::Fullchain) => "fullchain",
+            Self::File(Kind::Pfx) => "pfx",
+        }
+    }
+
+    /// Returns the position of the column in a header. Case is ignored, as in the import of devices.
+    fn position<'h>(self, header: impl IntoIterator<Item = &'h str>) -> Option<usize> {
+        header.into_iter().position(|name| name.trim().eq_ignore_ascii_case(self.name()))
+    }
+}
+
+/// Returns the header line.
 pub(super) fn header() -> String {
     MANIFEST_COLUMNS.join(",") + "\n"
 }
 
-/// Whether there is a manifest that lists devices. One may have been cut off within its header.
+/// Returns whether a manifest exists and lists devices. The header of a manifest may be truncated.
 ///
 /// # Errors
-/// [`FleetError::Earlier`] when the file is something else, which is nothing to write over.
+/// Returns [`FleetError::CannotResume`] if the file is something else, so that it is not overwritten.
 pub(super) fn lists_devices(path: &Path) -> Result<bool, FleetError> {
     let header = header();
     let mut begin = Vec::new();
@@ -45,41 +96,50 @@ pub(super) fn lists_devices(path: &Path) -> Result<bool, FleetError> {
     }
     .map_err(FleetError::io("read", path))?;
     if !begin.iter().zip(header.as_bytes()).all(|(found, expected)| found == expected) {
-        let reason = "its first line is not that of a fleet, so it is left as it is".to_owned();
-        return Err(FleetError::Earlier { path: path.to_owned(), reason });
+        let reason = "its first line is not the header of a manifest, so it is not overwritten";
+        return Err(FleetError::cannot_resume(path, reason));
     }
     Ok(begin.len() > header.len())
 }
 
-/// Appends a row. `validity` is both moments with a comma between them.
-pub(super) fn push_row(
-    rows: &mut Vec<u8>,
-    (id, name): (&DeviceId, Option<&str>),
-    der: &[u8],
-    serial_number: &[u8],
-    validity: &str,
-    names: &SetNames<'_>,
-) {
-    rows.extend_from_slice(id.as_str().as_bytes());
-    rows.push(b',');
-    push_text(rows, name.unwrap_or(id.as_str()));
-    for value in [Thumbprint::sha1(der).as_bytes(), Thumbprint::sha256(der).as_bytes(), serial_number] {
-        rows.push(b',');
-        push_hexadecimal(rows, value);
-    }
-    rows.push(b',');
-    rows.extend_from_slice(validity.as_bytes());
-    for kind in Kind::ALL {
-        rows.push(b',');
-        if names.has(kind) {
-            names.push(rows, kind);
-        }
-    }
-    rows.push(b'\n');
+/// The content of a new row.
+pub(super) struct NewRow<'a> {
+    pub(super) id: &'a DeviceId,
+    pub(super) name: Option<&'a str>,
+    /// The certificate in DER.
+    pub(super) certificate: &'a [u8],
+    pub(super) serial_number: &'a [u8],
+    pub(super) not_before: &'a str,
+    pub(super) not_after: &'a str,
+    pub(super) names: &'a SetNames<'a>,
 }
 
-/// A text of others, quoted where CSV (RFC 4180) asks for it.
-fn push_text(rows: &mut Vec<u8>, text: &str) {
+impl NewRow<'_> {
+    /// Appends the row. It is encoded here and not by the csv crate, which allocates a buffer for each writer: this runs
+    /// for each device.
+    pub(super) fn push(&self, rows: &mut Vec<u8>) {
+        for (index, column) in Column::ALL.into_iter().enumerate() {
+            if index > 0 {
+                rows.push(b',');
+            }
+            match column {
+                Column::DeviceId => rows.extend_from_slice(self.id.as_str().as_bytes()),
+                Column::DeviceName => push_quoted(rows, self.name.unwrap_or(self.id.as_str())),
+                Column::Sha1Thumbprint => push_hexadecimal(rows, Thumbprint::sha1(self.certificate).as_bytes()),
+                Column::Sha256Thumbprint => push_hexadecimal(rows, Thumbprint::sha256(self.certificate).as_bytes()),
+                Column::SerialNumber => push_hexadecimal(rows, self.serial_number),
+                Column::NotBefore => rows.extend_from_slice(self.not_before.as_bytes()),
+                Column::NotAfter => rows.extend_from_slice(self.not_after.as_bytes()),
+                Column::File(kind) if self.names.has(kind) => self.names.push(rows, kind),
+                Column::File(_) => {}
+            }
+        }
+        rows.push(b'\n');
+    }
+}
+
+/// Appends a text, quoted if CSV (RFC 4180) requires it. Names have no line ends.
+fn push_quoted(rows: &mut Vec<u8>, text: &str) {
     if text.contains([',', '"']) {
         rows.extend_from_slice(format!("\"{}\"", text.replace('"', "\"\"")).as_bytes());
     } else {
@@ -87,51 +147,109 @@ fn push_text(rows: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// A device of a manifest, and what it registers with.
+/// A row that an earlier run wrote.
+pub(super) struct Row(StringRecord);
+
+impl Row {
+    /// Reads a row under the [`header`]. `None` if it does not have exactly its columns.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let mut record = StringRecord::new();
+        let mut reader = csv::ReaderBuilder::new();
+        let mut reader = reader.has_headers(false).buffer_capacity(1 << 10).from_reader(line.as_bytes());
+        let is_read = reader.read_record(&mut record).is_ok_and(|is_read| is_read);
+        (is_read && record.len() == Column::ALL.len()).then_some(Self(record))
+    }
+
+    fn get(&self, column: Column) -> &str {
+        column.position(MANIFEST_COLUMNS).and_then(|position| self.0.get(position)).unwrap_or_default()
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.get(Column::DeviceId)
+    }
+
+    pub(super) fn sha256_thumbprint(&self) -> &str {
+        self.get(Column::Sha256Thumbprint)
+    }
+
+    /// Returns the paths of the device's files, in the order of [`Kind::ALL`].
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        Kind::ALL.into_iter().map(|kind| self.get(Column::File(kind))).filter(|path| !path.is_empty())
+    }
+}
+
+/// A device of a manifest, and the files it registers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManifestDevice {
-    /// Its id.
+    /// The ID of the device.
     pub id: DeviceId,
-    /// The file of its certificate and all above it.
+    /// The file with its certificate and all certificates above it.
     pub fullchain: PathBuf,
-    /// The file of its key.
+    /// The file with its private key.
     pub private_key: PathBuf,
 }
 
-/// Reads the devices of a manifest, one after the other; those that keep their own keys are passed over.
+/// Reads the devices of a manifest. Devices that keep their own keys are skipped.
+///
+/// Columns are found by the names in the header, so their order does not matter and there may be others. Paths are
+/// relative to the directory of the manifest.
 ///
 /// # Errors
-/// [`FleetError::Io`] when the file cannot be read, and for each row that is none of a fleet [`FleetError::Earlier`].
+/// Returns [`FleetError::Io`] if the file cannot be read, and [`FleetError::Manifest`] if its header lacks a column. Each
+/// device is an error if its row is malformed.
 pub fn read_manifest(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<ManifestDevice, FleetError>> + Send + use<>, FleetError> {
     let file = File::open(path).map_err(FleetError::io("read", path))?;
-    let (path, folder) = (path.to_owned(), path.parent().map(Path::to_owned).unwrap_or_default());
-    Ok(BufReader::new(file).lines().skip(1).filter_map(move |row| {
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => return Some(Err(FleetError::io("read", &path)(error))),
-        };
-        let find = |kind: Kind| paths_of(&row).find(|path| path.ends_with(kind.suffix())).map(|path| folder.join(path));
-        let private_key = find(Kind::PrivateKey)?;
-        let device = DeviceId::new(id_of(&row)).ok().zip(find(Kind::Fullchain));
-        let unfit = || FleetError::Earlier { path: path.clone(), reason: format!("{row} is no row of a fleet") };
-        Some(device.map(|(id, fullchain)| ManifestDevice { id, fullchain, private_key }).ok_or_else(unfit))
-    }))
+    let mut reader = csv::Reader::from_reader(file);
+    let header = reader.headers().map_err(|error| csv_error(path, error))?.clone();
+    let position = |column: Column| {
+        let reason = || format!("its header has no column {}", column.name());
+        let missing = || FleetError::Manifest { path: path.to_owned(), reason: reason() };
+        // An empty file lists no devices.
+        if header.is_empty() { Ok(0) } else { column.position(&header).ok_or_else(missing) }
+    };
+    let id = position(Column::DeviceId)?;
+    let private_key = position(Column::File(Kind::PrivateKey))?;
+    let fullchain = position(Column::File(Kind::Fullchain))?;
+    let (path, directory) = (path.to_owned(), path.parent().map(Path::to_owned).unwrap_or_default());
+    let mut is_readable = true;
+    Ok(reader
+        .into_records()
+        // An error of the file system would repeat itself.
+        .take_while(move |record| {
+            let is_taken = is_readable;
+            is_readable = !record.as_ref().is_err_and(csv::Error::is_io_error);
+            is_taken
+        })
+        .filter_map(move |record| {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => return Some(Err(csv_error(&path, error))),
+            };
+            let file = |position| record.get(position).filter(|file| !file.is_empty()).map(|file| directory.join(file));
+            let private_key = file(private_key)?;
+            let device = record.get(id).and_then(|id| DeviceId::new(id).ok()).zip(file(fullchain));
+            let device = device.map(|(id, fullchain)| ManifestDevice { id, fullchain, private_key });
+            let line = record.position().map_or(0, csv::Position::line);
+            Some(device.ok_or_else(|| {
+                let reason = format!("line {line} needs a device ID and the path of a full chain");
+                FleetError::Manifest { path: path.clone(), reason }
+            }))
+        }))
 }
 
-/// The id that a row begins with. Ids need no quotes.
-pub(super) fn id_of(row: &str) -> &str {
-    row.split_once(',').map_or(row, |(id, _)| id)
-}
-
-/// The SHA-256 thumbprint in a row, counted from its end: a name before it may have commas.
-pub(super) fn sha256_of(row: &str) -> &str {
-    row.rsplit(',').nth(7).unwrap_or_default()
-}
-
-/// The paths that a row ends with, the last first. They need no quotes either.
-pub(super) fn paths_of(row: &str) -> impl Iterator<Item = &str> {
-    row.trim_end().rsplitn(Kind::ALL.len() + 1, ',').take(Kind::ALL.len()).filter(|path| !path.is_empty())
+/// Returns an error of the CSV reader in our own words.
+fn csv_error(path: &Path, error: csv::Error) -> FleetError {
+    let line = error.position().map_or(0, csv::Position::line);
+    let reason = match error.into_kind() {
+        csv::ErrorKind::Io(error) => return FleetError::io("read", path)(error),
+        csv::ErrorKind::Utf8 { .. } => format!("line {line} is not UTF-8"),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("line {line} has {len} columns, and the header has {expected_len}")
+        }
+        _ => format!("line {line} is malformed"),
+    };
+    FleetError::Manifest { path: path.to_owned(), reason }
 }

@@ -1,185 +1,151 @@
-//! Fleets: device certificates by the thousand, as folders of files or as one tar stream.
+//! Certificates for many devices, as directories of files or as one tar stream.
 //!
-//! The work is spread over threads, what comes out keeps the order of the devices, and the memory it takes does not
-//! depend on how many they are. Only whole sets of files ever appear: a process that is killed leaves what was complete,
-//! and the next one goes on from there.
+//! Several threads issue the certificates. The output keeps the order of the devices, and the memory does not depend on
+//! their number. Only complete sets of files appear: if a process is killed, the complete sets remain, and the next run
+//! resumes after them.
 
-mod folders;
+mod directories;
+mod error;
+mod layout;
 mod manifest;
 mod ordered;
 mod tarball;
 
 use std::{
     fs::{File, TryLockError},
-    io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
-pub use self::manifest::{MANIFEST, MANIFEST_COLUMNS, ManifestDevice, read_manifest};
-use self::manifest::{id_of, paths_of, sha256_of};
+pub use self::{
+    error::{FleetError, SourceError},
+    manifest::{MANIFEST, MANIFEST_COLUMNS, ManifestDevice, read_manifest},
+};
+use self::{
+    layout::{DEVICES_PER_DIRECTORY, Kind, SetNames},
+    manifest::{NewRow, Row},
+};
 use super::{
     AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
-    ReadError,
     files::PfxOptions,
     pem::push_pem,
-    pfx::{self, PfxError},
+    pfx,
     profile::{SERIAL_LENGTH, random_serials},
-    secure_file::Access,
+    rfc3339,
 };
 
-/// How many devices share a folder: with four files each, no folder has more than 4,001.
-const DEVICES_IN_FOLDER: u64 = 1_000;
-
-/// How many devices are made in a row: enough that what is done once for all of them costs nothing, few enough that the
-/// memory stays small on many cores.
+/// The number of devices in a batch: enough to amortize the work for each batch, few enough to keep the memory small on
+/// many cores.
 const BATCH: usize = 32;
 
-/// How many batches for each thread may be done or under way before the oldest of them is taken. Few, since they are
-/// held in memory.
+/// How many batches for each thread may be in progress or done before the oldest is taken. They are held in memory.
 const AHEAD: usize = 4;
 
-/// A device that is to have a certificate.
+/// A device that needs a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FleetDevice {
-    /// Its id, the common name of the certificate: at most 64 characters.
+    /// The ID, which becomes the common name of the certificate: at most 64 characters.
     pub id: DeviceId,
-    /// Its display name, without control characters; the id where there is none.
+    /// The display name in the manifest, without control characters. The default is the ID.
     pub name: Option<String>,
-    /// The public key as the DER of its `SubjectPublicKeyInfo`, where the device keeps its own key. Otherwise one is
-    /// made.
+    /// The public key as the DER of its `SubjectPublicKeyInfo`, if the device keeps its own key. Otherwise a key is
+    /// generated.
     pub public_key: Option<Vec<u8>>,
 }
 
-/// Makes the certificates of many devices under one authority.
+impl FleetDevice {
+    /// Creates a device whose key is generated.
+    #[must_use]
+    pub fn new(id: DeviceId) -> Self {
+        Self { id, name: None, public_key: None }
+    }
+
+    /// Sets the display name in the manifest.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Option<String>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the public key of a device that keeps its own key, as the DER of its `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub fn public_key(mut self, public_key: impl Into<Option<Vec<u8>>>) -> Self {
+        self.public_key = public_key.into();
+        self
+    }
+}
+
+/// What to do if the output of an earlier run exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IfExists {
+    /// Fail, and change nothing.
+    #[default]
+    Fail,
+    /// Keep the complete sets of the earlier run, and issue the missing ones. The devices must be the same in the same
+    /// order.
+    Resume,
+}
+
+/// Issues the certificates of many devices under one CA.
 pub struct Fleet<'a> {
     issuer: DeviceIssuer<'a>,
     pfx: Option<PfxOptions<'a>>,
     threads: NonZeroUsize,
-    /// Whether a certificate takes so little time that handing it over alone would cost as much.
-    quick: bool,
-    made_at: OffsetDateTime,
-    /// The authority's certificate and those above it in PEM.
+    /// Whether a set takes so little time that several are handed over at once.
+    is_quick: bool,
+    /// The certificate of the CA and those above it, in PEM.
     issuers: Vec<u8>,
-    /// As the manifest has it.
-    validity: String,
+    /// The validity in the form of the manifest.
+    not_before: String,
+    not_after: String,
 }
 
-/// How a run is watched and ended.
+/// How the caller watches and stops a run.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct FleetControl<'a> {
-    /// Set by another thread to end the run after the devices that are under way.
+    /// Another thread sets this to stop the run after the devices in progress.
     pub stop: &'a AtomicBool,
-    /// Called from any thread with the number of devices that were made since the last call.
+    /// Called from any thread with the number of devices that were completed since the last call.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// What a run came to.
+impl<'a> FleetControl<'a> {
+    /// Creates a control from a stop flag and a progress callback.
+    #[must_use]
+    pub const fn new(stop: &'a AtomicBool, progress: &'a (dyn Fn(u64) + Sync)) -> Self {
+        Self { stop, progress }
+    }
+}
+
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FleetReport {
-    /// The devices that have their files now.
+    /// The number of devices that have their files.
     pub devices: u64,
-    /// How many of them an earlier run had made.
+    /// How many of them an earlier run had completed.
     pub resumed: u64,
-    /// Whether it was ended before all devices were done.
+    /// Whether the run was stopped before all devices were done.
     pub stopped: bool,
-    /// The manifest, where it is a file of its own.
+    /// The manifest, if it is a file of its own.
     pub manifest: Option<PathBuf>,
 }
 
-/// The files of a set, in the order of the manifest's columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Certificate,
-    PrivateKey,
-    Fullchain,
-    Pfx,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Certificate, Self::PrivateKey, Self::Fullchain, Self::Pfx];
-
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Certificate => "_cert.pem",
-            Self::PrivateKey => "_key.pem",
-            Self::Fullchain => "_fullchain.pem",
-            Self::Pfx => ".pfx",
-        }
-    }
-
-    /// Who may read it.
-    fn access(self) -> Access {
-        match self {
-            Self::Certificate | Self::Fullchain => Access::Everyone,
-            Self::PrivateKey | Self::Pfx => Access::Owner,
-        }
-    }
-}
-
-/// The paths of a device's files: the folder and the device id.
-///
-/// Not the id in camel case, as single sets are called: `dev-1` and `dev1` would share their files. A colon, which
-/// Windows does not allow in names, is written `%3A`.
-struct SetNames<'a> {
-    folder: &'a str,
-    id: &'a str,
-    has_key: bool,
-    has_pfx: bool,
-}
-
-impl SetNames<'_> {
-    fn has(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Certificate | Kind::Fullchain => true,
-            Kind::PrivateKey => self.has_key,
-            Kind::Pfx => self.has_key && self.has_pfx,
-        }
-    }
-
-    fn kinds(&self) -> impl DoubleEndedIterator<Item = Kind> {
-        Kind::ALL.into_iter().filter(|&kind| self.has(kind))
-    }
-
-    fn push(&self, text: &mut Vec<u8>, kind: Kind) {
-        text.extend_from_slice(self.folder.as_bytes());
-        text.push(b'/');
-        for (index, part) in self.id.split(':').enumerate() {
-            if index > 0 {
-                text.extend_from_slice(b"%3A");
-            }
-            text.extend_from_slice(part.as_bytes());
-        }
-        text.extend_from_slice(kind.suffix().as_bytes());
-    }
-
-    fn path(&self, kind: Kind) -> String {
-        let mut path = Vec::with_capacity(96);
-        self.push(&mut path, kind);
-        // Ids are ASCII.
-        String::from_utf8(path).unwrap_or_default()
-    }
-}
-
-fn folder_name(number: u64) -> String {
-    format!("{number:04}")
-}
-
-/// Devices that are made together, with the folder they go to.
+/// Devices that are processed together, and the number of their directory.
 struct Batch {
-    folder: u64,
+    directory: u64,
     devices: Vec<FleetDevice>,
 }
 
-/// What a batch came to, and the memory it is made in.
+/// The output of a batch, and memory for reuse.
 #[derive(Default)]
-struct Made {
-    folder: u64,
+struct BatchOutput {
+    directory: u64,
     devices: u64,
     /// Rows of the manifest.
     rows: Vec<u8>,
@@ -187,13 +153,13 @@ struct Made {
     members: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
     chain: Vec<u8>,
-    /// What ended the batch early; what it holds is whole.
+    /// The error that ended the batch early. The output before it is complete.
     failure: Option<FleetError>,
-    /// Serial numbers that are not used yet.
+    /// Unused serial numbers.
     serials: Vec<[u8; SERIAL_LENGTH]>,
 }
 
-impl Made {
+impl BatchOutput {
     fn serial(&mut self) -> Result<[u8; SERIAL_LENGTH], AuthorityError> {
         if self.serials.is_empty() {
             self.serials.extend(random_serials::<BATCH>()?);
@@ -203,10 +169,11 @@ impl Made {
 }
 
 impl<'a> Fleet<'a> {
-    /// Prepares certificates under that authority, with PFX files when asked for, on so many threads.
+    /// Creates a fleet under a CA, with PFX files if their options are given. All certificates have the same validity, from
+    /// the time of this call.
     ///
     /// # Errors
-    /// [`AuthorityError`] when the authority cannot sign at that moment, or the lifetime is not possible.
+    /// Returns an [`AuthorityError`] if the CA cannot sign now, or X.509 cannot express the lifetime.
     pub fn new(
         authority: &'a CertificateAuthority,
         options: &IssueOptions,
@@ -218,36 +185,36 @@ impl<'a> Fleet<'a> {
         for certificate in std::iter::once(authority.certificate()).chain(authority.issuers()) {
             push_pem(&mut issuers, "CERTIFICATE", certificate.der());
         }
-        let moment = |at: OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
         let validity = issuer.validity();
-        let validity = format!("{},{}", moment(validity.not_before), moment(validity.not_after));
-        let quick = pfx.is_none() && matches!(options.algorithm, KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
-        Ok(Self { issuer, pfx, threads, quick, made_at: options.at, issuers, validity })
+        let (not_before, not_after) = (rfc3339(validity.not_before), rfc3339(validity.not_after));
+        let is_ec = matches!(options.key_algorithm(), KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
+        let is_quick = pfx.is_none() && is_ec;
+        Ok(Self { issuer, pfx, threads, is_quick, issuers, not_before, not_after })
     }
 
-    /// What makes the certificates.
+    /// Returns the issuer of the certificates.
     #[must_use]
     pub fn issuer(&self) -> &DeviceIssuer<'a> {
         &self.issuer
     }
 
-    fn names<'d>(&self, folder: &'d str, device: &'d FleetDevice) -> SetNames<'d> {
+    fn names<'d>(&self, directory: &'d str, device: &'d FleetDevice) -> SetNames<'d> {
         let has_key = device.public_key.is_none();
-        SetNames { folder, id: device.id.as_str(), has_key, has_pfx: self.pfx.is_some() }
+        SetNames { directory, id: device.id.as_str(), has_key, has_pfx: self.pfx.is_some() }
     }
 
-    /// Makes one device's files and hands each to `put`; its row goes to the manifest.
-    fn make(
+    /// Issues the certificate of a device, passes each of its files to `put`, and adds its row of the manifest.
+    fn issue(
         &self,
         names: &SetNames<'_>,
         device: &FleetDevice,
-        made: &mut Made,
+        output: &mut BatchOutput,
         mut put: impl FnMut(&mut Zeroizing<Vec<u8>>, Kind, &[u8]) -> Result<(), FleetError>,
     ) -> Result<(), FleetError> {
         let failed = |error| FleetError::Device { id: device.id.to_string(), error };
         let (der, serial_number, key) = match &device.public_key {
             None => {
-                let serial_number = made.serial().map_err(failed)?;
+                let serial_number = output.serial().map_err(failed)?;
                 let identity = self.issuer.issue_numbered(&device.id, serial_number).map_err(failed)?;
                 (identity.certificate, serial_number, Some(identity.key))
             }
@@ -256,43 +223,51 @@ impl<'a> Fleet<'a> {
                 (der, serial_number, None)
             }
         };
-        made.chain.clear();
-        push_pem(&mut made.chain, "CERTIFICATE", &der);
-        let certificate_length = made.chain.len();
-        made.chain.extend_from_slice(&self.issuers);
-        put(&mut made.members, Kind::Certificate, &made.chain[..certificate_length])?;
+        output.chain.clear();
+        push_pem(&mut output.chain, "CERTIFICATE", &der);
+        let certificate_length = output.chain.len();
+        output.chain.extend_from_slice(&self.issuers);
+        put(&mut output.members, Kind::Certificate, &output.chain[..certificate_length])?;
         if let Some(key) = &key {
-            made.key.clear();
+            output.key.clear();
             let pkcs8 = key.to_pkcs8_der().map_err(|error: KeyError| failed(error.into()))?;
-            push_pem(&mut made.key, "PRIVATE KEY", &pkcs8);
-            put(&mut made.members, Kind::PrivateKey, &made.key)?;
+            push_pem(&mut output.key, "PRIVATE KEY", &pkcs8);
+            put(&mut output.members, Kind::PrivateKey, &output.key)?;
         }
-        put(&mut made.members, Kind::Fullchain, &made.chain)?;
+        put(&mut output.members, Kind::Fullchain, &output.chain)?;
         if let (Some(options), Some(key)) = (self.pfx, &key) {
             let authority = self.issuer.authority();
             let certificate = Certificate::from_der(&der).map_err(|error| failed(error.into()))?;
             let chain = [&certificate, authority.certificate()].into_iter().chain(authority.issuers());
             let pfx = pfx::write(key, chain, options.password, options.encryption)
                 .map_err(|error| FleetError::Pfx { id: device.id.to_string(), error })?;
-            put(&mut made.members, Kind::Pfx, &Zeroizing::new(pfx))?;
+            put(&mut output.members, Kind::Pfx, &Zeroizing::new(pfx))?;
         }
-        let whose = (&device.id, device.name.as_deref());
-        manifest::push_row(&mut made.rows, whose, &der, &serial_number, &self.validity, names);
-        made.devices += 1;
+        let row = NewRow {
+            id: &device.id,
+            name: device.name.as_deref(),
+            certificate: &der,
+            serial_number: &serial_number,
+            not_before: &self.not_before,
+            not_after: &self.not_after,
+            names,
+        };
+        row.push(&mut output.rows);
+        output.devices += 1;
         Ok(())
     }
 
-    /// Gathers devices into batches, none of which goes over the end of a folder. Where each takes long, one is a batch.
-    /// `stopped` becomes true when `stop` has left devices over.
+    /// Returns a source of batches, each for one directory. Devices that take long are batches of one. Sets `stopped` if
+    /// `stop` left devices over.
     fn batches<S: Iterator<Item = Result<FleetDevice, SourceError>>>(
         &self,
         largest: u64,
         devices: S,
-        mut folder: u64,
-        mut in_folder: u64,
+        mut directory: u64,
+        mut in_directory: u64,
         (stop, stopped): (&AtomicBool, &AtomicBool),
     ) -> impl FnMut() -> Result<Option<Batch>, FleetError> {
-        let largest = if self.quick { largest } else { 1 };
+        let largest = if self.is_quick { largest } else { 1 };
         let mut devices = devices.fuse();
         let (mut failure, mut ended) = (None, false);
         move || {
@@ -303,15 +278,15 @@ impl<'a> Fleet<'a> {
                 return Ok(None);
             }
             if stop.load(Ordering::Relaxed) {
-                // What is asked to stop after the last device is done.
+                // A run that is stopped after its last device is complete.
                 stopped.store(devices.next().is_some(), Ordering::Relaxed);
                 ended = true;
                 return Ok(None);
             }
-            if in_folder == DEVICES_IN_FOLDER {
-                (folder, in_folder) = (folder + 1, 0);
+            if in_directory == DEVICES_PER_DIRECTORY {
+                (directory, in_directory) = (directory + 1, 0);
             }
-            let size = usize::try_from(largest.min(DEVICES_IN_FOLDER - in_folder)).unwrap_or(BATCH);
+            let size = usize::try_from(largest.min(DEVICES_PER_DIRECTORY - in_directory)).unwrap_or(BATCH);
             let mut gathered = Vec::new();
             for device in devices.by_ref().take(size) {
                 match device {
@@ -322,42 +297,54 @@ impl<'a> Fleet<'a> {
                     }
                 }
             }
-            // The devices before it are made first.
+            // The devices before the error are processed first.
             if gathered.is_empty()
                 && let Some(error) = failure.take()
             {
                 return Err(FleetError::Source(error));
             }
-            in_folder += gathered.len() as u64;
-            Ok((!gathered.is_empty()).then_some(Batch { folder, devices: gathered }))
+            in_directory += gathered.len() as u64;
+            Ok((!gathered.is_empty()).then_some(Batch { directory, devices: gathered }))
         }
     }
 
-    /// Checks that the row of an earlier run tells of this device and of the files that this run would make for it.
-    fn check_row(path: &Path, row: &str, device: &FleetDevice, names: &SetNames<'_>) -> Result<(), FleetError> {
-        if device.id.as_str() != id_of(row) {
-            return Err(other_devices(path, row, Some(device)));
+    /// Reads a row of an earlier run. Checks that it is of the next requested device, and has the files that this run would
+    /// write.
+    fn check_row(
+        &self,
+        path: &Path,
+        line: &str,
+        device: Option<&FleetDevice>,
+        directory: &str,
+    ) -> Result<Row, FleetError> {
+        let row = Row::read(line)
+            .ok_or_else(|| FleetError::cannot_resume(path, format!("{line:?} is not a row of its manifest")))?;
+        let Some(device) = device.filter(|device| device.id.as_str() == row.id()) else {
+            let requested = device.map(|device| device.id.to_string());
+            let found = row.id().to_owned();
+            return Err(FleetError::OtherDevices { path: path.to_owned(), found, requested });
+        };
+        let names = self.names(directory, device);
+        let expected: Vec<String> = names.kinds().map(|kind| names.path(kind)).collect();
+        if row.files().eq(&expected) {
+            return Ok(row);
         }
-        let expected: Vec<String> = names.kinds().map(|kind| names.path(kind)).rev().collect();
-        if paths_of(row).eq(&expected) {
-            return Ok(());
-        }
-        let found: Vec<&str> = paths_of(row).collect();
+        let found: Vec<&str> = row.files().collect();
         let reason = format!(
-            "it has {} for {}, and this run would make {}; with and without keys or PFX files are not mixed",
+            "it has {} for {}, and this run would write {}; sets with and without keys or PFX files cannot be mixed",
             found.join(" and "),
             device.id,
             expected.join(" and ")
         );
-        Err(FleetError::Earlier { path: path.to_owned(), reason })
+        Err(FleetError::cannot_resume(path, reason))
     }
 
-    /// Checks that a certificate of an earlier run is the one of its row and, where the device keeps its own key, for that.
-    fn check_certificate(path: &Path, row: &str, device: &FleetDevice, pem: &[u8]) -> Result<(), FleetError> {
-        let unfit = |reason| FleetError::Earlier { path: path.to_owned(), reason };
+    /// Checks that a certificate of an earlier run is that of its row and, if the device keeps its own key, for that key.
+    fn check_certificate(path: &Path, row: &Row, device: &FleetDevice, pem: &[u8]) -> Result<(), FleetError> {
+        let unfit = |reason: String| FleetError::cannot_resume(path, reason);
         let certificate = Certificate::read(pem)
             .map_err(|error| unfit(format!("the certificate of {} cannot be read: {error}", device.id)))?;
-        if certificate.sha256_thumbprint().to_string() != sha256_of(row) {
+        if certificate.sha256_thumbprint() != *row.sha256_thumbprint() {
             return Err(unfit(format!("the certificate of {} is not the one that its manifest lists", device.id)));
         }
         if device.public_key.as_ref().is_some_and(|key| **key != *certificate.uncompressed_public_key()) {
@@ -366,128 +353,25 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    /// Checks that a certificate of an earlier run was made by this authority.
+    /// Checks that a certificate of an earlier run was issued by this CA and has not expired.
     fn check_earlier(&self, path: &Path, pem: &[u8]) -> Result<(), FleetError> {
-        let certificate = Certificate::read(pem)
-            .map_err(|error| FleetError::Earlier { path: path.to_owned(), reason: error.to_string() })?;
+        let certificate = Certificate::read(pem).map_err(|error| FleetError::cannot_resume(path, error.to_string()))?;
         let authority = self.issuer.authority().certificate();
-        let unfit = |reason| FleetError::Earlier { path: path.to_owned(), reason };
-        if certificate.not_after() <= self.made_at {
+        let unfit = |reason: String| FleetError::cannot_resume(path, reason);
+        if certificate.not_after() <= self.issuer.issue_time() {
             return Err(unfit(format!("its certificates were valid until {}", certificate.not_after().date())));
         }
         certificate
             .verify_signature(authority)
-            .map_err(|_| unfit(format!("its certificates were not made by {}", authority.subject())))
+            .map_err(|_| unfit(format!("its certificates were not issued by {}", authority.subject())))
     }
 }
 
-/// The error of a row for which another device is asked for, or none.
-fn other_devices(path: &Path, row: &str, asked: Option<&FleetDevice>) -> FleetError {
-    let asked = asked.map(|device| device.id.to_string());
-    FleetError::OtherDevices { path: path.to_owned(), found: id_of(row).to_owned(), asked }
-}
-
-/// Locks what was opened at that path, until it is closed.
+/// Locks an open file or directory until it is closed. `path` names it in errors.
 fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(FleetError::Busy(path.to_owned())),
         // Some network file systems have no locks.
         _ => Ok(()),
-    }
-}
-
-/// Why the devices could not be told, in the words of who told them.
-pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a fleet could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FleetError {
-    /// There is something in the place where it was to go.
-    #[error("{} already exists, and nothing was written", .0.display())]
-    Exists(PathBuf),
-    /// What an earlier run left does not go with this one.
-    #[error("{} cannot be gone on with: {reason}", .path.display())]
-    Earlier {
-        /// The file or folder.
-        path: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
-    /// An earlier run was for other devices, or in another order.
-    #[error(
-        "{} cannot be gone on with: it has {found} where {} is asked for, and a fleet grows at its end only",
-        .path.display(),
-        .asked.as_deref().unwrap_or("no more")
-    )]
-    OtherDevices {
-        /// The file or folder.
-        path: PathBuf,
-        /// The device it has.
-        found: String,
-        /// The device that is asked for in its place; none when there are no more.
-        asked: Option<String>,
-    },
-    /// The run ended early. What was made before is whole, and is in the manifest.
-    #[error("{made} devices have been made, then: {error}")]
-    Interrupted {
-        /// The devices that have their files.
-        made: u64,
-        /// What ended it.
-        #[source]
-        error: Box<FleetError>,
-    },
-    /// The authority cannot sign at that moment, or the lifetime is not possible.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// A certificate could not be made.
-    #[error("the certificate of {id} could not be made: {error}")]
-    Device {
-        /// The device.
-        id: String,
-        /// What failed.
-        error: AuthorityError,
-    },
-    /// A PFX file could not be made.
-    #[error("the PFX file of {id} could not be made: {error}")]
-    Pfx {
-        /// The device.
-        id: String,
-        /// What failed.
-        error: PfxError,
-    },
-    /// The devices could not be told.
-    #[error(transparent)]
-    Source(SourceError),
-    /// Another process is at work in the same place.
-    #[error("another process is at work on {}, and nothing was written: wait until it has ended", .0.display())]
-    Busy(PathBuf),
-    /// The system refused.
-    #[error("could not {doing} {}: {error}", .path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-}
-
-impl FleetError {
-    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |error| Self::Io { doing, path, error }
-    }
-
-    /// The error with how far it came.
-    fn after(self, made: u64) -> Self {
-        Self::Interrupted { made, error: Box::new(self) }
-    }
-}
-
-impl From<ReadError> for FleetError {
-    fn from(error: ReadError) -> Self {
-        Self::Source(Box::new(error))
     }
 }

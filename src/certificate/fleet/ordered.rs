@@ -1,4 +1,4 @@
-//! Work spread over threads whose results are taken in the order the work was given out.
+//! Parallel work whose results are taken in the order of its input.
 
 use std::{
     collections::BTreeMap,
@@ -7,91 +7,132 @@ use std::{
     thread,
 };
 
-struct Line<T, E, F> {
-    /// The number of the batch that is taken next.
-    next: usize,
-    done: BTreeMap<usize, Result<T, E>>,
-    /// Emptied results, to be filled again.
-    spare: Vec<T>,
-    /// Absent while a thread is taking.
-    take: Option<F>,
-    failure: Option<E>,
+/// The number of threads, and how many batches each may have in progress or done before the oldest is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Parallelism {
+    pub(super) threads: NonZeroUsize,
+    pub(super) ahead: usize,
 }
 
-/// Gets batches from `next`, does `work` on them on so many threads, with so many for each thread under way or done before
-/// the oldest of them is taken, and hands the results to `take` one after the other
-/// in the order of the batches. A result is given back to `work` afterwards, for its memory.
+impl Parallelism {
+    fn window(self) -> usize {
+        self.ahead.saturating_mul(self.threads.get())
+    }
+}
+
+/// Gets batches from `next`, processes them with `work` on several threads, and passes the results to `take`, one after
+/// the other in the order of the batches. `work` gets emptied results back, to reuse their memory.
 ///
-/// Each thread both works and takes: there is none that only waits. After the first failure in the order of the batches
-/// nothing more is taken.
+/// Every thread both works and takes: no thread only waits. Nothing is taken after the first error in the order of the
+/// batches, which is returned.
 pub(super) fn in_order<I, T: Default + Send, E: Send>(
-    (threads, ahead): (NonZeroUsize, usize),
+    parallelism: Parallelism,
     next: impl FnMut() -> Result<Option<I>, E> + Send,
     work: impl Fn(I, &mut T) -> Result<(), E> + Sync,
     take: impl FnMut(&mut T) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let source = Mutex::new((0, Some(next)));
-    let line = Mutex::new(Line { next: 0, done: BTreeMap::new(), spare: Vec::new(), take: Some(take), failure: None });
-    let taken = Condvar::new();
+    let source = Mutex::new(Source { count: 0, next: Some(next) });
+    let results = Results {
+        state: Mutex::new(State { next: 0, done: BTreeMap::new(), spare: Vec::new(), take: Some(take), failure: None }),
+        taken: Condvar::new(),
+        window: parallelism.window(),
+    };
     let worker = || {
-        loop {
-            let (number, item) = {
-                let mut source = lock(&source);
-                let (given, next) = &mut *source;
-                let Some(item) = next.as_mut().and_then(|next| next().transpose()) else {
-                    *next = None;
-                    return;
-                };
-                *given += 1;
-                (*given - 1, item)
-            };
-            let mut result = {
-                let mut line = taken
-                    .wait_while(lock(&line), |line| {
-                        number >= line.next.saturating_add(ahead.saturating_mul(threads.get()))
-                            && line.failure.is_none()
-                    })
-                    .unwrap_or_else(PoisonError::into_inner);
-                if line.failure.is_some() {
-                    return;
-                }
-                line.spare.pop().unwrap_or_default()
-            };
+        while let Some((number, item)) = lock(&source).next_batch() {
+            let Some(mut result) = results.reserve(number) else { return };
             let done = item.and_then(|item| work(item, &mut result)).map(|()| result);
-            let mut guard = lock(&line);
-            guard.done.insert(number, done);
-            let Some(mut take) = guard.take.take() else { continue };
-            while guard.failure.is_none() {
-                let number = guard.next;
-                let Some(done) = guard.done.remove(&number) else { break };
-                drop(guard);
-                let outcome = done.and_then(|mut result| take(&mut result).map(|()| result));
-                guard = lock(&line);
-                guard.next += 1;
-                match outcome {
-                    Ok(result) => guard.spare.push(result),
-                    Err(error) => guard.failure = Some(error),
-                }
-                taken.notify_all();
-            }
-            guard.take = Some(take);
-            if guard.failure.is_some() {
+            if !results.add(number, done) {
                 return;
             }
         }
     };
     thread::scope(|scope| {
-        for _ in 1..threads.get() {
-            // Where the system has no more threads, those that there are do the work.
+        for _ in 1..parallelism.threads.get() {
+            // If the system has no more threads, the existing ones do the work.
             if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
                 break;
             }
         }
         worker();
     });
-    match line.into_inner().unwrap_or_else(PoisonError::into_inner).failure {
+    match results.state.into_inner().unwrap_or_else(PoisonError::into_inner).failure {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+/// The source of the batches.
+struct Source<N> {
+    /// The number of batches so far.
+    count: usize,
+    /// `None` at the end.
+    next: Option<N>,
+}
+
+impl<N> Source<N> {
+    /// Returns the next batch and its number.
+    fn next_batch<I, E>(&mut self) -> Option<(usize, Result<I, E>)>
+    where
+        N: FnMut() -> Result<Option<I>, E>,
+    {
+        let Some(item) = self.next.as_mut().and_then(|next| next().transpose()) else {
+            self.next = None;
+            return None;
+        };
+        self.count += 1;
+        Some((self.count - 1, item))
+    }
+}
+
+/// The results that are not taken yet.
+struct Results<T, E, F> {
+    state: Mutex<State<T, E, F>>,
+    /// Notified when a result is taken.
+    taken: Condvar,
+    /// How many batches may be in progress or done.
+    window: usize,
+}
+
+struct State<T, E, F> {
+    /// The number of the batch that is taken next.
+    next: usize,
+    done: BTreeMap<usize, Result<T, E>>,
+    /// Taken results, for reuse.
+    spare: Vec<T>,
+    /// `None` while a thread takes results.
+    take: Option<F>,
+    failure: Option<E>,
+}
+
+impl<T: Default, E, F: FnMut(&mut T) -> Result<(), E>> Results<T, E, F> {
+    /// Waits until a batch may be processed, and returns the memory for its result. `None` after a failure.
+    fn reserve(&self, number: usize) -> Option<T> {
+        let must_wait =
+            |state: &mut State<T, E, F>| number >= state.next.saturating_add(self.window) && state.failure.is_none();
+        let mut state = self.taken.wait_while(lock(&self.state), must_wait).unwrap_or_else(PoisonError::into_inner);
+        state.failure.is_none().then(|| state.spare.pop().unwrap_or_default())
+    }
+
+    /// Adds a result, and takes all results that are next in order, unless another thread does. Returns whether to go on.
+    fn add(&self, number: usize, result: Result<T, E>) -> bool {
+        let mut state = lock(&self.state);
+        state.done.insert(number, result);
+        let Some(mut take) = state.take.take() else { return true };
+        while state.failure.is_none() {
+            let number = state.next;
+            let Some(done) = state.done.remove(&number) else { break };
+            drop(state);
+            let outcome = done.and_then(|mut result| take(&mut result).map(|()| result));
+            state = lock(&self.state);
+            state.next += 1;
+            match outcome {
+                Ok(result) => state.spare.push(result),
+                Err(error) => state.failure = Some(error),
+            }
+            self.taken.notify_all();
+        }
+        state.take = Some(take);
+        state.failure.is_none()
     }
 }
 

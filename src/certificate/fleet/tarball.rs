@@ -1,8 +1,8 @@
-//! A fleet as one tar stream (POSIX ustar).
+//! Fleets as one tar stream (POSIX ustar).
 //!
-//! The members are those of the folders, and the manifest is the last. In a file, the first block of each batch is
-//! written after the rest of it: until then it is zeros, which end an archive. So a file that a killed process left ends
-//! with a whole set to every reader.
+//! The members have the paths of the files in directories, and the manifest is the last member. In a file, the first block
+//! of each batch is written after the rest of the batch. Until then it is zeros, which end an archive. So if a process is
+//! killed, every reader sees a file that ends with a complete set.
 
 use std::{
     fs::{self, File},
@@ -14,23 +14,27 @@ use std::{
 use tar::{EntryType, Header, PaxExtensions};
 
 use super::{
-    AHEAD, BATCH, Batch, DEVICES_IN_FOLDER, Fleet, FleetControl, FleetDevice, FleetError, FleetReport, Kind, MANIFEST,
-    Made, SourceError, folder_name, lock, manifest, ordered::in_order, other_devices,
+    AHEAD, BATCH, Batch, BatchOutput, Fleet, FleetControl, FleetDevice, FleetReport, IfExists,
+    error::{FleetError, SourceError},
+    layout::{DEVICES_PER_DIRECTORY, Kind, directory_name},
+    lock,
+    manifest::{self, MANIFEST},
+    ordered::{Parallelism, in_order},
 };
 use crate::certificate::secure_file::{Access, check_in_place, create_new, open_own};
 
-/// Headers and contents fill whole blocks.
+/// The size of a block. Headers and contents are padded to whole blocks.
 const BLOCK: usize = 512;
 
-/// Two blocks of zeros end an archive.
+/// The end of an archive: two blocks of zeros.
 const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 impl Fleet<'_> {
-    /// Writes the devices' files as a tar stream; the last member is the manifest, which is kept in a nameless temporary
-    /// file until then.
+    /// Writes the files of the devices as a tar stream. The manifest is the last member, and is kept in an unnamed
+    /// temporary file until then.
     ///
     /// # Errors
-    /// [`FleetError::Interrupted`] when not all could be made and written.
+    /// Returns [`FleetError::Interrupted`] if a certificate could not be issued or written.
     pub fn write_tar(
         &self,
         devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
@@ -44,23 +48,23 @@ impl Fleet<'_> {
         self.run_tar(devices, Stream { out, path }, &mut rows, 0, control)
     }
 
-    /// Writes the devices' files as a tar file, with a manifest in it and one beside it, which is called by the whole name
-    /// of the tar file: `fleet.tar.manifest.csv`.
+    /// Writes the files of the devices as a tar file. The manifest is in it and also beside it, with the name of the tar
+    /// file in front: `fleet.tar.manifest.csv`.
     ///
-    /// With `resume`, the whole sets that an earlier run left in the file are kept, and the devices that are missing are
-    /// added. `devices` has to give the same devices in the same order.
+    /// The file is locked until the call returns.
     ///
     /// # Errors
-    /// [`FleetError::Exists`] when there is a file already and `resume` is not given, [`FleetError::Earlier`] when it
-    /// cannot be gone on with, [`FleetError::Busy`] when another process has locked the file, which this one does until it
-    /// is done, [`FleetError::Interrupted`] when not all could be made.
+    /// Returns [`FleetError::Exists`] if there is a file and [`IfExists::Fail`] is given, [`FleetError::CannotResume`] or
+    /// [`FleetError::OtherDevices`] if it cannot be resumed, [`FleetError::Busy`] if another process has locked the file,
+    /// and [`FleetError::Interrupted`] if the run failed after it began.
     pub fn write_tar_file(
         &self,
         mut devices: impl Iterator<Item = Result<FleetDevice, SourceError>> + Send,
         path: &Path,
-        resume: bool,
+        if_exists: IfExists,
         control: FleetControl<'_>,
     ) -> Result<FleetReport, FleetError> {
+        let resume = if_exists == IfExists::Resume;
         let manifest_path = beside(path);
         let is_there = |path: &&Path| path.symlink_metadata().is_ok();
         if !resume && let Some(found) = [path, &manifest_path].into_iter().find(is_there) {
@@ -69,7 +73,7 @@ impl Fleet<'_> {
         if resume {
             check_pair(path, &manifest_path)?;
         }
-        // Of an earlier run, or new: a file that another process created meanwhile is not written to.
+        // A file that another process created in the meantime is not used.
         let open = |path: &Path, access| match if resume { open_own(path, access) } else { create_new(path, access) } {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FleetError::Exists(path.to_owned())),
             opened => opened.map_err(FleetError::io("write", path)),
@@ -109,23 +113,23 @@ impl Fleet<'_> {
         let stopped = AtomicBool::new(false);
         let headers = Kind::ALL.map(|kind| self.header(kind.access().mode()));
         let ended = in_order(
-            (self.threads, AHEAD),
+            Parallelism { threads: self.threads, ahead: AHEAD },
             self.batches(
                 BATCH as u64,
                 devices,
-                resumed / DEVICES_IN_FOLDER,
-                resumed % DEVICES_IN_FOLDER,
+                resumed / DEVICES_PER_DIRECTORY,
+                resumed % DEVICES_PER_DIRECTORY,
                 (control.stop, &stopped),
             ),
-            |batch, made| {
-                self.encode(&headers, &batch, made)?;
-                (control.progress)(made.devices);
+            |batch, output| {
+                self.encode(&headers, &batch, output)?;
+                (control.progress)(output.devices);
                 Ok(())
             },
-            |made| {
-                out.append(&made.members)?;
-                rows.append(&made.rows)?;
-                total += made.devices;
+            |output| {
+                out.append(&output.members)?;
+                rows.append(&output.rows)?;
+                total += output.devices;
                 Ok(())
             },
         );
@@ -146,19 +150,19 @@ impl Fleet<'_> {
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(u64::try_from(self.made_at.unix_timestamp()).unwrap_or_default());
+        header.set_mtime(u64::try_from(self.issuer.issue_time().unix_timestamp()).unwrap_or_default());
         header
     }
 
-    fn encode(&self, headers: &[Header; 4], batch: &Batch, made: &mut Made) -> Result<(), FleetError> {
-        (made.folder, made.devices) = (batch.folder, 0);
-        made.rows.clear();
-        made.members.clear();
-        let folder = folder_name(batch.folder);
+    fn encode(&self, headers: &[Header; 4], batch: &Batch, output: &mut BatchOutput) -> Result<(), FleetError> {
+        (output.directory, output.devices) = (batch.directory, 0);
+        output.rows.clear();
+        output.members.clear();
+        let directory = directory_name(batch.directory);
         let mut path = Vec::new();
         for device in &batch.devices {
-            let names = self.names(&folder, device);
-            self.make(&names, device, made, |members, kind, content| {
+            let names = self.names(&directory, device);
+            self.issue(&names, device, output, |members, kind, content| {
                 let mut header = headers[kind as usize].clone();
                 path.clear();
                 names.push(&mut path, kind);
@@ -174,7 +178,7 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Finds the sets that are both whole in the file and in the manifest, as far as they are the devices asked for.
+    /// Finds the sets that are complete both in the file and in the manifest, and checks them against the requested devices.
     fn find_earlier(
         &self,
         file: &File,
@@ -183,15 +187,15 @@ impl Fleet<'_> {
         devices: &mut impl Iterator<Item = Result<FleetDevice, SourceError>>,
         earlier: &mut Earlier,
     ) -> Result<(), FleetError> {
-        let unfit = |reason: String| FleetError::Earlier { path: path.to_owned(), reason };
+        let unfit = |reason: String| FleetError::cannot_resume(path, reason);
         let manifest_path = beside(path);
         let length = file.metadata().map_err(FleetError::io("read", path))?.len();
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut rows = BufReader::new(manifest);
         let mut row = Vec::new();
         let begin = file.fill_buf().map_err(FleetError::io("read", path))?;
-        if !(begin.is_empty() || begin[0] == 0 || begin.starts_with(folder_name(0).as_bytes())) {
-            return Err(unfit("it is no tar file of a fleet".to_owned()));
+        if !(begin.is_empty() || begin[0] == 0 || begin.starts_with(directory_name(0).as_bytes())) {
+            return Err(unfit("it is not the tar file of a fleet".to_owned()));
         }
         loop {
             row.clear();
@@ -201,19 +205,19 @@ impl Fleet<'_> {
             }
             if earlier.rows == 0 {
                 if row != manifest::header().as_bytes() {
-                    let reason = "its first line is not that of a fleet".to_owned();
-                    return Err(FleetError::Earlier { path: manifest_path, reason });
+                    let reason = "its first line is not the header of a manifest";
+                    return Err(FleetError::cannot_resume(manifest_path, reason));
                 }
                 earlier.rows = row.len() as u64;
                 continue;
             }
-            let told = String::from_utf8_lossy(&row);
-            let told = told.trim_end();
-            let device = devices.next().transpose().map_err(FleetError::Source)?;
-            let device = earlier.pending.insert(device.ok_or_else(|| other_devices(path, told, None))?);
-            let folder = folder_name(earlier.sets / DEVICES_IN_FOLDER);
-            let names = self.names(&folder, device);
-            Self::check_row(path, told, device, &names)?;
+            let line = String::from_utf8_lossy(&row);
+            let directory = directory_name(earlier.sets / DEVICES_PER_DIRECTORY);
+            earlier.pending = devices.next().transpose().map_err(FleetError::Source)?;
+            let device = earlier.pending.as_ref();
+            let listed = self.check_row(path, line.trim_end(), device, &directory)?;
+            let Some(device) = device else { break };
+            let names = self.names(&directory, device);
             let mut end = earlier.position;
             for kind in names.kinds() {
                 let Some((name, content)) =
@@ -223,13 +227,13 @@ impl Fleet<'_> {
                 };
                 if name != names.path(kind).as_bytes() {
                     let name = String::from_utf8_lossy(&name).into_owned();
-                    return Err(unfit(format!("it has {name} where {} is asked for", names.path(kind))));
+                    return Err(unfit(format!("it has {name} where {} is expected", names.path(kind))));
                 }
                 if kind == Kind::Certificate {
                     if earlier.sets == 0 {
                         self.check_earlier(path, &content)?;
                     }
-                    Self::check_certificate(path, told, device, &content)?;
+                    Self::check_certificate(path, &listed, device, &content)?;
                 }
             }
             earlier.pending = None;
@@ -241,7 +245,7 @@ impl Fleet<'_> {
     }
 }
 
-/// The manifest beside a tar file. No two tar files share one.
+/// Returns the path of the manifest beside a tar file. No two tar files share one.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
@@ -249,8 +253,8 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Checks that of a tar file and its manifest neither is there without the other: alone it tells of nothing that can be
-/// gone on with, and would be written over.
+/// Checks that a tar file and its manifest either both exist or both do not: one of them cannot be resumed, and would be
+/// overwritten.
 fn check_pair(path: &Path, manifest_path: &Path) -> Result<(), FleetError> {
     let listed = manifest::lists_devices(manifest_path)?;
     let (path, missing) = match fs::metadata(path).map_or(0, |found| found.len()) {
@@ -259,24 +263,24 @@ fn check_pair(path: &Path, manifest_path: &Path) -> Result<(), FleetError> {
         _ => return Ok(()),
     };
     let reason = format!(
-        "{} is missing or empty: put it back, or remove the other too to have the fleet made anew",
+        "{} is missing or empty: restore it, or remove the other too to issue the fleet again",
         missing.display()
     );
-    Err(FleetError::Earlier { path: path.to_owned(), reason })
+    Err(FleetError::cannot_resume(path, reason))
 }
 
-/// How far an earlier run came.
+/// The progress of an earlier run.
 struct Earlier {
-    /// Where the last whole set ends in the file.
+    /// Where the last complete set ends in the file.
     position: u64,
     sets: u64,
     /// Where its row ends in the manifest.
     rows: u64,
-    /// The device after it, where it has been asked for already.
+    /// The next device, if it was already taken from the source.
     pending: Option<FleetDevice>,
 }
 
-/// The name and content of the next member; nothing where it is not whole. `position` is moved to its end.
+/// Reads the name and content of the next member, and moves `position` to its end. `None` if the member is incomplete.
 fn read_member(file: &mut impl Read, position: &mut u64, length: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let Some((header, content)) = read_entry(file, position, length)? else { return Ok(None) };
     if header.entry_type() != EntryType::XHeader {
@@ -308,22 +312,21 @@ fn read_entry(file: &mut impl Read, position: &mut u64, length: u64) -> io::Resu
     Ok(Some((header.clone(), content)))
 }
 
-/// The most bytes of a name that the header of a member holds.
+/// The longest name in the header of a member, in bytes.
 const LONGEST_NAME: usize = 100;
 
-/// Fills in a member's header; of a name that is too long what has room.
+/// Fills in the header of a member. A name that is too long is truncated.
 fn set_member(header: &mut Header, path: &[u8], size: u64) {
-    // Written by hand: taking a path apart, as the crate does, costs as much as the rest of the header.
+    // The crate splits the path into components, which takes as long as the rest of the header.
     let length = path.len().min(LONGEST_NAME);
     header.as_old_mut().name[..length].copy_from_slice(&path[..length]);
     header.set_size(size);
     header.set_cksum();
 }
 
-/// Appends a member that gives the next one a longer name, as POSIX (pax, "extended header") has it: that of an id with
-/// many colons.
+/// Appends a member that gives the next one a longer name (POSIX pax, "extended header"), for an ID with many colons.
 fn push_long_name(members: &mut Vec<u8>, header: &Header, path: &[u8]) {
-    // A record begins with its own length: three digits for a path from 100 to 985 bytes, and an id has 64 at most.
+    // A record begins with its own length: three digits for a path of 100 to 985 bytes. An ID has at most 64.
     let record = [format!("{} path=", path.len() + 10).as_bytes(), path, b"\n"].concat();
     let mut header = header.clone();
     header.set_entry_type(EntryType::XHeader);
@@ -338,9 +341,9 @@ fn push_content(members: &mut Vec<u8>, content: &[u8]) {
     members.resize(end, 0);
 }
 
-/// Where members go.
+/// The destination of members.
 trait Members {
-    /// Appends whole sets.
+    /// Appends complete sets.
     fn append(&mut self, members: &[u8]) -> Result<(), FleetError>;
     /// Appends the manifest and ends the archive.
     fn finish(&mut self, header: &Header, content: &mut impl Read, length: u64) -> Result<(), FleetError>;
@@ -357,7 +360,7 @@ fn write_last(out: &mut impl Write, header: &Header, content: &mut impl Read, le
     out.flush()
 }
 
-/// A stream, in which nothing can be taken back.
+/// A stream, which cannot be rewound.
 struct Stream<'a, W> {
     out: W,
     path: &'a Path,
@@ -388,7 +391,7 @@ impl Tarball<'_> {
 
     fn write(&mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FleetError> {
         write(&mut self.file).map_err(|error| {
-            // What was begun makes room.
+            // Removes the incomplete set.
             let _ = self.cut();
             FleetError::io("write", self.path)(error)
         })
@@ -420,11 +423,11 @@ impl Members for Tarball<'_> {
     }
 }
 
-/// The manifest as it grows.
+/// The manifest that is being written.
 struct Rows {
     file: File,
     path: PathBuf,
-    /// The length up to the last whole row.
+    /// The length up to the last complete row.
     length: u64,
 }
 
@@ -442,7 +445,7 @@ impl Rows {
 
     fn append(&mut self, rows: &[u8]) -> Result<(), FleetError> {
         if let Err(error) = self.file.write_all(rows) {
-            // Nothing of a row that is not whole.
+            // Removes an incomplete row.
             let _ = self.cut();
             return Err(FleetError::io("write", &self.path)(error));
         }

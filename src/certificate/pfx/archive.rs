@@ -1,38 +1,34 @@
-//! What is in a PFX file: its integrity checked, its parts decrypted, the bags of all levels in one list.
+//! Opening of PFX files: verifies the integrity, decrypts the parts, and lists the bags of all levels.
 
 use zeroize::Zeroizing;
 
-use super::PfxError;
+use super::error::PfxError;
 use crate::certificate::{
     ber,
-    der::DerReader,
-    pbe::{self, Budget, MAX_ITERATIONS, Password, PbeError},
+    der::{CONTEXT_0, DerReader, OCTET_STRING, SEQUENCE, SET},
+    pbe::{self, Budget, Password, PbeError},
     read::pfx_bytes,
 };
 
-/// The keys and certificates of a PFX file, each in the file's order.
+/// The keys and certificates of a PFX file, in the order of the file.
 #[derive(Default)]
 pub(super) struct Archive {
     pub(super) keys: Vec<Bag>,
     pub(super) certificates: Vec<Bag>,
 }
 
-/// A key as PKCS#8, or a certificate, in DER, with its attributes.
+/// A key in PKCS#8 or a certificate, in DER, with its attributes.
 pub(super) struct Bag {
     pub(super) der: Zeroizing<Vec<u8>>,
     pub(super) local_key_id: Option<Vec<u8>>,
     pub(super) friendly_name: Option<String>,
 }
 
-/// How deep `SafeContents` may be nested.
+/// The deepest nesting of `SafeContents`.
 const MAX_DEPTH: usize = 16;
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OCTET_STRING: u8 = 0x04;
 const UTF8_STRING: u8 = 0x0c;
 const BMP_STRING: u8 = 0x1e;
-const CONTEXT_0: u8 = 0xa0;
 /// `[0] IMPLICIT OCTET STRING`.
 const ENCRYPTED_CONTENT: u8 = 0x80;
 
@@ -50,14 +46,14 @@ const FRIENDLY_NAME: &str = "1.2.840.113549.1.9.20";
 const LOCAL_KEY_ID: &str = "1.2.840.113549.1.9.21";
 
 impl Archive {
-    /// Opens a PFX file with the first of the passwords that fits.
+    /// Opens a PFX file with the first password that works.
     pub(super) fn open(bytes: &[u8], passwords: &[Password]) -> Result<Self, PfxError> {
         let bytes = pfx_bytes(bytes);
         let pfx = ber::to_der(&bytes).map_err(|error| PfxError::Damaged(error.to_string()))?;
         if !ber::is_padding(&bytes[pfx.consumed..]) {
             return Err(PfxError::Damaged(format!("bytes follow its end, at byte {}", pfx.consumed)));
         }
-        let damaged = || damaged("its outermost structure");
+        let damaged = || PfxError::damaged("its outermost structure");
         let mut pfx = DerReader::new(&pfx.der).inside(SEQUENCE).ok_or_else(damaged)?;
         match pfx.number().ok_or_else(damaged)? {
             3 => {}
@@ -89,18 +85,18 @@ impl Archive {
     }
 }
 
-/// One attempt to open the contents.
+/// One attempt to open the contents with one password.
 struct Opening<'a> {
     password: &'a Password,
     budget: Budget,
-    /// Whether the password has proved to be the right one.
+    /// Whether the integrity check has proved the password right.
     verified: bool,
     archive: Archive,
 }
 
 impl Opening<'_> {
     fn authenticated_safe(&mut self, der: &[u8]) -> Result<(), PfxError> {
-        let damaged = || damaged("its list of contents");
+        let damaged = || PfxError::damaged("its list of contents");
         let mut safes = DerReader::new(der).inside(SEQUENCE).ok_or_else(damaged)?;
         while !safes.is_empty() {
             let (kind, mut content) = content_info(&mut safes).ok_or_else(damaged)?;
@@ -116,7 +112,7 @@ impl Opening<'_> {
                     info.oid().ok_or_else(damaged)?;
                     let mut encryption = info;
                     info.element().ok_or_else(damaged)?;
-                    // Nothing encrypted is nothing in it.
+                    // The encrypted content may be absent, and is empty then.
                     if !info.is_empty() {
                         let encrypted = info.content(ENCRYPTED_CONTENT).ok_or_else(damaged)?;
                         let contents = self.decrypt(&mut encryption, encrypted)?;
@@ -131,7 +127,7 @@ impl Opening<'_> {
 
     /// Adds the bags of `SafeContents` in DER.
     fn safe_contents(&mut self, der: &[u8], depth: usize) -> Result<(), PfxError> {
-        let damaged = || damaged("the list of its keys and certificates");
+        let damaged = || PfxError::damaged("the list of its keys and certificates");
         let mut bags = DerReader::new(der).inside(SEQUENCE).ok_or_else(damaged)?;
         while !bags.is_empty() {
             let mut bag = bags.inside(SEQUENCE).ok_or_else(damaged)?;
@@ -154,7 +150,7 @@ impl Opening<'_> {
                 }
                 CERTIFICATE_BAG => {
                     let mut bag = value.inside(SEQUENCE).ok_or_else(damaged)?;
-                    // The other kind, SDSI certificates, is base64 of S-expressions.
+                    // The other kind is SDSI certificates, which are base64 of S-expressions.
                     if bag.oid().ok_or_else(damaged)? == X509_CERTIFICATE {
                         let mut value = bag.inside(CONTEXT_0).ok_or_else(damaged)?;
                         let certificate = value.content(OCTET_STRING).ok_or_else(damaged)?;
@@ -167,21 +163,21 @@ impl Opening<'_> {
                     }
                     self.safe_contents(value.element().ok_or_else(damaged)?, depth + 1)?;
                 }
-                // Revocation lists, secrets, and what else there may be.
+                // Revocation lists, secrets and others are ignored.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Decrypts what should be one BER element, and rewrites it as DER.
+    /// Decrypts one BER element and rewrites it as DER.
     fn decrypt(&mut self, encryption: &mut DerReader<'_>, encrypted: &[u8]) -> Result<Zeroizing<Vec<u8>>, PfxError> {
         let plain = pbe::decrypt(encryption, encrypted, self.password, &mut self.budget)?;
         self.decrypted(|_| normalise(&plain))
     }
 
-    /// The outcome of reading something decrypted. One wrong password in 256 gives a padding that looks right, so without an
-    /// integrity check what does not decode had a wrong password.
+    /// Reads decrypted data. One wrong password in 256 results in valid padding, so without an integrity check, data that
+    /// does not decode means a wrong password.
     fn decrypted<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, PfxError>) -> Result<T, PfxError> {
         let verified = self.verified;
         read(self).map_err(|error| match error {
@@ -198,7 +194,7 @@ struct Attributes {
 }
 
 impl Attributes {
-    /// Reads the attributes at the end of a bag. What does not decode is passed over: they are names.
+    /// Reads the attributes at the end of a bag. Those that do not decode are ignored: they are only names.
     fn read(mut bag: DerReader<'_>) -> Self {
         let mut attributes = Self::default();
         let Some(mut set) = bag.inside(SET) else { return attributes };
@@ -227,22 +223,7 @@ impl Attributes {
     }
 }
 
-impl From<PbeError> for PfxError {
-    fn from(error: PbeError) -> Self {
-        match error {
-            PbeError::Password => Self::Password,
-            PbeError::Unsupported(algorithm) => Self::Unsupported(algorithm),
-            PbeError::Iterations(iterations) => Self::Iterations { iterations, limit: MAX_ITERATIONS },
-            PbeError::Damaged(what) => damaged(what),
-        }
-    }
-}
-
-fn damaged(what: &str) -> PfxError {
-    PfxError::Damaged(format!("{what} cannot be decoded"))
-}
-
-/// Reads a `ContentInfo`: the content type, and a reader of the content.
+/// Reads a `ContentInfo`. Returns the content type and a reader of the content.
 fn content_info<'a>(reader: &mut DerReader<'a>) -> Option<(String, DerReader<'a>)> {
     let mut info = reader.inside(SEQUENCE)?;
     Some((info.oid()?, info.inside(CONTEXT_0)?))
@@ -250,15 +231,19 @@ fn content_info<'a>(reader: &mut DerReader<'a>) -> Option<(String, DerReader<'a>
 
 fn unsupported_content(kind: &str) -> PfxError {
     PfxError::Unsupported(match kind {
-        SIGNED_DATA => "a signature in place of a password (public-key integrity mode)".to_owned(),
-        ENVELOPED_DATA => "encryption for a certificate in place of a password (public-key privacy mode)".to_owned(),
+        SIGNED_DATA => "a signature instead of a password (public-key integrity mode)".to_owned(),
+        ENVELOPED_DATA => "encryption for a certificate instead of a password (public-key privacy mode)".to_owned(),
         _ => format!("the content type {kind}"),
     })
 }
 
-/// Rewrites as DER the inside of the file, which should be one element and nothing else.
+/// Rewrites a content, which must be exactly one element, as DER.
 fn normalise(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PfxError> {
     let normalised =
         ber::to_der(bytes).map_err(|error| PfxError::Damaged(format!("its content cannot be decoded: {error}")))?;
-    if normalised.consumed == bytes.len() { Ok(normalised.der) } else { Err(damaged("the end of its content")) }
+    if normalised.consumed == bytes.len() {
+        Ok(normalised.der)
+    } else {
+        Err(PfxError::damaged("the end of its content"))
+    }
 }

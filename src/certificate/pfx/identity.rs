@@ -1,4 +1,4 @@
-//! Which certificate of a PFX file belongs to which key.
+//! Matching of the private keys and certificates of a PFX file.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -12,21 +12,21 @@ use x509_parser::oid_registry::Oid;
 use zeroize::Zeroizing;
 
 use super::{
-    PfxError,
     archive::{Archive, Bag},
+    error::PfxError,
 };
-use crate::certificate::{Certificate, der::DerReader, oid::oid_name};
+use crate::certificate::{Certificate, der::DerReader, oid::oid_name, public_key::without_leading_zeros};
 
-/// A key and its certificates, the leaf first.
+/// A private key and its certificates, the leaf first.
 pub(super) struct Identity {
-    /// The key as PKCS#8 in DER, if there is one.
+    /// The key as PKCS#8 in DER, if the file has one.
     #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
     pub(super) certificates: Vec<Certificate>,
 }
 
 impl Identity {
-    /// Finds the key that has a certificate.
+    /// Finds the private key that has a certificate.
     pub(super) fn of(archive: Archive) -> Result<Self, PfxError> {
         let certificates = certificates(archive.certificates)?;
         let mut by_public_key: HashMap<PublicKey, Vec<usize>> = HashMap::new();
@@ -40,7 +40,7 @@ impl Identity {
         for key in Key::distinct(archive.keys) {
             match key.leaf(&certificates, &by_public_key) {
                 Some(leaf) => pairs.push((key, leaf)),
-                // One that is not supported is named rather than one that has no certificate.
+                // An unsupported key is reported before one that has no certificate.
                 None => without = without.filter(|other| other.public.is_none()).or(Some(key)),
             }
         }
@@ -67,7 +67,7 @@ impl Identity {
 /// A certificate and its `localKeyId`.
 type Identified = (Certificate, Option<Vec<u8>>);
 
-/// The certificates, each once, with its `localKeyId`. There is at least one.
+/// Returns the certificates, each once, with its `localKeyId`. There is at least one.
 pub(super) fn certificates(bags: Vec<Bag>) -> Result<Vec<Identified>, PfxError> {
     let mut certificates: Vec<Identified> = Vec::new();
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
@@ -88,10 +88,10 @@ pub(super) fn certificates(bags: Vec<Bag>) -> Result<Vec<Identified>, PfxError> 
 
 struct Key {
     der: Zeroizing<Vec<u8>>,
-    /// The kind of key as an object identifier, and by name.
+    /// The algorithm as an object identifier, and by name.
     oid: Option<String>,
     algorithm: String,
-    /// Unknown for kinds of keys that are not supported and do not state it.
+    /// `None` for unsupported kinds of keys that do not store it.
     public: Option<PublicKey>,
     curve: Option<Curve>,
     local_key_ids: Vec<Vec<u8>>,
@@ -99,7 +99,7 @@ struct Key {
 }
 
 impl Key {
-    /// The keys, those that are in the file more than once as one.
+    /// Returns the keys, each once.
     fn distinct(bags: Vec<Bag>) -> Vec<Self> {
         let mut keys: Vec<Self> = Vec::new();
         let mut places = HashMap::new();
@@ -124,13 +124,13 @@ impl Key {
         keys
     }
 
-    /// The index of its certificate. Of several, one with its `localKeyId` precedes, then the first.
+    /// Returns the index of the certificate of this key: of several, the first with its `localKeyId`, otherwise the first.
     fn leaf(&self, certificates: &[Identified], by_public_key: &HashMap<PublicKey, Vec<usize>>) -> Option<usize> {
         let has_id = |index: &usize| {
             certificates[*index].1.as_ref().is_some_and(|local_key_id| self.local_key_ids.contains(local_key_id))
         };
         if let Some(public) = &self.public {
-            // Coordinates on two different curves are two keys. A curve given by its parameters is not compared.
+            // The same coordinates on two curves are two keys. Curves with explicit parameters are not compared.
             let on_same_curve = |index: &usize| match (&self.curve, Curve::of_certificate(&certificates[*index].0)) {
                 (Some(Curve::Explicit), Some(_)) | (Some(_), Some(Curve::Explicit)) => true,
                 (own, other) => *own == other,
@@ -138,7 +138,7 @@ impl Key {
             let mut own = by_public_key.get(public)?.iter().copied().filter(on_same_curve);
             own.clone().find(has_id).or_else(|| own.next())
         } else {
-            // Without the public key, the kind of key has to do.
+            // Without the public key, only the algorithm can be compared.
             let mut of_kind = (0..certificates.len()).filter(|&index| {
                 let key = DerReader::new(certificates[index].0.public_key()).inside(0x30);
                 let kind = key.and_then(|mut key| key.inside(0x30)?.oid());
@@ -149,7 +149,7 @@ impl Key {
         }
     }
 
-    /// The key among others, without anything secret.
+    /// Describes the key for a choice among several, without secrets.
     fn describe(&self, certificate: &Certificate) -> String {
         let subject = match certificate.subject().to_string() {
             empty if empty.is_empty() => "no subject".to_owned(),
@@ -166,14 +166,14 @@ impl Key {
 /// The curve of an EC key.
 #[derive(PartialEq, Eq)]
 enum Curve {
-    /// By its object identifier.
+    /// A named curve; holds its object identifier.
     Named(String),
-    /// By its parameters (RFC 3279 section 2.3.5).
+    /// A curve with explicit parameters (RFC 3279 section 2.3.5).
     Explicit,
 }
 
 impl Curve {
-    /// Reads the curve of an algorithm. `None` if it is not EC, or if its parameters are neither a name nor a curve.
+    /// Reads the curve of an algorithm. `None` if it is not EC, or its parameters are malformed.
     fn of(mut algorithm: DerReader<'_>) -> Option<Self> {
         algorithm.oid().filter(|oid| oid == EC)?;
         algorithm.oid().map(Self::Named).or_else(|| algorithm.inside(0x30).map(|_| Self::Explicit))
@@ -184,14 +184,14 @@ impl Curve {
     }
 }
 
-/// A public key, comparable whichever way it is encoded.
+/// A public key that can be compared whichever way it is encoded.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum PublicKey {
     /// The modulus and the public exponent, without leading zeros.
     Rsa(Vec<u8>, Vec<u8>),
-    /// A point on a curve: whether its second coordinate is odd, and the first.
+    /// A point on a curve: whether its second coordinate is odd, and its first coordinate.
     Point(bool, Vec<u8>),
-    /// Anything else.
+    /// A public key of another algorithm.
     Bits(Vec<u8>),
 }
 
@@ -199,7 +199,7 @@ const RSA: [&str; 3] = ["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7", "1.2.840
 const EC: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
 
-/// Whether an uncompressed point does not lie on its curve: it is no key then, even if it has the first coordinate of one.
+/// Returns whether an uncompressed point is not on its curve. It is not a key then, even if a key has its first coordinate.
 fn is_off_curve(curve: Option<&Curve>, point: &[u8]) -> bool {
     let Some(Curve::Named(curve)) = curve else { return false };
     let algorithm = match curve.as_str() {
@@ -213,7 +213,7 @@ fn is_off_curve(curve: Option<&Curve>, point: &[u8]) -> bool {
 }
 
 impl PublicKey {
-    /// The public key of a private key in PKCS#8 (RFC 5958).
+    /// Returns the public key of a private key in PKCS#8 (RFC 5958).
     fn of(pkcs8: &[u8]) -> Option<Self> {
         let mut info = DerReader::new(pkcs8).inside(0x30)?;
         info.number()?;
@@ -228,11 +228,11 @@ impl PublicKey {
             let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok()?;
             return Some(Self::Bits(pair.public_key().as_ref().to_vec()));
         }
-        // Version 2 of PKCS#8 may state the public key, an implicit BIT STRING, after the attributes.
+        // Version 2 of PKCS#8 may store the public key, an implicit BIT STRING, after the attributes.
         info.content(0xa0);
-        let stated = info.content(0x81);
+        let stored = info.content(0x81);
         if oid != EC {
-            return stated.and_then(|bits| bits.split_first()).map(|(_, bits)| Self::Bits(bits.to_vec()));
+            return stored.and_then(|bits| bits.split_first()).map(|(_, bits)| Self::Bits(bits.to_vec()));
         }
         let curves = [
             &ECDSA_P256_SHA256_ASN1_SIGNING,
@@ -249,7 +249,7 @@ impl PublicKey {
         key.content(0x04)?;
         key.content(0xa0);
         let within = key.inside(0xa1).and_then(|mut bits| bits.content(0x03));
-        within.or(stated).and_then(|bits| bits.split_first()).and_then(|(_, point)| Self::point(point))
+        within.or(stored).and_then(|bits| bits.split_first()).and_then(|(_, point)| Self::point(point))
     }
 
     fn of_certificate(certificate: &Certificate) -> Option<Self> {
@@ -269,12 +269,12 @@ impl PublicKey {
     fn rsa(mut key: DerReader<'_>) -> Option<Self> {
         let mut number = || {
             let content = key.content(0x02)?;
-            Some(content.iter().copied().skip_while(|&octet| octet == 0).collect())
+            Some(without_leading_zeros(content).to_vec())
         };
         Some(Self::Rsa(number()?, number()?))
     }
 
-    /// A point in the encodings of SEC 1 section 2.3.3: compressed, uncompressed, hybrid.
+    /// Reads a point in the encodings of SEC 1 section 2.3.3: compressed, uncompressed, hybrid.
     fn point(point: &[u8]) -> Option<Self> {
         let (first, coordinates) = point.split_first()?;
         match first {
@@ -295,7 +295,7 @@ fn algorithm(pkcs8: &[u8]) -> Option<DerReader<'_>> {
     info.inside(0x30)
 }
 
-/// The name of a private key's algorithm, with the curve of an EC key.
+/// Returns the name of a private key's algorithm, with the curve of an EC key.
 fn algorithm_name(pkcs8: &[u8]) -> String {
     let name = |content: &[u8]| oid_name(&Oid::new(content.to_vec().into()));
     let Some(mut algorithm) = algorithm(pkcs8) else { return "that is not PKCS#8".to_owned() };

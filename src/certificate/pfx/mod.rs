@@ -1,49 +1,49 @@
 //! PFX files (PKCS#12, RFC 7292).
 
 mod archive;
+mod error;
 mod identity;
 #[cfg(feature = "issue")]
 mod writer;
 
 use self::{archive::Archive, identity::Identity};
-use super::{Certificate, ReadError, pbe::Password};
 #[cfg(feature = "issue")]
-use super::{KeyError, PrivateKey};
+use super::PrivateKey;
+use super::{Certificate, pbe::Password};
 
+pub use error::{DEFAULT_PASSWORD, PfxError};
 #[cfg(feature = "issue")]
 pub use writer::{PfxEncryption, write};
 
-/// The password of PFX files where none is given: what the `create_test_cert.js` script of Azure IoT Central always uses.
-pub const DEFAULT_PASSWORD: &str = "1234";
-
-/// Reads the certificates of a PFX file: the one that belongs to its private key first, the others in the file's order.
+/// Reads the certificates of a PFX file: the certificate of its private key first, the others in the order of the file.
 ///
-/// The first is the certificate whose public key is that of the private key. If there are several, such as a renewed one
-/// beside the old one, it is the one with the `localKeyId` of the key, and otherwise the first of them in the file. A file
-/// without a private key gives its certificates in its order. A certificate that is in the file twice is returned once.
+/// The certificate of the private key is the one with the same public key. If there are several, such as an old and a
+/// renewed one, it is the one with the `localKeyId` of the key, otherwise the first. The certificates of a file without a
+/// private key are returned in its order. A certificate that the file has twice is returned once.
 ///
-/// The file may be BER or DER, base64 of it, and have line ends, text, or NUL or FF padding after its end. It may be
-/// encrypted with triple DES, RC2, DES or AES in CBC mode; the integrity check may be HMAC or PBMAC1 (RFC 9579) with SHA-1
+/// The file may be BER, DER, or the base64 of either, and be followed by line ends, text, or NUL or FF padding. It may be
+/// encrypted with triple DES, RC2, DES or AES in CBC mode. The integrity check may be HMAC or PBMAC1 (RFC 9579) with SHA-1
 /// or SHA-2, or be absent.
 ///
-/// With a password, only that one is tried; an empty one both as PKCS#12's empty password and as none at all, since
-/// programs disagree on which of them is the empty password. With `None`, [`DEFAULT_PASSWORD`] and the empty password are
-/// tried.
+/// If a password is given, only that one is tried. An empty one is tried both as the empty password of PKCS#12 and as no
+/// password, since programs disagree about the empty password. With `None`, [`DEFAULT_PASSWORD`] and the empty password
+/// are tried.
 ///
 /// # Errors
-/// [`PfxError`]: [`Password`](PfxError::Password) or [`PasswordNeeded`](PfxError::PasswordNeeded) if no password opens it,
-/// [`Unsupported`](PfxError::Unsupported) with the name of an algorithm, [`Ambiguous`](PfxError::Ambiguous) if several
-/// keys have certificates, [`NoMatch`](PfxError::NoMatch) if there is a key and none of the certificates is for it.
+/// Returns [`PfxError::Password`] or [`PfxError::PasswordNeeded`] if no password opens the file,
+/// [`PfxError::Unsupported`] with the name of an algorithm, [`PfxError::Ambiguous`] if several keys have certificates, and
+/// [`PfxError::NoMatch`] if no certificate belongs to the key.
 pub fn read<'p>(bytes: &[u8], password: impl Into<Option<&'p str>>) -> Result<Vec<Certificate>, PfxError> {
     Ok(open(bytes, password.into())?.certificates)
 }
 
-/// Reads every certificate of a PFX file in the file's order, whichever private key it belongs to.
+/// Reads every certificate of a PFX file in the order of the file, whichever private key it belongs to.
 ///
-/// For what looks at each certificate by itself: a file with several keys is not ambiguous then. Otherwise as [`read`].
+/// This is for tools that treat each certificate separately: a file with several private keys is accepted. Otherwise it
+/// works as [`read`] does.
 ///
 /// # Errors
-/// [`PfxError`], as [`read`], but for what concerns private keys.
+/// Returns the errors of [`read`], except those about private keys.
 pub fn read_in_file_order<'p>(
     bytes: &[u8],
     password: impl Into<Option<&'p str>>,
@@ -52,10 +52,11 @@ pub fn read_in_file_order<'p>(
     Ok(certificates.into_iter().map(|(certificate, _)| certificate).collect())
 }
 
-/// Reads the private key of a PFX file and its certificates, those in the order of [`read`].
+/// Reads the private key of a PFX file and its certificates, in the order of [`read`].
 ///
 /// # Errors
-/// As [`read`]; [`PfxError::NoKey`] and [`PfxError::Key`] when there is no key, or none that can be used.
+/// Returns the errors of [`read`], [`PfxError::NoKey`] if there is no private key, and [`PfxError::Key`] if it cannot be
+/// used.
 #[cfg(feature = "issue")]
 pub fn read_identity<'p>(
     bytes: &[u8],
@@ -80,55 +81,4 @@ fn open_archive(bytes: &[u8], password: Option<&str>) -> Result<Archive, PfxErro
         PfxError::Password if password.is_none() => PfxError::PasswordNeeded,
         other => other,
     })
-}
-
-/// Why a PFX file cannot be read or written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PfxError {
-    /// The password does not open it.
-    #[error("the password does not open the PFX file")]
-    Password,
-    /// No password was given, and neither [`DEFAULT_PASSWORD`] nor the empty password opens it.
-    #[error(
-        "the password does not open the PFX file: none was given, and neither {DEFAULT_PASSWORD} nor the empty one opens it"
-    )]
-    PasswordNeeded,
-    /// It does not decode; holds what does not.
-    #[error("the PFX file is damaged: {0}")]
-    Damaged(String),
-    /// It uses an algorithm or a variant of the format that is not supported; holds its name.
-    #[error("the PFX file uses {0}, which is not supported")]
-    Unsupported(String),
-    /// It asks for so much work that it can only be meant to keep the reader busy.
-    #[error("the PFX file asks for {iterations} iterations of key derivation, more than the limit of {limit}")]
-    Iterations {
-        /// The iterations that it asks for.
-        iterations: u64,
-        /// The most that are accepted.
-        limit: u64,
-    },
-    /// It holds several private keys with a certificate for each; describes them by subject, friendly name and thumbprint.
-    #[error("the PFX file holds {} private keys that have a certificate: {}", .0.len(), .0.join("; "))]
-    Ambiguous(Vec<String>),
-    /// It holds a private key and certificates, and the key belongs to none of them.
-    #[error("none of the certificates in the PFX file belongs to its private key")]
-    NoMatch,
-    /// It holds no certificate.
-    #[error("the PFX file holds no certificate")]
-    NoCertificate,
-    /// A certificate in it cannot be read.
-    #[error("a certificate in the PFX file cannot be read: {0}")]
-    Certificate(#[from] ReadError),
-    /// It holds no private key.
-    #[cfg(feature = "issue")]
-    #[error("the PFX file holds no private key")]
-    NoKey,
-    /// The private key in it cannot be used.
-    #[cfg(feature = "issue")]
-    #[error("the private key in the PFX file cannot be used: {0}")]
-    Key(#[from] KeyError),
-    /// It could not be written.
-    #[error("the PFX file could not be made: {0}")]
-    Write(String),
 }

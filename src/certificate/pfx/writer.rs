@@ -5,33 +5,35 @@ use p12_keystore::{
     EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKeyChain, error::Error as P12Error,
 };
 
-use super::PfxError;
+use super::error::PfxError;
 use crate::certificate::{
     Certificate, KeyError, PrivateKey,
-    der::{der_frame, der_sequence},
+    der::{CONTEXT_0, OCTET_STRING, SET, der_frame, der_sequence},
     pbe::{self, Encryption, Password},
 };
 
-/// How a PFX file is encrypted.
+/// The encryption of a PFX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum PfxEncryption {
-    /// PBES2 with AES-256 and HMAC-SHA-256: what OpenSSL 3 makes by itself.
+    /// PBES2 with AES-256 and HMAC-SHA-256, the default of OpenSSL 3.
     #[default]
     Aes256,
-    /// PKCS#12 PBE with triple DES and HMAC-SHA-1: what Windows Server 2016 and macOS still need. It is weak.
+    /// PKCS#12 PBE with triple DES and HMAC-SHA-1, which Windows Server 2016 and macOS still need. It is weak.
     TripleDes,
 }
 
-/// The rounds of key derivation, the number that Java and OpenSSL's documentation name as enough to be of use.
+/// The number of iterations of key derivation: the default of Java, and the minimum that OpenSSL's documentation
+/// recommends.
 const ITERATIONS: u32 = 10_000;
 
-/// Ties the key to its certificate; any value does that is the same on both.
+/// Links the key to its certificate. Any value works that is the same on both.
 const LOCAL_KEY_ID: &[u8] = b"1";
 
 /// Writes a key, its certificate and the certificates above it as a PFX file.
 ///
 /// # Errors
-/// [`PfxError::Write`] when the parts cannot be encoded.
+/// Returns [`PfxError::Write`] if a part cannot be encoded.
 pub fn write<'a>(
     key: &PrivateKey,
     chain: impl IntoIterator<Item = &'a Certificate>,
@@ -81,8 +83,8 @@ fn write_with_p12_keystore(
         .write()
 }
 
-/// Writes the same as p12-keystore does, for a password or name with a character outside the BMP, which p12-keystore
-/// refuses. Such a character is a surrogate pair, as in OpenSSL.
+/// Writes the same file as p12-keystore would, for passwords and names with characters outside the BMP, which p12-keystore
+/// refuses. Such characters become surrogate pairs, as in OpenSSL.
 fn write_outside_bmp(
     key: &[u8],
     chain: &[&Certificate],
@@ -118,16 +120,13 @@ fn write_outside_bmp(
     Ok(der_sequence(&[VERSION_3, &content, &mac]))
 }
 
-const OCTET_STRING: u8 = 0x04;
 const BMP_STRING: u8 = 0x1e;
-const SET: u8 = 0x31;
-const CONTEXT_0: u8 = 0xa0;
 /// `[0] IMPLICIT OCTET STRING`.
 const ENCRYPTED_CONTENT: u8 = 0x80;
 const VERSION_0: &[u8] = b"\x02\x01\x00";
 const VERSION_3: &[u8] = b"\x02\x01\x03";
 
-/// Object identifiers, with tag and length.
+/// Object identifiers with tag and length.
 mod oid {
     pub(super) const DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
     pub(super) const ENCRYPTED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x06";
@@ -142,7 +141,7 @@ fn content_info(kind: &[u8], content: &[u8]) -> Vec<u8> {
     der_sequence(&[kind, &der_frame(CONTEXT_0, &[content])])
 }
 
-/// The attributes of a bag, in the order of DER.
+/// Encodes the attributes of a bag, in the order of DER.
 fn attributes(friendly_name: &str, has_key: bool) -> Vec<u8> {
     let attribute = |kind: &[u8], value: &[u8]| der_sequence(&[kind, &der_frame(SET, &[value])]);
     let utf16: Vec<u8> = friendly_name.encode_utf16().flat_map(u16::to_be_bytes).collect();

@@ -1,4 +1,4 @@
-//! What kind of object DER is, found by its outline, and what a PEM label says that it is.
+//! The kinds of objects, recognised by the structure of their DER or by their PEM label.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,13 +9,13 @@ use crate::certificate::der::{
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The kinds of objects that files of certificates and keys hold.
+/// The kind of an object in a certificate or key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContentKind {
     /// An X.509 certificate.
     Certificate,
-    /// A certificate request (PKCS#10).
+    /// A certificate signing request (PKCS#10).
     CertificateRequest,
     /// A private key (PKCS#8, PKCS#1 or SEC1).
     PrivateKey,
@@ -25,23 +25,22 @@ pub enum ContentKind {
     PublicKey,
     /// A certificate revocation list.
     RevocationList,
-    /// Signed data (PKCS#7 or CMS), which carries certificates.
+    /// Signed data (PKCS#7 or CMS), a container of certificates.
     Pkcs7,
     /// A PFX (PKCS#12) file.
     Pfx,
-    /// Something else, with what is known of it.
+    /// Another kind, with a description.
     Other(Cow<'static, str>),
 }
 
 impl ContentKind {
-    /// Whether it is a private key, or a PFX file, which usually holds one.
+    /// Returns whether it is a private key, or a PFX file, which usually holds one.
     #[must_use]
     pub fn holds_private_key(&self) -> bool {
         matches!(self, Self::PrivateKey | Self::EncryptedPrivateKey | Self::Pfx)
     }
 
-    /// Returns the kind that a PEM label stands for. Labels are compared without regard to case, blanks and
-    /// punctuation, since tools disagree about all of them.
+    /// Returns the kind for a PEM label. Case, spaces and punctuation are ignored, since tools differ in all of them.
     pub(super) fn of_label(label: &str) -> Option<Self> {
         let name: String = label.chars().filter(char::is_ascii_alphanumeric).collect();
         Some(match name.to_ascii_uppercase().as_str() {
@@ -49,7 +48,7 @@ impl ContentKind {
             "CERTIFICATE" | "X509CERTIFICATE" | "TRUSTEDCERTIFICATE" => Self::Certificate,
             // RFC 7468 section 7; Microsoft's tools write the second.
             "CERTIFICATEREQUEST" | "NEWCERTIFICATEREQUEST" => Self::CertificateRequest,
-            // RFC 7468 sections 8 and 9; the others are of OpenSSL, Netscape and Java tools.
+            // RFC 7468 sections 8 and 9; OpenSSL, Netscape and Java tools write the others.
             "PKCS7" | "CMS" | "PKCS7SIGNEDDATA" | "CERTIFICATECHAIN" => Self::Pkcs7,
             "PKCS12" | "PFX" | "P12" => Self::Pfx,
             "X509CRL" | "CRL" => Self::RevocationList,
@@ -60,7 +59,7 @@ impl ContentKind {
         })
     }
 
-    /// Returns the kind of an element of DER, found by its outline. Nothing when no kind has that outline.
+    /// Returns the kind of a DER element by its structure. `None` if no kind has that structure.
     pub(super) fn of_der(der: &[u8]) -> Option<Self> {
         let mut outer = DerReader::new(der).inside(SEQUENCE)?;
         let (first, content, _) = der_element(outer.element()?)?;
@@ -86,7 +85,7 @@ impl ContentKind {
         }
     }
 
-    /// Returns the kind that bytes are by their beginning, where they may be cut off or BER of indefinite length.
+    /// Returns the kind of bytes by their beginning. They may be truncated, or BER of indefinite length.
     pub(super) fn of_beginning(bytes: &[u8]) -> Option<Self> {
         if bytes.first() != Some(&SEQUENCE) {
             return None;
@@ -131,7 +130,7 @@ impl fmt::Display for ContentKind {
     }
 }
 
-/// Whether the content of a sequence begins as that of an `AlgorithmIdentifier`.
+/// Returns whether the content of a sequence begins like that of an `AlgorithmIdentifier`.
 fn names_algorithm(content: &[u8]) -> bool {
     DerReader::new(content).content(OBJECT_IDENTIFIER).is_some()
 }
@@ -154,7 +153,7 @@ fn of_content_type(identifier: &[u8]) -> Option<ContentKind> {
     })
 }
 
-/// Tells what is signed: a certificate, a request or a revocation list (RFC 5280 sections 4.1 and 5.1, RFC 2986
+/// Returns the kind of a signed object: a certificate, a request or a revocation list (RFC 5280 sections 4.1 and 5.1, RFC 2986
 /// section 4).
 fn of_signed(content: &[u8]) -> Option<ContentKind> {
     let mut members = DerReader::new(content);
@@ -169,7 +168,7 @@ fn of_signed(content: &[u8]) -> Option<ContentKind> {
         }
         (INTEGER, [SEQUENCE, SEQUENCE, UTC_TIME | GENERALIZED_TIME, _])
         | (SEQUENCE, [SEQUENCE, UTC_TIME | GENERALIZED_TIME, ..]) => Some(ContentKind::RevocationList),
-        // The attributes are often left out, and some tools write another tag.
+        // The attributes are often omitted, and some tools write another tag.
         (INTEGER, [SEQUENCE, SEQUENCE, _, _]) => Some(ContentKind::CertificateRequest),
         _ => None,
     }

@@ -1,8 +1,9 @@
-//! One reader for every encoding: PEM, DER, base64 of either, PKCS#7, PFX, recognised before anything parses it.
+//! One reader for every encoding: PEM, DER, base64 of either, PKCS#7, PFX.
 //!
-//! [`decode`] takes the bytes of a file apart into items, each with its kind and its DER. What reads certificates, private
-//! keys, requests or PFX files picks the items of its kind, so that all of them accept the same encodings.
+//! [`decode`] splits the bytes of a file into items, each with its kind and its DER. The readers of certificates, private
+//! keys, requests and PFX files pick the items of their kind, so that all of them accept the same encodings.
 
+mod error;
 mod kind;
 mod pem;
 mod pkcs7;
@@ -13,33 +14,33 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-pub use self::kind::ContentKind;
 #[cfg(feature = "issue")]
 pub(super) use self::pem::Encryption;
+pub use self::{error::ReadError, kind::ContentKind};
 use super::{
     Certificate, ber,
     der::{SEQUENCE, der_element, der_header},
+    issuer::find_leaf,
 };
 
 /// One object of a file.
 pub(super) struct Item {
     pub(super) kind: ContentKind,
-    /// The label of the PEM section that it was in.
-    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
+    /// The label of its PEM section. `None` if it was not PEM.
     pub(super) label: Option<String>,
-    /// How its section is encrypted, if it is a private key of the time before PKCS#8.
+    /// How its PEM section is encrypted, if it is a traditionally encrypted private key (RFC 1421).
     #[cfg(feature = "issue")]
     pub(super) encryption: Option<Encryption>,
-    /// Exactly its DER; of PKCS#7 and PFX perhaps BER.
+    /// Its DER. PKCS#7 and PFX may be BER.
     pub(super) der: Result<Zeroizing<Vec<u8>>, Damage>,
 }
 
-/// What is damaged about an item.
+/// Which part of an item is damaged, and how.
 #[derive(Debug, Clone)]
 pub(super) enum Damage {
     /// The PEM section around it.
     Pem(String),
-    /// Where its DER ends.
+    /// The end of its DER.
     Der(String),
 }
 
@@ -60,13 +61,13 @@ impl From<Damage> for ReadError {
     }
 }
 
-/// How often base64 may be in base64: a PEM file in a secret of Kubernetes in a secret of a key vault.
+/// The deepest nesting of base64: a PEM file in a Kubernetes secret in a key vault secret has three layers.
 const MAX_LAYERS: usize = 3;
 
-/// Takes the bytes of a file apart.
+/// Splits the bytes of a file into items.
 ///
 /// # Errors
-/// [`ReadError::Empty`] when there is nothing, [`ReadError::Unrecognised`] when it is in no encoding that is read.
+/// Returns [`ReadError::Empty`] if there are none, [`ReadError::Unrecognised`] if the encoding is not known.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Item>, ReadError> {
     let bytes = [&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"]
         .into_iter()
@@ -89,19 +90,19 @@ fn decode_layer(bytes: &[u8], layers: usize) -> Option<Vec<Item>> {
     base64_items(&text, layers.checked_sub(1)?).or_else(|| cut_off_der(bytes))
 }
 
-/// Returns what the bytes hold if they begin with a whole element of a kind that is known: it, and those after it.
+/// Returns the items of bytes that begin with a whole element of a known kind.
 fn der_items(bytes: &[u8]) -> Option<Vec<Item>> {
     let mut items = Vec::new();
     let mut rest = bytes;
-    // Where the last PEM section begins. Looked for once, so that many elements take no longer than their bytes.
+    // Where the last PEM section begins. Searched only once, to keep the time linear in the size.
     let pem = bytes.windows(pem::BEGIN.len()).rposition(|window| window == pem::BEGIN.as_bytes());
     loop {
         let (kind, element) = match whole_element(rest) {
-            // The outline of BER is that of the DER it stands for.
+            // The structure of BER is that of its DER.
             Some(element) => {
                 (ContentKind::of_der(element).or_else(|| ContentKind::of_der(&ber::to_der(element).ok()?.der)), element)
             }
-            // What has an indefinite length ends where its BER does.
+            // Only BER has indefinite lengths.
             None if rest.starts_with(&[SEQUENCE, 0x80]) => {
                 let normalised = ber::to_der(rest).ok()?;
                 let kind = ContentKind::of_der(&normalised.der).or_else(|| ContentKind::of_beginning(rest));
@@ -111,7 +112,7 @@ fn der_items(bytes: &[u8]) -> Option<Vec<Item>> {
         };
         let kind = match kind {
             Some(kind) => kind,
-            // Whatever it is, it is whole.
+            // Complete, but of an unknown kind.
             None if items.is_empty() && ber::is_padding(&rest[element.len()..]) && looks_binary(element) => {
                 ContentKind::Other("DER of an unknown kind".into())
             }
@@ -120,7 +121,7 @@ fn der_items(bytes: &[u8]) -> Option<Vec<Item>> {
         rest = &rest[element.len()..];
         let mut item = Item::of_der(kind, element);
         let is_next = |rest| whole_element(rest).is_some_and(|element| ContentKind::of_der(element).is_some());
-        // Files of several certificates in DER, with or without padding between them.
+        // A file may have several certificates in DER, with or without padding between them.
         let next = rest.iter().position(|byte| !matches!(byte, 0 | 0xff) && !byte.is_ascii_whitespace());
         let next = &rest[next.unwrap_or(rest.len())..];
         if is_next(next) {
@@ -145,12 +146,12 @@ fn whole_element(bytes: &[u8]) -> Option<&[u8]> {
     if bytes.first() == Some(&SEQUENCE) { der_element(bytes).map(|(element, ..)| element) } else { None }
 }
 
-/// Whether bytes are no text: a text that begins with the digit 0 begins as a sequence does.
+/// Returns whether bytes are not text. Text that begins with the digit 0 looks like the start of a sequence.
 fn looks_binary(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
-/// Returns what the bytes were before their end was lost, if they begin as something that is known.
+/// Returns a damaged item for truncated bytes, if they begin like an object of a known kind.
 fn cut_off_der(bytes: &[u8]) -> Option<Vec<Item>> {
     let kind = ContentKind::of_beginning(bytes)?;
     let reason = match der_header(bytes) {
@@ -177,7 +178,7 @@ impl Item {
     }
 }
 
-/// Returns what a PEM section holds. Its content counts for what it is, also under another label that is known.
+/// Returns the items of a PEM section. The content determines their kind, even under the label of another known kind.
 fn items_of_section(section: pem::Section) -> Vec<Item> {
     let pem::Section { label, end_label, encryption, content } = section;
     let of_label = ContentKind::of_label(&label);
@@ -199,7 +200,7 @@ fn items_of_section(section: pem::Section) -> Vec<Item> {
         return vec![labelled(Item::of_der(unknown(), &der))];
     };
     if let Some(encryption) = encryption {
-        // What is encrypted has no outline yet.
+        // The structure of encrypted content is not known.
         let item = Item::of_der(ContentKind::EncryptedPrivateKey, &der);
         #[cfg(feature = "issue")]
         let item = Item { encryption: Some(encryption), ..item };
@@ -208,13 +209,13 @@ fn items_of_section(section: pem::Section) -> Vec<Item> {
         return vec![labelled(item)];
     }
     let has_aux = label.to_ascii_uppercase().contains("TRUSTED");
-    // OpenSSL puts what it trusts the certificate for after it.
+    // OpenSSL appends the trusted uses to the certificate.
     let der = if has_aux { whole_element(&der).unwrap_or(&der) } else { &der[..] };
     match der_items(der) {
         Some(items) if items.iter().all(|item| !matches!(item.kind, ContentKind::Other(_))) => {
             items.into_iter().map(labelled).collect()
         }
-        // The parser of that kind says what is damaged.
+        // The parser of that kind reports the damage.
         _ => match cut_off_der(der) {
             Some(items) if whole_element(der).is_none() => items.into_iter().map(labelled).collect(),
             _ => vec![labelled(Item::of_der(kind, der))],
@@ -222,15 +223,15 @@ fn items_of_section(section: pem::Section) -> Vec<Item> {
     }
 }
 
-/// Returns the text of a file, of which only ASCII counts.
+/// Returns the ASCII text of a file. Other characters become `?`.
 ///
-/// UTF-16, with or without a byte-order mark, is ASCII with a NUL beside every character, also where a shell appended it
-/// to a file in another encoding. The text may hold a private key, so it is wiped when dropped.
+/// UTF-16, with or without a byte-order mark, is ASCII with a NUL beside every character, even if a shell appended it to a
+/// file in another encoding. The text may hold a private key, so it is wiped when dropped.
 fn ascii_text(bytes: &[u8]) -> Zeroizing<String> {
     let bytes = bytes.trim_ascii_end();
     let end = bytes.iter().rposition(|byte| !matches!(byte, 0 | 0xff)).map_or(0, |last| last + 1);
     let plain: Zeroizing<Vec<u8>> = Zeroizing::new(bytes[..end].iter().copied().filter(|&byte| byte != 0).collect());
-    // A byte at most becomes a character of one byte.
+    // Each byte becomes at most one byte.
     let mut text = Zeroizing::new(String::with_capacity(plain.len()));
     for chunk in plain.utf8_chunks() {
         text.push_str(chunk.valid());
@@ -239,7 +240,7 @@ fn ascii_text(bytes: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// Returns what the base64 without header lines in a text stands for: all of the text, or what is in quotes in it.
+/// Returns the items of base64 without header lines: the whole text, or the quoted parts of it.
 fn base64_items(text: &str, layers: usize) -> Option<Vec<Item>> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '?' || pem::is_invisible(c));
     // The last part of a `data:` URL (RFC 2397).
@@ -248,7 +249,7 @@ fn base64_items(text: &str, layers: usize) -> Option<Vec<Item>> {
     let Some(quote) = ['"', '\''].into_iter().find(|&quote| text.contains(quote)) else {
         return items(text);
     };
-    // JSON and settings: a quoted value, a list of certificates as in `x5c`, an object with one among other things.
+    // JSON and settings: a quoted value, a list of certificates as in `x5c`, an object with a certificate in a member.
     let found: Vec<_> = text
         .split(quote)
         .skip(1)
@@ -260,15 +261,15 @@ fn base64_items(text: &str, layers: usize) -> Option<Vec<Item>> {
     if found.is_empty() { None } else { Some(found) }
 }
 
-/// Whether a text begins as the base64 of DER, of PEM, or of the base64 of DER does. Few words do.
+/// Returns whether a text begins like the base64 of DER, of PEM, or of the base64 of DER. Few words do.
 fn begins_as_base64(text: &str) -> bool {
-    // A sequence and its length.
+    // The tag and the length of a sequence.
     let is_der = matches!(text.as_bytes(), [b'M', b'A'..=b'I', ..]);
     is_der || ["LS0t", "TU"].into_iter().any(|start| text.starts_with(start))
 }
 
-/// Decodes base64 or base64url without header lines, padded or not, in lines or in one. What follows padding is decoded
-/// by itself, as where the outputs of several encoders were joined.
+/// Decodes base64 or base64url without header lines, with or without padding and line ends. Text after padding is decoded
+/// separately, since the outputs of several encoders may have been joined.
 fn decode_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -296,22 +297,25 @@ fn decode_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     if decoded.is_empty() { None } else { Some(decoded) }
 }
 
-/// Returns which kinds of objects a file holds, in its order; damaged ones count by their label.
+/// The largest PKCS#7 file that is searched for a leaf. Larger files are not chains, and the search is quadratic.
+const MAX_CHAIN: usize = 100;
+
+/// Returns the kinds of the objects in a file, in its order. The label of damaged objects determines their kind.
 ///
 /// # Errors
-/// [`ReadError`] when it is empty or in no encoding that is read.
+/// Returns a [`ReadError`] if the file is empty or its encoding is not known.
 pub fn content_kinds(bytes: &[u8]) -> Result<Vec<ContentKind>, ReadError> {
     Ok(decode(bytes)?.into_iter().map(|item| item.kind).collect())
 }
 
-/// Returns the first PFX in the bytes without what encloses it, or the bytes as they are if there is none.
+/// Returns the first PFX in the bytes without its outer encoding, or the bytes unchanged if there is none.
 #[cfg(feature = "pfx")]
 pub(super) fn pfx_bytes(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let pfx = decode(bytes).ok().and_then(|items| items.into_iter().find(|item| item.kind == ContentKind::Pfx));
     pfx.and_then(|item| item.der.ok()).unwrap_or_else(|| Zeroizing::new(bytes.to_vec()))
 }
 
-/// Names what is in a file, for an error that says what is not.
+/// Lists the kinds of the items in a file, for an error about a missing kind.
 pub(super) fn list_kinds(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
     for item in items {
@@ -331,21 +335,47 @@ impl Certificate {
     /// Reads the first certificate of a file in any [encoding](Self::read_all).
     ///
     /// # Errors
-    /// [`ReadError`] when there is none, saying what was found instead.
+    /// Returns a [`ReadError`] that says what was found instead.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
         Self::read_all(bytes)?.into_iter().next().ok_or(ReadError::Empty)
     }
 
-    /// Reads every certificate of a file: PEM, DER, base64 of either, or PKCS#7.
-    ///
-    /// PEM is read regardless of what surrounds it: other text, CRLF, a byte-order mark, UTF-16 as Windows shells write it, quotes
-    /// and `\n` as JSON has them. After DER there may be line ends, text, NUL or FF padding, and further certificates. The
-    /// order of the file is kept, and there is at least one certificate. PKCS#7 has no order: of its certificates the one
-    /// that issued none of the others comes first.
+    /// Reads the first certificate of a PEM text. Other text and other sections are ignored.
     ///
     /// # Errors
-    /// [`ReadError`], which says what was found. A PFX file is [`ReadError::Pfx`]: it needs a password and is read by
-    /// `pfx::read` of the feature `pfx`.
+    /// Returns a [`ReadError`] if there is no PEM section with a certificate.
+    pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self, ReadError> {
+        let items = decode(pem.as_ref())?;
+        let is_certificate = |item: &&Item| item.kind == ContentKind::Certificate && item.label.is_some();
+        match items.iter().find(is_certificate).map(|item| &item.der) {
+            Some(Ok(der)) => Self::from_der(der),
+            Some(Err(damage)) => Err(damage.clone().into()),
+            None => Err(ReadError::NoCertificate(list_kinds(&items))),
+        }
+    }
+
+    /// Reads every certificate of a file: PEM, DER, base64 of either, or PKCS#7. Returns at least one.
+    ///
+    /// PEM may be surrounded by other text, and have CRLF, a byte-order mark, UTF-16 as Windows shells write it, or the
+    /// quotes and `\n` of JSON. DER may be followed by line ends, text, NUL or FF padding, and further certificates.
+    ///
+    /// The order is that of the file. PKCS#7 has no order: the first of its certificates that issued none of the others is
+    /// moved to the front.
+    ///
+    /// ```
+    /// use iot_enroll::certificate::Certificate;
+    ///
+    /// # let root = include_str!("../../../fixtures/authorities/ec-sec1_cert.pem");
+    /// # let fullchain = format!("{root}{root}");
+    /// for certificate in Certificate::read_all(fullchain.as_bytes())? {
+    ///     println!("{certificate}, issued by {}", certificate.issuer());
+    /// }
+    /// # Ok::<(), iot_enroll::certificate::ReadError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns a [`ReadError`] that says what was found instead. A PFX file is [`ReadError::Pfx`]: it needs a password and
+    /// is read by `pfx::read` of the feature `pfx`.
     pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, ReadError> {
         let items = decode(bytes)?;
         let mut certificates = Vec::new();
@@ -375,13 +405,8 @@ impl Certificate {
         let certificates = pkcs7::certificates(bytes).map_err(ReadError::Pkcs7)?;
         let mut certificates =
             certificates.iter().map(|der| Self::from_der(der)).collect::<Result<Vec<_>, ReadError>>()?;
-        let issued_none = |at: &usize| {
-            let subject = certificates[*at].subject();
-            certificates.iter().enumerate().all(|(other, it)| other == *at || !it.issuer().matches(subject))
-        };
-        // Comparing each with each would take long in a file of thousands, which is no chain.
         if certificates.len() <= MAX_CHAIN
-            && let Some(leaf) = (0..certificates.len()).find(issued_none)
+            && let Some(leaf) = find_leaf(&certificates)
         {
             certificates[..=leaf].rotate_right(1);
         }
@@ -389,32 +414,11 @@ impl Certificate {
     }
 }
 
-/// Up to how many certificates of PKCS#7 a leaf is looked for among them.
-const MAX_CHAIN: usize = 100;
+/// Reads the first certificate in any [encoding](Certificate::read_all), as [`Certificate::read`] does.
+impl TryFrom<&[u8]> for Certificate {
+    type Error = ReadError;
 
-/// Why no certificate could be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// Nothing but white space.
-    #[error("it is empty")]
-    Empty,
-    /// An encoding that is read, without a certificate in it; holds what there was.
-    #[error("it holds no certificate{}", if .0.is_empty() { String::new() } else { format!(", only {}", .0) })]
-    NoCertificate(String),
-    /// PEM that is damaged.
-    #[error("its PEM is damaged: {0}")]
-    Pem(String),
-    /// Neither PEM, DER, base64, PKCS#7 nor PFX.
-    #[error("it is neither PEM, DER, base64 of either, PKCS#7, nor PFX")]
-    Unrecognised,
-    /// A certificate that cannot be decoded.
-    #[error("it does not decode as an X.509 certificate: {0}")]
-    Certificate(String),
-    /// PKCS#7 that cannot be decoded.
-    #[error("its PKCS#7 is damaged: {0}")]
-    Pkcs7(String),
-    /// A PFX file where none is read.
-    #[error("it is a PFX (PKCS#12) file, which takes a password to read")]
-    Pfx,
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        Self::read(bytes)
+    }
 }

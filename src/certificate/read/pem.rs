@@ -1,8 +1,8 @@
-//! PEM sections, read regardless of what surrounds them and how their lines were lost.
+//! Reading of PEM sections, with any text around them and even if their line ends are lost.
 //!
-//! `rustls-pemfile` decodes what is in a section. It knows seven labels and skips sections under others silently, wants
-//! every boundary on a line of its own, and takes the headers of encrypted keys (RFC 1421) for data; this layer over it
-//! finds the sections, sorts them by label and gives it their base64.
+//! `rustls-pemfile` decodes the content of a section. It knows seven labels and silently skips sections with others,
+//! requires every boundary on its own line, and treats the headers of encrypted keys (RFC 1421) as data. This layer above
+//! it finds the sections and their labels, and gives it their base64.
 
 use zeroize::Zeroizing;
 
@@ -10,15 +10,15 @@ use zeroize::Zeroizing;
 pub(super) struct Section {
     /// The label of its BEGIN line.
     pub(super) label: String,
-    /// The label of its END line, if it is another.
+    /// The label of its END line, if it differs.
     pub(super) end_label: Option<String>,
-    /// The headers of a key that is encrypted as in RFC 1421.
+    /// The headers of a traditionally encrypted key (RFC 1421).
     pub(super) encryption: Option<Encryption>,
-    /// What it holds, or what is damaged.
+    /// Its content, or what is damaged.
     pub(super) content: Result<Zeroizing<Vec<u8>>, String>,
 }
 
-/// How a private key is encrypted in PEM files of the time before PKCS#8.
+/// How a private key is encrypted in traditional PEM (RFC 1421).
 #[derive(Clone)]
 pub(in crate::certificate) struct Encryption {
     #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
@@ -30,10 +30,10 @@ pub(super) const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// How far the end of a label is looked for.
+/// The longest line in which the end of a label is searched for.
 const MAX_LABEL_LINE: usize = 128;
 
-/// The longest label that is shown; none that is known comes near.
+/// The longest label that messages show. All known labels are much shorter.
 const MAX_LABEL: usize = 64;
 
 /// Returns the sections of a text in their order.
@@ -57,7 +57,7 @@ pub(super) fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
-/// A BEGIN or END line: where it is, and its label.
+/// A BEGIN or END line: its position and its label.
 struct Boundary<'a> {
     begins: bool,
     start: usize,
@@ -73,7 +73,7 @@ fn boundaries(text: &str) -> impl Iterator<Item = Boundary<'_>> {
         let (start, begins) = next_boundary(text, position)?;
         let label_start = start + if begins { BEGIN.len() } else { END.len() };
         let rest = &text[label_start..];
-        // A label is on one line and short. Line ends may be written as two characters.
+        // A label is short and on one line. Line ends may be escaped as two characters.
         let line = rest
             .char_indices()
             .enumerate()
@@ -92,7 +92,7 @@ fn boundaries(text: &str) -> impl Iterator<Item = Boundary<'_>> {
 fn next_boundary(text: &str, mut position: usize) -> Option<(usize, bool)> {
     loop {
         let start = position + text.get(position..)?.find(DASHES)?;
-        // There may be more than five dashes.
+        // Some tools write more than five dashes.
         let dashes = text[start..].bytes().take_while(|&byte| byte == b'-').count();
         let last_five = start + dashes - DASHES.len();
         if text[last_five..].starts_with(BEGIN) {
@@ -127,12 +127,12 @@ impl Section {
     }
 }
 
-/// A label fit to be shown.
+/// Returns a label without characters that could confuse a terminal.
 fn printable(label: &str) -> String {
     label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(MAX_LABEL).collect()
 }
 
-/// What is between two boundaries.
+/// The text between two boundaries.
 struct Body {
     base64: Zeroizing<String>,
     is_encrypted: bool,
@@ -150,14 +150,14 @@ impl Body {
         body
     }
 
-    /// Adds a line, which has headers if there is a colon in it. Base64 has none.
+    /// Adds a line. A line with a colon has headers: base64 has no colon.
     fn line(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         if line.contains(':') {
             if !["Proc-Type", "DEK-Info"].into_iter().any(|name| line.trim_start().starts_with(name)) {
                 return;
             }
-            // Where line ends were lost, the data follows on the same line.
+            // If line ends were lost, the data follows on the same line.
             while let Some((name, value)) = words.clone().next().and_then(|word| word.split_once(':')) {
                 words.next();
                 let value = if value.is_empty() { words.next().unwrap_or_default() } else { value };
@@ -174,8 +174,8 @@ impl Body {
     }
 }
 
-/// Decodes the base64 of a section. This is the one function that calls `rustls-pemfile`, under a label that it knows:
-/// which kind of object it is, the caller finds out.
+/// Decodes the base64 of a section. This is the only function that calls `rustls-pemfile`, always with a label that it
+/// knows: the caller determines the kind of the object.
 fn decode(base64: &str, secret: bool) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     use rustls_pemfile::Item;
     if base64.is_empty() {
@@ -203,15 +203,15 @@ fn decode(base64: &str, secret: bool) -> Result<Zeroizing<Vec<u8>>, &'static str
     }
 }
 
-/// Whether it is a character that leaves no trace on a screen and gets into text by copying.
+/// Returns whether a character is invisible. Such characters get into text by copying.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{ad}')
 }
 
-/// The text with the escapes of JSON, shells and C taken for what they stand for. Base64 has no backslash.
+/// Resolves the escapes of JSON, shells and C: line ends, `\/` and `\u002b`. Base64 has no backslash.
 ///
-/// They are line ends, `\/` and `\u002b`. A text may have been escaped more than once, so that there are several
-/// backslashes; and at the end of a line one continues it.
+/// A text may have been escaped more than once, so that there are several backslashes. A backslash at the end of a line
+/// continues the line.
 pub(super) fn unescaped(text: &str) -> Zeroizing<String> {
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));
     let mut rest = text;
@@ -240,13 +240,13 @@ pub(super) fn unescaped(text: &str) -> Zeroizing<String> {
     plain
 }
 
-/// The text without quotes, where each of its lines is quoted as in the source of a program.
+/// Removes the quotes of a text whose lines are each quoted, as in the source of a program.
 fn unquoted(text: &str) -> Zeroizing<String> {
     let Some(quote) = ['"', '\''].into_iter().find(|&quote| text.contains(quote)) else {
         return Zeroizing::new(text.to_owned());
     };
     let mut plain = Zeroizing::new(String::with_capacity(text.len() + 1));
-    // The boundary before it is within quotes. What is between two quoted lines joins them.
+    // The text begins inside quotes. Between two quoted lines there is only punctuation that joins them.
     for (index, part) in text.split(quote).enumerate() {
         if index % 2 == 0 {
             plain.push_str(part);

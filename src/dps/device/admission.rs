@@ -1,55 +1,56 @@
-//! What a service has enrolled, as far as it decides which devices may register: the other half of a diagnosis.
+//! The enrollment state of a service, which decides which devices can register. A diagnosis compares it with the
+//! device.
 
 use std::{fmt, sync::Arc};
 
 use super::{id_scope::IdScope, symmetric_key::SymmetricKey};
 use crate::certificate::Thumbprint;
 
-/// The attestation by a symmetric key, as the service calls it.
+/// The service's name of symmetric key attestation.
 pub(super) const SYMMETRIC_KEY: &str = "symmetricKey";
 
-/// What a service has enrolled: its enrollment groups, its ID scope, and what it knows of one device.
+/// The enrollment state of a service: its enrollment groups, its ID scope, and one device.
 #[derive(Debug, Clone)]
 pub struct EnrollmentState {
-    /// Its enrollment groups.
+    /// The enrollment groups.
     pub groups: Arc<[GroupState]>,
-    /// Its id scope. Known where it has any device.
+    /// The ID scope, if known.
     pub id_scope: Option<IdScope>,
-    /// The device, where it is there.
+    /// The device, if it exists.
     pub device: Option<Arc<DeviceState>>,
 }
 
-/// An enrollment group, as far as it decides who is let in.
+/// The part of an enrollment group that decides which devices can register.
 #[derive(Debug)]
 pub struct GroupState {
-    /// Its id.
+    /// The ID.
     pub id: String,
-    /// Whether devices may connect through it.
+    /// Whether devices can register through it.
     pub enabled: bool,
-    /// What proves that a device belongs to it.
+    /// How devices prove that they belong to it.
     pub attestation: GroupAttestation,
 }
 
-/// What proves that a device belongs to a group.
+/// How devices prove that they belong to a group.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GroupAttestation {
-    /// A chain to one of these certificates.
+    /// With a chain to one of these certificates.
     X509(Vec<EnrolledCertificate>),
-    /// A key derived from one of these.
+    /// With a key that is derived from one of these.
     SymmetricKey(Vec<SymmetricKey>),
-    /// Something later than this client.
+    /// In a way that this client does not know.
     Other,
 }
 
-/// A certificate in an entry of an enrollment group. The service does not give the certificate back.
+/// A certificate in an entry of an enrollment group. The service returns its thumbprint and not the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolledCertificate {
-    /// The group.
+    /// The ID of the group.
     pub group: String,
     /// The entry, such as `primary`.
     pub entry: String,
-    /// Its SHA-1 thumbprint.
+    /// The SHA-1 thumbprint.
     pub thumbprint: Thumbprint,
     /// Whether possession of its key was proven or attested.
     pub verified: bool,
@@ -57,29 +58,29 @@ pub struct EnrolledCertificate {
     pub enabled: bool,
 }
 
-/// A device, as far as it decides whether it is let in.
+/// The part of a device's state that decides whether it can register.
 #[derive(Debug)]
 pub struct DeviceState {
-    /// Whether it may connect.
+    /// Whether the device can connect.
     pub enabled: bool,
-    /// The attestation of its own, where it has one.
+    /// The individual attestation, if the device has one.
     pub attestation: Option<OwnAttestation>,
-    /// Its symmetric keys, where it has any: those of its own attestation, or those of its credentials.
+    /// The symmetric keys: those of its individual attestation, or else those of its credentials.
     pub keys: Vec<SymmetricKey>,
 }
 
-/// The attestation that a device has of its own.
+/// The individual attestation of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnAttestation {
     /// X.509 certificates with these SHA-1 thumbprints.
     X509(Vec<Thumbprint>),
-    /// Another kind, as the service writes it.
+    /// Another kind, as the service names it.
     Other(String),
 }
 
 impl EnrollmentState {
-    /// The signing certificates of all groups.
+    /// Returns the signing certificates of all groups.
     pub(super) fn enrolled(&self) -> Vec<EnrolledCertificate> {
         let entries = self.groups.iter().filter_map(|group| match &group.attestation {
             GroupAttestation::X509(entries) => Some(entries),

@@ -1,4 +1,4 @@
-//! What can be wrong with a registration, each by its name, with what was found and what to do.
+//! The causes of failed registrations, each with what was found and what to do.
 
 use std::fmt;
 
@@ -10,153 +10,154 @@ use super::{
 };
 use crate::certificate::{ChainError, Objection, Thumbprint, chain::moment};
 
-/// Why a registration failed, or will.
+/// The cause of a failed registration, or what will make one fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The certificate's common name is not the registration id.
+    /// The certificate's common name differs from the registration ID.
     WrongCommonName {
-        /// The registration id.
+        /// The registration ID.
         id: String,
-        /// The common name, where there is one.
+        /// The common name, if there is one.
         found: Option<String>,
     },
-    /// A certificate of the chain has run out.
+    /// A certificate in the chain has expired.
     Expired {
-        /// Its subject.
+        /// The subject.
         subject: String,
-        /// When it ran out.
+        /// When it expired.
         not_after: OffsetDateTime,
-        /// What time it is, by the server's clock where it told it.
+        /// The current time, by the server's clock if known.
         at: OffsetDateTime,
     },
-    /// A certificate of the chain is not valid yet.
+    /// A certificate in the chain is not valid yet.
     NotYetValid {
-        /// Its subject.
+        /// The subject.
         subject: String,
-        /// When it begins.
+        /// When its validity starts.
         not_before: OffsetDateTime,
-        /// What time it is, by the server's clock where it told it.
+        /// The current time, by the server's clock if known.
         at: OffsetDateTime,
     },
-    /// The clock here and the server's are apart, and that makes the difference.
+    /// The local clock and the server's clock differ, and only one of them makes the credential valid.
     ClockSkewed {
-        /// What the clock here says.
+        /// The time of the local clock.
         ours: OffsetDateTime,
-        /// What the server's said.
+        /// The time of the server's clock.
         theirs: OffsetDateTime,
-        /// What is not valid by the server's clock, and how it is by ours.
+        /// What is valid by one clock and not by the other.
         consequence: String,
     },
-    /// The extended key usage leaves client authentication out.
+    /// The extended key usage does not include client authentication.
     NoClientAuthentication {
         /// The subject of the device's certificate.
         subject: String,
     },
-    /// Something else about the device's certificate that services do not accept.
+    /// The service does not accept the device's certificate for another reason.
     Certificate {
         /// The subject of the device's certificate.
         subject: String,
-        /// What they dislike.
+        /// The reason.
         objection: Objection,
     },
-    /// The chain leads to the enrolled certificate, and does not hold: above all, one of it may not sign the one below it.
+    /// The chain leads to the enrolled certificate but is invalid, for instance because a certificate in it may not
+    /// sign others.
     ChainUnsound(ChainError),
-    /// The certificate was sent without those that lead from it to the enrolled one.
+    /// The device sent its certificate without the chain to the enrolled certificate.
     ChainNotSent {
         /// The subject of the last certificate that was sent.
         subject: String,
-        /// Its issuer, which was not.
+        /// Its issuer, which was not sent.
         issuer: String,
-        /// The enrolled certificates, where they are known.
+        /// The enrolled certificates, if known.
         enrolled: Vec<EnrolledCertificate>,
-        /// Whether the chain is known to lead to one of those.
+        /// Whether the chain is known to lead to one of them.
         leads_there: bool,
     },
     /// The chain ends at a root that is not enrolled.
     ChainLeadsElsewhere {
         /// The subject of the root.
         root: String,
-        /// Its SHA-1 thumbprint.
+        /// The SHA-1 thumbprint of the root.
         thumbprint: Thumbprint,
-        /// The enrolled certificates, where they are known.
+        /// The enrolled certificates, if known.
         enrolled: Vec<EnrolledCertificate>,
     },
     /// The chain leads to an entry that is not verified.
     EntryNotVerified(EnrolledCertificate),
-    /// The enrollment group that would let the device in is disabled.
+    /// The device's enrollment group is disabled.
     GroupDisabled {
-        /// The group.
+        /// The ID of the group.
         group: String,
     },
     /// The device is disabled.
     DeviceDisabled {
-        /// The device.
+        /// The ID of the device.
         id: String,
     },
-    /// The device has an attestation of its own, which counts before any group, and it is another.
+    /// The device has an individual attestation, which overrides every group, and used another credential.
     AttestationDiffers {
-        /// The device.
+        /// The ID of the device.
         id: String,
-        /// What it has.
+        /// The individual attestation.
         own: OwnAttestation,
-        /// The SHA-1 thumbprint of the certificate that was presented; nothing where a symmetric key was used.
+        /// The SHA-1 thumbprint of the certificate that was presented, or `None` if a symmetric key was used.
         presented: Option<Thumbprint>,
     },
-    /// Nothing lets this device in: no enrollment group of the kind, and no attestation of its own.
+    /// No enrollment group of this kind and no individual attestation exists for the device.
     NothingEnrolled {
-        /// The device.
+        /// The ID of the device.
         id: String,
-        /// What was presented: `x509` or `symmetricKey`.
+        /// The kind of the credential: `x509` or `symmetricKey`.
         kind: &'static str,
     },
-    /// The symmetric key is none that the application has for this device.
+    /// The symmetric key is not the device's.
     WrongSymmetricKey {
-        /// The device.
+        /// The ID of the device.
         id: String,
     },
-    /// The symmetric key is that of a group, and not of the device.
+    /// The symmetric key is the key of a group instead of the device's.
     GroupKeyUsed {
-        /// The group.
+        /// The ID of the group.
         group: String,
     },
-    /// The service knows no such id scope, or it belongs to another application.
+    /// The service does not know the ID scope, or it belongs to another application.
     WrongIdScope {
-        /// The scope that was named.
+        /// The ID scope that was used.
         given: IdScope,
-        /// The application's, where it is known.
+        /// The application's ID scope, if known.
         actual: Option<IdScope>,
     },
-    /// What answered is not the service: it knows nothing at the address, and says so in another form.
+    /// The server is not a Device Provisioning Service: it answered 404 in another form.
     NotTheService {
         /// The host.
         host: String,
-        /// The HTTP status of its answer.
+        /// The HTTP status of the answer.
         status: u16,
     },
-    /// Somebody else answers in the service's place.
+    /// The server's certificate is not trusted, as with a TLS-intercepting proxy.
     TlsIntercepted {
-        /// The host that should have answered.
+        /// The host.
         host: String,
-        /// The subject of the certificate that was presented.
+        /// The subject of the server's certificate.
         subject: String,
         /// Its issuer.
         issuer: String,
-        /// Why it was not trusted.
+        /// Why it is not trusted.
         reason: String,
     },
-    /// The server's certificate is not valid by the clock here.
+    /// The server's certificate is not valid by the local clock.
     ServerCertificateOutOfTime {
         /// The host.
         host: String,
-        /// When the server's certificate begins.
+        /// When the validity of the server's certificate starts.
         not_before: OffsetDateTime,
         /// When it ends.
         not_after: OffsetDateTime,
-        /// What the clock here says.
+        /// The time of the local clock.
         at: OffsetDateTime,
     },
-    /// The server did not ask for the device's certificate, as the service does: something between ends TLS.
+    /// The server did not request the device's certificate, which the service does. A proxy may terminate TLS.
     CertificateNotAskedFor {
         /// The host.
         host: String,
@@ -171,7 +172,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause as one word, for tables and scripts.
+    /// Returns the name of the cause, for tables and scripts.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -200,9 +201,9 @@ impl Cause {
         }
     }
 
-    /// Whether every other device would meet it too, so that there is no use in trying.
+    /// Returns whether the cause affects all devices.
     #[must_use]
-    pub fn concerns_all_devices(&self) -> bool {
+    pub fn affects_all_devices(&self) -> bool {
         matches!(
             self,
             Self::WrongIdScope { .. }
@@ -216,78 +217,119 @@ impl Cause {
 }
 
 impl fmt::Display for Cause {
-    #[expect(clippy::too_many_lines, reason = "a text for each cause")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongCommonName { .. }
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::ClockSkewed { .. }
+            | Self::NoClientAuthentication { .. }
+            | Self::Certificate { .. } => self.fmt_certificate(f),
+            Self::ChainUnsound(_) | Self::ChainNotSent { .. } | Self::ChainLeadsElsewhere { .. } => self.fmt_chain(f),
+            Self::EntryNotVerified(_)
+            | Self::GroupDisabled { .. }
+            | Self::DeviceDisabled { .. }
+            | Self::AttestationDiffers { .. }
+            | Self::NothingEnrolled { .. }
+            | Self::WrongSymmetricKey { .. }
+            | Self::GroupKeyUsed { .. } => self.fmt_enrollment(f),
+            Self::WrongIdScope { .. }
+            | Self::NotTheService { .. }
+            | Self::TlsIntercepted { .. }
+            | Self::ServerCertificateOutOfTime { .. }
+            | Self::CertificateNotAskedFor { .. }
+            | Self::PlainHttp { .. } => self.fmt_service(f),
+        }
+    }
+}
+
+/// The messages. Each names what was found, then what to do.
+impl Cause {
+    fn fmt_certificate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongCommonName { id, found: Some(found) } => write!(
                 f,
-                "the certificate's common name is {found}, and the registration id is {id}: they have to be equal but for \
-                 case. Register it as {found}, or give the certificate of {id}"
+                "the certificate's common name is {found} and the registration ID is {id}; they must be equal, except for \
+                 case. Register the device as {found}, or use the certificate of {id}"
             ),
-            Self::WrongCommonName { id, found: None } => {
-                write!(f, "the certificate has no common name, which has to be the registration id, {id}")
-            }
-            Self::Expired { subject, not_after, at } => write!(
+            Self::WrongCommonName { id, found: None } => write!(
                 f,
-                "{subject} expired at {}, and it is {}: issue a new certificate",
-                moment(*not_after),
-                moment(*at)
+                "the certificate has no common name, which must be the registration ID {id}. Issue a certificate with it"
             ),
+            Self::Expired { subject, not_after, at } => {
+                write!(
+                    f,
+                    "{subject} expired at {}; it is now {}. Issue a new certificate",
+                    moment(*not_after),
+                    moment(*at)
+                )
+            }
             Self::NotYetValid { subject, not_before, at } => write!(
                 f,
-                "{subject} is valid only from {} on, and it is {}: wait until then, or set right the clock of the machine \
-                 that issued it and issue it again",
+                "{subject} is not valid until {}; it is now {}. Wait until then, or correct the clock of the machine that \
+                 issued it and issue it again",
                 moment(*not_before),
                 moment(*at)
             ),
             Self::ClockSkewed { ours, theirs, consequence } => write!(
                 f,
-                "the clocks differ: the one here says {}, and the server's said {}, so that {consequence}. Set the one that is \
-                 wrong, which is most likely the one here",
+                "the clock of this machine says {}, the server's clock {}: {consequence}. Correct the wrong clock, which is \
+                 probably the one of this machine",
                 moment(*ours),
                 moment(*theirs)
             ),
             Self::NoClientAuthentication { subject } => write!(
                 f,
-                "the extended key usage of {subject} leaves out client authentication (clientAuth): issue a certificate \
-                 that has it"
+                "the extended key usage of {subject} does not include client authentication (clientAuth). Issue a \
+                 certificate that has it"
             ),
-            Self::Certificate { subject, objection } => write!(f, "the service does not take {subject}: {objection}"),
-            Self::ChainUnsound(error) => {
-                write!(
-                    f,
-                    "the chain leads to the enrolled certificate and does not hold: {error}. Issue that certificate anew"
-                )
-            }
+            Self::Certificate { subject, objection } => write!(f, "the service does not accept {subject}: {objection}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn fmt_chain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChainUnsound(error) => write!(
+                f,
+                "the chain leads to the enrolled certificate but is invalid: {error}. Issue the certificate that it names again"
+            ),
             Self::ChainNotSent { subject, issuer, enrolled, leads_there } => {
-                write!(f, "the chain was not sent: it ended at {subject}, without its issuer {issuer}")?;
+                write!(f, "the device did not send its chain: it ended at {subject}, without its issuer {issuer}")?;
                 if *leads_there {
                     f.write_str(", which leads to the enrolled certificate")?;
                 } else {
-                    write!(f, ", and unless {issuer} itself is enrolled the service cannot follow it")?;
+                    write!(f, "; unless {issuer} itself is enrolled, the service cannot complete the chain")?;
                 }
-                tell_enrolled(f, enrolled)?;
-                f.write_str(". Give the file with the whole chain, _fullchain.pem, in place of the certificate alone")
+                fmt_enrolled(f, enrolled)?;
+                f.write_str(". Use the file with the whole chain, _fullchain.pem, instead of the certificate's own")
             }
             Self::ChainLeadsElsewhere { root, thumbprint, enrolled } if enrolled.is_empty() => write!(
                 f,
-                "the chain leads to {root}, {thumbprint}, unless another certificate of it is enrolled: see whether one is"
+                "the chain leads to {root}, {thumbprint}. Check that this certificate or an intermediate CA of the chain is \
+                 enrolled"
             ),
             Self::ChainLeadsElsewhere { root, thumbprint, enrolled } => {
-                write!(f, "the chain leads elsewhere: to {root}, {thumbprint}, and no certificate of it is enrolled")?;
-                tell_enrolled(f, enrolled)?;
-                write!(f, ". Enroll {root}, or issue the device's certificate under one of those")
+                write!(f, "the chain leads to {root}, {thumbprint}, and none of its certificates is enrolled")?;
+                fmt_enrolled(f, enrolled)?;
+                write!(f, ". Enroll {root}, or issue the device's certificate under an enrolled one")
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn fmt_enrollment(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::EntryNotVerified(entry) => write!(
                 f,
-                "the chain leads to {entry}, which is not verified: prove possession of its key, or attest it"
+                "the chain leads to {entry}, which is not verified. Prove possession of its key, or set it as verified"
             ),
             Self::GroupDisabled { group } => {
-                write!(f, "the enrollment group {group}, to which the device belongs, is disabled: enable it")
+                write!(f, "the device's enrollment group {group} is disabled. Enable it")
             }
-            Self::DeviceDisabled { id } => write!(f, "the device {id} is disabled: enable it"),
+            Self::DeviceDisabled { id } => write!(f, "the device {id} is disabled. Enable it"),
             Self::AttestationDiffers { id, own, presented } => {
-                write!(f, "the device {id} has an attestation of its own, which counts before any group: ")?;
+                write!(f, "the device {id} has an individual attestation, which overrides enrollment groups: ")?;
                 match own {
                     OwnAttestation::X509(thumbprints) => {
                         let thumbprints: Vec<_> = thumbprints.iter().map(ToString::to_string).collect();
@@ -297,71 +339,79 @@ impl fmt::Display for Cause {
                 }
                 match presented {
                     None if matches!(own, OwnAttestation::Other(kind) if kind == SYMMETRIC_KEY) => {
-                        f.write_str(". It used another symmetric key")?;
+                        f.write_str(". The device used another symmetric key")?;
                     }
-                    Some(thumbprint) => write!(f, ". It presented the certificate {thumbprint}")?,
-                    None => f.write_str(". It used a symmetric key")?,
+                    Some(thumbprint) => write!(f, ". The device presented the certificate {thumbprint}")?,
+                    None => f.write_str(". The device used a symmetric key")?,
                 }
-                f.write_str(". Register with the other, or set this one or remove the attestation")
+                f.write_str(". Register with the attested credential, or change or delete the attestation")
             }
             Self::NothingEnrolled { id, kind } => write!(
                 f,
-                "nothing lets the device in: the application has no enrollment group of the kind {kind} with something in \
-                 it, and no attestation for {id}"
+                "the application has no {kind} enrollment group with a certificate or key, and no attestation for {id}. \
+                 Enroll one of them"
             ),
             Self::WrongSymmetricKey { id } => write!(
                 f,
-                "the symmetric key is not the one that the application has for {id}: take it from the device's \
-                 credentials, or derive it from its group's key for exactly this id"
+                "the symmetric key is not the one of {id}. Take it from the device's credentials, or derive it from its \
+                 group's key for exactly this ID"
             ),
-            Self::GroupKeyUsed { group } => {
-                write!(f, "the symmetric key is that of the enrollment group {group}: derive the device's own from it")
-            }
+            Self::GroupKeyUsed { group } => write!(
+                f,
+                "the symmetric key is the key of the enrollment group {group}. Derive the device's own key from it"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn fmt_service(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::WrongIdScope { given, actual: Some(actual) } if !given.matches(actual) => {
-                write!(f, "the id scope {given} is not this application's, which is {actual}: use that")
+                write!(f, "the ID scope {given} is not this application's, which is {actual}. Use that one")
             }
             Self::WrongIdScope { given, actual: Some(_) } => write!(
                 f,
-                "the id scope {given} is the application's, and the server does not know it: check the address of the \
+                "the ID scope {given} is the application's, and the server does not know it. Check the address of the \
                  provisioning service"
             ),
             Self::WrongIdScope { given, actual: None } => write!(
                 f,
-                "the service does not know the id scope {given}: copy it from the application's page Device connection"
+                "the service does not know the ID scope {given}. Copy it from the application's page Device connection"
             ),
             Self::NotTheService { host, status } => write!(
                 f,
-                "{host} answered {status}, and not in the form of the Device Provisioning Service: check the address of the \
+                "{host} answered {status}, but not as a Device Provisioning Service does. Check the address of the \
                  provisioning service"
             ),
             Self::TlsIntercepted { host, subject, issuer, reason } => write!(
                 f,
-                "somebody else answers in place of {host}: the certificate presented is {subject}, issued by {issuer}, \
-                 which is not to be trusted for it ({reason}). If this is a proxy, let it pass {host} through, for no device \
-                 can register otherwise; if you know {issuer} and it is right, add it as a root to trust"
+                "the certificate that {host} presented is not trusted: {reason}. It is {subject}, issued by {issuer}. If a \
+                 TLS-intercepting proxy presents it, exempt {host} from interception; devices cannot register through such \
+                 a proxy. If you trust {issuer}, add it as a trusted root"
             ),
             Self::ServerCertificateOutOfTime { host, not_before, not_after, at } => write!(
                 f,
-                "the certificate of {host} is valid from {} to {}, and the clock here says {}: set the clock; if it is right, \
-                 a TLS-intercepting proxy answers in place of the service",
+                "the certificate of {host} is valid from {} to {}, and the clock of this machine says {}. Correct the clock; \
+                 if it is right, a TLS-intercepting proxy may be in use",
                 moment(*not_before),
                 moment(*not_after),
                 moment(*at)
             ),
             Self::CertificateNotAskedFor { host, issuer } => write!(
                 f,
-                "{host} did not ask for the device's certificate, as the service does; its own was issued by {issuer}. \
-                 Something between ends the TLS connection, such as a proxy: let it pass {host} through, or check the address"
+                "{host} did not request the device's certificate, as the service does; its own was issued by {issuer}. A \
+                 TLS-intercepting proxy may be in use: exempt {host} from interception, or check the address"
             ),
             Self::PlainHttp { host } => {
-                write!(f, "a certificate cannot be presented to {host} over plain http: give an address with https")
+                write!(f, "a certificate cannot be presented to {host} over plain http. Use an https address")
             }
+            _ => Ok(()),
         }
     }
 }
 
-/// Which certificates are enrolled.
-fn tell_enrolled(f: &mut fmt::Formatter<'_>, enrolled: &[EnrolledCertificate]) -> fmt::Result {
+/// Lists the enrolled certificates.
+fn fmt_enrolled(f: &mut fmt::Formatter<'_>, enrolled: &[EnrolledCertificate]) -> fmt::Result {
     for (index, entry) in enrolled.iter().enumerate() {
         write!(f, "{}{entry}", if index == 0 { ". Enrolled: " } else { ", " })?;
     }

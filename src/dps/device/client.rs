@@ -1,60 +1,61 @@
-//! The client: how it is built, and how it registers a device.
+//! The client that registers devices, and its builder.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use reqwest::{
-    Method,
+    Method, RequestBuilder,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
-use rustls::{CertificateError, client::danger::ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::debug;
 
 use super::{
-    Credential, IdScope, ProvisioningEndpoint,
+    credential::Credential,
     diagnosis::{Attempt, certain_refusal},
+    endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
+    id_scope::IdScope,
     tls::{self, Handshake},
 };
 use crate::{
     certificate::DeviceId,
     transport::{
         AnswerProblem, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
-        NetworkFailure, Rate, Repeat, RetryPolicy, certificate_out_of_time, connection_setters, error_chain,
-        http_builder, is_tls, read_body, redirect_target, retry_after, sanitise, sensitive, server_date,
+        NetworkFailure, Rate, Repeat, RetryPolicy, Secret, connection_setters, http_builder, is_out_of_time, is_tls,
+        network_cause, read_body, redirect_target, retry_after, root_cause, sanitize, sensitive, server_date,
+        tls_cause,
     },
 };
 
-/// The version of the API that is spoken.
+/// The version of the API.
 const API_VERSION: &str = "2021-06-01";
 
-/// How long to wait before asking again where the service does not say. It lets a device ask five times in 10 seconds.
+/// The delay between polls if the service does not ask for one. The service allows a device five polls in 10 seconds.
 const POLL_AFTER: Duration = Duration::from_secs(2);
 
-/// The waits before polls where the service asks for none: the first comes at once, then each takes twice as long as the
-/// one before it, from this on to [`POLL_AFTER`].
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The delay before the second poll if the service asks for a delay of zero. The first poll is sent at once; the delay
+/// then doubles up to [`POLL_AFTER`].
+const SECOND_POLL_AFTER: Duration = Duration::from_millis(100);
 
-/// What is less than this is no wait: the header counts in seconds, and what is left until a date may be any part of one.
-const SHORT: Duration = Duration::from_secs(1);
+/// Delays below this count as zero: the header has whole seconds, and the time until a date may be a fraction of one.
+const MIN_ASKED: Duration = Duration::from_secs(1);
 
-/// How many registrations are begun a second: somewhat fewer than the thousand a minute that one service takes.
+/// Registrations started per second. The limit of a service is 1000 per minute.
 const DEFAULT_RATE: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
-/// How often a device registers anew whose operation the service does not know any more.
+/// How often a registration is restarted because the service no longer knows its operation.
 const MAX_REREGISTRATIONS: u32 = 2;
 
-/// How many polls a second there may be for each registration that is begun.
-const POLLS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+/// The rate of polls, as a multiple of the rate of registrations.
+const POLLS_PER_REGISTRATION: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
-/// A client of one Device Provisioning Service, which registers devices there.
+/// A client that registers devices at one Device Provisioning Service.
 ///
-/// Clones are cheap and share everything, the rate limit above all. Each registration has connections of its own: the
-/// device's certificate is presented on them.
-///
-/// To register a device that is registered already does no harm: it is assigned again.
+/// Clones are cheap and share the rate limit. Each registration has its own connections, because the device's
+/// certificate is presented on them. Registration is idempotent: a registered device is assigned again.
 #[derive(Clone)]
 pub struct RegistrationClient {
     inner: Arc<Inner>,
@@ -63,41 +64,41 @@ pub struct RegistrationClient {
 struct Inner {
     endpoint: ProvisioningEndpoint,
     id_scope: IdScope,
-    /// Nothing where requests are not encrypted: the platform's roots are not read then.
+    /// `None` without TLS, so that the platform's roots are not read.
     verifier: Option<Arc<dyn ServerCertVerifier>>,
     connect_timeout: Duration,
     timeout: Duration,
     retry: RetryPolicy,
     rate: Rate,
-    /// Separate, so that polls do not hold registrations up.
+    /// Separate from `rate`, so that polls do not delay registrations.
     poll_rate: Rate,
     clock: Arc<dyn Clock>,
 }
 
-/// Where a device was assigned to.
+/// The result of a registration: the IoT hub that the device is assigned to.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Assignment {
-    /// The registration id, as the service has it.
+    /// The registration ID, as the service returns it.
     pub registration_id: String,
     /// The host name of the IoT hub that the device connects to.
     pub assigned_hub: String,
-    /// The device's id there.
+    /// The device ID at the hub.
     pub device_id: String,
-    /// How it came about, such as `initialAssignment`.
+    /// The kind of assignment, such as `initialAssignment`.
     pub substatus: Option<String>,
     /// When the device first registered.
     pub created_at: Option<OffsetDateTime>,
-    /// When it last did.
+    /// When the device last registered.
     pub updated_at: Option<OffsetDateTime>,
-    /// The state of the registration.
+    /// The version of the registration record.
     pub etag: Option<String>,
-    /// What an allocation policy has for the device.
+    /// The data that a custom allocation policy returns to the device.
     pub payload: Option<Value>,
 }
 
 impl RegistrationClient {
-    /// Begins a client for this id scope.
+    /// Starts building a client for an ID scope.
     pub fn builder(id_scope: IdScope) -> RegistrationClientBuilder {
         RegistrationClientBuilder {
             endpoint: ProvisioningEndpoint::default(),
@@ -106,28 +107,27 @@ impl RegistrationClient {
         }
     }
 
-    /// The service's address.
+    /// Returns the service's address.
     #[must_use]
     pub fn endpoint(&self) -> &ProvisioningEndpoint {
         &self.inner.endpoint
     }
 
-    /// The id scope.
+    /// Returns the ID scope.
     #[must_use]
     pub fn id_scope(&self) -> &IdScope {
         &self.inner.id_scope
     }
 
-    /// Registers a device, as it would itself, and waits until it is assigned. `payload` is for the service's allocation
-    /// policy.
+    /// Registers a device, as the device would do it, and waits until it is assigned. `payload` is the data for a
+    /// custom allocation policy.
     ///
-    /// What fails on the way, 429 and 5xx are tried again ([`RetryPolicy`]); its budget is the time that all of a
-    /// registration has. `retry-after` is honoured within it; where it asks for no wait, polls come ever more slowly, up to
-    /// 2 s apart. Where the service does not know the operation any more, the device registers anew, twice at most.
-    /// Redirects are not followed.
+    /// Network failures, 429 and 5xx are retried ([`RetryPolicy`]). The policy's budget is the time limit of the whole
+    /// registration. `Retry-After` is kept within it; without one, polls are up to 2 s apart. If the service no longer
+    /// knows the operation, the registration is restarted, twice at most. Redirects are not followed.
     ///
     /// # Errors
-    /// [`RegistrationError`]; [`diagnose`](super::diagnose) tells the cause.
+    /// [`RegistrationError`]. [`diagnose`](super::diagnose) finds its cause.
     pub async fn register(
         &self,
         id: &DeviceId,
@@ -163,7 +163,7 @@ struct Session<'a> {
     answered: bool,
 }
 
-/// A request of a registration: the first registers, the others ask what became of it.
+/// A request of a registration: the first one registers, the others poll.
 #[derive(Clone)]
 struct Request {
     method: Method,
@@ -177,7 +177,7 @@ impl Request {
     }
 }
 
-/// An answer that is an operation's state, and how long to wait before asking again.
+/// An answer with the state of the operation, and the delay that it asks for.
 struct Answer {
     operation: WireOperation,
     retry_after: Option<Duration>,
@@ -186,7 +186,7 @@ struct Answer {
 impl Session<'_> {
     async fn register(&mut self, credential: &Credential, payload: Option<&Value>) -> Result<Assignment, Kind> {
         let client = self.client;
-        let attempt = Attempt { id: self.id, id_scope: &client.id_scope, credential, unsent: &[] };
+        let attempt = Attempt::new(self.id, &client.id_scope, credential);
         if let Some(cause) = certain_refusal(&attempt, &client.endpoint) {
             return Err(Kind::NotSent(Box::new(cause)));
         }
@@ -198,7 +198,7 @@ impl Session<'_> {
         let registering = Request {
             method: Method::PUT,
             url: self.url(&["register"]),
-            // An object whose keys are texts can always be written.
+            // An object with text keys serializes without an error.
             body: Some(serde_json::to_vec(&body).unwrap_or_default()),
         };
         let mut request = registering.clone();
@@ -214,13 +214,13 @@ impl Session<'_> {
                         let url = self.url(&["operations", &id]);
                         request = Request { method: Method::GET, url, body: None };
                         let asked = retry_after.unwrap_or(POLL_AFTER);
-                        let wait = if asked < SHORT { asked.max(unasked_wait(polls)) } else { asked };
+                        let wait = if asked < MIN_ASKED { asked.max(unasked_wait(polls)) } else { asked };
                         polls += 1;
                         attempts
                             .allow(wait, client.clock.elapsed())
                             .ok_or(Kind::TimedOut { budget: client.retry.budget, asked })?
                     }
-                    _ => return Err(operation.end()),
+                    _ => return Err(operation.failure()),
                 },
                 Err(Kind::Refused(refusal))
                     if refusal.is_operation_gone() && request.is_poll() && reregistrations < MAX_REREGISTRATIONS =>
@@ -236,14 +236,14 @@ impl Session<'_> {
         }
     }
 
-    /// How long to wait before a failed request is sent again; nothing when it is not.
+    /// Returns the delay before a failed request is retried, or `None` if the failure is final.
     fn pause_after(&self, kind: &Kind, attempts: &mut Attempts) -> Option<Duration> {
         let failure = match kind {
             Kind::Network { failure, .. } => AttemptFailure::Network(*failure),
             Kind::Refused(refusal) => AttemptFailure::Status(refusal.status, refusal.retry_after),
             _ => AttemptFailure::Final,
         };
-        // Registering twice has the effect of once, and so has asking.
+        // Both requests are idempotent.
         let wait = attempts.next(failure, Repeat::Safe, self.client.clock.elapsed());
         if matches!(failure, AttemptFailure::Status(429, _)) {
             for rate in [&self.client.rate, &self.client.poll_rate] {
@@ -251,7 +251,7 @@ impl Session<'_> {
             }
         }
         if let Some(wait) = wait {
-            debug!(id = %self.id, attempt = attempts.count(), ?wait, "will be tried again");
+            debug!(id = %self.id, attempt = attempts.count(), ?wait, "retrying");
         }
         wait
     }
@@ -266,16 +266,16 @@ impl Session<'_> {
                     Credential::SymmetricKey(_) => None,
                 };
                 let configuration = tls::configuration(Arc::clone(verifier), &self.handshake, identity);
-                http.tls_backend_preconfigured(configuration.map_err(|error| Kind::Tls(error.to_string()))?)
+                http.tls_backend_preconfigured(configuration.map_err(|error| Kind::Tls(tls_cause(&error)))?)
             }
             None => http.tls_certs_only([]),
         };
-        http.build().map_err(|error| Kind::Tls(error_chain(&error)))
+        http.build().map_err(|error| Kind::Tls(root_cause(&error)))
     }
 
-    fn url(&self, last: &[&str]) -> reqwest::Url {
-        let first = [self.client.id_scope.as_str(), "registrations", self.id.as_str()];
-        let mut url = self.client.endpoint.address().url([&first, last].concat());
+    fn url(&self, suffix: &[&str]) -> reqwest::Url {
+        let prefix = [self.client.id_scope.as_str(), "registrations", self.id.as_str()];
+        let mut url = self.client.endpoint.address().url([&prefix, suffix].concat());
         url.query_pairs_mut().append_pair("api-version", API_VERSION);
         url
     }
@@ -290,33 +290,8 @@ impl Session<'_> {
         let client = self.client;
         let rate = if request.is_poll() { &client.poll_rate } else { &client.rate };
         attempts.begin(rate.queue().await.wait().await);
-        let mut sent = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
-        if let Some(body) = &request.body {
-            sent = sent.header(CONTENT_TYPE, JSON).body(body.clone());
-        }
-        let mut secrets = Vec::new();
-        if let Credential::SymmetricKey(key) = credential {
-            let token = key.token(&client.id_scope, self.id, client.clock.now());
-            sent = sent.header(
-                AUTHORIZATION,
-                sensitive(&token.header)
-                    .ok_or_else(|| Kind::Tls("the token has a character that no header can hold".to_owned()))?,
-            );
-            secrets.extend([token.header, token.signature]);
-        }
-        let broken = |error: reqwest::Error| {
-            let error = error.without_url();
-            let out_of_time = certificate_out_of_time(&error);
-            Kind::Network {
-                // In TLS 1.3 a server that does not like a certificate says so after the handshake.
-                failure: match &out_of_time {
-                    None if is_tls(&error) => NetworkFailure::Tls,
-                    _ => NetworkFailure::of(&error),
-                },
-                cause: out_of_time.unwrap_or_else(|| in_words(&error_chain(&error))),
-                attempts: attempts.count(),
-            }
-        };
+        let (sent, secrets) = self.request(http, request, credential);
+        let broken = |error| network_error(error, attempts.count());
         self.answered = false;
         let response = sent.send().await.map_err(broken)?;
         self.answered = true;
@@ -332,7 +307,7 @@ impl Session<'_> {
                 return Err(Kind::Answer { status: status.as_u16(), problem, excerpt: String::new() });
             }
         };
-        let clean = |text: &str| sanitise(text, &secrets);
+        let clean = |text: &str| sanitize(text, &secrets);
         let text = String::from_utf8_lossy(&body);
         if status.is_success() {
             let operation = serde_json::from_slice(&body).map_err(|error| Kind::Answer {
@@ -356,47 +331,64 @@ impl Session<'_> {
         })))
     }
 
+    /// Returns a request to send, and the secrets in it.
+    fn request(
+        &self,
+        http: &reqwest::Client,
+        request: &Request,
+        credential: &Credential,
+    ) -> (RequestBuilder, Vec<Secret>) {
+        let client = self.client;
+        let mut builder = http.request(request.method.clone(), request.url.clone()).header(ACCEPT, JSON);
+        if let Some(body) = &request.body {
+            builder = builder.header(CONTENT_TYPE, JSON).body(body.clone());
+        }
+        let Credential::SymmetricKey(key) = credential else { return (builder, Vec::new()) };
+        let token = key.token(&client.id_scope, self.id, client.clock.now());
+        // The token is percent-encoded, so every header can hold it.
+        if let Some(header) = sensitive(&token.header) {
+            builder = builder.header(AUTHORIZATION, header);
+        }
+        (builder, vec![token.header, token.signature])
+    }
+
     fn observations(&self) -> Observations {
-        let (server_certificate, refused) = self.handshake.server();
+        let (server_certificate, distrust) = self.handshake.server();
         Observations {
             host: self.client.endpoint.host().to_owned(),
             at: self.client.clock.now().into(),
             server_date: self.server_date,
             server_certificate,
-            distrust: refused.map(|error| match error {
-                rustls::Error::InvalidCertificate(
-                    CertificateError::Expired
-                    | CertificateError::ExpiredContext { .. }
-                    | CertificateError::NotValidYet
-                    | CertificateError::NotValidYetContext { .. },
-                ) => Distrust::OutOfTime,
-                other => Distrust::Other(other.to_string()),
+            distrust: distrust.map(|error| match error {
+                rustls::Error::InvalidCertificate(problem) if is_out_of_time(&problem) => Distrust::OutOfTime,
+                other => Distrust::Other(tls_cause(&other)),
             }),
-            asked_for_certificate: self.handshake.asked(),
+            asked_for_certificate: self.handshake.client_certificate_requested(),
             answered: self.answered,
         }
     }
 }
 
-/// What went wrong on the way, without what only the authors of a library can make use of.
-fn in_words(cause: &str) -> String {
-    if cause.contains("InvalidContentType") {
-        return "what it answered is not TLS and may be plain HTTP. Check the address of the provisioning service, and its \
-                port"
-            .to_owned();
-    }
-    cause.split(": https://").next().unwrap_or_default().to_owned()
+fn network_error(error: reqwest::Error, attempts: u32) -> Kind {
+    let error = error.without_url();
+    let failure = match NetworkFailure::of(&error) {
+        NetworkFailure::CertificateOutOfTime => NetworkFailure::CertificateOutOfTime,
+        // In TLS 1.3 a server that does not accept a certificate says so after the handshake.
+        _ if is_tls(&error) => NetworkFailure::Tls,
+        failure => failure,
+    };
+    Kind::Network { failure, cause: network_cause(&error), attempts }
 }
 
-/// A number that may be written as a text.
+/// Reads a number that may be written as text.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// How long to wait before the poll that comes after so many others, where the service asks for no wait.
+/// Returns the delay before a poll after this many others, if the service asks for none.
 fn unasked_wait(polls: u32) -> Duration {
     let Some(doublings) = polls.checked_sub(1) else { return Duration::ZERO };
-    FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(POLL_AFTER)
+    SECOND_POLL_AFTER.saturating_mul(2_u32.saturating_pow(doublings)).min(POLL_AFTER)
 }
 
 fn missing(field: &str) -> Kind {
@@ -412,7 +404,7 @@ fn is_host_name(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
-/// The state of a registration's operation, as the service writes it.
+/// The JSON of the state of a registration's operation.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "the state of an operation")]
 struct WireOperation {
@@ -450,13 +442,13 @@ impl WireOperation {
         let assigned_hub = state.assigned_hub.ok_or_else(|| missing("assignedHub"))?;
         let device_id = state.device_id.ok_or_else(|| missing("deviceId"))?;
         let registration_id = state.registration_id.unwrap_or_else(|| id.as_str().to_owned());
-        // In IoT Central a device's id is its registration id.
+        // In IoT Central the device ID is the registration ID.
         let is_other = |found: &&String| !found.eq_ignore_ascii_case(id.as_str());
         if let Some(other) = [&registration_id, &device_id].into_iter().find(is_other) {
-            return Err(misshapen(format!("it is about another device, {:?}", sanitise(other, &[]))));
+            return Err(misshapen(format!("it is about another device: {:?}", sanitize(other, &[]))));
         }
         if !is_host_name(&assigned_hub) {
-            return Err(misshapen(format!("its assignedHub is no host name: {:?}", sanitise(&assigned_hub, &[]))));
+            return Err(misshapen(format!("its assignedHub is not a host name: {:?}", sanitize(&assigned_hub, &[]))));
         }
         let moment = |text: Option<String>| OffsetDateTime::parse(&text?, &Rfc3339).ok();
         Ok(Assignment {
@@ -471,13 +463,13 @@ impl WireOperation {
         })
     }
 
-    /// The bad end it came to.
-    fn end(self) -> Kind {
+    /// Returns the failure that the registration ended with.
+    fn failure(self) -> Kind {
         let state = self.registration_state.unwrap_or_default();
         Kind::Ended {
-            status: sanitise(&self.status, &[]),
+            status: sanitize(&self.status, &[]),
             error_code: state.error_code.as_ref().and_then(number),
-            message: sanitise(&state.error_message.unwrap_or_default(), &[]),
+            message: sanitize(&state.error_message.unwrap_or_default(), &[]),
         }
     }
 }
@@ -491,7 +483,7 @@ pub struct RegistrationClientBuilder {
 }
 
 impl RegistrationClientBuilder {
-    /// The service's address; `https://global.azure-devices-provisioning.net` by default.
+    /// Sets the service's address. Default: `https://global.azure-devices-provisioning.net`.
     pub fn endpoint(mut self, endpoint: ProvisioningEndpoint) -> Self {
         self.endpoint = endpoint;
         self
@@ -499,8 +491,10 @@ impl RegistrationClientBuilder {
 
     connection_setters!();
 
-    /// How many registrations are begun a second at most, over all clones; 16 by default. They are evenly spaced, and
-    /// fewer are begun while the service answers 429. Polls are sent four times as often at most.
+    /// Sets the most registrations per second that all clones start. Default: 16.
+    ///
+    /// Registrations are evenly spaced, and slowed down while the service answers 429. The limit for polls is four
+    /// times as high.
     pub fn rate(mut self, per_second: NonZeroU32) -> Self {
         self.connection.rate = Some(per_second);
         self
@@ -509,20 +503,20 @@ impl RegistrationClientBuilder {
     /// Builds the client. Nothing is sent.
     ///
     /// # Errors
-    /// [`BuildError`] when TLS cannot be set up here.
+    /// [`BuildError`] if TLS cannot be set up.
     pub fn build(self) -> Result<RegistrationClient, BuildError> {
         let ConnectionOptions { roots, connect_timeout, timeout, retry, rate, clock } = self.connection;
         let verifier = self.endpoint.is_https().then(|| tls::verifier(&roots)).transpose();
         let rate = rate.unwrap_or(DEFAULT_RATE);
         let inner = Inner {
-            verifier: verifier.map_err(|error| BuildError::Tls(error.to_string()))?,
+            verifier: verifier.map_err(|error| BuildError::Tls(tls_cause(&error)))?,
             endpoint: self.endpoint,
             id_scope: self.id_scope,
             connect_timeout,
             timeout,
             retry,
             rate: Rate::new(rate, Arc::clone(&clock)),
-            poll_rate: Rate::new(rate.saturating_mul(POLLS), Arc::clone(&clock)),
+            poll_rate: Rate::new(rate.saturating_mul(POLLS_PER_REGISTRATION), Arc::clone(&clock)),
             clock,
         };
         Ok(RegistrationClient { inner: Arc::new(inner) })

@@ -1,4 +1,4 @@
-//! What a device proves who it is with.
+//! The credential with which a device registers.
 
 use std::{fmt, sync::Arc};
 
@@ -8,17 +8,17 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::SymmetricKey;
+use super::symmetric_key::SymmetricKey;
 use crate::certificate::{Certificate, KeyError, PrivateKey, SignatureError};
 
-/// The most certificates that are followed up to a root. Real chains have three or four.
+/// The maximum length of a chain. Chains in use have three or four certificates.
 const MAX_CHAIN: usize = 16;
 
-/// What a device proves who it is with.
+/// The credential with which a device proves its identity.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Credential {
-    /// An X.509 certificate, presented in the TLS handshake.
+    /// An X.509 certificate, which is presented in the TLS handshake.
     Certificate(DeviceCertificate),
     /// A symmetric key, which signs a token.
     SymmetricKey(SymmetricKey),
@@ -36,7 +36,7 @@ impl From<SymmetricKey> for Credential {
     }
 }
 
-/// A device's certificate with its private key and the certificates that lead up from it. `Debug` hides the key.
+/// A device's certificate with its private key and its chain. `Debug` hides the key.
 pub struct DeviceCertificate {
     certificates: Vec<Certificate>,
     chain: usize,
@@ -44,11 +44,11 @@ pub struct DeviceCertificate {
 }
 
 impl DeviceCertificate {
-    /// Joins a certificate, the chain above it and its key. The certificates may come in any order: the one that the key
-    /// belongs to is the device's, and those that lead up from it follow.
+    /// Creates a credential from a certificate, its chain and its key. The certificates may be in any order: the one
+    /// that the key matches is the device's, and its chain is sorted after it.
     ///
     /// # Errors
-    /// [`CredentialError`] when the key belongs to none of them, or TLS cannot use it.
+    /// [`CredentialError`] if the key matches no certificate, or if TLS cannot use it.
     pub fn new(mut certificates: Vec<Certificate>, key: &PrivateKey) -> Result<Self, CredentialError> {
         let own = certificates.iter().position(|certificate| key.belongs_to(certificate));
         let Some(own) = own else {
@@ -59,24 +59,24 @@ impl DeviceCertificate {
         let chain = sort_chain(&mut certificates);
         let der = key.to_pkcs8_der()?;
         let key = any_supported_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.as_slice())))
-            .map_err(|error| CredentialError::Tls(error.to_string()))?;
+            .map_err(|_| CredentialError::UnsupportedKey)?;
         let sent = certificates.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
         Ok(Self { certificates, chain, key: Arc::new(CertifiedKey::new(sent, key)) })
     }
 
-    /// The device's certificate.
+    /// Returns the device's certificate.
     #[must_use]
     pub fn certificate(&self) -> &Certificate {
         &self.certificates[0]
     }
 
-    /// What is sent and leads up from the device's certificate: that one first, then each one's issuer.
+    /// Returns the chain that is sent: the device's certificate, then the issuer of each certificate.
     #[must_use]
     pub fn chain(&self) -> &[Certificate] {
         &self.certificates[..self.chain]
     }
 
-    /// Everything that is sent: the [`chain`](Self::chain), then what does not belong to it.
+    /// Returns all certificates that are sent: the [`chain`](Self::chain), then those that do not belong to it.
     #[must_use]
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
@@ -87,8 +87,8 @@ impl DeviceCertificate {
     }
 }
 
-/// Puts each certificate's issuer behind it, beginning with the first; the length of that chain. TLS 1.2 asks for this
-/// order (RFC 5246 section 7.4.2).
+/// Sorts the chain of the first certificate to the front, each certificate before its issuer, as TLS 1.2 requires (RFC
+/// 5246 section 7.4.2). Returns the length of the chain.
 pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
     let mut length = 1.min(certificates.len());
     while (1..MAX_CHAIN).contains(&length) {
@@ -101,7 +101,7 @@ pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
         };
         let mut candidates = certificates[length..].iter();
         let signer = candidates.position(|candidate| signature(candidate) == Some(Ok(())));
-        // A signature that cannot be checked may be the right one.
+        // A signature of an unsupported kind may be right.
         let possible = |candidate| signature(candidate).is_some_and(|found| found != Err(SignatureError::Wrong));
         let Some(next) = signer.or_else(|| certificates[length..].iter().position(possible)) else { break };
         certificates[length..=length + next].rotate_right(1);
@@ -110,7 +110,7 @@ pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
     length
 }
 
-/// A self-issued certificate need not be: a device may be called as its root is.
+/// Returns whether a certificate is self-signed. Equal names are not enough: a device may have the name of its root.
 pub(super) fn is_self_signed(certificate: &Certificate) -> bool {
     certificate.is_self_signed()
 }
@@ -121,26 +121,26 @@ impl fmt::Debug for DeviceCertificate {
     }
 }
 
-/// Why certificates and a key do not make a credential.
+/// Explains why certificates and a key do not form a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialError {
-    /// There is no certificate.
+    /// No certificate was given.
     #[error("there is no certificate to register with")]
     NoCertificate,
-    /// The key belongs to none of the certificates.
+    /// The key matches none of the certificates.
     #[error(
-        "the private key does not belong to the certificate {subject}: give the key file that was made with it; nothing \
-         was sent"
+        "the private key does not match the certificate {subject}: use the key file that was created with it; nothing was \
+         sent"
     )]
     KeyMismatch {
         /// The subject of the first certificate.
         subject: String,
     },
-    /// The key could not be handed on.
+    /// The key cannot be encoded.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// TLS cannot use the key.
-    #[error("TLS cannot use the private key: {0}")]
-    Tls(String),
+    /// TLS does not support the key.
+    #[error("TLS does not support this kind of private key: use RSA or a NIST curve")]
+    UnsupportedKey,
 }

@@ -1,4 +1,5 @@
-//! Which cause it was, from the certificates, the answer, and the state of the application. Nothing here is sent.
+//! Finds the cause of a failed registration from the certificates, the answer, and the service's enrollment state.
+//! Sends nothing.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use super::{
     cause::Cause,
     credential::{Credential, DeviceCertificate, is_self_signed, sort_chain},
     endpoint::ProvisioningEndpoint,
-    error::{Distrust, Observations, RegistrationError, RegistrationErrorKind as Kind},
+    error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
     symmetric_key::{SymmetricKey, TOKEN_LIFETIME, derive_device_key},
 };
@@ -17,56 +18,77 @@ use crate::{
     certificate::{
         Certificate, ChainError, DeviceId, Objection, Thumbprint,
         chain::{check_validity, verify},
-        objections as dislikes,
+        objections as certificate_objections,
     },
     transport::NetworkFailure,
 };
 
-/// How far clocks may be apart before it is worth a word.
+/// The difference between clocks that is worth reporting.
 const SKEW: Duration = Duration::minutes(5);
 
-/// A registration, as it was tried.
+/// A registration to diagnose.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Attempt<'a> {
-    /// The registration id.
+    /// The registration ID.
     pub id: &'a DeviceId,
-    /// The id scope.
+    /// The ID scope.
     pub id_scope: &'a IdScope,
-    /// What the device proved itself with.
+    /// The device's credential.
     pub credential: &'a Credential,
-    /// Certificates above the device's that are known here and were not sent, as from another file.
+    /// Certificates of the device's chain that are known and were not sent, for instance from another file.
     pub unsent: &'a [Certificate],
 }
 
-/// What a failed registration came from.
+impl<'a> Attempt<'a> {
+    /// Describes a registration in which all known certificates were sent.
+    #[must_use]
+    pub fn new(id: &'a DeviceId, id_scope: &'a IdScope, credential: &'a Credential) -> Self {
+        Self { id, id_scope, credential, unsent: &[] }
+    }
+
+    /// Adds certificates of the device's chain that are known and were not sent.
+    #[must_use]
+    pub fn unsent(mut self, certificates: &'a [Certificate]) -> Self {
+        self.unsent = certificates;
+        self
+    }
+}
+
+/// The result of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
-    /// What it was.
+    /// The causes.
     pub causes: Vec<Cause>,
-    /// What it may have been, where more could not be found out.
+    /// Possible causes, where the information was insufficient.
     pub possible: Vec<Cause>,
-    /// Whether the application's state would tell more, and was not given.
+    /// Whether the service's enrollment state, which was not given, would help.
     pub needs_application: bool,
 }
 
 impl Diagnosis {
-    fn of(causes: Vec<Cause>) -> Self {
-        Self { causes, possible: Vec::new(), needs_application: false }
+    fn of(causes: impl IntoIterator<Item = Cause>) -> Self {
+        Self { causes: causes.into_iter().collect(), possible: Vec::new(), needs_application: false }
     }
 
-    /// The first cause, or the first that is possible.
+    /// Returns a diagnosis without any cause.
+    fn unknown() -> Self {
+        Self::of([])
+    }
+
+    /// Returns the first cause, or else the first possible one.
     #[must_use]
     pub fn first(&self) -> Option<&Cause> {
         self.causes.first().or(self.possible.first())
     }
 }
 
-/// One line for each cause; none where there is no telling.
+/// Prints one line for each cause, or nothing if there is none.
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let causes = self.causes.iter().map(|cause| ("cause", cause));
-        let possible = self.possible.iter().map(|cause| ("perhaps", cause));
+        let possible = self.possible.iter().map(|cause| ("possible cause", cause));
         for (index, (word, cause)) in causes.chain(possible).enumerate() {
             write!(f, "{}{word}: {cause}", if index == 0 { "" } else { "\n" })?;
         }
@@ -74,29 +96,29 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// A registration that failed, and what it came from.
+/// The error of a registration, with its diagnosis.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Unregistered {
-    /// How it failed.
+pub struct DiagnosedError {
+    /// The error.
     pub error: RegistrationError,
-    /// Why.
+    /// The diagnosis.
     pub diagnosis: Diagnosis,
 }
 
-impl Unregistered {
-    /// Joins both.
+impl DiagnosedError {
+    /// Combines an error with its diagnosis.
     #[must_use]
     pub fn new(error: RegistrationError, diagnosis: Diagnosis) -> Self {
         Self { error, diagnosis }
     }
 }
 
-impl fmt::Display for Unregistered {
+impl fmt::Display for DiagnosedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)?;
         let diagnosis = self.diagnosis.to_string();
-        // What was not sent has told its cause already.
+        // The message of a registration that was not sent is its cause.
         if self.error.is_not_sent() || diagnosis.is_empty() {
             return Ok(());
         }
@@ -104,24 +126,23 @@ impl fmt::Display for Unregistered {
     }
 }
 
-impl std::error::Error for Unregistered {}
+impl std::error::Error for DiagnosedError {}
 
-/// What can be said against a registration before anything is sent. `at` is the time here.
+/// Returns what is wrong with a credential before anything is sent. `at` is the current time.
 ///
-/// Of these only a wrong common name, missing client authentication and plain HTTP keep
-/// [`RegistrationClient::register`](super::RegistrationClient::register) from sending: validity is for the service to
-/// judge, by its own clock.
+/// [`RegistrationClient::register`](super::RegistrationClient::register) only refuses to send because of a wrong common
+/// name, missing client authentication or plain HTTP. The service decides about validity, by its own clock.
 #[must_use]
 pub fn objections(attempt: &Attempt<'_>, at: OffsetDateTime) -> Vec<Cause> {
     let Credential::Certificate(device) = attempt.credential else { return Vec::new() };
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(device.chain().iter().find_map(|certificate| out_of_time(certificate, at)));
     causes.extend(no_client_authentication(device));
-    causes.extend(disliked(device, at));
+    causes.extend(objection_causes(device, at));
     causes
 }
 
-/// What the service is certain to refuse, so that it need not be asked.
+/// Returns why the service would certainly refuse the registration, if it would.
 pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndpoint) -> Option<Cause> {
     let Credential::Certificate(device) = attempt.credential else { return None };
     if !endpoint.is_https() {
@@ -130,83 +151,89 @@ pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndp
     wrong_common_name(attempt, device).or_else(|| no_client_authentication(device))
 }
 
-/// Tells the cause of a failed registration.
+/// Finds the cause of a failed registration.
 ///
-/// With the application's state, which takes a token to read (`workflow::read_enrollment_state` and `workflow::read_device_state`), the
-/// cause is found in most cases. Without it [`Diagnosis::possible`] has what it may be.
+/// With the service's enrollment state, the cause is found in most cases. To read the state of an IoT Central
+/// application, use `workflow::read_enrollment_state` and `workflow::read_device_state`. Without it,
+/// [`Diagnosis::possible`] lists the possible causes.
 #[must_use]
 pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
     let observations = &*error.observations;
     match &error.kind {
-        Kind::NotSent(cause) => Diagnosis::of(vec![(**cause).clone()]),
+        Kind::NotSent(cause) => Diagnosis::of([(**cause).clone()]),
         Kind::Network { failure: NetworkFailure::Connect | NetworkFailure::TimedOut, .. } | Kind::TimedOut { .. } => {
-            Diagnosis::of(Vec::new())
+            Diagnosis::unknown()
         }
-        // Who answers at all has not ended the connection for the certificate.
+        // A server that answered did not close the connection because of the certificate.
         Kind::Network { failure, .. } if *failure == NetworkFailure::NotHttp || observations.answered => {
-            Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect())
+            Diagnosis::of(certificate_not_requested(attempt, observations))
         }
-        // Servers end the handshake, or in TLS 1.3 the connection after it, if they do not like a certificate.
+        // A server that does not accept a certificate ends the handshake, or in TLS 1.3 the connection after it.
         Kind::Network { .. } => match distrusted(observations) {
-            Some(cause) => Diagnosis::of(vec![cause]),
+            Some(cause) => Diagnosis::of([cause]),
             None if observations.asked_for_certificate => refused(attempt, observations, application),
-            None => Diagnosis::of(Vec::new()),
+            None => Diagnosis::unknown(),
         },
-        Kind::Refused(refusal) => {
-            match refusal.status {
-                401 | 403 => {
-                    let mut diagnosis = refused(attempt, observations, application);
-                    // The service words it as it does the others, but for a chain that it cannot follow.
-                    let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
-                    if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
-                        diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
-                    }
-                    diagnosis
-                }
-                // What is gone is not the scope.
-                404 if refusal.is_operation_gone() => Diagnosis::of(Vec::new()),
-                404 => match refusal.error_code {
-                    Some(404_200..404_300) => not_found(attempt, observations, application),
-                    // Only the service has codes of its own.
-                    Some(_) => Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect()),
-                    None => Diagnosis::of(vec![not_asked_for(attempt, observations).unwrap_or_else(|| {
-                        Cause::NotTheService { host: observations.host.clone(), status: refusal.status }
-                    })]),
-                },
-                _ => Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect()),
-            }
-        }
-        // Of other ends, such as an allocation policy's, the service's words tell all that can be known.
+        Kind::Refused(refusal) => refusal_cause(attempt, refusal, observations, application),
+        // The service's message explains other failures, such as those of an allocation policy.
         Kind::Ended { status, .. } if status.eq_ignore_ascii_case("disabled") => {
             disabled(attempt, observations, application)
         }
         Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, observations, application),
-        Kind::Ended { .. } => Diagnosis::of(Vec::new()),
+        Kind::Ended { .. } => Diagnosis::unknown(),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
-            Diagnosis::of(not_asked_for(attempt, observations).into_iter().collect())
+            Diagnosis::of(certificate_not_requested(attempt, observations))
         }
     }
 }
 
-/// The service does not know the scope; or, where the application has just that scope, it may mean the enrollment.
+/// Diagnoses an error answer.
+fn refusal_cause(
+    attempt: &Attempt<'_>,
+    refusal: &Refusal,
+    observations: &Observations,
+    application: Option<&EnrollmentState>,
+) -> Diagnosis {
+    let not_requested = certificate_not_requested(attempt, observations);
+    match (refusal.status, refusal.error_code) {
+        (401 | 403, _) => {
+            let mut diagnosis = refused(attempt, observations, application);
+            // The service has one message for all these cases, except for a chain that it cannot complete.
+            let may_be_disabled = diagnosis.needs_application && diagnosis.causes.is_empty();
+            if may_be_disabled && !refusal.message.to_ascii_lowercase().contains("ca certificate") {
+                diagnosis.possible.push(Cause::DeviceDisabled { id: attempt.id.to_string() });
+            }
+            diagnosis
+        }
+        // The operation is gone, not the ID scope.
+        (404, _) if refusal.is_operation_gone() => Diagnosis::unknown(),
+        (404, Some(404_200..404_300)) => not_found(attempt, observations, application),
+        // Answers of the service have an error code.
+        (404, None) => Diagnosis::of([not_requested
+            .unwrap_or_else(|| Cause::NotTheService { host: observations.host.clone(), status: refusal.status })]),
+        _ => Diagnosis::of(not_requested),
+    }
+}
+
+/// Diagnoses "not found": the service does not know the ID scope, or, if it is the application's, the enrollment.
 fn not_found(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
     let diagnosis = refused(attempt, observations, application);
     if application.is_some_and(|it| it.id_scope.is_some()) && !diagnosis.causes.is_empty() {
         return diagnosis;
     }
     let needs_application = application.is_none();
-    Diagnosis { needs_application, ..Diagnosis::of(vec![wrong_scope(attempt, application)]) }
+    Diagnosis { needs_application, ..Diagnosis::of([wrong_scope(attempt, application)]) }
 }
 
-/// The server's certificate was not trusted.
+/// Returns why the server's certificate was not trusted.
 fn distrusted(observations: &Observations) -> Option<Cause> {
     let host = observations.host.clone();
     let server = observations.server_certificate.as_ref();
     let distrust = observations.distrust.as_ref()?;
-    // If it is out of its time, one more root to trust does not help.
-    let untimely =
+    // Another trusted root does not help if the certificate is not valid now.
+    let is_invalid_now =
         |server: &&Certificate| *distrust == Distrust::OutOfTime || check_validity(server, observations.at).is_err();
-    if let Some(server) = server.filter(untimely) {
+    if let Some(server) = server.filter(is_invalid_now) {
         let (not_before, not_after) = (server.not_before(), server.not_after());
         return Some(Cause::ServerCertificateOutOfTime { host, not_before, not_after, at: observations.at });
     }
@@ -219,8 +246,8 @@ fn distrusted(observations: &Observations) -> Option<Cause> {
     Some(Cause::TlsIntercepted { host, subject, issuer, reason })
 }
 
-/// The device has a certificate and the server did not ask for it.
-fn not_asked_for(attempt: &Attempt<'_>, observations: &Observations) -> Option<Cause> {
+/// Returns a cause if the device has a certificate that the server did not request.
+fn certificate_not_requested(attempt: &Attempt<'_>, observations: &Observations) -> Option<Cause> {
     let server = observations.server_certificate.as_ref()?;
     let presents = matches!(attempt.credential, Credential::Certificate(_));
     (presents && !observations.asked_for_certificate)
@@ -232,14 +259,14 @@ fn wrong_scope(attempt: &Attempt<'_>, application: Option<&EnrollmentState>) -> 
     Cause::WrongIdScope { given: attempt.id_scope.clone(), actual }
 }
 
-/// The service did not let the device in.
+/// Diagnoses the refusal of a device.
 fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
     let scope = application.and_then(|application| application.id_scope.as_ref());
     if scope.is_some_and(|scope| !scope.matches(attempt.id_scope)) {
-        return Diagnosis::of(vec![wrong_scope(attempt, application)]);
+        return Diagnosis::of([wrong_scope(attempt, application)]);
     }
-    if let Some(cause) = not_asked_for(attempt, observations) {
-        return Diagnosis::of(vec![cause]);
+    if let Some(cause) = certificate_not_requested(attempt, observations) {
+        return Diagnosis::of([cause]);
     }
     match attempt.credential {
         Credential::Certificate(device) => certificate_refused(attempt, device, observations, application),
@@ -247,8 +274,8 @@ fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Opti
     }
 }
 
-/// The service knows the device and does not let it in: of what the application tells, only what is disabled counts, and
-/// whether it is this application at all.
+/// Diagnoses the end "disabled": the service knows the device, so only what is disabled can be the cause, or that the
+/// device belongs to another application.
 fn disabled(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
     let mut diagnosis = refused(attempt, observations, application);
     let counts = |cause: &Cause| {
@@ -270,32 +297,32 @@ fn certificate_refused(
 ) -> Diagnosis {
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(no_client_authentication(device));
-    causes.extend(timely(device.certificate(), observations));
+    causes.extend(validity_cause(device.certificate(), observations));
     let Some(application) = application else {
         let mut possible = Vec::new();
         if causes.is_empty() {
-            // What lies above the enrolled certificate does not count, and which one that is only the application tells.
-            possible.extend(device.chain().iter().find_map(|certificate| timely(certificate, observations)));
-            possible.extend(disliked(device, observations.at));
-            possible.extend(chain_alone(device, attempt.unsent));
+            // Certificates above the enrolled one do not matter, but only the application tells which one is enrolled.
+            possible.extend(device.chain().iter().find_map(|certificate| validity_cause(certificate, observations)));
+            possible.extend(objection_causes(device, observations.at));
+            possible.extend(chain_without_state(device, attempt.unsent));
         }
         return Diagnosis { causes, possible, needs_application: true };
     };
     let presented = device.certificate().sha1_thumbprint();
-    causes.extend(own_cause(attempt.id, application, Some(presented), |own| match own {
+    causes.extend(device_cause(attempt.id, application, Some(presented), |own| match own {
         OwnAttestation::X509(thumbprints) => thumbprints.contains(&presented),
         OwnAttestation::Other(_) => false,
     }));
     let mut possible = Vec::new();
-    // An attestation of the device's own counts before any group.
+    // An individual attestation overrides enrollment groups.
     if !has_own(application) {
-        let verdict = chain_in_application(attempt, device, observations, &application.enrolled());
+        let verdict = chain_with_state(attempt, device, observations, &application.enrolled());
         causes.extend(verdict.causes);
         possible = verdict.possible;
     }
-    // Not everything that services advise against keeps a device out.
+    // Services accept some certificates that they advise against, so objections are the last resort.
     if causes.is_empty() && possible.is_empty() {
-        causes = disliked(device, observations.at);
+        causes = objection_causes(device, observations.at);
     }
     if !causes.is_empty() {
         possible.clear();
@@ -309,10 +336,10 @@ fn key_refused(
     observations: &Observations,
     application: Option<&EnrollmentState>,
 ) -> Diagnosis {
-    // A clock that is ahead only makes the token good for longer.
+    // A local clock that is ahead only extends the token's lifetime.
     let skewed =
         observations.credible_date().filter(|theirs| *theirs - observations.at > TOKEN_LIFETIME).map(|theirs| {
-            let consequence = "the token, made to be good for an hour, has expired there".to_owned();
+            let consequence = "the token, which is valid for an hour, has expired by the server's clock".to_owned();
             Cause::ClockSkewed { ours: observations.at, theirs, consequence }
         });
     let Some(application) = application else {
@@ -326,19 +353,19 @@ fn key_refused(
     let mut causes: Vec<_> = skewed.into_iter().collect();
     let keys = application.device.as_ref().map_or(&[][..], |device| &device.keys);
     let is_own = |own: &OwnAttestation| matches!(own, OwnAttestation::Other(kind) if kind == SYMMETRIC_KEY);
-    causes.extend(own_cause(attempt.id, application, None, |own| is_own(own) && keys.contains(key)));
-    // An attestation of the device's own counts before any group.
+    causes.extend(device_cause(attempt.id, application, None, |own| is_own(own) && keys.contains(key)));
+    // An individual attestation overrides enrollment groups.
     if has_own(application) {
         return Diagnosis::of(causes);
     }
-    let verdict = key_in_application(attempt, key, keys, application);
+    let verdict = key_with_state(attempt, key, keys, application);
     causes.extend(verdict.causes);
     let possible = if causes.is_empty() { verdict.possible } else { Vec::new() };
     Diagnosis { possible, ..Diagnosis::of(causes) }
 }
 
-/// Which group a symmetric key belongs to, in an application that told what is enrolled. `keys` are the device's.
-fn key_in_application(
+/// Diagnoses a symmetric key with the enrollment state. `keys` are the device's.
+fn key_with_state(
     attempt: &Attempt<'_>,
     key: &SymmetricKey,
     keys: &[SymmetricKey],
@@ -351,29 +378,30 @@ fn key_in_application(
     });
     let groups: Vec<_> = groups.collect();
     if let Some((group, _)) = groups.iter().find(|(_, keys)| keys.contains(key)) {
-        return Diagnosis::of(vec![Cause::GroupKeyUsed { group: group.id.clone() }]);
+        return Diagnosis::of([Cause::GroupKeyUsed { group: group.id.clone() }]);
     }
     let derived_for =
         |id: &DeviceId| groups.iter().find(|(_, keys)| keys.iter().any(|it| derive_device_key(it, id) == *key));
-    // Keys are derived in lower case too.
+    // Some tools derive keys for the ID in lower case.
     let lower = || DeviceId::new(id.to_ascii_lowercase()).ok();
     let as_written = derived_for(attempt.id);
     if let Some((group, _)) = as_written.or_else(|| derived_for(&lower()?)) {
         if !group.enabled {
-            return Diagnosis::of(vec![Cause::GroupDisabled { group: group.id.clone() }]);
+            return Diagnosis::of([Cause::GroupDisabled { group: group.id.clone() }]);
         }
         let possible = if as_written.is_none() { vec![Cause::WrongSymmetricKey { id }] } else { Vec::new() };
-        return Diagnosis { possible, ..Diagnosis::of(Vec::new()) };
+        return Diagnosis { possible, ..Diagnosis::unknown() };
     }
     if groups.is_empty() && keys.is_empty() {
-        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: SYMMETRIC_KEY }]);
+        return Diagnosis::of([Cause::NothingEnrolled { id, kind: SYMMETRIC_KEY }]);
     }
     let wrong = (!keys.contains(key)).then_some(Cause::WrongSymmetricKey { id });
-    Diagnosis::of(wrong.into_iter().collect())
+    Diagnosis::of(wrong)
 }
 
-/// What the device's own state has to say against it. `presented` is the certificate's thumbprint, where there is one.
-fn own_cause(
+/// Returns what the state of the device itself objects to. `presented` is the thumbprint of its certificate, if it has
+/// one.
+fn device_cause(
     id: &DeviceId,
     application: &EnrollmentState,
     presented: Option<Thumbprint>,
@@ -392,8 +420,8 @@ fn has_own(application: &EnrollmentState) -> bool {
     application.device.as_ref().is_some_and(|device| device.attestation.is_some())
 }
 
-/// The entries that hold this certificate.
-fn leads_to<'a>(
+/// Returns the entries that hold this certificate.
+fn entries_with<'a>(
     certificate: &Certificate,
     enrolled: &'a [EnrolledCertificate],
 ) -> impl Iterator<Item = &'a EnrolledCertificate> {
@@ -401,7 +429,7 @@ fn leads_to<'a>(
     enrolled.iter().filter(move |entry| entry.thumbprint == thumbprint)
 }
 
-/// What keeps these entries from letting a device in; nothing where one of them does.
+/// Returns why none of these entries admits a device, or nothing if one does.
 fn obstacles<'a>(entries: impl Iterator<Item = &'a EnrolledCertificate>) -> Vec<Cause> {
     let mut causes = Vec::new();
     for entry in entries {
@@ -419,8 +447,8 @@ fn obstacles<'a>(entries: impl Iterator<Item = &'a EnrolledCertificate>) -> Vec<
     causes
 }
 
-/// Where the chain leads, in an application that told what is enrolled.
-fn chain_in_application(
+/// Diagnoses a chain with the enrollment state.
+fn chain_with_state(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
     observations: &Observations,
@@ -429,50 +457,50 @@ fn chain_in_application(
     let sent = device.chain();
     if enrolled.is_empty() {
         let id = attempt.id.to_string();
-        return Diagnosis::of(vec![Cause::NothingEnrolled { id, kind: "x509" }]);
+        return Diagnosis::of([Cause::NothingEnrolled { id, kind: "x509" }]);
     }
     let known = whole_chain(sent, attempt.unsent);
-    let Some(hit) = known.iter().position(|certificate| leads_to(certificate, enrolled).next().is_some()) else {
+    let Some(hit) = known.iter().position(|certificate| entries_with(certificate, enrolled).next().is_some()) else {
         if is_self_signed(device.certificate()) {
-            return Diagnosis::of(disliked_as_self_signed(device));
+            return Diagnosis::of(self_signed_leaf(device));
         }
-        if let Some(elsewhere) = elsewhere(&known, enrolled) {
-            return Diagnosis::of(vec![elsewhere]);
+        if let Some(cause) = root_not_enrolled(&known, enrolled) {
+            return Diagnosis::of([cause]);
         }
-        // An entry that lets nobody in may be the missing issuer's.
+        // An entry that admits no device may hold the missing issuer.
         let possible = obstacles(enrolled.iter().filter(|entry| !(entry.verified && entry.enabled)));
         let not_sent = chain_not_sent(sent, enrolled, false);
         if possible.is_empty() {
-            return Diagnosis::of(not_sent.into_iter().collect());
+            return Diagnosis::of(not_sent);
         }
         let possible = not_sent.into_iter().chain(possible).collect();
         return Diagnosis { causes: Vec::new(), possible, needs_application: false };
     };
-    // What lies above the enrolled certificate does not count; the device's own was judged apart.
-    let above = known[..=hit].iter().skip(1).find_map(|certificate| timely(certificate, observations));
+    // Certificates above the enrolled one do not matter. The device's own was checked before.
+    let above = known[..=hit].iter().skip(1).find_map(|certificate| validity_cause(certificate, observations));
     let mut causes: Vec<_> = above.into_iter().collect();
-    causes.extend(unsound(&known, &known[hit], observations.at));
-    causes.extend(obstacles(leads_to(&known[hit], enrolled)));
-    // The certificate that issued the last one sent need not be sent if it is the enrolled one.
+    causes.extend(invalid_chain(&known, &known[hit], observations.at));
+    causes.extend(obstacles(entries_with(&known[hit], enrolled)));
+    // The enrolled certificate itself need not be sent.
     if hit > sent.len() {
         causes.extend(chain_not_sent(sent, enrolled, true));
     }
     Diagnosis::of(causes)
 }
 
-/// Where the chain leads, as far as it tells by itself.
-fn chain_alone(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
+/// Diagnoses a chain without the enrollment state.
+fn chain_without_state(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
     if is_self_signed(device.certificate()) {
-        return disliked_as_self_signed(device);
+        return self_signed_leaf(device);
     }
     let sent = device.chain();
-    let cause = if ends_at_root(sent) { elsewhere(sent, &[]) } else { chain_not_sent(sent, &[], false) };
-    let beyond = elsewhere(&whole_chain(sent, unsent), &[]).filter(|_| !ends_at_root(sent));
+    let cause = if ends_at_root(sent) { root_not_enrolled(sent, &[]) } else { chain_not_sent(sent, &[], false) };
+    let beyond = root_not_enrolled(&whole_chain(sent, unsent), &[]).filter(|_| !ends_at_root(sent));
     cause.into_iter().chain(beyond).collect()
 }
 
-/// What keeps a chain to an enrolled certificate from being one, its time left aside.
-fn unsound(chain: &[Certificate], enrolled: &Certificate, at: OffsetDateTime) -> Option<Cause> {
+/// Returns why a chain to an enrolled certificate is invalid, apart from its validity.
+fn invalid_chain(chain: &[Certificate], enrolled: &Certificate, at: OffsetDateTime) -> Option<Cause> {
     let error = verify(chain, enrolled, at).err()?;
     let is_time = matches!(error, ChainError::Expired { .. } | ChainError::NotYetValid { .. });
     (!is_time).then_some(Cause::ChainUnsound(error))
@@ -488,7 +516,7 @@ fn chain_not_sent(sent: &[Certificate], enrolled: &[EnrolledCertificate], leads_
     })
 }
 
-fn elsewhere(chain: &[Certificate], enrolled: &[EnrolledCertificate]) -> Option<Cause> {
+fn root_not_enrolled(chain: &[Certificate], enrolled: &[EnrolledCertificate]) -> Option<Cause> {
     let root = chain.last().filter(|_| ends_at_root(chain))?;
     Some(Cause::ChainLeadsElsewhere {
         root: root.subject().to_string(),
@@ -501,12 +529,12 @@ fn ends_at_root(chain: &[Certificate]) -> bool {
     chain.last().is_some_and(is_self_signed)
 }
 
-fn disliked_as_self_signed(device: &DeviceCertificate) -> Vec<Cause> {
+fn self_signed_leaf(device: &DeviceCertificate) -> Vec<Cause> {
     let subject = device.certificate().subject().to_string();
     vec![Cause::Certificate { subject, objection: Objection::SelfSignedLeaf }]
 }
 
-/// The chain as it would be with the certificates that were not sent.
+/// Returns the chain completed with the certificates that were not sent.
 fn whole_chain(sent: &[Certificate], unsent: &[Certificate]) -> Vec<Certificate> {
     let mut all = sent.to_vec();
     all.extend(unsent.iter().filter(|certificate| !sent.contains(certificate)).cloned());
@@ -527,11 +555,11 @@ fn no_client_authentication(device: &DeviceCertificate) -> Option<Cause> {
     (!certificate.allows_client_authentication()).then(|| Cause::NoClientAuthentication { subject: subject() })
 }
 
-/// What services dislike about the device's certificate, but for what is judged apart: its time, its name, what it is
-/// for, and whether it is self-signed, which an attestation of its own allows.
-fn disliked(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
+/// Returns the objections to the device's certificate, except those that are checked separately: validity, name,
+/// purpose, and self-signature, which an individual attestation allows.
+fn objection_causes(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
     let subject = device.certificate().subject().to_string();
-    let found = dislikes(device.certificate(), at).into_iter().filter(|objection| {
+    let found = certificate_objections(device.certificate(), at).into_iter().filter(|objection| {
         matches!(
             objection,
             Objection::Key(_)
@@ -555,9 +583,9 @@ fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
     }
 }
 
-/// Whether a certificate is out of its time by the server's clock, or by ours where it told none; and if only by the
-/// server's, that it is the clock here.
-fn timely(certificate: &Certificate, observations: &Observations) -> Option<Cause> {
+/// Returns a cause if a certificate is not valid by the server's clock, or by the local clock if the server sent no
+/// date. The cause is the local clock if that clock makes the certificate valid.
+fn validity_cause(certificate: &Certificate, observations: &Observations) -> Option<Cause> {
     let ours = observations.at;
     let Some(theirs) = observations.credible_date() else { return out_of_time(certificate, ours) };
     let cause = out_of_time(certificate, theirs)?;
@@ -567,7 +595,7 @@ fn timely(certificate: &Certificate, observations: &Observations) -> Option<Caus
     }
     let subject = certificate.subject();
     let consequence = format!(
-        "{subject} is valid here and {} there",
+        "{subject} is valid by the clock of this machine and {} by the server's",
         if matches!(cause, Cause::Expired { .. }) { "expired" } else { "not valid yet" }
     );
     Some(Cause::ClockSkewed { ours, theirs, consequence })

@@ -1,17 +1,17 @@
-//! Where the Device Provisioning Service answers.
+//! The address of the Device Provisioning Service.
 
 use std::{fmt, str::FromStr};
 
 use crate::transport::{Address, AddressError};
 
-/// The address at which all of the public cloud's devices register.
+/// The global device endpoint of the public cloud.
 const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
 
-/// The address of a Device Provisioning Service: scheme, host and port, nothing else. The default is
+/// The address of a Device Provisioning Service: scheme, host and port. The default is
 /// `https://global.azure-devices-provisioning.net`.
 ///
-/// A host alone, as device SDKs take it, is taken for `https`. Plain HTTP is taken only to `localhost`, `127.0.0.0/8` and
-/// `::1`; a certificate cannot be presented over it.
+/// An address without a scheme, as device SDKs take it, is `https`. Plain HTTP is allowed only to `localhost`,
+/// `127.0.0.0/8` and `::1`; a certificate cannot be presented over it.
 ///
 /// ```
 /// use iot_enroll::dps::device::ProvisioningEndpoint;
@@ -25,7 +25,7 @@ const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
 pub struct ProvisioningEndpoint(Address);
 
 impl ProvisioningEndpoint {
-    /// Returns the endpoint as text, without a slash at the end.
+    /// Returns the endpoint as text, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -56,7 +56,7 @@ impl ProvisioningEndpoint {
 
 impl Default for ProvisioningEndpoint {
     fn default() -> Self {
-        // A constant, which the tests hold to be an address.
+        // A constant. The tests check that it is an address.
         Self::from_str(GLOBAL).unwrap_or_else(|error| unreachable!("{error}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What became of a registration that did not succeed, and what was seen on the way.
+//! The error of a registration, with what was observed on the way.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -10,114 +10,114 @@ use crate::{
     transport::{AnswerProblem, AttemptCount, NetworkFailure},
 };
 
-/// Why a device was not registered. [`diagnose`](super::diagnose) tells the cause behind it.
+/// The error of a registration. [`diagnose`](super::diagnose) finds its cause.
 ///
-/// Messages name what was found; none holds a key or a token.
+/// No message contains a key or a token.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RegistrationError {
     /// The device.
     pub id: DeviceId,
-    /// What happened.
+    /// What failed.
     pub kind: RegistrationErrorKind,
-    /// What was seen on the way.
+    /// What was observed on the way.
     pub observations: Box<Observations>,
 }
 
-/// What happened to a registration that did not succeed.
+/// What failed in a registration.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegistrationErrorKind {
-    /// Nothing was sent, since the service is certain to refuse it.
+    /// Nothing was sent, because the service would certainly refuse it.
     NotSent(Box<Cause>),
     /// No answer arrived.
     Network {
-        /// Where on the way it failed.
+        /// The stage at which the request failed.
         failure: NetworkFailure,
-        /// What the operating system and the protocols said, outermost first.
+        /// Why it failed.
         cause: String,
-        /// How many requests were sent.
+        /// The number of requests.
         attempts: u32,
     },
-    /// The service refused.
+    /// The service refused the request.
     Refused(Box<Refusal>),
-    /// The service took the registration up, and it came to a bad end.
+    /// The service accepted the request, and the registration failed.
     Ended {
-        /// Its end as the service calls it: `failed`, `disabled`.
+        /// The service's status: `failed` or `disabled`.
         status: String,
-        /// The service's code.
+        /// The service's error code.
         error_code: Option<u64>,
-        /// The service's words.
+        /// The service's message.
         message: String,
     },
     /// The device was not assigned in time.
     TimedOut {
-        /// The time that a registration has.
+        /// The time limit of a registration.
         budget: Duration,
-        /// How long the service asked to wait last.
+        /// How long the service last asked to wait.
         asked: Duration,
     },
-    /// The service sent the request elsewhere, and it was not followed.
+    /// The service answered with a redirect, which was not followed.
     Redirect {
-        /// The status of the answer.
+        /// The HTTP status of the answer.
         status: u16,
-        /// The host it leads to, or what stands in its place.
+        /// The host that the redirect points to, or the text found in its place.
         target: String,
     },
     /// An answer arrived that cannot be read.
     Answer {
         /// The HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         problem: AnswerProblem,
-        /// How it begins.
+        /// The start of the answer.
         excerpt: String,
     },
-    /// TLS cannot be set up here.
+    /// TLS cannot be set up.
     Tls(String),
 }
 
-/// The service's refusal of a request.
+/// The service's error answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// The service's code, such as 401002.
+    /// The service's error code, such as 401002.
     pub error_code: Option<u64>,
-    /// The service's id for the request, by which its operators find it.
+    /// The service's ID of the request, which its support asks for.
     pub tracking_id: Option<String>,
-    /// The service's words, shortened, or the beginning of a body that is not in its form.
+    /// The service's message, shortened; or the start of the body if it does not have the service's form.
     pub message: String,
     /// How long the service asks to wait.
     pub retry_after: Option<Duration>,
-    /// How many requests were sent.
+    /// The number of requests.
     pub attempts: u32,
 }
 
-/// What was seen on the way of a registration.
+/// What was observed during a registration.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Observations {
-    /// The host that was spoken to, with the port where it is not the scheme's own.
+    /// The host, with the port unless it is the scheme's default.
     pub host: String,
-    /// What the clock here said at the end.
+    /// The time of the local clock at the end.
     pub at: OffsetDateTime,
-    /// The `Date` of the last answer.
+    /// The `Date` header of the last answer.
     pub server_date: Option<OffsetDateTime>,
-    /// The certificate that the server presented, where it can be read.
+    /// The certificate that the server presented, if it can be parsed.
     pub server_certificate: Option<Certificate>,
     /// Why that certificate was not trusted, if it was not.
     pub distrust: Option<Distrust>,
-    /// Whether the server asked for a client certificate in the TLS handshake.
+    /// Whether the server requested a client certificate in the TLS handshake.
     pub asked_for_certificate: bool,
     /// Whether the last request was answered, at least in part.
     pub answered: bool,
 }
 
 impl Observations {
-    /// The date of the last answer, unless the server's certificate shows that it is wrong: it is valid by the clock here
-    /// and not by that date.
+    /// Returns the date of the last answer, unless the server's certificate refutes it: the certificate is valid by the
+    /// local clock and not at that date.
     pub(super) fn credible_date(&self) -> Option<OffsetDateTime> {
         let date = self.server_date?;
         let refuted = self.server_certificate.as_ref().is_some_and(|certificate| {
@@ -132,21 +132,21 @@ impl Observations {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Distrust {
-    /// It is not valid now, by the clock here.
+    /// It has expired or is not valid yet, by the local clock.
     OutOfTime,
-    /// Anything else, above all an unknown issuer or another name.
+    /// For another reason, such as an unknown issuer or another host name. The text names it.
     Other(String),
 }
 
 impl RegistrationError {
-    /// Whether nothing was sent, since the service was certain to refuse.
+    /// Returns whether nothing was sent, because the service would certainly refuse it.
     #[must_use]
     pub fn is_not_sent(&self) -> bool {
         matches!(self.kind, RegistrationErrorKind::NotSent(_))
     }
 
-    /// Returns whether the service failed or the way there, and not the device: no connection, a connection that broke, a
-    /// time-out, or an answer 429 or 5xx. Registering another device is likely to fail the same way.
+    /// Returns whether the service or the network failed, and not the device: no connection, a broken connection, a
+    /// time-out, or an answer 429 or 5xx. Other devices are likely to fail the same way.
     #[must_use]
     pub fn is_service_failure(&self) -> bool {
         match &self.kind {
@@ -163,7 +163,7 @@ impl RegistrationError {
         }
     }
 
-    /// The HTTP status of the answer, where one arrived that belongs to this failure.
+    /// Returns the HTTP status of the answer that this error is about.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match &self.kind {
@@ -175,7 +175,7 @@ impl RegistrationError {
         }
     }
 
-    /// The service's code for the failure, such as 401002.
+    /// Returns the service's error code, such as 401002.
     #[must_use]
     pub fn error_code(&self) -> Option<u64> {
         match &self.kind {
@@ -193,29 +193,20 @@ impl fmt::Display for RegistrationError {
         match &self.kind {
             Kind::NotSent(cause) => write!(f, "nothing was sent: {cause}"),
             Kind::Network { failure, cause, attempts } => {
-                let what = match failure {
-                    NetworkFailure::Connect => "no connection to",
-                    NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime => "no TLS connection to",
-                    NetworkFailure::TimedOut => "no answer in time from",
-                    NetworkFailure::Broken => "the connection ended before the answer from",
-                    NetworkFailure::Request => "no request can be made of this to",
-                    NetworkFailure::NotHttp => "what is not HTTP came from",
-                };
-                write!(f, "{what} {}{}: {cause}", self.observations.host, AttemptCount(*attempts))?;
-                match failure {
-                    NetworkFailure::Connect => f.write_str(
-                        ". Check the address of the provisioning service, and the network and proxy settings here",
-                    ),
-                    NetworkFailure::TimedOut | NetworkFailure::Broken => {
-                        f.write_str("; to register again does no harm")
+                write!(f, "{} {}{}: {cause}", failure.summary(), self.observations.host, AttemptCount(*attempts))?;
+                // The diagnosis explains failures of TLS.
+                f.write_str(match failure {
+                    NetworkFailure::Connect => {
+                        ". Check the address of the provisioning service, and the network and proxy settings of this machine"
                     }
-                    NetworkFailure::NotHttp => f.write_str(". Check the address of the provisioning service"),
-                    NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime | NetworkFailure::Request => Ok(()),
-                }
+                    NetworkFailure::TimedOut | NetworkFailure::Broken => ". Register again; registration is idempotent",
+                    NetworkFailure::NotHttp => ". Check the address of the provisioning service",
+                    NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime | NetworkFailure::Request => "",
+                })
             }
             Kind::Refused(refusal) => refusal.fmt(f),
             Kind::Ended { status, error_code, message } => {
-                write!(f, "the service ended it as {status}")?;
+                write!(f, "the service ended the registration as {status}")?;
                 if let Some(code) = error_code {
                     write!(f, " with code {code}")?;
                 }
@@ -223,24 +214,24 @@ impl fmt::Display for RegistrationError {
             }
             Kind::TimedOut { budget, asked } => write!(
                 f,
-                "the service was still assigning it and asked to wait {}, and a registration has {} s in all; to \
-                 register again does no harm",
-                Wait(*asked),
-                budget.as_secs()
+                "not assigned within {} s, the time limit of a registration; the service last asked to wait {}. Register \
+                 again; registration is idempotent",
+                budget.as_secs(),
+                Wait(*asked)
             ),
             Kind::Redirect { status, target } => write!(
                 f,
-                "answered {status}, a redirect to {target}; redirects are not followed. Check the address of the \
-                 provisioning service"
+                "the service answered {status}, a redirect to {target}; redirects are not followed. Check the address of \
+                 the provisioning service"
             ),
             Kind::Answer { status, problem, excerpt } => {
-                write!(f, "the answer {status} cannot be read: {problem}")?;
+                write!(f, "cannot read the answer {status}: {problem}")?;
                 if !excerpt.is_empty() {
-                    write!(f, "; it begins {excerpt:?}")?;
+                    write!(f, "; it starts with {excerpt:?}")?;
                 }
                 f.write_str(". Check that the address is that of a Device Provisioning Service")
             }
-            Kind::Tls(reason) => write!(f, "TLS cannot be set up: {reason}"),
+            Kind::Tls(reason) => write!(f, "cannot set up TLS: {reason}"),
         }
     }
 }
@@ -248,7 +239,7 @@ impl fmt::Display for RegistrationError {
 impl StdError for RegistrationError {}
 
 impl Refusal {
-    /// Whether the service does not know the operation that it was asked for, or not any more.
+    /// Returns whether the service does not know the operation, or no longer does.
     pub(super) fn is_operation_gone(&self) -> bool {
         self.error_code == Some(404_202)
     }
@@ -261,18 +252,18 @@ impl fmt::Display for Refusal {
             write!(f, " with code {code}")?;
         }
         let message = self.message.trim_end_matches('.');
-        write!(f, ": {}", if message.is_empty() { "it gave no reason" } else { message })?;
+        write!(f, ": {}", if message.is_empty() { "no reason given" } else { message })?;
         if let Some(id) = &self.tracking_id {
-            write!(f, " (tracking id {id})")?;
+            write!(f, " (tracking ID {id})")?;
         }
         match self.retry_after {
-            Some(wait) if !wait.is_zero() => write!(f, ". It asks to wait {}: register again after that", Wait(wait)),
+            Some(wait) if !wait.is_zero() => write!(f, ". Register again after {}, as the service asks", Wait(wait)),
             _ => Ok(()),
         }
     }
 }
 
-/// A time to wait, which a service may have made up.
+/// Prints a waiting time. A service may ask for an absurd one.
 struct Wait(Duration);
 
 impl fmt::Display for Wait {

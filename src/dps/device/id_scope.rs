@@ -1,12 +1,14 @@
-//! The id scope: which instance of the Device Provisioning Service.
+//! The ID scope, which identifies an instance of the Device Provisioning Service.
 
 use std::{fmt, str::FromStr};
 
-/// The most characters an id scope may have. Those in use have 11.
+/// The maximum length of an ID scope. Those in use have 11 characters.
 pub const MAX_ID_SCOPE: usize = 64;
 
-/// An id scope, such as `0ne00A1B2C3`: letters and digits. Every IoT Central application has its own; it stands in the
-/// application's *Device connection* page and in the credentials of its devices.
+/// An ID scope, such as `0ne00A1B2C3`: letters and digits.
+///
+/// Every IoT Central application has its own. It is on the application's *Device connection* page and in the
+/// credentials of its devices.
 ///
 /// ```
 /// use iot_enroll::dps::device::IdScope;
@@ -20,13 +22,13 @@ pub const MAX_ID_SCOPE: usize = 64;
 pub struct IdScope(String);
 
 impl IdScope {
-    /// The id scope as text.
+    /// Returns the ID scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the same scope. The service does not tell them apart by case.
+    /// Returns whether both are the same scope. The service ignores case.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -54,19 +56,19 @@ impl FromStr for IdScope {
     }
 }
 
-/// Why a text is not an id scope.
+/// Explains why a text is not an ID scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdScopeError {
-    /// A character that may not stand there.
-    #[error("an id scope has letters and digits, as in 0ne00A1B2C3; found {character:?} at position {position}")]
+    /// It contains a character that is not allowed.
+    #[error("an ID scope has letters and digits, as in 0ne00A1B2C3; found {character:?} at position {position}")]
     Character {
-        /// The character found.
+        /// The character.
         character: char,
-        /// Where, counted in characters from 1.
+        /// The position of the character, counted in characters from 1.
         position: usize,
     },
-    /// Empty, or too long.
-    #[error("an id scope has 1 to {MAX_ID_SCOPE} characters, as in 0ne00A1B2C3; found {0}")]
+    /// It is empty or too long.
+    #[error("an ID scope has 1 to {MAX_ID_SCOPE} characters, as in 0ne00A1B2C3; found {0}")]
     Length(usize),
 }

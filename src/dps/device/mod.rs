@@ -1,15 +1,15 @@
-//! Registration at the Device Provisioning Service, as a device does it; and why it failed, if it did.
+//! Registration at the Device Provisioning Service, as a device does it, and the diagnosis of failures.
 //!
-//! A [`RegistrationClient`] speaks to one provisioning service, at its [`ProvisioningEndpoint`] and for one [`IdScope`].
-//! It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and key, or a
-//! symmetric key. A registration that fails is a [`RegistrationError`], which keeps what was seen on the way; [`diagnose`]
-//! tells from it, from the certificates and, where it is known, from the state of the IoT Central application
-//! ([`EnrollmentState`]) which [`Cause`] it was.
+//! A [`RegistrationClient`] connects to one provisioning service, at its [`ProvisioningEndpoint`] and with one
+//! [`IdScope`]. It registers any number of devices, each with its own [`Credential`]: a certificate with its chain and
+//! key, or a symmetric key. A failed registration returns a [`RegistrationError`], which includes what was observed on
+//! the way. [`diagnose`] finds its [`Cause`] from the error, the certificates and, if known, the service's
+//! [`EnrollmentState`]. It sends nothing.
 //!
 //! ```no_run
 //! use iot_enroll::{
 //!     certificate::{Certificate, PrivateKey},
-//!     registration::{DeviceCertificate, IdScope, RegistrationClient},
+//!     dps::device::{DeviceCertificate, IdScope, RegistrationClient},
 //! };
 //!
 //! # async fn example(pem: &[u8], key: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +21,8 @@
 //! # }
 //! ```
 //!
-//! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version 2021-06-01.
+//! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version
+//! 2021-06-01.
 
 mod admission;
 mod cause;
@@ -34,13 +35,12 @@ mod id_scope;
 mod symmetric_key;
 mod tls;
 
-/// What builders and errors of this module take and name.
-pub use crate::transport::{AnswerProblem, BuildError, Clock, NetworkFailure, RetryPolicy};
+pub use crate::transport::{AnswerProblem, BuildError, Clock, NetworkFailure, RetryPolicy, Secret};
 pub use admission::{DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation};
 pub use cause::Cause;
 pub use client::{Assignment, RegistrationClient, RegistrationClientBuilder};
 pub use credential::{Credential, CredentialError, DeviceCertificate};
-pub use diagnosis::{Attempt, Diagnosis, Unregistered, diagnose, objections};
+pub use diagnosis::{Attempt, DiagnosedError, Diagnosis, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
 pub use error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind};
 pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};

@@ -1,4 +1,4 @@
-//! Symmetric keys: derived for each device from its group's, and the tokens they sign.
+//! Symmetric keys: the derivation of device keys, and the tokens that they sign.
 
 use std::{
     fmt,
@@ -8,29 +8,28 @@ use std::{
 use aws_lc_rs::{constant_time, hmac};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::byte_serialize;
-use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::IdScope;
-use crate::certificate::DeviceId;
+use super::id_scope::IdScope;
+use crate::{certificate::DeviceId, transport::Secret};
 
-/// How many bytes a key has: what the Device Provisioning Service takes.
+/// The length of a key in bytes that the Device Provisioning Service accepts.
 const MIN_KEY: usize = 16;
 const MAX_KEY: usize = 64;
 
-/// How long a token is good: longer than a registration may take.
+/// The lifetime of a token, which is longer than a registration takes.
 pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A symmetric key of a device or of an enrollment group. Its memory is wiped when it is dropped, and `Debug` hides it.
+/// A symmetric key of a device or of an enrollment group.
 ///
-/// Two keys are compared in constant time.
+/// Its memory is wiped when it is dropped, `Debug` hides it, and keys are compared in constant time.
 pub struct SymmetricKey(Zeroizing<Vec<u8>>);
 
 impl SymmetricKey {
-    /// Reads a key in base64 (RFC 4648 section 4), as the services show it. White space around it does not count.
+    /// Parses a key in base64 (RFC 4648 section 4), as the services show it. Ignores white space around it.
     ///
     /// # Errors
-    /// [`SymmetricKeyError`], which never repeats the text.
+    /// [`SymmetricKeyError`] if it is not base64 or has another length. The error never repeats the text.
     pub fn from_base64(text: &str) -> Result<Self, SymmetricKeyError> {
         let key = BASE64_STANDARD.decode(text.trim()).map(Zeroizing::new).map_err(|_| SymmetricKeyError::Base64)?;
         match key.len() {
@@ -39,13 +38,13 @@ impl SymmetricKey {
         }
     }
 
-    /// The key in base64.
+    /// Returns the key in base64.
     #[must_use]
-    pub fn to_base64(&self) -> SecretString {
+    pub fn to_base64(&self) -> Secret {
         BASE64_STANDARD.encode(&*self.0).into()
     }
 
-    /// A token by which a device registers: `sr` is its registration, `skn` is `registration`.
+    /// Returns a token with which a device registers: `sr` is its registration, `skn` is `registration`.
     pub(super) fn token(&self, scope: &IdScope, id: &DeviceId, now: SystemTime) -> RegistrationToken {
         let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
         let resource = encoded(&format!("{scope}/registrations/{id}"));
@@ -62,23 +61,22 @@ impl SymmetricKey {
     }
 }
 
-/// A token, and the part of it that is secret.
+/// A token, and its secret part.
 pub(super) struct RegistrationToken {
-    pub(super) header: SecretString,
-    pub(super) signature: SecretString,
+    pub(super) header: Secret,
+    pub(super) signature: Secret,
 }
 
-/// The key of one device of an enrollment group: HMAC-SHA-256 of the registration id under the group's key.
+/// Derives the key of a device from the key of its enrollment group: HMAC-SHA-256 of the registration ID.
 ///
-/// The id counts as it is written: `Sensor-1` and `sensor-1` have different keys.
+/// Case matters: `Sensor-1` and `sensor-1` have different keys.
 ///
 /// ```
 /// use iot_enroll::dps::device::{SymmetricKey, derive_device_key};
-/// use secrecy::ExposeSecret;
-///
+/// ///
 /// let group = SymmetricKey::from_base64("8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==")?;
 /// let key = derive_device_key(&group, &"sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6".parse()?);
-/// assert_eq!(key.to_base64().expose_secret(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
+/// assert_eq!(key.to_base64().expose(), "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
@@ -100,14 +98,14 @@ impl fmt::Debug for SymmetricKey {
     }
 }
 
-/// Why a text is not a symmetric key. No message repeats it.
+/// Explains why a text is not a symmetric key. No message repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SymmetricKeyError {
-    /// Not base64.
+    /// It is not base64.
     #[error("the symmetric key is not base64: copy it again, as one line")]
     Base64,
-    /// Too short or too long.
-    #[error("a symmetric key has {MIN_KEY} to {MAX_KEY} bytes, found {0}")]
+    /// It is too short or too long.
+    #[error("a symmetric key has {MIN_KEY} to {MAX_KEY} bytes; found {0}")]
     Length(usize),
 }

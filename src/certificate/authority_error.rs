@@ -1,0 +1,66 @@
+//! Why a certificate authority cannot be used, or a certificate cannot be issued.
+
+use super::{ChainError, KeyError, Lifetime, NameError, PublicKeyAlgorithm, ReadError};
+
+/// The reason why a certificate authority cannot be used, or did not issue a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// The private key belongs to none of the certificates; holds their subjects.
+    #[error("the private key does not belong to the certificate {0}")]
+    KeyMismatch(String),
+    /// Keys of the certificate's kind are not supported.
+    #[error("the public key of the certificate {subject}, {key}, is not supported")]
+    UnsupportedPublicKey {
+        /// The subject of the certificate.
+        subject: String,
+        /// Its public key.
+        key: PublicKeyAlgorithm,
+    },
+    /// The certificate may not sign, or is not valid at the time of issue.
+    #[error("{0}")]
+    Unfit(#[source] ChainError),
+    /// A path length constraint allows no further CA below the one that signs; holds the subject of the certificate
+    /// with the constraint.
+    #[error("{0} allows no further CA below it: its path length is used up")]
+    PathLength(String),
+    /// The new certificate would not be valid under the certificates above it, so it was not issued.
+    #[error("no certificate was issued for {subject}, since it would not be valid: {error}")]
+    Invalid {
+        /// The subject of the certificate.
+        subject: String,
+        /// Why it would not be valid.
+        error: Box<ChainError>,
+    },
+    /// The lifetime is empty, or ends after the year 9999.
+    #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]
+    Lifetime(Lifetime),
+    /// The name does not fit a certificate.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A subject alternative name is neither a DNS name nor an IP address.
+    #[error("{0:?} is neither a DNS name nor an IP address")]
+    AlternativeName(String),
+    /// The key could not be read, made or encoded.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The certificates of the authority cannot be read.
+    #[error("the certificate of the CA cannot be read: {0}")]
+    Read(#[source] ReadError),
+    /// The new certificate does not read back.
+    #[error("the new certificate is not sound: {0}")]
+    Certificate(#[from] ReadError),
+    /// The random number generator of the system failed.
+    #[error("the random number generator of the system failed")]
+    Random,
+    /// The new certificate could not be encoded or signed.
+    #[error("the certificate could not be encoded or signed")]
+    Encoding,
+}
+
+/// rcgen's own text names its types, and every input that it could refuse is checked before.
+impl AuthorityError {
+    pub(super) fn encoding(_: rcgen::Error) -> Self {
+        Self::Encoding
+    }
+}

@@ -1,0 +1,708 @@
+//! The files of a certificate, which are written and replaced as one set.
+//!
+//! A set is written into a hidden directory beside its place, flushed to the disk, and committed by one rename of that
+//! directory. Then its files are moved out. If a process is killed before the rename, the old files are unchanged. If it is
+//! killed after the rename, the next operation on the set moves the rest. So a set exists completely or not at all, and no
+//! file is ever incomplete.
+//!
+//! Other programs see each file replaced by one rename. Files of the old set that the new one does not have are removed
+//! first. Several files cannot be replaced at once, so a program that reads them during an overwrite, without the lock, can
+//! find the new key with the old certificate. This library takes the lock, and detects a key or chain that does not belong
+//! to the certificate when it reads a set.
+//!
+//! Each hidden directory has a marker file that lists the files of its set. Directories without a marker are not touched.
+//! The next write of a set removes the leftovers of killed processes. A lock on the directory serializes processes.
+//!
+//! ```
+//! use iot_enroll::certificate::{CertificateAuthority, CommonName, IssueOptions};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let root = CertificateAuthority::new_root(&CommonName::new("Lab Root")?, &IssueOptions::new())?;
+//! let files = root.save(dir)?;
+//! assert_eq!(files.certificate(), dir.join("labRoot_cert.pem"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+
+use std::{
+    fmt, fs,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+pub use self::error::FileError;
+use super::{
+    Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
+    camel_case,
+    pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
+    secure_file::{self, Access},
+};
+
+/// The files of a certificate, named as `create_test_cert.js` does: the common name in [camel case](super::camel_case) with
+/// `_cert.pem`, `_key.pem`, `_fullchain.pem` and `.pfx`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSet {
+    directory: PathBuf,
+    stem: String,
+    /// The common name, to distinguish the set from that of another name with the same stem. `None` for proofs, whose
+    /// files do not depend on the name.
+    name: Option<String>,
+}
+
+/// The stem of the files of proofs.
+const VERIFICATION: &str = "verification";
+
+/// The suffix of the hidden directory in which a set is written.
+const STAGING: &str = ".tmp";
+
+/// The marker file in a hidden directory: a title line, then the names of the files of the set.
+const MARKER: &str = ".iot-enroll-set";
+const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.";
+
+/// The suffixes of the files of a set. The certificate is the last: if it exists, the others do.
+const SUFFIXES: [&str; 4] = ["_key.pem", ".pfx", "_fullchain.pem", "_cert.pem"];
+
+/// The options of a PFX file.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct PfxOptions<'a> {
+    /// The password of the file.
+    pub password: &'a str,
+    /// The encryption of the file.
+    pub encryption: PfxEncryption,
+}
+
+impl<'a> PfxOptions<'a> {
+    /// Creates options with that password and the default encryption.
+    #[must_use]
+    pub fn new(password: &'a str) -> Self {
+        Self { password, encryption: PfxEncryption::default() }
+    }
+
+    /// Sets the encryption of the file.
+    #[must_use]
+    pub fn encryption(mut self, encryption: PfxEncryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+}
+
+impl fmt::Debug for PfxOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PfxOptions").field("encryption", &self.encryption).finish_non_exhaustive()
+    }
+}
+
+/// What to do if files of a set already exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IfExists {
+    /// Fail, and change nothing.
+    #[default]
+    Fail,
+    /// Replace the whole set. The old PFX file is removed even if the new set has none.
+    Overwrite,
+}
+
+impl IssuedCertificate {
+    /// Saves the four files of the certificate in a directory, under its common name: certificate, private key, full chain,
+    /// and a PFX file with [`DEFAULT_PASSWORD`]. Existing files are not overwritten.
+    ///
+    /// [`FileSet::write`] has more options, and is the way to save a proof of possession, whose common name is no file
+    /// name.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Exists`] if one of the files exists; otherwise the errors of [`FileSet::write`].
+    pub fn save(&self, directory: impl Into<PathBuf>) -> Result<FileSet, FileError> {
+        let name = CommonName::new(self.certificate.subject().common_name().unwrap_or_default())?;
+        let files = FileSet::new(directory, &name)?;
+        files.write(self, Some(PfxOptions::new(DEFAULT_PASSWORD)), IfExists::Fail)?;
+        Ok(files)
+    }
+}
+
+impl FileSet {
+    /// Returns the files of a name in a directory, whether they exist or not.
+    ///
+    /// # Errors
+    /// Returns a [`NameError`] if files cannot have that name.
+    pub fn new(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
+        let (directory, stem) = (directory.into(), name.file_stem()?);
+        Ok(Self { directory, stem, name: Some(name.as_str().to_owned()) })
+    }
+
+    /// Returns the files of a proof of possession, which are named `verification` for every code.
+    #[must_use]
+    pub fn verification(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None }
+    }
+
+    /// Returns the path of the certificate in PEM.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.path("_cert.pem")
+    }
+
+    /// Returns the path of the private key in PKCS#8 PEM, which only the owner of the file can read.
+    #[must_use]
+    pub fn private_key(&self) -> PathBuf {
+        self.path("_key.pem")
+    }
+
+    /// Returns the path of the certificate and all above it, in PEM.
+    #[must_use]
+    pub fn fullchain(&self) -> PathBuf {
+        self.path("_fullchain.pem")
+    }
+
+    /// Returns the path of the PFX file with key, certificate and chain, which only the owner of the file can read.
+    #[must_use]
+    pub fn pfx(&self) -> PathBuf {
+        self.path(".pfx")
+    }
+
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.directory.join(format!("{}{suffix}", self.stem))
+    }
+
+    fn all(&self) -> [PathBuf; 4] {
+        SUFFIXES.map(|suffix| self.path(suffix))
+    }
+
+    /// Returns a key that is equal for two sets with the same files, even on file systems that ignore case.
+    #[cfg(feature = "client")]
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.directory.join(self.stem.to_lowercase())
+    }
+
+    /// Checks that no file of the set is a file of this CA, through any path or link.
+    ///
+    /// # Errors
+    /// Returns [`FileError::SigningAuthority`] with the shared file.
+    pub fn check_apart(&self, authority: &CertificateAuthority) -> Result<(), FileError> {
+        let shared = self.all().into_iter().find(|ours| authority.files().iter().any(|theirs| is_same(ours, theirs)));
+        shared.map_or(Ok(()), |path| Err(FileError::SigningAuthority(path)))
+    }
+
+    /// Checks that a certificate has the common name of the set: other names may have the same file names.
+    ///
+    /// # Errors
+    /// Returns [`FileError::OtherName`] with both names.
+    pub fn check_name(&self, certificate: &Certificate) -> Result<(), FileError> {
+        match &self.name {
+            Some(name) if certificate.subject().common_name() != Some(name) => Err(FileError::OtherName {
+                path: self.certificate(),
+                expected: name.clone(),
+                found: name_of(certificate),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that existing files of the set belong neither to a certificate above the new one nor to another name. The
+    /// lock must be held.
+    fn check_owner(&self, above: &[&Certificate]) -> Result<(), FileError> {
+        let path = self.certificate();
+        if let Ok(found) = read_certificates(&path)
+            && let Some(found) = found.first()
+        {
+            if above.contains(&found) {
+                return Err(FileError::SigningAuthority(path));
+            }
+            let common_name = found.subject().common_name();
+            let other = if let Some(name) = &self.name {
+                common_name != Some(name)
+            } else {
+                // A proof may have any name. A CA, or a certificate with that file name, is not a proof.
+                let is_authority = found.basic_constraints().is_some_and(|constraints| constraints.authority);
+                is_authority || common_name.is_some_and(|name| camel_case(name) == VERIFICATION)
+            };
+            if other {
+                return Err(self.shared_with(path, name_of(found)));
+            }
+        }
+        if let Ok(key) = read_key(&self.private_key(), None)
+            && above.iter().any(|authority| key.belongs_to(authority))
+        {
+            return Err(FileError::SigningAuthority(self.private_key()));
+        }
+        self.check_spelling()
+    }
+
+    /// Checks that no other files differ from those of the set only in case. Many file systems and people would confuse
+    /// them.
+    pub(crate) fn check_spelling(&self) -> Result<(), FileError> {
+        let ours: Vec<_> = self.all().iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+        let lower: Vec<_> = ours.iter().map(|name| name.to_lowercase()).collect();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !ours.iter().any(|ours| ours == name)) else { continue };
+            let Some(position) = lower.iter().position(|lower| *lower == name.to_lowercase()) else { continue };
+            let stem = name.get(..name.len().saturating_sub(SUFFIXES[position].len())).unwrap_or(name);
+            let certificate = self.directory.join(format!("{stem}_cert.pem"));
+            let found = read_certificates(&certificate).ok().and_then(|found| found.first().map(name_of));
+            return Err(self.shared_with(entry.path(), found.unwrap_or_else(|| stem.to_owned())));
+        }
+        Ok(())
+    }
+
+    fn shared_with(&self, path: PathBuf, other: String) -> FileError {
+        let name = self.name.clone().unwrap_or_else(|| "a proof of possession".to_owned());
+        FileError::SharedFiles { path, name, other }
+    }
+
+    fn committed(&self) -> PathBuf {
+        self.directory.join(format!(".{}.commit", self.stem))
+    }
+
+    /// Returns the files of the set that exist. Finishes a set that a killed process had committed.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Io`] or [`FileError::Unfinished`] if the file system fails.
+    pub fn existing(&self) -> Result<Vec<PathBuf>, FileError> {
+        if !self.directory.is_dir() {
+            return Ok(Vec::new());
+        }
+        let _turn = self.lock()?;
+        self.finish()?;
+        Ok(self.present())
+    }
+
+    fn present(&self) -> Vec<PathBuf> {
+        self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+
+    /// Waits for the lock on the directory, which is released when the value is dropped.
+    fn lock(&self) -> Result<fs::File, FileError> {
+        let file = open_to_lock(&self.directory);
+        let file = file.map_err(|error| FileError::io("open the directory", &self.directory, error))?;
+        // Some network file systems have no locks. The rename that commits a set is atomic there too.
+        let _ = file.lock();
+        Ok(file)
+    }
+
+    /// Writes the set: certificate, key and chain, and a PFX file if requested. Creates the directory if missing.
+    ///
+    /// Files of another name, or of a certificate above the new one, are never overwritten.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Exists`] if one of the four files exists and [`IfExists::Fail`] is given,
+    /// [`FileError::SharedFiles`] if they belong to another name, [`FileError::SigningAuthority`] if they belong to a
+    /// certificate above the new one, and other errors if the file system fails.
+    pub fn write(
+        &self,
+        issued: &IssuedCertificate,
+        pfx: Option<PfxOptions<'_>>,
+        if_exists: IfExists,
+    ) -> Result<(), FileError> {
+        let fullchain: Vec<_> = issued.fullchain().collect();
+        self.commit(&fullchain, Some((&issued.key, pfx)), if_exists)
+    }
+
+    /// Writes the set of a device that keeps its own key: certificate and chain, the certificate of the device first.
+    ///
+    /// [`IfExists::Overwrite`] also removes the key and PFX files of an old set, which do not belong to the new certificate.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write`](Self::write).
+    pub fn write_without_key(&self, fullchain: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
+        self.commit(fullchain, None, if_exists)
+    }
+
+    fn commit(
+        &self,
+        fullchain: &[&Certificate],
+        key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
+        if_exists: IfExists,
+    ) -> Result<(), FileError> {
+        if self.directory.exists() && !self.directory.is_dir() {
+            return Err(FileError::NotADirectory(self.directory.clone()));
+        }
+        secure_file::create_directory_all(&self.directory)
+            .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
+        let _turn = self.lock()?;
+        self.finish()?;
+        self.check_owner(fullchain.get(1..).unwrap_or_default())?;
+        let existing = self.present();
+        if if_exists == IfExists::Fail && !existing.is_empty() {
+            return Err(FileError::Exists(existing));
+        }
+        if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
+            return Err(FileError::NotAFile(directory));
+        }
+        self.remove_leftovers();
+        let staging = self.stage(fullchain, key)?;
+        let committed = self.committed();
+        fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
+        // The directory was renamed, so the guard must not remove it.
+        let _ = staging.keep();
+        self.finish()?;
+        let has = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
+        match self.targets(key).into_iter().find(|path| !has(path)) {
+            Some(path) => Err(FileError::Removed(path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the files that the set will have.
+    fn targets(&self, key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>) -> Vec<PathBuf> {
+        let mut targets = vec![self.fullchain(), self.certificate()];
+        targets.extend(key.map(|_| self.private_key()));
+        targets.extend(key.and_then(|(_, pfx)| pfx).map(|_| self.pfx()));
+        targets
+    }
+
+    /// Removes directories that killed processes did not commit. The lock must be held.
+    fn remove_leftovers(&self) {
+        let prefix = format!(".{}.", self.stem);
+        let leftover = |name: &str| name.starts_with(&prefix) && name.ends_with(STAGING);
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_directory || !entry.file_name().to_str().is_some_and(leftover) {
+                continue;
+            }
+            // A directory that cannot be removed is harmless.
+            let _ = match read_marker(&entry.path()) {
+                Some(_) => fs::remove_dir_all(entry.path()),
+                // The process may have been killed before it wrote the marker. This removes only an empty directory.
+                None => fs::remove_dir(entry.path()),
+            };
+        }
+    }
+
+    /// Writes the set into a hidden directory.
+    fn stage(
+        &self,
+        fullchain: &[&Certificate],
+        key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
+    ) -> Result<tempfile::TempDir, FileError> {
+        let prefix = format!(".{}.", self.stem);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(STAGING);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let staging = builder
+            .tempdir_in(&self.directory)
+            .map_err(|error| FileError::io("create a directory in", &self.directory, error))?;
+        let names = self.targets(key);
+        let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
+        write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone)
+            .map_err(|error| FileError::io("write", &staging.path().join(MARKER), error))?;
+        let pems: Vec<String> = fullchain.iter().map(|certificate| certificate.to_pem()).collect();
+        let put = |target: PathBuf, content: &[u8], access| {
+            let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
+            write_new(&staged, content, access).map_err(|error| FileError::io("write", &target, error))
+        };
+        put(self.certificate(), pems.first().map_or(&[], |pem| pem.as_bytes()), Access::Everyone)?;
+        put(self.fullchain(), pems.concat().as_bytes(), Access::Everyone)?;
+        if let Some((key, pfx)) = key {
+            put(self.private_key(), key.to_pem()?.as_bytes(), Access::Owner)?;
+            if let Some(options) = pfx {
+                let chain = fullchain.iter().copied();
+                let pfx = Zeroizing::new(pfx::write(key, chain, options.password, options.encryption)?);
+                put(self.pfx(), &pfx, Access::Owner)?;
+            }
+        }
+        Ok(staging)
+    }
+
+    /// Moves the files of a committed directory to their places, and removes old files that the set does not have.
+    fn finish(&self) -> Result<(), FileError> {
+        let committed = self.committed();
+        let Ok(found) = committed.symlink_metadata() else { return Ok(()) };
+        let stuck = |error| FileError::Unfinished { path: self.committed(), error };
+        let done = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(stuck(error)),
+            _ => Ok(()),
+        };
+        let names = if found.is_dir() { read_marker(&committed) } else { None };
+        let Some(names) = names else {
+            // A process that was killed in the last step leaves an empty directory.
+            let foreign = |_| stuck(io::Error::other("it was not created by iot-enroll"));
+            return fs::remove_dir(&committed).map_err(foreign);
+        };
+        let staged = |target: &Path| target.file_name().map(|name| committed.join(name)).unwrap_or_default();
+        let belongs =
+            |target: &Path| target.file_name().is_some_and(|name| names.iter().any(|known| known.as_str() == name));
+        let (new, old): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|target| belongs(target));
+        for target in old {
+            done(fs::remove_file(&target))?;
+        }
+        for target in new {
+            done(fs::rename(staged(&target), &target))?;
+        }
+        done(fs::remove_file(committed.join(MARKER)))?;
+        done(fs::remove_dir(&committed))?;
+        sync_directory(&self.directory);
+        Ok(())
+    }
+
+    /// Reads the set as a certificate authority: its certificate, its key, and the chain of its full chain file.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Missing`] if the set does not exist, [`FileError::Incomplete`] if only a part of it does,
+    /// [`FileError::Mixed`] if its files do not belong together, [`FileError::OtherName`] if the certificate has another
+    /// common name than the set, and other errors if a file cannot be read or the certificate may not sign.
+    pub fn read_authority(
+        &self,
+        key_password: Option<&str>,
+        at: OffsetDateTime,
+    ) -> Result<CertificateAuthority, FileError> {
+        let certificates = self.read_certificates()?;
+        let authority = authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)?;
+        Ok(authority.read_from(self.all()))
+    }
+
+    /// Reads the certificate of the set, then the certificates of its full chain file. The key file must exist, and must
+    /// belong to the certificate unless it is encrypted.
+    ///
+    /// # Errors
+    /// Returns the errors of [`read_authority`](Self::read_authority).
+    pub fn read_certificates(&self) -> Result<Vec<Certificate>, FileError> {
+        let existing = self.existing()?;
+        let (certificate, key) = (self.certificate(), self.private_key());
+        match (existing.contains(&certificate), existing.contains(&key)) {
+            (true, true) => {}
+            (true, false) => return Err(FileError::Incomplete { found: certificate, missing: key }),
+            (false, _) => {
+                let found = existing.into_iter().next();
+                return Err(match found {
+                    Some(found) => FileError::Incomplete { found, missing: certificate },
+                    None => FileError::Missing(certificate),
+                });
+            }
+        }
+        let mut certificates = read_certificates(&certificate)?;
+        if let Some(first) = certificates.first() {
+            self.check_name(first)?;
+        }
+        let mixed = |other: PathBuf| FileError::Mixed { certificate: certificate.clone(), other };
+        // An encrypted key cannot be compared. A key that cannot be read is reported when it is used.
+        if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
+            return Err(mixed(key));
+        }
+        if existing.contains(&self.fullchain()) {
+            let chain = read_certificates(&self.fullchain())?;
+            if !chain.contains(&certificates[0]) {
+                return Err(mixed(self.fullchain()));
+            }
+            certificates.extend(chain);
+        }
+        Ok(certificates)
+    }
+}
+
+/// Returns the file names in the marker of a hidden directory. `None` if it has no valid marker.
+fn read_marker(directory: &Path) -> Option<Vec<String>> {
+    let path = directory.join(MARKER);
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines();
+    (lines.next()? == MARKER_TITLE).then(|| lines.map(str::to_owned).collect())
+}
+
+/// The passwords of files that may be encrypted.
+#[derive(Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Passwords<'a> {
+    /// The password of private keys.
+    pub key: Option<&'a str>,
+    /// The password of PFX files. The default is the password of private keys, then those that [`pfx::read`] tries.
+    pub pfx: Option<&'a str>,
+}
+
+impl<'a> Passwords<'a> {
+    /// Creates a set without passwords.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the password of private keys.
+    #[must_use]
+    pub fn key(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.key = password.into();
+        self
+    }
+
+    /// Sets the password of PFX files.
+    #[must_use]
+    pub fn pfx(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.pfx = password.into();
+        self
+    }
+
+    fn for_pfx(self) -> Option<&'a str> {
+        self.pfx.or(self.key)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Passwords<'a> {
+    /// Uses the password for private keys.
+    fn from(key: Option<&'a str>) -> Self {
+        Self { key, pfx: None }
+    }
+}
+
+impl fmt::Debug for Passwords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords").finish_non_exhaustive()
+    }
+}
+
+/// Reads a certificate authority from a certificate file, which may also hold its chain, and a key file. Both may be the
+/// same PFX file.
+///
+/// # Errors
+/// Returns a [`FileError`] that names the file and the reason.
+pub fn read_authority<'a>(
+    certificate: &Path,
+    key: &Path,
+    passwords: impl Into<Passwords<'a>>,
+    at: OffsetDateTime,
+) -> Result<CertificateAuthority, FileError> {
+    let passwords = passwords.into();
+    let authority = authority(read_certificates_with(certificate, passwords)?, certificate, key, passwords, at)?;
+    Ok(authority.read_from([certificate.to_owned(), key.to_owned()]))
+}
+
+/// Returns whether both paths lead to the same file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let canonical = |path: &Path| fs::canonicalize(path).ok();
+    if one == other || canonical(one).is_some_and(|one| canonical(other) == Some(one)) {
+        return true;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let node = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        node(one).is_some_and(|one| node(other) == Some(one))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// Returns the common name of a certificate, or its whole subject if it has none.
+fn name_of(certificate: &Certificate) -> String {
+    let subject = certificate.subject();
+    subject.common_name().map_or_else(|| subject.to_string(), str::to_owned)
+}
+
+/// Checks that files can be written to a directory, or that the directory can be created. Leaves nothing behind.
+///
+/// # Errors
+/// Returns [`FileError::NotADirectory`] if another file is in the way, [`FileError::Io`] if the file system refuses.
+pub fn check_writable(directory: &Path) -> Result<(), FileError> {
+    let here = Path::new(".");
+    let existing = directory.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(here);
+    if !existing.is_dir() {
+        return Err(FileError::NotADirectory(existing.to_owned()));
+    }
+    let trial = tempfile::Builder::new().prefix(".").suffix(STAGING).tempdir_in(existing);
+    trial.map(drop).map_err(|error| FileError::io("create a directory in", existing, error))
+}
+
+/// Reads every certificate of a file in any encoding. PFX files are opened with the default passwords of [`pfx::read`].
+///
+/// # Errors
+/// Returns [`FileError::Io`], [`FileError::Certificate`] or [`FileError::PfxFile`], which name the file.
+pub fn read_certificates(path: &Path) -> Result<Vec<Certificate>, FileError> {
+    read_certificates_with(path, Passwords::default())
+}
+
+/// Reads every certificate of a file in any encoding.
+///
+/// # Errors
+/// Returns the errors of [`read_certificates`].
+pub fn read_certificates_with(path: &Path, passwords: Passwords<'_>) -> Result<Vec<Certificate>, FileError> {
+    let bytes = read_limited(path)?;
+    match Certificate::read_all(&bytes) {
+        Err(ReadError::Pfx) => {
+            pfx::read(&bytes, passwords.for_pfx()).map_err(|error| FileError::PfxFile { path: path.to_owned(), error })
+        }
+        other => other.map_err(|error| FileError::Certificate { path: path.to_owned(), error }),
+    }
+}
+
+/// Opens the file that is locked for a directory.
+pub(super) fn open_to_lock(directory: &Path) -> io::Result<fs::File> {
+    // Unix can open and lock the directory itself. Elsewhere a file in it is locked.
+    if cfg!(unix) {
+        fs::File::open(directory)
+    } else {
+        let path = directory.join(".iot-enroll.lock");
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)
+    }
+}
+
+fn authority(
+    mut certificates: Vec<Certificate>,
+    certificate_path: &Path,
+    key_path: &Path,
+    passwords: Passwords<'_>,
+    at: OffsetDateTime,
+) -> Result<CertificateAuthority, FileError> {
+    let key = read_key(key_path, passwords)?;
+    certificates.dedup();
+    CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
+        certificate: certificate_path.to_owned(),
+        key: key_path.to_owned(),
+        error,
+    })
+}
+
+/// Reads a private key from a file in any encoding, including PFX.
+///
+/// # Errors
+/// Returns [`FileError::Io`], [`FileError::Key`] or [`FileError::PfxFile`], which name the file.
+pub fn read_key<'a>(path: &Path, passwords: impl Into<Passwords<'a>>) -> Result<PrivateKey, FileError> {
+    parse_key(path, &read_limited(path)?, passwords.into())
+}
+
+/// Reads a private key from the bytes of a file, as [`read_key`] does. `path` names the file in errors.
+///
+/// # Errors
+/// Returns the errors of [`read_key`], except [`FileError::Io`].
+pub fn parse_key(path: &Path, bytes: &[u8], passwords: Passwords<'_>) -> Result<PrivateKey, FileError> {
+    match PrivateKey::read(bytes, passwords.key) {
+        Err(KeyError::Pfx) => pfx::read_identity(bytes, passwords.for_pfx())
+            .map(|(key, _)| key)
+            .map_err(|error| FileError::PfxFile { path: path.to_owned(), error }),
+        other => other.map_err(|error| FileError::Key { path: path.to_owned(), error }),
+    }
+}
+
+/// The maximum size of a certificate or key file in bytes.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// Reads a file of at most [`MAX_FILE`] bytes. The content may be a key, so it is wiped when dropped.
+///
+/// # Errors
+/// Returns [`FileError::Io`] if the file cannot be read, [`FileError::TooLarge`] if it is larger.
+pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let failed = |error| FileError::io("read", path, error);
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE { Err(FileError::TooLarge(path.to_owned())) } else { Ok(bytes) }
+}
+
+fn write_new(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    let mut file = secure_file::create_new(path, access)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Flushes the renames to the disk. Not every system can flush a directory; the files were flushed before.
+fn sync_directory(directory: &Path) {
+    if let Ok(directory) = fs::File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}

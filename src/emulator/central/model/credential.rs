@@ -1,0 +1,122 @@
+//! Symmetric keys and certificates in bodies.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    certificate::{Certificate, PublicKeyAlgorithm, Thumbprint},
+    emulator::{
+        fields::{FieldError, Fields},
+        random::{self, RandomError},
+    },
+};
+
+/// The minimum size of an RSA key in bits, as documented for X.509 attestation at the Device Provisioning Service.
+const MIN_RSA_BITS: usize = 2048;
+
+/// The size of a generated symmetric key in bytes.
+const KEY_BYTES: usize = 64;
+
+/// A primary and a secondary symmetric key, in base64. Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SymmetricKey {
+    primary: String,
+    secondary: String,
+}
+
+impl SymmetricKey {
+    pub(crate) fn new(primary: &[u8], secondary: &[u8]) -> Self {
+        Self { primary: BASE64_STANDARD.encode(primary), secondary: BASE64_STANDARD.encode(secondary) }
+    }
+
+    pub(crate) fn random() -> Result<Self, RandomError> {
+        Ok(Self::new(&random::bytes::<KEY_BYTES>()?, &random::bytes::<KEY_BYTES>()?))
+    }
+
+    /// Returns the bytes of both keys, the primary first.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        // Both are valid base64 since they were created.
+        [&self.primary, &self.secondary].into_iter().filter_map(|key| BASE64_STANDARD.decode(key).ok())
+    }
+
+    pub(crate) fn show(&self) -> Value {
+        json!({ "primaryKey": self.primary, "secondaryKey": self.secondary })
+    }
+
+    /// Removes the field `symmetricKey`. Keys have 16 to 64 bytes, as at the Device Provisioning Service.
+    pub(crate) fn read(fields: &mut Fields) -> Result<Option<Self>, FieldError> {
+        let Some(mut fields) = fields.object("symmetricKey")? else { return Ok(None) };
+        let mut key = |name| {
+            let text = fields.required(name, Fields::string)?;
+            match BASE64_STANDARD.decode(&text) {
+                Ok(bytes) if (16..=64).contains(&bytes.len()) => Ok(text),
+                Ok(bytes) => Err(fields.invalid(name, format_args!("a key has 16 to 64 bytes, found {}", bytes.len()))),
+                Err(_) => Err(fields.invalid(name, "it is not base64")),
+            }
+        };
+        let (primary, secondary) = (key("primaryKey")?, key("secondaryKey")?);
+        fields.finish()?;
+        Ok(Some(Self { primary, secondary }))
+    }
+}
+
+/// Returns whether the Device Provisioning Service accepts the certificate's key.
+pub(crate) fn has_accepted_key(certificate: &Certificate) -> bool {
+    match certificate.public_key_algorithm() {
+        PublicKeyAlgorithm::Rsa { bits } => *bits >= MIN_RSA_BITS,
+        PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => true,
+        _ => false,
+    }
+}
+
+/// Removes the field `certificate` and checks that the Device Provisioning Service accepts the key.
+pub(crate) fn read_certificate_with_accepted_key(fields: &mut Fields) -> Result<Certificate, FieldError> {
+    let certificate = read_certificate(fields)?;
+    if has_accepted_key(&certificate) {
+        return Ok(certificate);
+    }
+    let algorithm = certificate.public_key_algorithm();
+    let problem = format!("its key is {algorithm}; use RSA of {MIN_RSA_BITS} bits or more, or a NIST curve");
+    Err(fields.invalid("certificate", problem))
+}
+
+/// Removes the field `certificate`, which holds one certificate: base64 of PEM or DER, or PEM.
+pub(crate) fn read_certificate(fields: &mut Fields) -> Result<Certificate, FieldError> {
+    let text = fields.required("certificate", Fields::string)?;
+    let mut all = Certificate::read_all(text.as_bytes())
+        .map_err(|error| fields.invalid("certificate", format_args!("cannot read a certificate: {error}")))?;
+    match (all.pop(), all.len()) {
+        (Some(only), 0) => Ok(only),
+        (_, others) => {
+            Err(fields.invalid("certificate", format_args!("expected one certificate, found {}", others + 1)))
+        }
+    }
+}
+
+/// Removes the field `info` and returns the thumbprint in it.
+///
+/// It has 40 upper-case hexadecimal digits, by the pattern in the API description.
+pub(crate) fn read_thumbprint(fields: &mut Fields) -> Result<Option<Thumbprint>, FieldError> {
+    let Some(mut info) = fields.object("info")? else { return Ok(None) };
+    let text = info.required("sha1Thumbprint", Fields::string)?;
+    let thumbprint = text
+        .parse()
+        .ok()
+        .filter(|thumbprint: &Thumbprint| matches!(thumbprint, Thumbprint::Sha1(_)) && thumbprint.to_string() == text);
+    let thumbprint =
+        thumbprint.ok_or_else(|| info.invalid("sha1Thumbprint", "expected 40 upper-case hexadecimal digits"))?;
+    info.finish()?;
+    Ok(Some(thumbprint))
+}
+
+/// Checks that a given thumbprint is that of the certificate.
+pub(crate) fn check_thumbprint(
+    given: Option<Thumbprint>,
+    certificate: &Certificate,
+    fields: &Fields,
+) -> Result<(), FieldError> {
+    if given.is_some_and(|given| given != certificate.sha1_thumbprint()) {
+        return Err(fields.invalid("info.sha1Thumbprint", "it is not the thumbprint of the certificate"));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! The registration of a device.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::timestamp::timestamp;
+use crate::{
+    certificate::Certificate,
+    emulator::{etag::Etag, random::RandomError},
+};
+
+/// The registration of a device.
+pub(crate) struct Registration {
+    /// The ID in the spelling of the last request.
+    pub(crate) id: String,
+    pub(crate) operation_id: String,
+    pub(crate) admission: Admission,
+    pub(crate) progress: Progress,
+    pub(crate) created: OffsetDateTime,
+    pub(crate) updated: OffsetDateTime,
+    pub(crate) etag: Etag,
+}
+
+/// The progress of a registration.
+pub(crate) enum Progress {
+    Assigning {
+        /// The number of polls that are still answered with `assigning`.
+        polls: u32,
+        /// The template for a device that has none.
+        template: Option<String>,
+    },
+    Assigned {
+        device_id: String,
+    },
+}
+
+/// The admission of a device: the credential that it proved its identity with, and the enrollment group that admits it.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    pub(crate) credential: AdmittedCredential,
+    pub(crate) group: Option<AdmittingGroup>,
+}
+
+/// The enrollment group that admits a device.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct AdmittingGroup {
+    pub(crate) id: String,
+    pub(crate) is_for_iot_edge: bool,
+}
+
+/// The credential of an admitted device.
+#[derive(Clone)]
+pub(crate) enum AdmittedCredential {
+    Certificate {
+        leaf: Box<Certificate>,
+        /// The certificate of the group that the chain leads to.
+        signer: Option<Box<Certificate>>,
+    },
+    SymmetricKey,
+}
+
+impl Admission {
+    /// Returns whether the credentials are the same certificate, or keys of the same group or device.
+    pub(crate) fn has_same_credential(&self, other: &Self) -> bool {
+        match (&self.credential, &other.credential) {
+            (AdmittedCredential::Certificate { leaf, .. }, AdmittedCredential::Certificate { leaf: other, .. }) => {
+                leaf == other
+            }
+            (AdmittedCredential::SymmetricKey, AdmittedCredential::SymmetricKey) => self.group == other.group,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_for_iot_edge(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.is_for_iot_edge)
+    }
+
+    /// Returns the name and the content of the section of `registrationState` that describes the admission.
+    fn show(&self) -> (&'static str, Value) {
+        let mut section = json!({});
+        if let Some(group) = &self.group {
+            section["enrollmentGroupId"] = json!(group.id);
+        }
+        let AdmittedCredential::Certificate { leaf, signer } = &self.credential else {
+            return ("symmetricKey", section);
+        };
+        section["certificateInfo"] = certificate_info(leaf);
+        if let Some(signer) = signer {
+            section["signingCertificateInfo"] = certificate_info(signer);
+        }
+        ("x509", section)
+    }
+}
+
+fn certificate_info(certificate: &Certificate) -> Value {
+    json!({
+        "subjectName": certificate.subject().to_string(),
+        "sha1Thumbprint": certificate.sha1_thumbprint().to_string(),
+        "sha256Thumbprint": certificate.sha256_thumbprint().to_string(),
+        "issuerName": certificate.issuer().to_string(),
+        "notBeforeUtc": timestamp(certificate.not_before()),
+        "notAfterUtc": timestamp(certificate.not_after()),
+        "serialNumber": certificate.serial_number(),
+        "version": certificate.version(),
+    })
+}
+
+impl Registration {
+    /// Completes the registration with a device.
+    pub(crate) fn complete(&mut self, device_id: String, now: OffsetDateTime) -> Result<(), RandomError> {
+        (self.etag, self.updated) = (Etag::new()?, now);
+        self.progress = Progress::Assigned { device_id };
+        Ok(())
+    }
+
+    /// Returns the `registrationState`.
+    pub(crate) fn show(&self, assigned_hub: &str) -> Value {
+        let mut shown = json!({
+            "registrationId": self.id,
+            "createdDateTimeUtc": timestamp(self.created),
+            "status": "assigning",
+            "lastUpdatedDateTimeUtc": timestamp(self.updated),
+            "etag": self.etag.as_str(),
+        });
+        if let Progress::Assigned { device_id } = &self.progress {
+            shown["status"] = json!("assigned");
+            shown["substatus"] = json!("initialAssignment");
+            shown["assignedHub"] = json!(assigned_hub);
+            shown["deviceId"] = json!(device_id);
+        }
+        let (name, section) = self.admission.show();
+        shown[name] = section;
+        shown
+    }
+}

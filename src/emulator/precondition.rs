@@ -1,0 +1,69 @@
+//! Preconditions: a change applies only to the version of a resource that the client knows.
+//!
+//! # Where the documentation is silent
+//! The service's etags are in bodies, and no header is documented. The emulator also accepts `If-Match`:
+//!
+//! - Its syntax is that of RFC 9110 section 13.1.1: `*`, or a comma-separated list of etags. The quotes around an etag
+//!   are optional, since the etags in bodies have none. A weak etag, `W/"…"`, matches nothing.
+//! - GET, PUT, PATCH and DELETE of a resource with an etag honor it. Other requests with it are errors (400).
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+};
+
+use super::{api_error::ApiError, etag::Etag};
+
+/// Compares the etag in a body with the current one. A body without an etag matches everything.
+///
+/// Choice: an etag for a resource that does not exist does not match.
+pub(super) fn check_etag(given: Option<&str>, current: Option<&Etag>) -> Result<(), ApiError> {
+    let Some(given) = given else { return Ok(()) };
+    if current.is_some_and(|current| current.as_str() == given) {
+        return Ok(());
+    }
+    let problem = match current {
+        Some(_) => "the resource has changed; get it again and repeat the change",
+        None => "the resource does not exist; omit the etag to create it",
+    };
+    Err(ApiError::precondition_failed(format!("the etag {given:?} does not match: {problem}")))
+}
+
+/// The `If-Match` header of a request. A request without it matches everything.
+pub(super) struct IfMatch(Option<Vec<String>>);
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let invalid = || ApiError::bad_request("the header If-Match is neither * nor a list of etags");
+        let mut etags = Vec::new();
+        for value in parts.headers.get_all(header::IF_MATCH) {
+            let value = value.to_str().map_err(|_| invalid())?;
+            etags.extend(value.split(',').map(|etag| etag.trim().to_owned()).filter(|etag| !etag.is_empty()));
+        }
+        if etags.is_empty() && parts.headers.contains_key(header::IF_MATCH) {
+            return Err(invalid());
+        }
+        Ok(Self(Some(etags).filter(|etags| !etags.is_empty())))
+    }
+}
+
+impl IfMatch {
+    /// Compares the header with the current etag, which is `None` if the resource does not exist.
+    pub(super) fn check(&self, current: Option<&Etag>) -> Result<(), ApiError> {
+        let Some(given) = &self.0 else { return Ok(()) };
+        let Some(current) = current else {
+            return Err(mismatch("the resource does not exist"));
+        };
+        let matches = |given: &String| {
+            let unquoted = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(given);
+            given == "*" || unquoted == current.as_str()
+        };
+        if given.iter().any(matches) { Ok(()) } else { Err(mismatch("the resource has changed; get it again")) }
+    }
+}
+
+fn mismatch(problem: &str) -> ApiError {
+    ApiError::precondition_failed(format!("the header If-Match does not match: {problem}"))
+}

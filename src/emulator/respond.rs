@@ -1,0 +1,151 @@
+//! The response to a request: the fault that affects it, or that of the router; then its error body and request ID.
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use hyper::{body::Incoming, service::Service as _};
+use hyper_util::service::TowerToHyperService;
+
+use super::{
+    api_error::{ApiError, RetryAfter},
+    body::json_response,
+    central,
+    context::SharedContext,
+    dps,
+    fault::{FaultKind, whole_seconds},
+    fault_response::{self, Severed},
+    random,
+    tls::PeerCertificates,
+};
+
+/// The response header with the request ID.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+
+/// The response header with the error code.
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
+
+/// The API that a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Api {
+    Central,
+    DpsDevice,
+}
+
+impl Api {
+    fn from_path(path: &str) -> Self {
+        let mut segments = path.split('/').skip(1);
+        match (segments.next(), segments.next()) {
+            (Some(id_scope), Some("registrations")) if id_scope != "api" => Self::DpsDevice,
+            _ => Self::Central,
+        }
+    }
+}
+
+/// Responds to a request.
+///
+/// # Errors
+/// Returns [`Severed`] if a fault closes the connection.
+pub(super) async fn respond(
+    context: &SharedContext,
+    router: &TowerToHyperService<Router>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Severed> {
+    let method = request.method().as_str().to_owned();
+    let path = request.uri().path().to_owned();
+    let api = Api::from_path(&path);
+    // A response without an ID is better than none.
+    let request_id = random::uuid().unwrap_or_default();
+    let finish = |response| finish(response, context, api, &request_id);
+    let fault = is_authenticated(&request, api, &context.token)
+        .then(|| context.faults.take_for_request(&method, &path))
+        .flatten();
+    let handled = async {
+        let response = router.call(request).await.unwrap_or_else(|never| match never {});
+        finish(response)
+    };
+    let responded = match fault {
+        None => Ok(handled.await),
+        Some(FaultKind::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            Ok(handled.await)
+        }
+        // `CloseOnConnect` never affects a request.
+        Some(FaultKind::CloseBeforeHandling | FaultKind::CloseOnConnect) => Err(Severed),
+        Some(FaultKind::CloseAfterHandling) => {
+            handled.await;
+            Err(Severed)
+        }
+        Some(FaultKind::TruncateBody) => fault_response::truncate(handled.await).await,
+        Some(FaultKind::Status { status, retry_after }) => {
+            let retry_after = retry_after.map(|time| RetryAfter::Seconds(whole_seconds(time)));
+            Ok(finish(fault_response::status(status, retry_after)))
+        }
+        Some(FaultKind::StatusUntil { status, retry_after }) => {
+            let retry_after = RetryAfter::Date(whole_seconds(retry_after));
+            Ok(finish(fault_response::status(status, Some(retry_after))))
+        }
+        Some(FaultKind::NotJson) => Ok(fault_response::not_json()),
+        Some(FaultKind::Redirect(url)) => Ok(fault_response::redirect(&url)),
+    };
+    let status = responded.as_ref().ok().map(|response| response.status().as_u16());
+    tracing::debug!(method, path, status, request_id, "request");
+    context.log.add(&method, &path, status);
+    responded
+}
+
+/// Returns whether a request carries credentials. Only those requests are affected by faults, so that a probe, or a
+/// client without the token, does not use them up.
+///
+/// Choice: any certificate or token of a device counts, valid or not, since the service checks it later.
+fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, token: &str) -> bool {
+    let headers = request.headers();
+    match api {
+        Api::Central => central::authorize(headers, token).is_ok(),
+        Api::DpsDevice => {
+            let certificates = request.extensions().get::<PeerCertificates>();
+            headers.contains_key(header::AUTHORIZATION)
+                || certificates.is_some_and(|certificates| !certificates.as_slice().is_empty())
+        }
+    }
+}
+
+/// Writes the body of an error response, and the request ID of every response.
+fn finish(mut response: Response, context: &SharedContext, api: Api, request_id: &str) -> Response {
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let mut written = write_error(&error, context, api, request_id);
+        // The router lists the methods of the route (RFC 9110 section 15.5.6).
+        if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+            written.headers_mut().insert(header::ALLOW, allow);
+        }
+        response = written;
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn write_error(error: &ApiError, context: &SharedContext, api: Api, request_id: &str) -> Response {
+    let now = context.clock.now_utc();
+    let (status, code, body) = match api {
+        Api::Central => {
+            let (code, body) = central::error_body(error, request_id, now);
+            (error.status, HeaderValue::from_static(code), body)
+        }
+        Api::DpsDevice => {
+            let error = dps::DpsError::from(error);
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, HeaderValue::from(error.code), error.body(request_id, now))
+        }
+    };
+    let mut response = json_response(status, &body);
+    let headers = response.headers_mut();
+    headers.insert(ERROR_CODE, code);
+    let retry_after = error.retry_after.map(|retry_after| HeaderValue::try_from(retry_after.header(now)));
+    if let Some(Ok(retry_after)) = retry_after {
+        headers.insert(header::RETRY_AFTER, retry_after);
+    }
+    response
+}

@@ -1,0 +1,14 @@
+//! The routes of all emulated services, which share one port.
+
+use axum::Router;
+
+use super::{central, context::SharedContext, dps, path::unknown_path};
+
+/// Returns the routes of all services.
+pub(super) fn router(context: &SharedContext) -> Router {
+    Router::new()
+        .nest("/api", central::router(context))
+        .merge(dps::router())
+        .fallback(unknown_path)
+        .with_state(SharedContext::clone(context))
+}

@@ -1,0 +1,39 @@
+//! The state of the emulated services, behind one lock.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    central::model::{
+        DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization, Versioned,
+    },
+    dps::registration::Registration,
+};
+
+/// The state and its lock. One lock guards all of it, so that every request sees and leaves it consistent. Nothing
+/// waits while it holds the lock.
+#[derive(Default)]
+pub(super) struct Store(Mutex<State>);
+
+/// All resources by ID. Collections list them in this order.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) deployment_manifests: BTreeMap<String, Versioned<DeploymentManifest>>,
+    pub(super) device_groups: BTreeMap<String, Versioned<DeviceGroup>>,
+    pub(super) device_templates: BTreeMap<String, Versioned<DeviceTemplate>>,
+    pub(super) devices: DeviceIndex,
+    pub(super) enrollment_groups: BTreeMap<String, Versioned<EnrollmentGroup>>,
+    pub(super) organizations: BTreeMap<String, Versioned<Organization>>,
+    /// Registrations at the Device Provisioning Service, by registration ID in lower case.
+    pub(super) registrations: BTreeMap<String, Registration>,
+}
+
+impl Store {
+    /// Runs one request's part on the state. It must change the state in one step, after everything that can fail.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        // The rule above keeps the state consistent even if a holder of the lock panicked.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
