@@ -30,6 +30,7 @@ pub mod certificate;
 #[cfg(feature = "client")]
 pub mod central;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod dps;

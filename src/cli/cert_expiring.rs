@@ -1,41 +1,42 @@
-//! `cert expiring`: which certificates run out.
+//! `cert expiring`: the certificates that expire soon.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     fmt::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within},
-    certificate_search::{Searched, search},
-    output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, table},
+    certificate_search::{SearchReport, search},
+    error::{AlreadyReported, Undetermined},
+    output::{BAD, GOOD, Output, WARN, clean, table},
 };
 use crate::{
     certificate::{Certificate, Thumbprint},
     workflow::{lossy_path, rfc3339},
 };
 
-/// List the certificates at a path that run out
+/// List the certificates in a directory that expire soon
 ///
-/// Every file is looked at for what it holds, PEM, DER, base64, PKCS#7 or PFX, the members of tar files too. Links are followed. A
-/// certificate that is in several files is listed once. A PEM, DER or PFX file of more than 16 MiB is listed as unreadable.
+/// Searches all files, independent of their names, for PEM, DER, base64, PKCS#7 and PFX, including the members of tar files.
+/// Symbolic links are followed. A certificate in several files is listed once. A PEM, DER or PFX file larger than 16 MiB is
+/// listed as unreadable.
 ///
-/// The exit status is 0 if no certificate expires in that time, 1 if one does or has expired, and 2 if the command line is
-/// wrong. It is 3 if that could not be determined: a file that should hold a certificate could not be read, or no certificate
-/// was found.
+/// The exit status is 0 if no certificate expires in that time, 1 if one expires or has expired, and 2 for wrong usage. It
+/// is 3 if the check could not be completed, because a certificate file could not be read or no certificate was found.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  iot-enroll cert expiring fleet --within 90d\n  iot-enroll cert expiring fleet.tar"
-)]
+#[command(after_help = "Examples:
+  iot-enroll cert expiring fleet --within 90d
+  iot-enroll cert expiring fleet.tar")]
 pub(super) struct Expiring {
-    /// A folder, which is searched with all folders below it, or a file
+    /// File, or directory to search with its subdirectories
     path: PathBuf,
-    /// How soon: a number and d for days, w for weeks or h for hours
+    /// Time until expiry, such as 30d, 4w or 12h
     #[arg(long, value_name = "TIME", default_value = "30d")]
     within: Within,
     #[command(flatten)]
@@ -47,7 +48,7 @@ pub(super) struct Expiring {
 struct Entry {
     #[serde(serialize_with = "lossy_path")]
     file: PathBuf,
-    /// How many other files hold it.
+    /// The number of other files with the same certificate.
     also_in: usize,
     subject: String,
     not_after: String,
@@ -60,33 +61,37 @@ struct Entry {
 
 #[derive(Serialize)]
 struct Report {
-    /// How many certificates were looked at.
+    /// The number of certificates found.
     certificates: usize,
     expiring: Vec<Entry>,
     #[serde(flatten)]
-    searched: Searched,
+    searched: SearchReport,
 }
 
 impl Expiring {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        let mut ends =
-            Ends { until: self.within.until(), at: OffsetDateTime::now_utc(), seen: HashMap::new(), found: Vec::new() };
+        let mut collector = Collector {
+            until: self.within.until(),
+            at: OffsetDateTime::now_utc(),
+            seen: HashMap::new(),
+            expiring: Vec::new(),
+        };
         let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
-            ends.certificate(path, certificate);
+            collector.add(path, certificate);
         })
-        .map_err(Undetermined::error)?;
-        let Ends { seen, mut found, .. } = ends;
-        found.sort_by(|a, b| a.end.cmp(&b.end).then_with(|| a.file.cmp(&b.file)));
-        let report = Report { certificates: seen.len(), expiring: found, searched };
+        .map_err(Undetermined::new)?;
+        let Collector { seen, mut expiring, .. } = collector;
+        expiring.sort_by(|a, b| a.end.cmp(&b.end).then_with(|| a.file.cmp(&b.file)));
+        let report = Report { certificates: seen.len(), expiring, searched };
         output.result(&report, || human(&report))?;
-        report.searched.tell(output);
+        report.searched.note_skipped(output);
         if report.certificates == 0 {
-            return Err(Undetermined::error(anyhow!("no certificate was found in {}", self.path.display())));
+            bail!(Undetermined::new(anyhow!("no certificate found in {}", self.path.display())));
         }
         if !report.expiring.is_empty() {
-            return Err(Told.into());
+            bail!(AlreadyReported);
         }
-        if report.searched.unreadable.is_empty() { Ok(()) } else { Err(Undetermined::error(Told)) }
+        if report.searched.unreadable.is_empty() { Ok(()) } else { bail!(Undetermined::new(AlreadyReported)) }
     }
 }
 
@@ -95,7 +100,7 @@ fn human(report: &Report) -> String {
     let mut text = if count == 0 {
         String::new()
     } else if report.expiring.is_empty() {
-        format!("{GOOD}None of {count} certificates runs out{GOOD:#} in that time.\n")
+        format!("{GOOD}None of {count} certificates expires{GOOD:#} within the given time.\n")
     } else {
         let rows = report.expiring.iter().map(|entry| {
             let left = if entry.expired { "expired".to_owned() } else { format!("{} days", entry.days_left) };
@@ -103,7 +108,7 @@ fn human(report: &Report) -> String {
             [entry.not_after.clone(), left, entry.subject.clone(), format!("{}{others}", entry.file.display())]
         });
         let table = table(["NOT AFTER", "LEFT", "SUBJECT", "FILE"], rows);
-        format!("{table}{BAD}{} of {count} certificates run out{BAD:#}.\n", report.expiring.len())
+        format!("{table}{BAD}{} of {count} certificates expire{BAD:#} within the given time.\n", report.expiring.len())
     };
     for unreadable in &report.searched.unreadable {
         let file = clean(&unreadable.file.display().to_string());
@@ -112,35 +117,40 @@ fn human(report: &Report) -> String {
     text
 }
 
-struct Ends {
+/// Collects the certificates that expire, each once.
+struct Collector {
     until: OffsetDateTime,
     at: OffsetDateTime,
-    /// The certificates seen, and the place of those that run out among what was found.
+    /// The certificates seen, with the index in `expiring` of those that expire.
     seen: HashMap<Thumbprint, Option<usize>>,
-    found: Vec<Entry>,
+    expiring: Vec<Entry>,
 }
 
-impl Ends {
-    fn certificate(&mut self, path: &Path, certificate: &Certificate) {
-        let end = certificate.not_after();
-        let place = self.seen.entry(certificate.sha256_thumbprint()).or_insert_with(|| {
-            (end <= self.until).then(|| {
-                self.found.push(Entry {
-                    file: path.to_owned(),
-                    also_in: usize::MAX,
-                    subject: certificate.subject().to_string(),
-                    not_after: rfc3339(end),
-                    days_left: (end - self.at).whole_days(),
-                    expired: end < self.at,
-                    sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
-                    end,
-                });
-                self.found.len() - 1
-            })
-        });
-        if let Some(entry) = place.and_then(|place| self.found.get_mut(place)) {
-            // From one before none at the first file.
-            entry.also_in = entry.also_in.wrapping_add(1);
+impl Collector {
+    fn add(&mut self, path: &Path, certificate: &Certificate) {
+        match self.seen.entry(certificate.sha256_thumbprint()) {
+            hash_map::Entry::Occupied(seen) => {
+                if let Some(entry) = seen.get().and_then(|index| self.expiring.get_mut(index)) {
+                    entry.also_in += 1;
+                }
+            }
+            hash_map::Entry::Vacant(unseen) => {
+                let end = certificate.not_after();
+                let expires = end <= self.until;
+                unseen.insert(expires.then_some(self.expiring.len()));
+                if expires {
+                    self.expiring.push(Entry {
+                        file: path.to_owned(),
+                        also_in: 0,
+                        subject: certificate.subject().to_string(),
+                        not_after: rfc3339(end),
+                        days_left: (end - self.at).whole_days(),
+                        expired: end < self.at,
+                        sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
+                        end,
+                    });
+                }
+            }
         }
     }
 }

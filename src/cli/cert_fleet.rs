@@ -1,4 +1,4 @@
-//! `cert fleet`: device certificates by the thousand.
+//! `cert fleet`: certificates for many devices.
 
 use std::{
     borrow::Cow,
@@ -17,92 +17,98 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    args::{IssuerFiles, KeyPassword, Pfx, PfxPassword, algorithm, days, lifetime},
-    cert::tell_weak,
-    emulator::stop_signal,
+    args::{CERTIFICATES, Pfx, PfxPassword, algorithm, days, lifetime},
+    certificate_text::{note_shortened, note_weak_signature},
+    error::UsageError,
     fleet_ids::{IdFile, Requests, digits, numbered},
-    output::{GOOD, Output, Usage},
+    issuer::{Issuer, MISSING_ISSUER},
+    output::{GOOD, Output},
     progress::bar,
+    stop_signal::stop_signal,
 };
 use crate::{
     certificate::{
-        CommonName, IssueOptions, KeyAlgorithm,
-        files::{self, FileSet, Passwords},
-        fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport, IfExists},
+        CertificateAuthority, IssueOptions, KeyAlgorithm,
+        fleet::{Fleet as FleetIssuer, FleetControl, FleetError, FleetReport, IfExists},
     },
     workflow::{FleetDevices, lossy_path},
 };
 
-/// Make the certificates of many devices under a CA
+/// Issue certificates for many devices
 ///
-/// Each device's files are named after its ID, in directories of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
-/// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists them in the order of the IDs; device import and
-/// the web page's import read it. A tar file contains it, and FILE.manifest.csv is a copy. --resume continues a run that
-/// was interrupted.
+/// Writes the files of each device into directories of a thousand devices: 0000/ID_cert.pem, 0000/ID_key.pem,
+/// 0000/ID_fullchain.pem and, with --pfx, 0000/ID.pfx. manifest.csv lists the devices in order; device import and the
+/// import page of IoT Central read it. With --format tar, the manifest is in the tar file and copied to FILE.manifest.csv.
+///
+/// --resume resumes an interrupted run of the same command.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert fleet mytestrootcert --count 1000 --prefix sensor-
   iot-enroll cert fleet mytestrootcert --devices devices.csv --pfx --out factory
   iot-enroll cert fleet --ca-cert company_cert.pem --ca-key company_key.pem --devices devices.csv
   iot-enroll cert fleet mytestrootcert --count 1000000 --format tar --out - | zstd > fleet.tar.zst")]
-#[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx").help_heading("Making certificates")))]
+#[command(mut_arg("pfx_password_file", |argument| argument.requires("pfx").help_heading(CERTIFICATES)))]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["count", "ids", "csr_dir"])))]
 pub(super) struct Fleet {
-    /// The common name of the issuer; its files are looked up in --dir, and its certificate must have that name
-    parent: Option<CommonName>,
     #[command(flatten)]
-    issuer: IssuerFiles,
-    #[command(flatten)]
-    key_password: KeyPassword,
-    /// How many devices, with IDs made of the prefix and a number from 1 with leading zeros
+    issuer: Issuer,
+    /// Number of devices, whose IDs are the prefix and a number from 1
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
-    /// The beginning of the IDs
+    /// Prefix of the IDs
     #[arg(long, default_value = "device-", conflicts_with_all = ["ids", "csr_dir"])]
     prefix: String,
-    /// The least digits of these numbers, so that the fleet can grow past a power of ten [default: as many as N has]
+    /// Minimum number of digits, padded with zeros [default: as many as N has]
+    ///
+    /// Set it to let the fleet grow past a power of ten without changing the IDs of earlier devices.
     #[arg(long, value_name = "DIGITS", value_parser = digits(), conflicts_with_all = ["ids", "csr_dir"])]
     digits: Option<u8>,
-    /// A file with the IDs, one a line, or CSV with a column IOTC_DEVICEID, deviceId or id; - is standard input
+    /// File with the device IDs, one a line or CSV; - is standard input
+    ///
+    /// A CSV file needs a column IOTC_DEVICEID, deviceId or id.
     #[arg(long = "devices", alias = "ids", value_name = "FILE")]
     ids: Option<PathBuf>,
-    /// A directory of certificate requests (PKCS#10), one a file, whose common names are the IDs: no keys are made
+    /// Directory of certificate requests (PKCS#10) to sign instead of creating keys
+    ///
+    /// Each file holds one request, whose common name is the device ID.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pfx", "algorithm"])]
     csr_dir: Option<PathBuf>,
-    /// Files in directories, or one tar stream
+    /// Output format
     #[arg(long, default_value = "files")]
     format: Format,
-    /// The directory or the tar file to write; - is standard output [default: fleet, or fleet.tar]
+    /// Output directory or tar file; - is standard output [default: fleet or fleet.tar]
     #[arg(long, value_name = "DIR|FILE|-")]
     out: Option<PathBuf>,
-    /// Resume an interrupted run of the same command; the list of devices may have grown at its end
+    /// Resume an interrupted run of the same command
+    ///
+    /// The list of devices may have grown at its end.
     #[arg(long)]
     resume: bool,
-    /// The directory where PARENT is looked up
-    #[arg(long, value_name = "DIR", default_value = ".", help_heading = "Making certificates")]
+    /// Directory with the files of PARENT
+    #[arg(long, value_name = "DIR", default_value = ".", help_heading = CERTIFICATES)]
     dir: PathBuf,
-    /// How many days the certificates are valid [default: 1 year]
+    /// Validity of the certificates in days [default: 1 year]
     #[arg(
         long,
         value_name = "DAYS",
         value_parser = days,
         allow_negative_numbers = true,
-        help_heading = "Making certificates"
+        help_heading = CERTIFICATES
     )]
     days: Option<NonZeroU32>,
-    /// The algorithm of new keys
-    #[arg(long, default_value = "ec-p256", value_parser = algorithm(), help_heading = "Making certificates")]
+    /// Algorithm of new private keys
+    #[arg(long, default_value = "ec-p256", value_parser = algorithm(), help_heading = CERTIFICATES)]
     algorithm: KeyAlgorithm,
-    /// Write PFX files too
-    #[arg(long, help_heading = "Making certificates")]
+    /// Also write PFX files
+    #[arg(long, help_heading = CERTIFICATES)]
     pfx: bool,
     #[command(flatten)]
     pfx_password: PfxPassword,
-    /// Encrypt the PFX files with 3DES and SHA-1, as Windows Server 2016 and macOS require
-    #[arg(long, requires = "pfx", help_heading = "Making certificates")]
+    /// Encrypt PFX files with 3DES and SHA-1 for Windows Server 2016 and macOS
+    #[arg(long, requires = "pfx", help_heading = CERTIFICATES)]
     pfx_legacy: bool,
-    /// How many threads to use, at most 512 [default: one for each core]
+    /// Number of threads, at most 512 [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
 }
@@ -124,72 +130,68 @@ struct Summary<'a> {
     manifest: Option<Cow<'a, str>>,
 }
 
+/// Where the certificates are written.
+enum Destination {
+    Directory(PathBuf),
+    TarFile(PathBuf),
+    /// A pipe or device, which can only be appended to.
+    TarStream(PathBuf),
+    TarStdout,
+}
+
 impl Fleet {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        let default = if self.format == Format::Tar { "fleet.tar" } else { "fleet" };
-        let out = self.out.clone().unwrap_or_else(|| default.into());
-        let to_stdout = out == Path::new("-");
-        if to_stdout && self.format == Format::Files {
-            return Err(Usage::error("standard output takes a tar stream: give --format tar with --out -"));
-        }
-        let to_stream = to_stdout || (self.format == Format::Tar && is_stream(&out));
-        if to_stream && self.resume {
-            return Err(Usage::error("a stream cannot be resumed: --resume needs a tar file"));
-        }
-        if to_stdout && console::Term::stdout().is_term() {
-            bail!("standard output is a terminal, and a tar stream with private keys is not written to one");
-        }
+        let destination = self.destination()?;
         let (count, devices) = self.devices(output)?;
         let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
         let options = options.at(OffsetDateTime::now_utc());
-        let password = self.key_password.given()?;
-        let password = password.as_ref().map(|password| password.as_str());
-        let authority = match (self.issuer.given(), &self.parent) {
-            (Some((certificate, key)), _) => {
-                let pfx = self.pfx_password.given()?;
-                let passwords = Passwords { key: password, pfx: pfx.as_ref().map(|password| password.as_str()) };
-                files::read_authority(certificate, key, passwords, options.issue_time())?
-            }
-            (None, Some(parent)) => FileSet::new(&self.dir, parent)?
-                .read_authority(password, options.issue_time())
-                .with_context(|| format!("there is no authority {parent} to sign with"))?,
-            (None, None) => bail!("an issuer is needed: PARENT, or --ca-cert and --ca-key"),
-        };
+        let authority =
+            self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?.context(MISSING_ISSUER)?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
-        let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
-        let threads = threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let maker = Maker::new(&authority, &options, pfx.as_ref().map(Pfx::options), threads)?;
-        if let Some(asked) = maker.issuer().shortened_from() {
-            output.note(format_args!(
-                "the certificates end on {} with their issuer, not on {} as their lifetime would have it",
-                maker.issuer().validity().not_after.date(),
-                asked.date()
-            ));
-        }
-        tell_weak(Some(authority.issuers().last().unwrap_or(authority.certificate())), output);
+        let issuer = FleetIssuer::new(&authority, &options, pfx.as_ref().map(Pfx::options), self.threads())?;
+        note_issuer(&issuer, &authority, output);
         if let Some(pfx) = &pfx {
-            pfx.tell(output);
+            pfx.note_default_password(output);
         }
         let stop = stop_flag()?;
         let progress = bar(output, count, "devices");
-        let control = FleetControl { stop: &stop, progress: &|made| progress.inc(made) };
+        let control = FleetControl { stop: &stop, progress: &|issued| progress.inc(issued) };
         let if_exists = if self.resume { IfExists::Resume } else { IfExists::Fail };
-        let report = match self.format {
-            Format::Files => maker.write_directory(devices, &out, if_exists, control),
-            Format::Tar if to_stdout => maker.write_tar(devices, io::stdout(), control),
-            Format::Tar if to_stream => {
-                let file = fs::OpenOptions::new().write(true).open(&out);
-                maker.write_tar(devices, file.with_context(|| format!("could not write {}", out.display()))?, control)
-            }
-            Format::Tar => maker.write_tar_file(devices, &out, if_exists, control),
-        };
+        let report = destination.write(&issuer, devices, if_exists, control);
         progress.finish_and_clear();
-        let report = report.map_err(|error| if to_stream { of_stream(error) } else { error.into() })?;
+        let report = report?;
         if report.stopped {
-            let on = if to_stream { NO_GOING_ON } else { "the same command with --resume continues" };
-            bail!("stopped: {} devices have been made; {on}", report.devices);
+            let next = if destination.is_stream() { NOT_RESUMABLE } else { "the same command with --resume resumes" };
+            bail!("stopped after {} devices: {next}", report.devices);
         }
-        tell(&report, &out, to_stdout, output)
+        destination.print(&report, output)
+    }
+
+    /// Decides where to write, before anything is done.
+    fn destination(&self) -> anyhow::Result<Destination> {
+        let default = if self.format == Format::Tar { "fleet.tar" } else { "fleet" };
+        let out = self.out.clone().unwrap_or_else(|| default.into());
+        let destination = match self.format {
+            Format::Files if out == Path::new("-") => {
+                bail!(UsageError::new("standard output only takes a tar stream: add --format tar"))
+            }
+            Format::Files => Destination::Directory(out),
+            Format::Tar if out == Path::new("-") => Destination::TarStdout,
+            Format::Tar if is_stream(&out) => Destination::TarStream(out),
+            Format::Tar => Destination::TarFile(out),
+        };
+        if destination.is_stream() && self.resume {
+            bail!(UsageError::new("a stream cannot be resumed: --resume needs a tar file"));
+        }
+        if matches!(destination, Destination::TarStdout) && console::Term::stdout().is_term() {
+            bail!("standard output is a terminal: redirect the tar stream, which contains private keys");
+        }
+        Ok(destination)
+    }
+
+    fn threads(&self) -> NonZeroUsize {
+        let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+        threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }
 
     fn devices(&self, output: &Output) -> anyhow::Result<(u64, FleetDevices)> {
@@ -198,63 +200,93 @@ impl Fleet {
             (_, Some(ids), _) => {
                 let ids = IdFile::open(ids, false)?;
                 if let Some(header) = ids.lone_header() {
-                    output.note(format_args!(
-                        "the first line, {header}, was taken for the name of the column, not for an id"
-                    ));
+                    output
+                        .note(format_args!("the first line, {header}, was read as the name of a column, not as an ID"));
                 }
                 Ok((ids.check()?, ids.devices()?))
             }
-            (_, _, Some(folder)) => {
-                let requests = Requests::check(folder, output)?;
+            (_, _, Some(directory)) => {
+                let requests = Requests::check(directory, output)?;
                 Ok((requests.count(), requests.devices()))
             }
-            (None, None, None) => bail!("one of --count, --devices and --csr-dir says which devices"),
+            (None, None, None) => bail!("--count, --devices or --csr-dir is required"),
         }
     }
 }
 
-const NO_GOING_ON: &str = "a stream cannot be resumed, only written again";
+const NOT_RESUMABLE: &str = "a stream cannot be resumed, only written again";
 
-/// The error of a stream with how far it came.
-fn of_stream(error: FleetError) -> anyhow::Error {
-    match error {
-        FleetError::Interrupted { made, error } => {
-            anyhow!(*error).context(format!("{made} devices have been made, and {NO_GOING_ON}"))
-        }
-        other => other.into(),
+impl Destination {
+    fn is_stream(&self) -> bool {
+        matches!(self, Self::TarStream(_) | Self::TarStdout)
+    }
+
+    fn write(
+        &self,
+        issuer: &FleetIssuer<'_>,
+        devices: FleetDevices,
+        if_exists: IfExists,
+        control: FleetControl<'_>,
+    ) -> anyhow::Result<FleetReport> {
+        let report = match self {
+            Self::Directory(out) => issuer.write_directory(devices, out, if_exists, control),
+            Self::TarFile(out) => issuer.write_tar_file(devices, out, if_exists, control),
+            Self::TarStream(out) => {
+                let file = fs::OpenOptions::new().write(true).open(out);
+                let file = file.with_context(|| format!("could not write {}", out.display()))?;
+                issuer.write_tar(devices, file, control)
+            }
+            Self::TarStdout => issuer.write_tar(devices, io::stdout(), control),
+        };
+        report.map_err(|error| match error {
+            FleetError::Interrupted { made, error } if self.is_stream() => {
+                anyhow!(*error).context(format!("stopped after {made} devices: {NOT_RESUMABLE}"))
+            }
+            error => error.into(),
+        })
+    }
+
+    fn print(&self, report: &FleetReport, output: &Output) -> anyhow::Result<()> {
+        let FleetReport { devices, resumed, .. } = report;
+        let earlier = if *resumed > 0 { format!(", {resumed} of them in an earlier run") } else { String::new() };
+        let issued = format!("{GOOD}Issued certificates for {devices} devices{GOOD:#}{earlier}");
+        let out = match self {
+            Self::Directory(out) | Self::TarFile(out) | Self::TarStream(out) => out,
+            Self::TarStdout => {
+                // Standard output has the tar stream.
+                output.progress(issued);
+                return Ok(());
+            }
+        };
+        let manifest = report.manifest.as_deref();
+        let summary =
+            Summary { devices: *devices, resumed: *resumed, out, manifest: manifest.map(Path::to_string_lossy) };
+        output.result(&summary, || {
+            let listed = manifest.map(|manifest| format!("\nThe manifest is {}.", manifest.display()));
+            format!("{issued}: {}{}", out.display(), listed.unwrap_or_default())
+        })
     }
 }
 
-/// Whether something is there that bytes can only be appended to: a pipe, a device.
+/// Returns whether a path is a pipe or device.
 fn is_stream(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-fn tell(report: &FleetReport, out: &Path, to_stdout: bool, output: &Output) -> anyhow::Result<()> {
-    let FleetReport { devices, resumed, .. } = report;
-    let earlier = if *resumed > 0 { format!(", {resumed} of them by an earlier run") } else { String::new() };
-    let text = || format!("{GOOD}Made the certificates of {devices} devices{GOOD:#}{earlier}: {}", out.display());
-    if to_stdout {
-        // Standard output is taken.
-        output.progress(text());
-        return Ok(());
-    }
-    let manifest = report.manifest.as_deref();
-    let listed = manifest.map(Path::to_string_lossy);
-    let summary = Summary { devices: *devices, resumed: *resumed, out, manifest: listed };
-    output.result(&summary, || match manifest {
-        Some(manifest) => format!("{}\nThey are listed in {}.", text(), manifest.display()),
-        None => text(),
-    })
+/// Notes what is unusual about the certificates because of their issuer.
+fn note_issuer(issuer: &FleetIssuer<'_>, authority: &CertificateAuthority, output: &Output) {
+    let issuer = issuer.issuer();
+    note_shortened(issuer.validity().not_after, issuer.shortened_from(), output);
+    note_weak_signature(Some(authority.issuers().last().unwrap_or(authority.certificate())), output);
 }
 
-/// Becomes true when the process is asked to stop.
+/// Returns a flag that becomes true when the process receives a signal to stop.
 fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signal = runtime.block_on(async { stop_signal() })?;
-    // Ends with the process.
+    // The thread ends with the process.
     thread::spawn(move || {
         runtime.block_on(signal);
         flag.store(true, Ordering::Relaxed);

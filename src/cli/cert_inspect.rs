@@ -1,22 +1,56 @@
-//! `cert inspect`: what is in certificates, and what a service would refuse.
+//! `cert inspect`: the contents of certificates, and what a service would refuse.
 
-use std::{fmt::Write, path::Path};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    args::{PfxPassword, Within, certificates_of, read},
-    output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, fields},
+    args::{PfxPassword, Within},
+    error::{AlreadyReported, Undetermined},
+    input::{certificates_of, read},
+    output::{BAD, GOOD, Output, WARN, clean, fields},
 };
-use crate::certificate::{
-    AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, chain, objections,
-    pfx::{self, PfxError},
+use crate::{
+    certificate::{
+        AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, chain,
+        objections,
+        pfx::{self, PfxError},
+    },
+    workflow::rfc3339,
 };
 
-/// The end of the long help of `cert inspect`: the names in its JSON, and examples.
-pub(super) const JSON: &str = "\
+/// Show the contents of certificates and what a service would refuse
+///
+/// Shows names, validity, key, signature, extensions and thumbprints. An extension that cannot be decoded is a warning.
+///
+/// The exit status is 0 even if there are warnings. With --within it is 1 if a certificate expires in that time or has
+/// expired, and 3 if the file cannot be read. --within 0d checks for expired certificates only.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{JSON}\n\n{EXAMPLES}"))]
+pub(super) struct Inspect {
+    /// Certificate file in any encoding; - is standard input
+    ///
+    /// PEM, DER, base64 of either, PKCS#7 or PFX.
+    file: PathBuf,
+    /// Fail if a certificate expires within this time, such as 30d, 4w or 12h
+    #[arg(long, value_name = "TIME")]
+    within: Option<Within>,
+    #[command(flatten)]
+    pfx_password: PfxPassword,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  iot-enroll cert inspect sampleDevice01_fullchain.pem
+  iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d";
+
+/// The members of the JSON output.
+const JSON: &str = "\
 JSON (-o json): one object with
   certificates             in the order of the file, each with
     subject, commonName, issuer, serialNumber, version
@@ -25,25 +59,21 @@ JSON (-o json): one object with
     signatureAlgorithm, signatureHash
     authority, pathLength  from the basic constraints
     keyUsage               such as [\"digitalSignature\"]
-    extendedKeyUsage       such as [\"clientAuth\"]; object identifiers if they have no name
+    extendedKeyUsage       such as [\"clientAuth\"]; unnamed ones as object identifiers
     subjectAlternativeNames
                            such as [\"DNS:gateway.example.com\", \"IP:192.0.2.1\"]
     subjectKeyIdentifier, authorityKeyIdentifier
                            in upper-case hexadecimal
-    authorityCertificate   {issuer, serialNumber} of the issuer's certificate, if it is named
-    nameConstraints        {permitted, excluded}, as the alternative names
-    extensions             all of them: {oid, name, critical}
-    malformedExtensions    those that do not decode or occur twice: {oid, name, critical, reason}
+    authorityCertificate   {issuer, serialNumber} of the issuer's certificate
+    nameConstraints        {permitted, excluded}, each like subjectAlternativeNames
+    extensions             all extensions: {oid, name, critical}
+    malformedExtensions    undecodable or duplicate ones: {oid, name, critical, reason}
     sha1Thumbprint, sha256Thumbprint
     warnings               what a service would refuse
   chainError               why the certificates are not a valid chain
-A field of something that the certificate does not have is null.
+A member is null if the certificate does not have it.";
 
-Examples:
-  iot-enroll cert inspect sampleDevice01_fullchain.pem
-  iot-enroll cert inspect sampleDevice01_fullchain.pem --within 30d";
-
-/// A certificate as programs read it. The names are stable; [`JSON`] documents them.
+/// A certificate as JSON. The names are stable; [`JSON`] documents them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Inspection {
@@ -67,15 +97,15 @@ struct Inspection {
     subject_key_identifier: Option<String>,
     authority_key_identifier: Option<String>,
     authority_certificate: Option<AuthorityCertificate>,
-    name_constraints: Option<Constraints>,
-    extensions: Vec<Listed>,
-    malformed_extensions: Vec<Malformed>,
+    name_constraints: Option<NameConstraints>,
+    extensions: Vec<ExtensionSummary>,
+    malformed_extensions: Vec<MalformedExtension>,
     sha1_thumbprint: String,
     sha256_thumbprint: String,
     warnings: Vec<String>,
 }
 
-/// The issuer's certificate, as the authority key identifier names it.
+/// The issuer's certificate as the authority key identifier names it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorityCertificate {
@@ -84,27 +114,27 @@ struct AuthorityCertificate {
 }
 
 #[derive(Serialize)]
-struct Constraints {
+struct NameConstraints {
     permitted: Vec<String>,
     excluded: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Listed {
+struct ExtensionSummary {
     oid: String,
     name: String,
     critical: bool,
 }
 
 #[derive(Serialize)]
-struct Malformed {
+struct MalformedExtension {
     oid: String,
     name: String,
     critical: bool,
     reason: String,
 }
 
-/// The object identifiers of the extensions that have rows of their own.
+// The extensions that have a row of their own.
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 const KEY_USAGE: &str = "2.5.29.15";
 const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
@@ -126,8 +156,8 @@ impl Inspection {
             issuer: certificate.issuer().to_string(),
             serial_number: certificate.serial_number(),
             version: certificate.version(),
-            not_before: crate::workflow::rfc3339(certificate.not_before()),
-            not_after: crate::workflow::rfc3339(certificate.not_after()),
+            not_before: rfc3339(certificate.not_before()),
+            not_after: rfc3339(certificate.not_after()),
             days_left: (certificate.not_after() - at).whole_days(),
             expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
@@ -143,13 +173,13 @@ impl Inspection {
             subject_key_identifier: certificate.subject_key_identifier().map(hexadecimal),
             authority_key_identifier: certificate.authority_key_identifier().map(hexadecimal),
             authority_certificate: issuer.and_then(AuthorityCertificate::new),
-            name_constraints: certificate.name_constraints().map(|constraints| Constraints {
+            name_constraints: certificate.name_constraints().map(|constraints| NameConstraints {
                 permitted: constraints.permitted.iter().map(subtree).collect(),
                 excluded: constraints.excluded.iter().map(subtree).collect(),
             }),
-            extensions: certificate.extensions().iter().map(Listed::new).collect(),
+            extensions: certificate.extensions().iter().map(ExtensionSummary::new).collect(),
             malformed_extensions: malformed
-                .map(|extension| Malformed {
+                .map(|extension| MalformedExtension {
                     oid: extension.oid.clone(),
                     name: extension.name.clone(),
                     critical: extension.critical,
@@ -163,7 +193,7 @@ impl Inspection {
     }
 
     fn human(&self) -> String {
-        let kind = if self.authority { "a certificate authority (CA)" } else { "a leaf" };
+        let kind = if self.authority { "certificate authority (CA)" } else { "end entity" };
         let mut rows = vec![
             ("subject", self.subject.clone()),
             ("issuer", self.issuer.clone()),
@@ -172,7 +202,7 @@ impl Inspection {
             ("not before", self.not_before.clone()),
             ("not after", self.not_after.clone()),
             ("public key", self.public_key.clone()),
-            ("signed with", self.signature_algorithm.clone()),
+            ("signature algorithm", self.signature_algorithm.clone()),
         ];
         let mut row = |name, oid, value: Option<String>| {
             let critical = self.extensions.iter().any(|extension| extension.oid == oid && extension.critical);
@@ -189,9 +219,9 @@ impl Inspection {
         let issuer = [self.authority_key_identifier.clone(), issuer].into_iter().flatten().collect::<Vec<_>>();
         let issuer = (!issuer.is_empty()).then(|| issuer.join(", "));
         row("authority key identifier", AUTHORITY_KEY_IDENTIFIER, issuer);
-        row("name constraints", NAME_CONSTRAINTS, self.name_constraints.as_ref().map(Constraints::human));
+        row("name constraints", NAME_CONSTRAINTS, self.name_constraints.as_ref().map(NameConstraints::human));
         let others = self.extensions.iter().filter(|extension| !extension.has_row());
-        let others: Vec<_> = others.map(Listed::human).collect();
+        let others: Vec<_> = others.map(ExtensionSummary::human).collect();
         if !others.is_empty() {
             rows.push(("other extensions", others.join(", ")));
         }
@@ -219,7 +249,7 @@ impl AuthorityCertificate {
     }
 }
 
-impl Constraints {
+impl NameConstraints {
     fn human(&self) -> String {
         let parts = [("permitted", &self.permitted), ("excluded", &self.excluded)];
         let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
@@ -227,7 +257,7 @@ impl Constraints {
     }
 }
 
-impl Listed {
+impl ExtensionSummary {
     fn new(extension: &Extension) -> Self {
         let Extension { oid, name, critical, .. } = extension;
         Self { oid: oid.clone(), name: name.clone(), critical: *critical }
@@ -256,12 +286,12 @@ fn subtree(subtree: &GeneralSubtree) -> String {
     format!("{}{distances}", subtree.base)
 }
 
-/// Names on one line.
+/// Joins names on one line.
 fn list(names: &[String]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A name that cannot be taken for several: one with a comma in it is quoted.
+/// Quotes a name that contains a separator, so that it cannot be mistaken for several names.
 fn quoted(name: &str) -> String {
     if name.contains([',', ';', '"']) && !name.starts_with("DirName:") {
         format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
@@ -281,50 +311,52 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[serde(rename_all = "camelCase")]
 struct InspectionReport {
     certificates: Vec<Inspection>,
-    /// Why the certificates after the first do not make a chain for it, where they do not.
+    /// Why the certificates are not a valid chain for the first one.
     chain_error: Option<String>,
 }
 
-pub(super) fn inspect(
-    file: &Path,
-    pfx_password: &PfxPassword,
-    within: Option<Within>,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let certificates = read_certificates(file, pfx_password)
-        .map_err(|error| if within.is_some() { Undetermined::error(error) } else { error })?;
-    let expiring = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
-    let expiring = within.map(expiring).unwrap_or_default();
-    let at = OffsetDateTime::now_utc();
-    let report = InspectionReport {
-        certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
-        chain_error: chain_error(&certificates, at),
-    };
-    output.result(&report, || {
-        let mut text = report.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
-        match &report.chain_error {
+impl Inspect {
+    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let certificates = read_certificates(&self.file, &self.pfx_password)
+            .map_err(|error| if self.within.is_some() { Undetermined::new(error).into() } else { error })?;
+        let expires =
+            |certificate: &&Certificate| self.within.is_some_and(|within| certificate.not_after() <= within.until());
+        let expiring = certificates.iter().filter(expires).count();
+        let at = OffsetDateTime::now_utc();
+        let report = InspectionReport {
+            certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
+            chain_error: chain_error(&certificates, at),
+        };
+        output.result(&report, || report.human(expiring))?;
+        if expiring == 0 { Ok(()) } else { Err(AlreadyReported.into()) }
+    }
+}
+
+impl InspectionReport {
+    fn human(&self, expiring: usize) -> String {
+        let mut text = self.certificates.iter().map(Inspection::human).collect::<Vec<_>>().join("\n");
+        let count = self.certificates.len();
+        match &self.chain_error {
             Some(error) => {
                 let error = clean(error);
-                let _ = writeln!(text, "\n{WARN}warning{WARN:#}: these certificates are no valid chain: {error}");
+                let _ = writeln!(text, "\n{WARN}warning{WARN:#}: the certificates are not a valid chain: {error}");
             }
-            None if certificates.len() > 1 => {
-                let _ = writeln!(text, "\n{GOOD}These {} certificates are a valid chain.{GOOD:#}", certificates.len());
+            None if count > 1 => {
+                let _ = writeln!(text, "\n{GOOD}The {count} certificates are a valid chain.{GOOD:#}");
             }
             None => {}
         }
         if expiring > 0 {
-            let of = certificates.len();
-            let _ = writeln!(text, "\n{BAD}{expiring} of {of} certificates run out{BAD:#} in that time.");
+            let _ = writeln!(text, "\n{BAD}{expiring} of {count} certificates expire{BAD:#} within the given time.");
         }
         text
-    })?;
-    if expiring == 0 { Ok(()) } else { Err(Told.into()) }
+    }
 }
 
-/// The certificates of a file, or what it holds instead.
+/// Reads the certificates of a file. The error says so if it holds a certificate request.
 fn read_certificates(file: &Path, pfx_password: &PfxPassword) -> anyhow::Result<Vec<Certificate>> {
     let bytes = read(file)?;
-    // There is something to see even if no certificate belongs to the key.
+    // Certificates can be shown even if none belongs to the key.
     let read_pfx = |bytes: &[u8], password: Option<&str>| match pfx::read(bytes, password) {
         Err(PfxError::NoMatch | PfxError::Ambiguous(_)) => pfx::read_in_file_order(bytes, password),
         other => other,
@@ -334,13 +366,13 @@ fn read_certificates(file: &Path, pfx_password: &PfxPassword) -> anyhow::Result<
         && let Ok(request) = CertificateRequest::read(&bytes)
     {
         bail!(
-            "{} holds a certificate request for {}, and no certificate: its key is {}, and its signature is valid",
+            "{} holds a certificate request, not a certificate: it is for {}, its key is {}, and its signature is valid",
             file.display(),
             request.subject(),
             request.public_key_algorithm()
         );
     }
-    certificates.with_context(|| format!("no certificate could be read from {}", file.display()))
+    certificates.with_context(|| format!("could not read a certificate from {}", file.display()))
 }
 
 fn chain_error(certificates: &[Certificate], at: OffsetDateTime) -> Option<String> {
@@ -348,8 +380,8 @@ fn chain_error(certificates: &[Certificate], at: OffsetDateTime) -> Option<Strin
     match chain::verify(certificates, std::slice::from_ref(last), at) {
         Err(error) => Some(error.to_string()),
         Ok(path) => {
-            let strangers = certificates.iter().filter(|it| !path.contains(it)).count();
-            (strangers > 0).then(|| format!("{strangers} of them are not above the first, {}", first.subject()))
+            let unrelated = certificates.iter().filter(|it| !path.contains(it)).count();
+            (unrelated > 0).then(|| format!("{unrelated} of them did not issue the first, {}", first.subject()))
         }
     }
 }

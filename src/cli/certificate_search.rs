@@ -1,4 +1,4 @@
-//! Every certificate at a path: in a file, in the folders below, in tar files.
+//! Search of a file or directory tree, including tar files, for certificates.
 
 use std::{
     collections::HashSet,
@@ -11,82 +11,81 @@ use anyhow::Context;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{args::certificates_of, output::Output};
+use super::{input::certificates_of, output::Output};
 use crate::certificate::{Certificate, ReadError, files::MAX_FILE, pfx};
 
-/// What was looked at.
+/// The outcome of a search.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Searched {
-    /// How many files and members of tar files were looked at.
-    pub(super) files: usize,
-    /// How many of them hold something else.
+pub(super) struct SearchReport {
+    /// The number of files, including members of tar files.
+    files: usize,
+    /// The number of files with other content.
     without_certificate: usize,
-    /// What cannot be told to hold none, and is of no kind that is read.
-    not_read: Vec<Fault>,
-    /// What should hold a certificate, and could not be read.
-    pub(super) unreadable: Vec<Fault>,
+    /// Files of a kind that is not searched, and that can hold certificates.
+    not_read: Vec<UnreadFile>,
+    /// Certificate files that could not be read.
+    pub(super) unreadable: Vec<UnreadFile>,
 }
 
-/// A file and what is the matter with it.
 #[derive(Serialize)]
-pub(super) struct Fault {
+pub(super) struct UnreadFile {
     #[serde(serialize_with = "crate::workflow::lossy_path")]
     pub(super) file: PathBuf,
     pub(super) reason: String,
 }
 
-impl Searched {
-    /// Tells what was passed over.
-    pub(super) fn tell(&self, output: &Output) {
+impl SearchReport {
+    /// Notes which files were skipped.
+    pub(super) fn note_skipped(&self, output: &Output) {
         if self.without_certificate > 0 {
             output.note(format_args!("files without a certificate: {} of {}", self.without_certificate, self.files));
         }
-        if let Some(Fault { file, reason }) = self.not_read.first() {
+        if let Some(UnreadFile { file, reason }) = self.not_read.first() {
             let count = self.not_read.len();
             output.note(format_args!("files not read: {count}, such as {}: {reason}", file.display()));
         }
     }
 }
 
-/// Calls `found` with each certificate and where it is. What cannot be read does not end the search.
+/// Calls `found` with each certificate and its path. A file that cannot be read does not stop the search.
 pub(super) fn search(
     path: &Path,
     pfx_password: Option<Zeroizing<String>>,
     found: &mut dyn FnMut(&Path, &Certificate),
-) -> anyhow::Result<Searched> {
-    let mut search = Search { pfx_password, found, folders: HashSet::new(), searched: Searched::default() };
+) -> anyhow::Result<SearchReport> {
+    let mut search = Search { pfx_password, found, visited: HashSet::new(), report: SearchReport::default() };
     let unreadable = || format!("could not read {}", path.display());
     if fs::metadata(path).with_context(unreadable)?.is_dir() {
-        search.folder(path).with_context(unreadable)?;
+        search.directory(path).with_context(unreadable)?;
     } else if let Err(error) = search.file(path) {
         search.unreadable(path, error.to_string());
     }
-    Ok(search.searched)
+    Ok(search.report)
 }
 
 struct Search<'a> {
     pfx_password: Option<Zeroizing<String>>,
     found: &'a mut dyn FnMut(&Path, &Certificate),
-    /// Where it has been: links may lead in a circle.
-    folders: HashSet<PathBuf>,
-    searched: Searched,
+    /// The directories searched so far: symbolic links can form a loop.
+    visited: HashSet<PathBuf>,
+    report: SearchReport,
 }
 
 impl Search<'_> {
-    fn folder(&mut self, folder: &Path) -> io::Result<()> {
-        if !self.folders.insert(fs::canonicalize(folder)?) {
+    fn directory(&mut self, directory: &Path) -> io::Result<()> {
+        if !self.visited.insert(fs::canonicalize(directory)?) {
             return Ok(());
         }
         let mut paths =
-            fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+            fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
         paths.sort();
         for path in paths {
             let searched = match fs::metadata(&path) {
-                Ok(kind) if kind.is_dir() => self.folder(&path),
+                Ok(kind) if kind.is_dir() => self.directory(&path),
                 Ok(kind) if kind.is_file() => self.file(&path),
                 Ok(_) => {
-                    self.not_read(&path, "it is neither a file nor a folder");
+                    self.not_read(&path, "neither a file nor a directory");
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -107,17 +106,17 @@ impl Search<'_> {
         self.contents(path, file)
     }
 
-    /// A tar file, one member in memory at a time.
+    /// Searches the members of a tar file. Only one is in memory at a time.
     fn tar(&mut self, path: &Path, file: impl Read) -> io::Result<()> {
         for member in tar::Archive::new(file).entries()? {
             let member = member?;
             if !member.header().entry_type().is_file() {
                 continue;
             }
-            let mut place = path.as_os_str().to_owned();
-            place.push(":");
-            place.push(&*member.path()?);
-            self.contents(Path::new(&place), member)?;
+            let mut name = path.as_os_str().to_owned();
+            name.push(":");
+            name.push(&*member.path()?);
+            self.contents(Path::new(&name), member)?;
         }
         Ok(())
     }
@@ -125,29 +124,26 @@ impl Search<'_> {
     fn contents(&mut self, path: &Path, contents: impl Read) -> io::Result<()> {
         let mut bytes = Zeroizing::new(Vec::new());
         contents.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        self.searched.files += 1;
-        let marked = marked(&bytes);
+        self.report.files += 1;
+        let boundaries = pem_certificates(&bytes);
         if is_tar(&bytes) {
-            self.unreadable(path, "it is a tar file in a tar file, which is not read");
+            self.unreadable(path, "a tar file inside a tar file is not searched");
         } else if bytes.len() as u64 > MAX_FILE {
-            let reason = format!("it has more than {} MiB", MAX_FILE >> 20);
-            if marked > 0 || claims(path, &bytes) {
+            let reason = format!("larger than {} MiB", MAX_FILE >> 20);
+            if boundaries > 0 || looks_like_certificate(path, &bytes) {
                 self.unreadable(path, reason);
             } else {
                 self.not_read(path, reason);
             }
         } else {
-            self.certificates(path, &bytes, marked);
+            self.certificates(path, &bytes, boundaries);
         }
         Ok(())
     }
 
-    fn certificates(&mut self, path: &Path, bytes: &[u8], marked: usize) {
-        let lost = |read: usize| {
-            format!(
-                "{} of its {marked} certificates could not be read: their BEGIN and END lines are not those of a certificate",
-                marked - read
-            )
+    fn certificates(&mut self, path: &Path, bytes: &[u8], boundaries: usize) {
+        let malformed = |read: usize| {
+            format!("{} of {boundaries} certificates have malformed BEGIN or END lines", boundaries - read)
         };
         let pfx_password = || Ok(self.pfx_password.clone());
         match certificates_of(bytes, pfx_password, |pfx, password| pfx::read_in_file_order(pfx, password)) {
@@ -155,19 +151,19 @@ impl Search<'_> {
                 for certificate in &certificates {
                     (self.found)(path, certificate);
                 }
-                if marked > certificates.len() {
-                    self.unreadable(path, lost(certificates.len()));
+                if boundaries > certificates.len() {
+                    self.unreadable(path, malformed(certificates.len()));
                 }
             }
             Err(error) => match error.downcast_ref::<ReadError>() {
-                Some(ReadError::NoCertificate(_)) if marked > 0 => self.unreadable(path, lost(0)),
-                // Keys and requests.
-                Some(ReadError::NoCertificate(_)) => self.searched.without_certificate += 1,
-                Some(_) if marked == 0 && !claims(path, bytes) => {
+                Some(ReadError::NoCertificate(_)) if boundaries > 0 => self.unreadable(path, malformed(0)),
+                // Private keys and certificate requests.
+                Some(ReadError::NoCertificate(_)) => self.report.without_certificate += 1,
+                Some(_) if boundaries == 0 && !looks_like_certificate(path, bytes) => {
                     if is_compressed(bytes) {
-                        self.not_read(path, "it is compressed");
+                        self.not_read(path, "compressed");
                     } else {
-                        self.searched.without_certificate += 1;
+                        self.report.without_certificate += 1;
                     }
                 }
                 _ => self.unreadable(path, format!("{error:#}")),
@@ -176,21 +172,21 @@ impl Search<'_> {
     }
 
     fn not_read(&mut self, path: &Path, reason: impl Into<String>) {
-        self.searched.not_read.push(Fault { file: path.to_owned(), reason: reason.into() });
+        self.report.not_read.push(UnreadFile { file: path.to_owned(), reason: reason.into() });
     }
 
     fn unreadable(&mut self, path: &Path, reason: impl Into<String>) {
-        self.searched.unreadable.push(Fault { file: path.to_owned(), reason: reason.into() });
+        self.report.unreadable.push(UnreadFile { file: path.to_owned(), reason: reason.into() });
     }
 }
 
-/// How many PEM certificates there are by their boundaries. Where one of the two is mistyped the other still counts.
-fn marked(bytes: &[u8]) -> usize {
+/// Counts the PEM certificates by their boundaries. A certificate with one mistyped boundary still counts.
+fn pem_certificates(bytes: &[u8]) -> usize {
     count(bytes, b"CERTIFICATE--").div_ceil(2)
 }
 
-/// Whether it is meant to hold certificates, by its name or its beginning.
-fn claims(path: &Path, bytes: &[u8]) -> bool {
+/// Returns whether a file should hold certificates, by its name or content.
+fn looks_like_certificate(path: &Path, bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(4096)];
     named(path, &["cer", "crt", "der", "jks", "p12", "p7b", "p7c", "pem", "pfx"])
         || count(start, b"-----BEGIN") > 0
@@ -206,12 +202,12 @@ fn count(bytes: &[u8], part: &[u8]) -> usize {
     bytes.windows(part.len()).filter(|window| *window == part).count()
 }
 
-/// POSIX.1-2017 `pax`, "ustar Interchange Format": the magic is in each header.
+/// Returns whether a file is a tar file, by the magic in its header (POSIX.1-2017 `pax`, "ustar Interchange Format").
 fn is_tar(bytes: &[u8]) -> bool {
     bytes.get(257..262) == Some(b"ustar")
 }
 
-/// gzip, zip, xz, Zstandard and bzip2, by their magic numbers.
+/// Returns whether a file is compressed by gzip, zip, xz, Zstandard or bzip2.
 fn is_compressed(bytes: &[u8]) -> bool {
     [&b"\x1f\x8b"[..], b"PK\x03\x04", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh"]
         .iter()

@@ -1,44 +1,46 @@
-//! `completions`: scripts for shells.
+//! `completions`: completion scripts for shells.
 
 use std::fmt::{self, Write};
 
-use clap::{ArgAction, Command, CommandFactory};
+use clap::{ArgAction, Command};
 use clap_complete::Shell;
 
-use super::{Cli, output::Output};
+use super::output::Output;
 
-/// How the generator for bash spells the program's name where a subcommand follows it, and how it spells it where it sets
-/// the variable that it compares with that. With a hyphen in the name the two differ, so that no subcommand is completed
-/// (<https://github.com/clap-rs/clap/issues/6421>). Once that is fixed there is nothing to replace.
-const MISSPELLED: &str = "iot__subcmd__enroll__subcmd__";
-const SPELLED: &str = "iot__enroll__subcmd__";
+/// The generator for bash writes the name of the program in two ways if it has a hyphen: in the state variable and in the
+/// patterns that it is compared with. No subcommand is completed then (<https://github.com/clap-rs/clap/issues/6421>).
+const BASH_PATTERN_PREFIX: &str = "iot__subcmd__enroll__subcmd__";
+const BASH_STATE_PREFIX: &str = "iot__enroll__subcmd__";
 
+/// Print a completion script for a shell
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll completions bash > ~/.local/share/bash-completion/completions/iot-enroll
   iot-enroll completions zsh > ~/.zfunc/_iot-enroll
   iot-enroll completions fish > ~/.config/fish/completions/iot-enroll.fish")]
 pub(super) struct Completions {
-    /// The shell
+    /// Shell to generate the script for
     shell: Shell,
 }
 
 impl Completions {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) fn run(&self, command: &mut Command) -> anyhow::Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "iot-enroll", &mut script);
+        clap_complete::generate(self.shell, command, "iot-enroll", &mut script);
         match self.shell {
-            Shell::Bash => script = String::from_utf8(script)?.replace(MISSPELLED, SPELLED).into_bytes(),
-            Shell::Fish => script.extend(innermost_options(&Cli::command())?.into_bytes()),
+            Shell::Bash => {
+                script = String::from_utf8(script)?.replace(BASH_PATTERN_PREFIX, BASH_STATE_PREFIX).into_bytes();
+            }
+            Shell::Fish => script.extend(third_level_options(command)?.into_bytes()),
             _ => {}
         }
         Output::raw(&script)
     }
 }
 
-/// The options of commands such as `enrollment-group certificate set`, for fish. The generator stops at the second word
-/// (<https://github.com/clap-rs/clap/issues/5975>).
-fn innermost_options(root: &Command) -> Result<String, fmt::Error> {
+/// Returns completions for the options of commands such as `enrollment-group certificate set`. The generator for fish stops
+/// at the second word (<https://github.com/clap-rs/clap/issues/5975>).
+fn third_level_options(root: &Command) -> Result<String, fmt::Error> {
     let mut script = String::new();
     for first in root.get_subcommands() {
         for second in first.get_subcommands() {

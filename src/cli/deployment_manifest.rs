@@ -1,14 +1,12 @@
-//! `deployment-manifest`: what runs on IoT Edge devices.
+//! `deployment-manifest`: deployment manifests, which define the modules of IoT Edge devices.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::{Confirmation, count},
-    device::comma_separated,
+    args::{Confirmation, comma_separated, count},
     json_file::JsonFile,
     output::{Output, fields, table},
     service::{Service, block_on},
@@ -20,11 +18,11 @@ use crate::central::{
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// List the deployment manifests
+    /// List deployment manifests
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest list --app contoso --token-file token")]
     List {
-        /// Stop after this many
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        /// Maximum number of manifests to list [default: all]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -32,43 +30,23 @@ pub(super) enum Command {
     /// Show a deployment manifest
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest show manifest1")]
     Show {
-        /// The manifest
+        /// ID of the deployment manifest
         id: DeploymentManifestId,
         #[command(flatten)]
         service: Service,
     },
-    /// Create a deployment manifest
-    #[command(after_help = "Example:\n  iot-enroll deployment-manifest create manifest1 --file deployment.json")]
-    Create {
-        /// The manifest
-        id: DeploymentManifestId,
-        /// The display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// A JSON file with its content, modulesContent and what else belongs to it, or with the whole body as the REST API
-        /// takes it
-        #[arg(long, value_name = "JSON")]
-        file: PathBuf,
-        /// An organization it belongs to; can be repeated
-        #[arg(long = "organization", value_name = "ID")]
-        organizations: Vec<String>,
-        /// Overwrite it only if it still has this etag
-        #[arg(long, conflicts_with = "force")]
-        etag: Option<String>,
-        /// Overwrite an existing manifest
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
-    /// Update a deployment manifest; what is not named stays unchanged
+    Create(Box<Create>),
+    /// Update a deployment manifest
+    ///
+    /// Values that are not given stay unchanged.
+    #[command(override_usage = "iot-enroll deployment-manifest update [OPTIONS] <ID>")]
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest update manifest1 --display-name 'Second try'")]
     Update {
-        /// The manifest
+        /// ID of the deployment manifest
         id: DeploymentManifestId,
         #[command(flatten)]
         change: Changes,
-        /// Update it only if it still has this etag
+        /// Update the manifest only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -77,7 +55,7 @@ pub(super) enum Command {
     /// Delete a deployment manifest
     #[command(after_help = "Example:\n  iot-enroll deployment-manifest delete manifest1")]
     Delete {
-        /// The manifest
+        /// ID of the deployment manifest
         id: DeploymentManifestId,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -89,13 +67,13 @@ pub(super) enum Command {
   iot-enroll deployment-manifest assign manifest1 --device gateway-1
   iot-enroll deployment-manifest assign --file deployment.json --device gateway-1")]
     Assign {
-        /// The manifest
+        /// ID of the deployment manifest
         #[arg(required_unless_present = "file")]
         id: Option<DeploymentManifestId>,
-        /// A JSON file with the content, in place of a manifest of the application
+        /// JSON file with the content, instead of a manifest of the application
         #[arg(long, value_name = "JSON", conflicts_with = "id")]
         file: Option<PathBuf>,
-        /// The device
+        /// ID of the IoT Edge device
         #[arg(long, value_name = "ID")]
         device: CentralDeviceId,
         #[command(flatten)]
@@ -103,27 +81,56 @@ pub(super) enum Command {
     },
 }
 
-/// What an update changes.
+/// Create a deployment manifest
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll deployment-manifest create manifest1 --file deployment.json")]
+pub(super) struct Create {
+    /// ID of the deployment manifest
+    id: DeploymentManifestId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// JSON file with the content or the request body; - is standard input
+    ///
+    /// The content has modulesContent. The request body has data, and optionally displayName and organizations.
+    #[arg(long, value_name = "JSON")]
+    file: PathBuf,
+    /// Organization of the manifest; can be repeated
+    #[arg(long = "organization", value_name = "ID")]
+    organizations: Vec<String>,
+    /// Overwrite the manifest only if it still has this etag
+    #[arg(long, conflicts_with = "force")]
+    etag: Option<String>,
+    /// Overwrite an existing manifest
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// The changes of an update.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Changes {
-    /// The new display name
+    /// New display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// A JSON file with what changes in its content, as a merge patch, or with the whole body of one
+    /// JSON file with a merge patch of the content or of the request body
+    ///
+    /// - is standard input.
     #[arg(long, value_name = "JSON")]
     file: Option<PathBuf>,
-    /// All organizations it belongs to, separated by commas; empty for none
+    /// All organizations of the manifest, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
 }
 
 impl Command {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        block_on(self.act(output))
+        block_on(self.run_async(output))
     }
 
-    async fn act(self, output: &Output) -> anyhow::Result<()> {
+    async fn run_async(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
                 let found: Vec<_> = manifests(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
@@ -132,24 +139,7 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&manifests(&service)?.get(&id).await?, output),
-            Self::Create { id, display_name, file, organizations, etag, force, service } => {
-                let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
-                let manifest = NewDeploymentManifest {
-                    display_name: display_name.or(file.display_name).unwrap_or_else(|| id.to_string()),
-                    data,
-                    organizations: match file.organizations {
-                        Some(of_file) if organizations.is_empty() => of_file,
-                        _ => organizations,
-                    },
-                    etag: etag.map(Etag::new).or(file.etag),
-                };
-                let manifests = manifests(&service)?;
-                // The service's PUT would replace a manifest.
-                if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
-                    bail!("the deployment manifest {id} exists already: update it, or replace it with --force");
-                }
-                show(&manifests.replace(&id, &manifest).await?, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let file =
                     change.file.map(|file| ManifestFile::read(&file, Some(&id))).transpose()?.unwrap_or_default();
@@ -160,7 +150,7 @@ impl Command {
                     etag: etag.map(Etag::new).or(file.etag),
                 };
                 if update.display_name.is_none() && update.data.is_none() && update.organizations.is_none() {
-                    bail!("the file changes nothing of the deployment manifest {id}");
+                    bail!("the file changes nothing in the deployment manifest {id}");
                 }
                 show(&manifests(&service)?.update(&id, &update).await?, output)
             }
@@ -176,7 +166,7 @@ impl Command {
                 let data = match (file, &id) {
                     (Some((_, data)), _) => data,
                     (None, Some(id)) => manifests.get(id).await?.data,
-                    (None, None) => bail!("name a manifest, or a file with --file"),
+                    (None, None) => bail!("a manifest is required: give its ID or --file FILE"),
                 };
                 manifests.assign(&device, &data).await?;
                 let what = id.map_or("the manifest".to_owned(), |id| id.to_string());
@@ -187,13 +177,34 @@ impl Command {
     }
 }
 
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, file, organizations, etag, force, service } = self;
+        let (file, data) = ManifestFile::read_with_data(&file, Some(&id))?;
+        let manifest = NewDeploymentManifest {
+            display_name: display_name.or(file.display_name).unwrap_or_else(|| id.to_string()),
+            data,
+            organizations: match file.organizations {
+                Some(of_file) if organizations.is_empty() => of_file,
+                _ => organizations,
+            },
+            etag: etag.map(Etag::new).or(file.etag),
+        };
+        let manifests = manifests(&service)?;
+        // The service's PUT overwrites a manifest.
+        if !force && manifest.etag.is_none() && manifests.find(&id).await?.is_some() {
+            bail!("the deployment manifest {id} already exists: update it, or overwrite it with --force");
+        }
+        show(&manifests.replace(&id, &manifest).await?, output)
+    }
+}
+
 fn manifests(service: &Service) -> anyhow::Result<DeploymentManifests> {
     Ok(service.preview_client()?.deployment_manifests())
 }
 
-/// A manifest as the body of the REST API has it.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// A file with the request body of a deployment manifest, or with its content only.
+#[derive(Default)]
 struct ManifestFile {
     display_name: Option<String>,
     data: Option<Map<String, Value>>,
@@ -202,10 +213,9 @@ struct ManifestFile {
 }
 
 impl ManifestFile {
-    /// The members of a body, which are none of the content.
+    /// The members of a request body. Content has none of them.
     const MEMBERS: [&str; 5] = ["id", "displayName", "data", "organizations", "etag"];
 
-    /// Reads a file that is the whole body, known by its members, or the content alone.
     fn read(path: &Path, id: Option<&DeploymentManifestId>) -> anyhow::Result<Self> {
         let mut file = JsonFile::read(path)?;
         if file.members.is_empty() {
@@ -214,19 +224,25 @@ impl ManifestFile {
         if !file.members.keys().any(|name| Self::MEMBERS.contains(&name.as_str())) {
             return Ok(Self { data: Some(file.members), ..Self::default() });
         }
-        file.only_nullable(&[])?;
         match id {
             Some(id) => file.take_id(id.as_str())?,
             None => drop(file.members.remove("id")),
         }
-        file.into()
+        let manifest = Self {
+            display_name: file.take_string("displayName")?,
+            data: file.take("data", "an object")?,
+            organizations: file.take_strings("organizations")?,
+            etag: file.take("etag", "a string")?,
+        };
+        file.finish()?;
+        Ok(manifest)
     }
 
-    /// As [`read`](Self::read), where there has to be content.
+    /// Reads a file that must have content.
     fn read_with_data(path: &Path, id: Option<&DeploymentManifestId>) -> anyhow::Result<(Self, Map<String, Value>)> {
         let mut file = Self::read(path, id)?;
         let data = file.data.take();
-        let data = data.with_context(|| format!("{} has no data, which is a manifest's content", path.display()))?;
+        let data = data.with_context(|| format!("{} has no data, the content of the manifest", path.display()))?;
         Ok((file, data))
     }
 }

@@ -1,14 +1,13 @@
-//! `device-group`: queries over the devices of an application.
+//! `device-group`: device groups of an application, which are queries over its devices.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    args::{Confirmation, count},
-    device::{change, comma_separated, list as list_devices},
+    args::{Confirmation, comma_separated, count},
+    device::{change, list as list_devices},
     json_file::JsonFile,
     output::{Output, fields, table},
     service::{Service, block_on},
@@ -17,11 +16,11 @@ use crate::central::{DeviceGroup, DeviceGroupId, DeviceGroupUpdate, DeviceGroups
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// List the device groups
+    /// List device groups
     #[command(after_help = "Example:\n  iot-enroll device-group list --app contoso --token-file token")]
     List {
-        /// Stop after this many
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        /// Maximum number of groups to list [default: all]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -29,55 +28,23 @@ pub(super) enum Command {
     /// Show a device group
     #[command(after_help = "Example:\n  iot-enroll device-group show group1")]
     Show {
-        /// The group
+        /// ID of the device group
         id: DeviceGroupId,
         #[command(flatten)]
         service: Service,
     },
-    /// Create a device group
-    #[command(
-        after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
-                      'SELECT * FROM devices WHERE $provisioned = true'"
-    )]
-    Create {
-        /// The group
-        id: DeviceGroupId,
-        /// The display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// The query
-        #[arg(long, value_name = "QUERY", required_unless_present = "file")]
-        filter: Option<String>,
-        /// The description
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
-        /// An organization it belongs to; can be repeated
-        #[arg(long = "organization", value_name = "ID")]
-        organizations: Vec<String>,
-        /// A JSON file with the body, as the REST API takes it, in place of the options
-        #[arg(
-            long,
-            value_name = "JSON",
-            conflicts_with_all = ["display_name", "filter", "description", "organizations"]
-        )]
-        file: Option<PathBuf>,
-        /// Overwrite it only if it still has this etag
-        #[arg(long, conflicts_with = "force")]
-        etag: Option<String>,
-        /// Overwrite an existing group
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
-    /// Update a device group; what is not named stays unchanged
+    Create(Box<Create>),
+    /// Update a device group
+    ///
+    /// Values that are not given stay unchanged.
+    #[command(override_usage = "iot-enroll device-group update [OPTIONS] <ID>")]
     #[command(after_help = "Example:\n  iot-enroll device-group update group1 --display-name 'New group name'")]
     Update {
-        /// The group
+        /// ID of the device group
         id: DeviceGroupId,
         #[command(flatten)]
         change: Changes,
-        /// Update it only if it still has this etag
+        /// Update the group only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -86,7 +53,7 @@ pub(super) enum Command {
     /// Delete a device group
     #[command(after_help = "Example:\n  iot-enroll device-group delete group1")]
     Delete {
-        /// The group
+        /// ID of the device group
         id: DeviceGroupId,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -96,36 +63,76 @@ pub(super) enum Command {
     /// List the devices that a group selects
     #[command(after_help = "Example:\n  iot-enroll device-group devices group1")]
     Devices {
-        /// The group
+        /// ID of the device group
         id: DeviceGroupId,
-        /// Stop after this many
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        /// Maximum number of devices to list [default: all]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
     },
 }
 
-/// What an update changes.
+/// Create a device group
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll device-group create group1 --display-name 'Device group 1' --filter \
+                  'SELECT * FROM devices WHERE $provisioned = true'")]
+pub(super) struct Create {
+    /// ID of the device group
+    id: DeviceGroupId,
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// Query that selects the devices
+    #[arg(long, value_name = "QUERY", required_unless_present = "file")]
+    filter: Option<String>,
+    /// Description
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Organization of the group; can be repeated
+    #[arg(long = "organization", value_name = "ID")]
+    organizations: Vec<String>,
+    /// JSON file with the request body; - is standard input
+    ///
+    /// Replaces the options above.
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with_all = ["display_name", "filter", "description", "organizations"]
+    )]
+    file: Option<PathBuf>,
+    /// Overwrite the group only if it still has this etag
+    #[arg(long, conflicts_with = "force")]
+    etag: Option<String>,
+    /// Overwrite an existing group
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// The changes of an update.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Changes {
-    /// The new display name
+    /// New display name
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// The new query
+    /// New query
     #[arg(long, value_name = "QUERY")]
     filter: Option<String>,
-    /// The description
+    /// New description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// Remove the description
     #[arg(long, conflicts_with = "description")]
     clear_description: bool,
-    /// All organizations it belongs to, separated by commas; empty for none
+    /// All organizations of the group, separated by commas; empty for none
     #[arg(long, value_name = "IDS")]
     organizations: Option<String>,
-    /// A JSON file with the changes as a merge patch, in place of the options
+    /// JSON file with a merge patch; - is standard input
+    ///
+    /// Replaces the options above.
     #[arg(
         long,
         value_name = "JSON",
@@ -136,10 +143,10 @@ pub(super) struct Changes {
 
 impl Command {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        block_on(self.act(output))
+        block_on(self.run_async(output))
     }
 
-    async fn act(self, output: &Output) -> anyhow::Result<()> {
+    async fn run_async(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
                 let found: Vec<_> = groups(&service)?.list().take(top.unwrap_or(usize::MAX)).try_collect().await?;
@@ -149,26 +156,7 @@ impl Command {
                 })
             }
             Self::Show { id, service } => show(&groups(&service)?.get(&id).await?, output),
-            Self::Create { id, display_name, filter, description, organizations, file, etag, force, service } => {
-                let group = match file {
-                    Some(file) => new_group(&file, &id)?,
-                    None => NewDeviceGroup {
-                        description,
-                        organizations,
-                        ..NewDeviceGroup::new(
-                            display_name.unwrap_or_else(|| id.to_string()),
-                            filter.unwrap_or_default(),
-                        )
-                    },
-                };
-                let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
-                let groups = groups(&service)?;
-                // The service's PUT would replace a group.
-                if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
-                    bail!("the device group {id} exists already: update it, or replace it with --force");
-                }
-                show(&groups.replace(&id, &group).await?, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id)?;
                 let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
@@ -187,10 +175,31 @@ impl Command {
     }
 }
 
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, filter, description, organizations, file, etag, force, service } = self;
+        let group = match file {
+            Some(file) => read_new_group(&file, &id)?,
+            None => NewDeviceGroup {
+                description,
+                organizations,
+                ..NewDeviceGroup::new(display_name.unwrap_or_else(|| id.to_string()), filter.unwrap_or_default())
+            },
+        };
+        let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
+        let groups = groups(&service)?;
+        // The service's PUT overwrites a group.
+        if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {
+            bail!("the device group {id} already exists: update it, or overwrite it with --force");
+        }
+        show(&groups.replace(&id, &group).await?, output)
+    }
+}
+
 impl Changes {
     fn update(self, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUpdate> {
         if let Some(file) = self.file {
-            return group_update(&file, id);
+            return read_update(&file, id);
         }
         Ok(DeviceGroupUpdate {
             display_name: self.display_name,
@@ -202,49 +211,36 @@ impl Changes {
     }
 }
 
-/// A device group as the body of the REST API has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct GroupFile {
-    display_name: Option<String>,
-    filter: Option<String>,
-    description: Option<String>,
-    organizations: Option<Vec<String>>,
-    etag: Option<Etag>,
-}
-
-fn new_group(path: &Path, id: &DeviceGroupId) -> anyhow::Result<NewDeviceGroup> {
+fn read_new_group(path: &Path, id: &DeviceGroupId) -> anyhow::Result<NewDeviceGroup> {
     let mut file = JsonFile::read(path)?;
     file.take_id(id.as_str())?;
-    file.only_nullable(&[])?;
-    let read: GroupFile = file.into()?;
-    let Some(filter) = read.filter else { bail!("{} has no filter, which is a device group's query", path.display()) };
-    Ok(NewDeviceGroup {
-        display_name: read.display_name.unwrap_or_else(|| id.to_string()),
+    let Some(filter) = file.take_string("filter")? else { return file.refuse("it has no filter, the group's query") };
+    let group = NewDeviceGroup {
+        display_name: file.take_string("displayName")?.unwrap_or_else(|| id.to_string()),
         filter,
-        description: read.description,
-        organizations: read.organizations.unwrap_or_default(),
-        etag: read.etag,
-    })
+        description: file.take_string("description")?,
+        organizations: file.take_strings("organizations")?.unwrap_or_default(),
+        etag: file.take("etag", "a string")?,
+    };
+    file.finish()?;
+    Ok(group)
 }
 
-/// A merge patch, in which null and absence are two things.
-fn group_update(path: &Path, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUpdate> {
+fn read_update(path: &Path, id: &DeviceGroupId) -> anyhow::Result<DeviceGroupUpdate> {
     let mut file = JsonFile::read(path)?;
     file.take_id(id.as_str())?;
     if file.members.keys().all(|name| name == "etag") {
         return file.refuse("it changes nothing");
     }
-    file.only_nullable(&["description"])?;
-    let cleared = file.members.get("description").is_some_and(Value::is_null);
-    let read: GroupFile = file.into()?;
-    Ok(DeviceGroupUpdate {
-        display_name: read.display_name,
-        filter: read.filter,
-        description: change(read.description, cleared),
-        organizations: read.organizations,
-        etag: read.etag,
-    })
+    let update = DeviceGroupUpdate {
+        display_name: file.take_string("displayName")?,
+        filter: file.take_string("filter")?,
+        description: file.take_change("description")?,
+        organizations: file.take_strings("organizations")?,
+        etag: file.take("etag", "a string")?,
+    };
+    file.finish()?;
+    Ok(update)
 }
 
 fn groups(service: &Service) -> anyhow::Result<DeviceGroups> {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::{
+    error::AlreadyReported,
     import_rows::ImportFile,
-    output::{BAD, GOOD, Output, Told},
+    output::{BAD, GOOD, Output},
     progress::RowProgress,
     results_argument::results_file,
     service::Service,
@@ -71,7 +72,7 @@ impl Import {
             Some(stop) => Err(stopped(stop).context(format!(
                 "the import stopped after {done} of {total} rows; the same command resumes when the cause is removed"
             ))),
-            None if failed > 0 => Err(Told.into()),
+            None if failed > 0 => Err(AlreadyReported.into()),
             None => Ok(()),
         }
     }

@@ -1,53 +1,41 @@
-//! `device register`: a device, as it would do it itself. And `device compute-key`.
+//! `device register`: register as the device does.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::OnceCell;
-use zeroize::Zeroizing;
+use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::{
-    args::{KeyPassword, PfxPassword, read, secret},
     device_register_many::{self, Many},
-    output::{GOOD, Output, Usage, fields},
-    service::{Service, from_variable},
+    error::UsageError,
+    input::{read, secret},
+    output::{GOOD, Output, fields},
+    registration::{GROUP_KEY, Passwords, Registrar, RegistrationArgs},
 };
 use crate::{
-    central::{Client, DeviceQuery},
-    certificate::{Certificate, DeviceId, ReadError, files, pfx},
-    dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, IdScope,
-        IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
-        SymmetricKey, derive_device_key, diagnose, objections,
-    },
-    workflow::{self, ManifestError},
+    certificate::{Certificate, DeviceId},
+    dps::device::{Assignment, Attempt, Cause, Credential, SymmetricKey, derive_device_key, objections},
+    workflow::{self, ManifestError, rfc3339},
 };
 
-const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
-const DPS_ENDPOINT: &str = "IOT_ENROLL_DPS_ENDPOINT";
-const PROVISIONING: &str = "Provisioning service";
-pub(super) const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
-
-/// What a certificate's file is called, and the file beside it that has the chain too.
+// The endings of the names of a certificate file and of the file beside it that has the chain too.
 const CERTIFICATE: &str = "_cert.pem";
 const FULL_CHAIN: &str = "_fullchain.pem";
 
-/// Register a device at the Device Provisioning Service, as the device would do it itself
+/// Register a device, or many, at the Device Provisioning Service (DPS)
 ///
-/// It does what the device's firmware would: it presents the certificate, or a token of the symmetric key, and waits
-/// until the device is assigned to a hub. If it is refused, the cause is told, as far as it can be found; with an
-/// application and a token, which are asked for nothing else, that is nearly always. To register again does no harm.
+/// Does what the firmware of a device does: presents the certificate, or a token signed with the symmetric key, and waits
+/// until the device is assigned to a hub. It is idempotent.
 ///
-/// With --manifest all devices of a fleet are registered. Each row's outcome is in the results file; those that are
-/// assigned there already are left alone, so that the same command goes on after an interruption. With --group-key-file
-/// they register by the group's key, and the files that the manifest names are not used; the key in the environment is used
-/// only where the manifest names none.
+/// If the device is refused, the error names the cause if it can be found. Add --app and a token to look up the cause in the
+/// application; the token is used for nothing else unless the ID scope is read from there.
+///
+/// --manifest registers all devices of a fleet. The outcome of each row is written to the results file. Run the same command
+/// again to resume: devices that are already assigned are skipped. With --group-key-file the devices use keys derived from
+/// the group's key, and the files in the manifest are ignored. IOT_ENROLL_GROUP_KEY is only used if the manifest names no
+/// files.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll device register sensor-1 --cert sensor1_fullchain.pem --key sensor1_key.pem --id-scope 0ne00A1B2C3
@@ -56,86 +44,25 @@ const FULL_CHAIN: &str = "_fullchain.pem";
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
 pub(super) struct Register {
-    /// The device: its registration id, which is its certificate's common name
+    /// Registration ID, which is the device ID and the common name of the certificate
     id: Option<DeviceId>,
-    /// Its certificate with the chain above it, as PEM (_fullchain.pem), or a PFX file with its key
+    /// Certificate with its chain (_fullchain.pem), or a PFX file with both and the key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     cert: Option<PathBuf>,
-    /// Its private key [default: the one in the certificate's file]
+    /// Private key [default: the key in the certificate's file]
     #[arg(long, value_name = "FILE", requires = "cert", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]
     key: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) pfx_password: PfxPassword,
-    #[command(flatten)]
-    pub(super) key_password: KeyPassword,
-    /// A file whose first line is the device's symmetric key in base64
+    /// File with the device's symmetric key in base64 on its first line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["group_key_file", "manifest"])]
     symmetric_key_file: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) group_key: GroupKey,
-    /// A JSON file that the service's allocation policy is given
-    #[arg(long, value_name = "JSON")]
-    payload: Option<PathBuf>,
+    registration: RegistrationArgs,
+    // Last, because the heading of a flattened struct also applies to the options after it.
     #[command(flatten)]
-    pub(super) many: Many,
-    #[command(flatten)]
-    provisioning: Provisioning,
-    #[command(flatten)]
-    pub(super) service: Service,
+    many: Many,
 }
 
-/// Which provisioning service.
-///
-/// The heading is each argument's: a struct's would go on over what follows it where it is flattened.
-#[derive(clap::Args)]
-pub(super) struct Provisioning {
-    /// The ID scope, as the application's page Device connection shows it [env: IOT_ENROLL_ID_SCOPE]
-    /// [default: the application's own]
-    #[arg(long, value_name = "SCOPE", help_heading = PROVISIONING)]
-    id_scope: Option<IdScope>,
-    /// The URL of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
-    /// [default: https://global.azure-devices-provisioning.net]
-    #[arg(long, value_name = "URL", help_heading = PROVISIONING)]
-    dps_endpoint: Option<ProvisioningEndpoint>,
-}
-
-/// The key of an enrollment group.
-#[derive(clap::Args)]
-pub(super) struct GroupKey {
-    /// A file whose first line is the enrollment group's symmetric key in base64; the device's key is derived from it
-    /// [env: IOT_ENROLL_GROUP_KEY holds the key itself]
-    #[arg(long, value_name = "FILE")]
-    group_key_file: Option<PathBuf>,
-}
-
-impl GroupKey {
-    pub(super) fn read(&self) -> anyhow::Result<Option<SymmetricKey>> {
-        let key = secret(self.group_key_file.as_deref(), GROUP_KEY)?;
-        let key = key.map(|key| SymmetricKey::from_base64(&key)).transpose();
-        key.context("the enrollment group's key cannot be used")
-    }
-
-    /// Reads the key, if the devices of a manifest register by it. Notes which of the key and the manifest's files is not
-    /// used.
-    fn for_manifest(&self, names_files: bool, output: &Output) -> anyhow::Result<Option<SymmetricKey>> {
-        if !names_files {
-            return self.read();
-        }
-        if self.group_key_file.is_some() {
-            output.note("the devices register by the group's key, and the files that the manifest names are not used");
-            return self.read();
-        }
-        if std::env::var_os(GROUP_KEY).is_some_and(|value| !value.is_empty()) {
-            output.note(format_args!(
-                "the devices register with the files that the manifest names, and the key in {GROUP_KEY} is not used; \
-                 --group-key-file would use one"
-            ));
-        }
-        Ok(None)
-    }
-}
-
-/// An assignment, in the service's words.
+/// An assignment, with the names that the service uses.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Assigned<'a> {
@@ -155,51 +82,34 @@ struct Assigned<'a> {
 
 impl Register {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let Some(id) = self.id.clone() else { return self.register_manifest(output).await };
-        let (credential, unsent) = self.credential(&id)?;
+        let Some(id) = &self.id else {
+            return self.register_manifest(output).await;
+        };
+        let (credential, unsent) = self.credential(id)?;
         let full_chain = self.full_chain();
-        let registrar = self.registrar().await?;
-        let attempt =
-            Attempt { id: &id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
+        let registrar = self.registration.registrar().await?;
+        let attempt = Attempt { id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
         for objection in objections(&attempt, OffsetDateTime::now_utc()) {
             if matches!(objection, Cause::Expired { .. } | Cause::NotYetValid { .. } | Cause::Certificate { .. }) {
-                output.note(format_args!("{objection}; it is for the service to judge"));
+                output.note(format_args!("{objection}; the service may refuse it"));
             }
         }
-        let assignment = match registrar.register(&id, &credential).await {
-            Ok(assignment) => assignment,
+        match registrar.register(id, &credential).await {
+            Ok(assignment) => print(id, &assignment, output),
             Err(error) => {
                 let mut failure = registrar.explain(&attempt, error, output).await;
                 if let Some(file) = full_chain.filter(|file| file.exists() && failure.lacks_chain()) {
-                    failure.hint = Some(format!("{} is there: give it with --cert", file.display()));
+                    failure.hint = Some(format!("--cert {} sends the chain too", file.display()));
                 }
-                return Err(failure.into());
+                Err(failure.into())
             }
-        };
-        let moment = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
-        let assigned = Assigned {
-            registration_id: &assignment.registration_id,
-            status: "assigned",
-            assigned_hub: &assignment.assigned_hub,
-            device_id: &assignment.device_id,
-            substatus: assignment.substatus.as_deref(),
-            created_date_time_utc: moment(assignment.created_at),
-            last_updated_date_time_utc: moment(assignment.updated_at),
-            payload: assignment.payload.as_ref(),
-        };
-        output.result(&assigned, || {
-            let mut rows =
-                vec![("assigned hub", assignment.assigned_hub.clone()), ("device id", assignment.device_id.clone())];
-            rows.extend(assignment.substatus.clone().map(|substatus| ("substatus", substatus)));
-            rows.extend(moment(assignment.created_at).map(|at| ("first registered", at)));
-            format!("{GOOD}{id} is registered.{GOOD:#}\n{}", fields(&rows))
-        })
+        }
     }
 
     /// Registers the devices of a manifest.
     async fn register_manifest(self, output: &Output) -> anyhow::Result<()> {
         let request = self.many.open()?;
-        let group_key = self.group_key.for_manifest(request.names_files(), output)?;
+        let group_key = self.registration.group_key.for_manifest(request.names_files(), output)?;
         let request = request.group_key(group_key);
         request.check().map_err(|error| match error {
             ManifestError::NoFiles(_) => {
@@ -207,9 +117,9 @@ impl Register {
             }
             error => error.into(),
         })?;
-        let Passwords { key, pfx } = self.passwords()?;
+        let Passwords { key, pfx } = self.registration.passwords()?;
         let request = request.key_password(key).pfx_password(pfx);
-        let Registrar { client, payload, service, .. } = self.registrar().await?;
+        let Registrar { client, payload, service, .. } = self.registration.registrar().await?;
         let application = if service.is_named() { service.client().map(Some) } else { Ok(None) };
         let (application, unavailable) = match application {
             Ok(application) => (application, None),
@@ -219,246 +129,50 @@ impl Register {
         device_register_many::run(request, &registrar, unavailable, output).await
     }
 
-    /// What the device proves itself with, and what is known of its chain besides.
+    /// Returns the credential of the device, and certificates of its chain that are known but not sent.
     fn credential(&self, id: &DeviceId) -> anyhow::Result<(Credential, Vec<Certificate>)> {
         if let Some(file) = &self.cert {
-            let device = self.passwords()?.device_certificate(file, self.key.as_deref())?;
+            let device = self.registration.passwords()?.device_certificate(file, self.key.as_deref())?;
             let unsent = self.full_chain().and_then(|file| Certificate::read_all(&read(&file).ok()?).ok());
             return Ok((device.into(), unsent.unwrap_or_default()));
         }
         if let Some(file) = &self.symmetric_key_file {
             let text = secret(Some(file), "")?.unwrap_or_default();
             let key = SymmetricKey::from_base64(&text);
-            return Ok((key.with_context(|| format!("{} cannot be used", file.display()))?.into(), Vec::new()));
+            let key = key.with_context(|| format!("could not use the key in {}", file.display()))?;
+            return Ok((key.into(), Vec::new()));
         }
-        if let Some(key) = self.group_key.read()? {
+        if let Some(key) = self.registration.group_key.read()? {
             return Ok((derive_device_key(&key, id).into(), Vec::new()));
         }
-        Err(Usage::with_hint(
-            "no certificate or key of the device is given",
-            "use --cert FILE and --key FILE, --symmetric-key-file FILE or --group-key-file FILE",
-        ))
+        let hint = "use --cert FILE and --key FILE, --symmetric-key-file FILE or --group-key-file FILE";
+        Err(UsageError::new("no certificate or key of the device given").with_hint(hint).into())
     }
 
-    /// The file beside the certificate's that has its chain.
+    /// Returns the file beside the certificate that has its chain.
     fn full_chain(&self) -> Option<PathBuf> {
         let file = self.cert.as_ref()?;
         let stem = file.file_name()?.to_str()?.strip_suffix(CERTIFICATE)?;
         Some(file.with_file_name(format!("{stem}{FULL_CHAIN}")))
     }
-
-    pub(super) fn passwords(&self) -> anyhow::Result<Passwords> {
-        Ok(Passwords { pfx: self.pfx_password.given()?, key: self.key_password.given()? })
-    }
-
-    pub(super) async fn registrar(self) -> anyhow::Result<Registrar> {
-        let payload = self.payload.as_deref().map(payload).transpose()?;
-        let id_scope = match self.provisioning.given_id_scope()? {
-            Some(id_scope) => id_scope,
-            None if self.service.is_application_named() || self.service.is_named() => {
-                read_id_scope(&self.service.client()?).await?
-            }
-            None => {
-                return Err(Usage::with_hint(
-                    "no ID scope is given",
-                    format!(
-                        "use --id-scope SCOPE or {ID_SCOPE} in the environment, or --app SUBDOMAIN and a token to read it \
-                         from the application; the application's page Device connection shows it"
-                    ),
-                ));
-            }
-        };
-        let client = self.provisioning.client(id_scope, &self.service)?;
-        Ok(Registrar { client, payload, service: self.service, application: OnceCell::new() })
-    }
 }
 
-/// Reads the ID scope of an application. Only the credentials of a device show it.
-pub(super) async fn read_id_scope(client: &Client) -> anyhow::Result<IdScope> {
-    let any = DeviceQuery { limit: Some(1), ..DeviceQuery::default() };
-    let any: Vec<_> = client.devices().list(&any).try_collect().await?;
-    let Some(device) = any.first() else {
-        return Err(Usage::with_hint(
-            "the ID scope cannot be read from the application, because it has no devices",
-            "use --id-scope SCOPE; the application's page Device connection shows it",
-        ));
+fn print(id: &DeviceId, assignment: &Assignment, output: &Output) -> anyhow::Result<()> {
+    let assigned = Assigned {
+        registration_id: &assignment.registration_id,
+        status: "assigned",
+        assigned_hub: &assignment.assigned_hub,
+        device_id: &assignment.device_id,
+        substatus: assignment.substatus.as_deref(),
+        created_date_time_utc: assignment.created_at.map(rfc3339),
+        last_updated_date_time_utc: assignment.updated_at.map(rfc3339),
+        payload: assignment.payload.as_ref(),
     };
-    let credentials = client.devices().credentials(&device.id).await?;
-    credentials.id_scope.parse().context("the application shows an ID scope that is not one")
-}
-
-impl Provisioning {
-    /// The id scope, where it is given.
-    pub(super) fn given_id_scope(&self) -> anyhow::Result<Option<IdScope>> {
-        if let Some(scope) = &self.id_scope {
-            return Ok(Some(scope.clone()));
-        }
-        from_variable(ID_SCOPE, |scope| scope.parse().map_err(|error: IdScopeError| error.to_string()))
-    }
-
-    /// A client of that provisioning service, with the root and the rate that the application has.
-    pub(super) fn client(&self, id_scope: IdScope, service: &Service) -> anyhow::Result<RegistrationClient> {
-        let mut builder = RegistrationClient::builder(id_scope).endpoint(self.endpoint()?);
-        if let Some(file) = &service.ca_file {
-            let unreadable = || format!("no certificate could be read from {}", file.display());
-            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
-        }
-        if let Some(rate) = service.rate {
-            builder = builder.rate(rate);
-        }
-        Ok(builder.build()?)
-    }
-
-    fn endpoint(&self) -> anyhow::Result<ProvisioningEndpoint> {
-        if let Some(endpoint) = &self.dps_endpoint {
-            return Ok(endpoint.clone());
-        }
-        let endpoint = from_variable(DPS_ENDPOINT, |text| {
-            text.parse().map_err(|error: ProvisioningEndpointError| error.to_string())
-        });
-        Ok(endpoint?.unwrap_or_default())
-    }
-}
-
-fn payload(file: &Path) -> anyhow::Result<Value> {
-    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is not JSON", file.display()))
-}
-
-/// The passwords of the files that devices' keys are in.
-pub(super) struct Passwords {
-    pfx: Option<Zeroizing<String>>,
-    key: Option<Zeroizing<String>>,
-}
-
-impl Passwords {
-    /// Reads a device's certificate, chain and key: from two PEM files, or from one that has it all, PEM or PFX.
-    pub(super) fn device_certificate(&self, cert: &Path, key: Option<&Path>) -> anyhow::Result<DeviceCertificate> {
-        let no_certificate = || format!("no certificate could be read from {}", cert.display());
-        let bytes = read(cert)?;
-        let pfx_password = self.pfx.as_ref().map(|password| password.as_str());
-        let passwords =
-            files::Passwords { key: self.key.as_ref().map(|password| password.as_str()), pfx: pfx_password };
-        let read_key = |file: &Path, bytes: &[u8]| files::parse_key(file, bytes, passwords);
-        let (certificates, key) = match (Certificate::read_all(&bytes), key) {
-            (Err(ReadError::Pfx), None) => {
-                let (key, certificates) = pfx::read_identity(&bytes, pfx_password).with_context(no_certificate)?;
-                (certificates, key)
-            }
-            (Err(ReadError::Pfx), Some(key)) => {
-                (pfx::read(&bytes, pfx_password).with_context(no_certificate)?, read_key(key, &read(key)?)?)
-            }
-            (certificates, Some(key)) => (certificates.with_context(no_certificate)?, read_key(key, &read(key)?)?),
-            (certificates, None) => (
-                certificates.with_context(no_certificate)?,
-                read_key(cert, &bytes).context("give its private key with --key FILE")?,
-            ),
-        };
-        Ok(DeviceCertificate::new(certificates, &key)?)
-    }
-}
-
-/// Registers devices, and asks the application why one was refused.
-pub(super) struct Registrar {
-    pub(super) client: RegistrationClient,
-    payload: Option<Value>,
-    service: Service,
-    /// The application as it was when the first device was refused; nothing where it is not named or does not answer.
-    application: OnceCell<Option<(Client, EnrollmentState)>>,
-}
-
-impl Registrar {
-    pub(super) async fn register(
-        &self,
-        id: &DeviceId,
-        credential: &Credential,
-    ) -> Result<Assignment, RegistrationError> {
-        self.client.register(id, credential, self.payload.as_ref()).await
-    }
-
-    /// Finds out why a device was not registered.
-    pub(super) async fn explain(&self, attempt: &Attempt<'_>, error: RegistrationError, output: &Output) -> Failed {
-        let mut diagnosis = diagnose(attempt, &error, None);
-        if diagnosis.needs_application
-            && let Some(application) = self.application(attempt.id, output).await
-        {
-            diagnosis = diagnose(attempt, &error, Some(&application));
-        }
-        let hint = match diagnosis.first() {
-            Some(Cause::TlsIntercepted { .. }) => {
-                Some("--tls-ca FILE trusts one more root; the emulator prints the file of its own as caFile")
-            }
-            _ if diagnosis.needs_application && !self.service.is_named() => Some(
-                "give --app SUBDOMAIN or --endpoint URL, and a token: then it is looked up what is enrolled, verified and \
-                 enabled",
-            ),
-            _ => None,
-        };
-        let hint = hint.map(str::to_owned);
-        Failed { unregistered: DiagnosedError::new(error, diagnosis), hint }
-    }
-
-    async fn application(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
-        if !self.service.is_named() {
-            return None;
-        }
-        let unasked = |error: anyhow::Error| {
-            output.note(format_args!("the application could not be asked for the cause: {error:#}"));
-        };
-        let groups = || async {
-            let read = async {
-                let client = self.service.client()?;
-                let application = workflow::read_enrollment_state(&client).await?;
-                anyhow::Ok((client, application))
-            };
-            read.await.map_err(unasked).ok()
-        };
-        let (client, application) = self.application.get_or_init(groups).await.as_ref()?;
-        workflow::read_device_state(client, application, id).await.map_err(|error| unasked(error.into())).ok()
-    }
-}
-
-/// A device that was not registered, and why.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) unregistered: DiagnosedError,
-    /// What else can be done, in the words of the command line.
-    pub(super) hint: Option<String>,
-}
-
-impl Failed {
-    fn lacks_chain(&self) -> bool {
-        matches!(self.unregistered.diagnosis.first(), Some(Cause::ChainNotSent { .. }))
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.unregistered.fmt(f)
-    }
-}
-
-impl std::error::Error for Failed {}
-
-/// Derive a device's symmetric key from its enrollment group's
-#[derive(clap::Args)]
-#[command(after_help = "Example:\n  iot-enroll device compute-key sensor-1 --group-key-file group.key > sensor-1.key")]
-pub(super) struct ComputeKey {
-    /// The device: its registration id, exactly as it will register
-    id: DeviceId,
-    #[command(flatten)]
-    group_key: GroupKey,
-}
-
-impl ComputeKey {
-    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let group_key = self.group_key.read()?.ok_or_else(|| {
-            Usage::with_hint(
-                "no group key is given",
-                format!("name its file with --group-key-file FILE, or set {GROUP_KEY} in the environment"),
-            )
-        })?;
-        let key = derive_device_key(&group_key, &self.id).to_base64();
-        let document = json!({ "id": self.id.as_str(), "key": key.expose() });
-        output.result(&document, || key.expose().to_owned())
-    }
+    output.result(&assigned, || {
+        let mut rows =
+            vec![("assigned hub", assignment.assigned_hub.clone()), ("device ID", assignment.device_id.clone())];
+        rows.extend(assignment.substatus.clone().map(|substatus| ("substatus", substatus)));
+        rows.extend(assigned.created_date_time_utc.clone().map(|at| ("first registered", at)));
+        format!("{GOOD}Registered {id}.{GOOD:#}\n{}", fields(&rows))
+    })
 }

@@ -5,7 +5,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use anyhow::{Context, anyhow};
 
 use super::{
-    output::{BAD, GOOD, Output, Told},
+    error::AlreadyReported,
+    output::{BAD, GOOD, Output},
     progress::RowProgress,
     results_argument::results_file,
 };
@@ -67,7 +68,7 @@ pub(super) async fn run(
              is removed",
             done + remaining
         ))),
-        None if failed > 0 => Err(Told.into()),
+        None if failed > 0 => Err(AlreadyReported.into()),
         None => Ok(()),
     }
 }

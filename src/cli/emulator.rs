@@ -1,4 +1,4 @@
-//! `emulator`: IoT Central on a loopback port, until it is told to stop.
+//! `emulator`: serve the emulator until a signal stops it.
 
 use std::{
     fs,
@@ -13,61 +13,66 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
-use super::{
-    output::{Output, Usage},
-    service::block_on,
-};
+use super::{error::UsageError, output::Output, service::block_on, stop_signal::stop_signal};
 use crate::{
     central::Authorization,
     certificate::Certificate,
     emulator::{Emulator as Server, EmulatorError, Fault},
 };
 
-/// Serve an IoT Central application on a loopback port, to try things out and to test against
+/// Serve an emulated IoT Central application and DPS on a loopback port
 ///
-/// The first line on standard output is a JSON document with endpoint, token and idScope, and with --tls caFile, the file
-/// with the certificate that clients have to trust. The application's REST API and the Device Provisioning Service, where
-/// devices register, are on the one port. The API has versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview of
-/// enrollment groups, devices, device groups, device templates, organizations and deployment manifests. The state is kept in
-/// memory. The emulator serves until Ctrl-C or SIGTERM.
+/// The first line on standard output is a JSON document with endpoint, token and idScope and, with --tls, caFile: the file
+/// with the certificate that clients must trust. Then the emulator serves until Ctrl-C or SIGTERM.
+///
+/// The REST API of IoT Central and the Device Provisioning Service (DPS), where devices register, share the port. Supported
+/// are enrollment groups, devices, device groups, device templates, organizations and deployment manifests in the API versions
+/// 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The state is kept in memory.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
   iot-enroll emulator --tls --ca-out emulator-ca.pem
   iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
-    /// The address to listen on, which has to be a loopback address; port 0 picks a free one
+    /// Loopback address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
-    /// The value of the Authorization header that requests have to have [default: a random one]
+    /// Value of the Authorization header that requests must have [default: random]
     #[arg(long)]
     token: Option<String>,
-    /// How many requests a second are served before they are answered 429
+    /// Requests per second; further requests are answered with status 429
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
-    /// Serve over TLS, with a certificate for localhost and the loopback addresses, from an authority that is made anew
-    /// each time. Devices need it to register by certificate; by symmetric key they can without
+    /// Serve over TLS, which devices need to register with a certificate
+    ///
+    /// The server certificate is valid for localhost and the loopback addresses. Its CA is created at each start. Devices
+    /// can register with a symmetric key without TLS.
     #[arg(long)]
     tls: bool,
-    /// Where to write the certificate that clients have to trust, as PEM. One of an earlier run is replaced, and it stays when the
-    /// emulator stops [default: a new file in the folder for temporary files, removed when the emulator stops]
+    /// File for the CA certificate that clients must trust [default: a temporary file]
+    ///
+    /// The temporary file is removed when the emulator stops. A file that is named here stays, and overwrites the CA
+    /// certificate of an earlier run.
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
-    /// How many polls of a device that registers are answered that it is still being assigned
+    /// Number of polls that answer "assigning" before a device is assigned
     #[arg(long, value_name = "POLLS", default_value = "1")]
     assign_after: u32,
-    /// How long a device that registers is told to wait between polls
+    /// Retry-After of these answers, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1")]
     retry_after: u32,
-    /// Make it misbehave: KIND[,method=METHOD][,path=PART][,times=N|,times=always]; may be given more than once. KIND is a
-    /// status such as 503, 429:retry-after=2 or 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before,
-    /// close-after, truncate, not-json or redirect=URL. Without times it strikes once. Requests without the token are
-    /// refused as always and do not count. A comma in a path or a URL is written %2C
+    /// Inject a fault; can be repeated
+    ///
+    /// SPEC is KIND[,method=METHOD][,path=PART][,times=N|,times=always]. KIND is one of: a status such as 503,
+    /// 429:retry-after=2, 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after, truncate,
+    /// not-json, redirect=URL. PART is a part of the path; write a comma in PART or URL as %2C.
+    ///
+    /// By default a fault occurs once. Requests without the token are refused as usual and do not count.
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
 }
 
-/// An address, in which localhost may stand for 127.0.0.1.
+/// Parses an address. localhost is 127.0.0.1.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let parsed = numeric.as_deref().unwrap_or(text).parse();
@@ -85,12 +90,14 @@ impl Emulator {
                 .registration_retry_after(Duration::from_secs(self.retry_after.into()));
             if let Some(token) = self.token {
                 if let Err(error) = Authorization::parse(token.clone()) {
-                    output.note(format_args!("this program's other commands do not send such a token: {error}"));
+                    output.note(format_args!("the other commands of this program cannot send this token: {error}"));
                 }
                 builder = builder.token(token);
             }
             let server = builder.start().await.map_err(|error| match error {
-                EmulatorError::NotLoopback(_) | EmulatorError::Token => Usage::error(error.to_string()),
+                EmulatorError::NotLoopback(_) | EmulatorError::Token => {
+                    anyhow::Error::from(UsageError::new(error.to_string()))
+                }
                 other => other.into(),
             })?;
             for fault in self.faults {
@@ -107,7 +114,7 @@ impl Emulator {
                 line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
             }
             Output::raw(format!("{line}\n").as_bytes())?;
-            output.progress("Serving until Ctrl-C.");
+            output.progress("Serving. Press Ctrl-C to stop.");
             stop.await;
             server.stop().await;
             Ok(())
@@ -115,83 +122,64 @@ impl Emulator {
     }
 }
 
-/// Where the authority's certificate is.
+/// The file with the certificate of the emulator's CA.
 enum CaFile {
-    Chosen(PathBuf),
-    /// Removed when it is dropped.
+    Named(PathBuf),
+    /// A file that is removed when this is dropped.
     Temporary(TempPath),
 }
 
 impl CaFile {
     fn path(&self) -> &Path {
         match self {
-            Self::Chosen(path) => path,
+            Self::Named(path) => path,
             Self::Temporary(path) => path,
         }
     }
 }
 
-/// Writes the authority's certificate in one piece, so that nobody who waits for it reads a half.
-fn write_ca(pem: &str, chosen: Option<&Path>) -> anyhow::Result<CaFile> {
-    let write = |folder: &Path| -> io::Result<TempPath> {
+/// Writes the certificate of the CA atomically, so that a program that waits for the file never reads a part of it.
+fn write_ca(pem: &str, named: Option<&Path>) -> anyhow::Result<CaFile> {
+    let write = |directory: &Path| -> io::Result<TempPath> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("iot-enroll-ca-").suffix(".pem");
-        // It is no secret: programs of other users may call the emulator.
+        // It is not a secret, and programs of other users may call the emulator.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-        let mut file = builder.tempfile_in(folder)?;
+        let mut file = builder.tempfile_in(directory)?;
         file.write_all(pem.as_bytes())?;
         Ok(file.into_temp_path())
     };
-    let Some(chosen) = chosen else {
-        let folder = std::env::temp_dir();
-        let written =
-            write(&folder).with_context(|| format!("cannot write the CA certificate in {}", folder.display()))?;
-        return Ok(CaFile::Temporary(written));
+    let Some(named) = named else {
+        let directory = std::env::temp_dir();
+        let written = write(&directory);
+        return Ok(CaFile::Temporary(
+            written.with_context(|| format!("could not write the CA certificate in {}", directory.display()))?,
+        ));
     };
-    check_replaceable(chosen, pem)?;
-    let folder = chosen.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = write(folder).and_then(|file| Ok(file.persist(chosen)?));
-    written.with_context(|| format!("cannot write the CA certificate to {}", chosen.display()))?;
-    Ok(CaFile::Chosen(chosen.to_owned()))
+    check_overwritable(named, pem)?;
+    let directory = named.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = write(directory).and_then(|file| Ok(file.persist(named)?));
+    written.with_context(|| format!("could not write the CA certificate to {}", named.display()))?;
+    Ok(CaFile::Named(named.to_owned()))
 }
 
-/// Only what an emulator wrote there before is replaced: a key or another certificate would be lost.
-fn check_replaceable(chosen: &Path, pem: &str) -> anyhow::Result<()> {
-    if chosen.symlink_metadata().is_err() {
+/// Checks that a file does not exist or is the CA certificate of an earlier emulator: a key or another certificate must not
+/// be overwritten.
+fn check_overwritable(file: &Path, pem: &str) -> anyhow::Result<()> {
+    if file.symlink_metadata().is_err() {
         return Ok(());
     }
     let subject = |bytes: &[u8]| match Certificate::read_all(bytes).as_deref() {
         Ok([certificate]) => Some(certificate.subject().to_string()),
         _ => None,
     };
-    let found = fs::read(chosen).ok().and_then(|bytes| subject(&bytes));
+    let found = fs::read(file).ok().and_then(|bytes| subject(&bytes));
     if found.is_none() || found != subject(pem.as_bytes()) {
-        bail!("{} exists and is no certificate of an emulator: name another file with --ca-out", chosen.display());
+        bail!(
+            "{} exists and is not the CA certificate of an emulator: name another file with --ca-out",
+            file.display()
+        );
     }
     Ok(())
-}
-
-/// Ends when the process is asked to. Listens from the call on, so that no signal is missed.
-#[cfg(unix)]
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Ends when the process is asked to.
-#[cfg(not(unix))]
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    Ok(async {
-        // Without a way to be told to stop, serving on is the better of two.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }

@@ -1,4 +1,4 @@
-//! `enrollment-group`: the groups of an application and their certificates.
+//! `enrollment-group`: enrollment groups of an application and their certificates.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::{
     args::{Confirmation, PfxPassword, certificate_entry, count},
-    device::symmetric_keys,
-    output::{GOOD, Output, Usage, WARN, fields, table, yes},
+    error::UsageError,
+    input::symmetric_keys,
+    output::{GOOD, Output, WARN, fields, table, yes_no},
     provision::DeviceKind,
     service::{Service, block_on},
 };
@@ -25,11 +26,11 @@ pub(super) struct Command {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// List the enrollment groups
+    /// List enrollment groups
     #[command(after_help = "Example:\n  iot-enroll enrollment-group list --app contoso --token-file token")]
     List {
-        /// Stop after this many
-        #[arg(long, value_parser = count, allow_negative_numbers = true)]
+        /// Maximum number of groups to list [default: all]
+        #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
         top: Option<usize>,
         #[command(flatten)]
         service: Service,
@@ -37,62 +38,35 @@ enum Action {
     /// Show an enrollment group
     #[command(after_help = "Example:\n  iot-enroll enrollment-group show myx509eg --app contoso --token-file token")]
     Show {
-        /// The group
+        /// ID of the enrollment group
         id: EnrollmentGroupId,
-        /// Show the symmetric keys too, if the group has them
+        /// Also show the symmetric keys
         #[arg(long)]
         show_keys: bool,
         #[command(flatten)]
         service: Service,
     },
-    /// Create an enrollment group
-    #[command(
-        after_help = "Example:\n  iot-enroll enrollment-group create myx509eg --display-name 'My group' --app contoso \
-                      --token-file token"
-    )]
-    Create {
-        /// The group
-        id: EnrollmentGroupId,
-        /// The display name [default: the ID]
-        #[arg(long, value_name = "TEXT")]
-        display_name: Option<String>,
-        /// The type of devices it is for
-        #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
-        device_type: DeviceKind,
-        /// How devices authenticate
-        #[arg(long, default_value = "x509")]
-        attestation: AttestationKind,
-        /// A file with the two symmetric keys in base64, one a line, in place of keys that the service generates
-        #[arg(long, value_name = "FILE")]
-        keys_file: Option<PathBuf>,
-        /// Do not let devices connect through it
-        #[arg(long)]
-        disabled: bool,
-        /// Overwrite the name, type and state of an existing group; the request has no certificates, and a certificate
-        /// that the service drops is reported
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        service: Service,
-    },
-    /// Update an enrollment group; what is not named stays unchanged
+    Create(Box<Create>),
+    /// Update an enrollment group
+    ///
+    /// Values that are not given stay unchanged.
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group update myx509eg --display-name 'My new group' --app contoso \
                       --token-file token"
     )]
     Update {
-        /// The group
+        /// ID of the enrollment group
         id: EnrollmentGroupId,
-        /// The new display name
+        /// New display name
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// Whether devices may connect through it
+        /// Whether devices may connect through the group
         #[arg(long, value_name = "BOOLEAN")]
         enabled: Option<bool>,
-        /// The type of devices it is for
+        /// New type of the devices in the group
         #[arg(long = "type", value_name = "TYPE")]
         device_type: Option<DeviceKind>,
-        /// Update it only if it still has this etag
+        /// Update the group only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -101,24 +75,59 @@ enum Action {
     /// Delete an enrollment group
     #[command(after_help = "Example:\n  iot-enroll enrollment-group delete myx509eg --app contoso --token-file token")]
     Delete {
-        /// The group
+        /// ID of the enrollment group
         id: EnrollmentGroupId,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
         service: Service,
     },
-    /// The certificates of an enrollment group
+    /// Manage the certificates of an enrollment group
     #[command(subcommand)]
-    Certificate(CertificateAction),
+    Certificate(CertificateCommand),
 }
 
-/// Which certificate of which group.
+/// Create an enrollment group
 #[derive(clap::Args)]
-struct EntryOf {
-    /// The group
+#[command(
+    after_help = "Example:\n  iot-enroll enrollment-group create myx509eg --display-name 'My group' --app contoso \
+                  --token-file token"
+)]
+pub(super) struct Create {
+    /// ID of the enrollment group
     id: EnrollmentGroupId,
-    /// The entry
+    /// Display name [default: the ID]
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// Type of the devices in the group
+    #[arg(long = "type", value_name = "TYPE", default_value = "iot")]
+    device_type: DeviceKind,
+    /// How devices authenticate
+    #[arg(long, default_value = "x509")]
+    attestation: AttestationKind,
+    /// File with the primary and secondary symmetric key in base64, one a line
+    ///
+    /// By default the service generates the keys.
+    #[arg(long, value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+    /// Do not let devices connect through the group
+    #[arg(long)]
+    disabled: bool,
+    /// Overwrite the name, type and state of an existing group
+    ///
+    /// The request does not contain the certificates of the group. If the service drops one, a note says so.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    service: Service,
+}
+
+/// An entry of an enrollment group.
+#[derive(clap::Args)]
+struct EntryArgs {
+    /// ID of the enrollment group
+    id: EnrollmentGroupId,
+    /// Entry of the certificate
     #[arg(long, default_value = "primary", value_parser = certificate_entry())]
     entry: CertificateEntry,
     #[command(flatten)]
@@ -126,25 +135,25 @@ struct EntryOf {
 }
 
 #[derive(clap::Subcommand)]
-enum CertificateAction {
-    /// Show a certificate: its thumbprint and whether it is verified
+enum CertificateCommand {
+    /// Show the thumbprint of a certificate and whether it is verified
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate show myx509eg --app contoso --token-file token"
     )]
-    Show(EntryOf),
+    Show(EntryArgs),
     /// Upload a root or intermediate certificate
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate set myx509eg --file mytestrootcert_cert.pem --app \
                       contoso --token-file token"
     )]
     Set {
-        /// The certificate; if the file has several, the first
+        /// Certificate to upload; if the file has several, the first one
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
-        /// Set it as verified, without a proof of possession
+        /// Upload the certificate as verified, without a proof of possession
         #[arg(long)]
         verified: bool,
-        /// Replace the certificate of the entry only if it still has this etag
+        /// Overwrite the certificate only if it still has this etag
         #[arg(long)]
         etag: Option<String>,
         #[command(flatten)]
@@ -152,7 +161,7 @@ enum CertificateAction {
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
-        entry: EntryOf,
+        entry: EntryArgs,
     },
     /// Delete a certificate
     #[command(
@@ -162,35 +171,35 @@ enum CertificateAction {
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
-        entry: EntryOf,
+        entry: EntryArgs,
     },
-    /// Generate a verification code; invalidates the previous one
+    /// Generate a verification code, which invalidates the previous one
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate generate-code myx509eg --app contoso --token-file token"
     )]
-    GenerateCode(EntryOf),
-    /// Send a proof of possession made with cert verification
+    GenerateCode(EntryArgs),
+    /// Send a proof of possession created by cert verification
     #[command(
         after_help = "Example:\n  iot-enroll enrollment-group certificate verify myx509eg --file verification_cert.pem --app \
                       contoso --token-file token"
     )]
     Verify {
-        /// The verification certificate
+        /// Verification certificate
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
         pfx_password: PfxPassword,
         #[command(flatten)]
-        entry: EntryOf,
+        entry: EntryArgs,
     },
 }
 
-/// How devices prove who they are.
+/// How devices authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum AttestationKind {
-    /// By certificates
+    /// X.509 certificates
     X509,
-    /// By keys derived from a symmetric key
+    /// Keys derived from the symmetric key of the group
     #[value(alias = "symmetricKey")]
     SymmetricKey,
 }
@@ -213,38 +222,11 @@ impl Action {
                 let group = service.client()?.enrollment_groups().get(&id).await?;
                 show(&group, show_keys, output)
             }
-            Self::Create { id, display_name, device_type, attestation, keys_file, disabled, force, service } => {
-                let attestation = match attestation {
-                    AttestationKind::SymmetricKey => {
-                        NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
-                    }
-                    AttestationKind::X509 if keys_file.is_some() => {
-                        return Err(Usage::error("--keys-file belongs to --attestation symmetric-key"));
-                    }
-                    AttestationKind::X509 => NewAttestation::X509,
-                };
-                let groups = service.client()?.enrollment_groups();
-                // The service's PUT replaces an existing group.
-                let earlier = groups.find(&id).await?;
-                if !force && earlier.is_some() {
-                    bail!("the enrollment group {id} exists already: update it, or replace it with --force");
-                }
-                let group = NewEnrollmentGroup {
-                    enabled: !disabled,
-                    device_type: device_type.into(),
-                    attestation,
-                    ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
-                };
-                let created = groups.replace(&id, &group).await?;
-                if let Some(earlier) = earlier {
-                    note_certificates(&groups, &earlier, &created, output).await?;
-                }
-                show(&created, false, output)
-            }
+            Self::Create(create) => create.run(output).await,
             Self::Update { id, display_name, enabled, device_type, etag, service } => {
                 if display_name.is_none() && enabled.is_none() && device_type.is_none() {
-                    let what = "nothing to change: name at least one of --display-name, --enabled and --type";
-                    return Err(Usage::error(what));
+                    let message = "nothing to change: use --display-name, --enabled or --type";
+                    return Err(UsageError::new(message).into());
                 }
                 let update = EnrollmentGroupUpdate {
                     display_name,
@@ -265,13 +247,46 @@ impl Action {
     }
 }
 
-impl EntryOf {
+impl Create {
+    async fn run(self, output: &Output) -> anyhow::Result<()> {
+        let Self { id, display_name, device_type, attestation, keys_file, disabled, force, service } = self;
+        let attestation = match attestation {
+            AttestationKind::SymmetricKey => {
+                NewAttestation::SymmetricKey(keys_file.as_deref().map(symmetric_keys).transpose()?)
+            }
+            AttestationKind::X509 if keys_file.is_some() => {
+                let message = "--keys-file requires --attestation symmetric-key";
+                return Err(UsageError::new(message).into());
+            }
+            AttestationKind::X509 => NewAttestation::X509,
+        };
+        let groups = service.client()?.enrollment_groups();
+        // The service's PUT overwrites a group.
+        let earlier = groups.find(&id).await?;
+        if !force && earlier.is_some() {
+            bail!("the enrollment group {id} already exists: update it, or overwrite it with --force");
+        }
+        let group = NewEnrollmentGroup {
+            enabled: !disabled,
+            device_type: device_type.into(),
+            attestation,
+            ..NewEnrollmentGroup::x509(display_name.unwrap_or_else(|| id.to_string()))
+        };
+        let created = groups.replace(&id, &group).await?;
+        if let Some(earlier) = earlier {
+            note_certificates(&groups, &earlier, &created, output).await?;
+        }
+        show(&created, false, output)
+    }
+}
+
+impl EntryArgs {
     fn open(self) -> anyhow::Result<(EnrollmentGroups, EnrollmentGroupId, CertificateEntry)> {
         Ok((self.service.client()?.enrollment_groups(), self.id, self.entry))
     }
 }
 
-impl CertificateAction {
+impl CertificateCommand {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Show(entry) => {
@@ -282,7 +297,7 @@ impl CertificateAction {
                 let certificate = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
                 let replaced = groups.find_certificate(&id, entry).await?.filter(|found| found.verified);
-                // To set the same certificate again can lose its verification too.
+                // Setting the same certificate again can lose its verification.
                 if let Some(replaced) = replaced
                     && !(verified && replaced.sha1_thumbprint == Some(certificate.sha1_thumbprint()))
                 {
@@ -311,10 +326,10 @@ impl CertificateAction {
                 let proof = pfx_password.read_certificates(&file)?.swap_remove(0);
                 let (groups, id, entry) = entry.open()?;
                 groups.verify_certificate(&id, entry, &proof).await?;
-                // What counts is not that the proof was taken, but what the service says of the entry now.
+                // The entry must be verified; that the service accepts the proof is not enough.
                 let state = groups.certificate(&id, entry).await?;
                 if !state.verified {
-                    bail!("the service took the proof, but the {entry} certificate of {id} is not verified");
+                    bail!("the service accepted the proof, but the {entry} certificate of {id} is not verified");
                 }
                 show_certificate(&state, &id, entry, output)
             }
@@ -322,7 +337,8 @@ impl CertificateAction {
     }
 }
 
-/// Notes what became of the certificates of a group that was replaced. The REST API does not describe it.
+/// Notes certificates that the service dropped, or no longer has as verified, when a group was overwritten. The
+/// documentation of the REST API does not say what happens to them.
 async fn note_certificates(
     groups: &EnrollmentGroups,
     earlier: &EnrollmentGroup,
@@ -336,7 +352,7 @@ async fn note_certificates(
         let found = groups.find_certificate(&now.id, entry).await?;
         let thumbprint = thumbprint(before);
         match found.filter(|found| found.sha1_thumbprint == before.sha1_thumbprint) {
-            None => output.note(format_args!("{} no longer has its {entry} certificate {thumbprint}", now.id)),
+            None => output.note(format_args!("{} no longer has the {entry} certificate {thumbprint}", now.id)),
             Some(found) if before.verified && !found.verified => {
                 output.note(format_args!("the {entry} certificate {thumbprint} of {} is no longer verified", now.id));
             }
@@ -353,7 +369,7 @@ fn list(groups: &[EnrollmentGroup]) -> String {
             group.display_name.clone(),
             group.device_type.to_string(),
             group.attestation.kind().to_owned(),
-            yes(group.enabled),
+            yes_no(group.enabled),
         ]
     });
     table(["ID", "NAME", "TYPE", "ATTESTATION", "ENABLED"], rows)
@@ -363,7 +379,7 @@ fn show(group: &EnrollmentGroup, show_keys: bool, output: &Output) -> anyhow::Re
     let mut rows = vec![
         ("id", group.id.to_string()),
         ("name", group.display_name.clone()),
-        ("enabled", yes(group.enabled)),
+        ("enabled", yes_no(group.enabled)),
         ("type", group.device_type.to_string()),
         ("attestation", group.attestation.kind().to_owned()),
     ];

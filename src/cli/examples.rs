@@ -1,19 +1,19 @@
-//! The examples in help, broken into lines that a terminal does not wrap: what is wrapped cannot be pasted.
+//! Line breaks in the examples of help, so that a terminal does not wrap them and they can be pasted.
 
 use clap::Command;
 
-/// The widest line, in characters: that of a terminal of 80 columns.
+/// The maximum width of a line, in characters, for a terminal of 80 columns.
 const WIDTH: usize = 79;
 
-/// How lines with an example begin, and how those that continue one do.
+/// The start of a line with an example, and of a line that continues one.
 const BEGIN: &str = "  iot-enroll ";
 const CONTINUED: &str = "      ";
 
-/// Breaks the examples of a command and of those below it. A line that continues ends with a backslash.
+/// Breaks the examples of a command and its subcommands. A broken line ends with a backslash.
 pub(super) fn break_lines(command: Command) -> Command {
     let command = command.mut_subcommands(break_lines);
     let Some(examples) = command.get_after_help().map(ToString::to_string) else { return command };
-    // Each example on one line, however it is written.
+    // First join the lines of each example.
     let examples = examples.replace("\\\n", " ");
     let lines = examples.lines().map(|line| if line.starts_with(BEGIN) { broken(line) } else { line.to_owned() });
     command.after_help(lines.collect::<Vec<_>>().join("\n"))
@@ -22,7 +22,6 @@ pub(super) fn break_lines(command: Command) -> Command {
 fn broken(line: &str) -> String {
     let (mut text, mut width) = (String::new(), 0);
     for word in words(line) {
-        // An option and its value stay together where both fit.
         if text.is_empty() {
             text.push_str("  ");
             width = 2;
@@ -40,7 +39,8 @@ fn broken(line: &str) -> String {
     text
 }
 
-/// The words of a command, an option and its value as one; spaces within quotes do not end one.
+/// Splits a command into words. An option and its value are one word, as are `>` and its file, and quoted spaces are
+/// part of a word.
 fn words(line: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let (mut word, mut quote) = (String::new(), None);
@@ -49,7 +49,8 @@ fn words(line: &str) -> Vec<String> {
             (' ', None) if word.is_empty() => {}
             (' ', None) => {
                 let value = !word.starts_with('-') && !matches!(word.as_str(), "|" | ">");
-                match words.last_mut().filter(|last| value && last.starts_with("--") && !last.contains(' ')) {
+                let takes_value = |last: &String| *last == ">" || (last.starts_with("--") && !last.contains(' '));
+                match words.last_mut().filter(|last| value && takes_value(last)) {
                     Some(option) => {
                         option.push(' ');
                         option.push_str(&word);

@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of the command line: the readers of CSV files.
+//! The readers of CSV files, for fuzz targets.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::central::Change;
 
-/// Reads the rows of `device import`: the ID and the display name of each, or what is wrong with it.
+/// Reads the rows of `device import`, and returns the ID and display name or the error of each.
 ///
 /// # Errors
-/// Why the file as a whole cannot be read.
+/// Fails if the file cannot be read.
 #[allow(clippy::type_complexity, reason = "for fuzz targets only")]
 pub fn import_rows(file: &Path) -> anyhow::Result<Vec<Result<(String, Option<String>), String>>> {
     let file = ImportFile::open(file, &Output::new(Format::Human, true))?;
@@ -28,10 +28,10 @@ pub fn import_rows(file: &Path) -> anyhow::Result<Vec<Result<(String, Option<Str
         .collect())
 }
 
-/// Reads the device IDs of `cert fleet --devices` and returns their number.
+/// Reads the device IDs of `cert fleet --devices`, and returns their number.
 ///
 /// # Errors
-/// Why the file cannot be used.
+/// Fails if the file cannot be read or an ID is invalid.
 pub fn fleet_devices(file: &Path) -> anyhow::Result<u64> {
     let ids = IdFile::open(file, false)?;
     let count = ids.check()?;

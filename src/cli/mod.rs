@@ -1,28 +1,42 @@
-//! The command line: one file a command group.
-#![allow(clippy::doc_markdown, reason = "the comments on arguments are what people read, who see no markup")]
+//! The command line. It is not a part of the public API.
+//!
+//! Each command group has a file. `args`, `service`, `issuer` and `registration` hold options that commands share; `report`
+//! turns an error into a message, a hint and an exit status.
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the comments on arguments are printed as help, without markup"
+)]
 
 mod args;
 mod cert;
 mod cert_expiring;
 mod cert_fleet;
 mod cert_inspect;
+mod cert_issue;
+mod cert_verify;
 mod certificate_search;
+mod certificate_text;
 mod completions;
 mod deployment_manifest;
 mod device;
+mod device_attestation;
+mod device_compute_key;
 mod device_group;
 mod device_import;
 mod device_register;
 mod device_register_many;
 mod emulator;
 mod enrollment_group;
+mod error;
 mod examples;
 mod fleet_ids;
 #[cfg(feature = "fuzzing")]
-#[doc(hidden)]
 pub mod fuzzing;
 mod hint;
 mod import_rows;
+mod input;
+mod issuer;
 mod json_file;
 mod man;
 mod many_devices;
@@ -30,38 +44,50 @@ mod next_command;
 mod output;
 mod progress;
 mod provision;
+mod registration;
+mod report;
 mod results_argument;
 mod rollover;
 mod secret_arguments;
+mod secrets;
 mod service;
-mod service_error;
+mod service_answer;
+mod stop_signal;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::output::{Format, Output};
+use self::{
+    output::{Format, Output},
+    report::finish,
+};
 
-/// X.509 enrollment and certificates for Azure IoT Central.
+/// X.509 enrollment and certificates for Azure IoT Central and DPS
 #[derive(Parser)]
 #[command(name = "iot-enroll", version, max_term_width = 120, propagate_version = true)]
+#[command(after_help = "Examples:
+  iot-enroll provision --emulator --register
+  iot-enroll cert root mytestrootcert
+  iot-enroll cert device sample-device-01 mytestrootcert
+  iot-enroll device list --app contoso --token-file token")]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Everywhere")]
-struct Global {
-    /// How results and errors are printed
+#[command(next_help_heading = "Global options")]
+struct GlobalArgs {
+    /// Format of results and errors
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "human")]
     output: Format,
-    /// Print results and errors only
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print each request; given twice, more
+    /// Print each request; -vv prints more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// When to use color
@@ -71,40 +97,39 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Issue, inspect and verify certificates; needs no service
+    /// Issue and examine certificates, without a service
     #[command(subcommand)]
     Cert(cert::Command),
     Provision(Box<provision::Provision>),
     Rollover(Box<rollover::Rollover>),
-    /// Enrollment groups and their certificates
+    /// Manage enrollment groups and their certificates
     EnrollmentGroup(Box<enrollment_group::Command>),
-    /// Devices and their attestation
+    /// Manage, import and register devices
     #[command(subcommand)]
     Device(Box<device::Command>),
-    /// Device groups: queries over the devices
+    /// Manage device groups, which are queries over devices
     #[command(subcommand)]
     DeviceGroup(Box<device_group::Command>),
-    /// Deployment manifests for IoT Edge devices
+    /// Manage deployment manifests for IoT Edge devices
     #[command(subcommand)]
     DeploymentManifest(Box<deployment_manifest::Command>),
     Emulator(emulator::Emulator),
-    /// Print a completion script for a shell
     Completions(completions::Completions),
     Man(man::Man),
 }
 
 /// Runs the program with the arguments of the process.
 ///
-/// The exit status is 0 if it succeeded, 1 if it failed, and 2 if the command line was wrong.
+/// The exit status is 0 on success, 1 on failure, 2 for wrong usage, and 3 if a check could not be completed.
 #[must_use]
 pub fn main() -> ExitCode {
-    survive_file_size_limit();
+    ignore_file_size_signal();
     let arguments: Vec<_> = env::args_os().collect();
-    // Errors of the command line itself are in the format that it asks for.
-    let before_parsing = Output::new(output::asked_for(&arguments), false);
+    // Errors of the parser have the format that the command line asks for.
+    let before_parsing = Output::new(Format::requested_by(&arguments), false);
     let (Cli { global, command }, matches) = match parse(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return before_parsing.finish(Err(error)),
+        Err(error) => return finish(&before_parsing, Err(error)),
     };
     match global.color {
         clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
@@ -114,31 +139,30 @@ pub fn main() -> ExitCode {
     .write_global();
     let output = Output::new(global.output, global.quiet);
     init_tracing(global.verbose);
-    let checked = secret_arguments::check_files(&built(), &matches, &output);
-    output.finish(checked.and_then(|()| run(command, &output)))
+    let checked = secret_arguments::check_files(&command_line(), &matches, &output);
+    finish(&output, checked.and_then(|()| run(command, &output)))
 }
 
-/// Makes a write beyond the limit of `ulimit -f` fail like any other write. By default the system ends the process with
-/// SIGXFSZ, without a message and with temporary files left behind.
+/// Makes a write beyond the limit of `ulimit -f` fail like any other write. By default SIGXFSZ ends the process without a
+/// message, and temporary files are left behind.
 #[cfg(unix)]
-fn survive_file_size_limit() {
+fn ignore_file_size_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    // The same on every Unix that Rust supports, except for Linux on MIPS.
+    // The number is the same on every Unix that Rust supports, except for Linux on MIPS.
     const SIGXFSZ: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 31 } else { 25 };
-    // Once there is a handler it stays. Without one the program works, except at that limit.
+    // The handler stays after the runtime is dropped. Without it the program works, except at that limit.
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         let _context = runtime.enter();
         let _ = signal(SignalKind::from_raw(SIGXFSZ));
     }
 }
 
-/// There is no such limit elsewhere.
 #[cfg(not(unix))]
-fn survive_file_size_limit() {}
+fn ignore_file_size_signal() {}
 
-/// Parses the arguments. No error repeats what may be a secret.
+/// Parses the arguments. No error repeats a value that may be a secret.
 fn parse(arguments: &[OsString]) -> anyhow::Result<(Cli, clap::ArgMatches)> {
-    let mut command = built();
+    let mut command = command_line();
     secret_arguments::check(&command, arguments)?;
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
@@ -147,8 +171,8 @@ fn parse(arguments: &[OsString]) -> anyhow::Result<(Cli, clap::ArgMatches)> {
     parsed.map_err(|error| secret_arguments::conceal(&command, arguments, error))
 }
 
-/// The command line, with the global options in every command.
-fn built() -> clap::Command {
+/// Builds the command line, with the global options in every command.
+fn command_line() -> clap::Command {
     let mut command = examples::break_lines(Cli::command());
     command.build();
     command
@@ -164,7 +188,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::DeviceGroup(command) => command.run(output),
         Command::DeploymentManifest(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
-        Command::Completions(completions) => completions.run(),
+        Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),
     }
 }
@@ -180,4 +204,33 @@ fn init_tracing(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commands and options with a longer first line.
+    const LONG: [&str; 6] = ["provision", "rollover", "import", "manifest", "results", "concurrency"];
+
+    fn check(command: &clap::Command, long: &mut Vec<String>) {
+        if LONG.contains(&command.get_name()) {
+            return;
+        }
+        let summaries = command.get_arguments().map(|argument| (argument.get_id().as_str(), argument.get_help()));
+        for (name, text) in summaries.chain([("about", command.get_about())]) {
+            let text = text.map(ToString::to_string).unwrap_or_default();
+            if (text.lines().count() > 1 || text.chars().count() > 80) && !LONG.contains(&name) {
+                long.push(format!("{} {name}: {text}", command.get_bin_name().unwrap_or_default()));
+            }
+        }
+        command.get_subcommands().for_each(|inner| check(inner, long));
+    }
+
+    #[test]
+    fn help_starts_with_one_short_line() {
+        let mut long = Vec::new();
+        check(&command_line(), &mut long);
+        assert!(long.is_empty(), "{}", long.join("\n"));
+    }
 }

@@ -3,11 +3,12 @@
 use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
-    args::{Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
-    device_register::{Provisioning, read_id_scope},
+    args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
+    error::AlreadyReported,
     many_devices::ManyDevices,
-    output::{DIM, GOOD, Output, Told},
+    output::{DIM, GOOD, Output},
     progress::{Steps, plan},
+    registration::{Provisioning, read_id_scope},
     service::{Service, block_on},
 };
 use crate::{
@@ -97,7 +98,7 @@ pub(super) struct Provision {
         value_name = "DAYS",
         value_parser = days,
         allow_negative_numbers = true,
-        help_heading = "Making certificates"
+        help_heading = CERTIFICATES
     )]
     days: Option<NonZeroU32>,
     /// Upload the certificate as verified, without a proof of possession
@@ -178,7 +179,11 @@ impl Provision {
         let reasons: Vec<_> = report.refused.iter().map(|RefusedDevice { reason, .. }| reason.clone()).collect();
         output.failures(&reasons);
         output.result(&report, || if self.dry_run { plan(&report.steps) } else { summary(&report) })?;
-        if report.steps.iter().any(|step| step.outcome == Outcome::Failed) { Err(Told.into()) } else { Ok(()) }
+        if report.steps.iter().any(|step| step.outcome == Outcome::Failed) {
+            Err(AlreadyReported.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Builds the request, without its passwords.
@@ -314,7 +319,7 @@ pub(super) fn note_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
         _ => false,
     };
     if let Some(pfx) = pfx.filter(|_| steps.iter().any(|step| step.outcome == Outcome::Done && with_pfx(step))) {
-        pfx.tell(output);
+        pfx.note_default_password(output);
     }
 }
 

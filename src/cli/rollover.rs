@@ -9,10 +9,11 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::{
-    args::{Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
+    args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
+    error::UsageError,
     many_devices::ManyDevices,
     next_command::NextCommand,
-    output::{GOOD, Output, Usage},
+    output::{GOOD, Output},
     progress::{Steps, plan},
     provision::{connecting, note_password},
     service::{Service, block_on},
@@ -77,7 +78,7 @@ pub(super) struct Rollover {
         value_name = "DAYS",
         value_parser = days,
         allow_negative_numbers = true,
-        help_heading = "Making certificates"
+        help_heading = CERTIFICATES
     )]
     days: Option<NonZeroU32>,
     /// Upload the certificate as verified, without a proof of possession
@@ -186,7 +187,12 @@ impl Rollover {
         let authority = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => AuthoritySource::Root(root),
             (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
-            _ => return Err(Usage::error("the proof of possession needs the key of --ca-cert: give it with --ca-key")),
+            _ => {
+                return Err(UsageError::new(
+                    "the proof of possession needs the key of --ca-cert: give it with --ca-key",
+                )
+                .into());
+            }
         };
         let pfx = self.keys.pfx()?;
         let request = RolloverRequest::new(self.group, authority, &device_directory)
@@ -220,7 +226,9 @@ impl Rollover {
                 (set.certificate(), Some(set))
             }
             (None, None) => {
-                return Err(Usage::error("the certificate that stays is missing: name it with --root or --ca-cert"));
+                return Err(
+                    UsageError::new("the certificate that stays is missing: name it with --root or --ca-cert").into()
+                );
             }
         };
         let stays = read_certificates(&file).context("the certificate that stays could not be read")?.swap_remove(0);

@@ -1,9 +1,9 @@
-//! Secrets on the command line, where other users and the shell's history see them: refused, and never repeated.
+//! Refusal of secrets on the command line, where other users and the shell's history see them. No message repeats one.
 //!
-//! Three places could repeat one: the parser's own messages, an error that names a file that is not there, and an error
-//! that quotes an invalid value. So the arguments are searched before they are parsed ([`check`]), the parser's error is
-//! replaced if it quotes what may be a secret ([`conceal`]), and the values of options that name files of secrets are
-//! checked before they are opened ([`check_files`]).
+//! A secret could be repeated by the parser's own messages, by an error that names a missing file, and by an error that
+//! quotes an invalid value. So the arguments are searched before they are parsed ([`check`]), an error of the parser is
+//! replaced if it quotes what may be a secret ([`conceal`]), and the values of options that name files with secrets are
+//! checked before the files are opened ([`check_files`]).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,9 +13,13 @@ use std::{
 
 use clap::{ArgMatches, Command, error::ContextValue};
 
-use super::output::{Output, Usage};
+use super::{
+    error::UsageError,
+    output::Output,
+    secrets::{is_secret, may_be_secret},
+};
 
-/// The options that name a file with a secret, and the environment variables that can hold the secret in its place.
+/// The options that name a file with a secret, and the environment variables that can hold the secret instead.
 const SECRET_FILES: [(&str, Option<&str>); 8] = [
     ("token-file", Some("IOT_ENROLL_TOKEN")),
     ("arm-token-file", Some("IOT_ENROLL_ARM_TOKEN")),
@@ -30,10 +34,10 @@ const SECRET_FILES: [(&str, Option<&str>); 8] = [
 /// The options that name a file with a private key.
 const KEY_FILES: [&str; 2] = ["ca-key", "key"];
 
-/// Refuses a command line with a secret in it: an option such as `--token`, which people guess, or a value that is
-/// certainly a token or a key.
+/// Refuses a command line with a secret in it: an option that does not exist, such as `--token`, or a value with the form of
+/// a token or key.
 pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()> {
-    let command = addressed(root, arguments);
+    let command = selected_command(root, arguments);
     let mut options_end = false;
     for (index, argument) in arguments.iter().enumerate().skip(1) {
         let text = argument.to_string_lossy();
@@ -42,28 +46,28 @@ pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()
         let known = option.as_ref().and_then(|option| option.find(command));
         if let Some(option) = &option {
             let takes_value = known.is_some_and(|argument| argument.get_action().takes_values());
-            if let (false, Some(wanted)) = (takes_value, option.wanted(command)) {
-                // A flag of that name is one, without a value.
+            if let (false, Some(wanted)) = (takes_value, option.replacements(command)) {
+                // A known flag is fine without a value.
                 if known.is_none() || option.value.is_some() {
-                    return Err(refused(&format!("--{} is not accepted", option.name), &wanted));
+                    return Err(refusal(&format!("--{} is not accepted", option.name), &wanted));
                 }
             }
         }
         let value = option.as_ref().map_or(Some(&*text), |option| option.value);
-        let value = if is_certain(&text) { Some(&*text) } else { value };
-        if value.is_some_and(is_certain) && !takes_secret(command, arguments, index) {
-            return Err(refused(
-                "a token or a key is not accepted as an argument",
-                &offered(command, &["token-file", "arm-token-file", "connection-string-file"]),
+        let value = if is_secret(&text) { Some(&*text) } else { value };
+        if value.is_some_and(is_secret) && !takes_secret(command, arguments, index) {
+            return Err(refusal(
+                "a token or key is not accepted as an argument",
+                &available(command, &["token-file", "arm-token-file", "connection-string-file"]),
             ));
         }
     }
     Ok(())
 }
 
-/// Replaces an error of the parser that quotes what may be a secret.
+/// Replaces an error of the parser if it quotes what may be a secret.
 pub(super) fn conceal(root: &Command, arguments: &[OsString], error: clap::Error) -> anyhow::Error {
-    let command = addressed(root, arguments);
+    let command = selected_command(root, arguments);
     let rendered = error.render().to_string();
     let quotes = |secret: &str| {
         let beginning: String = secret.chars().take(12).collect();
@@ -81,19 +85,19 @@ pub(super) fn conceal(root: &Command, arguments: &[OsString], error: clap::Error
         let option = LongOption::read(&text);
         let value = option.as_ref().map_or(Some(&*text), |option| option.value);
         if let Some(wanted) = after_secret_flag.take().filter(|_| option.is_none() && quotes(&text)) {
-            return refused("a value after an option that takes none is not accepted", &wanted);
+            return refusal("a value after an option that takes none is not accepted", &wanted);
         }
         if value.is_some_and(|value| may_be_secret(value) && quotes(value)) {
             let all = SECRET_FILES.map(|(name, _)| name);
-            return refused("a value that may be a secret is not accepted", &offered(command, &all));
+            return refusal("a value that may be a secret is not accepted", &available(command, &all));
         }
-        after_secret_flag = option.and_then(|option| option.wanted(command));
+        after_secret_flag = option.and_then(|option| option.replacements(command));
     }
     error.into()
 }
 
-/// Checks the files that options name for secrets: a secret instead of a file name is refused, and a file that other users
-/// can read is noted.
+/// Checks the options that name files with secrets: refuses a secret instead of a file name, and notes a file that other
+/// users can read.
 pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output) -> anyhow::Result<()> {
     let (mut command, mut matches) = (root, matches);
     while let Some((name, inner)) = matches.subcommand() {
@@ -108,11 +112,12 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
         }
         let Ok(Some(mut values)) = matches.try_get_raw(argument.get_id().as_str()) else { continue };
         let Some(file) = values.next() else { continue };
-        if (secret && is_no_file(file)) || (!secret && !exists(file) && may_be_secret(&file.to_string_lossy())) {
+        if (secret && is_not_a_file_name(file)) || (!secret && !exists(file) && may_be_secret(&file.to_string_lossy()))
+        {
             let wanted = if secret { &[name][..] } else { &["symmetric-key-file", "group-key-file"] };
-            return Err(refused(
-                &format!("--{name} names no file that exists, and its value may be the secret itself"),
-                &offered(command, wanted),
+            return Err(refusal(
+                &format!("the file of --{name} does not exist, and its value may be the secret itself"),
+                &available(command, wanted),
             ));
         }
         note_readable(name, Path::new(file), output);
@@ -120,30 +125,33 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
     Ok(())
 }
 
-/// Refuses to use a value that may be a secret, without repeating it; `what` names what may be one.
-fn refused(what: &str, wanted: &[&str]) -> anyhow::Error {
-    let text = format!("{what}: a secret on the command line can be seen by other users and in the shell's history");
-    let ways: Vec<_> = wanted
+/// Returns the error for a value that may be a secret, without repeating it; `what` names the value.
+fn refusal(what: &str, replacements: &[&str]) -> anyhow::Error {
+    let error =
+        UsageError::new(format!("{what}: other users and the shell's history can see secrets on the command line"));
+    let ways: Vec<_> = replacements
         .iter()
         .map(|name| match SECRET_FILES.iter().find(|(known, _)| known == name).and_then(|(_, variable)| *variable) {
             Some(variable) => format!("--{name} FILE or {variable} in the environment"),
             None => format!("--{name} FILE"),
         })
         .collect();
-    if ways.is_empty() {
-        return Usage::with_hint(text, "this command takes no secret: see its --help");
-    }
-    Usage::with_hint(text, format!("write the secret to a file that only you can read, and use {}", ways.join(", or ")))
+    let hint = if ways.is_empty() {
+        "this command takes no secret: see its --help".to_owned()
+    } else {
+        format!("write the secret to a file that only you can read, and use {}", ways.join(", or "))
+    };
+    error.with_hint(hint).into()
 }
 
-/// Those of the options that the command has; an option that it has in any case comes first.
-fn offered<'a>(command: &Command, names: &[&'a str]) -> Vec<&'a str> {
+/// Returns those of the options that the command has.
+fn available<'a>(command: &Command, names: &[&'a str]) -> Vec<&'a str> {
     let has = |name: &&&str| command.get_arguments().any(|argument| argument.get_long() == Some(**name));
     names.iter().filter(has).copied().collect()
 }
 
-/// The command that the arguments address.
-fn addressed<'a>(root: &'a Command, arguments: &[OsString]) -> &'a Command {
+/// Returns the command that the arguments select.
+fn selected_command<'a>(root: &'a Command, arguments: &[OsString]) -> &'a Command {
     let mut command = root;
     let mut arguments = arguments.iter().skip(1);
     while let Some(argument) = arguments.next() {
@@ -174,9 +182,10 @@ fn addressed<'a>(root: &'a Command, arguments: &[OsString]) -> &'a Command {
     command
 }
 
-/// Whether an argument is, or has, the value of an option that takes a secret on purpose: the emulator's own token.
+/// Returns whether an argument is, or contains, the value of an option that takes a secret on purpose: the emulator's
+/// `--token`.
 fn takes_secret(command: &Command, arguments: &[OsString], index: usize) -> bool {
-    let is_such = |argument: Option<&OsString>| {
+    let is_token = |argument: Option<&OsString>| {
         let text = argument.map(|argument| argument.to_string_lossy()).unwrap_or_default();
         LongOption::read(&text).is_some_and(|option| {
             option.name == "token" && option.find(command).is_some_and(|known| known.get_action().takes_values())
@@ -184,10 +193,10 @@ fn takes_secret(command: &Command, arguments: &[OsString], index: usize) -> bool
     };
     let before = index.checked_sub(1).and_then(|before| arguments.get(before));
     let has_value = arguments[index].to_string_lossy().contains('=');
-    (has_value && is_such(arguments.get(index))) || is_such(before)
+    (has_value && is_token(arguments.get(index))) || is_token(before)
 }
 
-/// A long option as it is written.
+/// A long option as written.
 struct LongOption<'a> {
     name: &'a str,
     value: Option<&'a str>,
@@ -200,7 +209,7 @@ impl<'a> LongOption<'a> {
         Some(Self { name, value })
     }
 
-    /// The option of that name that the command has.
+    /// Finds the option of that name in a command.
     fn find<'c>(&self, command: &'c Command) -> Option<&'c clap::Arg> {
         command.get_arguments().find(|argument| {
             argument.get_long() == Some(self.name)
@@ -208,8 +217,8 @@ impl<'a> LongOption<'a> {
         })
     }
 
-    /// The options of the command to use in place of one whose name asks for a secret; nothing for other names.
-    fn wanted(&self, command: &Command) -> Option<Vec<&'static str>> {
+    /// Returns the options of the command to use instead of one whose name asks for a secret, or `None` for other names.
+    fn replacements(&self, command: &Command) -> Option<Vec<&'static str>> {
         let words = words(self.name);
         let has = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
         if words.last().is_some_and(|last| matches!(last.as_str(), "file" | "path" | "dir")) {
@@ -240,22 +249,22 @@ impl<'a> LongOption<'a> {
                 &["token-file", "arm-token-file", "symmetric-key-file", "group-key-file", "connection-string-file"]
             }
         } else if words == ["key"] && self.find(command).is_none() {
-            let names = offered(command, &["symmetric-key-file", "group-key-file"]);
+            let names = available(command, &["symmetric-key-file", "group-key-file"]);
             return (!names.is_empty()).then_some(names);
         } else {
             return None;
         };
-        let mut names = offered(command, names);
+        let mut names = available(command, names);
         if names.is_empty() {
-            names = offered(command, &["token-file"]);
+            names = available(command, &["token-file"]);
         }
-        // The first is the most likely one; the second is named beside it where both are as likely.
+        // The first is the most likely one; the second is about as likely.
         names.truncate(2);
         Some(names)
     }
 }
 
-/// The words of an option's name, in lower case: of `--sas-key`, `--sas_key` and `--sasKey` the same.
+/// Splits the name of an option into lower-case words: `--sas-key`, `--sas_key` and `--sasKey` are the same.
 fn words(name: &str) -> Vec<String> {
     let mut text = String::new();
     let mut after_lower = false;
@@ -269,45 +278,13 @@ fn words(name: &str) -> Vec<String> {
     text.split(['-', '_', '.']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether a text is a secret by its form: a SAS token, a bearer token, a JSON Web Token, a connection string, a private
-/// key.
-pub(super) fn is_certain(text: &str) -> bool {
-    let text = text.trim().trim_matches(['"', '\'']);
-    let lower = text.to_ascii_lowercase();
-    let bearer = lower.strip_prefix("bearer ").map(str::trim);
-    lower.starts_with("sharedaccesssignature")
-        || (lower.contains("sig=") && (lower.contains("sr=") || lower.contains("se=")))
-        || bearer.is_some_and(|token| token.len() >= 16 && !token.contains(char::is_whitespace))
-        || ["sharedaccesskey=", "accountkey=", "private key-----"].iter().any(|part| lower.contains(part))
-        || is_json_web_token(text)
-}
-
-/// RFC 7519 section 3: base64url parts with dots between them. The first is the header, a JSON object.
-fn is_json_web_token(text: &str) -> bool {
-    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    text.starts_with("eyJ")
-        && text.len() >= 20
-        && (2..=5).contains(&text.split('.').count())
-        && text.bytes().all(|byte| is_base64url(byte) || byte == b'.')
-}
-
-/// Whether a text may be a key or a password rather than a wrong value of another kind.
-pub(super) fn may_be_secret(text: &str) -> bool {
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
-    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
-    let random =
-        has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit) || text.ends_with('=');
-    let user_info = text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
-    is_certain(text) || user_info || (text.len() >= 24 && text.bytes().all(is_base64) && random)
-}
-
-/// Whether a value names a file, or standard input.
+/// Returns whether a value names an existing file, or standard input.
 fn exists(value: &OsStr) -> bool {
     value == "-" || fs::symlink_metadata(value).is_ok()
 }
 
-/// Whether a value that should name a file names none and does not look like a file's name.
-fn is_no_file(value: &OsStr) -> bool {
+/// Returns whether a value names no file and does not look like a file name.
+fn is_not_a_file_name(value: &OsStr) -> bool {
     if exists(value) {
         return false;
     }
@@ -315,14 +292,14 @@ fn is_no_file(value: &OsStr) -> bool {
     let ordinary = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '\\' | ':' | '~');
     let is_path = text.contains(['/', '\\', '.']);
     let random = |part: &str| part.len() > 24 && part.contains(|c: char| c.is_ascii_digit()) && !part.contains('.');
-    is_certain(&text)
+    is_secret(&text)
         || may_be_secret(&text)
         || !text.chars().all(ordinary)
         || text.split(['/', '\\']).any(random)
         || (!is_path && text.contains(|c: char| c.is_ascii_digit()))
 }
 
-/// Notes that other users can read a file with a secret.
+/// Notes if other users have access to a file with a secret.
 #[cfg(unix)]
 fn note_readable(option: &str, file: &Path, output: &Output) {
     use std::os::unix::fs::PermissionsExt;
@@ -331,11 +308,11 @@ fn note_readable(option: &str, file: &Path, output: &Output) {
     if found.is_file() && mode & 0o077 != 0 {
         let file = file.display();
         output.note(format_args!(
-            "other users have access to {file}, the secret that --{option} names (mode {mode:04o}): run `chmod 600 {file}`"
+            "other users have access to {file}, the secret of --{option} (mode {mode:04o}): run `chmod 600 {file}`"
         ));
     }
 }
 
-/// Access rules are not in the mode of a file elsewhere.
+/// Other systems do not have access rights in the mode of a file.
 #[cfg(not(unix))]
 fn note_readable(_: &str, _: &Path, _: &Output) {}

@@ -1,4 +1,4 @@
-//! The command line itself: secrets that do not belong there, names, and what is missing.
+//! Arguments: secrets that are refused, option names, and missing arguments.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -35,7 +35,7 @@ fn refused(arguments: &[&str], secret: &str, parts: &[&str]) {
 }
 
 #[test]
-fn options_that_people_guess_for_secrets_name_the_right_one() {
+fn guessed_secret_options_name_the_right_option() {
     let token = &["--token-file FILE", "IOT_ENROLL_TOKEN"][..];
     for (command, option, right) in [
         (&["device", "list"][..], "--token", token),
@@ -70,7 +70,7 @@ fn options_that_people_guess_for_secrets_name_the_right_one() {
     }
     for secret in [SAS_TOKEN, WEB_TOKEN, KEY, PASSWORD, CONNECTION] {
         refused(&["device", "list", "--token", secret], secret, &["--token is not accepted"]);
-        // Wherever it stands, and whatever else is wrong.
+        // At any position, and together with other errors.
         refused(&["--token", secret, "device", "list"], secret, &["--token-file"]);
         refused(&["device", "--token", secret, "list"], secret, &["--token-file"]);
         refused(&["device", "list", "--nonsense", "--token", secret, secret], secret, &["--token-file"]);
@@ -79,7 +79,7 @@ fn options_that_people_guess_for_secrets_name_the_right_one() {
 }
 
 #[test]
-fn a_flag_of_such_a_name_takes_no_secret() {
+fn secret_value_of_a_flag_is_refused() {
     let set = ["device", "attestation", "set", "d"];
     for secret in [KEY, PASSWORD, "p w"] {
         refused(&[&set[..], &["--symmetric-key", secret]].concat(), secret, &["--keys-file FILE"]);
@@ -93,7 +93,7 @@ fn a_flag_of_such_a_name_takes_no_secret() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_a_file_is_not_taken_for_one() {
+fn secret_instead_of_a_file_is_refused() {
     let bearer = format!("Bearer {WEB_TOKEN}");
     for secret in [SAS_TOKEN, WEB_TOKEN, &bearer, KEY, PASSWORD, "correct horse 7", "c2hvcnQ="] {
         let list = ["device", "list", "--app", "contoso"];
@@ -116,7 +116,7 @@ fn a_secret_in_the_place_of_a_file_is_not_taken_for_one() {
 }
 
 #[test]
-fn names_of_files_are_names_of_files() {
+fn file_names_are_not_mistaken_for_secrets() {
     let folder = folder();
     for name in
         ["token", "token.txt", "my-token", "tokens/app2.token", "/run/secrets/app-1_token", "C:\\token", "jeton-é"]
@@ -124,14 +124,14 @@ fn names_of_files_are_names_of_files() {
         let error = run(folder.path(), &["device", "list", "--app", "contoso", "--token-file", name]).fails(1);
         assert!(error.contains(name), "the file is named: {error}");
     }
-    // A file with an odd name exists.
+    // A file with an unusual name that exists is accepted.
     fs::write(folder.path().join(KEY), "topsecret").expect("written");
     let arguments = ["device", "list", "--app", "contoso", "--token-file", KEY];
     assert!(run(folder.path(), &arguments).fails(1).contains("the token is neither"));
 }
 
 #[test]
-fn tokens_and_keys_are_not_repeated_wherever_they_stand() {
+fn tokens_and_keys_are_never_repeated() {
     let bearer = format!("Bearer {WEB_TOKEN}");
     let pem = "-----BEGIN PRIVATE KEY-----\ntopsecret123\n-----END PRIVATE KEY-----";
     for secret in [SAS_TOKEN, WEB_TOKEN, &bearer, CONNECTION, pem] {
@@ -172,7 +172,7 @@ fn tokens_and_keys_are_not_repeated_wherever_they_stand() {
 }
 
 #[test]
-fn a_secret_in_a_variable_for_something_else_is_not_repeated() {
+fn secret_in_a_wrong_variable_is_not_repeated() {
     let folder = folder();
     for variable in ["IOT_ENROLL_APP", "IOT_ENROLL_ENDPOINT"] {
         for secret in [SAS_TOKEN, WEB_TOKEN, KEY, "https://someone:topsecret123@x"] {
@@ -196,7 +196,7 @@ fn a_secret_in_a_variable_for_something_else_is_not_repeated() {
 }
 
 #[test]
-fn the_emulator_s_own_token_is_given_on_the_command_line() {
+fn emulator_takes_its_token_on_the_command_line() {
     for token in [SAS_TOKEN, &format!("Bearer {WEB_TOKEN}")] {
         let service = Service::with(&["--token", token]);
         assert_eq!(service.first_line["token"], token);
@@ -206,7 +206,7 @@ fn the_emulator_s_own_token_is_given_on_the_command_line() {
 }
 
 #[test]
-fn options_are_not_abbreviated() {
+fn abbreviated_options_are_refused() {
     let folder = folder();
     for (arguments, option) in [
         (&["device", "list", "--tok", "x"][..], "--tok"),
@@ -222,7 +222,7 @@ fn options_are_not_abbreviated() {
 }
 
 #[test]
-fn a_secret_that_others_can_read_draws_a_warning() {
+fn readable_secret_file_is_noted() {
     let (service, folder) = (Service::start(), folder());
     let path = folder.path();
     fs::write(path.join("token"), &service.token).expect("written");
@@ -246,7 +246,7 @@ fn a_secret_that_others_can_read_draws_a_warning() {
 }
 
 #[test]
-fn the_issuer_can_be_two_files_in_place_of_its_name() {
+fn issuer_can_be_two_files() {
     let folder = folder();
     let path = folder.path();
     let fixture = |name: &str| authority_fixture(name).display().to_string();
@@ -259,7 +259,7 @@ fn the_issuer_can_be_two_files_in_place_of_its_name() {
     for file in ["i_cert.pem", "d_cert.pem", "fleet/0000/device-1_cert.pem"] {
         run(path, &["cert", "verify", file, "--ca-cert", &certificate]).ok();
     }
-    // The chain of an intermediate's file is kept.
+    // The chain in the file of an intermediate is kept.
     run(path, &["cert", "device", "e", "--ca-cert", "i_fullchain.pem", "--ca-key", "i_key.pem", "--no-pfx"]).ok();
     let chain = Certificate::read_all(&fs::read(path.join("e_fullchain.pem")).expect("read")).expect("certificates");
     assert_eq!(chain.len(), 3);
@@ -276,7 +276,7 @@ fn the_issuer_can_be_two_files_in_place_of_its_name() {
 }
 
 #[test]
-fn names_of_earlier_versions_are_still_taken_and_not_shown() {
+fn old_option_names_work_but_are_hidden() {
     let folder = folder();
     let path = folder.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
@@ -317,7 +317,7 @@ fn names_of_earlier_versions_are_still_taken_and_not_shown() {
 }
 
 #[test]
-fn a_proof_for_another_code_is_overwritten_and_nothing_else_is() {
+fn only_a_proof_for_another_code_is_overwritten() {
     let folder = folder();
     let path = folder.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
@@ -329,9 +329,9 @@ fn a_proof_for_another_code_is_overwritten_and_nothing_else_is() {
     prove("SECOND").ok();
     run(path, &["cert", "verify", "verification_cert.pem", "--ca-cert", "r_cert.pem", "--code", "SECOND"]).ok();
     assert!(prove("SECOND").fails(1).contains("already exist"));
-    // Certificates of that name are no proofs.
+    // A certificate with the name "verification" is not a proof.
     for command in [&["cert", "root", "verification"][..], &["cert", "device", "verification", "r"]] {
-        // The files of a proof belong to another name, so even --force does not overwrite them.
+        // The files belong to a proof, so --force does not overwrite them.
         if command[1] == "root" {
             assert!(run(path, &[command, &["--no-pfx", "--force"]].concat()).fails(1).contains("SECOND"));
         }
@@ -346,12 +346,12 @@ fn a_proof_for_another_code_is_overwritten_and_nothing_else_is() {
 }
 
 #[test]
-fn an_application_is_named_by_subdomain_host_name_or_url() {
+fn application_is_a_subdomain_host_name_or_url() {
     let (service, folder) = (Service::start(), folder());
     let token = service.token.clone();
     let list = |app: &str| {
         let mut command = program(folder.path());
-        // A proxy that refuses connections: what is sent goes nowhere, and the error names the host.
+        // The proxy refuses connections, so that nothing is sent and the error names the host.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("IOT_ENROLL_TOKEN", &token);
         Run::of(command.args(["device", "list", "--app", app, "-o", "json"]))
     };
@@ -374,7 +374,7 @@ fn an_application_is_named_by_subdomain_host_name_or_url() {
 }
 
 #[test]
-fn what_is_missing_is_wrong_usage() {
+fn missing_arguments_are_wrong_usage() {
     let folder = folder();
     let with = |arguments: &[&str], environment: &[(&str, &str)]| {
         Run::of(program(folder.path()).args(arguments).envs(environment.iter().copied())).fails(2)
@@ -386,7 +386,7 @@ fn what_is_missing_is_wrong_usage() {
     assert!(with(&["device", "register", "d"], &[]).contains("--cert"));
     let key = [("IOT_ENROLL_GROUP_KEY", KEY)];
     assert!(with(&["device", "register", "d"], &key).contains("--id-scope"));
-    // The application could be asked for the scope.
+    // The ID scope could be read from the application.
     assert!(with(&["device", "register", "d", "--app", "contoso"], &key).contains("--token-file"));
     assert!(with(&["cert", "inspect"], &[]).contains("FILE"));
     let odd: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"caf\xe9".to_vec());
@@ -395,7 +395,7 @@ fn what_is_missing_is_wrong_usage() {
 }
 
 #[test]
-fn a_device_registers_with_the_scope_that_the_application_shows() {
+fn id_scope_is_read_from_the_application() {
     let (service, folder) = (Service::start(), folder());
     let path = folder.path();
     service.run(path, &["enrollment-group", "create", "g", "--attestation", "symmetric-key"]).ok();
@@ -407,7 +407,7 @@ fn a_device_registers_with_the_scope_that_the_application_shows() {
     let error = service.run(path, &register).fails(2);
     assert!(error.contains("no devices") && error.contains("--id-scope"), "{error}");
     service.run(path, &["device", "create", "other"]).ok();
-    assert!(service.run(path, &register).ok().contains("d is registered"));
+    assert!(service.run(path, &register).ok().contains("Registered d"));
     fs::write(path.join("manifest.csv"), "IOTC_DEVICEID\nx\ny\n").expect("written");
     let arguments = ["device", "register", "--manifest", "manifest.csv", "--group-key-file", "key", "--dps-endpoint"];
     let summary = service.json(path, &[&arguments[..], &[&service.endpoint]].concat());
@@ -415,7 +415,7 @@ fn a_device_registers_with_the_scope_that_the_application_shows() {
 }
 
 #[test]
-fn a_fleet_s_manifest_is_imported_without_a_note() {
+fn fleet_manifest_is_imported_without_a_note() {
     let (service, folder) = (Service::start(), folder());
     let path = folder.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
@@ -429,7 +429,7 @@ fn a_fleet_s_manifest_is_imported_without_a_note() {
 }
 
 #[test]
-fn creating_a_group_by_force_keeps_its_certificates_or_says_so() {
+fn forced_group_keeps_its_certificates_or_notes_the_loss() {
     let (service, folder) = (Service::start(), folder());
     let path = folder.path();
     service.run(path, &["provision", "--group", "g", "--root", "r", "--no-pfx"]).ok();

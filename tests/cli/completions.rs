@@ -1,4 +1,4 @@
-//! The scripts of `completions`, in the shells that are installed.
+//! Completion scripts, run in the shells that are installed.
 
 use std::{
     fs,

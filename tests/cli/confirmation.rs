@@ -1,4 +1,4 @@
-//! What deletes asks first: on a terminal, and without one it needs `--yes`.
+//! Commands that delete ask on a terminal, and need `--yes` without one.
 
 use std::{
     fs,
@@ -50,7 +50,7 @@ fn lab() -> (Service, tempfile::TempDir, Vec<Vec<&'static str>>) {
 }
 
 #[test]
-fn without_a_terminal_what_deletes_needs_yes() {
+fn deleting_without_a_terminal_needs_yes() {
     let (service, folder, commands) = lab();
     for command in &commands {
         let error = service.run(folder.path(), command).fails(2);
@@ -65,7 +65,7 @@ fn without_a_terminal_what_deletes_needs_yes() {
 }
 
 #[test]
-fn on_a_terminal_what_deletes_asks() {
+fn deleting_on_a_terminal_asks() {
     let (service, folder, commands) = lab();
     for command in commands {
         let command = command.join(" ");
@@ -80,7 +80,7 @@ fn on_a_terminal_what_deletes_asks() {
 }
 
 #[test]
-fn replacing_a_verified_certificate_needs_confirmation_and_one_that_is_not_verified_does_not() {
+fn only_replacing_a_verified_certificate_needs_confirmation() {
     let (service, folder) = (Service::start(), folder());
     let cert = |name| {
         crate::support::Run::of(crate::support::program(folder.path()).args(["cert", "root", name, "--no-pfx"])).ok();
@@ -108,7 +108,7 @@ fn replacing_a_verified_certificate_needs_confirmation_and_one_that_is_not_verif
     assert_eq!(shown()["info"], before["info"]);
     service.run(folder.path(), &[&provision[..], &["--dry-run"]].concat()).ok();
     service.run(folder.path(), &[&provision[..], &["--yes"]].concat()).ok();
-    // It is the group's certificate now, so that nothing is replaced.
+    // The certificate is already in the group, so nothing is replaced.
     service.run(folder.path(), &provision).ok();
     assert_ne!(shown()["info"], before["info"]);
     set("a_cert.pem", &["--yes"]).ok();

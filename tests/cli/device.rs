@@ -1,4 +1,4 @@
-//! The commands for devices, device groups and deployment manifests, through the program, against its own emulator.
+//! `device`, `device-group` and `deployment-manifest`, against the emulator of the program.
 
 use std::{fs, path::Path};
 
@@ -35,7 +35,7 @@ impl Lab {
         self.run(arguments).ok()
     }
 
-    /// What a run that has to fail says.
+    /// Runs a command that must fail, and returns its error.
     fn fails(&self, arguments: &[&str]) -> String {
         let run = self.run(arguments);
         assert_eq!(run.stdout, "", "a failure is no result");
@@ -47,13 +47,13 @@ impl Lab {
         name.to_owned()
     }
 
-    /// The ids that a list gives.
+    /// Returns the IDs in a list.
     fn ids(&self, arguments: &[&str]) -> Vec<String> {
         let listed = self.json(arguments);
         listed.as_array().expect("a list").iter().map(|it| it["id"].as_str().expect("an id").to_owned()).collect()
     }
 
-    /// Devices `d000` to the one before this number, by one import.
+    /// Imports this number of devices, `d000` and up.
     fn fill(&self, count: usize) {
         let rows: String = (0..count).map(|number| format!("d{number:03},Name {:03}\n", count - number)).collect();
         fs::write(self.path().join("fill.csv"), format!("IOTC_DEVICEID,IOTC_DEVICENAME\n{rows}")).expect("written");
@@ -80,7 +80,7 @@ fn thumbprint(file: &str) -> String {
 }
 
 #[test]
-fn the_article_s_devices_section_works_line_by_line() {
+fn device_commands_of_the_article_work() {
     let lab = Lab::start();
     let template = "dtmi:contoso:Thermostat;1";
     let create = ["device", "create", "thermostat1", "--display-name", "CheckoutThermostat", "--template", template];
@@ -136,7 +136,7 @@ fn the_article_s_devices_section_works_line_by_line() {
 }
 
 #[test]
-fn the_article_s_filters_and_orders_work() {
+fn filters_and_orders_of_the_article_work() {
     let lab = Lab::start();
     for (id, name) in [("a", "thermostat2"), ("b", "RS40 Occupancy Sensor"), ("c", "thermostat1"), ("d", "thermostat3")]
     {
@@ -150,12 +150,12 @@ fn the_article_s_filters_and_orders_work() {
     assert_eq!(list(&["--filter", "id eq 'b' or id eq 'd' and enabled eq true"]), ["b", "d"]);
     assert_eq!(list(&["--order-by", "displayName"]), ["b", "c", "a", "d"]);
     assert_eq!(list(&["--order-by", "displayName desc"]), ["d", "a", "c", "b"]);
-    // The preview's parameters have other names.
+    // The parameters of the preview have other names.
     assert_eq!(list(&["--api-version", "2022-10-31-preview", "--order-by", "displayName", "--top", "1"]), ["b"]);
 }
 
 #[test]
-fn a_list_follows_its_pages_as_far_as_it_is_asked_to() {
+fn list_follows_pages_up_to_top() {
     let lab = Lab::start();
     lab.fill(150);
     let all: Vec<_> = (0..150).map(|number| format!("d{number:03}")).collect();
@@ -164,7 +164,7 @@ fn a_list_follows_its_pages_as_far_as_it_is_asked_to() {
     assert_eq!(list(&["--top", "149"]), all[..149]);
     assert_eq!(list(&["--top", "0"]), [""; 0]);
     assert!(lab.run(&["device", "list", "--top", "-1"]).fails(2).contains("0 or more"));
-    // The names run against the ids.
+    // The names are in the reverse order of the IDs.
     let by_name = list(&["--order-by", "displayName", "--filter", "enabled eq true"]);
     assert!(by_name.iter().rev().eq(&all), "{by_name:?}");
     lab.people(&["device-group", "create", "g", "--filter", "SELECT * FROM devices WHERE $enabled = true"]);
@@ -173,7 +173,7 @@ fn a_list_follows_its_pages_as_far_as_it_is_asked_to() {
 }
 
 #[test]
-fn a_filter_or_query_that_cannot_be_read_is_told_with_its_position() {
+fn invalid_filter_is_reported_with_its_position() {
     let lab = Lab::start();
     let error = lab.fails(&["device", "list", "--filter", "displayName eq 'a' nor enabled eq true"]);
     assert!(error.contains("answered 400") && error.contains("at character 20"), "{error}");
@@ -226,11 +226,11 @@ fn create_takes_flags_or_a_file() {
 }
 
 #[test]
-fn create_replaces_a_device_by_force_or_etag_only() {
+fn create_overwrites_only_with_force_or_etag() {
     let lab = Lab::start();
     let first = lab.json(&["device", "create", "d", "--display-name", "First", "--simulated"]);
     let error = lab.fails(&["device", "create", "d", "--display-name", "Second"]);
-    assert!(error.contains("exists already") && error.contains("--force"), "{error}");
+    assert!(error.contains("already exists") && error.contains("--force"), "{error}");
     assert_eq!(lab.json(&["device", "show", "d"]), first);
     let second = lab.json(&["device", "create", "d", "--display-name", "Second", "--force"]);
     assert_eq!((&second["displayName"], &second["simulated"]), (&json!("Second"), &json!(false)));
@@ -241,7 +241,7 @@ fn create_replaces_a_device_by_force_or_etag_only() {
 }
 
 #[test]
-fn update_changes_what_is_named_and_keeps_the_rest() {
+fn update_changes_only_given_values() {
     let lab = Lab::start();
     let create =
         ["device", "create", "d", "--display-name", "Name", "--template", "dtmi:a:B;1", "--organization", "seattle"];
@@ -277,7 +277,7 @@ fn update_changes_what_is_named_and_keeps_the_rest() {
 }
 
 #[test]
-fn an_etag_guards_changes_and_412_is_explained() {
+fn etag_mismatch_is_explained() {
     let lab = Lab::start();
     fs::write(lab.path().join("manifest.json"), r#"{ "modulesContent": {} }"#).expect("written");
     for (resource, more) in [
@@ -299,7 +299,7 @@ fn an_etag_guards_changes_and_412_is_explained() {
 }
 
 #[test]
-fn keys_are_shown_to_who_asks_only() {
+fn keys_are_hidden_by_default() {
     let lab = Lab::start();
     let hidden = |arguments: &[&str], secrets: &[&str]| {
         for format in [&[][..], &["-o", "json"], &["-vv"]] {
@@ -342,11 +342,11 @@ fn keys_are_shown_to_who_asks_only() {
 }
 
 #[test]
-fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
+fn certificate_attestation_is_set_shown_updated_and_deleted() {
     let lab = Lab::start();
     let attestation = |arguments: &[&str]| lab.json(&[&["device", "attestation"], arguments].concat());
     lab.people(&["device", "create", "d"]);
-    assert!(lab.people(&["device", "attestation", "show", "d"]).contains("no attestation of its own"));
+    assert!(lab.people(&["device", "attestation", "show", "d"]).contains("no individual attestation"));
     assert_eq!(attestation(&["show", "d"]), Value::Null);
     assert!(lab.fails(&["device", "attestation", "show", "nobody"]).contains("404"));
     let (one, two) = (fixture("ec-sec1_cert.pem"), fixture("ec-pkcs8_cert.pem"));
@@ -377,7 +377,7 @@ fn an_attestation_by_certificate_is_set_shown_changed_and_removed() {
 }
 
 #[test]
-fn the_article_s_device_groups_section_works_line_by_line() {
+fn device_group_commands_of_the_article_work() {
     let lab = Lab::start();
     let group = |arguments: &[&str]| lab.json(&[&["device-group"], arguments].concat());
     let query = r#"SELECT * FROM devices WHERE $template = "dtmi:modelDefinition:dtdlv2" AND $provisioned = true"#;
@@ -390,7 +390,7 @@ fn the_article_s_device_groups_section_works_line_by_line() {
     assert_eq!(without_etag(group(&create)), article);
     assert_eq!(without_etag(group(&["show", "group1"])), article);
     let error = lab.fails(&[&["device-group"], &create[..]].concat());
-    assert!(error.contains("exists already") && error.contains("--force"), "{error}");
+    assert!(error.contains("already exists") && error.contains("--force"), "{error}");
     let mut expected = article;
     expected["displayName"] = json!("New group name");
     let updated = group(&["update", "group1", "--display-name", "New group name"]);
@@ -434,7 +434,7 @@ fn the_article_s_device_groups_section_works_line_by_line() {
 }
 
 #[test]
-fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
+fn deployment_manifests_are_stored_and_assigned() {
     let lab = Lab::start();
     let manifest = |arguments: &[&str]| lab.json(&[&["deployment-manifest"], arguments].concat());
     let content = json!({ "modulesContent": { "$edgeAgent": { "properties.desired": { "schemaVersion": "1.1" } } } });
@@ -446,7 +446,7 @@ fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
     assert_eq!(manifest(&["show", "m"]), created);
     assert!(lab.people(&["deployment-manifest", "show", "m"]).contains("modulesContent"));
     let error = lab.fails(&[&["deployment-manifest"], &create[..]].concat());
-    assert!(error.contains("exists already") && error.contains("--force"), "{error}");
+    assert!(error.contains("already exists") && error.contains("--force"), "{error}");
     let renamed = manifest(&["update", "m", "--display-name", "Second"]);
     assert_eq!((&renamed["displayName"], &renamed["data"]), (&json!("Second"), &content));
     let patch = lab.write("patch.json", &json!({ "modulesContent": { "camera": {} } }));
@@ -473,7 +473,7 @@ fn deployment_manifests_are_kept_and_assigned_to_iot_edge_devices() {
 }
 
 #[test]
-fn a_manifest_s_whole_body_counts_with_all_its_members() {
+fn manifest_file_can_be_the_request_body() {
     let lab = Lab::start();
     let manifest = |arguments: &[&str]| lab.json(&[&["deployment-manifest"], arguments].concat());
     let content = json!({ "modulesContent": { "camera": {} } });
@@ -481,11 +481,11 @@ fn a_manifest_s_whole_body_counts_with_all_its_members() {
     let file = lab.write("body.json", &body);
     let created = manifest(&["create", "m", "--file", &file]);
     assert_eq!(without_etag(created.clone()), body);
-    // Flags count before the file's members.
+    // Options override the members of the file.
     let flags = ["--display-name", "Flag", "--organization", "redmond", "--force"];
     let replaced = manifest(&[&["create", "m", "--file", &file], &flags[..]].concat());
     assert_eq!((&replaced["displayName"], &replaced["organizations"]), (&json!("Flag"), &json!(["redmond"])));
-    // What is shown can be given back, as long as nobody changed it.
+    // The output of show can be used as the file until the manifest changes.
     let shown = lab.write("shown.json", &replaced);
     let again = manifest(&["create", "m", "--file", &shown]);
     assert_eq!(without_etag(again.clone()), without_etag(replaced));
@@ -498,11 +498,11 @@ fn a_manifest_s_whole_body_counts_with_all_its_members() {
 
     for (wrong, why) in [
         (json!({ "data": null }), "data is null"),
-        (json!({ "data": [] }), "expected a map"),
-        (json!({ "data": {}, "modulesContent": {} }), "unknown field"),
+        (json!({ "data": [] }), "data must be an object"),
+        (json!({ "data": {}, "modulesContent": {} }), "unknown member \"modulesContent\""),
         (json!({ "displayName": "n" }), "no data"),
         (json!({ "data": {}, "id": "other" }), "other"),
-        (json!([]), "expected a map"),
+        (json!([]), "JSON object"),
         (json!({}), "empty"),
     ] {
         let file = lab.write("wrong.json", &wrong);
@@ -517,7 +517,7 @@ fn a_manifest_s_whole_body_counts_with_all_its_members() {
 }
 
 #[test]
-fn a_version_that_has_no_manifests_is_refused_and_not_passed_over() {
+fn api_version_without_manifests_is_refused() {
     let lab = Lab::start();
     let error = lab.run(&["deployment-manifest", "list", "--api-version", "2022-07-31"]).fails(2);
     assert!(error.contains("2022-10-31-preview"), "{error}");
@@ -525,7 +525,7 @@ fn a_version_that_has_no_manifests_is_refused_and_not_passed_over() {
 }
 
 #[test]
-fn what_show_prints_is_taken_as_a_file_and_standard_input_too() {
+fn output_of_show_is_accepted_as_a_file() {
     let lab = Lab::start();
     lab.people(&["device", "create", "d", "--display-name", "Name", "--type", "iot-edge"]);
     let shown = lab.json(&["device", "show", "d", "--api-version", "2022-10-31-preview"]);
@@ -555,7 +555,7 @@ fn what_show_prints_is_taken_as_a_file_and_standard_input_too() {
 }
 
 #[test]
-fn null_is_taken_where_a_merge_patch_may_have_it_and_nowhere_else() {
+fn null_is_only_accepted_in_merge_patches() {
     let lab = Lab::start();
     let before = lab.json(&["device", "create", "d", "--organization", "seattle"]);
     for (command, member) in [
@@ -573,13 +573,13 @@ fn null_is_taken_where_a_merge_patch_may_have_it_and_nowhere_else() {
     }
     let list = lab.write("list.json", &json!(["Name", null, null, null, null, null, null]));
     for command in ["create", "update"] {
-        assert!(lab.fails(&["device", command, "d", "--file", &list]).contains("expected a map"));
+        assert!(lab.fails(&["device", command, "d", "--file", &list]).contains("JSON object"));
     }
     assert_eq!(lab.json(&["device", "show", "d"]), before);
 }
 
 #[test]
-fn a_device_s_name_does_nothing_to_a_terminal() {
+fn device_names_cannot_control_the_terminal() {
     let lab = Lab::start();
     let name = "a\n\x1b[1m\x1b[32mb\x1b[8m\u{85}\u{2066}";
     let file = lab.write("name.json", &json!({ "displayName": name }));
@@ -596,7 +596,7 @@ fn a_device_s_name_does_nothing_to_a_terminal() {
 }
 
 #[test]
-fn an_odd_id_stays_one_segment_of_the_path() {
+fn unusual_id_stays_one_path_segment() {
     let lab = Lab::start();
     let odd = "plant 7/sensor";
     for arguments in [
@@ -607,7 +607,7 @@ fn an_odd_id_stays_one_segment_of_the_path() {
         &["device", "attestation", "show", odd],
     ] {
         let error = lab.fails(arguments);
-        // The emulator would answer 404 if the slash were one of the path.
+        // The emulator answers 404 if the slash separates path segments.
         assert!(error.contains("answered 400") && error.contains(odd), "{arguments:?}: {error}");
     }
     for unusable in ["", ".", "..", "a\nb"] {
@@ -616,7 +616,7 @@ fn an_odd_id_stays_one_segment_of_the_path() {
 }
 
 #[test]
-fn faults_are_named_on_the_emulator_s_command_line() {
+fn emulator_injects_faults_from_the_command_line() {
     let service = Service::with(&["--rate", "1000000", "--fault", "404,method=GET,path=/devices,times=2"]);
     let folder = folder();
     for _ in 0..2 {
@@ -635,13 +635,13 @@ fn faults_are_named_on_the_emulator_s_command_line() {
 }
 
 #[test]
-fn the_emulator_listens_on_localhost_by_name_and_warns_of_a_token_that_nobody_could_send() {
+fn emulator_listens_on_localhost_and_notes_an_unusable_token() {
     let service = Service::with(&["--listen", "localhost:0"]);
     assert!(service.endpoint.starts_with("http://127.0.0.1:"), "{}", service.endpoint);
     let folder = folder();
     let error = Run::of(program(folder.path()).args(["emulator", "--listen", "nowhere"])).fails(2);
     assert!(error.contains("127.0.0.1:8080"), "{error}");
-    // It starts, and ends as the address is taken.
+    // It notes the token, then fails because the address is in use.
     let taken = service.endpoint.trim_start_matches("http://");
     for (token, warned) in
         [("topsecret", true), ("SharedAccessSignature sr=a&sig=topsecret&skn=b&se=4102444800000", false)]

@@ -1,4 +1,4 @@
-//! Errors as JSON, and paths that JSON cannot write.
+//! Errors as JSON, and paths that are not UTF-8.
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
 
@@ -23,7 +23,7 @@ fn document(run: Run, status: i32) -> Value {
 }
 
 #[test]
-fn wrong_usage_is_one_document_however_json_is_asked_for() {
+fn wrong_usage_is_one_json_document() {
     let folder = folder();
     for arguments in [
         &["-o", "json", "cert", "root", "--nonsense"][..],
@@ -44,25 +44,25 @@ fn wrong_usage_is_one_document_however_json_is_asked_for() {
     let error = document(run(folder.path(), &["enrollment-group", "list", "-o", "json"]), 2);
     assert!(error["hint"].as_str().expect("a hint").contains("--app"), "{error}");
     document(run(folder.path(), &["cert", "-o", "json"]), 2);
-    // Help and the version are what was asked for.
+    // Help and the version are results, not errors.
     assert!(run(folder.path(), &["cert", "-o", "json", "--help"]).ok().contains("Usage:"));
     run(folder.path(), &["-o", "json", "--version"]).ok();
     assert!(run(folder.path(), &["-o", "human", "cert", "root", "--nonsense"]).fails(2).starts_with("error: "));
 }
 
 #[test]
-fn a_failure_is_one_document_with_its_hint_and_the_notes_before_it() {
+fn failure_is_one_json_document_with_hint_and_notes() {
     let folder = folder();
     run(folder.path(), &["cert", "root", "r"]).ok();
     let error = document(run(folder.path(), &["cert", "root", "r", "-o", "json"]), 1);
     assert!(error["message"].as_str().expect("a message").contains("r_cert.pem already exist"), "{error}");
     assert!(error["hint"].as_str().expect("a hint").contains("--force"), "{error}");
     assert_eq!(keys(&error), ["hint", "message"]);
-    // Without a failure the notes are there as ever.
+    // Without a failure the notes are printed as text.
     let made = run(folder.path(), &["cert", "root", "s", "-o", "json"]);
-    assert!(made.stderr.starts_with("note: the password of the PFX file is 1234"), "{}", made.stderr);
+    assert!(made.stderr.starts_with("note: ") && made.stderr.contains("1234"), "{}", made.stderr);
     made.json();
-    // What is noted before a failure is a part of the document.
+    // Notes before a failure are part of the document.
     fs::write(folder.path().join("key"), "not base64!").expect("written");
     run_chmod(folder.path(), "key", 0o644);
     let arguments = ["device", "compute-key", "d", "--group-key-file", "key", "-o", "json"];
@@ -76,7 +76,7 @@ fn run_chmod(folder: &Path, file: &str, mode: u32) {
 }
 
 #[test]
-fn what_a_service_answered_is_told_to_programs() {
+fn json_error_has_the_answer_of_the_service() {
     let folder = folder();
     let (service, path) = (Service::start(), folder.path());
     let error = document(service.run(path, &["device", "show", "nobody", "-o", "json"]), 1);
@@ -84,7 +84,7 @@ fn what_a_service_answered_is_told_to_programs() {
     assert!(error["service"]["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
     assert!(error["message"].as_str().expect("a message").contains("nobody"), "{error}");
 
-    // A workflow's error is the service's too.
+    // The error of a workflow has the answer of the service.
     let server = Server::start([Reply::error(403, "Forbidden", "no")]);
     let arguments = ["provision", "--group", "g", "--root", "r", "--no-pfx", "-o", "json", "--endpoint", &server.url()];
     let error = document(Run::of(program(path).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
@@ -93,7 +93,7 @@ fn what_a_service_answered_is_told_to_programs() {
 }
 
 #[test]
-fn a_redirect_is_reported_as_one() {
+fn redirect_is_reported() {
     let folder = folder();
     let server = Server::start([Reply::with(302, &[("Location", "/elsewhere")], "")]);
     let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
@@ -104,7 +104,7 @@ fn a_redirect_is_reported_as_one() {
 }
 
 #[test]
-fn an_answer_of_another_shape_is_reported_in_the_words_of_json() {
+fn unexpected_answer_is_reported_in_terms_of_json() {
     let folder = folder();
     for body in ["[]", "null", "7"] {
         let server = Server::start([Reply::with(200, &[("Content-Type", "application/json")], body)]);
@@ -116,7 +116,7 @@ fn an_answer_of_another_shape_is_reported_in_the_words_of_json() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_a_list_of_devices_is_not_repeated() {
+fn secret_instead_of_a_device_list_is_not_repeated() {
     let folder = folder();
     run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
     for secret in [
@@ -147,7 +147,7 @@ fn a_secret_in_the_place_of_a_list_of_devices_is_not_repeated() {
 }
 
 #[test]
-fn an_address_or_a_token_that_the_emulator_cannot_have_is_wrong_usage() {
+fn invalid_emulator_address_or_token_is_wrong_usage() {
     let folder = folder();
     for arguments in [["--listen", "192.0.2.1:0"], ["--token", ""]] {
         document(run(folder.path(), &[&["emulator", "-o", "json"], &arguments[..]].concat()), 2);
@@ -156,7 +156,7 @@ fn an_address_or_a_token_that_the_emulator_cannot_have_is_wrong_usage() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn help_that_cannot_be_written_is_a_failure() {
+fn unwritable_help_is_a_failure() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
     let status = program(folder().path()).arg("--help").stdout(full).status().expect("the program runs");
     assert_eq!(status.code(), Some(1));
@@ -193,7 +193,7 @@ fn paths_that_are_not_utf_8_are_handled() {
 }
 
 #[test]
-fn a_write_beyond_the_file_size_limit_is_an_error_and_leaves_nothing() {
+fn file_size_limit_is_an_error_and_leaves_nothing() {
     let folder = folder();
     run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
     let limited = |arguments: &str| {
@@ -208,7 +208,7 @@ fn a_write_beyond_the_file_size_limit_is_an_error_and_leaves_nothing() {
 }
 
 #[test]
-fn a_read_only_directory_stops_only_what_has_to_write() {
+fn read_only_directory_only_fails_writes() {
     let (service, folder) = (Service::start(), folder());
     let path = folder.path();
     let provision = ["provision", "--group", "g", "--root", "r", "--device", "d", "--no-pfx"];

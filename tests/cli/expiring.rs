@@ -1,6 +1,4 @@
-//! `cert expiring` and `cert inspect --within`, through the program.
-#![allow(clippy::print_stderr, reason = "says when a test is skipped")]
-
+//! `cert expiring` and `cert inspect --within`.
 use std::{fs, path::Path};
 
 use crate::support::{Run, openssl, program};
@@ -52,7 +50,7 @@ fn member(name: &str, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_members_of_a_tar_file_are_looked_at_however_large_it_is() {
+fn tar_members_are_searched_in_large_files() {
     let folder = tempfile::tempdir().expect("a folder");
     cert(folder.path(), &["root", "r", "--no-pfx", "--dir", "."]).ok();
     fs::create_dir(folder.path().join("f")).expect("a folder");
@@ -63,7 +61,7 @@ fn the_members_of_a_tar_file_are_looked_at_however_large_it_is() {
     fs::write(folder.path().join("f/fleet.tar"), &large).expect("written");
     for path in ["f", "f/fleet.tar"] {
         let report = report(folder.path(), path);
-        // The root is in the full chains.
+        // The root is also in the full chains.
         assert_eq!((report["certificates"].as_u64(), length(&report["expiring"])), (Some(301), 300));
         assert_eq!(length(&report["notRead"]), 1);
         assert_eq!(length(&report["unreadable"]), 0);
@@ -78,7 +76,7 @@ fn the_members_of_a_tar_file_are_looked_at_however_large_it_is() {
 }
 
 #[test]
-fn bundles_are_read_up_to_16_mib_and_listed_beyond() {
+fn bundles_over_16_mib_are_listed_as_unreadable() {
     let folder = folder();
     let pem = pem(&folder);
     fs::create_dir(folder.path().join("b")).expect("a folder");
@@ -92,7 +90,7 @@ fn bundles_are_read_up_to_16_mib_and_listed_beyond() {
 
 #[cfg(unix)]
 #[test]
-fn folders_are_followed_through_links_and_not_in_circles() {
+fn links_are_followed_without_loops() {
     use std::os::unix::fs::symlink;
     let folder = folder();
     fs::create_dir_all(folder.path().join("search/deep")).expect("a folder");
@@ -108,7 +106,7 @@ fn folders_are_followed_through_links_and_not_in_circles() {
 }
 
 #[test]
-fn what_should_be_a_certificate_and_does_not_read_is_listed() {
+fn unreadable_certificate_files_are_listed() {
     let folder = folder();
     let good = pem(&folder);
     let mistyped = good.replacen("BEGIN CERTIFICATE", "BEGIN CERTIFCATE", 1);
@@ -122,7 +120,7 @@ fn what_should_be_a_certificate_and_does_not_read_is_listed() {
         assert_eq!(report(folder.path(), "in")["unreadable"][0]["file"], "in/file", "{text}");
         fs::remove_dir_all(folder.path().join("in")).expect("removed");
     }
-    // Of the two in it the other is still told.
+    // The other certificate in the file is still listed.
     fs::write(folder.path().join("d_cert.pem"), second).expect("written");
     let found = report(folder.path(), ".");
     assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 1));
@@ -134,7 +132,7 @@ fn pkcs7_is_read() {
     for (form, name) in [("DER", "der.p7b"), ("PEM", "pem.p7b")] {
         let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_cert.pem", "-outform", form, "-out", name];
         if openssl(folder.path(), &made).is_none() {
-            eprintln!("skipped: there is no openssl");
+            crate::skipped("there is no openssl");
             return;
         }
         let found = report(folder.path(), name);
@@ -147,19 +145,19 @@ fn pkcs7_is_read() {
 }
 
 #[test]
-fn to_find_no_certificate_is_a_failure_that_says_so() {
+fn finding_no_certificate_is_a_failure() {
     let folder = folder();
     fs::create_dir(folder.path().join("empty")).expect("a folder");
     for path in ["empty", "d_key.pem"] {
         let run = cert(folder.path(), &["expiring", path]);
         assert!(!run.stdout.contains("None of"), "{}", run.stdout);
-        assert!(run.fails(3).contains(&format!("no certificate was found in {path}")));
+        assert!(run.fails(3).contains(&format!("no certificate found in {path}")));
     }
     assert!(cert(folder.path(), &["expiring", "missing"]).fails(3).contains("missing"));
 }
 
 #[test]
-fn what_was_passed_over_is_counted() {
+fn skipped_files_are_counted() {
     let folder = folder();
     fs::write(folder.path().join("notes"), "nothing").expect("written");
     fs::write(folder.path().join("old.gz"), b"\x1f\x8b\x08\0\0\0\0\0").expect("written");
@@ -180,7 +178,7 @@ fn a_time_past_the_year_9999_is_wrong_usage() {
 }
 
 #[test]
-fn an_inspection_fails_within_the_time_that_is_named() {
+fn inspect_within_fails_if_a_certificate_expires() {
     let folder = folder();
     cert(folder.path(), &["inspect", "d_cert.pem"]).ok();
     let inspection = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "0d", "-o", "json"]).json();
@@ -189,9 +187,9 @@ fn an_inspection_fails_within_the_time_that_is_named() {
         (&4.into(), &false.into())
     );
     let run = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "1w"]);
-    assert!(run.stdout.contains("1 of 1 certificates run out"), "{}", run.stdout);
+    assert!(run.stdout.contains("1 of 1 certificates expire"), "{}", run.stdout);
     run.fails(1);
-    // Only with the question does the status tell that it has no answer.
+    // Exit status 3 is only used with --within.
     assert!(cert(folder.path(), &["inspect", "missing", "--within", "1w"]).fails(3).contains("missing"));
     cert(folder.path(), &["inspect", "missing"]).fails(1);
 }

@@ -1,4 +1,4 @@
-//! Files that hold keys: nobody else's file is written to or removed, whatever stands in the way, and none is mixed.
+//! Safety of files with keys: no foreign file is overwritten or removed, and no set is mixed.
 
 use std::{
     fs,
@@ -38,7 +38,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Waits for a condition that another process brings about.
+/// Waits until another process fulfills a condition.
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -48,7 +48,7 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_tar_that_others_can_read_is_not_resumed() {
+fn tar_readable_by_others_is_not_resumed() {
     let lab = lab();
     let tar = lab.path().join("fleet.tar");
     cert(lab.path(), &["fleet", "ca", "--count", "3", "--digits", "2", "--format", "tar"]).ok();
@@ -65,7 +65,7 @@ fn a_tar_that_others_can_read_is_not_resumed() {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_tar_is_not_followed() {
+fn link_in_place_of_a_tar_is_not_followed() {
     let lab = lab();
     let elsewhere = tempfile::tempdir().expect("a directory");
     let target = elsewhere.path().join("target");
@@ -84,7 +84,7 @@ fn a_link_in_the_place_of_a_tar_is_not_followed() {
 }
 
 #[test]
-fn links_planted_under_the_hidden_names_of_a_fleet_are_not_followed() {
+fn planted_links_with_hidden_names_are_not_followed() {
     for resume in [false, true] {
         for planted in [".manifest.csv.tmp", ".0000.tmp", ".0001.tmp"] {
             let lab = lab();
@@ -117,7 +117,7 @@ fn links_planted_under_the_hidden_names_of_a_fleet_are_not_followed() {
 }
 
 #[test]
-fn a_fleet_removes_no_hidden_directory_that_it_did_not_make() {
+fn fleet_keeps_foreign_hidden_directories() {
     let lab = lab();
     cert(lab.path(), &["fleet", "ca", "--count", "2", "--digits", "2"]).ok();
     let other = lab.path().join("fleet/.0007.tmp");
@@ -134,7 +134,7 @@ fn a_fleet_removes_no_hidden_directory_that_it_did_not_make() {
 }
 
 #[test]
-fn no_umask_opens_keys_or_their_directories_to_others() {
+fn umask_never_exposes_keys() {
     let lab = lab();
     for umask in ["000", "077"] {
         let run = |arguments: &str| {
@@ -180,7 +180,7 @@ fn only_marked_leftovers_of_a_set_are_removed() {
 }
 
 #[test]
-fn a_committed_set_that_somebody_else_planted_is_not_moved_in() {
+fn planted_committed_set_is_ignored() {
     let lab = lab();
     cert(lab.path(), &["device", "y", "ca", "--no-pfx"]).ok();
     let key = fs::read(lab.path().join("y_key.pem")).expect("a key");
@@ -193,7 +193,7 @@ fn a_committed_set_that_somebody_else_planted_is_not_moved_in() {
 }
 
 #[test]
-fn a_kill_between_the_renames_of_a_new_set_leaves_no_file_of_the_old_one() {
+fn kill_between_renames_leaves_no_old_file() {
     let lab = lab();
     cert(lab.path(), &["device", "y", "ca"]).ok();
     let new = tempfile::tempdir().expect("a directory");
@@ -210,7 +210,7 @@ fn a_kill_between_the_renames_of_a_new_set_leaves_no_file_of_the_old_one() {
         fs::copy(new.path().join(name), committed.join(name)).expect("copied");
     }
     fs::copy(new.path().join("y_key.pem"), lab.path().join("y_key.pem")).expect("copied");
-    // Whoever looks at the set next finishes it; this one then refuses to overwrite it.
+    // The next run completes the set, and then refuses to overwrite it.
     cert(lab.path(), &["device", "y", "ca"]).fails(1);
     for name in ["y_cert.pem", "y_fullchain.pem", "y_key.pem"] {
         assert_eq!(fs::read(lab.path().join(name)).expect("read"), fs::read(new.path().join(name)).expect("read"));
@@ -220,7 +220,7 @@ fn a_kill_between_the_renames_of_a_new_set_leaves_no_file_of_the_old_one() {
 }
 
 #[test]
-fn a_set_of_two_certificates_is_noticed_when_it_is_read() {
+fn mixed_set_is_detected_when_read() {
     let lab = lab();
     cert(lab.path(), &["root", "other", "--no-pfx"]).ok();
     for suffix in ["key", "fullchain"] {
@@ -262,11 +262,11 @@ fn start(directory: &Path, arguments: &[&str]) -> Child {
         .expect("it runs")
 }
 
-/// Arguments, when the run is under way, and what is removed then.
+/// The arguments, the file that shows that the run has started, and what is removed then.
 type Interference<'a> = (&'a [&'a str], &'a dyn Fn() -> bool, &'a dyn Fn());
 
 #[test]
-fn a_run_whose_output_is_removed_meanwhile_is_no_success() {
+fn run_fails_if_its_output_is_removed() {
     let lab = lab();
     let fleet = lab.path().join("fleet");
     let gone = lab.path().join("gone");

@@ -1,15 +1,15 @@
-//! What `--help` says, through the program.
+//! The text of `--help`.
 
 use std::path::Path;
 
 use crate::support::{Run, program};
 
 fn help(command: &[&str]) -> String {
-    // As on a terminal of 80 columns.
+    // The width of a terminal of 80 columns.
     Run::of(program(Path::new(".")).args(command).arg("--help").env("COLUMNS", "80")).ok()
 }
 
-/// The options under a heading.
+/// Returns the options under a heading.
 fn options<'a>(help: &'a str, heading: &str) -> Vec<&'a str> {
     let mut lines = help.lines().skip_while(|line| *line != format!("{heading}:"));
     lines.next().unwrap_or_else(|| panic!("no {heading} in {help}"));
@@ -38,27 +38,27 @@ fn help_has_no_markup() {
 }
 
 #[test]
-fn the_provisioning_service_s_options_are_by_themselves() {
+fn provisioning_options_have_their_own_heading() {
     for command in [&["provision"][..], &["device", "register"]] {
         assert_eq!(options(&help(command), "Provisioning service"), ["id-scope", "dps-endpoint"]);
     }
 }
 
 #[test]
-fn the_exit_statuses_of_what_asks_for_ends_are_told() {
+fn exit_statuses_are_documented() {
     for command in ["expiring", "inspect"] {
         assert!(help(&["cert", command]).contains("exit status is"), "{command}");
     }
 }
 
-/// Every command, as its words.
+/// Returns the words of every command.
 fn commands() -> Vec<Vec<String>> {
     let (mut found, mut pending) = (Vec::new(), vec![Vec::new()]);
     while let Some(command) = pending.pop() {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
         let text = help(&words);
         let inner = text.lines().skip_while(|line| *line != "Commands:").skip(1);
-        // A description that is too long for its line goes on further in.
+        // A description that is too long for its line continues with a deeper indent.
         let inner =
             inner.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
         for name in inner.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
@@ -71,7 +71,7 @@ fn commands() -> Vec<Vec<String>> {
 }
 
 #[test]
-fn options_are_under_the_heading_that_they_belong_to() {
+fn options_are_under_the_right_heading() {
     let service = ["app", "endpoint", "token-file", "entra", "tls-ca", "api-version", "rate"];
     let making = ["dir", "days", "algorithm", "pfx", "pfx-password-file", "pfx-legacy", "no-pfx", "force"];
     let mut seen = [0, 0];
@@ -79,7 +79,7 @@ fn options_are_under_the_heading_that_they_belong_to() {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
         let text = help(&words);
         for (index, (heading, allowed)) in
-            [("Service", &service[..]), ("Making certificates", &making)].into_iter().enumerate()
+            [("Service", &service[..]), ("Certificates", &making)].into_iter().enumerate()
         {
             if text.contains(&format!("\n{heading}:\n")) {
                 let found = options(&text, heading);
@@ -92,7 +92,7 @@ fn options_are_under_the_heading_that_they_belong_to() {
 }
 
 #[test]
-fn examples_can_be_pasted_and_use_options_that_exist() {
+fn examples_can_be_pasted_and_use_existing_options() {
     let mut count = 0;
     for command in commands().into_iter().filter(|command| !command.is_empty()) {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
@@ -103,7 +103,7 @@ fn examples_can_be_pasted_and_use_options_that_exist() {
             let begins = format!("  iot-enroll {}", words.join(" "));
             assert!(continued || line.starts_with(&begins), "{command:?}: {line:?} is no command");
             continued = line.ends_with('\\');
-            // What is passed on to another program is its own.
+            // The options of another program in a pipe are not ours.
             for option in
                 line.split(['|', '>']).next().unwrap_or_default().split(' ').filter(|word| word.starts_with("--"))
             {

@@ -1,4 +1,4 @@
-//! The program.
+//! Tests of the program.
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]
@@ -27,7 +27,7 @@ mod rollover;
 mod service;
 mod verify;
 
-/// Reports a test that cannot run here. Written to standard error itself, which the test harness does not capture.
+/// Reports a test that cannot run here, on standard error itself, which the test harness does not capture.
 fn skipped(why: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "skipped: {why}");

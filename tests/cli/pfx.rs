@@ -1,4 +1,4 @@
-//! PFX files, through the program: which password opens them, and what other programs make of them.
+//! PFX files: passwords, and compatibility with other programs.
 
 use std::{fs, path::Path, process::Output};
 
@@ -13,10 +13,10 @@ fn fixture(name: &str) -> String {
     format!("{}/fixtures/pfx/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The thumbprint of the leaf of the fixtures.
+/// The thumbprint of the leaf in the fixtures.
 const LEAF: &str = "F12CFC8EF2BA640A2B1AEF0AA87AE11B7B17E7F2\n";
 
-/// Runs `cert` with the variable of the password of PFX files.
+/// Runs `cert` with the PFX password in the environment.
 fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
     let mut command = program(folder);
     command.arg("cert").args(arguments);
@@ -26,18 +26,17 @@ fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
     Run::of(&mut command)
 }
 
-/// Runs openssl, or says that it is missing.
-#[expect(clippy::print_stdout, reason = "a test that does not run says so")]
+/// Runs openssl, or skips the test.
 fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
     let output = openssl(folder, arguments);
     if output.is_none() {
-        println!("skipped: there is no openssl");
+        crate::skipped("there is no openssl");
     }
     output
 }
 
 #[test]
-fn the_empty_password_can_be_given_and_is_tried_when_none_is() {
+fn empty_password_can_be_given_and_is_tried_by_default() {
     let folder = folder();
     for (name, line) in [("empty", ""), ("line", "\n"), ("crlf", "\r\n"), ("wrong", "1234\n")] {
         fs::write(folder.path().join(name), line).expect("written");
@@ -52,7 +51,7 @@ fn the_empty_password_can_be_given_and_is_tried_when_none_is() {
         let error = cert(folder.path(), Some(""), &["thumbprint", &pfx, "--pfx-password-file", "wrong"]).fails(1);
         assert!(error.contains("the password does not open the PFX file"), "{error}");
     }
-    // A file with the password 1234 is not opened by an empty one that is given.
+    // A given empty password does not open a file with the password 1234.
     let pfx = fixture("rc2-40.pfx");
     assert_eq!(cert(folder.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
     cert(folder.path(), Some(""), &["thumbprint", &pfx]).fails(1);
@@ -72,7 +71,7 @@ fn other_secrets_cannot_be_empty() {
 }
 
 #[test]
-fn files_with_the_empty_password_or_characters_outside_the_bmp_open_in_openssl() {
+fn empty_and_non_bmp_passwords_open_in_openssl() {
     let folder = folder();
     for (name, password, legacy) in
         [("empty", "", false), ("emoji", "😀key", false), ("old", "pä𝄞", true), ("na😀me", "日本", false)]
@@ -136,14 +135,14 @@ fn files_of_openssl_open_with_every_password() {
         assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
         let arguments = ["thumbprint", "d.pfx", "--pfx-password-file", "password"];
         assert_eq!(cert(folder.path(), None, &arguments).ok(), thumbprint, "{password} {options:?}");
-        // Who gives another password is refused, with an integrity check and without.
+        // A wrong password is refused with and without an integrity check.
         let error = cert(folder.path(), Some("another"), &["thumbprint", "d.pfx"]).fails(1);
         assert!(error.contains("the password does not open the PFX file"), "{error}");
     }
 }
 
 #[test]
-fn a_keystore_of_several_keys_is_ambiguous_where_one_certificate_is_wanted_and_searched_as_a_whole() {
+fn keystore_with_several_keys_is_ambiguous_but_searched() {
     let folder = folder();
     let keystore = fixture("two-keys.p12");
     let error = cert(folder.path(), Some("changeit"), &["thumbprint", &keystore]).fails(1);

@@ -1,4 +1,4 @@
-//! `device register` and `device compute-key`, through the program, against the emulator on TLS and a scripted service.
+//! `device register` and `device compute-key`, against the emulator with TLS and a scripted service.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
-/// An emulator on TLS and a folder.
+/// An emulator with TLS and a directory.
 struct Lab {
     service: Service,
     folder: TempDir,
@@ -25,7 +25,7 @@ impl Lab {
         Self { service, folder: folder() }
     }
 
-    /// One whose group `g` has the verified root `Root`.
+    /// Starts an emulator whose group `g` has the verified root `Root`.
     fn enrolled() -> Self {
         let lab = Self::start();
         lab.run(&["provision", "--group", "g", "--root", "Root", "--no-pfx"]).ok();
@@ -40,17 +40,17 @@ impl Lab {
         self.service.first_line[name].as_str().expect(name)
     }
 
-    /// A command to the application.
+    /// Runs a command with the application.
     fn run(&self, arguments: &[&str]) -> Run {
         self.service.run(self.path(), &[arguments, &["--ca-file", self.first_line("caFile")]].concat())
     }
 
-    /// A command that needs no service.
+    /// Runs a command that needs no service.
     fn local(&self, arguments: &[&str]) {
         Run::of(program(self.path()).args(arguments)).ok();
     }
 
-    /// A command to the provisioning service, which is not told of the application.
+    /// Returns a command with the provisioning service, but without the application.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(self.path());
         command.args(["device", "register"]).args(arguments).args(["--ca-file", self.first_line("caFile")]);
@@ -63,7 +63,7 @@ impl Lab {
         Run::of(&mut self.command(arguments))
     }
 
-    /// Fails, and is told with the help of the application. No key and no token is in what is printed.
+    /// Registers, fails and returns the error, explained with the application. No key and no token is printed.
     fn explained(&self, arguments: &[&str]) -> String {
         let mut command = self.command(arguments);
         command.args(["--endpoint", &self.service.endpoint, "-vv"]).env("IOT_ENROLL_TOKEN", &self.service.token);
@@ -84,7 +84,7 @@ impl Lab {
         self.run(&["device", "show", id, "-o", "json"]).json()
     }
 
-    /// The rows of a results file: id, outcome, cause, message.
+    /// Returns the rows of a results file: ID, outcome, cause, message.
     fn results(&self, file: &str) -> Vec<[String; 4]> {
         let text = fs::read_to_string(self.path().join(file)).expect("results");
         let mut lines = text.lines();
@@ -110,11 +110,11 @@ fn holds(text: &str, parts: &[&str]) {
 const CERT: [&str; 5] = [DEVICE, "--cert", "sensor1_fullchain.pem", "--key", "sensor1_key.pem"];
 
 #[test]
-fn a_device_made_by_cert_device_registers_and_is_provisioned() {
+fn device_of_cert_device_registers() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let printed = lab.register(&CERT).ok();
-    holds(&printed, &["sensor-1 is registered.", "assigned hub", ".azure-devices.net", "device id", DEVICE]);
+    holds(&printed, &["Registered sensor-1.", "assigned hub", ".azure-devices.net", "device ID", DEVICE]);
     let document = lab.register(&[&CERT[..], &["-o", "json"]].concat()).json();
     assert_eq!((&document["status"], &document["deviceId"]), (&json!("assigned"), &json!(DEVICE)));
     assert!(document["assignedHub"].as_str().expect("a hub").ends_with(".azure-devices.net"), "{document}");
@@ -122,7 +122,7 @@ fn a_device_made_by_cert_device_registers_and_is_provisioned() {
 }
 
 #[test]
-fn a_device_gets_in_at_every_moment_of_a_rollover() {
+fn device_registers_throughout_a_rollover() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
     let new = [DEVICE, "--cert", "Next/sensor1_fullchain.pem", "--key", "Next/sensor1_key.pem"];
@@ -136,7 +136,7 @@ fn a_device_gets_in_at_every_moment_of_a_rollover() {
 }
 
 #[test]
-fn a_whole_pfx_registers_and_one_with_a_password_needs_it() {
+fn pfx_registers_with_its_password() {
     let lab = Lab::enrolled();
     fs::write(lab.path().join("password"), "correct horse").expect("written");
     lab.local(&["cert", "device", DEVICE, "Root", "--pfx-password-file", "password"]);
@@ -146,7 +146,7 @@ fn a_whole_pfx_registers_and_one_with_a_password_needs_it() {
 }
 
 #[test]
-fn a_device_made_by_openssl_under_an_uploaded_intermediate_registers() {
+fn device_of_openssl_under_an_intermediate_registers() {
     let lab = Lab::start();
     let run = |arguments: &str| {
         let output = openssl(lab.path(), &arguments.split(' ').collect::<Vec<_>>())?;
@@ -176,11 +176,11 @@ fn a_device_made_by_openssl_under_an_uploaded_intermediate_registers() {
     let error = lab.register(&[DEVICE, "--cert", "device.pem", "--key", "device.key"]).fails(1);
     holds(&error, &["encrypted", "--key-password-file"]);
     fs::write(lab.path().join("password"), "geheim\n").expect("written");
-    // The enrolled certificate issued it, so that it needs no chain.
+    // The enrolled certificate issued it, so it needs no chain.
     let with_key = ["--key", "device.key", "--key-password-file", "password"];
     lab.register(&[&[DEVICE, "--cert", "device.pem"], &with_key[..]].concat()).ok();
     lab.register(&[DEVICE, "--cert", "device.pfx"]).ok();
-    // All of it in one PEM file.
+    // Certificate, chain and key in one PEM file.
     let one =
         ["sec1.key", "device.pem", "int.pem"].map(|name| fs::read_to_string(lab.path().join(name)).expect("read"));
     fs::write(lab.path().join("one.pem"), one.concat()).expect("written");
@@ -189,7 +189,7 @@ fn a_device_made_by_openssl_under_an_uploaded_intermediate_registers() {
 }
 
 #[test]
-fn a_chain_is_judged_by_its_signatures_and_not_by_what_one_library_knows() {
+fn chain_is_judged_by_its_signatures() {
     let lab = Lab::start();
     let run = |arguments: &str| {
         let output = openssl(lab.path(), &arguments.split_whitespace().collect::<Vec<_>>())?;
@@ -244,29 +244,29 @@ fn keys_are_derived_and_register() {
     lab.register(&[DEVICE, "--symmetric-key-file", "device.key"]).ok();
     lab.register(&["sensor-2", "--group-key-file", "group.key"]).ok();
     assert_eq!(lab.device("sensor-2")["provisioned"], true);
-    // A group's key is not a device's.
+    // The key of a group is not the key of a device.
     let error = lab.explained(&["sensor-3", "--symmetric-key-file", "group.key"]);
     holds(&error, &["cause: the symmetric key is the key of the enrollment group k"]);
     assert!(!error.contains(&key) && !error.contains(derived.trim_end()), "{error}");
 }
 
 #[test]
-fn a_chain_that_was_not_sent_is_told_with_the_file_that_has_it() {
+fn missing_chain_is_explained_with_the_file_that_has_it() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "intermediate", "Between", "Root", "--no-pfx"]);
     lab.local(&["cert", "device", DEVICE, "Between", "--no-pfx"]);
     let alone = [DEVICE, "--cert", "sensor1_cert.pem", "--key", "sensor1_key.pem"];
-    let parts = ["401002", "did not send its chain", "CN=Between", "sensor1_fullchain.pem is there"];
+    let parts = ["401002", "did not send its chain", "CN=Between", "--cert sensor1_fullchain.pem"];
     let error = lab.explained(&alone);
     holds(&error, &[&parts[..], &["cause:", "leads to the enrolled certificate"]].concat());
-    // Without a token it is not certain.
+    // Without a token the cause is uncertain.
     let error = lab.register(&alone).fails(1);
     holds(&error, &[&parts[..], &["possible cause:"]].concat());
     lab.register(&CERT).ok();
 }
 
 #[test]
-fn an_application_that_is_named_and_does_not_answer_is_not_asked_for_again() {
+fn unavailable_application_is_noted() {
     let lab = Lab::start();
     lab.local(&["cert", "root", "Root", "--no-pfx"]);
     lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
@@ -276,12 +276,12 @@ fn an_application_that_is_named_and_does_not_answer_is_not_asked_for_again() {
     let token = "SharedAccessSignature sr=x&sig=y&skn=z&se=1";
     command.args(["--endpoint", &lab.service.endpoint]).env("IOT_ENROLL_TOKEN", token);
     let error = Run::of(&mut command).fails(1);
-    holds(&error, &["the application could not be asked for the cause", "possible cause:"]);
+    holds(&error, &["could not look up the cause in the application", "possible cause:"]);
     assert!(!error.contains(hint), "{error}");
 }
 
 #[test]
-fn each_refusal_of_the_emulator_is_seen_with_its_explanation() {
+fn every_refusal_is_explained() {
     let lab = Lab::start();
     lab.local(&["cert", "root", "Root", "--no-pfx"]);
     lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
@@ -320,16 +320,16 @@ fn each_refusal_of_the_emulator_is_seen_with_its_explanation() {
 }
 
 #[test]
-fn an_expired_certificate_is_noted_before_and_told_after() {
+fn expired_certificate_is_noted_and_explained() {
     let lab = Lab::start();
     let root = root_at("Old", &days_ago(30, 3650));
     lab.write("old", &issue_at(DEVICE, &root, &days_ago(20, 10)));
     let error = lab.explained(&[DEVICE, "--cert", "old.pem", "--key", "old.key"]);
-    holds(&error, &["note: CN=sensor-1 expired at", "it is for the service to judge", "cause: CN=sensor-1 expired at"]);
+    holds(&error, &["note: CN=sensor-1 expired at", "the service may refuse it", "cause: CN=sensor-1 expired at"]);
 }
 
 #[test]
-fn a_server_of_another_authority_is_told_as_an_interception() {
+fn untrusted_server_is_reported_as_interception() {
     let (lab, other) = (Lab::enrolled(), Dps::start(|_| unauthorized()));
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let error = lab.register(&[&CERT[..], &["--dps-endpoint", &other.url()]].concat()).fails(1);
@@ -346,7 +346,7 @@ fn a_server_of_another_authority_is_told_as_an_interception() {
 }
 
 #[test]
-fn a_server_certificate_out_of_its_time_is_not_answered_with_a_root_to_trust() {
+fn expired_server_certificate_has_no_root_hint() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "device", DEVICE, "Root"]);
     let now = OffsetDateTime::now_utc();
@@ -412,7 +412,7 @@ fn failures_of_the_service_that_are_not_all_in_a_row_do_not_stop_a_manifest() {
 }
 
 #[test]
-fn the_token_is_never_sent_to_the_provisioning_service_nor_the_key_printed() {
+fn token_is_never_sent_to_dps_and_key_never_printed() {
     let (lab, dps) = (Lab::enrolled(), Dps::start(|_| unauthorized()));
     lab.local(&["cert", "device", DEVICE, "Root"]);
     fs::write(lab.path().join("dps.pem"), &dps.authority).expect("written");
@@ -432,7 +432,7 @@ fn the_token_is_never_sent_to_the_provisioning_service_nor_the_key_printed() {
 }
 
 #[test]
-fn what_is_missing_is_asked_for() {
+fn missing_credentials_are_named() {
     let folder = folder();
     let run = |arguments: &[&str]| Run::of(program(folder.path()).args(["device", "register"]).args(arguments));
     holds(&run(&[]).fails(2), &["ID", "--manifest"]);
@@ -448,7 +448,7 @@ fn what_is_missing_is_asked_for() {
 }
 
 #[test]
-fn a_payload_is_handed_on() {
+fn payload_is_sent() {
     let dps = Dps::script(vec![assigned(DEVICE)]);
     let folder = folder();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");

@@ -1,4 +1,4 @@
-//! What is kept secret. Alone in its file, as it looks at everything that the process logs.
+//! Secrets in the log of the emulator.
 
 use crate::support::app;
 use std::{
@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::Emulator;
 
-/// Keeps everything that is logged.
+/// Collects everything that is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<String>>);
 
@@ -35,7 +35,7 @@ impl tracing::Subscriber for Log {
 }
 
 #[tokio::test]
-async fn neither_token_nor_keys_nor_codes_are_logged_or_shown_by_debug() {
+async fn secrets_are_neither_logged_nor_shown_by_debug() {
     let log = Log::default();
     tracing::subscriber::set_global_default(log.clone()).expect("the only one");
     let app = App::with(Emulator::builder().token("the-secret-token".to_owned())).await;
@@ -60,7 +60,8 @@ async fn neither_token_nor_keys_nor_codes_are_logged_or_shown_by_debug() {
     }
 }
 
-/// Registers a device with a key of the group, once in time and once too late; the key, and the signatures.
+/// Registers a device with a key derived from the group's, with a valid and an expired token. Returns the key and the
+/// signatures.
 async fn register(app: &App, group: &str) -> Vec<String> {
     let sign = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
     let key = sign(&BASE64_STANDARD.decode(group).expect("base64"), "sensor-1");

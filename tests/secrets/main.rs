@@ -1,4 +1,4 @@
-//! What is logged. In a process of its own: it installs a global subscriber.
+//! Secrets in logs. A test binary of its own, because it installs a global subscriber.
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]

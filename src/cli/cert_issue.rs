@@ -1,0 +1,262 @@
+//! `cert root`, `intermediate`, `device` and `verification`: issue one certificate.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::{
+    args::{IssueArgs, KeyPassword, Pfx},
+    certificate_text::{name_of, note_shortened, note_weak_signature},
+    input::read,
+    issuer::{Issuer, MISSING_ISSUER},
+    output::{Output, clean, fields},
+};
+use crate::{
+    certificate::{
+        Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
+        files::{self, FileSet, Passwords},
+    },
+    workflow::CertificateRecord,
+};
+
+/// Create a self-signed root certificate
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  iot-enroll cert root mytestrootcert")]
+#[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 10 years]")))]
+pub(super) struct Root {
+    /// Common name of the root
+    #[arg(default_value = "Test Root Cert")]
+    name: CommonName,
+    #[command(flatten)]
+    issue: IssueArgs,
+}
+
+/// Issue an intermediate CA certificate
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  iot-enroll cert intermediate factory-1 mytestrootcert
+  iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem")]
+#[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
+#[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 5 years]")))]
+pub(super) struct Intermediate {
+    /// Common name of the intermediate CA
+    name: CommonName,
+    #[command(flatten)]
+    issuer: Issuer,
+    #[command(flatten)]
+    issue: IssueArgs,
+}
+
+/// Issue a device certificate
+///
+/// Without an issuer the certificate is self-signed.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  iot-enroll cert device sample-device-01 mytestrootcert
+  iot-enroll cert device sample-device-01 --ca-cert company_cert.pem --ca-key company_key.pem
+  iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr")]
+#[command(group(clap::ArgGroup::new("issuer").args(["parent", "ca_cert"])))]
+#[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 1 year]")))]
+pub(super) struct Device {
+    /// Device ID, which becomes the common name
+    id: DeviceId,
+    #[command(flatten)]
+    issuer: Issuer,
+    /// Certificate request (PKCS#10) to sign instead of creating a key
+    ///
+    /// The common name of its subject must be the ID. - is standard input.
+    #[arg(long, value_name = "FILE", requires = "issuer", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
+    csr: Option<PathBuf>,
+    /// Issue the certificate for the ID even if the subject of the request differs
+    #[arg(long, requires = "csr")]
+    replace_subject: bool,
+    #[command(flatten)]
+    issue: IssueArgs,
+}
+
+/// Create a proof of possession of a CA's private key
+///
+/// The proof is a certificate for the verification code of the service, signed by the CA. Its files are always named
+/// verification. A proof for another code is overwritten.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  iot-enroll cert verification --ca-cert mytestrootcert_cert.pem --ca-key mytestrootcert_key.pem --code CODE")]
+#[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 1 day]")))]
+pub(super) struct Verification {
+    /// Certificate of the CA
+    #[arg(long, alias = "ca", value_name = "FILE")]
+    ca_cert: PathBuf,
+    /// Private key of the CA
+    #[arg(long, alias = "key", value_name = "FILE")]
+    ca_key: PathBuf,
+    /// Verification code from the service
+    #[arg(long, alias = "nonce", value_name = "CODE")]
+    code: CommonName,
+    #[command(flatten)]
+    key_password: KeyPassword,
+    #[command(flatten)]
+    issue: IssueArgs,
+}
+
+impl Root {
+    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let files = FileSet::new(&self.issue.dir, &self.name)?;
+        let issued = CertificateAuthority::new_root(&self.name, &self.issue.options())?;
+        write("root certificate", &files, &issued, &self.issue, output)
+    }
+}
+
+impl Intermediate {
+    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let authority = read_issuer(&self.issuer, &self.issue)?.context(MISSING_ISSUER)?;
+        let files = FileSet::new(&self.issue.dir, &self.name)?;
+        files.check_apart(&authority)?;
+        let issued = authority.issue_intermediate(&self.name, &self.issue.options())?;
+        write("intermediate certificate", &files, &issued, &self.issue, output)
+    }
+}
+
+impl Device {
+    pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        if let Some(csr) = &self.csr {
+            return self.sign_request(csr, output);
+        }
+        let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
+        let issued = match read_issuer(&self.issuer, &self.issue)? {
+            Some(authority) => {
+                files.check_apart(&authority)?;
+                authority.issue_device(&self.id, &self.issue.options())?
+            }
+            None => CertificateAuthority::self_signed_device(&self.id, &self.issue.options())?,
+        };
+        write("device certificate", &files, &issued, &self.issue, output)
+    }
+
+    /// Issues a certificate for the key of a request.
+    fn sign_request(&self, file: &Path, output: &Output) -> anyhow::Result<()> {
+        let authority = read_issuer(&self.issuer, &self.issue)?.context(MISSING_ISSUER)?;
+        let request = CertificateRequest::read(&read(file)?)
+            .with_context(|| format!("could not sign the request in {}", file.display()))?;
+        self.check_subject(file, &request)?;
+        let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
+        files.check_apart(&authority)?;
+        let issuer = DeviceIssuer::new(&authority, &self.issue.options())?;
+        let (der, _) = issuer.issue_for_key(&self.id, request.public_key())?;
+        let certificate = Certificate::from_der(&der)?;
+        let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
+        files.write_without_key(&chain, self.issue.if_exists())?;
+        note_shortened(certificate.not_after(), issuer.shortened_from(), output);
+        note_weak_signature(chain.last().copied(), output);
+        for name in request.ignored() {
+            output.note(format_args!("{} of the request was ignored", clean(name)));
+        }
+        let record = CertificateRecord::new(&certificate, &files, None);
+        let text = format!(
+            "Signed the request of {}, issued by {}, valid until {}.\n{}",
+            clean(&name_of(&certificate)),
+            clean(&name_of(authority.certificate())),
+            certificate.not_after().date(),
+            fields(&[
+                ("certificate", record.certificate.display().to_string()),
+                ("full chain", record.fullchain.display().to_string()),
+                ("thumbprint", record.sha1_thumbprint.clone()),
+            ])
+        );
+        // The same members as for any other certificate, but the key is not here.
+        let mut signed = serde_json::to_value(&record)?;
+        signed["privateKey"] = serde_json::Value::Null;
+        signed["passedOver"] = request.ignored().into();
+        output.result(&signed, || text)
+    }
+
+    fn check_subject(&self, file: &Path, request: &CertificateRequest) -> anyhow::Result<()> {
+        let id = self.id.as_str();
+        let found = match request.subject().common_name() {
+            _ if self.replace_subject => return Ok(()),
+            Some(name) if name == id => return Ok(()),
+            Some(name) => format!("has the common name {name:?}"),
+            None => "has no common name".to_owned(),
+        };
+        bail!(
+            "the request in {} {found}, but the device ID is {id:?}: --replace-subject issues it for the device ID",
+            file.display()
+        );
+    }
+}
+
+impl Verification {
+    pub(super) fn run(mut self, output: &Output) -> anyhow::Result<()> {
+        let options = self.issue.options();
+        let (key_password, pfx_password) = (self.key_password.given()?, self.issue.keys.pfx_password.given()?);
+        let passwords = Passwords {
+            key: key_password.as_ref().map(|password| password.as_str()),
+            pfx: pfx_password.as_ref().map(|password| password.as_str()),
+        };
+        let authority = files::read_authority(&self.ca_cert, &self.ca_key, passwords, options.issue_time())?;
+        let files = FileSet::verification(&self.issue.dir);
+        files.check_apart(&authority)?;
+        let issued = authority.issue_verification(&self.code, &options)?;
+        self.issue.force |= holds_proof_for_another_code(&files, &self.code);
+        write("verification certificate", &files, &issued, &self.issue, output)
+    }
+}
+
+fn read_issuer(issuer: &Issuer, issue: &IssueArgs) -> anyhow::Result<Option<CertificateAuthority>> {
+    issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().issue_time())
+}
+
+/// Returns whether the files are an earlier proof of possession, which no service accepts for the new code. They can also
+/// belong to a certificate with the name "verification", which must not be overwritten.
+fn holds_proof_for_another_code(files: &FileSet, code: &CommonName) -> bool {
+    let Ok(certificates) = files::read_certificates(&files.certificate()) else { return false };
+    let Some(proof) = certificates.first() else { return false };
+    let Some(name) = proof.subject().common_name() else { return false };
+    let is_named_verification = CommonName::new(name)
+        .ok()
+        .and_then(|name| FileSet::new(".", &name).ok())
+        .is_none_or(|named| named == FileSet::verification("."));
+    let is_authority = proof.basic_constraints().is_some_and(|constraints| constraints.authority);
+    let has_key = files::read_key(&files.private_key(), None).is_ok_and(|key| key.belongs_to(proof));
+    name != code.as_str()
+        && !is_named_verification
+        && !is_authority
+        && !proof.issuer().matches(proof.subject())
+        && has_key
+}
+
+/// Writes the files of a certificate and prints what was written.
+fn write(
+    kind: &str,
+    files: &FileSet,
+    issued: &IssuedCertificate,
+    issue: &IssueArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let pfx = issue.keys.pfx()?;
+    files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
+    let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
+    note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
+    note_weak_signature(issued.issuers.last(), output);
+    if let Some(pfx) = &pfx {
+        pfx.note_default_password(output);
+    }
+    output.result(&record, || {
+        let signer = match issued.issuers.first() {
+            Some(signer) => format!("issued by {}", clean(&name_of(signer))),
+            None => "self-signed".to_owned(),
+        };
+        let mut rows = vec![
+            ("certificate", record.certificate.display().to_string()),
+            ("private key", format!("{} (readable only by you)", record.private_key.display())),
+            ("full chain", record.fullchain.display().to_string()),
+        ];
+        rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
+        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+        format!(
+            "Created the {kind} {}, {signer}, valid until {}.\n{}",
+            clean(&name_of(&issued.certificate)),
+            issued.certificate.not_after().date(),
+            fields(&rows)
+        )
+    })
+}

@@ -1,0 +1,40 @@
+//! What several commands say about a certificate.
+
+use time::OffsetDateTime;
+
+use super::output::Output;
+use crate::certificate::Certificate;
+
+/// Returns the common name of the subject, or the whole subject without one, or the serial number without a subject.
+pub(super) fn name_of(certificate: &Certificate) -> String {
+    let subject = certificate.subject();
+    match subject.common_name() {
+        Some(name) if !name.trim().is_empty() => name.to_owned(),
+        _ if subject.is_empty() => format!("the certificate with the serial number {}", certificate.serial_number()),
+        _ => subject.to_string(),
+    }
+}
+
+/// Notes that a certificate expires earlier than requested, together with its issuer.
+pub(super) fn note_shortened(not_after: OffsetDateTime, requested: Option<OffsetDateTime>, output: &Output) {
+    if let Some(requested) = requested {
+        output.note(format_args!(
+            "valid only until {}, when the issuer expires, instead of {}",
+            not_after.date(),
+            requested.date()
+        ));
+    }
+}
+
+/// Notes that the top of a chain is not a root and has a weak signature. The signature was not verified, since its issuer is
+/// not known.
+pub(super) fn note_weak_signature(top: Option<&Certificate>, output: &Output) {
+    let is_weak = |top: &&Certificate| !top.is_self_issued() && top.signature_algorithm().is_weak();
+    if let Some(top) = top.filter(is_weak) {
+        output.note(format_args!(
+            "{} is signed with {}, which is broken: no chain through it to a CA above it is valid",
+            top.subject(),
+            top.signature_algorithm()
+        ));
+    }
+}

@@ -1,0 +1,120 @@
+//! Input files: secrets, certificates and JSON. `-` is standard input.
+
+use std::{
+    env,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use anyhow::{Context, anyhow, bail};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::{
+    central::{Secret, SymmetricKeys},
+    certificate::{
+        Certificate, ReadError,
+        files::{MAX_FILE, read_limited},
+        pfx::PfxError,
+    },
+};
+
+/// Reads a secret from the first line of a file or else from an environment variable. Other users can see the command line,
+/// so no secret is read from there.
+///
+/// An empty variable is ignored. An empty first line is an error.
+pub(super) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    match (secret_or_empty(file, variable)?.filter(|secret| !secret.is_empty()), file) {
+        (None, Some(file)) => bail!("the first line of {} is empty: it must hold the secret", file.display()),
+        (secret, _) => Ok(secret),
+    }
+}
+
+/// Reads a secret as [`secret`] does, but an empty first line or variable is the empty secret.
+pub(super) fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let Some(file) = file else {
+        return match env::var(variable) {
+            Ok(value) => Ok(Some(Zeroizing::new(value))),
+            Err(env::VarError::NotPresent) => Ok(None),
+            Err(env::VarError::NotUnicode(_)) => bail!("the environment variable {variable} is not valid UTF-8"),
+        };
+    };
+    let bytes = read(file)?;
+    let line = text(file, &bytes)?.lines().next().unwrap_or_default();
+    Ok(Some(Zeroizing::new(line.to_owned())))
+}
+
+/// Reads secrets from a file, one a line. Empty lines are skipped; `what` names the secrets.
+pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[Secret; N]> {
+    let bytes = read(file)?;
+    let lines = text(file, &bytes)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from);
+    lines.collect::<Vec<_>>().try_into().map_err(|found: Vec<_>| {
+        let lines = if N == 1 { "line" } else { "lines" };
+        anyhow!("{} must have {N} {lines}, {what}: found {}", file.display(), found.len())
+    })
+}
+
+/// Reads a primary and a secondary symmetric key, one a line.
+pub(super) fn symmetric_keys(file: &Path) -> anyhow::Result<SymmetricKeys> {
+    let [primary_key, secondary_key] = secret_lines(file, "the primary and the secondary key")?;
+    Ok(SymmetricKeys { primary_key, secondary_key })
+}
+
+/// Returns the text of a file, without the byte-order mark that some editors write.
+fn text<'a>(file: &Path, bytes: &'a [u8]) -> anyhow::Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| anyhow!("{} is not valid UTF-8", file.display()))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Reads a file of certificates or keys.
+pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    if file == Path::new("-") {
+        read_up_to(file, MAX_FILE >> 20, "certificates and keys are smaller")
+    } else {
+        Ok(read_limited(file)?)
+    }
+}
+
+/// Reads a file of at most this many MiB. `reason` says why a larger file is an error.
+pub(super) fn read_up_to(file: &Path, mebibytes: u64, reason: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let stdin = file == Path::new("-");
+    let name = if stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let unreadable = || format!("could not read {name}");
+    let source: Box<dyn Read> =
+        if stdin { Box::new(io::stdin()) } else { Box::new(File::open(file).with_context(unreadable)?) };
+    let mut bytes = Zeroizing::new(Vec::new());
+    source.take((mebibytes << 20) + 1).read_to_end(&mut bytes).with_context(unreadable)?;
+    if bytes.len() as u64 > mebibytes << 20 {
+        bail!("{name} is larger than {mebibytes} MiB: {reason}");
+    }
+    Ok(bytes)
+}
+
+/// Parses certificates in any encoding. The password is only asked for if the bytes are PFX, which `read_pfx` reads.
+pub(super) fn certificates_of(
+    bytes: &[u8],
+    pfx_password: impl FnOnce() -> anyhow::Result<Option<Zeroizing<String>>>,
+    read_pfx: impl FnOnce(&[u8], Option<&str>) -> Result<Vec<Certificate>, PfxError>,
+) -> anyhow::Result<Vec<Certificate>> {
+    match Certificate::read_all(bytes) {
+        Err(ReadError::Pfx) => {
+            let password = pfx_password()?;
+            Ok(read_pfx(bytes, password.as_ref().map(|password| password.as_str()))?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Parses the JSON in a file. The message says where it is malformed, without quoting it.
+pub(super) fn parse_json<T: DeserializeOwned>(file: &Path, bytes: &[u8], expected: &str) -> anyhow::Result<T> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    serde_json::from_slice(bytes).map_err(|error| {
+        let file = file.display();
+        match error.classify() {
+            serde_json::error::Category::Data => anyhow!("{file} does not hold {expected}"),
+            serde_json::error::Category::Eof => anyhow!("{file} is not valid JSON: it ends too early"),
+            _ => anyhow!("{file} is not valid JSON: line {}, column {}", error.line(), error.column()),
+        }
+    })
+}
