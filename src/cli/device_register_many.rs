@@ -21,7 +21,7 @@ pub(super) struct Many {
     /// Paths in it are relative to its directory.
     #[arg(long, value_name = "CSV")]
     manifest: Option<PathBuf>,
-    /// File for the outcome of each row [default: the manifest's name with .registrations.csv]
+    /// Results file [default: the manifest's name with .registrations.csv]
     #[arg(long, value_name = "CSV", value_parser = results_file(), conflicts_with = "id")]
     results: Option<PathBuf>,
     /// Registrations under way at once; --rate sets how many start per second

@@ -210,17 +210,11 @@ fn init_tracing(verbose: u8) {
 mod tests {
     use super::*;
 
-    /// Commands and options with a longer first line.
-    const LONG: [&str; 6] = ["provision", "rollover", "import", "manifest", "results", "concurrency"];
-
     fn check(command: &clap::Command, long: &mut Vec<String>) {
-        if LONG.contains(&command.get_name()) {
-            return;
-        }
         let summaries = command.get_arguments().map(|argument| (argument.get_id().as_str(), argument.get_help()));
         for (name, text) in summaries.chain([("about", command.get_about())]) {
             let text = text.map(ToString::to_string).unwrap_or_default();
-            if (text.lines().count() > 1 || text.chars().count() > 80) && !LONG.contains(&name) {
+            if text.lines().count() > 1 || text.chars().count() > 80 {
                 long.push(format!("{} {name}: {text}", command.get_bin_name().unwrap_or_default()));
             }
         }

@@ -68,12 +68,12 @@ pub(super) struct Provision {
     ca_key: Option<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,
-    /// Device to issue a certificate for, may be repeated [with --emulator: sample-device-01]
+    /// Device to certify, may be repeated [with --emulator: sample-device-01]
     #[arg(long = "device", value_name = "ID")]
     devices: Vec<DeviceId>,
     #[command(flatten)]
     many: ManyDevices,
-    /// Directory for the certificates of --devices and --count [default: fleet in --dir]
+    /// Directory for those of --devices and --count [default: fleet in --dir]
     #[arg(long, value_name = "DIR", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
     /// Create the devices that the application does not have

@@ -45,7 +45,7 @@ pub(super) struct Rollover {
     /// Enrollment group
     #[arg(long, value_name = "ID")]
     group: EnrollmentGroupId,
-    /// Common name of the new root, created if missing; with --retire, of the root that stays
+    /// Common name of the new root, created if missing; with --retire, the one to keep
     #[arg(long, value_name = "NAME", required_unless_present = "ca_cert")]
     root: Option<CommonName>,
     /// Certificate of an existing CA, a root or an intermediate, instead of --root

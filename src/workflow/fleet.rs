@@ -60,7 +60,7 @@ impl FleetRequest {
     /// let request = FleetRequest::new("fleet", 1000, || {
     ///     Ok(Box::new((1..=1000).map(|number| {
     ///         let id = DeviceId::new(format!("device-{number:04}"))?;
-    ///         Ok(FleetDevice { id, name: None, public_key: None })
+    ///         Ok(FleetDevice::new(id))
     ///     })))
     /// });
     /// assert_eq!(request.count, 1000);

@@ -196,8 +196,7 @@ impl Outcome {
 ///
 /// ```no_run
 /// use iot_enroll::{
-///     central::{Client, DeviceUpdate},
-///     certificate::DeviceId,
+///     central::{CentralDeviceId, Client, DeviceUpdate},
 ///     workflow::{ImportRequest, ImportRow, import_devices},
 /// };
 ///
@@ -205,7 +204,7 @@ impl Outcome {
 /// let rows = || {
 ///     Ok((2..=1000).map(|line| {
 ///         let id = CentralDeviceId::new(format!("device-{line}"))?;
-///         Ok(ImportRow { line, id: id.to_string(), device: Ok((id.into(), DeviceUpdate::default())) })
+///         Ok(ImportRow { line, id: id.to_string(), device: Ok((id, DeviceUpdate::default())) })
 ///     }))
 /// };
 /// let report = import_devices(&client, rows, &ImportRequest::new("results.csv"), &mut |_| ()).await?;
