@@ -7,17 +7,17 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::{next_command::NextCommand, output::Output};
 use crate::central::{CertificateEntry, Secret};
 use crate::certificate::{
-    Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, content_kinds,
+    Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, ReadError, Timestamp, content_kinds,
     files::{MAX_FILE, PfxOptions, read_limited},
     pfx::{self, PfxEncryption, PfxError},
 };
@@ -63,7 +63,7 @@ impl IssuerFiles {
 
 impl Making {
     pub(super) fn options(&self) -> IssueOptions {
-        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(OffsetDateTime::now_utc())
+        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(Timestamp::now())
     }
 }
 
@@ -216,11 +216,11 @@ pub(super) fn certificates_of(
 
 /// Until when a certificate should last.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Within(OffsetDateTime);
+pub(super) struct Within(Timestamp);
 
 impl Within {
     /// The moment that many days, weeks or hours from now.
-    pub(super) fn until(self) -> OffsetDateTime {
+    pub(super) fn until(self) -> Timestamp {
         self.0
     }
 }
@@ -238,7 +238,7 @@ impl FromStr for Within {
             _ => return Err(rule()),
         };
         let number: u32 = digits.parse().map_err(|_| rule())?;
-        let until = OffsetDateTime::now_utc().checked_add(Duration::hours(i64::from(number) * hours));
+        let until = Timestamp::now().checked_add(Duration::from_secs(u64::from(number) * hours * 60 * 60));
         until.map(Self).ok_or_else(|| "it leads past the year 9999".to_owned())
     }
 }

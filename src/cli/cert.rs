@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{IssuerFiles, KeyPassword, Making, PfxPassword, Within, read},
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     certificate::{
         Certificate, CertificateAuthority, CertificateRequest, CommonName, ContentKind, DeviceId, DeviceIssuer,
-        IssuedCertificate, chain, content_kinds,
+        IssuedCertificate, Timestamp, chain, content_kinds,
         files::{self, FileSet, IfExists, Passwords},
         find_leaf,
     },
@@ -230,7 +229,7 @@ fn read_issuer(
 ) -> anyhow::Result<Option<CertificateAuthority>> {
     let password = key_password.given()?;
     let password = password.as_ref().map(|password| password.as_str());
-    let at = OffsetDateTime::now_utc();
+    let at = Timestamp::now();
     if let Some((certificate, key)) = issuer.given() {
         let pfx = making.keys.pfx_password()?;
         let passwords = Passwords { key: password, pfx: pfx.as_ref().map(|password| password.as_str()) };
@@ -295,7 +294,7 @@ fn write(
     })
 }
 
-fn tell_shortened(certificate: &Certificate, from: Option<OffsetDateTime>, output: &Output) {
+fn tell_shortened(certificate: &Certificate, from: Option<Timestamp>, output: &Output) {
     if let Some(asked) = from {
         output.note(format_args!(
             "the certificate ends on {} with its issuer, not on {} as its lifetime would have it",
@@ -409,7 +408,7 @@ fn verify(
     code: Option<&str>,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let at = OffsetDateTime::now_utc();
+    let at = Timestamp::now();
     let checked = match code {
         Some(code) => {
             let proof = &certificates[0];

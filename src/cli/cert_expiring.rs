@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::anyhow;
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within},
@@ -16,8 +15,8 @@ use super::{
     output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, table},
 };
 use crate::{
-    certificate::{Certificate, Thumbprint},
-    workflow::{lossy_path, rfc3339},
+    certificate::{Certificate, Thumbprint, Timestamp},
+    workflow::lossy_path,
 };
 
 /// List the certificates at a path that run out
@@ -55,7 +54,7 @@ struct Entry {
     expired: bool,
     sha1_thumbprint: String,
     #[serde(skip)]
-    end: OffsetDateTime,
+    end: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -70,7 +69,7 @@ struct Report {
 impl Expiring {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
         let mut ends =
-            Ends { until: self.within.until(), at: OffsetDateTime::now_utc(), seen: HashMap::new(), found: Vec::new() };
+            Ends { until: self.within.until(), at: Timestamp::now(), seen: HashMap::new(), found: Vec::new() };
         let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
             ends.certificate(path, certificate);
         })
@@ -113,8 +112,8 @@ fn human(report: &Report) -> String {
 }
 
 struct Ends {
-    until: OffsetDateTime,
-    at: OffsetDateTime,
+    until: Timestamp,
+    at: Timestamp,
     /// The certificates seen, and the place of those that run out among what was found.
     seen: HashMap<Thumbprint, Option<usize>>,
     found: Vec<Entry>,
@@ -129,8 +128,8 @@ impl Ends {
                     file: path.to_owned(),
                     also_in: usize::MAX,
                     subject: certificate.subject().to_string(),
-                    not_after: rfc3339(end),
-                    days_left: (end - self.at).whole_days(),
+                    not_after: end.to_string(),
+                    days_left: end.days_since(self.at),
                     expired: end < self.at,
                     sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
                     end,

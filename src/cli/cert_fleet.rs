@@ -14,7 +14,6 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{IssuerFiles, KeyPassword, Pfx, PfxPassword, algorithm, days, lifetime},
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     certificate::{
-        CommonName, IssueOptions, KeyAlgorithm,
+        CommonName, IssueOptions, KeyAlgorithm, Timestamp,
         files::{self, FileSet, Passwords},
         fleet::{Fleet as Maker, FleetControl, FleetError, FleetReport, IfExists},
     },
@@ -141,7 +140,7 @@ impl Fleet {
         }
         let (count, devices) = self.devices(output)?;
         let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
-        let options = options.at(OffsetDateTime::now_utc());
+        let options = options.at(Timestamp::now());
         let password = self.key_password.given()?;
         let password = password.as_ref().map(|password| password.as_str());
         let authority = match (self.issuer.given(), &self.parent) {

@@ -4,14 +4,15 @@ use std::{fmt::Write, path::Path};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within, certificates_of, read},
     output::{BAD, GOOD, Output, Told, Undetermined, WARN, clean, fields},
 };
 use crate::certificate::{
-    AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, chain, objections,
+    AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, Timestamp, chain,
+    hex::hexadecimal,
+    objections,
     pfx::{self, PfxError},
 };
 
@@ -114,7 +115,7 @@ const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
 const NAME_CONSTRAINTS: &str = "2.5.29.30";
 
 impl Inspection {
-    fn new(certificate: &Certificate, at: OffsetDateTime) -> Self {
+    fn new(certificate: &Certificate, at: Timestamp) -> Self {
         let constraints = certificate.basic_constraints();
         let algorithm = certificate.signature_algorithm();
         let issuer = certificate.authority_key_identifier_extension();
@@ -126,9 +127,9 @@ impl Inspection {
             issuer: certificate.issuer().to_string(),
             serial_number: certificate.serial_number(),
             version: certificate.version(),
-            not_before: crate::workflow::rfc3339(certificate.not_before()),
-            not_after: crate::workflow::rfc3339(certificate.not_after()),
-            days_left: (certificate.not_after() - at).whole_days(),
+            not_before: certificate.not_before().to_string(),
+            not_after: certificate.not_after().to_string(),
+            days_left: certificate.not_after().days_since(at),
             expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
             signature_algorithm: algorithm.to_string(),
@@ -270,13 +271,6 @@ fn quoted(name: &str) -> String {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02X}");
-        text
-    })
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InspectionReport {
@@ -295,7 +289,7 @@ pub(super) fn inspect(
         .map_err(|error| if within.is_some() { Undetermined::error(error) } else { error })?;
     let expiring = |within: Within| certificates.iter().filter(|it| it.not_after() <= within.until()).count();
     let expiring = within.map(expiring).unwrap_or_default();
-    let at = OffsetDateTime::now_utc();
+    let at = Timestamp::now();
     let report = InspectionReport {
         certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
         chain_error: chain_error(&certificates, at),
@@ -343,7 +337,7 @@ fn read_certificates(file: &Path, pfx_password: &PfxPassword) -> anyhow::Result<
     certificates.with_context(|| format!("no certificate could be read from {}", file.display()))
 }
 
-fn chain_error(certificates: &[Certificate], at: OffsetDateTime) -> Option<String> {
+fn chain_error(certificates: &[Certificate], at: Timestamp) -> Option<String> {
     let [first, .., last] = certificates else { return None };
     match chain::verify(certificates, std::slice::from_ref(last), at) {
         Err(error) => Some(error.to_string()),

@@ -8,7 +8,6 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     central::{Client, DeviceQuery},
-    certificate::{Certificate, DeviceId, ReadError, files, pfx},
+    certificate::{Certificate, DeviceId, ReadError, Timestamp, files, pfx},
     dps::device::{
         Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, IdScope,
         IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
@@ -152,7 +151,7 @@ impl Register {
         let registrar = self.registrar().await?;
         let attempt =
             Attempt { id: &id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
-        for objection in objections(&attempt, OffsetDateTime::now_utc()) {
+        for objection in objections(&attempt, Timestamp::now()) {
             if matches!(objection, Cause::Expired { .. } | Cause::NotYetValid { .. } | Cause::Certificate { .. }) {
                 output.note(format_args!("{objection}; it is for the service to judge"));
             }
@@ -167,7 +166,7 @@ impl Register {
                 return Err(failure.into());
             }
         };
-        let moment = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
+        let moment = |at: Option<Timestamp>| at.map(|at| at.to_string());
         let assigned = Assigned {
             registration_id: &assignment.registration_id,
             status: "assigned",

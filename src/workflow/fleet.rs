@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::time::OffsetDateTime;
 use serde::Serialize;
 use tokio::time;
 use zeroize::Zeroizing;
@@ -22,7 +21,7 @@ use super::{
     step::{Outcome, Step, devices_of},
 };
 use crate::certificate::{
-    CertificateAuthority, DeviceId, IssueOptions,
+    CertificateAuthority, DeviceId, IssueOptions, Timestamp,
     files::{self, PfxOptions},
     fleet::{
         Fleet, FleetControl, FleetDevice, FleetError, FleetReport, IfExists, MANIFEST, SourceError, read_manifest,
@@ -118,7 +117,7 @@ impl FleetRequest {
 
 /// Fails if certificates that an earlier run issued are not valid yet. All of one run start at the same time, and a run
 /// starts a new subdirectory, so one of each is read.
-fn check_validity(directory: &Path, at: OffsetDateTime) -> Result<(), ProvisionError> {
+fn check_validity(directory: &Path, at: Timestamp) -> Result<(), ProvisionError> {
     let manifest = directory.join(MANIFEST);
     if !manifest.exists() {
         return Ok(());

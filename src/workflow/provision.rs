@@ -9,7 +9,6 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     CertificateRecord,
@@ -25,7 +24,7 @@ use crate::{
     },
     certificate::{
         AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer,
-        IssueOptions, KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint,
+        IssueOptions, KeyAlgorithm, KeyError, Lifetime, NameError, Thumbprint, Timestamp,
         chain::{self, moment},
         files::{self, FileError, FileSet, IfExists, PfxOptions},
         fleet::{FleetError, SourceError},
@@ -169,7 +168,7 @@ pub(super) struct Plan {
 }
 
 /// How far the clock here may be ahead of the service's. New certificates start that long before they are issued.
-const MAX_AHEAD: time::Duration = time::Duration::minutes(5);
+const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// How many proofs are sent at most while other runs replace the verification code or the certificate.
 const MAX_PROOFS: usize = 5;
@@ -221,7 +220,7 @@ pub(super) struct Run<'a, 'o> {
     pub(super) client: &'a Client,
     pub(super) request: &'a ProvisionRequest<'a>,
     pub(super) steps: Steps<'o>,
-    pub(super) at: OffsetDateTime,
+    pub(super) at: Timestamp,
     /// The entry for the certificate; chosen by [`plan`](Self::plan) when the request names none.
     entry: CertificateEntry,
     /// The directory of the devices' certificates.
@@ -234,7 +233,7 @@ pub(super) struct Run<'a, 'o> {
 // one.
 impl<'a, 'o> Run<'a, 'o> {
     pub(super) fn new(client: &'a Client, request: &'a ProvisionRequest<'a>, steps: Steps<'o>) -> Self {
-        let at = OffsetDateTime::now_utc();
+        let at = Timestamp::now();
         let entry = request.entry.unwrap_or(CertificateEntry::Primary);
         Self { client, request, steps, at, entry, device_directory: &request.directory, keys_of: None }
     }
@@ -288,8 +287,9 @@ impl<'a, 'o> Run<'a, 'o> {
 
     /// Fails if the service's clock says that a certificate is not valid yet, or that a new one would not be.
     fn check_clock(&self, plan: &Plan) -> Result<(), ProvisionError> {
-        let ours = OffsetDateTime::now_utc();
-        let Some(theirs) = self.client.rest().service_date().filter(|theirs| ours - *theirs > MAX_AHEAD) else {
+        let ours = Timestamp::now();
+        let Some(theirs) = self.client.rest().service_date().filter(|theirs| ours.duration_since(*theirs) > MAX_AHEAD)
+        else {
             return Ok(());
         };
         let authority = plan.authority.as_ref().map(CertificateAuthority::certificate);
@@ -566,7 +566,7 @@ impl<'a, 'o> Run<'a, 'o> {
         match set.write(&issued, self.request.pfx, IfExists::Fail) {
             Ok(()) => {}
             Err(FileError::Exists(_)) => {
-                let found = set.read_authority(self.request.key_password, OffsetDateTime::now_utc());
+                let found = set.read_authority(self.request.key_password, Timestamp::now());
                 return Ok(Some((found.map_err(not_yet)?, Outcome::Unchanged)));
             }
             Err(error) => return Err(error.into()),
@@ -752,7 +752,7 @@ impl<'a, 'o> Run<'a, 'o> {
         &self,
         authority: &CertificateAuthority,
         device: &DevicePlan,
-    ) -> Result<(Certificate, Option<OffsetDateTime>), ProvisionError> {
+    ) -> Result<(Certificate, Option<Timestamp>), ProvisionError> {
         let options = self.fleet_options();
         let Some((_, public_key)) = &device.kept else {
             let issued = authority.issue_device(&device.id, &options)?;
@@ -938,9 +938,9 @@ pub enum ProvisionError {
         /// The subject of the certificate that is not valid yet, which may be one of the chain.
         subject: String,
         /// When its validity starts.
-        not_before: OffsetDateTime,
+        not_before: Timestamp,
         /// What the clock here says.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// The clock here is fast, so that certificates would not be valid yet.
     #[error(
@@ -950,9 +950,9 @@ pub enum ProvisionError {
     )]
     ClockAhead {
         /// What the clock here says.
-        ours: OffsetDateTime,
+        ours: Timestamp,
         /// What the service's clock says.
-        theirs: OffsetDateTime,
+        theirs: Timestamp,
     },
     /// The entry holds another certificate.
     #[error(

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     fleet::{FleetRequest, FleetSummary},
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     central::{Attestation, CertificateEntry, Client, EnrollmentGroupId, Error, SigningCertificate},
     certificate::{
-        Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint,
+        Certificate, ChainError, DeviceId, KeyAlgorithm, Lifetime, Thumbprint, Timestamp,
         chain::{self, moment},
         files::PfxOptions,
     },
@@ -175,8 +174,7 @@ pub async fn retire(
 ) -> Result<RetireReport, RolloverError> {
     let mut steps = Steps::new(observer);
     let thumbprint = stays.sha1_thumbprint();
-    chain::check_authority(stays, OffsetDateTime::now_utc())
-        .map_err(|error| RolloverError::Unfit { thumbprint, error })?;
+    chain::check_authority(stays, Timestamp::now()).map_err(|error| RolloverError::Unfit { thumbprint, error })?;
     let entries = Entries::read(client, group).await?;
     let to = entries.holding(thumbprint)?;
     steps.finish(
