@@ -121,17 +121,27 @@ pub fn issuers(certificate: &Certificate, mut others: Vec<Certificate>, at: Time
     others.retain(|other| other != certificate);
     loop {
         let last = issuers.last().unwrap_or(certificate);
-        let rank = |other: &Certificate| match last.verify_signature(other) {
-            Ok(()) => Some(u8::from(!other.validity().contains(at))),
-            Err(SignatureError::Wrong) => None,
-            Err(_) => Some(2),
-        };
-        let named = others.iter().enumerate().filter(|(_, other)| last.names_issuer(other));
-        match named.filter_map(|(position, other)| Some((rank(other)?, position))).min() {
-            Some((_, position)) => issuers.push(others.swap_remove(position)),
+        match find_issuer(last, &others, |other| other.validity().contains(at)) {
+            Some(position) => issuers.push(others.swap_remove(position)),
             None => return issuers,
         }
     }
+}
+
+/// Returns the position of the certificate that issued another: the first whose signature is right, preferred ones before
+/// others, or else the first whose signature cannot be checked.
+pub(crate) fn find_issuer(
+    certificate: &Certificate,
+    candidates: &[Certificate],
+    is_preferred: impl Fn(&Certificate) -> bool,
+) -> Option<usize> {
+    let rank = |candidate: &Certificate| match certificate.verify_signature(candidate) {
+        Ok(()) => Some(u8::from(!is_preferred(candidate))),
+        Err(SignatureError::Wrong) => None,
+        Err(_) => Some(2),
+    };
+    let named = candidates.iter().enumerate().filter(|(_, candidate)| certificate.names_issuer(candidate));
+    named.filter_map(|(position, candidate)| Some((rank(candidate)?, position))).min().map(|(_, position)| position)
 }
 
 /// How close a failure was to a valid path, the closest last.

@@ -19,8 +19,8 @@ use iot_enroll::{
     },
     certificate::{Certificate, CertificateAuthority, IssueOptions, Timestamp},
     dps::device::{
-        Attempt, Cause, Credential, Diagnosis, EnrollmentState, IdScope, RegistrationError, SymmetricKey,
-        derive_device_key, diagnose, objections,
+        Attempt, Cause, Credential, DeviceState, Diagnosis, EnrolledCertificate, EnrollmentState, GroupAttestation,
+        GroupState, IdScope, OwnAttestation, RegistrationError, SymmetricKey, derive_device_key, diagnose, objections,
     },
     emulator::Emulator,
     workflow::{read_device_state, read_enrollment_state},
@@ -220,6 +220,28 @@ async fn an_expired_intermediate_is_told_by_its_name() {
     told(&diagnosis.possible[0], "expired", &["CN=Short"]);
     let app = App::enrolling(root.certificate(), true).await;
     told(only(&app.diagnose(&credential).await), "expired", &["CN=Short"]);
+}
+
+#[tokio::test]
+async fn a_state_that_the_caller_builds_is_diagnosed_like_one_that_was_read() {
+    let root = root("Root");
+    let credential = credential(&issue(DEVICE, &root));
+    let error = refused(&credential).await;
+    let scope = || SCOPE.parse().expect("a scope");
+    let entry = || EnrolledCertificate::new(GROUP, "primary", root.certificate().sha1_thumbprint());
+    let group = |entry| GroupState::new(GROUP, GroupAttestation::X509(vec![entry]));
+    let state = |entry| EnrollmentState::new([group(entry)]);
+    let cause = |state: EnrollmentState| -> String {
+        let diagnosis = Case::of(&credential).diagnose(&error, Some(&state.id_scope(scope())));
+        only(&diagnosis).name().to_owned()
+    };
+    assert_eq!(cause(state(entry())), "entry-not-verified");
+    assert_eq!(cause(state(entry().verified(true).enabled(false))), "group-disabled");
+    assert_eq!(cause(EnrollmentState::new([group(entry().verified(true)).enabled(false)])), "group-disabled");
+    let attested = state(entry().verified(true));
+    assert_eq!(cause(attested.clone().device(DeviceState::new().enabled(false))), "device-disabled");
+    let own = OwnAttestation::X509(vec![root.certificate().sha1_thumbprint()]);
+    assert_eq!(cause(attested.device(DeviceState::new().attestation(own))), "attestation-differs");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use super::{
     admission::{EnrolledCertificate, EnrollmentState, GroupAttestation, OwnAttestation, SYMMETRIC_KEY},
     cause::Cause,
-    credential::{Credential, DeviceCertificate, is_self_signed, sort_chain},
+    credential::{Credential, DeviceCertificate, sort_chain},
     endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
@@ -461,7 +461,7 @@ fn chain_with_state(
     }
     let known = whole_chain(sent, attempt.unsent);
     let Some(hit) = known.iter().position(|certificate| entries_with(certificate, enrolled).next().is_some()) else {
-        if is_self_signed(device.certificate()) {
+        if device.certificate().is_self_signed() {
             return Diagnosis::of(self_signed_leaf(device));
         }
         if let Some(cause) = root_not_enrolled(&known, enrolled) {
@@ -490,7 +490,7 @@ fn chain_with_state(
 
 /// Diagnoses a chain without the enrollment state.
 fn chain_without_state(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
-    if is_self_signed(device.certificate()) {
+    if device.certificate().is_self_signed() {
         return self_signed_leaf(device);
     }
     let sent = device.chain();
@@ -526,7 +526,7 @@ fn root_not_enrolled(chain: &[Certificate], enrolled: &[EnrolledCertificate]) ->
 }
 
 fn ends_at_root(chain: &[Certificate]) -> bool {
-    chain.last().is_some_and(is_self_signed)
+    chain.last().is_some_and(Certificate::is_self_signed)
 }
 
 fn self_signed_leaf(device: &DeviceCertificate) -> Vec<Cause> {
