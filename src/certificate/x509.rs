@@ -32,7 +32,7 @@ use super::{
 /// # let bytes = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
 /// let certificate = Certificate::read(bytes)?;
 /// assert_eq!(certificate.to_string(), "CN=EC SEC1");
-/// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after().date());
+/// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after());
 /// # Ok::<(), iot_enroll::certificate::ReadError>(())
 /// ```
 #[derive(Clone)]

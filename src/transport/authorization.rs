@@ -20,7 +20,7 @@ const MAX_SECONDS: i64 = 100_000_000_000;
 /// use iot_enroll::transport::Authorization;
 ///
 /// let authorization = Authorization::parse("SharedAccessSignature sr=app&sig=abc&skn=ops&se=4102444800000")?;
-/// assert_eq!(authorization.expires_at().unwrap().year(), 2100);
+/// assert_eq!(authorization.expires_at().unwrap().to_string(), "2100-01-01T00:00:00Z");
 /// assert!(!format!("{authorization:?}").contains("abc"));
 /// # Ok::<(), iot_enroll::transport::AuthorizationError>(())
 /// ```
