@@ -53,7 +53,7 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// Returns the time that many seconds after [`UNIX_EPOCH`](Self::UNIX_EPOCH). `None` outside the years 0 to 9999.
+    /// Returns the time that many seconds after [`UNIX_EPOCH`](Self::UNIX_EPOCH), or `None` outside the years 0 to 9999.
     #[must_use]
     pub const fn from_unix_seconds(seconds: i64) -> Option<Self> {
         if seconds < Self::MIN.unix_seconds() || seconds > Self::MAX.unix_seconds() {
@@ -83,7 +83,7 @@ impl Timestamp {
         self.0.checked_add(duration.try_into().ok()?).and_then(Self::from_date_time)
     }
 
-    /// Returns a time of any offset. `None` outside the years 0 to 9999.
+    /// Converts a time with any offset from UTC. Returns `None` outside the years 0 to 9999.
     pub(crate) fn from_date_time(time: OffsetDateTime) -> Option<Self> {
         let time = Self(time.checked_to_offset(UtcOffset::UTC)?);
         (Self::MIN..=Self::MAX).contains(&time).then_some(time)
