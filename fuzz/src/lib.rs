@@ -18,20 +18,19 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     central::{self, Field},
     certificate::{
-        Certificate, CertificateRequest, CommonName, DeviceId, PrivateKey, Thumbprint, camel_case,
+        Certificate, CertificateRequest, CommonName, DeviceId, PrivateKey, Thumbprint, Timestamp, camel_case,
         chain::{self, ChainError},
         fleet::{MANIFEST, MANIFEST_COLUMNS, read_manifest},
         objections, pfx,
     },
     emulator::{ApiVersion, DeviceProperties, Filter, GroupQuery},
 };
-use time::OffsetDateTime;
 
 /// The moment at which certificates are judged: 2026-06-01 00:00:00 UTC.
 const AT: i64 = 1_780_272_000;
 
-fn at() -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(AT).expect("a moment")
+fn at() -> Timestamp {
+    Timestamp::from_unix_seconds(AT).expect("a moment")
 }
 
 /// Reads certificates; what was read is read again from our own encodings.

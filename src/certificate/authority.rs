@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, SanType};
-use time::OffsetDateTime;
 
 use super::{
     AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, PrivateKey, Profile,
-    PublicKeyAlgorithm, ReadError, chain,
+    PublicKeyAlgorithm, ReadError, Timestamp, chain,
     der::{BIT_STRING, der_element, der_frame, der_sequence},
     key::RcgenKey,
 };
@@ -23,7 +22,7 @@ pub struct IssuedCertificate {
     /// The certificates above it, the issuer first; empty if the certificate is self-signed.
     pub issuers: Vec<Certificate>,
     /// The requested end of the validity, if the issuer ends earlier and the validity was shortened to that.
-    pub shortened_from: Option<OffsetDateTime>,
+    pub shortened_from: Option<Timestamp>,
 }
 
 impl IssuedCertificate {
@@ -42,7 +41,7 @@ impl IssuedCertificate {
     ///
     /// # Errors
     /// Returns [`AuthorityError::Unfit`] if the certificate is not a CA's, or not valid at that time.
-    pub fn into_authority(self, at: OffsetDateTime) -> Result<CertificateAuthority, AuthorityError> {
+    pub fn into_authority(self, at: Timestamp) -> Result<CertificateAuthority, AuthorityError> {
         let certificates = std::iter::once(self.certificate).chain(self.issuers).collect();
         CertificateAuthority::new(certificates, self.key, at)
     }
@@ -80,7 +79,7 @@ impl CertificateAuthority {
     /// # Errors
     /// Returns [`AuthorityError::KeyMismatch`] if the key belongs to none of the certificates, and
     /// [`AuthorityError::Unfit`] if the certificate may not sign or is not valid at that time.
-    pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: OffsetDateTime) -> Result<Self, AuthorityError> {
+    pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: Timestamp) -> Result<Self, AuthorityError> {
         let certificate = certificates
             .iter()
             .find(|certificate| key.belongs_to(certificate))
@@ -101,7 +100,7 @@ impl CertificateAuthority {
     pub fn from_pem(
         certificates: impl AsRef<[u8]>,
         key: impl AsRef<[u8]>,
-        at: OffsetDateTime,
+        at: Timestamp,
     ) -> Result<Self, AuthorityError> {
         let certificates = Certificate::read_all(certificates.as_ref()).map_err(AuthorityError::Read)?;
         Self::new(certificates, PrivateKey::read(key.as_ref(), None)?, at)
@@ -229,7 +228,7 @@ impl CertificateAuthority {
     }
 
     /// Verifies the chain of a new certificate up to the topmost known certificate, as a service would.
-    pub(super) fn check_issued(&self, certificate: &Certificate, at: OffsetDateTime) -> Result<(), AuthorityError> {
+    pub(super) fn check_issued(&self, certificate: &Certificate, at: Timestamp) -> Result<(), AuthorityError> {
         let above = std::iter::once(&self.certificate).chain(&self.issuers);
         let presented: Vec<_> = std::iter::once(certificate).chain(above).cloned().collect();
         let top = self.issuers.last().unwrap_or(&self.certificate);

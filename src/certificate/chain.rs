@@ -20,25 +20,22 @@
 //!
 //! ```
 //! use iot_enroll::certificate::{Certificate, chain};
-//! use time::macros::datetime;
 //!
 //! # let enrolled = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
 //! # let fullchain = enrolled;
 //! // What the device presents, its own certificate first.
 //! let presented = Certificate::read_all(fullchain)?;
 //! let enrolled = Certificate::read(enrolled)?;
-//! let path = chain::verify(&presented, &enrolled, datetime!(2030-01-01 0:00 UTC))?;
+//! let path = chain::verify(&presented, &enrolled, "2030-01-01T00:00:00Z".parse()?)?;
 //! assert_eq!(path.last(), Some(&&enrolled));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-
-use time::OffsetDateTime;
 
 pub use super::chain_error::ChainError;
 #[cfg(feature = "client")]
 pub(crate) use super::timestamp::moment;
 use super::{
-    Certificate, SignatureError,
+    Certificate, SignatureError, Timestamp,
     name_constraints::{self, Violation},
 };
 
@@ -60,7 +57,7 @@ const MAX_SIGNATURES: usize = 1000;
 pub fn verify<'a>(
     presented: &'a [Certificate],
     anchors: &'a (impl AsRef<[Certificate]> + ?Sized),
-    at: OffsetDateTime,
+    at: Timestamp,
 ) -> Result<Vec<&'a Certificate>, ChainError> {
     let (leaf, others) = presented.split_first().ok_or(ChainError::Empty)?;
     let anchors = anchors.as_ref();
@@ -85,7 +82,7 @@ pub fn verify_possession(
     proof: &Certificate,
     enrolled: &Certificate,
     code: &str,
-    at: OffsetDateTime,
+    at: Timestamp,
 ) -> Result<(), ChainError> {
     check_may_sign(enrolled)?;
     proof.verify_signature(enrolled).map_err(|error| signature_error(proof, enrolled, error))?;
@@ -108,7 +105,7 @@ pub fn verify_possession(
 ///
 /// # Errors
 /// Returns a [`ChainError`] for the first check that fails.
-pub fn check_authority(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+pub fn check_authority(certificate: &Certificate, at: Timestamp) -> Result<(), ChainError> {
     check_extensions(certificate)?;
     check_may_sign(certificate)?;
     check_validity(certificate, at)
@@ -119,22 +116,32 @@ pub fn check_authority(certificate: &Certificate, at: OffsetDateTime) -> Result<
 /// If several certificates could follow, one that is valid at that time is preferred. An issuer whose signature cannot be
 /// checked is included, so that a later check can report the reason.
 #[must_use]
-pub fn issuers(certificate: &Certificate, mut others: Vec<Certificate>, at: OffsetDateTime) -> Vec<Certificate> {
+pub fn issuers(certificate: &Certificate, mut others: Vec<Certificate>, at: Timestamp) -> Vec<Certificate> {
     let mut issuers: Vec<Certificate> = Vec::new();
     others.retain(|other| other != certificate);
     loop {
         let last = issuers.last().unwrap_or(certificate);
-        let rank = |other: &Certificate| match last.verify_signature(other) {
-            Ok(()) => Some(u8::from(!other.validity().contains(at))),
-            Err(SignatureError::Wrong) => None,
-            Err(_) => Some(2),
-        };
-        let named = others.iter().enumerate().filter(|(_, other)| last.names_issuer(other));
-        match named.filter_map(|(position, other)| Some((rank(other)?, position))).min() {
-            Some((_, position)) => issuers.push(others.swap_remove(position)),
+        match find_issuer(last, &others, |other| other.validity().contains(at)) {
+            Some(position) => issuers.push(others.swap_remove(position)),
             None => return issuers,
         }
     }
+}
+
+/// Returns the position of the certificate that issued another: the first whose signature is right, preferred ones before
+/// others, or else the first whose signature cannot be checked.
+pub(crate) fn find_issuer(
+    certificate: &Certificate,
+    candidates: &[Certificate],
+    is_preferred: impl Fn(&Certificate) -> bool,
+) -> Option<usize> {
+    let rank = |candidate: &Certificate| match certificate.verify_signature(candidate) {
+        Ok(()) => Some(u8::from(!is_preferred(candidate))),
+        Err(SignatureError::Wrong) => None,
+        Err(_) => Some(2),
+    };
+    let named = candidates.iter().enumerate().filter(|(_, candidate)| certificate.names_issuer(candidate));
+    named.filter_map(|(position, candidate)| Some((rank(candidate)?, position))).min().map(|(_, position)| position)
 }
 
 /// How close a failure was to a valid path, the closest last.
@@ -157,7 +164,7 @@ enum Closeness {
 struct Search<'a> {
     others: &'a [Certificate],
     anchors: &'a [Certificate],
-    at: OffsetDateTime,
+    at: Timestamp,
     path: Vec<&'a Certificate>,
     /// How many more signatures may be verified.
     signatures: usize,
@@ -261,7 +268,7 @@ fn dead_end(last: &Certificate, anchors: &[Certificate], leads_back: bool) -> Ch
 }
 
 /// Checks a path whose names and signatures match, the trust anchor last.
-fn check_path(path: &[&Certificate], at: OffsetDateTime) -> Result<(), ChainError> {
+fn check_path(path: &[&Certificate], at: Timestamp) -> Result<(), ChainError> {
     for (below, &certificate) in path.iter().enumerate() {
         check_validity(certificate, at)?;
         check_extensions(certificate)?;
@@ -319,7 +326,7 @@ fn check_name_constraints(authority: &Certificate, below: &[&Certificate]) -> Re
 }
 
 /// Checks that a certificate is valid at that time.
-pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), ChainError> {
+pub(crate) fn check_validity(certificate: &Certificate, at: Timestamp) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if at < not_before {
         Err(ChainError::NotYetValid { subject: subject(certificate), not_before, at })

@@ -1,8 +1,6 @@
 //! Why a chain is not valid.
 
-use time::OffsetDateTime;
-
-use super::{PublicKeyAlgorithm, timestamp::moment};
+use super::{PublicKeyAlgorithm, Timestamp, timestamp::moment};
 
 /// The reason why a chain or a proof of possession is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +18,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// When it expired.
-        not_after: OffsetDateTime,
+        not_after: Timestamp,
         /// The time that was checked.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// A certificate of the path is not valid yet, or the clock is wrong.
     #[error("{subject} is not valid before {}; the check was for {}: is the clock right?", moment(*.not_before), moment(*.at))]
@@ -30,9 +28,9 @@ pub enum ChainError {
         /// The certificate's subject.
         subject: String,
         /// When its validity begins.
-        not_before: OffsetDateTime,
+        not_before: Timestamp,
         /// The time that was checked.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// A certificate that signed another is not a CA certificate.
     #[error("{subject} is not an authority: its basic constraints do not say CA:TRUE")]

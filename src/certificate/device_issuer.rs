@@ -1,11 +1,10 @@
 //! Issuing of many device certificates, at little more than the cost of their cryptography.
 
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 
 use super::{
     AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
-    IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Validity,
+    IssuedCertificate, KeyAlgorithm, MAX_COMMON_NAME, PrivateKey, Profile, ReadError, Timestamp, Validity,
     der::{BIT_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET, der_element, der_frame, push_header},
     profile::{SERIAL_LENGTH, random_serial},
 };
@@ -23,13 +22,13 @@ use super::{
 pub struct DeviceIssuer<'a> {
     authority: &'a CertificateAuthority,
     algorithm: KeyAlgorithm,
-    issue_time: OffsetDateTime,
+    issue_time: Timestamp,
     /// Whether the caller chose the time of issue, so that certificates may have expired by the clock of the system.
     is_time_fixed: bool,
     /// Whether each certificate is verified, since name constraints may permit some devices and not others.
     constrained: bool,
     validity: Validity,
-    shortened_from: Option<OffsetDateTime>,
+    shortened_from: Option<Timestamp>,
     /// The version, and the header of the serial number.
     before_serial: Vec<u8>,
     /// The signature algorithm, issuer and validity.
@@ -135,7 +134,7 @@ impl<'a> DeviceIssuer<'a> {
 
     /// Returns the time of issue of all certificates.
     #[must_use]
-    pub fn issue_time(&self) -> OffsetDateTime {
+    pub fn issue_time(&self) -> Timestamp {
         self.issue_time
     }
 
@@ -147,7 +146,7 @@ impl<'a> DeviceIssuer<'a> {
 
     /// Returns the requested end of the validity, if the CA ends earlier and the validity was shortened to that.
     #[must_use]
-    pub fn shortened_from(&self) -> Option<OffsetDateTime> {
+    pub fn shortened_from(&self) -> Option<Timestamp> {
         self.shortened_from
     }
 
@@ -193,7 +192,7 @@ impl<'a> DeviceIssuer<'a> {
         key_info: &[u8],
         serial_number: [u8; SERIAL_LENGTH],
     ) -> Result<Vec<u8>, AuthorityError> {
-        let now = OffsetDateTime::now_utc();
+        let now = Timestamp::now();
         if !self.is_time_fixed && now > self.validity.not_after {
             let (subject, not_after) = (format!("CN={id}"), self.validity.not_after);
             let error = Box::new(ChainError::Expired { subject: subject.clone(), not_after, at: now });

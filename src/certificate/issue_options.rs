@@ -1,8 +1,6 @@
 //! The options of a new certificate.
 
-use time::OffsetDateTime;
-
-use super::{KeyAlgorithm, Lifetime};
+use super::{KeyAlgorithm, Lifetime, Timestamp};
 
 /// The options of a new certificate.
 ///
@@ -19,7 +17,7 @@ use super::{KeyAlgorithm, Lifetime};
 pub struct IssueOptions {
     algorithm: KeyAlgorithm,
     lifetime: Option<Lifetime>,
-    time: Option<OffsetDateTime>,
+    time: Option<Timestamp>,
 }
 
 impl IssueOptions {
@@ -45,15 +43,15 @@ impl IssueOptions {
 
     /// Fixes the time of issue, for reproducible results or another clock.
     #[must_use]
-    pub fn at(mut self, time: OffsetDateTime) -> Self {
+    pub fn at(mut self, time: Timestamp) -> Self {
         self.time = Some(time);
         self
     }
 
     /// Returns the time of issue: the fixed one, otherwise the current time.
     #[must_use]
-    pub fn issue_time(&self) -> OffsetDateTime {
-        self.time.unwrap_or_else(OffsetDateTime::now_utc)
+    pub fn issue_time(&self) -> Timestamp {
+        self.time.unwrap_or_else(Timestamp::now)
     }
 
     /// Returns the options with the time of issue fixed, so that all steps of one operation use the same.

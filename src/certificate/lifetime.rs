@@ -1,8 +1,8 @@
 //! How long new certificates are valid.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use time::{Duration, OffsetDateTime};
+use super::Timestamp;
 
 /// How long a new certificate is valid, counted from the time of issue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,13 +16,15 @@ pub enum Lifetime {
 impl Lifetime {
     /// Returns the end of a lifetime that starts at `from`. `None` if it is past the year 9999, the last that X.509
     /// can express (RFC 5280 section 4.1.2.5), or not after `from`.
-    pub(super) fn end(self, from: OffsetDateTime) -> Option<OffsetDateTime> {
+    pub(super) fn end(self, from: Timestamp) -> Option<Timestamp> {
         let end = match self {
-            Self::Days(days) => from.checked_add(Duration::days(days.into())),
+            Self::Days(days) => from.checked_add(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
             Self::Years(years) => {
-                let year = from.year() + i32::from(years);
+                let start = from.date_time();
+                let year = start.year() + i32::from(years);
                 // 29 February becomes 28 February.
-                from.replace_year(year).or_else(|_| from.replace_day(28).and_then(|day| day.replace_year(year))).ok()
+                let end = start.replace_year(year).or_else(|_| start.replace_day(28)?.replace_year(year));
+                end.ok().and_then(Timestamp::from_date_time)
             }
         };
         end.filter(|&end| end > from)

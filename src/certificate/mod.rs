@@ -81,7 +81,7 @@ pub use public_key::PublicKeyAlgorithm;
 pub use read::{ContentKind, ReadError, content_kinds};
 pub use signature::{PssParameters, SignatureAlgorithm};
 pub use thumbprint::{Thumbprint, ThumbprintError};
-pub use timestamp::rfc3339;
+pub use timestamp::{Timestamp, TimestampError};
 pub use validity::Validity;
 pub use x509::Certificate;
 

@@ -1,13 +1,13 @@
 //! Why a service would refuse a certificate.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use time::{Duration, OffsetDateTime};
-
-use super::{Certificate, ChainError, DeviceId, HashAlgorithm, PublicKeyAlgorithm, chain, timestamp::moment};
+use super::{
+    Certificate, ChainError, DeviceId, HashAlgorithm, PublicKeyAlgorithm, Timestamp, chain, timestamp::moment,
+};
 
 /// How long before its end a certificate is reported.
-const SOON: Duration = Duration::days(30);
+const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A reason why IoT Central or the Device Provisioning Service would refuse a certificate, now or soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Objection {
     /// The certificate is not valid at that time, or a CA certificate that may not sign.
     Invalid(ChainError),
     /// The certificate expires within 30 days, at that time.
-    ExpiresSoon(OffsetDateTime),
+    ExpiresSoon(Timestamp),
     /// The key is of a kind that is not [accepted](PublicKeyAlgorithm::is_accepted).
     Key(PublicKeyAlgorithm),
     /// The hash of the signature is broken, such as SHA-1.
@@ -46,13 +46,15 @@ pub enum Objection {
 
 /// Returns every reason why a service would refuse a certificate at that time.
 #[must_use]
-pub fn objections(certificate: &Certificate, at: OffsetDateTime) -> Vec<Objection> {
+pub fn objections(certificate: &Certificate, at: Timestamp) -> Vec<Objection> {
     let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
     let mut found = Vec::new();
     let may_sign = if is_authority { chain::check_may_sign(certificate) } else { Ok(()) };
     match may_sign.and_then(|()| chain::check_validity(certificate, at)) {
         Err(error) => found.push(Objection::Invalid(error)),
-        Ok(()) if certificate.not_after() - at < SOON => found.push(Objection::ExpiresSoon(certificate.not_after())),
+        Ok(()) if certificate.not_after().duration_since(at) < SOON => {
+            found.push(Objection::ExpiresSoon(certificate.not_after()));
+        }
         Ok(()) => {}
     }
     if !certificate.public_key_algorithm().is_accepted() {

@@ -1,16 +1,17 @@
 //! The kinds of certificates that are issued: their extensions, validity and serial numbers.
 
+use std::time::Duration;
+
 use aws_lc_rs::rand;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     SerialNumber,
 };
-use time::{Duration, OffsetDateTime, UtcOffset};
 
-use super::{AuthorityError, Certificate, CommonName, IssueOptions, Lifetime, Validity};
+use super::{AuthorityError, Certificate, CommonName, IssueOptions, Lifetime, Timestamp, Validity};
 
 /// How far `notBefore` is backdated, so that a device whose clock is slightly slow can use a new certificate at once.
-const CLOCK_SKEW: Duration = Duration::minutes(5);
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// A kind of certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,8 +62,8 @@ impl Profile {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-        params.not_before = validity.not_before;
-        params.not_after = validity.not_after;
+        params.not_before = validity.not_before.date_time();
+        params.not_after = validity.not_after.date_time();
         params.use_authority_key_identifier_extension = true;
         if self.is_authority() {
             params.is_ca = IsCa::Ca(path_length.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
@@ -84,10 +85,9 @@ impl Profile {
         self,
         options: &IssueOptions,
         issuer: Option<&Certificate>,
-    ) -> Result<(Validity, Option<OffsetDateTime>), AuthorityError> {
+    ) -> Result<(Validity, Option<Timestamp>), AuthorityError> {
         let lifetime = options.lifetime_or(self.default_lifetime());
-        let time = options.issue_time();
-        let time = time.to_offset(UtcOffset::UTC).replace_nanosecond(0).unwrap_or(time);
+        let time = options.issue_time().whole_second();
         let requested = lifetime.end(time).ok_or(AuthorityError::Lifetime(lifetime))?;
         let mut validity = Validity { not_before: time - CLOCK_SKEW, not_after: requested };
         if let Some(issuer) = issuer {

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use time::OffsetDateTime;
-
-use super::timestamp::moment;
+use super::{Timestamp, timestamp::moment};
 
 /// The validity period of a certificate (RFC 5280 section 4.1.2.5), both ends included.
 ///
@@ -13,15 +11,15 @@ use super::timestamp::moment;
 #[non_exhaustive]
 pub struct Validity {
     /// The first moment of the period.
-    pub not_before: OffsetDateTime,
+    pub not_before: Timestamp,
     /// The last moment of the period.
-    pub not_after: OffsetDateTime,
+    pub not_after: Timestamp,
 }
 
 impl Validity {
     /// Returns whether a time lies in the period.
     #[must_use]
-    pub fn contains(&self, time: OffsetDateTime) -> bool {
+    pub fn contains(&self, time: Timestamp) -> bool {
         (self.not_before..=self.not_after).contains(&time)
     }
 }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
+use time::{Date, Month, PrimitiveDateTime, Time, UtcOffset};
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 #[cfg(feature = "verify")]
 use super::SignatureError;
 use super::{
     AuthorityKeyIdentifier, BasicConstraints, Extension, GeneralName, KeyUsage, MalformedExtension, Name,
-    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, Thumbprint, Validity,
+    NameConstraints, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, Thumbprint, Timestamp, Validity,
     der::{DerReader, Element},
     extensions::{Extensions, extended_key_usage_name},
     hex::hexadecimal,
@@ -32,7 +32,7 @@ use super::{
 /// # let bytes = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
 /// let certificate = Certificate::read(bytes)?;
 /// assert_eq!(certificate.to_string(), "CN=EC SEC1");
-/// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after().date());
+/// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after());
 /// # Ok::<(), iot_enroll::certificate::ReadError>(())
 /// ```
 #[derive(Clone)]
@@ -227,26 +227,26 @@ impl Certificate {
 
     /// Returns the first moment at which the certificate is valid.
     #[must_use]
-    pub fn not_before(&self) -> OffsetDateTime {
+    pub fn not_before(&self) -> Timestamp {
         self.validity.not_before
     }
 
     /// Returns the last moment at which the certificate is valid.
     #[must_use]
-    pub fn not_after(&self) -> OffsetDateTime {
+    pub fn not_after(&self) -> Timestamp {
         self.validity.not_after
     }
 
     /// Returns whether the certificate has expired by the clock of the system.
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.is_expired_at(OffsetDateTime::now_utc())
+        self.is_expired_at(Timestamp::now())
     }
 
     /// Returns whether the certificate has expired at that time. A certificate that is not valid yet has not expired: use
     /// [`Validity::contains`] to check both ends.
     #[must_use]
-    pub fn is_expired_at(&self, time: OffsetDateTime) -> bool {
+    pub fn is_expired_at(&self, time: Timestamp) -> bool {
         time > self.validity.not_after
     }
 
@@ -393,7 +393,7 @@ fn read_validity(validity: Element<'_>) -> Option<Validity> {
 
 /// Reads a time in the form of RFC 5280 section 4.1.2.5, and in forms that other tools write: without seconds, with
 /// fractions of a second, with an offset from UTC, and without an offset, which means UTC.
-fn read_time(element: Element<'_>) -> Option<OffsetDateTime> {
+fn read_time(element: Element<'_>) -> Option<Timestamp> {
     let text = std::str::from_utf8(element.content).ok().filter(|text| text.is_ascii())?;
     let (year, rest) = match element.tag {
         // UTCTime covers 1950 to 2049.
@@ -435,7 +435,7 @@ fn read_time(element: Element<'_>) -> Option<OffsetDateTime> {
     let small = |number: i32| u8::try_from(number).ok();
     let date = Date::from_calendar_date(year, Month::try_from(small(month)?).ok()?, small(day)?).ok()?;
     let time = Time::from_hms(small(hour)?, small(minute)?, small(second)?).ok()?;
-    PrimitiveDateTime::new(date, time).assume_offset(offset).checked_to_offset(UtcOffset::UTC)
+    Timestamp::from_date_time(PrimitiveDateTime::new(date, time).assume_offset(offset))
 }
 
 fn read_digits(text: &str, count: usize) -> Option<(i32, &str)> {

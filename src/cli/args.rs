@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use time::{Duration, OffsetDateTime};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     central::CertificateEntry,
     certificate::{
-        Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, content_kinds,
+        Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, content_kinds,
         files::{IfExists, PfxOptions, read_limited},
         pfx::{self, PfxEncryption},
     },
@@ -56,7 +56,7 @@ impl IssueArgs {
     }
 
     pub(super) fn options(&self) -> IssueOptions {
-        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(OffsetDateTime::now_utc())
+        IssueOptions::new().algorithm(self.keys.algorithm).lifetime(lifetime(self.days)).at(Timestamp::now())
     }
 }
 
@@ -189,10 +189,10 @@ impl PfxPassword {
 
 /// The end of a period from now, given in days, weeks or hours.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Within(OffsetDateTime);
+pub(super) struct Within(Timestamp);
 
 impl Within {
-    pub(super) fn until(self) -> OffsetDateTime {
+    pub(super) fn until(self) -> Timestamp {
         self.0
     }
 }
@@ -210,7 +210,7 @@ impl FromStr for Within {
             _ => return Err(expected()),
         };
         let number: u32 = digits.parse().map_err(|_| expected())?;
-        let until = OffsetDateTime::now_utc().checked_add(Duration::hours(i64::from(number) * hours));
+        let until = Timestamp::now().checked_add(Duration::from_secs(u64::from(number) * hours * 60 * 60));
         until.map(Self).ok_or_else(|| "the time is after the year 9999".to_owned())
     }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within},
@@ -17,8 +16,8 @@ use super::{
     output::{BAD, GOOD, Output, WARN, clean, table},
 };
 use crate::{
-    certificate::{Certificate, Thumbprint},
-    workflow::{lossy_path, rfc3339},
+    certificate::{Certificate, Thumbprint, Timestamp},
+    workflow::lossy_path,
 };
 
 /// List the certificates in a directory that expire soon
@@ -56,7 +55,7 @@ struct Entry {
     expired: bool,
     sha1_thumbprint: String,
     #[serde(skip)]
-    end: OffsetDateTime,
+    end: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -70,12 +69,8 @@ struct Report {
 
 impl Expiring {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
-        let mut collector = Collector {
-            until: self.within.until(),
-            at: OffsetDateTime::now_utc(),
-            seen: HashMap::new(),
-            expiring: Vec::new(),
-        };
+        let mut collector =
+            Collector { until: self.within.until(), at: Timestamp::now(), seen: HashMap::new(), expiring: Vec::new() };
         let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
             collector.add(path, certificate);
         })
@@ -119,8 +114,8 @@ fn human(report: &Report) -> String {
 
 /// Collects the certificates that expire, each once.
 struct Collector {
-    until: OffsetDateTime,
-    at: OffsetDateTime,
+    until: Timestamp,
+    at: Timestamp,
     /// The certificates seen, with the index in `expiring` of those that expire.
     seen: HashMap<Thumbprint, Option<usize>>,
     expiring: Vec<Entry>,
@@ -143,8 +138,8 @@ impl Collector {
                         file: path.to_owned(),
                         also_in: 0,
                         subject: certificate.subject().to_string(),
-                        not_after: rfc3339(end),
-                        days_left: (end - self.at).whole_days(),
+                        not_after: end.to_string(),
+                        days_left: end.days_since(self.at),
                         expired: end < self.at,
                         sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
                         end,

@@ -14,7 +14,6 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{CERTIFICATES, Pfx, PfxPassword, algorithm, days, lifetime},
@@ -28,7 +27,7 @@ use super::{
 };
 use crate::{
     certificate::{
-        CertificateAuthority, IssueOptions, KeyAlgorithm,
+        CertificateAuthority, IssueOptions, KeyAlgorithm, Timestamp,
         fleet::{Fleet as FleetIssuer, FleetControl, FleetError, FleetReport, IfExists},
     },
     workflow::{FleetDevices, lossy_path},
@@ -144,7 +143,7 @@ impl Fleet {
         let destination = self.destination()?;
         let (count, devices) = self.devices(output)?;
         let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
-        let options = options.at(OffsetDateTime::now_utc());
+        let options = options.at(Timestamp::now());
         let authority =
             self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?.context(MISSING_ISSUER)?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::{PfxPassword, Within},
@@ -15,13 +14,10 @@ use super::{
     input::{certificates_of, read},
     output::{BAD, GOOD, Output, WARN, clean, fields},
 };
-use crate::{
-    certificate::{
-        AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, chain,
-        objections,
-        pfx::{self, PfxError},
-    },
-    workflow::rfc3339,
+use crate::certificate::{
+    AuthorityKeyIdentifier, Certificate, CertificateRequest, Extension, GeneralName, GeneralSubtree, Timestamp, chain,
+    objections,
+    pfx::{self, PfxError},
 };
 
 /// Show the contents of certificates and what a service would refuse
@@ -144,7 +140,7 @@ const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
 const NAME_CONSTRAINTS: &str = "2.5.29.30";
 
 impl Inspection {
-    fn new(certificate: &Certificate, at: OffsetDateTime) -> Self {
+    fn new(certificate: &Certificate, at: Timestamp) -> Self {
         let constraints = certificate.basic_constraints();
         let algorithm = certificate.signature_algorithm();
         let issuer = certificate.authority_key_identifier_extension();
@@ -156,9 +152,9 @@ impl Inspection {
             issuer: certificate.issuer().to_string(),
             serial_number: certificate.serial_number(),
             version: certificate.version(),
-            not_before: rfc3339(certificate.not_before()),
-            not_after: rfc3339(certificate.not_after()),
-            days_left: (certificate.not_after() - at).whole_days(),
+            not_before: certificate.not_before().to_string(),
+            not_after: certificate.not_after().to_string(),
+            days_left: certificate.not_after().days_since(at),
             expired: certificate.not_after() < at,
             public_key: certificate.public_key_algorithm().to_string(),
             signature_algorithm: algorithm.to_string(),
@@ -322,7 +318,7 @@ impl Inspect {
         let expires =
             |certificate: &&Certificate| self.within.is_some_and(|within| certificate.not_after() <= within.until());
         let expiring = certificates.iter().filter(expires).count();
-        let at = OffsetDateTime::now_utc();
+        let at = Timestamp::now();
         let report = InspectionReport {
             certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
             chain_error: chain_error(&certificates, at),
@@ -375,7 +371,7 @@ fn read_certificates(file: &Path, pfx_password: &PfxPassword) -> anyhow::Result<
     certificates.with_context(|| format!("could not read a certificate from {}", file.display()))
 }
 
-fn chain_error(certificates: &[Certificate], at: OffsetDateTime) -> Option<String> {
+fn chain_error(certificates: &[Certificate], at: Timestamp) -> Option<String> {
     let [first, .., last] = certificates else { return None };
     match chain::verify(certificates, std::slice::from_ref(last), at) {
         Err(error) => Some(error.to_string()),

@@ -3,7 +3,6 @@
 use std::{fmt::Write, path::PathBuf};
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     args::PfxPassword,
@@ -11,7 +10,7 @@ use super::{
     error::AlreadyReported,
     output::{BAD, GOOD, Output, clean},
 };
-use crate::certificate::{Certificate, ChainError, chain, find_leaf};
+use crate::certificate::{Certificate, ChainError, Timestamp, chain, find_leaf};
 
 /// Check that a chain leads to a CA, or that a proof of possession is valid
 ///
@@ -59,7 +58,7 @@ impl Verify {
         certificates: &'a [Certificate],
         anchors: &'a [Certificate],
     ) -> Result<Vec<&'a Certificate>, ChainError> {
-        let at = OffsetDateTime::now_utc();
+        let at = Timestamp::now();
         let Some(code) = &self.code else { return chain::verify(certificates, anchors, at) };
         let proof = &certificates[0];
         let signer = anchors.iter().find(|anchor| proof.verify_signature(anchor).is_ok()).unwrap_or(&anchors[0]);

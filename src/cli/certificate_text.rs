@@ -1,9 +1,7 @@
 //! What several commands say about a certificate.
 
-use time::OffsetDateTime;
-
 use super::output::Output;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Timestamp};
 
 /// Returns the common name of the subject, or the whole subject without one, or the serial number without a subject.
 pub(super) fn name_of(certificate: &Certificate) -> String {
@@ -16,7 +14,7 @@ pub(super) fn name_of(certificate: &Certificate) -> String {
 }
 
 /// Notes that a certificate expires earlier than requested, together with its issuer.
-pub(super) fn note_shortened(not_after: OffsetDateTime, requested: Option<OffsetDateTime>, output: &Output) {
+pub(super) fn note_shortened(not_after: Timestamp, requested: Option<Timestamp>, output: &Output) {
     if let Some(requested) = requested {
         output.note(format_args!(
             "valid only until {}, when the issuer expires, instead of {}",

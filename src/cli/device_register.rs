@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
 
 use super::{
     device_register_many::{self, Many},
@@ -15,9 +14,9 @@ use super::{
     registration::{GROUP_KEY, Passwords, Registrar, RegistrationArgs},
 };
 use crate::{
-    certificate::{Certificate, DeviceId},
+    certificate::{Certificate, DeviceId, Timestamp},
     dps::device::{Assignment, Attempt, Cause, Credential, SymmetricKey, derive_device_key, objections},
-    workflow::{self, ManifestError, rfc3339},
+    workflow::{self, ManifestError},
 };
 
 // The endings of the names of a certificate file and of the file beside it that has the chain too.
@@ -89,7 +88,7 @@ impl Register {
         let full_chain = self.full_chain();
         let registrar = self.registration.registrar().await?;
         let attempt = Attempt { id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
-        for objection in objections(&attempt, OffsetDateTime::now_utc()) {
+        for objection in objections(&attempt, Timestamp::now()) {
             if matches!(objection, Cause::Expired { .. } | Cause::NotYetValid { .. } | Cause::Certificate { .. }) {
                 output.note(format_args!("{objection}; the service may refuse it"));
             }
@@ -164,8 +163,8 @@ fn print(id: &DeviceId, assignment: &Assignment, output: &Output) -> anyhow::Res
         assigned_hub: &assignment.assigned_hub,
         device_id: &assignment.device_id,
         substatus: assignment.substatus.as_deref(),
-        created_date_time_utc: assignment.created_at.map(rfc3339),
-        last_updated_date_time_utc: assignment.updated_at.map(rfc3339),
+        created_date_time_utc: assignment.created_at.map(|at| at.to_string()),
+        last_updated_date_time_utc: assignment.updated_at.map(|at| at.to_string()),
         payload: assignment.payload.as_ref(),
     };
     output.result(&assigned, || {

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use time::OffsetDateTime;
 
 use super::args::{KeyPassword, PfxPassword};
 use crate::certificate::{
-    CertificateAuthority, CommonName,
+    CertificateAuthority, CommonName, Timestamp,
     files::{self, FileSet, Passwords},
 };
 
@@ -34,7 +33,7 @@ impl Issuer {
         &self,
         directory: &Path,
         pfx_password: &PfxPassword,
-        at: OffsetDateTime,
+        at: Timestamp,
     ) -> anyhow::Result<Option<CertificateAuthority>> {
         let key_password = self.key_password.given()?;
         let key = key_password.as_ref().map(|password| password.as_str());

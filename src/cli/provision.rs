@@ -73,7 +73,7 @@ pub(super) struct Provision {
     devices: Vec<DeviceId>,
     #[command(flatten)]
     many: ManyDevices,
-    /// Directory for those of --devices and --count [default: fleet in --dir]
+    /// Directory for the files of --devices and --count [default: fleet in --dir]
     #[arg(long, value_name = "DIR", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
     /// Create the devices that the application does not have

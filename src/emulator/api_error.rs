@@ -1,14 +1,14 @@
 //! Error responses, before they take the form of an API.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use time::{OffsetDateTime, macros::datetime};
 
-use super::{clock::later, fields::FieldError, random::RandomError};
+use super::{fields::FieldError, random::RandomError};
+use crate::certificate::Timestamp;
 
 /// An error response. Its body is written when the response leaves: the request ID and the API are known only there.
 #[derive(Debug, Clone)]
@@ -85,20 +85,19 @@ impl IntoResponse for ApiError {
 
 impl RetryAfter {
     /// Returns the value of the header. A date is rounded up to a whole second.
-    pub(super) fn header(self, now: OffsetDateTime) -> String {
+    pub(super) fn header(self, now: Timestamp) -> String {
         match self {
             Self::Seconds(seconds) => seconds.to_string(),
             Self::Date(seconds) => {
-                let seconds = seconds.saturating_add(u64::from(now.nanosecond() > 0));
-                http_date(later(now, Duration::from_secs(seconds)))
+                let seconds = seconds.saturating_add(u64::from(now.date_time().nanosecond() > 0));
+                http_date(now + Duration::from_secs(seconds))
             }
         }
     }
 }
 
 /// Formats a time as an HTTP date (RFC 9110 section 5.6.7), as in `Sat, 05 Dec 2020 10:00:00 GMT`.
-pub(super) fn http_date(time: OffsetDateTime) -> String {
-    // `httpdate` panics outside of these years.
-    let time = time.clamp(OffsetDateTime::UNIX_EPOCH, datetime!(9999-12-31 23:59:59 UTC));
-    httpdate::fmt_http_date(SystemTime::from(time))
+pub(super) fn http_date(time: Timestamp) -> String {
+    // `httpdate` panics before 1970 and after 9999.
+    httpdate::fmt_http_date(time.max(Timestamp::UNIX_EPOCH).into())
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use time::{OffsetDateTime, PrimitiveDateTime};
+use crate::certificate::Timestamp;
 
 /// The emulator's clock: validity of certificates, time stamps and throttling depend on it.
 ///
@@ -57,7 +57,7 @@ impl Clock {
     /// Returns the current time, at most the end of the year 9999.
     #[must_use]
     pub fn now(&self) -> SystemTime {
-        self.now_utc().into()
+        self.timestamp().into()
     }
 
     /// Advances the clock.
@@ -66,10 +66,10 @@ impl Clock {
         setting.advanced = setting.advanced.saturating_add(by);
     }
 
-    /// Returns the current time in UTC.
-    pub(super) fn now_utc(&self) -> OffsetDateTime {
+    /// Returns the current time.
+    pub(super) fn timestamp(&self) -> Timestamp {
         let setting = self.setting();
-        later(to_utc(setting.frozen.unwrap_or_else(SystemTime::now)), setting.advanced)
+        setting.frozen.map_or_else(Timestamp::now, Timestamp::from) + setting.advanced
     }
 
     /// Returns the time since the clock was created. It is monotonic, even if the system clock is set back.
@@ -87,22 +87,5 @@ impl Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
-    }
-}
-
-/// Returns the sum of a time and a duration, at most the end of the year 9999.
-pub(super) fn later(time: OffsetDateTime, by: Duration) -> OffsetDateTime {
-    let by = time::Duration::try_from(by).ok();
-    by.and_then(|by| time.checked_add(by)).unwrap_or(PrimitiveDateTime::MAX.assume_utc())
-}
-
-fn to_utc(time: SystemTime) -> OffsetDateTime {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => later(OffsetDateTime::UNIX_EPOCH, since),
-        Err(before) => {
-            let before = time::Duration::try_from(before.duration()).ok();
-            let time = before.and_then(|before| OffsetDateTime::UNIX_EPOCH.checked_sub(before));
-            time.unwrap_or(PrimitiveDateTime::MIN.assume_utc())
-        }
     }
 }

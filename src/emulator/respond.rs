@@ -128,7 +128,7 @@ fn finish(mut response: Response, context: &SharedContext, api: Api, request_id:
 }
 
 fn write_error(error: &ApiError, context: &SharedContext, api: Api, request_id: &str) -> Response {
-    let now = context.clock.now_utc();
+    let now = context.clock.timestamp();
     let (status, code, body) = match api {
         Api::Central => {
             let (code, body) = central::error_body(error, request_id, now);

@@ -10,7 +10,6 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use time::OffsetDateTime;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     state::Store,
     tls::Tls,
 };
+use crate::certificate::Timestamp;
 
 /// A running emulator: one IoT Central application, which starts empty.
 ///
@@ -127,7 +127,7 @@ impl Builder {
         }
         let token = match self.token {
             Some(token) => check_token(token)?,
-            None => new_token(self.clock.now_utc())?,
+            None => new_token(self.clock.timestamp())?,
         };
         let tls = if self.tls { Some(Tls::new()?) } else { None };
         let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
@@ -285,8 +285,8 @@ fn check_token(token: String) -> Result<String, EmulatorError> {
 
 /// Creates an API token in the form of the service: `SharedAccessSignature sr=…&sig=…&skn=…&se=…`. It expires in ten
 /// years, as milliseconds in `se`. The signature is random.
-fn new_token(now: OffsetDateTime) -> Result<String, EmulatorError> {
-    let expiry = now.unix_timestamp().saturating_add(10 * 365 * 24 * 60 * 60).saturating_mul(1000);
+fn new_token(now: Timestamp) -> Result<String, EmulatorError> {
+    let expiry = now.unix_seconds().saturating_add(10 * 365 * 24 * 60 * 60).saturating_mul(1000);
     let parts = form_urlencoded::Serializer::new(String::new())
         .append_pair("sr", &random::uuid()?)
         .append_pair("sig", &BASE64_STANDARD.encode(random::bytes::<32>()?))

@@ -2,9 +2,8 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::SystemTime};
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
 use super::secret::Secret;
+use crate::certificate::Timestamp;
 
 /// The scheme of API tokens and of tokens signed with a shared key (SAS).
 const SHARED_ACCESS_SIGNATURE: &str = "SharedAccessSignature";
@@ -21,7 +20,7 @@ const MAX_SECONDS: i64 = 100_000_000_000;
 /// use iot_enroll::transport::Authorization;
 ///
 /// let authorization = Authorization::parse("SharedAccessSignature sr=app&sig=abc&skn=ops&se=4102444800000")?;
-/// assert_eq!(authorization.expires_at().unwrap().year(), 2100);
+/// assert_eq!(authorization.expires_at().unwrap().to_string(), "2100-01-01T00:00:00Z");
 /// assert!(!format!("{authorization:?}").contains("abc"));
 /// # Ok::<(), iot_enroll::transport::AuthorizationError>(())
 /// ```
@@ -76,15 +75,15 @@ impl Authorization {
     /// Returns when a `SharedAccessSignature` token expires: its field `se`, in seconds or milliseconds since 1970.
     /// Returns `None` for other tokens.
     #[must_use]
-    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+    pub fn expires_at(&self) -> Option<Timestamp> {
         let expiry = self.field("se")?.parse::<i64>().ok()?;
         let seconds = if expiry > MAX_SECONDS { expiry / 1000 } else { expiry };
-        OffsetDateTime::from_unix_timestamp(seconds).ok()
+        Timestamp::from_unix_seconds(seconds)
     }
 
     /// Returns when the token expired, if it did.
-    pub(super) fn expired(&self, now: SystemTime) -> Option<OffsetDateTime> {
-        self.expires_at().filter(|at| *at <= OffsetDateTime::from(now))
+    pub(super) fn expired(&self, now: SystemTime) -> Option<Timestamp> {
+        self.expires_at().filter(|at| *at <= now.into())
     }
 
     fn field(&self, name: &str) -> Option<&str> {
@@ -155,16 +154,12 @@ pub enum AuthorizationError {
         position: usize,
     },
     /// The token has expired.
-    #[error("the token expired at {}: generate a new one", rfc3339(.at))]
+    #[error("the token expired at {at}: generate a new one")]
     Expired {
         /// When it expired.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// A credential could not provide a token.
     #[error("the credential provided no token: {0}")]
     Credential(String),
-}
-
-pub(super) fn rfc3339(at: &OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

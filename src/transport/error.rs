@@ -2,16 +2,15 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use time::OffsetDateTime;
-
 use super::{
-    authorization::{AuthorizationError, rfc3339},
+    authorization::AuthorizationError,
     call::Operation,
     network::{AttemptCount, NetworkFailure, network_cause},
     profile::ServiceProfile,
     redact::without_values,
     retry::AttemptFailure,
 };
+use crate::certificate::Timestamp;
 
 /// The error of a call. Its variants tell where the call failed: here, on the way, at the service, or in the service's
 /// answer.
@@ -250,7 +249,7 @@ pub struct ServiceError {
     pub attempts: u32,
     /// Whether this or an earlier attempt may have made the change.
     pub answer_was_lost: bool,
-    pub(super) token_expired: Option<OffsetDateTime>,
+    pub(super) token_expired: Option<Timestamp>,
     /// The client's budget for a call.
     pub(super) budget: Duration,
     pub(super) profile: &'static ServiceProfile,
@@ -292,7 +291,7 @@ impl fmt::Display for ServiceError {
         }
         f.write_str(". ")?;
         match &self.token_expired {
-            Some(at) => write!(f, "The token expired at {}: generate a new one", rfc3339(at))?,
+            Some(at) => write!(f, "The token expired at {at}: generate a new one")?,
             None => f.write_str(&self.remedy())?,
         }
         match self.retry_after {

@@ -10,9 +10,9 @@ use reqwest::{
     header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
-use time::OffsetDateTime;
 
 use super::{redact::sanitize, secret::Secret};
+use crate::certificate::Timestamp;
 
 /// The most bytes of an answer that are read. A page of a hundred devices is smaller by a factor of a hundred.
 pub(crate) const MAX_ANSWER: usize = 16 << 20;
@@ -61,7 +61,7 @@ pub(crate) fn sensitive(value: &Secret) -> Option<HeaderValue> {
 }
 
 /// Returns the time by the server's clock, from `Date`.
-pub(crate) fn server_date(headers: &HeaderMap) -> Option<OffsetDateTime> {
+pub(crate) fn server_date(headers: &HeaderMap) -> Option<Timestamp> {
     header(headers, &DATE).and_then(|date| httpdate::parse_http_date(date).ok()).map(Into::into)
 }
 

@@ -3,9 +3,8 @@
 use std::{error::Error as StdError, fmt, io};
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage, pki_types::UnixTime};
-use time::OffsetDateTime;
 
-use crate::certificate::chain::moment;
+use crate::certificate::{Timestamp, chain::moment};
 
 /// The stage at which a request failed without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +136,7 @@ pub(crate) fn tls_cause(error: &TlsError) -> String {
 fn certificate_cause(problem: &CertificateError) -> String {
     let at = |time: &UnixTime| {
         let seconds = i64::try_from(time.as_secs()).ok()?;
-        OffsetDateTime::from_unix_timestamp(seconds).ok().map(moment)
+        Timestamp::from_unix_seconds(seconds).map(moment)
     };
     let clock = |time| at(time).map_or_else(String::new, |time| format!(", and the clock here says {time}"));
     let when = |word: &str, time| at(time).map_or_else(String::new, |time| format!(" {word} {time}"));

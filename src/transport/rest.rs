@@ -10,7 +10,6 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
-use time::OffsetDateTime;
 use tracing::debug;
 
 use super::{
@@ -27,6 +26,7 @@ use super::{
     retry::{Attempts, Repeat, RetryPolicy},
     secret::Secret,
 };
+use crate::certificate::Timestamp;
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -47,7 +47,7 @@ struct Inner {
     rate: Rate,
     clock: Arc<dyn Clock>,
     /// The `Date` header of the last answer.
-    service_date: Mutex<Option<OffsetDateTime>>,
+    service_date: Mutex<Option<Timestamp>>,
 }
 
 impl RestClient {
@@ -89,7 +89,7 @@ impl RestClient {
     }
 
     /// Returns the `Date` header of the last answer, if it had one.
-    pub(crate) fn service_date(&self) -> Option<OffsetDateTime> {
+    pub(crate) fn service_date(&self) -> Option<Timestamp> {
         *self.inner.service_date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

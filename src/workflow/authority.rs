@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use time::OffsetDateTime;
-
 use super::{
     error::ProvisionError,
     step::{Outcome, Step, Steps},
 };
 use crate::certificate::{
-    CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm,
+    CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm, Timestamp,
     files::{self, FileError, FileSet, IfExists, PfxOptions},
 };
 
@@ -34,7 +32,7 @@ pub(super) struct AuthorityFiles<'a> {
     pub(super) key_password: Option<&'a str>,
     pub(super) algorithm: KeyAlgorithm,
     pub(super) pfx: Option<PfxOptions<'a>>,
-    pub(super) at: OffsetDateTime,
+    pub(super) at: Timestamp,
 }
 
 /// A root that was to be created.
@@ -89,7 +87,7 @@ impl AuthorityFiles<'_> {
         match set.write(&issued, self.pfx, IfExists::Fail) {
             Ok(()) => {}
             Err(FileError::Exists(_)) => {
-                let found = set.read_authority(self.key_password, OffsetDateTime::now_utc());
+                let found = set.read_authority(self.key_password, Timestamp::now());
                 return Ok(Some(CreatedRoot::Found(found.map_err(ProvisionError::from_authority_files)?)));
             }
             Err(error) => return Err(error.into()),

@@ -1,8 +1,6 @@
 //! The sequence that provisioning and rollover share: a CA, its place at a service, and device certificates under it.
 
-use std::sync::Arc;
-
-use time::OffsetDateTime;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     authority::{AuthorityFiles, CreatedRoot, report_found},
@@ -13,11 +11,11 @@ use super::{
     step::Steps,
     trust_anchor::{AnchorPlan, AnchorTarget, TrustAnchor},
 };
-use crate::certificate::CertificateAuthority;
+use crate::certificate::{CertificateAuthority, Timestamp};
 
 /// How far the local clock may be ahead of the service's: the validity of new certificates starts that long before they
 /// are issued.
-const MAX_AHEAD: time::Duration = time::Duration::minutes(5);
+const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// The parts of the sequence.
 pub(super) struct Enrollment<'a, T> {
@@ -79,9 +77,11 @@ impl<T: AnchorTarget> Enrollment<'_, T> {
 
     /// Fails if a certificate is not valid yet by the service's clock, or a new one would not be.
     fn check_clock(&self, plan: &Plan) -> Result<(), ProvisionError> {
-        let ours = OffsetDateTime::now_utc();
+        let ours = Timestamp::now();
         let service_date = self.anchor.target.rest().service_date();
-        let Some(theirs) = service_date.filter(|theirs| ours - *theirs > MAX_AHEAD) else { return Ok(()) };
+        let Some(theirs) = service_date.filter(|theirs| ours.duration_since(*theirs) > MAX_AHEAD) else {
+            return Ok(());
+        };
         let is_affected = plan.anchor != AnchorPlan::Keep
             || plan.authority.as_ref().is_none_or(|authority| authority.certificate().not_before() > theirs)
             || self.issuance.needs_clock(&plan.devices, theirs);

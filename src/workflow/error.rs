@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use time::OffsetDateTime;
-
 use super::register::RegisterError;
 use crate::{
     central::{CertificateEntry, DeviceType, EnrollmentGroupId, Error},
     certificate::{
-        AuthorityError, ChainError, DeviceId, NameError, Thumbprint,
+        AuthorityError, ChainError, DeviceId, NameError, Thumbprint, Timestamp,
         chain::moment,
         files::FileError,
         fleet::{FleetError, SourceError},
@@ -96,9 +94,9 @@ pub enum ProvisionError {
         /// The subject of the certificate that is not valid yet: the file's or one of its chain.
         subject: String,
         /// When its validity starts.
-        not_before: OffsetDateTime,
+        not_before: Timestamp,
         /// The time by the local clock.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// The local clock is ahead of the service's, which would not accept new certificates yet.
     #[error(
@@ -108,9 +106,9 @@ pub enum ProvisionError {
     )]
     ClockAhead {
         /// The time by the local clock.
-        ours: OffsetDateTime,
+        ours: Timestamp,
         /// The time by the service's clock.
-        theirs: OffsetDateTime,
+        theirs: Timestamp,
     },
     /// The entry holds another certificate.
     #[error(

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::time::OffsetDateTime;
 use serde::Serialize;
 use tokio::time;
 use zeroize::Zeroizing;
@@ -23,7 +22,7 @@ use super::{
     step::{Outcome, Step, Steps, device_count},
 };
 use crate::certificate::{
-    CertificateAuthority, DeviceId, IssueOptions,
+    CertificateAuthority, DeviceId, IssueOptions, Timestamp,
     files::{self, PfxOptions},
     fleet::{
         Fleet, FleetControl, FleetDevice, FleetError, FleetReport, IfExists, MANIFEST, SourceError, read_manifest,
@@ -289,7 +288,7 @@ impl Drop for StopOnDrop {
 
 /// Fails if certificates that an earlier run issued are not valid yet. All of one run start at the same time, and a run
 /// starts a new subdirectory, so one of each is read.
-fn check_validity(directory: &Path, at: OffsetDateTime) -> Result<(), ProvisionError> {
+fn check_validity(directory: &Path, at: Timestamp) -> Result<(), ProvisionError> {
     let manifest = directory.join(MANIFEST);
     if !manifest.exists() {
         return Ok(());

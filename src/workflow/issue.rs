@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use time::OffsetDateTime;
-
 use super::{
     error::ProvisionError,
     fleet::{FleetIssuance, FleetRequest, FleetSummary},
@@ -12,7 +10,7 @@ use super::{
 };
 use crate::certificate::{
     AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer, IssueOptions,
-    KeyError, chain,
+    KeyError, Timestamp, chain,
     files::{self, FileError, FileSet, IfExists, PfxOptions},
 };
 
@@ -97,7 +95,7 @@ impl Issuance<'_> {
     }
 
     /// Returns whether certificates will be issued, or were issued that are not valid at this time yet.
-    pub(super) fn needs_clock(&self, devices: &[DevicePlan], at: OffsetDateTime) -> bool {
+    pub(super) fn needs_clock(&self, devices: &[DevicePlan], at: Timestamp) -> bool {
         self.fleet.is_some()
             || devices.iter().any(|device| device.found.as_ref().is_none_or(|found| found.not_before() > at))
     }

@@ -51,7 +51,7 @@ pub use manifest::ManifestError;
 pub use provision::{ProvisionReport, ProvisionRequest, provision};
 #[cfg(feature = "cli")]
 pub(crate) use record::lossy_path;
-pub use record::{CertificateRecord, ProvisionedDevice, rfc3339};
+pub use record::{CertificateRecord, ProvisionedDevice};
 pub use register::{DEFAULT_CONCURRENCY, ManifestRegistration, RegisterError, RegistrationReport, register_manifest};
 pub use registrar::Registrar;
 pub use registration::RefusedDevice;

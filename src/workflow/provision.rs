@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     authority::{AuthorityFiles, AuthoritySource},
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     central::{CertificateEntry, Client, DeviceType, EnrollmentGroupId},
-    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, files::PfxOptions},
+    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp, files::PfxOptions},
     dps::device::RegistrationClient,
 };
 
@@ -334,7 +333,7 @@ pub async fn provision(
 }
 
 fn enrollment<'a>(client: &'a Client, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, CentralTarget<'a>> {
-    let at = OffsetDateTime::now_utc();
+    let at = Timestamp::now();
     let mut target = CentralTarget::new(client, &request.group, request.entry);
     target.display_name = request.display_name.as_deref();
     target.device_type = request.device_type.as_ref();

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-pub use crate::certificate::rfc3339;
 use crate::certificate::{Certificate, Thumbprint, files::FileSet};
 
 /// The files of a certificate and its main fields, as programs read them.
@@ -52,8 +51,8 @@ impl CertificateRecord {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             serial_number: certificate.serial_number(),
-            not_before: rfc3339(certificate.not_before()),
-            not_after: rfc3339(certificate.not_after()),
+            not_before: certificate.not_before().to_string(),
+            not_after: certificate.not_after().to_string(),
             sha1_thumbprint: certificate.sha1_thumbprint().to_string(),
             sha256_thumbprint: certificate.sha256_thumbprint().to_string(),
         }

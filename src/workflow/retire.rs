@@ -1,7 +1,6 @@
 //! The end of a rollover: the old certificate authority is removed.
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     entries::{Entries, EntryState},
@@ -10,7 +9,7 @@ use super::{
 };
 use crate::{
     central::{Client, EnrollmentGroupId},
-    certificate::{Certificate, ChainError, chain},
+    certificate::{Certificate, ChainError, Timestamp, chain},
 };
 
 /// How to end a rollover.
@@ -75,7 +74,7 @@ pub async fn retire(
     let mut steps = Steps::new(observer);
     let thumbprint = stays.sha1_thumbprint();
     let check = |at| chain::check_authority(stays, at).map_err(|error| RolloverError::Unfit { thumbprint, error });
-    check(OffsetDateTime::now_utc())?;
+    check(Timestamp::now())?;
     let entries = Entries::read(client, group).await?;
     let to = entries.holding(thumbprint)?;
     let detail = format!("the service says that {thumbprint}, the {} certificate, is verified", to.entry);

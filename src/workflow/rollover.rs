@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     authority::{AuthorityFiles, AuthoritySource},
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     central::{Client, EnrollmentGroupId},
-    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, files::PfxOptions},
+    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, files::PfxOptions},
 };
 
 /// How a group is to roll over to another certificate authority.
@@ -212,7 +211,7 @@ pub async fn rollover(
     request: &RolloverRequest<'_>,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<RolloverReport, RolloverError> {
-    let at = OffsetDateTime::now_utc();
+    let at = Timestamp::now();
     let entries = Entries::read(client, &request.group).await?;
     let authority = AuthorityFiles {
         source: &request.authority,

@@ -6,14 +6,13 @@
 use std::{fmt, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use time::OffsetDateTime;
 
 use super::{
     error::ProvisionError,
     step::{Outcome, Step, Steps},
 };
 use crate::{
-    certificate::{Certificate, CertificateAuthority, CommonName, IssueOptions, Thumbprint},
+    certificate::{Certificate, CertificateAuthority, CommonName, IssueOptions, Thumbprint, Timestamp},
     transport::{Error, RestClient},
 };
 
@@ -129,7 +128,7 @@ pub(super) enum AnchorPlan {
 pub(super) struct TrustAnchor<T> {
     pub(super) target: T,
     pub(super) possession: Possession,
-    pub(super) at: OffsetDateTime,
+    pub(super) at: Timestamp,
 }
 
 // The methods take `&mut self` because futures that hold `&T` are `Send` only if `T` is `Sync`.

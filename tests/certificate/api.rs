@@ -1,19 +1,19 @@
 //! The conversions, accessors and option types of the public API.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, time::Duration};
 
 use iot_enroll::certificate::{
     AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, DeviceIssuer, IssueOptions,
-    Lifetime, NameError, PrivateKey, ReadError, Thumbprint,
+    Lifetime, NameError, PrivateKey, ReadError, Thumbprint, Timestamp,
     files::{FileError, FileSet},
     fleet::{FleetError, read_manifest},
-    pfx, rfc3339,
+    pfx,
 };
-use time::{Duration, OffsetDateTime, macros::datetime};
 
-use crate::support::authority_fixture;
+use crate::support::{DAY, authority_fixture};
 
-const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
+/// 2030-05-17T12:30:45Z.
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_905_251_445).expect("a time");
 
 fn name(text: &str) -> CommonName {
     CommonName::new(text).expect("a name")
@@ -27,25 +27,25 @@ fn root() -> CertificateAuthority {
 #[test]
 fn options_that_were_created_long_ago_issue_certificates_that_are_valid_now() {
     let options = IssueOptions::new().lifetime(Lifetime::Days(1));
-    std::thread::sleep(std::time::Duration::from_millis(1_100));
-    let before = OffsetDateTime::now_utc().replace_nanosecond(0).expect("a time");
+    std::thread::sleep(Duration::from_millis(1_100));
+    let before = Timestamp::from_unix_seconds(Timestamp::now().unix_seconds()).expect("a time");
     let root = CertificateAuthority::new_root(&name("Root"), &options).expect("a root");
     let ends = root.certificate.not_after();
-    assert!(ends >= before + Duration::days(1), "the lifetime counts from the call, not from the options: {ends}");
+    assert!(ends >= before + DAY, "the lifetime counts from the call, not from the options: {ends}");
     let root = root.into_authority(options.issue_time()).expect("an authority");
     let device = root.issue_device(&"d".parse().expect("an ID"), &options).expect("a device");
     assert!(!device.certificate.is_expired());
     // A fixed time stays: these options issue certificates that have expired since.
-    let fixed = options.at(datetime!(2020-01-01 00:00 UTC));
+    let fixed = options.at("2020-01-01T00:00:00Z".parse().expect("a time"));
     let expired = CertificateAuthority::new_root(&name("Root"), &fixed).expect("a root").certificate;
     assert!(expired.is_expired());
-    assert_eq!(expired.not_after(), datetime!(2020-01-02 00:00 UTC));
+    assert_eq!(expired.not_after().to_string(), "2020-01-02T00:00:00Z");
 }
 
 #[test]
 fn an_issuer_of_many_certificates_stops_when_they_would_have_expired() {
     // The CA, and so each of its certificates, expires in three seconds.
-    let early = OffsetDateTime::now_utc() - Duration::days(1) + Duration::seconds(3);
+    let early = Timestamp::now() - DAY + Duration::from_secs(3);
     let options = IssueOptions::new().lifetime(Lifetime::Days(1));
     let root = CertificateAuthority::new_root(&name("Root"), &options.at(early)).expect("a root");
     let root = root.into_authority(early).expect("an authority");
@@ -53,7 +53,7 @@ fn an_issuer_of_many_certificates_stops_when_they_would_have_expired() {
     let fixed = DeviceIssuer::new(&root, &options.at(early)).expect("the CA is valid");
     let id: DeviceId = "d".parse().expect("an ID");
     while !root.certificate().is_expired() {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let refused = issuer.issue(&id).expect_err("it would have expired");
     assert!(matches!(&refused, AuthorityError::Invalid { error, .. } if matches!(**error, ChainError::Expired { .. })));
@@ -65,7 +65,7 @@ fn the_validity_has_both_ends() {
     let certificate = root().certificate().clone();
     let validity = certificate.validity();
     assert_eq!((validity.not_before, validity.not_after), (certificate.not_before(), certificate.not_after()));
-    let second = Duration::seconds(1);
+    let second = Duration::from_secs(1);
     for (time, is_valid, is_expired) in [
         (validity.not_before - second, false, false),
         (validity.not_before, true, false),
@@ -76,7 +76,7 @@ fn the_validity_has_both_ends() {
         assert_eq!(certificate.is_expired_at(time), is_expired, "{time}");
     }
     assert_eq!(validity.to_string(), "2030-05-17 12:25:45 UTC to 2040-05-17 12:30:45 UTC");
-    assert_eq!(rfc3339(validity.not_after), "2040-05-17T12:30:45Z");
+    assert_eq!(validity.not_after.to_string(), "2040-05-17T12:30:45Z");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Chains are refused for what RFC 5280 section 6.1 refuses, with the reason, as `openssl verify` refuses them.
 
 use iot_enroll::certificate::{Certificate, ChainError, chain};
-use time::Duration;
 
 use crate::forge::{
     ANY_USAGE, CLIENT_AUTH, CN, ECDSA_SHA256, ECDSA_SHA384, EMAIL, Forge, IA5, Key, NOW, O, SERVER_AUTH, UTF8,
     algorithm, alternative_names, authority, common_name, constraints, der, extended_usage, extension, extension_of,
     identifiers, name, openssl_verifies, rdn, sequence, usage,
 };
+use crate::support::DAY;
 
 /// Root, intermediate and leaf before they are made.
 struct Lab {
@@ -526,7 +526,7 @@ fn a_proof_of_possession_is_a_chain_as_well() {
     assert!(refused(&authority, &mixed).contains("two signature algorithms"));
     let servers = authority.clone().with(extended_usage(&[SERVER_AUTH]));
     assert!(refused(&servers, &proof).contains("lacks client authentication"));
-    let later = NOW + Duration::days(300);
+    let later = NOW + DAY * 300;
     let (authority, proof) = (authority.make(&keys[0], &keys[0]), proof.make(&keys[1], &keys[0]));
     assert!(matches!(chain::verify_possession(&proof, &authority, code, later), Err(ChainError::Expired { .. })));
 }

@@ -27,9 +27,8 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use iot_enroll::certificate::{Certificate, chain as validation};
+use iot_enroll::certificate::{Certificate, Timestamp, chain as validation};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use time::OffsetDateTime;
 
 use self::{
     accepted::{ACCEPTED, Direction, Judge},
@@ -47,7 +46,7 @@ fn ours(presented: &Presented) -> Verdict {
     let read = |der: &Vec<u8>| Certificate::from_der(der).map_err(|error| format!("read: {error}"));
     let certificates = presented.certificates.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let enrolled = read(&presented.enrolled)?;
-    let at = OffsetDateTime::from_unix_timestamp(AT).expect("a moment");
+    let at = Timestamp::from_unix_seconds(AT).expect("a moment");
     validation::verify(&certificates, &[enrolled], at).map(|_| ()).map_err(|error| error.to_string())
 }
 

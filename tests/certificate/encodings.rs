@@ -12,7 +12,8 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use iot_enroll::certificate::{
-    Certificate, CertificateRequest, ContentKind, KeyError, PrivateKey, ReadError, RequestError, content_kinds, pfx,
+    Certificate, CertificateRequest, ContentKind, KeyError, PrivateKey, ReadError, RequestError, Timestamp,
+    content_kinds, pfx,
 };
 use proptest::prelude::*;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
@@ -341,10 +342,10 @@ fn indefinite(element: &[u8], depth: usize) -> Vec<u8> {
 fn pkcs7_is_read_as_a_chain_with_the_leaf_first() {
     let (leaf, root, other) = {
         use iot_enroll::certificate::{CertificateAuthority, CommonName, DeviceId, IssueOptions, KeyAlgorithm};
-        let options = IssueOptions::new().algorithm(KeyAlgorithm::EcP256).at(time::OffsetDateTime::now_utc());
+        let options = IssueOptions::new().algorithm(KeyAlgorithm::EcP256).at(Timestamp::now());
         let root = CertificateAuthority::new_root(&CommonName::new("Root").expect("a name"), &options).expect("a root");
         let certificate = root.certificate.clone();
-        let root = root.into_authority(time::OffsetDateTime::now_utc()).expect("an authority");
+        let root = root.into_authority(Timestamp::now()).expect("an authority");
         let leaf = root.issue_device(&DeviceId::new("d").expect("an ID"), &options).expect("a device");
         (leaf.certificate, certificate, self::certificate("rsa-pkcs1"))
     };

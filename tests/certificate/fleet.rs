@@ -6,11 +6,12 @@ use std::{
     num::NonZeroUsize,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 use iot_enroll::certificate::{
     Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, PrivateKey,
-    chain,
+    Timestamp, chain,
     files::PfxOptions,
     fleet::{Fleet, FleetControl, FleetDevice, FleetError, FleetReport, IfExists, MANIFEST_COLUMNS, SourceError},
     pfx::{self, PfxEncryption},
@@ -20,9 +21,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber,
 };
-use time::{OffsetDateTime, macros::datetime};
 
-const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
+/// 2030-05-17T12:30:45Z.
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_905_251_445).expect("a time");
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 const CONTROL: FleetControl<'static> = FleetControl::new(&NEVER, &|_| {});
@@ -62,8 +63,8 @@ fn by_rcgen(id: &str, made: &Certificate, key: &PrivateKey, authority: &Certific
         .map(|at| u8::from_str_radix(&made.serial_number()[at..at + 2], 16).expect("hexadecimal"))
         .collect();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = made.not_before();
-    params.not_after = made.not_after();
+    params.not_before = SystemTime::from(made.not_before()).into();
+    params.not_after = SystemTime::from(made.not_after()).into();
     params.use_authority_key_identifier_extension = true;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -88,7 +89,7 @@ proptest! {
     ) {
         // 4096 bits differ from 3072 in nothing but the time they take.
         let algorithm = [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::EcP256, KeyAlgorithm::Rsa2048][own];
-        let at = NOW.replace_year(year).expect("a moment");
+        let at = format!("{year}-05-17T12:30:45Z").parse::<Timestamp>().expect("a time");
         let authority = options([KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048][authoritys]);
         let authority = CertificateAuthority::new_root(&CommonName::new("R").expect("a name"), &authority.at(at));
         let authority = authority.and_then(|root| root.into_authority(at)).expect("an authority");

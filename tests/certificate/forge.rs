@@ -6,12 +6,12 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use iot_enroll::certificate::Certificate;
-use time::{OffsetDateTime, macros::datetime};
+use iot_enroll::certificate::{Certificate, Timestamp};
 
 use crate::support::openssl;
 
-pub(crate) const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
+/// 2030-05-17T12:30:45Z.
+pub(crate) const NOW: Timestamp = Timestamp::from_unix_seconds(1_905_251_445).expect("a time");
 
 // String types
 
@@ -205,7 +205,7 @@ pub(crate) fn openssl_verifies(presented: &[Certificate], anchors: &[Certificate
     put("leaf.pem", &presented[..1]);
     put("others.pem", &presented[1..]);
     put("anchors.pem", anchors);
-    let time = NOW.unix_timestamp().to_string();
+    let time = NOW.unix_seconds().to_string();
     let mut arguments = vec!["verify", "-partial_chain", "-purpose", "sslclient", "-attime", &time];
     arguments.extend(options);
     arguments.extend(["-trusted", "anchors.pem"]);

@@ -1,19 +1,19 @@
 //! Certificates are made by RFC 5280, checked by webpki and, where there is one, by the `openssl` program.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use crate::support::{authority_fixture, openssl};
+use crate::support::{DAY, authority_fixture, openssl};
 use iot_enroll::certificate::{
     AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
-    IssuedCertificate, KeyAlgorithm, KeyError, Lifetime, Objection, PrivateKey, PublicKeyAlgorithm, chain, files,
-    objections,
+    IssuedCertificate, KeyAlgorithm, KeyError, Lifetime, Objection, PrivateKey, PublicKeyAlgorithm, Timestamp, chain,
+    files, objections,
 };
 use proptest::prelude::*;
 use rustls_pki_types::CertificateDer;
-use time::{Duration, OffsetDateTime, macros::datetime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-const NOW: OffsetDateTime = datetime!(2030-05-17 12:30:45 UTC);
+/// 2030-05-17T12:30:45Z.
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_905_251_445).expect("a time");
 
 fn options() -> IssueOptions {
     IssueOptions::new().at(NOW)
@@ -37,13 +37,13 @@ fn root(options: &IssueOptions) -> CertificateAuthority {
 }
 
 /// What webpki, which is not ours, says of a client certificate under that root.
-fn webpki_accepts(issued: &IssuedCertificate, root: &Certificate, at: OffsetDateTime) -> Result<(), webpki::Error> {
+fn webpki_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp) -> Result<(), webpki::Error> {
     let der = |certificate: &Certificate| CertificateDer::from(certificate.der().to_vec());
     let root = der(root);
     let leaf = der(&issued.certificate);
     let intermediates: Vec<_> = issued.issuers.iter().map(der).collect();
-    let time = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-        u64::try_from(at.unix_timestamp()).expect("after 1970"),
+    let time = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(
+        u64::try_from(at.unix_seconds()).expect("after 1970"),
     ));
     EndEntityCert::try_from(&leaf)?
         .verify_for_usage(
@@ -59,13 +59,13 @@ fn webpki_accepts(issued: &IssuedCertificate, root: &Certificate, at: OffsetDate
 }
 
 /// What the `openssl` program, where there is one, says of the same.
-fn openssl_accepts(issued: &IssuedCertificate, root: &Certificate, at: OffsetDateTime) {
+fn openssl_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp) {
     let folder = tempfile::tempdir().expect("a folder");
     let put = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("written");
     put("root.pem", root.to_pem());
     put("leaf.pem", issued.certificate.to_pem());
     put("others.pem", issued.issuers.iter().map(Certificate::to_pem).collect());
-    let time = at.unix_timestamp().to_string();
+    let time = at.unix_seconds().to_string();
     let arguments = ["verify", "-x509_strict", "-purpose", "sslclient", "-attime", &time, "-CAfile", "root.pem"];
     if let Some(output) = openssl(folder.path(), &[&arguments[..], &["-untrusted", "others.pem", "leaf.pem"]].concat())
     {
@@ -106,9 +106,9 @@ fn certificates_have_what_rfc_5280_asks_for() {
     assert!(device.allows_client_authentication());
     assert_eq!(device.authority_key_identifier(), certificate.subject_key_identifier());
     assert!(device.subject_key_identifier().is_some());
-    assert_eq!(certificate.not_before(), datetime!(2030-05-17 12:25:45 UTC));
-    assert_eq!(certificate.not_after(), datetime!(2040-05-17 12:30:45 UTC));
-    assert_eq!(device.not_after(), datetime!(2031-05-17 12:30:45 UTC));
+    assert_eq!(certificate.not_before().to_string(), "2030-05-17T12:25:45Z");
+    assert_eq!(certificate.not_after().to_string(), "2040-05-17T12:30:45Z");
+    assert_eq!(device.not_after().to_string(), "2031-05-17T12:30:45Z");
     // Basic constraints and key usage are critical (sections 4.2.1.9 and 4.2.1.3): OID, then BOOLEAN TRUE.
     for oid in [[0x06, 0x03, 0x55, 0x1d, 0x13], [0x06, 0x03, 0x55, 0x1d, 0x0f]] {
         for certificate in [certificate, &device] {
@@ -134,7 +134,7 @@ fn serial_numbers_are_positive_long_and_never_the_same() {
 
 #[test]
 fn dates_from_2050_on_are_generalized_time() {
-    let at = datetime!(2049-12-31 23:59:59 UTC);
+    let at = "2049-12-31T23:59:59Z".parse().expect("a time");
     let lifetime = Some(Lifetime::Days(1));
     let root = CertificateAuthority::new_root(&name("r"), &options().at(at).lifetime(lifetime)).expect("a root");
     // UTCTime (0x17) before 2050, GeneralizedTime (0x18) after (section 4.1.2.5).
@@ -151,11 +151,11 @@ fn a_certificate_never_outlives_its_issuer() {
     let root = root(&short);
     let device = root.issue_device(&id("sensor-1"), &options()).expect("a device");
     assert_eq!(device.certificate.not_after(), root.certificate().not_after());
-    assert_eq!(device.shortened_from, Some(datetime!(2031-05-17 12:30:45 UTC)));
+    assert_eq!(device.shortened_from, "2031-05-17T12:30:45Z".parse().ok());
     let device = root.issue_device(&id("sensor-1"), &short).expect("a device");
     assert_eq!(device.shortened_from, None);
     // Nor does it begin before its issuer.
-    let early = options().at(NOW - Duration::minutes(4));
+    let early = options().at(NOW - Duration::from_secs(4 * 60));
     let device = root.issue_device(&id("sensor-1"), &early).expect("a device");
     assert_eq!(device.certificate.not_before(), root.certificate().not_before());
 }
@@ -167,9 +167,9 @@ fn lifetimes_that_x509_cannot_express_are_refused() {
         let refused = CertificateAuthority::new_root(&name("r"), &options).expect_err("no such lifetime");
         assert_eq!(refused, AuthorityError::Lifetime(lifetime));
     }
-    let leap = options().at(datetime!(2028-02-29 00:00 UTC)).lifetime(Lifetime::Years(1));
+    let leap = options().at("2028-02-29T00:00:00Z".parse().expect("a time")).lifetime(Lifetime::Years(1));
     let root = CertificateAuthority::new_root(&name("r"), &leap).expect("a root");
-    assert_eq!(root.certificate.not_after(), datetime!(2029-02-28 00:00 UTC));
+    assert_eq!(root.certificate.not_after().to_string(), "2029-02-28T00:00:00Z");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn authorities_from_elsewhere_sign_in_their_own_name() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("leaf.pem"), device.certificate.to_pem()).expect("written");
         let root = authority_fixture(certificate);
-        let time = NOW.unix_timestamp().to_string();
+        let time = NOW.unix_seconds().to_string();
         let arguments = ["verify", "-attime", &time, "-CAfile", root.to_str().expect("text"), "leaf.pem"];
         if let Some(output) = openssl(folder.path(), &arguments) {
             assert!(output.status.success(), "{certificate}: {}", String::from_utf8_lossy(&output.stderr));
@@ -233,12 +233,9 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
     let one_day = options().lifetime(Lifetime::Days(1));
     let past = CertificateAuthority::new_root(&name("r"), &one_day).expect("a root");
     let at = |at| CertificateAuthority::new(vec![past.certificate.clone()], copy(&past.key), at);
+    assert!(matches!(at(NOW + DAY * 2).expect_err("expired"), AuthorityError::Unfit(ChainError::Expired { .. })));
     assert!(matches!(
-        at(NOW + Duration::days(2)).expect_err("expired"),
-        AuthorityError::Unfit(ChainError::Expired { .. })
-    ));
-    assert!(matches!(
-        at(NOW - Duration::days(2)).expect_err("not yet valid"),
+        at(NOW - DAY * 2).expect_err("not yet valid"),
         AuthorityError::Unfit(ChainError::NotYetValid { .. })
     ));
 }
@@ -395,9 +392,9 @@ fn each_way_a_chain_can_fail_is_told_apart() {
     assert!(
         matches!(verify(&full, &namesake, NOW), ChainError::WrongSigner { subject, .. } if subject == "CN=Factory 1")
     );
-    let later = NOW + Duration::days(400);
+    let later = NOW + DAY * 400;
     assert!(matches!(verify(&full, &root, later), ChainError::Expired { subject, .. } if subject == "CN=sensor-1"));
-    let sooner = NOW - Duration::days(1);
+    let sooner = NOW - DAY;
     assert!(matches!(verify(&full, &root, sooner), ChainError::NotYetValid { .. }));
     let leaf_as_issuer = CertificateAuthority::new(vec![device.certificate.clone()], copy(&device.key), NOW);
     assert!(matches!(leaf_as_issuer.expect_err("a leaf"), AuthorityError::Unfit(ChainError::NotAnAuthority { .. })));
@@ -443,7 +440,7 @@ fn each_way_a_proof_can_fail_is_told_apart() {
     assert_eq!(check(&root, "70A1B2", NOW), Ok(()));
     assert!(matches!(check(&root, "70a1b2", NOW), Err(ChainError::WrongCode { found, .. }) if found == "70A1B2"));
     assert!(matches!(check(&other, "70A1B2", NOW), Err(ChainError::WrongSigner { .. })));
-    assert!(matches!(check(&root, "70A1B2", NOW + Duration::days(2)), Err(ChainError::Expired { .. })));
+    assert!(matches!(check(&root, "70A1B2", NOW + DAY * 2), Err(ChainError::Expired { .. })));
     let lone = CertificateAuthority::self_signed_device(&id("70A1B2"), &options()).expect("a device").certificate;
     let itself = chain::verify_possession(&lone, &lone, "70A1B2", NOW);
     assert!(matches!(itself, Err(ChainError::NotAnAuthority { .. })), "{itself:?}");
@@ -459,9 +456,9 @@ fn what_a_service_would_dislike_is_told() {
     assert!(matches!(object("may-not-sign_cert.pem")[..], [Objection::Invalid(ChainError::MayNotSign { .. })]));
     let lone = CertificateAuthority::self_signed_device(&id("sensor-1"), &options()).expect("a device").certificate;
     assert_eq!(objections(&lone, NOW), [Objection::SelfSignedLeaf]);
-    let soon = lone.not_after() - Duration::days(3);
+    let soon = lone.not_after() - DAY * 3;
     assert_eq!(objections(&lone, soon)[0], Objection::ExpiresSoon(lone.not_after()));
-    assert!(matches!(objections(&lone, soon + Duration::days(9))[0], Objection::Invalid(ChainError::Expired { .. })));
+    assert!(matches!(objections(&lone, soon + DAY * 9)[0], Objection::Invalid(ChainError::Expired { .. })));
     let spaced =
         root(&options()).issue_verification(&name("not an id"), &options()).expect("a certificate").certificate;
     assert!(
@@ -484,7 +481,7 @@ proptest! {
         let options = options().lifetime(Lifetime::Days(days));
         let root = CertificateAuthority::new_root(&name, &options).expect("a root");
         prop_assert_eq!(root.certificate.subject().common_name(), Some(text.as_str()));
-        prop_assert_eq!(root.certificate.not_after(), NOW + Duration::days(days.into()));
+        prop_assert_eq!(root.certificate.not_after(), NOW + DAY * days);
         let authority = root.into_authority(NOW).expect("an authority");
         let device = authority.issue_device(&id("sensor-1"), &options).expect("a device");
         prop_assert_eq!(webpki_accepts(&device, authority.certificate(), NOW), Ok(()));
@@ -509,7 +506,7 @@ fn a_server_certificate_is_for_the_names_that_it_is_given_and_not_for_clients() 
     let names = ["localhost", "127.0.0.1", "::1"];
     let issued = root.issue_server(&name("server"), &names, &options()).expect("a certificate");
     assert!(!issued.certificate.allows_client_authentication());
-    assert_eq!(issued.certificate.not_after(), NOW + Duration::days(90));
+    assert_eq!(issued.certificate.not_after(), NOW + DAY * 90);
     let der = CertificateDer::from(issued.certificate.der().to_vec());
     let leaf = EndEntityCert::try_from(&der).expect("a certificate");
     for name in names {

@@ -25,3 +25,4 @@ mod pfx;
 mod reading;
 #[cfg(feature = "cli")]
 mod signatures;
+mod timestamps;

@@ -5,12 +5,11 @@ use std::{fs, path::Path};
 use crate::support::service::{assert_without, folder};
 use crate::support::{Run, program};
 use iot_enroll::{
-    certificate::{PrivateKey, chain, files},
+    certificate::{PrivateKey, Timestamp, chain, files},
     emulator::{DeviceProperties, Emulator, Fault, FaultKind},
 };
 use serde_json::json;
 use tempfile::TempDir;
-use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
 struct Lab {
@@ -54,7 +53,7 @@ impl Lab {
     fn leads_to(&self, file: &str, root: &str) {
         let chain = files::read_certificates(&self.path().join(file)).expect("a chain");
         let root = files::read_certificates(&self.path().join(root)).expect("a root").swap_remove(0);
-        chain::verify(&chain, &root, OffsetDateTime::now_utc()).expect("a chain to the root");
+        chain::verify(&chain, &root, Timestamp::now()).expect("a chain to the root");
     }
 }
 

@@ -1,8 +1,9 @@
 //! The diagnosis of failed registrations: each cause, and that it is told apart from the others.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::support::{
+    DAY,
     clock::ManualClock,
     devices::{
         DEVICE, Foreign, credential, days_ago, foreign, id, intermediate, issue, issue_at, leaf_only, options, root,
@@ -16,15 +17,14 @@ use iot_enroll::{
         Authorization, CertificateEntry, Client, DeviceUpdate, EnrollmentGroupUpdate, NewAttestation, NewDevice,
         NewDeviceAttestation, NewEnrollmentGroup, Possession, SymmetricKeys,
     },
-    certificate::{Certificate, CertificateAuthority, IssueOptions},
+    certificate::{Certificate, CertificateAuthority, IssueOptions, Timestamp},
     dps::device::{
-        Attempt, Cause, Credential, Diagnosis, EnrollmentState, IdScope, RegistrationError, SymmetricKey,
-        derive_device_key, diagnose, objections,
+        Attempt, Cause, Credential, DeviceState, Diagnosis, EnrolledCertificate, EnrollmentState, GroupAttestation,
+        GroupState, IdScope, OwnAttestation, RegistrationError, SymmetricKey, derive_device_key, diagnose, objections,
     },
     emulator::Emulator,
     workflow::{read_device_state, read_enrollment_state},
 };
-use time::{Duration, OffsetDateTime};
 
 const GROUP: &str = "g";
 
@@ -39,20 +39,20 @@ async fn fails(dps: &Dps, credential: &Credential) -> RegistrationError {
     client.register(&id(DEVICE), credential, None).await.expect_err("a failure")
 }
 
-/// The date of the machine moved by so much, and no waiting.
+/// The date of the machine set back by so much, and no waiting.
 #[derive(Default)]
 struct Now(Duration, ManualClock);
 
 impl iot_enroll::central::Clock for Now {
-    fn elapsed(&self) -> std::time::Duration {
+    fn elapsed(&self) -> Duration {
         self.1.elapsed()
     }
 
     fn now(&self) -> std::time::SystemTime {
-        (OffsetDateTime::now_utc() + self.0).into()
+        (Timestamp::now() - self.0).into()
     }
 
-    fn sleep(&self, duration: std::time::Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn sleep(&self, duration: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         self.1.sleep(duration)
     }
 }
@@ -161,7 +161,7 @@ impl App {
     }
 }
 
-fn moment(at: OffsetDateTime) -> String {
+fn moment(at: Timestamp) -> String {
     httpdate::fmt_http_date(at.into())
 }
 
@@ -200,7 +200,7 @@ async fn an_expired_certificate_is_told_before_and_left_to_the_service() {
     let credential = credential(&issue_at(DEVICE, &root, &days_ago(20, 10)));
     let (id, scope) = (id(DEVICE), SCOPE.parse().expect("a scope"));
     let attempt = Attempt::new(&id, &scope, &credential);
-    let before = objections(&attempt, OffsetDateTime::now_utc());
+    let before = objections(&attempt, Timestamp::now());
     told(&before[0], "expired", &[DEVICE, "Issue a new certificate"]);
     let error = refused(&credential).await;
     assert_eq!(error.error_code(), Some(401_002));
@@ -220,6 +220,28 @@ async fn an_expired_intermediate_is_told_by_its_name() {
     told(&diagnosis.possible[0], "expired", &["CN=Short"]);
     let app = App::enrolling(root.certificate(), true).await;
     told(only(&app.diagnose(&credential).await), "expired", &["CN=Short"]);
+}
+
+#[tokio::test]
+async fn a_state_that_the_caller_builds_is_diagnosed_like_one_that_was_read() {
+    let root = root("Root");
+    let credential = credential(&issue(DEVICE, &root));
+    let error = refused(&credential).await;
+    let scope = || SCOPE.parse().expect("a scope");
+    let entry = || EnrolledCertificate::new(GROUP, "primary", root.certificate().sha1_thumbprint());
+    let group = |entry| GroupState::new(GROUP, GroupAttestation::X509(vec![entry]));
+    let state = |entry| EnrollmentState::new([group(entry)]);
+    let cause = |state: EnrollmentState| -> String {
+        let diagnosis = Case::of(&credential).diagnose(&error, Some(&state.id_scope(scope())));
+        only(&diagnosis).name().to_owned()
+    };
+    assert_eq!(cause(state(entry())), "entry-not-verified");
+    assert_eq!(cause(state(entry().verified(true).enabled(false))), "group-disabled");
+    assert_eq!(cause(EnrollmentState::new([group(entry().verified(true)).enabled(false)])), "group-disabled");
+    let attested = state(entry().verified(true));
+    assert_eq!(cause(attested.clone().device(DeviceState::new().enabled(false))), "device-disabled");
+    let own = OwnAttestation::X509(vec![root.certificate().sha1_thumbprint()]);
+    assert_eq!(cause(attested.device(DeviceState::new().attestation(own))), "attestation-differs");
 }
 
 #[tokio::test]
@@ -259,7 +281,7 @@ async fn the_application_is_asked_even_where_the_certificate_has_expired() {
 
 #[tokio::test]
 async fn a_certificate_of_tomorrow_is_told_as_not_yet_valid() {
-    let tomorrow = options(OffsetDateTime::now_utc() + Duration::days(1), 10);
+    let tomorrow = options(Timestamp::now() + DAY, 10);
     let credential = credential(&issue_at(DEVICE, &root("Root"), &tomorrow));
     let diagnosis = Case::of(&credential).diagnose(&refused(&credential).await, None);
     told(only(&diagnosis), "not-yet-valid", &[DEVICE, "not valid until"]);
@@ -268,15 +290,16 @@ async fn a_certificate_of_tomorrow_is_told_as_not_yet_valid() {
 #[tokio::test]
 async fn a_clock_that_is_wrong_here_is_told_from_a_certificate_that_is() {
     // Valid for a day, a month ago, which is what the clock here says it is.
-    let month = Duration::days(30);
+    let month = DAY * 30;
     let credential = credential(&issue_at(DEVICE, &root_at("Old", &days_ago(40, 3650)), &days_ago(30, 2)));
-    let (ours, theirs) = (OffsetDateTime::now_utc() - month + Duration::hours(1), OffsetDateTime::now_utc());
+    let theirs = Timestamp::now();
+    let ours = theirs - month + Duration::from_secs(60 * 60);
     let date = moment(theirs);
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
-    let clock = Arc::new(Now(ours - theirs, ManualClock::default()));
+    let clock = Arc::new(Now(theirs.duration_since(ours), ManualClock::default()));
     let client = dps.builder(&ManualClock::new()).clock(clock).build().expect("a client");
     let error = client.register(&id(DEVICE), &credential, None).await.expect_err("refused");
-    let parts = [&ours.year().to_string(), "the clock of this machine says", "expired by the server's"];
+    let parts = [&ours.to_string()[..4], "the clock of this machine says", "expired by the server's"];
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &parts);
 
     // With the same date here and there it is the certificate.
@@ -286,14 +309,14 @@ async fn a_clock_that_is_wrong_here_is_told_from_a_certificate_that_is() {
 
 #[tokio::test]
 async fn a_clock_that_is_wrong_here_spoils_a_token() {
-    let date = moment(OffsetDateTime::now_utc() + Duration::days(400));
+    let date = moment(Timestamp::now() + DAY * 400);
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
     let credential = key("0123456789abcdef").into();
     let error = fails(&dps, &credential).await;
     told(only(&Case::of(&credential).diagnose(&error, None)), "clock-skewed", &["token"]);
 
     // A few minutes do not.
-    let date = moment(OffsetDateTime::now_utc() + Duration::minutes(20));
+    let date = moment(Timestamp::now() + Duration::from_secs(20 * 60));
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
     let error = fails(&dps, &credential).await;
     let diagnosis = Case::of(&credential).diagnose(&error, None);
@@ -305,7 +328,7 @@ async fn a_clock_that_is_wrong_here_spoils_a_token() {
 #[tokio::test]
 async fn a_date_that_the_server_s_own_certificate_refutes_is_not_believed() {
     // That certificate is valid for two years from now.
-    let date = moment(OffsetDateTime::now_utc() + Duration::days(3650));
+    let date = moment(Timestamp::now() + DAY * 3650);
     let dps = Dps::start(move |_| dated(401, 401_002, "Unauthorized", Some(&date)));
     let root = root("Root");
     let device = credential(&issue(DEVICE, &root));

@@ -1,6 +1,6 @@
 //! The Device Provisioning Service: which devices it admits, and its responses.
 
-use crate::support::caller;
+use crate::support::{DAY, caller};
 use std::{fs, path::Path, time::Duration};
 
 use crate::support::caller::{Answer, Caller, Identity, check_time};
@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     certificate::{
         Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm,
-        Lifetime,
+        Lifetime, Timestamp,
     },
     emulator::{Builder, Clock, DeviceProperties, Emulator, Fault, FaultKind},
 };
@@ -17,7 +17,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 const ID: &str = "sensor-1";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -415,10 +414,10 @@ async fn an_enabled_group_admits_a_device_despite_a_disabled_one() {
 
 #[tokio::test]
 async fn the_validity_of_a_device_certificate_depends_on_the_emulators_clock() {
-    let now = OffsetDateTime::now_utc();
+    let now = Timestamp::now();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
-    let options = |days| IssueOptions::new().at(now + time::Duration::days(days)).lifetime(Lifetime::Days(1));
+    let options = |days| IssueOptions::new().at(now + DAY * days).lifetime(Lifetime::Days(1));
     let issue = |days| lab.root.issue_device(&device_id(ID), &options(days)).expect("a certificate");
     let (today, later) = (issue(0), issue(10));
     lab.presenting(&later).register(ID).await.refused(401, 401_002, "Invalid certificate.");
@@ -431,7 +430,7 @@ async fn the_validity_of_a_device_certificate_depends_on_the_emulators_clock() {
 
 #[tokio::test]
 async fn an_expired_ca_admits_no_device() {
-    let now = OffsetDateTime::now_utc();
+    let now = Timestamp::now();
     let clock = Clock::frozen(now);
     let lab = Lab::with(Emulator::builder().clock(clock.clone())).await;
     let options = IssueOptions::new().lifetime(Lifetime::Days(1));
@@ -685,7 +684,7 @@ fn sas(resource: &str, key: &[u8], expiry: i64) -> String {
 }
 
 fn in_an_hour() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp() + 3600
+    Timestamp::now().unix_seconds() + 3600
 }
 
 /// The device [`ID`] with a token that its key signs.
@@ -791,7 +790,7 @@ async fn the_credentials_shown_by_the_application_admit_a_device() {
 
 #[tokio::test]
 async fn a_token_with_any_wrong_part_is_refused() {
-    let clock = Clock::frozen(OffsetDateTime::now_utc());
+    let clock = Clock::frozen(Timestamp::now());
     let (emulator, [group, _]) = keyed(Emulator::builder().clock(clock.clone())).await;
     let key = mac(&group, ID);
     let scope = emulator.id_scope();
@@ -801,7 +800,7 @@ async fn a_token_with_any_wrong_part_is_refused() {
         sas(&resource, &group, in_an_hour()),
         sas(&resource, &mac(&group, "sensor-2"), in_an_hour()),
         sas(&resource, b"", in_an_hour()),
-        sas(&resource, &key, OffsetDateTime::now_utc().unix_timestamp() - 1),
+        sas(&resource, &key, Timestamp::now().unix_seconds() - 1),
         sas(&format!("{scope}/registrations/sensor-2"), &key, in_an_hour()),
         sas(&format!("0ne00000000/registrations/{ID}"), &key, in_an_hour()),
         sas(scope, &key, in_an_hour()),

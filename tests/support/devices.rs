@@ -1,14 +1,14 @@
 //! Authorities and devices of the tests.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use super::DAY;
 use iot_enroll::{
     certificate::{
         Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions, IssuedCertificate, KeyAlgorithm,
-        Lifetime, PrivateKey,
+        Lifetime, PrivateKey, Timestamp,
     },
     dps::device::{Credential, DeviceCertificate},
 };
-use time::{Duration, OffsetDateTime};
 
 pub(crate) const DEVICE: &str = "sensor-1";
 
@@ -42,11 +42,11 @@ pub(crate) fn issue_at(id: &str, parent: &CertificateAuthority, options: &IssueO
 }
 
 /// Options of so many days ago, for a certificate of that many days.
-pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
-    options(OffsetDateTime::now_utc() - Duration::days(days), lifetime)
+pub(crate) fn days_ago(days: u32, lifetime: u32) -> IssueOptions {
+    options(Timestamp::now() - DAY * days, lifetime)
 }
 
-pub(crate) fn options(at: OffsetDateTime, days: u32) -> IssueOptions {
+pub(crate) fn options(at: Timestamp, days: u32) -> IssueOptions {
     IssueOptions::new().at(at).lifetime(Lifetime::Days(days))
 }
 

@@ -9,7 +9,7 @@ use iot_enroll::{
         SigningCertificate,
     },
     certificate::{
-        Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime,
+        Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime, Timestamp,
         files::{FileSet, IfExists},
     },
     emulator::{Emulator, Fault, FaultKind},
@@ -18,7 +18,7 @@ use iot_enroll::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::clock::ManualClock;
+use super::{DAY, clock::ManualClock};
 
 pub(crate) const ROOT: &str = "mytestrootcert";
 pub(crate) const DEVICE: &str = "sample-device-01";
@@ -127,10 +127,8 @@ pub(crate) fn new_root(text: &str) -> IssuedCertificate {
 }
 
 /// A certificate that ended yesterday can be made only by a root that is older.
-pub(crate) fn days_ago(days: i64, lifetime: u32) -> IssueOptions {
-    IssueOptions::new()
-        .at(time::OffsetDateTime::now_utc() - time::Duration::days(days))
-        .lifetime(Lifetime::Days(lifetime))
+pub(crate) fn days_ago(days: u32, lifetime: u32) -> IssueOptions {
+    IssueOptions::new().at(Timestamp::now() - DAY * days).lifetime(Lifetime::Days(lifetime))
 }
 
 pub(crate) fn set(folder: &Path, text: &str) -> FileSet {

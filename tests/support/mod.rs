@@ -22,7 +22,11 @@ use std::{
     process::{Command, Output},
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
+
+/// The length of a day.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The path of a file in `fixtures/authorities`.
 pub(crate) fn authority_fixture(name: &str) -> PathBuf {

@@ -1,21 +1,25 @@
 //! Certificates and clocks: what is not valid yet is reported as that, and never as what connects.
 
+use std::time::Duration;
+
 use crate::support::{
+    DAY,
     clock::ManualClock,
     lab::{DEVICE, Lab, ROOT, days_ago, files, name, set, write},
     server::{Reply, Server},
 };
 use iot_enroll::{
     central::{Authorization, CertificateEntry, Client, Endpoint},
-    certificate::{CertificateAuthority, IssueOptions, files as sets},
+    certificate::{CertificateAuthority, IssueOptions, Timestamp, files as sets},
     workflow::{ProvisionError, ProvisionReport, ProvisionRequest, RetireRequest, RolloverError, provision, retire},
 };
 use serde_json::json;
-use time::{Duration, OffsetDateTime};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Options of a clock that is two days fast.
 fn fast() -> IssueOptions {
-    IssueOptions::new().at(OffsetDateTime::now_utc() + Duration::days(2))
+    IssueOptions::new().at(Timestamp::now() + DAY * 2)
 }
 
 #[track_caller]
@@ -42,7 +46,7 @@ async fn a_device_certificate_of_a_fast_clock_is_not_reported_as_connecting() {
     let lab = Lab::start().await;
     let root = CertificateAuthority::new_root(&name(ROOT), &days_ago(9, 3650)).expect("a root");
     write(lab.path(), ROOT, &root);
-    let authority = root.into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let authority = root.into_authority(Timestamp::now()).expect("an authority");
     write(lab.path(), DEVICE, &authority.issue_device(&DEVICE.parse().expect("an id"), &fast()).expect("issued"));
     not_yet(&lab.run_without_a_change(&lab.request()).await.expect_err("not valid yet"), "sampleDevice01_cert.pem");
 }
@@ -60,17 +64,13 @@ async fn the_old_root_is_not_retired_for_one_that_is_not_valid_yet() {
     assert!(lab.entry(CertificateEntry::Primary).await.expect("a certificate").verified);
 }
 
-/// A run against a service whose clock says another time, for a group whose primary entry holds our verified root.
+/// A run against a service with this clock, for a group whose primary entry holds our verified root.
 async fn against(
     lab: &Lab,
-    ahead: Duration,
+    service_time: Timestamp,
     request: &ProvisionRequest<'_>,
 ) -> Result<ProvisionReport, ProvisionError> {
-    let now = OffsetDateTime::now_utc() - ahead;
-    let format = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    let date = now.format(format).expect("a date");
+    let date = httpdate::fmt_http_date(service_time.into());
     let group = json!({
         "id": "myx509eg", "displayName": "Mine", "enabled": true, "type": "iot", "etag": "g1",
         "attestation": { "type": "x509", "x509": { "signingCertificates": {} } },
@@ -94,11 +94,10 @@ async fn against(
 async fn with_a_clock_ahead_of_the_service_s_nothing_is_issued() {
     let lab = Lab::start().await;
     write(lab.path(), ROOT, &CertificateAuthority::new_root(&name(ROOT), &days_ago(9, 3650)).expect("a root"));
-    for (ahead, is_refused) in [(Duration::minutes(4), false), (Duration::minutes(7), true), (Duration::days(2), true)]
-    {
+    for (behind, is_refused) in [(4 * MINUTE, false), (7 * MINUTE, true), (2 * DAY, true)] {
         for dry_run in [true, false] {
             let request = lab.request().dry_run(dry_run);
-            let result = against(&lab, ahead, &request).await;
+            let result = against(&lab, Timestamp::now() - behind, &request).await;
             match result {
                 Err(error) => {
                     assert!(is_refused, "{error}");
@@ -116,14 +115,14 @@ async fn with_a_clock_ahead_of_the_service_s_nothing_is_issued() {
         }
     }
     // What was issued before is reported as it is: valid by the service's clock, or not.
-    let authority = set(lab.path(), ROOT).read_authority(None, OffsetDateTime::now_utc()).expect("an authority");
+    let authority = set(lab.path(), ROOT).read_authority(None, Timestamp::now()).expect("an authority");
     for (issued, is_refused) in [(days_ago(3, 365), false), (IssueOptions::default(), true)] {
         let device = authority.issue_device(&DEVICE.parse().expect("an id"), &issued).expect("issued");
         set(lab.path(), DEVICE).write(&device, None, sets::IfExists::Overwrite).expect("written");
-        let result = against(&lab, Duration::days(1), &lab.request()).await;
+        let result = against(&lab, Timestamp::now() - DAY, &lab.request()).await;
         assert_eq!(matches!(result, Err(ProvisionError::ClockAhead { .. })), is_refused, "{result:?}");
         assert_eq!(result.is_err(), is_refused);
     }
     // A clock that is behind makes certificates that start too early, which is no harm.
-    assert!(against(&lab, -Duration::days(1), &lab.request()).await.is_ok());
+    assert!(against(&lab, Timestamp::now() + DAY, &lab.request()).await.is_ok());
 }

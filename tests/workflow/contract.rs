@@ -13,11 +13,10 @@ use iot_enroll::{
         ApiVersion, Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId,
         EnrollmentGroupUpdate, NewAttestation, NewEnrollmentGroup, Possession, SymmetricKeys,
     },
-    certificate::{CertificateAuthority, CommonName, IssueOptions},
+    certificate::{CertificateAuthority, CommonName, IssueOptions, Timestamp},
     emulator::Emulator,
     workflow::provision,
 };
-use time::OffsetDateTime;
 
 /// A lab whose client speaks through a proxy.
 struct Watched {
@@ -123,7 +122,7 @@ async fn every_call_about_enrollment_groups_keeps_to_the_description() {
     assert!(groups.find(&id("none")).await.expect("an answer").is_none());
 
     assert!(groups.certificate(&g, primary).await.expect_err("none yet").is_not_found());
-    let root = new_root("mytestrootcert").into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let root = new_root("mytestrootcert").into_authority(Timestamp::now()).expect("an authority");
     let set = groups.set_certificate(&g, primary, root.certificate(), Possession::ToBeProven, None).await.expect("set");
     groups
         .set_certificate(&g, primary, root.certificate(), Possession::ToBeProven, set.etag.as_ref())

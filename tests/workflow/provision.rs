@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::support::{
+    DAY,
     clock::ManualClock,
     lab::{DEVICE, Lab, ROOT, days_ago, files, name, new_root, set, write},
     server::{Reply, Request, Server},
@@ -10,7 +11,8 @@ use crate::support::{
 use iot_enroll::{
     central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, NewAttestation, NewEnrollmentGroup},
     certificate::{
-        Certificate, CertificateAuthority, DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, chain,
+        Certificate, CertificateAuthority, DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp,
+        chain,
         files::{self, FileError},
     },
     workflow::{
@@ -18,7 +20,6 @@ use iot_enroll::{
     },
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use CertificateEntry::{Primary, Secondary};
 use Outcome::{Done, Planned, Unchanged};
@@ -48,7 +49,7 @@ fn read(path: PathBuf) -> Certificate {
 fn chains_to(lab: &Lab, id: &str, authority: &Certificate) {
     let chain = files::read_certificates(&set(lab.path(), id).fullchain()).expect("a chain");
     assert_eq!(chain[0].subject().common_name(), Some(id));
-    chain::verify(&chain, authority, OffsetDateTime::now_utc()).expect("a chain that leads to the authority");
+    chain::verify(&chain, authority, Timestamp::now()).expect("a chain that leads to the authority");
 }
 
 #[tokio::test]
@@ -115,10 +116,10 @@ async fn what_was_asked_for_reaches_the_group_and_the_certificates() {
     for id in ["a", "b"] {
         chains_to(&lab, id, &root);
         let certificate = read(set(lab.path(), id).certificate());
-        let left = certificate.not_after() - OffsetDateTime::now_utc();
-        assert!((2..=3).contains(&left.whole_days()), "{left}");
+        let left = certificate.not_after().duration_since(Timestamp::now());
+        assert!((2..=3).contains(&(left.as_secs() / DAY.as_secs())), "{left:?}");
     }
-    assert!(root.not_after() - OffsetDateTime::now_utc() > time::Duration::days(3000), "the lifetime is the devices'");
+    assert!(root.not_after().duration_since(Timestamp::now()) > DAY * 3000, "the lifetime is the devices'");
     for made in [ROOT, "a"] {
         let key = fs::read_to_string(set(lab.path(), made).private_key()).expect("read");
         assert!(key.len() > 250, "a key on P-384 is longer than one on P-256: {}", key.len());
@@ -354,7 +355,7 @@ async fn an_own_intermediate_is_enrolled_and_its_chain_goes_to_the_devices() {
     let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
     let root = new_root("Contoso Root");
     let root_certificate = root.certificate.clone();
-    let root = root.into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let root = root.into_authority(Timestamp::now()).expect("an authority");
     let issued = root.issue_intermediate(&name("Contoso Issuing"), &IssueOptions::default()).expect("issued");
     write(elsewhere.path(), "Contoso Issuing", &issued);
     let own = set(elsewhere.path(), "Contoso Issuing");
@@ -388,7 +389,7 @@ async fn an_own_authority_that_is_none_stops_it() {
     let root = new_root("root");
     write(elsewhere.path(), "root", &root);
     write(elsewhere.path(), "other", &new_root("other"));
-    let authority = root.into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let authority = root.into_authority(Timestamp::now()).expect("an authority");
     write(
         elsewhere.path(),
         "leaf",
@@ -416,7 +417,7 @@ async fn a_root_of_which_only_a_part_is_there_stops_it() {
 
 #[tokio::test]
 async fn device_files_of_no_use_stop_it_before_anything_is_changed() {
-    let now = OffsetDateTime::now_utc();
+    let now = Timestamp::now();
     let id = device(DEVICE);
     let default = IssueOptions::default();
     for case in [
@@ -463,7 +464,7 @@ async fn device_files_of_no_use_stop_it_before_anything_is_changed() {
 #[tokio::test]
 async fn device_files_without_their_root_stop_it() {
     let lab = Lab::start().await;
-    let root = new_root(ROOT).into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let root = new_root(ROOT).into_authority(Timestamp::now()).expect("an authority");
     write(lab.path(), DEVICE, &root.issue_device(&device(DEVICE), &IssueOptions::default()).expect("issued"));
     let error = lab.run_without_a_change(&lab.request()).await.expect_err("whose are they?");
     assert!(matches!(error, ProvisionError::Device { .. }) && error.to_string().contains(ROOT), "{error}");

@@ -10,11 +10,10 @@ use crate::support::{
 use futures_util::future::join_all;
 use iot_enroll::{
     central::{Authorization, CertificateEntry, Client, Endpoint},
-    certificate::{Certificate, IssueOptions, files as sets},
+    certificate::{Certificate, IssueOptions, Timestamp, files as sets},
     workflow::{Outcome, ProvisionError, ProvisionReport, Step, WorkflowEvent, provision},
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn eight_at_once_all_end_well_with_one_root() {
@@ -62,7 +61,7 @@ async fn a_root_and_a_device_that_another_run_created_first_are_used() {
     let lab = Lab::start().await;
     let source = tempfile::tempdir().expect("a directory");
     write(source.path(), ROOT, &new_root(ROOT));
-    let authority = set(source.path(), ROOT).read_authority(None, OffsetDateTime::now_utc()).expect("an authority");
+    let authority = set(source.path(), ROOT).read_authority(None, Timestamp::now()).expect("an authority");
     let device = authority.issue_device(&DEVICE.parse().expect("an id"), &IssueOptions::default()).expect("issued");
     let report = overtaken(&lab, Step::Root, |lab| {
         for name in files(source.path()).keys() {
@@ -79,7 +78,7 @@ async fn a_root_and_a_device_that_another_run_created_first_are_used() {
 async fn a_device_that_another_run_created_first_is_used() {
     let lab = Lab::start().await;
     lab.write_root();
-    let root = set(lab.path(), ROOT).read_authority(None, OffsetDateTime::now_utc()).expect("an authority");
+    let root = set(lab.path(), ROOT).read_authority(None, Timestamp::now()).expect("an authority");
     let device = root.issue_device(&DEVICE.parse().expect("an id"), &IssueOptions::default()).expect("issued");
     let report = overtaken(&lab, Step::Device, |lab| write(lab.path(), DEVICE, &device)).await.expect("provisioned");
     assert_eq!(report.devices[0].record.sha1_thumbprint, device.certificate.sha1_thumbprint().to_string());
@@ -91,7 +90,7 @@ async fn a_device_that_another_run_created_first_is_used() {
 async fn a_device_of_another_root_that_appears_meanwhile_is_an_error() {
     let lab = Lab::start().await;
     lab.write_root();
-    let other = new_root("other").into_authority(OffsetDateTime::now_utc()).expect("an authority");
+    let other = new_root("other").into_authority(Timestamp::now()).expect("an authority");
     let device = other.issue_device(&DEVICE.parse().expect("an id"), &IssueOptions::default()).expect("issued");
     let error = overtaken(&lab, Step::Device, |lab| write(lab.path(), DEVICE, &device)).await.expect_err("not ours");
     assert!(matches!(error, ProvisionError::Device { .. }), "{error}");

@@ -5,12 +5,11 @@ use std::{future::poll_fn, panic::resume_unwind, pin::pin, task::Poll, time::Dur
 use crate::support::lab::{DEVICE, Lab, ROOT, files as all_files, new_root, set};
 use iot_enroll::{
     central::{CertificateEntry, NewEnrollmentGroup, RetryPolicy},
-    certificate::{Certificate, Thumbprint, chain, files},
+    certificate::{Certificate, Thumbprint, Timestamp, chain, files},
     emulator::FaultKind,
     workflow::{Outcome, ProvisionError, ProvisionReport, ProvisionRequest, provision},
 };
 use proptest::prelude::*;
-use time::OffsetDateTime;
 
 /// Requests of a run from nothing: group, its creation, both entries, the certificate, the code, the proof, the entry.
 const REQUESTS: usize = 8;
@@ -107,7 +106,7 @@ async fn finishes(lab: &Lab, request: impl Fn() -> ProvisionRequest<'static>, af
     assert_eq!((entry.verified, entry.sha1_thumbprint), (true, root_of(lab)), "after {after}");
     let authority = files::read_certificates(&set(lab.path(), ROOT).certificate()).expect("a root");
     let device = files::read_certificates(&set(lab.path(), DEVICE).fullchain()).expect("a chain");
-    chain::verify(&device, &authority[0], OffsetDateTime::now_utc()).expect("of this root");
+    chain::verify(&device, &authority[0], Timestamp::now()).expect("of this root");
     let names: Vec<_> = all_files(lab.path()).into_keys().collect();
     let expected = [ROOT, "sampleDevice01"]
         .map(|stem| ["_cert.pem", "_fullchain.pem", "_key.pem"].map(|it| format!("{stem}{it}")));

@@ -10,7 +10,7 @@ use crate::support::lab::{DEVICE, Lab, name, set};
 use iot_enroll::{
     central::{CertificateEntry, NewAttestation, NewEnrollmentGroup},
     certificate::{
-        Certificate, DeviceId, chain,
+        Certificate, DeviceId, Timestamp, chain,
         files::{self, FileSet},
         fleet::FleetDevice,
     },
@@ -20,7 +20,6 @@ use iot_enroll::{
         RolloverReport, RolloverRequest, Step, WorkflowEvent, retire, rollover,
     },
 };
-use time::OffsetDateTime;
 
 use CertificateEntry::{Primary, Secondary};
 
@@ -100,7 +99,7 @@ async fn both_roots_are_verified_until_the_old_one_is_retired() {
     assert_eq!(fs::read(set(lab.path(), DEVICE).certificate()).expect("read"), before);
     let issued = files::read_certificates(&set(&new_devices(&lab), DEVICE).fullchain()).expect("a chain");
     assert_eq!(issued[0].subject().common_name(), Some(DEVICE));
-    chain::verify(&issued, &new, OffsetDateTime::now_utc()).expect("a chain to the new root");
+    chain::verify(&issued, &new, Timestamp::now()).expect("a chain to the new root");
 
     let planned = end(&lab, &new, true).await.expect("a plan");
     assert!(!planned.retired && planned.steps.iter().any(|step| step.outcome == Outcome::Planned));
@@ -296,7 +295,7 @@ async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
     let made = roll(&lab, &with_fleet).await.expect("rolled over").fleet.expect("a fleet");
     assert_eq!((made.devices, made.found), (5, 0));
     let chain = files::read_certificates(&made.directory.join("0000/d-4_fullchain.pem")).expect("a chain");
-    chain::verify(&chain, &root(&lab, NEW), OffsetDateTime::now_utc()).expect("a chain to the new root");
+    chain::verify(&chain, &root(&lab, NEW), Timestamp::now()).expect("a chain to the new root");
     let report = roll(&lab, &with_fleet).await.expect("rolled over");
     assert_eq!(report.fleet.map(|fleet| (fleet.devices, fleet.found)), Some((5, 5)));
     assert!(report.steps.iter().filter(|step| step.step == Step::Fleet).all(|step| step.outcome == Outcome::Unchanged));

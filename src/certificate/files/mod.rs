@@ -32,13 +32,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 pub use self::error::FileError;
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
-    camel_case,
+    Timestamp, camel_case,
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
     secure_file::{self, Access},
 };
@@ -448,11 +447,7 @@ impl FileSet {
     /// Returns [`FileError::Missing`] if the set does not exist, [`FileError::Incomplete`] if only a part of it does,
     /// [`FileError::Mixed`] if its files do not belong together, [`FileError::OtherName`] if the certificate has another
     /// common name than the set, and other errors if a file cannot be read or the certificate may not sign.
-    pub fn read_authority(
-        &self,
-        key_password: Option<&str>,
-        at: OffsetDateTime,
-    ) -> Result<CertificateAuthority, FileError> {
+    pub fn read_authority(&self, key_password: Option<&str>, at: Timestamp) -> Result<CertificateAuthority, FileError> {
         let certificates = self.read_certificates()?;
         let authority = authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)?;
         Ok(authority.read_from(self.all()))
@@ -566,7 +561,7 @@ pub fn read_authority<'a>(
     certificate: &Path,
     key: &Path,
     passwords: impl Into<Passwords<'a>>,
-    at: OffsetDateTime,
+    at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
     let passwords = passwords.into();
     let authority = authority(read_certificates_with(certificate, passwords)?, certificate, key, passwords, at)?;
@@ -647,7 +642,7 @@ fn authority(
     certificate_path: &Path,
     key_path: &Path,
     passwords: Passwords<'_>,
-    at: OffsetDateTime,
+    at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
     let key = read_key(key_path, passwords)?;
     certificates.dedup();

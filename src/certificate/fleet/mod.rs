@@ -34,7 +34,6 @@ use super::{
     pem::push_pem,
     pfx,
     profile::{SERIAL_LENGTH, random_serials},
-    rfc3339,
 };
 
 /// The number of devices in a batch: enough to amortize the work for each batch, few enough to keep the memory small on
@@ -186,7 +185,7 @@ impl<'a> Fleet<'a> {
             push_pem(&mut issuers, "CERTIFICATE", certificate.der());
         }
         let validity = issuer.validity();
-        let (not_before, not_after) = (rfc3339(validity.not_before), rfc3339(validity.not_after));
+        let (not_before, not_after) = (validity.not_before.to_string(), validity.not_after.to_string());
         let is_ec = matches!(options.key_algorithm(), KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
         let is_quick = pfx.is_none() && is_ec;
         Ok(Self { issuer, pfx, threads, is_quick, issuers, not_before, not_after })

@@ -150,7 +150,7 @@ impl Fleet<'_> {
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(u64::try_from(self.issuer.issue_time().unix_timestamp()).unwrap_or_default());
+        header.set_mtime(u64::try_from(self.issuer.issue_time().unix_seconds()).unwrap_or_default());
         header
     }
 

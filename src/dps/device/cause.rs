@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use time::OffsetDateTime;
-
 use super::{
     admission::{EnrolledCertificate, OwnAttestation, SYMMETRIC_KEY},
     id_scope::IdScope,
 };
-use crate::certificate::{ChainError, Objection, Thumbprint, chain::moment};
+use crate::certificate::{ChainError, Objection, Thumbprint, Timestamp, chain::moment};
 
 /// The cause of a failed registration, or what will make one fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,25 +24,25 @@ pub enum Cause {
         /// The subject.
         subject: String,
         /// When it expired.
-        not_after: OffsetDateTime,
+        not_after: Timestamp,
         /// The current time, by the server's clock if known.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// A certificate in the chain is not valid yet.
     NotYetValid {
         /// The subject.
         subject: String,
         /// When its validity starts.
-        not_before: OffsetDateTime,
+        not_before: Timestamp,
         /// The current time, by the server's clock if known.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// The local clock and the server's clock differ, and only one of them makes the credential valid.
     ClockSkewed {
         /// The time of the local clock.
-        ours: OffsetDateTime,
+        ours: Timestamp,
         /// The time of the server's clock.
-        theirs: OffsetDateTime,
+        theirs: Timestamp,
         /// What is valid by one clock and not by the other.
         consequence: String,
     },
@@ -151,11 +149,11 @@ pub enum Cause {
         /// The host.
         host: String,
         /// When the validity of the server's certificate starts.
-        not_before: OffsetDateTime,
+        not_before: Timestamp,
         /// When it ends.
-        not_after: OffsetDateTime,
+        not_after: Timestamp,
         /// The time of the local clock.
-        at: OffsetDateTime,
+        at: Timestamp,
     },
     /// The server did not request the device's certificate, which the service does. A proxy may terminate TLS.
     CertificateNotAskedFor {

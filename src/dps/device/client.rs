@@ -9,7 +9,6 @@ use reqwest::{
 use rustls::client::danger::ServerCertVerifier;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::debug;
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
     tls::{self, Handshake},
 };
 use crate::{
-    certificate::DeviceId,
+    certificate::{DeviceId, Timestamp},
     transport::{
         AnswerProblem, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
         NetworkFailure, Rate, Repeat, RetryPolicy, Secret, connection_setters, http_builder, is_out_of_time, is_tls,
@@ -88,9 +87,9 @@ pub struct Assignment {
     /// The kind of assignment, such as `initialAssignment`.
     pub substatus: Option<String>,
     /// When the device first registered.
-    pub created_at: Option<OffsetDateTime>,
+    pub created_at: Option<Timestamp>,
     /// When the device last registered.
-    pub updated_at: Option<OffsetDateTime>,
+    pub updated_at: Option<Timestamp>,
     /// The version of the registration record.
     pub etag: Option<String>,
     /// The data that a custom allocation policy returns to the device.
@@ -159,7 +158,7 @@ struct Session<'a> {
     client: &'a Inner,
     id: &'a DeviceId,
     handshake: Arc<Handshake>,
-    server_date: Option<OffsetDateTime>,
+    server_date: Option<Timestamp>,
     answered: bool,
 }
 
@@ -450,14 +449,14 @@ impl WireOperation {
         if !is_host_name(&assigned_hub) {
             return Err(misshapen(format!("its assignedHub is not a host name: {:?}", sanitize(&assigned_hub, &[]))));
         }
-        let moment = |text: Option<String>| OffsetDateTime::parse(&text?, &Rfc3339).ok();
+        let time = |text: Option<String>| text?.parse().ok();
         Ok(Assignment {
             registration_id,
             assigned_hub,
             device_id,
             substatus: state.substatus,
-            created_at: moment(state.created_date_time_utc),
-            updated_at: moment(state.last_updated_date_time_utc),
+            created_at: time(state.created_date_time_utc),
+            updated_at: time(state.last_updated_date_time_utc),
             etag: state.etag,
             payload: state.payload.filter(|payload| !payload.is_null()),
         })

@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use super::symmetric_key::SymmetricKey;
-use crate::certificate::{Certificate, KeyError, PrivateKey, SignatureError};
+use crate::certificate::{Certificate, KeyError, PrivateKey, chain::find_issuer};
 
 /// The maximum length of a chain. Chains in use have three or four certificates.
 const MAX_CHAIN: usize = 16;
@@ -92,27 +92,15 @@ impl DeviceCertificate {
 pub(super) fn sort_chain(certificates: &mut [Certificate]) -> usize {
     let mut length = 1.min(certificates.len());
     while (1..MAX_CHAIN).contains(&length) {
-        let last = &certificates[length - 1];
-        if is_self_signed(last) {
+        let (last, candidates) = (&certificates[length - 1], &certificates[length..]);
+        if last.is_self_signed() {
             break;
         }
-        let signature = |candidate: &Certificate| {
-            last.issuer().matches(candidate.subject()).then(|| last.verify_signature(candidate))
-        };
-        let mut candidates = certificates[length..].iter();
-        let signer = candidates.position(|candidate| signature(candidate) == Some(Ok(())));
-        // A signature of an unsupported kind may be right.
-        let possible = |candidate| signature(candidate).is_some_and(|found| found != Err(SignatureError::Wrong));
-        let Some(next) = signer.or_else(|| certificates[length..].iter().position(possible)) else { break };
+        let Some(next) = find_issuer(last, candidates, |_| true) else { break };
         certificates[length..=length + next].rotate_right(1);
         length += 1;
     }
     length
-}
-
-/// Returns whether a certificate is self-signed. Equal names are not enough: a device may have the name of its root.
-pub(super) fn is_self_signed(certificate: &Certificate) -> bool {
-    certificate.is_self_signed()
 }
 
 impl fmt::Debug for DeviceCertificate {

@@ -1,14 +1,12 @@
 //! Finds the cause of a failed registration from the certificates, the answer, and the service's enrollment state.
 //! Sends nothing.
 
-use std::fmt;
-
-use time::{Duration, OffsetDateTime};
+use std::{fmt, time::Duration};
 
 use super::{
     admission::{EnrolledCertificate, EnrollmentState, GroupAttestation, OwnAttestation, SYMMETRIC_KEY},
     cause::Cause,
-    credential::{Credential, DeviceCertificate, is_self_signed, sort_chain},
+    credential::{Credential, DeviceCertificate, sort_chain},
     endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
@@ -16,7 +14,7 @@ use super::{
 };
 use crate::{
     certificate::{
-        Certificate, ChainError, DeviceId, Objection, Thumbprint,
+        Certificate, ChainError, DeviceId, Objection, Thumbprint, Timestamp,
         chain::{check_validity, verify},
         objections as certificate_objections,
     },
@@ -24,7 +22,7 @@ use crate::{
 };
 
 /// The difference between clocks that is worth reporting.
-const SKEW: Duration = Duration::minutes(5);
+const SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// A registration to diagnose.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +131,7 @@ impl std::error::Error for DiagnosedError {}
 /// [`RegistrationClient::register`](super::RegistrationClient::register) only refuses to send because of a wrong common
 /// name, missing client authentication or plain HTTP. The service decides about validity, by its own clock.
 #[must_use]
-pub fn objections(attempt: &Attempt<'_>, at: OffsetDateTime) -> Vec<Cause> {
+pub fn objections(attempt: &Attempt<'_>, at: Timestamp) -> Vec<Cause> {
     let Credential::Certificate(device) = attempt.credential else { return Vec::new() };
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(device.chain().iter().find_map(|certificate| out_of_time(certificate, at)));
@@ -337,8 +335,10 @@ fn key_refused(
     application: Option<&EnrollmentState>,
 ) -> Diagnosis {
     // A local clock that is ahead only extends the token's lifetime.
-    let skewed =
-        observations.credible_date().filter(|theirs| *theirs - observations.at > TOKEN_LIFETIME).map(|theirs| {
+    let skewed = observations
+        .credible_date()
+        .filter(|theirs| theirs.duration_since(observations.at) > TOKEN_LIFETIME)
+        .map(|theirs| {
             let consequence = "the token, which is valid for an hour, has expired by the server's clock".to_owned();
             Cause::ClockSkewed { ours: observations.at, theirs, consequence }
         });
@@ -461,7 +461,7 @@ fn chain_with_state(
     }
     let known = whole_chain(sent, attempt.unsent);
     let Some(hit) = known.iter().position(|certificate| entries_with(certificate, enrolled).next().is_some()) else {
-        if is_self_signed(device.certificate()) {
+        if device.certificate().is_self_signed() {
             return Diagnosis::of(self_signed_leaf(device));
         }
         if let Some(cause) = root_not_enrolled(&known, enrolled) {
@@ -490,7 +490,7 @@ fn chain_with_state(
 
 /// Diagnoses a chain without the enrollment state.
 fn chain_without_state(device: &DeviceCertificate, unsent: &[Certificate]) -> Vec<Cause> {
-    if is_self_signed(device.certificate()) {
+    if device.certificate().is_self_signed() {
         return self_signed_leaf(device);
     }
     let sent = device.chain();
@@ -500,7 +500,7 @@ fn chain_without_state(device: &DeviceCertificate, unsent: &[Certificate]) -> Ve
 }
 
 /// Returns why a chain to an enrolled certificate is invalid, apart from its validity.
-fn invalid_chain(chain: &[Certificate], enrolled: &Certificate, at: OffsetDateTime) -> Option<Cause> {
+fn invalid_chain(chain: &[Certificate], enrolled: &Certificate, at: Timestamp) -> Option<Cause> {
     let error = verify(chain, enrolled, at).err()?;
     let is_time = matches!(error, ChainError::Expired { .. } | ChainError::NotYetValid { .. });
     (!is_time).then_some(Cause::ChainUnsound(error))
@@ -526,7 +526,7 @@ fn root_not_enrolled(chain: &[Certificate], enrolled: &[EnrolledCertificate]) ->
 }
 
 fn ends_at_root(chain: &[Certificate]) -> bool {
-    chain.last().is_some_and(is_self_signed)
+    chain.last().is_some_and(Certificate::is_self_signed)
 }
 
 fn self_signed_leaf(device: &DeviceCertificate) -> Vec<Cause> {
@@ -557,7 +557,7 @@ fn no_client_authentication(device: &DeviceCertificate) -> Option<Cause> {
 
 /// Returns the objections to the device's certificate, except those that are checked separately: validity, name,
 /// purpose, and self-signature, which an individual attestation allows.
-fn objection_causes(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause> {
+fn objection_causes(device: &DeviceCertificate, at: Timestamp) -> Vec<Cause> {
     let subject = device.certificate().subject().to_string();
     let found = certificate_objections(device.certificate(), at).into_iter().filter(|objection| {
         matches!(
@@ -573,7 +573,7 @@ fn objection_causes(device: &DeviceCertificate, at: OffsetDateTime) -> Vec<Cause
     found.map(|objection| Cause::Certificate { subject: subject.clone(), objection }).collect()
 }
 
-fn out_of_time(certificate: &Certificate, at: OffsetDateTime) -> Option<Cause> {
+fn out_of_time(certificate: &Certificate, at: Timestamp) -> Option<Cause> {
     match check_validity(certificate, at) {
         Err(ChainError::Expired { subject, not_after, at }) => Some(Cause::Expired { subject, not_after, at }),
         Err(ChainError::NotYetValid { subject, not_before, at }) => {
@@ -589,7 +589,7 @@ fn validity_cause(certificate: &Certificate, observations: &Observations) -> Opt
     let ours = observations.at;
     let Some(theirs) = observations.credible_date() else { return out_of_time(certificate, ours) };
     let cause = out_of_time(certificate, theirs)?;
-    let skewed = (theirs - ours).abs() > SKEW && out_of_time(certificate, ours).is_none();
+    let skewed = theirs.max(ours).duration_since(theirs.min(ours)) > SKEW && out_of_time(certificate, ours).is_none();
     if !skewed {
         return Some(cause);
     }

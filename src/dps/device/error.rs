@@ -2,11 +2,9 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use time::OffsetDateTime;
-
 use super::Cause;
 use crate::{
-    certificate::{Certificate, DeviceId},
+    certificate::{Certificate, DeviceId, Timestamp},
     transport::{AnswerProblem, AttemptCount, NetworkFailure},
 };
 
@@ -102,9 +100,9 @@ pub struct Observations {
     /// The host, with the port unless it is the scheme's default.
     pub host: String,
     /// The time of the local clock at the end.
-    pub at: OffsetDateTime,
+    pub at: Timestamp,
     /// The `Date` header of the last answer.
-    pub server_date: Option<OffsetDateTime>,
+    pub server_date: Option<Timestamp>,
     /// The certificate that the server presented, if it can be parsed.
     pub server_certificate: Option<Certificate>,
     /// Why that certificate was not trusted, if it was not.
@@ -118,7 +116,7 @@ pub struct Observations {
 impl Observations {
     /// Returns the date of the last answer, unless the server's certificate refutes it: the certificate is valid by the
     /// local clock and not at that date.
-    pub(super) fn credible_date(&self) -> Option<OffsetDateTime> {
+    pub(super) fn credible_date(&self) -> Option<Timestamp> {
         let date = self.server_date?;
         let refuted = self.server_certificate.as_ref().is_some_and(|certificate| {
             let is_valid = |at| certificate.not_before() <= at && at <= certificate.not_after();

@@ -79,7 +79,7 @@ async fn put(
     if_match: IfMatch,
     Json(fields): Json,
 ) -> Result<Response, ApiError> {
-    let body = CertificateBody::read(fields, context.clock.now_utc())?;
+    let body = CertificateBody::read(fields, context.clock.timestamp())?;
     let shown = context.store.with(|state| {
         let group = &mut find(&id, state)?.value;
         Ok::<_, ApiError>(group.set_certificate(&id.text, entry, body, &if_match)?.show())
@@ -120,7 +120,7 @@ async fn verify(
 ) -> Result<StatusCode, ApiError> {
     let proof = read_proof(fields)?;
     context.store.with(|state| {
-        find_certificate(&id, entry, state)?.verify(&proof, context.clock.now_utc())?;
+        find_certificate(&id, entry, state)?.verify(&proof, context.clock.timestamp())?;
         Ok(StatusCode::NO_CONTENT)
     })
 }

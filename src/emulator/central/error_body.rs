@@ -2,12 +2,14 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
-use crate::emulator::api_error::{ApiError, http_date};
+use crate::{
+    certificate::Timestamp,
+    emulator::api_error::{ApiError, http_date},
+};
 
 /// Returns the error code and the body of an error response.
-pub(crate) fn error_body(error: &ApiError, request_id: &str, now: OffsetDateTime) -> (&'static str, Value) {
+pub(crate) fn error_body(error: &ApiError, request_id: &str, now: Timestamp) -> (&'static str, Value) {
     let code = error_code(error.status);
     let body = json!({ "code": code, "message": error.message, "requestId": request_id, "time": http_date(now) });
     (code, json!({ "error": body }))

@@ -28,15 +28,13 @@
 
 use std::fmt::Display;
 
-use time::OffsetDateTime;
-
 use super::{
     error::{DpsError, UNAUTHORIZED, UNAUTHORIZED_TOKEN},
     registration::{Admission, AdmittedCredential, AdmittingGroup},
     sas_token::SasToken,
 };
 use crate::{
-    certificate::{Certificate, chain},
+    certificate::{Certificate, Timestamp, chain},
     emulator::{
         central::model::{DeviceAttestation, EnrollmentGroup, has_accepted_key},
         context::Context,
@@ -60,7 +58,7 @@ pub(crate) fn admit(
     credential: Credential<'_>,
     id: &str,
 ) -> Result<Admission, DpsError> {
-    let now = context.clock.now_utc();
+    let now = context.clock.timestamp();
     let device = state.devices.get(id);
     let admission = match credential {
         Credential::Token(token) => admit_by_token(context, state, token, id, now)?,
@@ -80,7 +78,7 @@ fn admit_by_token(
     state: &State,
     token: &str,
     id: &str,
-    now: OffsetDateTime,
+    now: Timestamp,
 ) -> Result<Admission, DpsError> {
     let refused = |reason: &str| Err(refuse(UNAUTHORIZED_TOKEN, "Unauthorized", reason));
     let Some(token) = SasToken::parse(token, &context.id_scope, id, now) else {
@@ -110,7 +108,7 @@ fn admit_by_certificate(
     certificates: &[Certificate],
     attestation: Option<&DeviceAttestation>,
     id: &str,
-    now: OffsetDateTime,
+    now: Timestamp,
 ) -> Result<Admission, DpsError> {
     let Some(leaf) = certificates.first() else {
         return Err(unauthorized("there is neither a client certificate nor a token"));
@@ -142,7 +140,7 @@ fn admit_by_certificate(
 }
 
 /// Checks the certificate of a device without regard to its issuer.
-fn check_leaf(leaf: &Certificate, id: &str, now: OffsetDateTime) -> Result<(), DpsError> {
+fn check_leaf(leaf: &Certificate, id: &str, now: Timestamp) -> Result<(), DpsError> {
     if now < leaf.not_before() || now > leaf.not_after() {
         return Err(invalid_certificate("the client certificate is not valid at this time"));
     }

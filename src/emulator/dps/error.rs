@@ -8,10 +8,12 @@
 //! Central.
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use super::timestamp::timestamp;
-use crate::emulator::{fields::FieldError, random::RandomError};
+use crate::{
+    certificate::Timestamp,
+    emulator::{fields::FieldError, random::RandomError},
+};
 
 /// The error code of an invalid argument.
 pub(crate) const INVALID_ARGUMENT: u32 = 400_004;
@@ -54,7 +56,7 @@ impl DpsError {
     }
 
     /// Returns the JSON of the error.
-    pub(crate) fn body(&self, tracking_id: &str, now: OffsetDateTime) -> Value {
+    pub(crate) fn body(&self, tracking_id: &str, now: Timestamp) -> Value {
         json!({
             "errorCode": self.code,
             "trackingId": tracking_id,

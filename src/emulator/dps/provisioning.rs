@@ -15,20 +15,22 @@
 //! - **A registration ends** when its device is deleted; it is unknown then (404).
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use super::{
     admission::{Credential, admit},
     error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
     registration::{Admission, Progress, Registration},
 };
-use crate::emulator::{
-    central::model::{Device, Resource, id_key},
-    context::Context,
-    etag::Etag,
-    fields::Fields,
-    random::{self, RandomError},
-    state::State,
+use crate::{
+    certificate::Timestamp,
+    emulator::{
+        central::model::{Device, Resource, id_key},
+        context::Context,
+        etag::Etag,
+        fields::Fields,
+        random::{self, RandomError},
+        state::State,
+    },
 };
 
 /// The result of an operation.
@@ -105,7 +107,7 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
         {
             return Ok(Outcome::Assigning { operation_id: previous.operation_id.clone() });
         }
-        let now = context.clock.now_utc();
+        let now = context.clock.timestamp();
         let mut registration = Registration {
             id: device.id.to_owned(),
             operation_id: new_operation_id()?,
@@ -181,7 +183,7 @@ fn advance(
     }
     let operation_id = registration.operation_id.clone();
     match &mut registration.progress {
-        Progress::Assigning { polls: 0, .. } => assign(registration, state, context.clock.now_utc())?,
+        Progress::Assigning { polls: 0, .. } => assign(registration, state, context.clock.timestamp())?,
         Progress::Assigning { polls, .. } => {
             *polls -= 1;
             return Ok(Outcome::Assigning { operation_id });
@@ -192,7 +194,7 @@ fn advance(
 }
 
 /// Creates or updates the device in the application and completes the registration.
-fn assign(registration: &mut Registration, state: &mut State, now: OffsetDateTime) -> Result<(), RandomError> {
+fn assign(registration: &mut Registration, state: &mut State, now: Timestamp) -> Result<(), RandomError> {
     let Progress::Assigning { template, .. } = &registration.progress else { return Ok(()) };
     let device_id = if let Some(device) = state.devices.get_mut(&registration.id) {
         device.provision(template.clone())?;

@@ -1,11 +1,10 @@
 //! The registration of a device.
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use super::timestamp::timestamp;
 use crate::{
-    certificate::Certificate,
+    certificate::{Certificate, Timestamp},
     emulator::{etag::Etag, random::RandomError},
 };
 
@@ -16,8 +15,8 @@ pub(crate) struct Registration {
     pub(crate) operation_id: String,
     pub(crate) admission: Admission,
     pub(crate) progress: Progress,
-    pub(crate) created: OffsetDateTime,
-    pub(crate) updated: OffsetDateTime,
+    pub(crate) created: Timestamp,
+    pub(crate) updated: Timestamp,
     pub(crate) etag: Etag,
 }
 
@@ -107,7 +106,7 @@ fn certificate_info(certificate: &Certificate) -> Value {
 
 impl Registration {
     /// Completes the registration with a device.
-    pub(crate) fn complete(&mut self, device_id: String, now: OffsetDateTime) -> Result<(), RandomError> {
+    pub(crate) fn complete(&mut self, device_id: String, now: Timestamp) -> Result<(), RandomError> {
         (self.etag, self.updated) = (Etag::new()?, now);
         self.progress = Progress::Assigned { device_id };
         Ok(())

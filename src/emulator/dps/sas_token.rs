@@ -2,9 +2,8 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use time::OffsetDateTime;
 
-use crate::emulator::central::model::SymmetricKey;
+use crate::{certificate::Timestamp, emulator::central::model::SymmetricKey};
 
 /// A token for a device that has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`.
 ///
@@ -17,7 +16,7 @@ pub(crate) struct SasToken {
 
 impl SasToken {
     /// Parses a token and checks that it is for the device and has not expired.
-    pub(crate) fn parse(text: &str, id_scope: &str, id: &str, now: OffsetDateTime) -> Option<Self> {
+    pub(crate) fn parse(text: &str, id_scope: &str, id: &str, now: Timestamp) -> Option<Self> {
         let fields = text.strip_prefix("SharedAccessSignature ")?;
         let raw = |name: &str| {
             let mut values = fields.split('&').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
@@ -33,7 +32,7 @@ impl SasToken {
         let expected = format!("{id_scope}/registrations/{id}");
         let is_valid = decoded("sr")?.eq_ignore_ascii_case(&expected)
             && (!has_skn || decoded("skn")? == "registration")
-            && expiry.parse::<i64>().is_ok_and(|expiry| expiry > now.unix_timestamp());
+            && expiry.parse::<i64>().is_ok_and(|expiry| expiry > now.unix_seconds());
         let signature = BASE64_STANDARD.decode(decoded("sig")?).ok()?;
         is_valid.then(|| Self { signed: format!("{resource}\n{expiry}"), signature })
     }

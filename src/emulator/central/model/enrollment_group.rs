@@ -26,7 +26,6 @@
 //! - **An entry** other than `primary` and `secondary`, and an invalid ID, are 400.
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use super::{
     credential::{
@@ -36,7 +35,7 @@ use super::{
     resource::{Resource, consists_of, read_id},
 };
 use crate::{
-    certificate::{Certificate, chain},
+    certificate::{Certificate, Timestamp, chain},
     emulator::{
         api_error::ApiError,
         etag::Etag,
@@ -279,7 +278,7 @@ impl SigningCertificate {
     }
 
     /// Checks a proof of possession and marks the certificate as verified.
-    pub(crate) fn verify(&mut self, proof: &Certificate, now: OffsetDateTime) -> Result<(), ApiError> {
+    pub(crate) fn verify(&mut self, proof: &Certificate, now: Timestamp) -> Result<(), ApiError> {
         let code = self.code.as_deref().ok_or_else(|| {
             ApiError::invalid_body("there is no current verification code; create one with generateVerificationCode")
         })?;
@@ -404,7 +403,7 @@ impl AttestationBody {
 }
 
 impl CertificateBody {
-    pub(crate) fn read(mut fields: Fields, now: OffsetDateTime) -> Result<Self, FieldError> {
+    pub(crate) fn read(mut fields: Fields, now: Timestamp) -> Result<Self, FieldError> {
         let certificate = read_certificate_with_accepted_key(&mut fields)?;
         if let Err(error) = chain::check_authority(&certificate, now) {
             return Err(fields.invalid("certificate", error));
