@@ -36,7 +36,7 @@ pub type FleetDevices = Box<dyn Iterator<Item = Result<FleetDevice, SourceError>
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FleetRequest {
-    /// The directory, as [`Fleet::write_folders`] fills it.
+    /// The directory, as [`Fleet::write_directory`] fills it.
     pub directory: PathBuf,
     /// The number of devices.
     pub count: u64,
