@@ -54,6 +54,14 @@ async fn bulk_work_sends_each_call_once_at_the_rate() {
     assert!((9 * SECOND..10 * SECOND).contains(&elapsed), "199 intervals of 0.05 s: {elapsed:?}");
 }
 
+#[tokio::test]
+async fn the_default_is_the_twenty_requests_a_second_that_an_application_takes() {
+    let (server, clock) = (Server::start((0..41).map(|_| device())), ManualClock::new());
+    let client = builder(&server.url(), &clock).build().expect("a client");
+    create(&client.devices(), 41, 8).await.expect("created");
+    assert_eq!(clock.elapsed(), 2 * SECOND, "40 intervals of 0.05 s");
+}
+
 /// A clock whose sleeps take longer than they were asked to, as timers do.
 #[derive(Default)]
 struct LateClock(Arc<Mutex<Duration>>);

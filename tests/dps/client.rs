@@ -95,6 +95,17 @@ async fn a_second_that_is_asked_for_stays_one() {
 }
 
 #[tokio::test]
+async fn the_default_is_sixteen_registrations_a_second() {
+    let clock = ManualClock::new();
+    let dps = Dps::script((0..33).map(|_| assigned(DEVICE)).collect());
+    let client = dps.builder(&clock).build().expect("a client");
+    for _ in 0..33 {
+        register(&client).await.expect("an assignment");
+    }
+    assert_eq!(Clock::elapsed(&*clock), Duration::from_secs(2), "32 intervals of 1/16 s");
+}
+
+#[tokio::test]
 async fn polls_keep_to_a_rate_too() {
     let clock = ManualClock::new();
     // Four a second for one registration: three polls, the first at once, take half a second.
