@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-COLUMNS, CHARACTER, LINE, MARGIN = 100, 8.4, 20, 16
+COLUMNS, CHARACTER, LINE, MARGIN = 112, 8.4, 20, 16
 COMMAND = ["provision", "--emulator", "--register"]
 # The program's styles, by their numbers in ANSI sequences.
 CLASSES = {"1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow"}

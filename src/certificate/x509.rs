@@ -391,8 +391,8 @@ fn read_validity(validity: Element<'_>) -> Option<Validity> {
     times.is_empty().then_some(Validity { not_before, not_after })
 }
 
-/// Reads a time in the form of RFC 5280 section 4.1.2.5, and in forms that other tools write: without seconds, with
-/// fractions of a second, with an offset from UTC, and without an offset, which means UTC.
+/// Reads a time in the form of RFC 5280 section 4.1.2.5, and in forms that other tools write: without minutes or seconds, with
+/// fractions of a second, and with an offset from UTC. Local time, which has no offset, does not denote one moment.
 fn read_time(element: Element<'_>) -> Option<Timestamp> {
     let text = std::str::from_utf8(element.content).ok().filter(|text| text.is_ascii())?;
     let (year, rest) = match element.tag {
@@ -419,18 +419,17 @@ fn read_time(element: Element<'_>) -> Option<Timestamp> {
         }
         None => rest,
     };
-    let offset = match rest {
-        "" if element.tag == 0x18 => UtcOffset::UTC,
-        "Z" => UtcOffset::UTC,
-        _ => {
-            let sign = if rest.starts_with('-') { -1 } else { 1 };
-            let (hours, rest) = read_digits(rest.strip_prefix(['+', '-'])?, 2)?;
-            let (minutes, rest) = read_digits(rest, 2)?;
-            if !rest.is_empty() {
-                return None;
-            }
-            UtcOffset::from_whole_seconds(sign * (hours * 3600 + minutes * 60)).ok()?
+    let offset = if rest == "Z" {
+        UtcOffset::UTC
+    } else {
+        let sign = if rest.starts_with('-') { -1 } else { 1 };
+        let (hours, rest) = read_digits(rest.strip_prefix(['+', '-'])?, 2)?;
+        let (minutes, rest) = read_digits(rest, 2)?;
+        // As OpenSSL has it: no offset is longer than half a day.
+        if !rest.is_empty() || hours > 12 || minutes > 59 {
+            return None;
         }
+        UtcOffset::from_whole_seconds(sign * (hours * 3600 + minutes * 60)).ok()?
     };
     let small = |number: i32| u8::try_from(number).ok();
     let date = Date::from_calendar_date(year, Month::try_from(small(month)?).ok()?, small(day)?).ok()?;

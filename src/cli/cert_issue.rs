@@ -37,6 +37,7 @@ pub(super) struct Root {
   iot-enroll cert intermediate factory-1 mytestrootcert
   iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem")]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
+#[command(override_usage = "iot-enroll cert intermediate [OPTIONS] <NAME> <PARENT|--ca-cert <FILE>>")]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 5 years]")))]
 pub(super) struct Intermediate {
     /// Common name of the intermediate CA

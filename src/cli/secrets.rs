@@ -28,6 +28,7 @@ pub(super) fn may_be_secret(text: &str) -> bool {
     let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
     let random =
         has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit) || text.ends_with('=');
-    let user_info = text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
-    is_secret(text) || user_info || (text.len() >= 24 && text.bytes().all(is_base64) && random)
+    // A user name, or a query such as that of a shared access signature.
+    let in_url = text.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?', '#']));
+    is_secret(text) || in_url || (text.len() >= 24 && text.bytes().all(is_base64) && random)
 }

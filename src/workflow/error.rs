@@ -112,9 +112,9 @@ pub enum ProvisionError {
     },
     /// The entry holds another certificate.
     #[error(
-        "the {entry} entry of {group} holds {} certificate, {found}, not {}: replace it, or use the {} entry",
+        "the {entry} entry of {group} holds {} certificate, {found}, and not {}: replace it, or use the {} entry",
         if *.verified { "another verified" } else { "another" },
-        .ours.map_or_else(|| "ours, which would be created".to_owned(), |ours| ours.to_string()),
+        .ours.map_or_else(|| "the new one that would be created".to_owned(), |ours| ours.to_string()),
         .entry.other()
     )]
     OtherCertificate {

@@ -11,8 +11,9 @@ use super::{
     fleet::{FleetRequest, FleetSummary},
     manifest::{DeviceFiles, UnreadableCredential},
     record::ProvisionedDevice,
-    register::{ManifestRegistration, RegistrationReport, register_manifest},
+    register::{ManifestRegistration, RegisterError, RegistrationReport, register_manifest},
     registrar::Registrar,
+    results::ResultsError,
     step::{Outcome, Step, Steps, WorkflowEvent, device_count},
 };
 use crate::{
@@ -105,24 +106,36 @@ impl DeviceRegistration<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<(), ProvisionError> {
         steps.start(Step::Register, &format!("registering {}", device_count(fleet.devices)));
-        let request = ManifestRegistration::open(&fleet.manifest)
-            .map_err(|error| ProvisionError::Register(error.into()))?
-            .concurrency(CONCURRENCY)
-            .key_password(self.key_password.map(|password| Zeroizing::new(password.to_owned())));
+        let open = || {
+            let request = ManifestRegistration::open(&fleet.manifest).map_err(RegisterError::from)?;
+            let key_password = self.key_password.map(|password| Zeroizing::new(password.to_owned()));
+            Ok::<_, RegisterError>(request.concurrency(CONCURRENCY).key_password(key_password))
+        };
         let registrar = self.registrar.clone().max_lookups(MAX_LOOKUPS);
         let before = refused.len();
-        let report = register_manifest(&registrar, request, &mut |event| {
+        let mut show = |event: WorkflowEvent<'_>| {
             if let WorkflowEvent::RowFailed(failure) = &event
                 && refused.len() - before < MAX_REPORTED
             {
                 refused.push(RefusedDevice { id: failure.id.clone(), reason: failure.message.clone() });
             }
             (steps.observer())(event);
-        })
-        .await?;
+        };
+        let mut is_recorded = true;
+        let report = match register_manifest(&registrar, open()?, &mut show).await {
+            // Another run registers the same fleet and records it. Registering is idempotent, so both can.
+            Err(RegisterError::Results(ResultsError::Locked { .. })) => {
+                is_recorded = false;
+                let scratch =
+                    tempfile::tempdir().map_err(|error| ResultsError::Write { path: std::env::temp_dir(), error });
+                let scratch = scratch.map_err(RegisterError::from)?;
+                register_manifest(&registrar, open()?.results(scratch.path().join("results.csv")), &mut show).await?
+            }
+            report => report?,
+        };
         (fleet.registered, fleet.refused) = (Some(report.assigned + report.earlier), Some(report.failed));
         let (outcome, detail) = summary(&report);
-        fleet.registrations = Some(report.results);
+        fleet.registrations = is_recorded.then_some(report.results);
         steps.finish(Step::Register, outcome, detail);
         match report.stopped {
             Some(RunStop::Results(error)) => Err(ProvisionError::Register(error.into())),

@@ -238,6 +238,23 @@ fn path_length_and_validity_are_those_of_every_authority() {
     }
 }
 
+#[test]
+fn times_that_do_not_denote_one_moment_are_malformed() {
+    let not_before = der(0x17, b"250101000000Z");
+    for not_after in [
+        der(0x18, b"20610101000000"),
+        der(0x18, b"206101010000"),
+        der(0x17, b"310101000000"),
+        der(0x18, b"20610101000000+2500"),
+        der(0x17, b"310101000000+1300"),
+        der(0x18, b"20610101000000-0199"),
+    ] {
+        let forged = lab(|lab| lab.leaf.validity = sequence(&[not_before.clone(), not_after.clone()]));
+        let der = forged.leaf.der(&forged.keys[2], &forged.keys[1]);
+        assert!(Certificate::from_der(&der).is_err(), "{not_after:02x?}");
+    }
+}
+
 /// One chain under an intermediate with constraints: its leaf's subject, alternative names, and whether openssl agrees.
 fn constrained(permitted: &[Vec<u8>], excluded: &[Vec<u8>], subject: Vec<u8>, names: &[Vec<u8>]) -> Lab {
     lab(|lab| {

@@ -295,7 +295,9 @@ fn certificate_refused(
 ) -> Diagnosis {
     let mut causes: Vec<_> = wrong_common_name(attempt, device).into_iter().collect();
     causes.extend(no_client_authentication(device));
-    causes.extend(validity_cause(device.certificate(), observations));
+    let out_of_validity = validity_cause(device.certificate(), observations);
+    let is_out_of_validity = out_of_validity.is_some();
+    causes.extend(out_of_validity);
     let Some(application) = application else {
         let mut possible = Vec::new();
         if causes.is_empty() {
@@ -314,7 +316,10 @@ fn certificate_refused(
     let mut possible = Vec::new();
     // An individual attestation overrides enrollment groups.
     if !has_own(application) {
-        let verdict = chain_with_state(attempt, device, observations, &application.enrolled());
+        let mut verdict = chain_with_state(attempt, device, observations, &application.enrolled());
+        // That its issuer may not be enrolled is no more than a guess beside a certain cause.
+        let is_guess = |cause: &Cause| matches!(cause, Cause::ChainNotSent { leads_there: false, .. });
+        verdict.causes.retain(|cause| !(is_out_of_validity && is_guess(cause)));
         causes.extend(verdict.causes);
         possible = verdict.possible;
     }
