@@ -31,7 +31,7 @@ pub(super) struct Context {
     pub(super) assigned_hub: String,
     /// The number of polls that are answered with `assigning`.
     pub(super) assign_after: u32,
-    /// The time between polls that devices are told, in seconds.
+    /// The time between polls that devices are asked to wait, in seconds.
     pub(super) registration_retry_after: u64,
     pub(super) read_timeout: Duration,
     pub(super) throttle: Option<Throttle>,

@@ -43,7 +43,7 @@ pub(super) enum AnchorState {
     Verified,
 }
 
-/// What a service holds in the place of a CA.
+/// What a service holds where a CA belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AnchorContent {
     pub(super) thumbprint: Thumbprint,

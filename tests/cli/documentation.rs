@@ -4,7 +4,7 @@
 //! print, standard error included; a line `…` stands for any lines. The commands of a page run in order, in one shell and one
 //! directory, against an emulator of their own, as [`Page::substituted`] says. The word after the language can be
 //!
-//! - `no-run`: the commands need what a test does not have; [`NOT_RUN`] lists them
+//! - `no_run`: the commands need what a test does not have; [`NOT_RUN`] lists them
 //! - `status=N`: the last command of the block exits with that status instead of 0
 //! - `needs=PROGRAM`: the block is skipped if that program is not installed
 //!
@@ -142,7 +142,7 @@ impl Page {
                 output_lines: number..number,
             });
         }
-        if attribute == "no-run" {
+        if attribute == "no_run" {
             self.not_run.extend(self.steps.drain(first..).map(|step| step.command));
         } else if let Some(needed) = attribute.strip_prefix("needs=") {
             if !is_installed(needed) {
