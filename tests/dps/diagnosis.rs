@@ -1,4 +1,4 @@
-//! The diagnosis of failed registrations: each cause, and that it is told apart from the others.
+//! The diagnosis of failed registrations: each cause is found, and no other is.
 
 use std::{sync::Arc, time::Duration};
 
