@@ -23,9 +23,7 @@ use iot_enroll::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
-    crypto::aws_lc_rs::default_provider,
+    ClientConfig, RootCertStore, ServerConfig, client::Resumption, crypto::aws_lc_rs::default_provider,
     server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -101,7 +99,8 @@ async fn enroll(emulator: &Emulator, ca_pem: &str, directory: &std::path::Path) 
         .build()
         .expect("a client");
     let name = CommonName::new("benchroot").expect("a name");
-    let request = ProvisionRequest::new("bench".parse().expect("an ID"), AuthoritySource::Root(name)).directory(directory);
+    let request =
+        ProvisionRequest::new("bench".parse().expect("an ID"), AuthoritySource::Root(name)).directory(directory);
     provision(&client, &request, &mut |_| ()).await.expect("an enrollment group");
     let pem = fs::read(directory.join("benchroot_cert.pem")).expect("the root");
     Certificate::read(&pem).expect("a certificate")
@@ -110,8 +109,7 @@ async fn enroll(emulator: &Emulator, ca_pem: &str, directory: &std::path::Path) 
 fn devices(root: &Certificate, directory: &std::path::Path, count: usize) -> Vec<Device> {
     let key = PrivateKey::read(&fs::read(directory.join("benchroot_key.pem")).expect("the key"), None).expect("a key");
     let now = Timestamp::now();
-    let authority =
-        iot_enroll::certificate::CertificateAuthority::new(vec![root.clone()], key, now).expect("a CA");
+    let authority = iot_enroll::certificate::CertificateAuthority::new(vec![root.clone()], key, now).expect("a CA");
     let issuer = DeviceIssuer::new(&authority, &IssueOptions::new().at(now)).expect("an issuer");
     let device = |number| {
         let id = DeviceId::new(format!("device-{number:06}")).expect("an ID");
