@@ -119,7 +119,7 @@ impl Register {
         let Passwords { key, pfx } = self.registration.passwords()?;
         let request = request.key_password(key).pfx_password(pfx);
         let Registrar { client, payload, service, .. } = self.registration.registrar().await?;
-        let application = if service.is_named() { service.client().map(Some) } else { Ok(None) };
+        let application = if service.application.is_usable() { service.client().map(Some) } else { Ok(None) };
         let (application, unavailable) = match application {
             Ok(application) => (application, None),
             Err(error) => (None, Some(error)),

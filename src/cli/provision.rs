@@ -233,7 +233,7 @@ impl Provision {
                 Some(id_scope) => id_scope,
                 None => read_id_scope(&client).await?,
             };
-            Some(self.provisioning.client(id_scope, &self.service)?)
+            Some(self.provisioning.client(id_scope, &self.service.connection)?)
         } else {
             None
         };

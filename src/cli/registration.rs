@@ -15,7 +15,7 @@ use super::{
     error::UsageError,
     input::{parse_json, read, secret},
     output::Output,
-    service::{Service, from_variable},
+    service::{Connection, Service, from_variable},
 };
 use crate::{
     central::{Client, DeviceQuery},
@@ -60,13 +60,12 @@ impl Provisioning {
     }
 
     /// Builds a client with the trusted root and the rate of the other service options.
-    pub(super) fn client(&self, id_scope: IdScope, service: &Service) -> anyhow::Result<RegistrationClient> {
+    pub(super) fn client(&self, id_scope: IdScope, connection: &Connection) -> anyhow::Result<RegistrationClient> {
         let mut builder = RegistrationClient::builder(id_scope).endpoint(self.endpoint()?);
-        if let Some(file) = &service.ca_file {
-            let unreadable = || format!("could not read a certificate from {}", file.display());
-            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
+        if let Some(root) = connection.root()? {
+            builder = root.context(builder.add_root_certificate(&root.bytes))?;
         }
-        if let Some(rate) = service.rate {
+        if let Some(rate) = connection.rate {
             builder = builder.rate(rate);
         }
         Ok(builder.build()?)
@@ -160,7 +159,7 @@ impl RegistrationArgs {
         let payload = self.payload.as_deref().map(|file| parse_json(file, &read(file)?, "JSON")).transpose()?;
         let id_scope = match self.provisioning.given_id_scope()? {
             Some(id_scope) => id_scope,
-            None if self.service.is_application_named() || self.service.is_named() => {
+            None if self.service.application.is_named() || self.service.application.is_usable() => {
                 read_id_scope(&self.service.client()?).await?
             }
             None => {
@@ -171,7 +170,7 @@ impl RegistrationArgs {
                 return Err(UsageError::new("no ID scope given").with_hint(hint).into());
             }
         };
-        let client = self.provisioning.client(id_scope, &self.service)?;
+        let client = self.provisioning.client(id_scope, &self.service.connection)?;
         Ok(Registrar { client, payload, service: self.service, application: OnceCell::new() })
     }
 }
@@ -242,7 +241,7 @@ impl Registrar {
             diagnosis = diagnose(attempt, &error, Some(&application));
         }
         let asks_application = diagnosis.needs_application
-            && !self.service.is_named()
+            && !self.service.application.is_usable()
             && !matches!(diagnosis.first(), Some(Cause::TlsIntercepted { .. }));
         let hint =
             "give --app SUBDOMAIN or --endpoint URL and a token to look up what is enrolled, verified and enabled";
@@ -253,7 +252,7 @@ impl Registrar {
     }
 
     async fn application(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
-        if !self.service.is_named() {
+        if !self.service.application.is_usable() {
             return None;
         }
         let note = |error: anyhow::Error| {
