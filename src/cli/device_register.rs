@@ -124,7 +124,8 @@ impl Register {
             Ok(application) => (application, None),
             Err(error) => (None, Some(error)),
         };
-        let registrar = workflow::Registrar::new(client).payload(payload).application(application);
+        let registrar =
+            workflow::Registrar::new(client).payload(payload).service(application.map(workflow::Service::from));
         device_register_many::run(request, &registrar, unavailable, output).await
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn run(
         RegisterError::Manifest(error) => anyhow!(error),
         RegisterError::Results(error) => anyhow!(error),
     })?;
-    let unavailable = unavailable.or_else(|| registrar.application_error().map(|error| anyhow!("{error}")));
+    let unavailable = unavailable.or_else(|| registrar.service_error().map(|error| anyhow!("{error}")));
     if let Some(error) = unavailable.filter(|_| report.failed > 0) {
         output.note(format_args!("the application could not be asked for the cause: {error:#}"));
     }

@@ -204,7 +204,7 @@ impl Provision {
             devices.push(DeviceId::new("sample-device-01")?);
         }
         let fleet_directory = self.out.clone().unwrap_or_else(|| self.dir.join("fleet"));
-        Ok(ProvisionRequest::new(group, authority)
+        Ok(ProvisionRequest::new(group.into(), authority)
             .display_name(self.display_name.clone())
             .device_type(self.device_type.map(DeviceType::from))
             .entry(self.entry)
@@ -277,7 +277,8 @@ async fn confirm_replacement(
 ) -> anyhow::Result<()> {
     let groups = client.enrollment_groups();
     let entry = request.entry.unwrap_or(CertificateEntry::Primary);
-    let found = groups.find_certificate(&request.group, entry).await?;
+    let group = EnrollmentGroupId::new(request.group.as_str())?;
+    let found = groups.find_certificate(&group, entry).await?;
     let Some(found) = found.filter(|found| found.verified) else { return Ok(()) };
     let file = match &request.authority {
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
@@ -290,14 +291,13 @@ async fn confirm_replacement(
     }
     // Without --entry, the entry that already holds the certificate is kept.
     if request.entry.is_none()
-        && let Some(other) = groups.find_certificate(&request.group, CertificateEntry::Secondary).await?
+        && let Some(other) = groups.find_certificate(&group, CertificateEntry::Secondary).await?
         && other.sha1_thumbprint.is_some()
         && other.sha1_thumbprint == ours
     {
         return Ok(());
     }
     let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
-    let group = &request.group;
     confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 

@@ -195,7 +195,7 @@ impl Rollover {
             }
         };
         let pfx = self.keys.pfx()?;
-        let request = RolloverRequest::new(self.group, authority, &device_directory)
+        let request = RolloverRequest::new(self.group.into(), authority, &device_directory)
             .key_password(key_password.as_ref().map(|password| password.as_str()))
             .skip_proof(self.skip_proof)
             .devices(self.devices)
@@ -242,7 +242,7 @@ impl Rollover {
         let client: Client = self.service.client()?;
         let steps = Steps::new(output);
         let observe = &mut |event: WorkflowEvent<'_>| observe(&steps, &event, self.dry_run);
-        let request = RetireRequest::new(self.group, stays).dry_run(self.dry_run);
+        let request = RetireRequest::new(self.group.into(), stays).dry_run(self.dry_run);
         let retired = retire(&client, &request, observe).await;
         steps.finish();
         let report = retired?;

@@ -54,12 +54,12 @@ impl ServiceAnswer {
 /// the error inside a transparent one.
 pub(super) fn central_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let provision = match error.downcast_ref::<RolloverError>() {
-        Some(RolloverError::Central(error)) => return Some(error),
+        Some(RolloverError::Service(error)) => return Some(error),
         Some(RolloverError::Provision(error)) => Some(error),
         _ => error.downcast_ref::<ProvisionError>(),
     };
     match provision {
-        Some(ProvisionError::Central(error)) => Some(error),
+        Some(ProvisionError::Service(error)) => Some(error),
         _ => error.downcast_ref::<Error>(),
     }
 }

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::register::RegisterError;
+use super::{register::RegisterError, service::GroupId};
 use crate::{
-    central::{CertificateEntry, DeviceType, EnrollmentGroupId, Error},
+    central::{CertificateEntry, DeviceType},
     certificate::{
         AuthorityError, ChainError, DeviceId, NameError, Thumbprint, Timestamp,
         chain::moment,
         files::FileError,
         fleet::{FleetError, SourceError},
     },
+    transport::Error,
 };
 
 /// Why a group could not be provisioned.
@@ -19,7 +20,7 @@ use crate::{
 pub enum ProvisionError {
     /// The service refused a call, or could not be reached.
     #[error(transparent)]
-    Central(#[from] Error),
+    Service(#[from] Error),
     /// Files could not be read or written.
     #[error(transparent)]
     Files(#[from] FileError),
@@ -29,6 +30,14 @@ pub enum ProvisionError {
     /// A name cannot be used as a file name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The service does not accept the group's ID.
+    #[error("{group} cannot be the ID of an enrollment group: {problem}")]
+    GroupId {
+        /// The ID.
+        group: GroupId,
+        /// Why the service does not accept it.
+        problem: String,
+    },
     /// The group does not attest devices by certificates.
     #[error(
         "the enrollment group {group} attests devices by {found}, not by x509, so it takes no certificates: use another \
@@ -36,7 +45,7 @@ pub enum ProvisionError {
     )]
     Attestation {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// How it attests devices.
         found: String,
     },
@@ -44,7 +53,7 @@ pub enum ProvisionError {
     #[error("the enrollment group {group} is for {found} devices, not for {expected} devices: use another group")]
     DeviceType {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The type that was requested.
         expected: DeviceType,
         /// The type of the group.
@@ -59,7 +68,7 @@ pub enum ProvisionError {
     )]
     InOtherEntry {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry that was requested.
         entry: CertificateEntry,
         /// The thumbprint of the CA.
@@ -74,7 +83,7 @@ pub enum ProvisionError {
     )]
     BesideOther {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry that was chosen.
         entry: CertificateEntry,
         /// The thumbprint of the CA in the other entry.
@@ -119,7 +128,7 @@ pub enum ProvisionError {
     )]
     OtherCertificate {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry.
         entry: CertificateEntry,
         /// Whether the other certificate is verified, so that devices may connect with it.
@@ -132,9 +141,9 @@ pub enum ProvisionError {
     /// The service's verification code cannot be a common name.
     #[error("the service's verification code cannot be the common name of a certificate: {0}")]
     Code(#[source] NameError),
-    /// The service accepted the proof, but does not report the entry as verified.
+    /// The service accepted the proof, but does not report the CA as verified.
     #[error(
-        "the {entry} entry of {group} does not hold a verified {ours}: {}: check the entry, then run this again",
+        "{place} does not hold a verified {ours}: {}: check it, then run this again",
         match .found {
             Some(found) if found == .ours => "the service accepted the proof, but does not report it as verified".to_owned(),
             Some(found) => format!("it holds {found} instead; another client may be changing it"),
@@ -142,13 +151,11 @@ pub enum ProvisionError {
         }
     )]
     NotConfirmed {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// The entry.
-        entry: CertificateEntry,
-        /// Whether the entry is verified.
+        /// Where the CA belongs, such as an entry of the group.
+        place: String,
+        /// Whether the certificate that is there is verified.
         verified: bool,
-        /// The thumbprint of the certificate in the entry.
+        /// The thumbprint of the certificate that is there.
         found: Option<Thumbprint>,
         /// The thumbprint of the CA.
         ours: Thumbprint,

@@ -10,12 +10,14 @@
 
 mod authority;
 mod bulk;
+mod central_state;
 mod central_target;
 mod create;
 mod csv_rows;
 mod enrollment;
 mod enrollment_state;
 mod entries;
+mod entry_policy;
 mod error;
 mod fleet;
 mod import;
@@ -31,6 +33,7 @@ mod results;
 mod retire;
 mod rollover;
 mod rollover_error;
+mod service;
 mod step;
 mod trust_anchor;
 
@@ -61,4 +64,5 @@ pub use results::ResultsError;
 pub use retire::{RetireReport, RetireRequest, retire};
 pub use rollover::{RolloverReport, RolloverRequest, rollover};
 pub use rollover_error::RolloverError;
+pub use service::{GroupId, GroupIdError, Service};
 pub use step::{Outcome, RowFailure, Step, StepReport, WorkflowEvent};

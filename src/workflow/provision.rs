@@ -9,17 +9,19 @@ use super::{
     central_target::CentralTarget,
     create::{CreatedDevices, DeviceCreation},
     enrollment::{Enrolled, Enrollment},
+    entry_policy::EntryPolicy,
     error::ProvisionError,
     fleet::{FleetRequest, FleetSummary},
     issue::Issuance,
     record::{ProvisionedDevice, thumbprint_text},
     registrar::Registrar,
     registration::{DeviceRegistration, RefusedDevice},
-    step::{StepReport, Steps, WorkflowEvent},
-    trust_anchor::{Possession, TrustAnchor},
+    service::{GroupId, Service},
+    step::{Observer, StepReport, Steps, WorkflowEvent},
+    trust_anchor::{AnchorTarget, Possession, TrustAnchor},
 };
 use crate::{
-    central::{CertificateEntry, Client, DeviceType, EnrollmentGroupId},
+    central::{CertificateEntry, DeviceType},
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp, files::PfxOptions},
     dps::device::RegistrationClient,
 };
@@ -29,7 +31,7 @@ use crate::{
 #[non_exhaustive]
 pub struct ProvisionRequest<'a> {
     /// The enrollment group, created if missing.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// The certificate authority to enroll.
     pub authority: AuthoritySource,
     /// The name of a group that is created; its ID if none.
@@ -72,7 +74,7 @@ pub struct ProvisionRequest<'a> {
 impl<'a> ProvisionRequest<'a> {
     /// Enrolls a certificate authority in a group, with files in the current directory. Everything else is optional.
     #[must_use]
-    pub fn new(group: EnrollmentGroupId, authority: AuthoritySource) -> Self {
+    pub fn new(group: GroupId, authority: AuthoritySource) -> Self {
         Self {
             group,
             authority,
@@ -229,7 +231,7 @@ impl<'a> ProvisionRequest<'a> {
 #[non_exhaustive]
 pub struct ProvisionReport {
     /// The enrollment group.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// The entry that holds the certificate.
     pub entry: CertificateEntry,
     /// Whether the service reports the entry as verified.
@@ -291,27 +293,37 @@ pub struct ProvisionReport {
 /// # }
 /// ```
 pub async fn provision(
-    client: &Client,
+    service: impl Into<Service>,
     request: &ProvisionRequest<'_>,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<ProvisionReport, ProvisionError> {
+    let service = service.into();
+    let ProvisionRequest { group, entry, replace, add_ca, .. } = request;
+    let policy = EntryPolicy { group: group.clone(), requested: *entry, replace: *replace, add_ca: *add_ca };
+    match &service {
+        Service::Central(client) => {
+            let mut target = CentralTarget::new(client, policy)?;
+            target.display_name = request.display_name.as_deref();
+            target.device_type = request.device_type.as_ref();
+            provision_at(&service, target, request, observer).await
+        }
+    }
+}
+
+/// Provisions at one target of the service.
+async fn provision_at<T: AnchorTarget>(
+    service: &Service,
+    target: T,
+    request: &ProvisionRequest<'_>,
+    observer: &mut Observer<'_>,
+) -> Result<ProvisionReport, ProvisionError> {
     let mut steps = Steps::new(observer);
-    let mut enrollment = enrollment(client, request);
+    let mut enrollment = enrollment(target, request);
     let Enrolled { authority, verified, mut devices, mut fleet } = enrollment.run(&mut steps).await?;
-    let created = if request.create_devices {
-        let creation = DeviceCreation {
-            client,
-            devices: &request.devices,
-            fleet: request.fleet.as_ref(),
-            template: request.template.as_deref(),
-        };
-        creation.run(request.dry_run, &mut steps).await?
-    } else {
-        None
-    };
+    let created = if request.create_devices { create_devices(service, request, &mut steps).await? } else { None };
     let mut refused = Vec::new();
     if let Some(registration) = &request.register {
-        let registrar = Registrar::new(registration.clone()).application(client.clone());
+        let registrar = Registrar::new(registration.clone()).service(service.clone());
         let registration = DeviceRegistration { registrar, key_password: request.key_password };
         if request.dry_run {
             registration.report_plan(&request.devices, request.fleet.as_ref(), &mut steps);
@@ -332,12 +344,24 @@ pub async fn provision(
     })
 }
 
-fn enrollment<'a>(client: &'a Client, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, CentralTarget<'a>> {
+/// Creates the devices at the service; nothing in a dry run.
+async fn create_devices(
+    service: &Service,
+    request: &ProvisionRequest<'_>,
+    steps: &mut Steps<'_>,
+) -> Result<Option<CreatedDevices>, ProvisionError> {
+    let creation = DeviceCreation { devices: &request.devices, fleet: request.fleet.as_ref(), place: service.name() };
+    if request.dry_run {
+        creation.report_plan(steps);
+        return Ok(None);
+    }
+    match service {
+        Service::Central(client) => creation.run_central(client, request.template.as_deref(), steps).await.map(Some),
+    }
+}
+
+fn enrollment<'a, T>(target: T, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, T> {
     let at = Timestamp::now();
-    let mut target = CentralTarget::new(client, &request.group, request.entry);
-    target.display_name = request.display_name.as_deref();
-    target.device_type = request.device_type.as_ref();
-    (target.replace, target.add_ca) = (request.replace, request.add_ca);
     Enrollment {
         authority: AuthorityFiles {
             source: &request.authority,

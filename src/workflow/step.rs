@@ -21,13 +21,13 @@ pub enum Step {
     Proof,
     /// Send the proof of possession.
     Verify,
-    /// Read the entry again: it has to hold the CA's certificate as verified.
+    /// Read the CA's certificate again: the service has to report it as verified.
     Confirm,
     /// Issue a device's certificate.
     Device,
     /// Issue the certificates of a fleet.
     Fleet,
-    /// Create devices in the application.
+    /// Create devices, or their individual enrollments, at the service.
     Create,
     /// Register devices at the Device Provisioning Service.
     Register,
