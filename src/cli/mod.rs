@@ -26,6 +26,14 @@ mod device_group;
 mod device_import;
 mod device_register;
 mod device_register_many;
+mod dps;
+mod dps_certificate;
+mod dps_enrollment;
+mod dps_enrollment_group;
+mod dps_registration;
+mod dps_service;
+mod dps_settings;
+mod dps_show;
 mod emulator;
 mod enrollment_group;
 mod error;
@@ -113,6 +121,8 @@ enum Command {
     /// Manage deployment manifests for IoT Edge devices
     #[command(subcommand)]
     DeploymentManifest(Box<deployment_manifest::Command>),
+    /// Manage a DPS instance: its certificates, enrollments and registrations
+    Dps(Box<dps::Command>),
     Emulator(emulator::Emulator),
     Completions(completions::Completions),
     Man(man::Man),
@@ -187,6 +197,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Device(command) => command.run(output),
         Command::DeviceGroup(command) => command.run(output),
         Command::DeploymentManifest(command) => command.run(output),
+        Command::Dps(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),
