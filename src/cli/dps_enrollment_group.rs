@@ -119,6 +119,9 @@ pub(super) struct Update {
     id: EnrollmentGroupId,
     #[command(flatten)]
     attestation: AttestationArgs,
+    /// Remove the reference to the second certificate
+    #[arg(long, conflicts_with_all = ["secondary_certificate", "signing_certificate", "symmetric_key"])]
+    clear_secondary_certificate: bool,
     /// Whether devices may register through the group
     #[arg(long, value_name = "BOOLEAN")]
     enabled: Option<bool>,
@@ -168,16 +171,16 @@ impl Command {
 
 impl AttestationArgs {
     /// Returns the new attestation, if one is given. An update keeps the reference that is not given.
-    fn read(self, earlier: Option<&CaReferences>) -> anyhow::Result<Option<NewAttestation>> {
+    fn read(self, earlier: Option<CaReferences>) -> anyhow::Result<Option<NewAttestation>> {
         if let Some(file) = &self.signing_certificate {
             let secondary = self.secondary_signing_certificate.as_deref();
             let certificates = read_certificates(file, secondary, &self.pfx_password)?;
             return Ok(Some(NewAttestation::SigningCertificates(certificates)));
         }
-        if self.certificate.is_none() && self.secondary_certificate.is_none() {
+        if self.certificate.is_none() && self.secondary_certificate.is_none() && earlier.is_none() {
             return self.keys.attestation();
         }
-        let earlier = earlier.cloned().unwrap_or_default();
+        let earlier = earlier.unwrap_or_default();
         let names = CaReferences {
             primary: self.certificate.or(earlier.primary),
             secondary: self.secondary_certificate.or(earlier.secondary),
@@ -199,19 +202,23 @@ impl Create {
 
 impl Update {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let keeps_one = self.attestation.certificate.is_some() != self.attestation.secondary_certificate.is_some();
         let is_empty = self.settings.is_empty() && self.enabled.is_none();
         let settings = self.settings.read(self.enabled)?;
         let groups = self.service.client().await?.enrollment_groups();
         let mut etag = self.etag.map(Etag::new);
+        let changed = [self.attestation.certificate.is_some(), self.attestation.secondary_certificate.is_some()];
         let mut earlier = None;
-        if keeps_one {
+        if self.clear_secondary_certificate || changed[0] != changed[1] {
             let group = groups.get(&self.id).await?;
-            // The other reference must be the one that was read.
-            etag = etag.or_else(|| group.etag.clone());
-            earlier = group.ca_references().cloned();
+            let mut names = group.ca_references().cloned().unwrap_or_default();
+            if self.clear_secondary_certificate {
+                names.secondary = None;
+            }
+            earlier = Some(names);
+            // The reference that is kept must be the one that was read.
+            etag = etag.or(group.etag);
         }
-        let attestation = self.attestation.read(earlier.as_ref())?;
+        let attestation = self.attestation.read(earlier)?;
         if is_empty && attestation.is_none() {
             return Err(UsageError::new("the update changes nothing: give at least one new value").into());
         }

@@ -2,8 +2,9 @@
 
 use std::error::Error as StdError;
 
-use super::{error::UsageError, registration::RegistrationFailure, service_answer::central_error};
+use super::{error::UsageError, registration::RegistrationFailure, service_answer::client_error};
 use crate::{
+    arm::FindError,
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
@@ -22,8 +23,14 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     error.chain().find_map(|cause| {
-        if central_error(cause).is_some_and(is_untrusted) {
+        if client_error(cause).is_some_and(is_untrusted) {
             return Some(TRUST_ROOT.to_owned());
+        }
+        if let Some(FindError::Several { .. }) = cause.downcast_ref() {
+            return Some("--subscription ID or --resource-group NAME selects one".to_owned());
+        }
+        if let Some(Error::WouldRemove { .. }) = cause.downcast_ref() {
+            return Some("--signing-certificate FILE of a group, --cert FILE of an individual enrollment".to_owned());
         }
         if let Some(failure) = cause.downcast_ref::<RegistrationFailure>() {
             return registration_hint(failure);

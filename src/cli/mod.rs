@@ -1,6 +1,7 @@
 //! The command line. It is not a part of the public API.
 //!
-//! Each command group has a file. `args`, `service`, `issuer` and `registration` hold options that commands share; `report`
+//! Each command group has a file. `args`, `service`, `dps_service`, `any_service`, `issuer` and `registration` hold options
+//! that commands share; `report`
 //! turns an error into a message, a hint and an exit status.
 #![allow(
     clippy::doc_markdown,
@@ -8,6 +9,7 @@
     reason = "the comments on arguments are printed as help, without markup"
 )]
 
+mod any_service;
 mod args;
 mod cert;
 mod cert_expiring;

@@ -29,9 +29,9 @@ const TOKEN: &str = "IOT_ENROLL_TOKEN";
 #[derive(clap::Args)]
 pub(super) struct Service {
     #[command(flatten)]
-    pub(super) application: Application,
+    application: Application,
     #[command(flatten)]
-    pub(super) connection: Connection,
+    connection: Connection,
 }
 
 /// The application, and the sign-in there.
@@ -111,12 +111,6 @@ impl Service {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         self.application.client(&self.connection)
     }
-
-    /// Adds these options to the next command. Environment variables need not be repeated.
-    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
-        self.application.repeat_in(command);
-        self.connection.repeat_in(command);
-    }
 }
 
 impl Application {
@@ -154,7 +148,7 @@ impl Application {
 
     /// Returns whether an application and a token are named, on the command line or in the environment.
     pub(super) fn is_usable(&self) -> bool {
-        (self.is_named() || self.is_in_environment()) && (self.entra || self.token_file.is_some() || is_set(TOKEN))
+        (self.is_named() || Self::is_in_environment()) && (self.entra || self.token_file.is_some() || is_set(TOKEN))
     }
 
     /// Returns whether the command line names an application.
@@ -162,8 +156,13 @@ impl Application {
         self.app.is_some() || self.endpoint.is_some()
     }
 
+    /// Returns whether the command line names a file with a token.
+    pub(super) fn has_token_file(&self) -> bool {
+        self.token_file.is_some()
+    }
+
     /// Returns whether the environment names an application.
-    pub(super) fn is_in_environment(&self) -> bool {
+    pub(super) fn is_in_environment() -> bool {
         is_set(ENDPOINT) || is_set(APP)
     }
 

@@ -10,6 +10,7 @@ mod completions;
 mod confirmation;
 mod device;
 mod documentation;
+mod dps;
 mod encodings;
 mod errors;
 mod expiring;
