@@ -10,7 +10,7 @@ use super::{
     endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
-    symmetric_key::{SymmetricKey, TOKEN_LIFETIME, derive_device_key},
+    symmetric_key::{SymmetricKey, derive_device_key},
 };
 use crate::{
     certificate::{
@@ -18,7 +18,7 @@ use crate::{
         chain::{check_validity, verify},
         objections as certificate_objections,
     },
-    transport::NetworkFailure,
+    transport::{NetworkFailure, TOKEN_LIFETIME},
 };
 
 /// The difference between clocks that is worth reporting.

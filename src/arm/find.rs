@@ -1,0 +1,212 @@
+//! Finding an instance by its name.
+
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    id::{InstanceId, InstanceName, ResourceGroupName, SubscriptionId, instances_path},
+    instance::{ProvisioningService, Resource},
+};
+use crate::transport::{Call, Error, items};
+
+/// The version of the API that lists subscriptions, which belongs to Resource Manager itself.
+const SUBSCRIPTIONS_VERSION: &str = "2022-12-01";
+
+/// How many subscriptions are searched concurrently.
+const CONCURRENCY: usize = 8;
+
+/// Which instance to find: its name, and where to search for it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InstanceQuery {
+    /// The name.
+    pub name: InstanceName,
+    /// The subscription to search. `None` means all that the sign-in can see.
+    pub subscription: Option<SubscriptionId>,
+    /// The resource group to search. `None` means all.
+    pub resource_group: Option<ResourceGroupName>,
+}
+
+impl InstanceQuery {
+    /// Returns a query that searches everything that the sign-in can see.
+    #[must_use]
+    pub fn new(name: InstanceName) -> Self {
+        Self { name, subscription: None, resource_group: None }
+    }
+
+    /// Sets the subscription to search.
+    #[must_use]
+    pub fn subscription(mut self, id: impl Into<Option<SubscriptionId>>) -> Self {
+        self.subscription = id.into();
+        self
+    }
+
+    /// Sets the resource group to search.
+    #[must_use]
+    pub fn resource_group(mut self, name: impl Into<Option<ResourceGroupName>>) -> Self {
+        self.resource_group = name.into();
+        self
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscription {
+    subscription_id: SubscriptionId,
+}
+
+impl Client {
+    /// Finds an instance by its name. Compares names without regard to case.
+    ///
+    /// # Errors
+    /// [`FindError`] if there is no instance of this name or several, or if the sign-in cannot see what is searched.
+    pub async fn find(&self, query: &InstanceQuery) -> Result<ProvisioningService, FindError> {
+        let subscriptions = match &query.subscription {
+            Some(id) => vec![id.clone()],
+            None => self.subscriptions().await?,
+        };
+        if subscriptions.is_empty() {
+            return Err(FindError::NoSubscription);
+        }
+        let group = query.resource_group.as_ref();
+        let searches = subscriptions.iter().map(|id| async move { (id, self.search(id, group).await) });
+        let mut searches = stream::iter(searches).buffered(CONCURRENCY);
+        let (mut found, mut others, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some((id, result)) = searches.next().await {
+            match result {
+                Ok(instances) => {
+                    let (these, rest): (Vec<_>, Vec<_>) = instances
+                        .into_iter()
+                        .partition(|(_, resource)| resource.name.eq_ignore_ascii_case(query.name.as_str()));
+                    found.extend(these);
+                    others.extend(rest.into_iter().map(|(_, resource)| resource.name));
+                }
+                Err(error) if !matches!(error.status(), Some(403 | 404)) => return Err(error.into()),
+                Err(error) if query.subscription.is_some() => {
+                    return Err(FindError::NotVisible {
+                        subscription: id.clone(),
+                        resource_group: query.resource_group.clone(),
+                        error: Box::new(error),
+                    });
+                }
+                // The group is in another subscription.
+                Err(error) if error.status() == Some(404) && group.is_some() => {}
+                Err(_) => unreadable.push(id.clone()),
+            }
+        }
+        drop(searches);
+        let name = query.name.clone();
+        if found.len() > 1 {
+            let found = found.iter().filter_map(|(_, resource)| resource.id.parse().ok()).collect();
+            return Err(FindError::Several { name, found });
+        }
+        match found.pop() {
+            Some((call, resource)) => Ok(resource.into_service(self.rest(), &call)?),
+            None => {
+                let resource_group = query.resource_group.clone();
+                Err(FindError::NotFound { name, subscriptions, resource_group, unreadable, others })
+            }
+        }
+    }
+
+    /// Returns the subscriptions that the sign-in can see.
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionId>, Error> {
+        let call = Call::get(&["subscriptions"]).with_api_version(SUBSCRIPTIONS_VERSION);
+        let all: Vec<Subscription> = items(self.rest().clone(), call, None).try_collect().await?;
+        Ok(all.into_iter().map(|subscription| subscription.subscription_id).collect())
+    }
+
+    /// Lists the instances of a subscription, or of one of its resource groups.
+    async fn search(
+        &self,
+        subscription: &SubscriptionId,
+        group: Option<&ResourceGroupName>,
+    ) -> Result<Vec<(Call, Resource)>, Error> {
+        let call = Call::get(&instances_path(subscription, group));
+        let all: Vec<Resource> = items(self.rest().clone(), call.clone(), None).try_collect().await?;
+        Ok(all.into_iter().map(|resource| (call.clone(), resource)).collect())
+    }
+}
+
+/// Explains why an instance was not found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// The sign-in can see no subscription.
+    #[error(
+        "the sign-in can see no subscription: assign it a role on the DPS instance, such as Contributor, or sign in to \
+         another tenant"
+    )]
+    NoSubscription,
+    /// The subscription or resource group to search does not exist, or the sign-in cannot see it.
+    #[error("{} does not exist, or the sign-in cannot see it: {error}", place(subscription, resource_group.as_ref()))]
+    NotVisible {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// The resource group, if the query named one.
+        resource_group: Option<ResourceGroupName>,
+        /// How the service refused.
+        error: Box<Error>,
+    },
+    /// There is no instance of this name.
+    #[error("{}", not_found(name, subscriptions, resource_group.as_ref(), unreadable, others))]
+    NotFound {
+        /// The name.
+        name: InstanceName,
+        /// The subscriptions that were searched.
+        subscriptions: Vec<SubscriptionId>,
+        /// The resource group that was searched, if the query named one.
+        resource_group: Option<ResourceGroupName>,
+        /// Those of the subscriptions that the sign-in cannot read.
+        unreadable: Vec<SubscriptionId>,
+        /// The names of the instances that were found.
+        others: Vec<String>,
+    },
+    /// There are several instances of this name.
+    #[error("there are {} DPS instances named {name}: {}", found.len(), join(found))]
+    Several {
+        /// The name.
+        name: InstanceName,
+        /// Their resource IDs.
+        found: Vec<InstanceId>,
+    },
+    /// A call failed.
+    #[error(transparent)]
+    Call(#[from] Error),
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn place(subscription: &SubscriptionId, group: Option<&ResourceGroupName>) -> String {
+    match group {
+        Some(group) => format!("resource group {group} of subscription {subscription}"),
+        None => format!("subscription {subscription}"),
+    }
+}
+
+fn not_found(
+    name: &InstanceName,
+    subscriptions: &[SubscriptionId],
+    group: Option<&ResourceGroupName>,
+    unreadable: &[SubscriptionId],
+    others: &[String],
+) -> String {
+    let within = match (subscriptions, group) {
+        ([subscription], group) => place(subscription, group),
+        (all, Some(group)) => {
+            format!("resource group {group} of the {} subscriptions that the sign-in can see", all.len())
+        }
+        (all, None) => format!("the {} subscriptions that the sign-in can see", all.len()),
+    };
+    let mut text = format!("no DPS instance named {name} is visible in {within}");
+    if !others.is_empty() {
+        text += &format!("; found {}", others.join(", "));
+    }
+    if !unreadable.is_empty() {
+        text += &format!("; the sign-in cannot list the instances of {}", join(unreadable));
+    }
+    text
+}
