@@ -28,6 +28,7 @@ use crate::{
 };
 
 /// The individual enrollments that an instance has: their IDs, by the IDs in lower case.
+#[derive(Default)]
 pub(super) struct KnownEnrollments(HashMap<String, String>);
 
 impl KnownEnrollments {
@@ -48,7 +49,7 @@ impl KnownEnrollments {
             let looked_up = stream::iter(ids).map(look_up).buffered(REQUESTS_UNDER_WAY.get());
             looked_up.try_filter_map(|found| async move { Ok(found) }).try_collect().await?
         };
-        let known = found.into_iter().map(|found| found.registration_id.to_string());
+        let known = found.into_iter().map(|found| found.id.to_string());
         let known = Self(known.map(|id| (id.to_ascii_lowercase(), id)).collect());
         for device in creation.read()? {
             let id = device.map_err(ProvisionError::Devices)?.id;
@@ -134,7 +135,9 @@ async fn create_some(
     let failed = match enrollments.create_many(&missing).await {
         Ok(errors) => errors.into_iter().map(|error| error.id.to_ascii_lowercase()).collect(),
         // Which of them were created is found out one by one.
-        Err(error) if error.answer_was_lost() => missing.iter().map(|(id, _)| id.as_str().to_ascii_lowercase()).collect(),
+        Err(error) if error.answer_was_lost() => {
+            missing.iter().map(|(id, _)| id.as_str().to_ascii_lowercase()).collect()
+        }
         Err(error) => {
             let first = missing.first().map(|(id, _)| id.to_string()).unwrap_or_default();
             return Creation { failure: Some((first, error.into())), ..creation };

@@ -55,10 +55,8 @@ pub(super) struct DpsTarget<'a> {
 
 impl<'a> DpsTarget<'a> {
     pub(super) fn new(instance: &'a DpsInstance, policy: EntryPolicy) -> Result<Self, ProvisionError> {
-        let group = EnrollmentGroupId::new(policy.group.as_str()).map_err(|error| ProvisionError::GroupId {
-            group: policy.group.clone(),
-            problem: error.to_string(),
-        })?;
+        let group = EnrollmentGroupId::new(policy.group.as_str())
+            .map_err(|error| ProvisionError::GroupId { group: policy.group.clone(), problem: error.to_string() })?;
         let entry = policy.default_entry();
         Ok(Self {
             instance,
@@ -193,10 +191,10 @@ impl<'a> DpsTarget<'a> {
             return Err(ProvisionError::TooMany { what: "X.509 enrollment groups", max: MAX_X509_GROUPS });
         }
         // The group refers to one of them, or else it is to refer to the one with the least left to do.
-        let referred = entries.state(entry).certificate_name.as_deref();
+        let referred = entries.state(entry).certificate_name.as_ref();
         let uploaded = ours.and_then(|ours| {
             let same = certificates.iter().filter(|it| it.is(ours));
-            same.max_by_key(|it| (referred == Some(it.name.as_str()), it.is_verified, self.requested_name == Some(&it.name)))
+            same.max_by_key(|it| (referred == Some(&it.name), it.is_verified, self.requested_name == Some(&it.name)))
         });
         if let Some(uploaded) = uploaded {
             self.keep(uploaded);
@@ -207,7 +205,11 @@ impl<'a> DpsTarget<'a> {
     }
 
     /// Makes the group refer to the certificate. Returns whether that changed anything, and what there is now.
-    async fn refer(&mut self, ours: &Certificate, name: &DpsCertificateName) -> Result<(Outcome, String), ProvisionError> {
+    async fn refer(
+        &mut self,
+        ours: &Certificate,
+        name: &DpsCertificateName,
+    ) -> Result<(Outcome, String), ProvisionError> {
         let mut conflicts = 0;
         loop {
             self.read_group().await?;
@@ -224,8 +226,14 @@ impl<'a> DpsTarget<'a> {
             match self.write(entry, name).await {
                 Ok(group) => {
                     let detail = match &self.found {
-                        Some(_) => format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group)),
-                        None => format!("created {} for {} devices, with {name} as its {entry} certificate", group.id, device_type(&group)),
+                        Some(_) => {
+                            format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group))
+                        }
+                        None => format!(
+                            "created {} for {} devices, with {name} as its {entry} certificate",
+                            group.id,
+                            device_type(&group)
+                        ),
                     };
                     self.found = Some(group);
                     return Ok((Outcome::Done, detail));
@@ -302,7 +310,8 @@ fn disabled_note(group: &EnrollmentGroup) -> &'static str {
 }
 
 fn infos(certificates: &EnrolledCertificates) -> impl Iterator<Item = (CertificateEntry, &CertificateInfo)> {
-    let entries = [(CertificateEntry::Primary, &certificates.primary), (CertificateEntry::Secondary, &certificates.secondary)];
+    let entries =
+        [(CertificateEntry::Primary, &certificates.primary), (CertificateEntry::Secondary, &certificates.secondary)];
     entries.into_iter().filter_map(|(entry, info)| Some((entry, info.as_ref()?)))
 }
 
@@ -322,7 +331,7 @@ fn entries(
                 entry,
                 verified: certificate.is_verified,
                 sha1_thumbprint: certificate.sha1_thumbprint,
-                certificate_name: Some(certificate.name.to_string()),
+                certificate_name: Some(certificate.name.clone()),
             },
         )
     };
@@ -334,7 +343,11 @@ fn entries(
     }
 }
 
-fn with_reference(mut references: CaReferences, entry: CertificateEntry, name: Option<DpsCertificateName>) -> CaReferences {
+fn with_reference(
+    mut references: CaReferences,
+    entry: CertificateEntry,
+    name: Option<DpsCertificateName>,
+) -> CaReferences {
     match entry {
         CertificateEntry::Primary => references.primary = name,
         CertificateEntry::Secondary => references.secondary = name,
@@ -400,9 +413,8 @@ impl AnchorTarget for DpsTarget<'_> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         let found = self.certificates().find(&name).await?;
         self.etag = found.as_ref().map(|found| found.etag.clone());
-        Ok(found.and_then(|found| {
-            Some(AnchorContent { thumbprint: found.sha1_thumbprint?, verified: found.is_verified })
-        }))
+        Ok(found
+            .and_then(|found| Some(AnchorContent { thumbprint: found.sha1_thumbprint?, verified: found.is_verified })))
     }
 
     /// Only an unverified certificate with the same content is replaced, to attest it.
@@ -453,13 +465,15 @@ impl AnchorTarget for DpsTarget<'_> {
         let (group, entry) = (&self.group, self.entry);
         let name = self.name.as_ref().map_or("the new certificate", DpsCertificateName::as_str);
         let (outcome, detail) = match &self.found {
-            Some(found) if self.name.as_ref().is_some_and(|name| reference(found, entry) == Some(name)) => {
-                (Outcome::Unchanged, format!("found {group}, whose {entry} certificate is {name}{}", disabled_note(found)))
-            }
+            Some(found) if self.name.as_ref().is_some_and(|name| reference(found, entry) == Some(name)) => (
+                Outcome::Unchanged,
+                format!("found {group}, whose {entry} certificate is {name}{}", disabled_note(found)),
+            ),
             Some(_) => (Outcome::Planned, format!("would set the {entry} certificate of {group} to {name}")),
             None => {
                 let device_type = self.device_type.cloned().unwrap_or_default();
-                let detail = format!("would create {group} for {device_type} devices, with {name} as its {entry} certificate");
+                let detail =
+                    format!("would create {group} for {device_type} devices, with {name} as its {entry} certificate");
                 (Outcome::Planned, detail)
             }
         };
@@ -475,8 +489,8 @@ impl AnchorTarget for DpsTarget<'_> {
         self.entry
     }
 
-    fn certificate_name(&self) -> Option<String> {
-        self.name.as_ref().map(ToString::to_string)
+    fn certificate_name(&self) -> Option<DpsCertificateName> {
+        self.name.clone()
     }
 
     fn place(&self) -> impl fmt::Display {
@@ -504,11 +518,7 @@ impl AnchorTarget for DpsTarget<'_> {
     }
 
     /// Removes the reference, then the certificate unless another group refers to it.
-    async fn remove(
-        &mut self,
-        entries: &Entries,
-        entry: CertificateEntry,
-    ) -> Result<(Outcome, String), RolloverError> {
+    async fn remove(&mut self, entries: &Entries, entry: CertificateEntry) -> Result<(Outcome, String), RolloverError> {
         let EntryState { certificate_name: Some(name), sha1_thumbprint: Some(old), .. } = entries.state(entry) else {
             return Ok((Outcome::Unchanged, format!("{entry} is empty already")));
         };
@@ -529,8 +539,7 @@ impl AnchorTarget for DpsTarget<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        let name = DpsCertificateName::new(name.as_str()).map_err(|error| ProvisionError::CertificateName(error))?;
-        let deleted = self.delete_unreferenced(&name, *old).await?;
+        let deleted = self.delete_unreferenced(name, *old).await?;
         Ok((Outcome::Done, format!("removed {old} from {entry}{deleted}")))
     }
 

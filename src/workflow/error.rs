@@ -55,7 +55,9 @@ pub enum ProvisionError {
         state: String,
     },
     /// Another group of the instance has the CA, and the service accepts it in one group only.
-    #[error("the enrollment group {other} already has the CA {ours}, which can be in one group only, so {group} cannot have it")]
+    #[error(
+        "the enrollment group {other} already has the CA {ours}, which can be in one group only, so {group} cannot have it"
+    )]
     InOtherGroup {
         /// The group.
         group: GroupId,
@@ -79,7 +81,9 @@ pub enum ProvisionError {
         verified: bool,
     },
     /// The instance has as many of something as the service allows.
-    #[error("the provisioning service already has {max} {what}, the most that it can have: delete one that is not needed")]
+    #[error(
+        "the provisioning service already has {max} {what}, the most that it can have: delete one that is not needed"
+    )]
     TooMany {
         /// What it has.
         what: &'static str,
@@ -87,9 +91,7 @@ pub enum ProvisionError {
         max: usize,
     },
     /// The group does not attest devices by certificates.
-    #[error(
-        "the enrollment group {group} attests devices by {found}, so it takes no CA: use another group"
-    )]
+    #[error("the enrollment group {group} attests devices by {found}, so it takes no CA: use another group")]
     Attestation {
         /// The group.
         group: GroupId,
