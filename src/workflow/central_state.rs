@@ -43,7 +43,7 @@ pub(super) async fn read_groups(client: &Client) -> Result<EnrollmentState, Erro
     if let Some(device) = any.first() {
         id_scope = client.devices().credentials(&device.id).await?.id_scope.parse().ok();
     }
-    Ok(EnrollmentState { groups: groups.into(), id_scope, device: None })
+    Ok(EnrollmentState { id_scope, ..EnrollmentState::new(groups) })
 }
 
 /// Reads the state of a device, and adds it to that of its application.
@@ -73,6 +73,7 @@ pub(super) async fn read_device(
         groups: Arc::clone(&state.groups),
         id_scope: credentials.id_scope.parse().ok().or_else(|| state.id_scope.clone()),
         device: Some(Arc::new(device)),
+        unreferenced: Arc::clone(&state.unreferenced),
     })
 }
 

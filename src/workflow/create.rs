@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     bulk::{Bulk, ReportOrder, Signal},
-    error::ProvisionError,
+    error::{CreateError, ProvisionError},
     fleet::FleetRequest,
     step::{Outcome, Step, Steps, device_count},
 };
@@ -39,7 +39,7 @@ pub struct CreatedDevices {
 pub(super) struct Creation {
     pub(super) counts: CreatedDevices,
     /// The first device that failed, and why.
-    pub(super) failure: Option<(String, Error)>,
+    pub(super) failure: Option<(String, CreateError)>,
 }
 
 /// The devices to create.
@@ -51,7 +51,7 @@ pub(super) struct DeviceCreation<'a> {
 }
 
 impl DeviceCreation<'_> {
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.devices.len() as u64 + self.fleet.map_or(0, |fleet| fleet.count)
     }
 
@@ -82,7 +82,7 @@ impl DeviceCreation<'_> {
                         let counts = CreatedDevices { created: u64::from(is_new), existing: u64::from(!is_new) };
                         Creation { counts, failure: None }
                     }
-                    Err(error) => Creation { failure: Some((id.to_string(), error)), ..Creation::default() },
+                    Err(error) => Creation { failure: Some((id.to_string(), error.into())), ..Creation::default() },
                 }
             }
         };

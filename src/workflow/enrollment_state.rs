@@ -1,6 +1,6 @@
 //! The enrollment state of a service, read to diagnose a failed registration.
 
-use super::{central_state, service::Service};
+use super::{central_state, dps_state, service::Service};
 use crate::{certificate::DeviceId, dps::device::EnrollmentState, transport::Error};
 
 /// Reads the enrollment groups of a service and its ID scope. Changes nothing.
@@ -10,6 +10,7 @@ use crate::{certificate::DeviceId, dps::device::EnrollmentState, transport::Erro
 pub async fn read_enrollment_state(service: impl Into<Service>) -> Result<EnrollmentState, Error> {
     match service.into() {
         Service::Central(client) => central_state::read_groups(&client).await,
+        Service::Dps(instance) => dps_state::read_groups(&instance).await,
     }
 }
 
@@ -24,5 +25,6 @@ pub async fn read_device_state(
 ) -> Result<EnrollmentState, Error> {
     match service.into() {
         Service::Central(client) => central_state::read_device(&client, state, id).await,
+        Service::Dps(instance) => dps_state::read_device(&instance, state, id).await,
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{record::thumbprint_text, rollover_error::RolloverError, service::GroupId};
-use crate::{central::CertificateEntry, certificate::Thumbprint};
+use crate::{central::CertificateEntry, certificate::Thumbprint, dps::DpsCertificateName};
 
 /// What an entry of an enrollment group holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,7 +19,7 @@ pub struct EntryState {
     pub sha1_thumbprint: Option<Thumbprint>,
     /// The name of its certificate in the DPS instance; none at IoT Central.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate_name: Option<String>,
+    pub certificate_name: Option<DpsCertificateName>,
 }
 
 impl EntryState {

@@ -38,11 +38,60 @@ pub enum ProvisionError {
         /// Why the service does not accept it.
         problem: String,
     },
-    /// The group does not attest devices by certificates.
+    /// The service has the group or device under an ID that differs only in case.
+    #[error("the service has {given} as {existing}: IDs are compared without case, so use that spelling")]
+    Spelling {
+        /// The ID that was given.
+        given: String,
+        /// The ID that the service has.
+        existing: String,
+    },
+    /// The instance of the Device Provisioning Service is not active.
+    #[error("the provisioning service {instance} is not active but {state:?}: wait until it is active")]
+    InstanceNotActive {
+        /// The name of the instance.
+        instance: String,
+        /// Its state.
+        state: String,
+    },
+    /// Another group of the instance has the CA, and the service accepts it in one group only.
     #[error(
-        "the enrollment group {group} attests devices by {found}, not by x509, so it takes no certificates: use another \
-         group"
+        "the enrollment group {other} already has the CA {ours}, which can be in one group only, so {group} cannot have it"
     )]
+    InOtherGroup {
+        /// The group.
+        group: GroupId,
+        /// The ID of the group that has the CA.
+        other: String,
+        /// The thumbprint of the CA.
+        ours: Thumbprint,
+    },
+    /// The instance has a certificate of this name, which is another one. Certificates are not replaced in place.
+    #[error(
+        "the name {name} is taken by {} certificate{}, which is not replaced in place: use another name, or delete it",
+        if *.verified { "another verified" } else { "another" },
+        .found.map_or_else(String::new, |found| format!(", {found}"))
+    )]
+    CertificateNameTaken {
+        /// The name.
+        name: String,
+        /// The thumbprint of the certificate that has it.
+        found: Option<Thumbprint>,
+        /// Whether that certificate is verified.
+        verified: bool,
+    },
+    /// The instance has as many of something as the service allows.
+    #[error(
+        "the provisioning service already has {max} {what}, the most that it can have: delete one that is not needed"
+    )]
+    TooMany {
+        /// What it has.
+        what: &'static str,
+        /// How many it can have.
+        max: usize,
+    },
+    /// The group does not attest devices by certificates.
+    #[error("the enrollment group {group} attests devices by {found}, so it takes no CA: use another group")]
     Attestation {
         /// The group.
         group: GroupId,
@@ -166,7 +215,7 @@ pub enum ProvisionError {
     /// The list of devices could not be read.
     #[error(transparent)]
     Devices(SourceError),
-    /// A device could not be created in the application.
+    /// A device could not be created at the service.
     #[error("created {created} of {of} devices and found {existing}, then {id} failed: {error}; the next run resumes")]
     Create {
         /// How many were created.
@@ -179,7 +228,7 @@ pub enum ProvisionError {
         id: String,
         /// Why it failed.
         #[source]
-        error: Box<Error>,
+        error: Box<CreateError>,
     },
     /// The devices of a fleet could not be registered.
     #[error(transparent)]
@@ -221,6 +270,18 @@ pub enum ProvisionError {
         /// The certificate file of both.
         path: PathBuf,
     },
+}
+
+/// Why a device could not be created at the service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The service refused a call, or could not be reached.
+    #[error(transparent)]
+    Service(#[from] Error),
+    /// The device's certificate could not be read.
+    #[error(transparent)]
+    Files(#[from] FileError),
 }
 
 impl ProvisionError {

@@ -1,7 +1,8 @@
 //! Sequences over certificates and the service clients.
 //!
 //! [`provision`] takes an enrollment group from nothing to *verified* and issues its devices' certificates. [`rollover`] takes
-//! it from one certificate authority to the next, and [`retire`] removes the old one.
+//! it from one certificate authority to the next, and [`retire`] removes the old one. All three work at each [`Service`]: an
+//! IoT Central application or an instance of the Device Provisioning Service.
 //!
 //! [`import_devices`] creates the devices of a list in an application, and [`register_manifest`] registers the devices of a
 //! manifest. Both do many at once, write the outcome of each to a results file, and resume a run that was interrupted.
@@ -14,6 +15,10 @@ mod central_state;
 mod central_target;
 mod create;
 mod csv_rows;
+mod dps_devices;
+mod dps_instance;
+mod dps_state;
+mod dps_target;
 mod enrollment;
 mod enrollment_state;
 mod entries;
@@ -43,9 +48,10 @@ pub use create::CreatedDevices;
 pub use csv_rows::CsvError;
 #[cfg(feature = "cli")]
 pub(crate) use csv_rows::{CsvRow, CsvRows};
+pub use dps_instance::DpsInstance;
 pub use enrollment_state::{read_device_state, read_enrollment_state};
 pub use entries::EntryState;
-pub use error::ProvisionError;
+pub use error::{CreateError, ProvisionError};
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
 #[cfg(feature = "cli")]
 pub(crate) use import::IMPORT_RESULT_COLUMNS;

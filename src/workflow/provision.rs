@@ -8,6 +8,8 @@ use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
     create::{CreatedDevices, DeviceCreation},
+    dps_devices::{KnownEnrollments, create_enrollments},
+    dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
     entry_policy::EntryPolicy,
     error::ProvisionError,
@@ -23,7 +25,7 @@ use super::{
 use crate::{
     central::{CertificateEntry, DeviceType},
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp, files::PfxOptions},
-    dps::device::RegistrationClient,
+    dps::{DpsCertificateName, device::RegistrationClient},
 };
 
 /// How to provision an enrollment group.
@@ -34,21 +36,26 @@ pub struct ProvisionRequest<'a> {
     pub group: GroupId,
     /// The certificate authority to enroll.
     pub authority: AuthoritySource,
-    /// The name of a group that is created; its ID if none.
+    /// The name of a group that is created; its ID if none. Groups of a DPS instance have no name.
     pub display_name: Option<String>,
     /// The type that the group has to be of; any if none. A group that is created is for IoT devices by default.
     pub device_type: Option<DeviceType>,
     /// The entry for the certificate. If none, the entry that already holds it, or else the primary.
     pub entry: Option<CertificateEntry>,
+    /// The name of the CA's certificate if it is uploaded to a DPS instance. If none, the name is made of the CA's common name
+    /// and thumbprint. IoT Central does not name certificates.
+    pub certificate_name: Option<DpsCertificateName>,
     /// The password of encrypted private keys.
     pub key_password: Option<&'a str>,
     /// The devices to issue certificates for.
     pub devices: Vec<DeviceId>,
     /// Many devices, whose certificates go to a directory of their own.
     pub fleet: Option<FleetRequest>,
-    /// Whether to create the devices, those of the fleet among them, in the application.
+    /// Whether to create the devices, those of the fleet among them: in an application as devices, in a DPS instance as
+    /// individual enrollments for their certificates.
     pub create_devices: bool,
-    /// The device template of devices that are created. If none, the service finds one when a device connects.
+    /// The device template of devices that are created. If none, the service finds one when a device connects. DPS has no
+    /// templates.
     pub template: Option<String>,
     /// Registers the devices, those of the fleet among them, as they do it themselves.
     pub register: Option<RegistrationClient>,
@@ -81,6 +88,7 @@ impl<'a> ProvisionRequest<'a> {
             display_name: None,
             device_type: None,
             entry: None,
+            certificate_name: None,
             key_password: None,
             devices: Vec::new(),
             fleet: None,
@@ -123,6 +131,13 @@ impl<'a> ProvisionRequest<'a> {
     #[must_use]
     pub fn entry(mut self, entry: impl Into<Option<CertificateEntry>>) -> Self {
         self.entry = entry.into();
+        self
+    }
+
+    /// Sets the name of a certificate that is uploaded to a DPS instance.
+    #[must_use]
+    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
+        self.certificate_name = name.into();
         self
     }
 
@@ -234,6 +249,9 @@ pub struct ProvisionReport {
     pub group: GroupId,
     /// The entry that holds the certificate.
     pub entry: CertificateEntry,
+    /// The name of the certificate in the DPS instance; none at IoT Central, and if a dry run would create the CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<DpsCertificateName>,
     /// Whether the service reports the entry as verified.
     pub verified: bool,
     /// The thumbprint of the CA; none if a dry run would create it.
@@ -255,7 +273,8 @@ pub struct ProvisionReport {
 }
 
 /// Provisions an enrollment group: finds or creates the root, finds or creates the group, uploads the certificate, proves
-/// possession of its key, and issues device certificates.
+/// possession of its key, and issues device certificates. At DPS the certificate comes first: a group is created, or refers
+/// to a certificate, only once the certificate is verified.
 ///
 /// It is idempotent. It reads the state of the service and the files and never relies on a record of an earlier run, so the
 /// next call resumes a run that was killed between any two steps. It reads everything before it changes anything: a group of
@@ -307,6 +326,12 @@ pub async fn provision(
             target.device_type = request.device_type.as_ref();
             provision_at(&service, target, request, observer).await
         }
+        Service::Dps(instance) => {
+            let mut target = DpsTarget::new(instance, policy)?;
+            target.device_type = request.device_type.as_ref();
+            target.requested_name = request.certificate_name.as_ref();
+            provision_at(&service, target, request, observer).await
+        }
     }
 }
 
@@ -319,8 +344,27 @@ async fn provision_at<T: AnchorTarget>(
 ) -> Result<ProvisionReport, ProvisionError> {
     let mut steps = Steps::new(observer);
     let mut enrollment = enrollment(target, request);
+    let creation = DeviceCreation { devices: &request.devices, fleet: request.fleet.as_ref(), place: service.name() };
+    let known = match service {
+        Service::Dps(instance) if request.create_devices => {
+            KnownEnrollments::read(instance.client(), &creation).await?
+        }
+        _ => KnownEnrollments::default(),
+    };
     let Enrolled { authority, verified, mut devices, mut fleet } = enrollment.run(&mut steps).await?;
-    let created = if request.create_devices { create_devices(service, request, &mut steps).await? } else { None };
+    let created = match service {
+        _ if !request.create_devices => None,
+        _ if request.dry_run => {
+            creation.report_plan(&mut steps);
+            None
+        }
+        Service::Central(client) => Some(creation.run_central(client, request.template.as_deref(), &mut steps).await?),
+        Service::Dps(instance) => {
+            let manifest = fleet.as_ref().map(|fleet| &*fleet.manifest);
+            let client = instance.client();
+            Some(create_enrollments(client, known, &creation, &devices, manifest, &mut steps).await?)
+        }
+    };
     let mut refused = Vec::new();
     if let Some(registration) = &request.register {
         let registrar = Registrar::new(registration.clone()).service(service.clone());
@@ -334,6 +378,7 @@ async fn provision_at<T: AnchorTarget>(
     Ok(ProvisionReport {
         group: request.group.clone(),
         entry: enrollment.anchor.target.entry(),
+        certificate_name: enrollment.anchor.target.certificate_name(),
         verified,
         sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
         steps: steps.into_reports(),
@@ -342,22 +387,6 @@ async fn provision_at<T: AnchorTarget>(
         created,
         refused,
     })
-}
-
-/// Creates the devices at the service; nothing in a dry run.
-async fn create_devices(
-    service: &Service,
-    request: &ProvisionRequest<'_>,
-    steps: &mut Steps<'_>,
-) -> Result<Option<CreatedDevices>, ProvisionError> {
-    let creation = DeviceCreation { devices: &request.devices, fleet: request.fleet.as_ref(), place: service.name() };
-    if request.dry_run {
-        creation.report_plan(steps);
-        return Ok(None);
-    }
-    match service {
-        Service::Central(client) => creation.run_central(client, request.template.as_deref(), steps).await.map(Some),
-    }
 }
 
 fn enrollment<'a, T>(target: T, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, T> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     central_target::CentralTarget,
+    dps_target::DpsTarget,
     entries::EntryState,
     entry_policy::EntryPolicy,
     rollover_error::RolloverError,
@@ -75,6 +76,7 @@ pub async fn retire(
     let policy = EntryPolicy::new(request.group.clone(), None);
     match &service {
         Service::Central(client) => retire_at(CentralTarget::new(client, policy)?, request, observer).await,
+        Service::Dps(instance) => retire_at(DpsTarget::new(instance, policy)?, request, observer).await,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
+    dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
     entries::EntryState,
     entry_policy::EntryPolicy,
@@ -18,7 +19,10 @@ use super::{
     step::{Observer, StepReport, Steps, WorkflowEvent},
     trust_anchor::{AnchorTarget, Possession, TrustAnchor},
 };
-use crate::certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, files::PfxOptions};
+use crate::{
+    certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, files::PfxOptions},
+    dps::DpsCertificateName,
+};
 
 /// How a group is to roll over to another certificate authority.
 #[derive(Clone)]
@@ -28,6 +32,9 @@ pub struct RolloverRequest<'a> {
     pub group: GroupId,
     /// The new CA.
     pub authority: AuthoritySource,
+    /// The name of the new CA's certificate if it is uploaded to a DPS instance. If none, the name is made of the CA's common
+    /// name and thumbprint.
+    pub certificate_name: Option<DpsCertificateName>,
     /// The password of encrypted private keys.
     pub key_password: Option<&'a str>,
     /// Whether to upload the certificate as verified, without a proof of possession.
@@ -60,6 +67,7 @@ impl<'a> RolloverRequest<'a> {
         Self {
             group,
             authority,
+            certificate_name: None,
             key_password: None,
             skip_proof: false,
             devices: Vec::new(),
@@ -78,6 +86,13 @@ impl<'a> RolloverRequest<'a> {
     #[must_use]
     pub fn authority(mut self, authority: AuthoritySource) -> Self {
         self.authority = authority;
+        self
+    }
+
+    /// Sets the name of a certificate that is uploaded to a DPS instance.
+    #[must_use]
+    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
+        self.certificate_name = name.into();
         self
     }
 
@@ -215,6 +230,11 @@ pub async fn rollover(
     let policy = EntryPolicy { add_ca: true, ..EntryPolicy::new(request.group.clone(), None) };
     match &service {
         Service::Central(client) => rollover_at(CentralTarget::new(client, policy)?, request, observer).await,
+        Service::Dps(instance) => {
+            let mut target = DpsTarget::new(instance, policy)?;
+            target.requested_name = request.certificate_name.as_ref();
+            rollover_at(target, request, observer).await
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 
-use crate::central;
+use super::dps_instance::DpsInstance;
+use crate::{central, dps};
 
 /// A service that workflows enroll at.
 ///
@@ -14,6 +15,8 @@ use crate::central;
 pub enum Service {
     /// An IoT Central application.
     Central(central::Client),
+    /// An instance of the Device Provisioning Service.
+    Dps(DpsInstance),
 }
 
 impl Service {
@@ -21,6 +24,7 @@ impl Service {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Central(_) => "the application",
+            Self::Dps(_) => "the provisioning service",
         }
     }
 }
@@ -34,6 +38,18 @@ impl From<central::Client> for Service {
 impl From<&central::Client> for Service {
     fn from(client: &central::Client) -> Self {
         Self::Central(client.clone())
+    }
+}
+
+impl From<DpsInstance> for Service {
+    fn from(instance: DpsInstance) -> Self {
+        Self::Dps(instance)
+    }
+}
+
+impl From<&DpsInstance> for Service {
+    fn from(instance: &DpsInstance) -> Self {
+        Self::Dps(instance.clone())
     }
 }
 
@@ -108,6 +124,12 @@ impl FromStr for GroupId {
 
 impl From<central::EnrollmentGroupId> for GroupId {
     fn from(id: central::EnrollmentGroupId) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<dps::service::EnrollmentGroupId> for GroupId {
+    fn from(id: dps::service::EnrollmentGroupId) -> Self {
         Self(id.into())
     }
 }

@@ -11,7 +11,9 @@ use serde::Serialize;
 pub enum Step {
     /// Find or create the certificate authority.
     Root,
-    /// Find or create the enrollment group.
+    /// Find the instance of the Device Provisioning Service.
+    Instance,
+    /// Find or create the enrollment group, or make it refer to the CA's certificate.
     Group,
     /// Upload the CA's certificate.
     Certificate,
@@ -41,6 +43,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::Instance => "instance",
             Self::Group => "group",
             Self::Certificate => "certificate",
             Self::Code => "code",

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     central::CertificateEntry,
     certificate::{Certificate, CertificateAuthority, CommonName, IssueOptions, Thumbprint, Timestamp},
+    dps::DpsCertificateName,
     transport::{Error, RestClient},
 };
 
@@ -122,7 +123,7 @@ pub(super) trait AnchorTarget: Send {
     fn entry(&self) -> CertificateEntry;
 
     /// Returns the name of the CA's certificate, if the service names certificates and it is known.
-    fn certificate_name(&self) -> Option<String> {
+    fn certificate_name(&self) -> Option<DpsCertificateName> {
         None
     }
 

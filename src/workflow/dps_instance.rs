@@ -1,0 +1,83 @@
+//! An instance of the Device Provisioning Service, with the clients of its two APIs.
+
+use crate::{
+    arm::{self, DpsCertificate, ProvisioningService},
+    dps::service::{self, CaReferences, EnrollmentGroup, Query},
+    transport::Error,
+};
+
+/// The most CA certificates that an instance holds.
+pub(super) const MAX_CERTIFICATES: usize = 25;
+
+/// The most enrollment groups with X.509 attestation that an instance has.
+pub(super) const MAX_X509_GROUPS: usize = 100;
+
+/// An instance of the Device Provisioning Service: what Resource Manager says about it, and the clients of its two APIs.
+///
+/// Clones are cheap: they share the connections, tokens and rate limits of the clients.
+///
+/// ```no_run
+/// use iot_enroll::{
+///     arm::{Client, InstanceQuery},
+///     dps::service,
+///     workflow::DpsInstance,
+/// };
+///
+/// # async fn run(arm: Client, authorization: service::Authorization) -> Result<(), Box<dyn std::error::Error>> {
+/// let found = arm.find(&InstanceQuery::new("contoso-dps".parse()?)).await?;
+/// let client = service::Client::builder(found.service_endpoint.clone()).authorization(authorization).build()?;
+/// let instance = DpsInstance::new(&arm, found, client);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DpsInstance {
+    properties: ProvisioningService,
+    resource: arm::Instance,
+    client: service::Client,
+}
+
+impl DpsInstance {
+    /// Combines what Resource Manager says about an instance with its clients. Nothing is sent.
+    #[must_use]
+    pub fn new(arm: &arm::Client, properties: ProvisioningService, client: service::Client) -> Self {
+        let resource = arm.instance(&properties.id);
+        Self { properties, resource, client }
+    }
+
+    /// Returns what Resource Manager says about the instance.
+    #[must_use]
+    pub fn properties(&self) -> &ProvisioningService {
+        &self.properties
+    }
+
+    /// Returns access to the instance through Resource Manager.
+    #[must_use]
+    pub fn resource(&self) -> &arm::Instance {
+        &self.resource
+    }
+
+    /// Returns the client of the service API.
+    #[must_use]
+    pub fn client(&self) -> &service::Client {
+        &self.client
+    }
+
+    /// Returns the name of the instance.
+    pub(super) fn name(&self) -> &str {
+        self.properties.id.name.as_str()
+    }
+
+    pub(super) async fn read_certificates(&self) -> Result<Vec<DpsCertificate>, Error> {
+        self.resource.certificates().list().try_collect().await
+    }
+
+    pub(super) async fn read_groups(&self) -> Result<Vec<EnrollmentGroup>, Error> {
+        self.client.enrollment_groups().list(&Query::new()).try_collect().await
+    }
+}
+
+/// Returns whether a group refers to a certificate of the instance.
+pub(super) fn refers_to(group: &EnrollmentGroup, name: &crate::dps::DpsCertificateName) -> bool {
+    group.ca_references().is_some_and(|references: &CaReferences| references.names().any(|it| it == name))
+}
