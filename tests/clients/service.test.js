@@ -33,7 +33,8 @@ function symmetricGroup(id) {
 async function pages(query) {
     const found = [];
     do {
-        found.push((await query.next()).responseBody);
+        // Without an argument, the promise is always for the first page.
+        found.push((await query.next(query.continuationToken)).responseBody);
     } while (query.hasMoreResults);
     return found;
 }

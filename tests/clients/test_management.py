@@ -44,15 +44,20 @@ def read(file):
 
 
 def root(name):
-    """Creates a root. Returns its certificate."""
-    return CertificateProperties(certificate=read(iot_enroll("cert", "root", name, "--no-pfx")["certificate"]))
+    """Creates a root. Returns its files."""
+    return iot_enroll("cert", "root", name, "--no-pfx")
 
 
-def proof(name, code):
-    """Signs a proof of possession with the key of a root."""
-    files = [f"{name}_cert.pem", f"{name}_key.pem"]
-    options = ["--ca-cert", files[0], "--ca-key", files[1], "--code", code, "--no-pfx"]
-    return read(iot_enroll("cert", "verification", *options)["certificate"])
+def properties(root):
+    """Returns the certificate of a root, as it is uploaded."""
+    return CertificateProperties(certificate=read(root["certificate"]))
+
+
+def proof(root, code):
+    """Signs a proof of possession with the key of a root. Returns the request that sends it."""
+    files = ["--ca-cert", root["certificate"], "--ca-key", root["privateKey"]]
+    signed = iot_enroll("cert", "verification", *files, "--code", code, "--no-pfx", "--force")
+    return VerificationCodeRequest(certificate=read(signed["certificate"]).decode())
 
 
 class Instance(unittest.TestCase):
@@ -102,16 +107,16 @@ class Certificates(unittest.TestCase):
         return self.certificates.create_or_update(GROUP, NAME, name, CertificateResponse(properties=properties), **condition)
 
     def test_are_proven_step_by_step(self):
-        properties = root("ProvenRoot")
-        created = self.put("proven", properties)
+        files = root("ProvenRoot")
+        created = self.put("proven", properties(files))
         self.assertFalse(created.properties.is_verified)
         self.assertEqual(created.properties.subject, "CN=ProvenRoot")
-        self.assertEqual(self.get("PROVEN").properties.certificate, properties.certificate)
+        self.assertEqual(self.get("PROVEN").properties.certificate, read(files["certificate"]))
 
         code = self.certificates.generate_verification_code("proven", GROUP, NAME, **self.condition(created.etag))
         self.assertNotEqual(code.etag, created.etag)
         # The code made another etag.
-        request = VerificationCodeRequest(certificate=proof("ProvenRoot", code.properties.verification_code).decode())
+        request = proof(files, code.properties.verification_code)
         with self.assertRaises(ResourceModifiedError):
             self.verify("proven", request, created.etag)
         verified = self.verify("proven", request, code.etag)
@@ -123,28 +128,27 @@ class Certificates(unittest.TestCase):
         return self.certificates.verify_certificate(name, GROUP, NAME, request, **self.condition(etag))
 
     def test_a_proof_by_another_key_is_refused(self):
-        root("OtherRoot")
-        created = self.put("unproven", root("UnprovenRoot"))
+        created = self.put("unproven", properties(root("UnprovenRoot")))
         code = self.certificates.generate_verification_code("unproven", GROUP, NAME, **self.condition(created.etag))
-        request = VerificationCodeRequest(certificate=proof("OtherRoot", code.properties.verification_code).decode())
+        request = proof(root("OtherRoot"), code.properties.verification_code)
         with self.assertRaises(HttpResponseError) as refused:
             self.verify("unproven", request, code.etag)
         self.assertEqual(refused.exception.status_code, 400)
         self.assertFalse(self.get("unproven").properties.is_verified)
 
     def test_can_be_verified_without_proof(self):
-        properties = root("AttestedRoot")
-        properties.is_verified = True
-        self.assertTrue(self.put("attested", properties).properties.is_verified)
+        attested = properties(root("AttestedRoot"))
+        attested.is_verified = True
+        self.assertTrue(self.put("attested", attested).properties.is_verified)
 
     def test_are_listed_replaced_and_deleted(self):
-        first = self.put("replaced", root("FirstRoot"))
+        first = self.put("replaced", properties(root("FirstRoot")))
         self.assertIn("replaced", [listed.name for listed in self.certificates.list(GROUP, NAME).value])
 
-        second = self.put("replaced", root("SecondRoot"), **self.condition(first.etag))
+        second = self.put("replaced", properties(root("SecondRoot")), **self.condition(first.etag))
         self.assertEqual(second.properties.subject, "CN=SecondRoot")
         with self.assertRaises(ResourceModifiedError):
-            self.put("replaced", root("ThirdRoot"), **self.condition(first.etag))
+            self.put("replaced", properties(root("ThirdRoot")), **self.condition(first.etag))
 
         with self.assertRaises(ResourceModifiedError):
             self.certificates.delete(GROUP, NAME, "replaced", **self.condition(first.etag))
