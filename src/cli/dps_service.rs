@@ -190,7 +190,7 @@ impl Instance {
     fn connection_string(&self) -> anyhow::Result<Option<ConnectionString>> {
         let text = secret(self.connection_string_file.as_deref(), CONNECTION_STRING)?;
         let parsed = text.map(|text| text.trim().parse::<ConnectionString>()).transpose();
-        parsed.map_err(|error| UsageError::new(format!("the connection string is not valid: {error}")).into())
+        parsed.map_err(|error| UsageError::new(error.to_string()).into())
     }
 
     /// Builds a client of Resource Manager.

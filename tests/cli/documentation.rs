@@ -162,6 +162,7 @@ impl Page {
             .replace("cargo run --release -- ", "iot-enroll ")
             .replace("--app contoso", &format!("--app {}", place.endpoint))
             .replace("IOT_ENROLL_APP=contoso", &format!("IOT_ENROLL_APP={}", place.endpoint))
+            .replace("contoso-dps", "emulated-dps")
             .replace("0ne00A1B2C3", &place.id_scope)
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", place.port))
     }
@@ -170,6 +171,8 @@ impl Page {
     fn restored(output: &str, place: &Place) -> String {
         output
             .replace(&format!("--app {}", place.endpoint), "--app contoso")
+            .replace("emulated-dps", "contoso-dps")
+            .replace("emulated-hub", "contoso-hub")
             .replace(&place.id_scope, "0ne00A1B2C3")
             .replace(&format!("127.0.0.1:{}", place.port), "127.0.0.1:8080")
             .replace(&format!("{}/", place.directory.display()), "/home/you/")
@@ -216,7 +219,7 @@ impl Page {
                 .expect("text");
         }
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a PATH"));
-        // Of the environment only what is named here: the token, and the provisioning service in place of the public one.
+        // Of the environment only what is named here: the tokens, and the services in place of the public ones.
         let ran = Command::new("timeout")
             .args(["120", "bash", "-c", &script])
             .current_dir(&directory)
@@ -226,6 +229,8 @@ impl Page {
             .env("SSL_CERT_FILE", &ca)
             .env("IOT_ENROLL_DPS_ENDPOINT", &service.endpoint)
             .env("IOT_ENROLL_TOKEN", &service.token)
+            .env("IOT_ENROLL_ARM_ENDPOINT", service.text("/arm/endpoint"))
+            .env("IOT_ENROLL_ARM_TOKEN", service.text("/arm/token"))
             .output()
             .expect("bash runs");
         let mut failures = vec![];

@@ -11,6 +11,7 @@ mod confirmation;
 mod device;
 mod documentation;
 mod dps;
+mod dps_provision;
 mod encodings;
 mod errors;
 mod expiring;
