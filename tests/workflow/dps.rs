@@ -9,14 +9,14 @@ use crate::{
 use futures_util::future::join_all;
 use iot_enroll::{
     central::{CertificateEntry, DeviceType},
-    certificate::{Certificate, DeviceId, Timestamp, chain, files},
+    certificate::{Certificate, DeviceId, Timestamp, chain, files, fleet::FleetDevice},
     dps::{
         device::{Cause, Credential, DeviceCertificate},
         service::{Attestation, EnrollmentGroupUpdate, EnrollmentSettings, NewAttestation, NewIndividualEnrollment},
     },
     emulator::{Emulator, FaultKind},
     workflow::{
-        FleetDevices, FleetRequest, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Registrar, Step, WorkflowEvent,
+        FleetRequest, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Registrar, Step, WorkflowEvent,
         provision,
     },
 };
@@ -320,6 +320,21 @@ async fn devices_become_individual_enrollments_and_existing_ones_stay() {
     let counts = again.created.expect("counts");
     assert_eq!((counts.created, counts.existing), (0, 23));
     lab.registration().register(&device("d-1"), &credential(&lab, "d-1"), None).await.expect("registered");
+}
+
+#[tokio::test]
+async fn a_fleet_is_enrolled_and_registers_at_the_instance() {
+    let lab = DpsLab::with(registering()).await;
+    let fleet = FleetRequest::new(lab.path().join("fleet"), 12, || {
+        Ok(Box::new((1..=12).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d-{number}"))?)))))
+    });
+    let request = lab.request().fleet(fleet).create_devices(true).register(lab.registration());
+    let report = lab.run(&request).await.expect("provisioned");
+    assert!(report.refused.is_empty(), "{report:?}");
+    let counts = report.created.expect("counts");
+    assert_eq!((counts.created, counts.existing), (13, 0));
+    assert_eq!(report.fleet.expect("a fleet").registered, Some(12));
+    assert_eq!(lab.run(&request).await.expect("provisioned").created.map(|it| it.existing), Some(13));
 }
 
 /// A run without disturbance ends verified by the root that was there, and leaves nothing to do.

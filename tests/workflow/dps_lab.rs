@@ -1,14 +1,16 @@
 //! An emulated instance of the Device Provisioning Service, a directory, and the request that provisions the one from the
 //! other.
 
-use std::path::Path;
-
-use crate::support::{
-    clock::ManualClock,
-    lab::{DEVICE, ROOT, files, name, new_root, write},
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
+
+use crate::support::lab::{DEVICE, ROOT, files, name, new_root, write};
 use iot_enroll::{
-    arm::{self, Authorization, DpsCertificate, InstanceQuery, Possession, ProvisioningService},
+    arm::{self, Authorization, Clock, DpsCertificate, InstanceQuery, Possession, ProvisioningService},
     certificate::{Certificate, Thumbprint},
     dps::{
         DpsCertificateName,
@@ -22,6 +24,31 @@ use iot_enroll::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// A clock that shows the time, by which tokens are signed, and that nobody waits for.
+#[derive(Default)]
+struct RealTime(Arc<Mutex<Duration>>);
+
+impl RealTime {
+    fn clock() -> Arc<Self> {
+        Arc::default()
+    }
+}
+
+impl Clock for RealTime {
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().expect("clock")
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let elapsed = Arc::clone(&self.0);
+        Box::pin(async move { *elapsed.lock().expect("clock") += duration })
+    }
+}
 
 pub(crate) struct DpsLab {
     pub(crate) emulator: Emulator,
@@ -56,7 +83,7 @@ impl DpsLab {
         let mut client = service::Client::builder(self.properties.service_endpoint.clone())
             .authorization(Authorization::from_connection_string(&connection))
             .retry(retry.clone())
-            .clock(ManualClock::new());
+            .clock(RealTime::clock());
         if let Some(root) = self.emulator.ca_pem() {
             client = client.add_root_certificate(root.as_bytes()).expect("a root");
         }
@@ -68,7 +95,7 @@ impl DpsLab {
     pub(crate) fn registration(&self) -> RegistrationClient {
         let mut client = RegistrationClient::builder(self.properties.id_scope.clone())
             .endpoint(self.properties.device_endpoint.clone())
-            .clock(ManualClock::new());
+            .clock(RealTime::clock());
         if let Some(root) = self.emulator.ca_pem() {
             client = client.add_root_certificate(root.as_bytes()).expect("a root");
         }
@@ -173,7 +200,7 @@ fn arm_client(emulator: &Emulator, retry: RetryPolicy) -> arm::Client {
     let mut client = arm::Client::builder(emulator.endpoint().parse().expect("an endpoint"))
         .authorization(Authorization::parse(format!("Bearer {}", emulator.arm_token())).expect("a token"))
         .retry(retry)
-        .clock(ManualClock::new());
+        .clock(RealTime::clock());
     if let Some(root) = emulator.ca_pem() {
         client = client.add_root_certificate(root.as_bytes()).expect("a root");
     }
