@@ -38,15 +38,15 @@ impl KnownEnrollments {
         let found: Vec<IndividualEnrollment> = if creation.count() > MAX_LOOKUPS as u64 {
             enrollments.list(&Query::new()).try_collect().await?
         } else {
-            let ids: Vec<_> = creation.read()?.collect();
-            let look_up = |device: Result<_, _>| {
+            let mut ids: Vec<RegistrationId> = Vec::new();
+            for device in creation.read()? {
+                ids.push(device.map_err(ProvisionError::Devices)?.id.into());
+            }
+            let looked_up = stream::iter(ids).map(|id| {
                 let enrollments = enrollments.clone();
-                async move {
-                    let device: crate::certificate::fleet::FleetDevice = device.map_err(ProvisionError::Devices)?;
-                    Ok::<_, ProvisionError>(enrollments.find(&device.id.into()).await?)
-                }
-            };
-            let looked_up = stream::iter(ids).map(look_up).buffered(REQUESTS_UNDER_WAY.get());
+                async move { enrollments.find(&id).await }
+            });
+            let looked_up = looked_up.buffered(REQUESTS_UNDER_WAY.get());
             looked_up.try_filter_map(|found| async move { Ok(found) }).try_collect().await?
         };
         let known = found.into_iter().map(|found| found.id.to_string());

@@ -25,6 +25,7 @@ mod entries;
 mod entry_policy;
 mod error;
 mod fleet;
+mod group_entries;
 mod import;
 mod issue;
 mod manifest;
@@ -53,6 +54,7 @@ pub use enrollment_state::{read_device_state, read_enrollment_state};
 pub use entries::EntryState;
 pub use error::{CreateError, ProvisionError};
 pub use fleet::{FleetDevices, FleetRequest, FleetSummary};
+pub use group_entries::read_entries;
 #[cfg(feature = "cli")]
 pub(crate) use import::IMPORT_RESULT_COLUMNS;
 pub use import::{ImportError, ImportReport, ImportRequest, ImportRow, import_devices};

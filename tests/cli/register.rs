@@ -286,7 +286,7 @@ fn every_refusal_is_explained() {
     lab.local(&["cert", "root", "Root", "--no-pfx"]);
     lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
     let told = |arguments: &[&str], parts: &[&str]| holds(&lab.explained(arguments), parts);
-    told(&CERT, &["cause: the application has no x509 enrollment group"]);
+    told(&CERT, &["cause: the service has no x509 enrollment group"]);
     lab.run(&["enrollment-group", "create", "g"]).ok();
     lab.run(&["enrollment-group", "certificate", "set", "g", "--file", "root_cert.pem"]).ok();
     told(&CERT, &["401002", "cause: the chain leads to", "(primary of g), which is not verified"]);
