@@ -61,12 +61,15 @@
 //! The emulator shares no code with the client, `central`: they are independent readings of the API description.
 
 // From the top: the server, the router, the handlers in `central` and `dps`, the state, the types.
+mod api;
 mod api_error;
+mod arm;
 mod body;
 mod central;
 mod clock;
 mod connections;
 mod context;
+mod credential;
 mod dps;
 mod error;
 mod etag;
@@ -75,21 +78,25 @@ mod fault_response;
 mod fault_syntax;
 mod fields;
 mod origin;
+mod page_token;
 mod path;
 mod precondition;
 mod random;
+mod rate;
 mod request_log;
 mod respond;
 mod router;
 mod server;
 mod state;
 mod tls;
+mod version;
 
 pub use central::{
     ApiVersion,
     model::{DeviceProperties, Filter, GroupQuery, SyntaxError},
 };
 pub use clock::Clock;
+pub use dps::settings::DpsRight;
 pub use error::EmulatorError;
 pub use fault::{Fault, FaultKind};
 pub use fault_syntax::FaultSyntaxError;

@@ -1,5 +1,7 @@
 //! The registration of a device.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::timestamp::timestamp;
@@ -27,10 +29,17 @@ pub(crate) enum Progress {
         polls: u32,
         /// The template for a device that has none.
         template: Option<String>,
+        /// The hub of the previous registration.
+        previous_hub: Option<Arc<str>>,
     },
-    Assigned {
-        device_id: String,
-    },
+    Assigned(Assignment),
+}
+
+/// Where a device is assigned.
+pub(crate) struct Assignment {
+    pub(crate) hub: Arc<str>,
+    pub(crate) device_id: String,
+    pub(crate) substatus: &'static str,
 }
 
 /// The admission of a device: the credential that it proved its identity with, and the enrollment group that admits it.
@@ -91,7 +100,8 @@ impl Admission {
     }
 }
 
-fn certificate_info(certificate: &Certificate) -> Value {
+/// Describes a certificate as the service does.
+pub(crate) fn certificate_info(certificate: &Certificate) -> Value {
     json!({
         "subjectName": certificate.subject().to_string(),
         "sha1Thumbprint": certificate.sha1_thumbprint().to_string(),
@@ -105,30 +115,60 @@ fn certificate_info(certificate: &Certificate) -> Value {
 }
 
 impl Registration {
-    /// Completes the registration with a device.
-    pub(crate) fn complete(&mut self, device_id: String, now: Timestamp) -> Result<(), RandomError> {
+    /// Returns the ID of the group that admitted the device.
+    pub(crate) fn group_id(&self) -> Option<&str> {
+        self.admission.group.as_ref().map(|group| group.id.as_str())
+    }
+
+    /// Returns whether a group admitted the device.
+    pub(crate) fn is_in_group(&self, id: &str) -> bool {
+        self.group_id().is_some_and(|group| group.eq_ignore_ascii_case(id))
+    }
+
+    /// Returns the hub of a device that is assigned, or was until it registered again.
+    pub(crate) fn hub(&self) -> Option<&Arc<str>> {
+        match &self.progress {
+            Progress::Assigning { previous_hub, .. } => previous_hub.as_ref(),
+            Progress::Assigned(assignment) => Some(&assignment.hub),
+        }
+    }
+
+    /// Completes the registration.
+    pub(crate) fn complete(&mut self, assignment: Assignment, now: Timestamp) -> Result<(), RandomError> {
         (self.etag, self.updated) = (Etag::new()?, now);
-        self.progress = Progress::Assigned { device_id };
+        self.progress = Progress::Assigned(assignment);
         Ok(())
     }
 
-    /// Returns the `registrationState`.
-    pub(crate) fn show(&self, assigned_hub: &str) -> Value {
+    /// Returns the `registrationState` of the device API.
+    pub(crate) fn show_to_device(&self) -> Value {
+        let mut shown = self.show();
+        shown["etag"] = json!(self.etag.encoded());
+        let (name, section) = self.admission.show();
+        shown[name] = section;
+        shown
+    }
+
+    /// Returns the registration record of the service API.
+    pub(crate) fn show_record(&self) -> Value {
+        let mut shown = self.show();
+        shown["etag"] = json!(self.etag.quoted());
+        shown
+    }
+
+    fn show(&self) -> Value {
         let mut shown = json!({
             "registrationId": self.id,
             "createdDateTimeUtc": timestamp(self.created),
             "status": "assigning",
             "lastUpdatedDateTimeUtc": timestamp(self.updated),
-            "etag": self.etag.as_str(),
         });
-        if let Progress::Assigned { device_id } = &self.progress {
+        if let Progress::Assigned(assignment) = &self.progress {
             shown["status"] = json!("assigned");
-            shown["substatus"] = json!("initialAssignment");
-            shown["assignedHub"] = json!(assigned_hub);
-            shown["deviceId"] = json!(device_id);
+            shown["substatus"] = json!(assignment.substatus);
+            shown["assignedHub"] = json!(&*assignment.hub);
+            shown["deviceId"] = json!(assignment.device_id);
         }
-        let (name, section) = self.admission.show();
-        shown[name] = section;
         shown
     }
 }

@@ -115,7 +115,7 @@ impl Device {
         let properties = &self.properties;
         let mut shown = json!({
             "id": properties.id,
-            "etag": self.etag.as_str(),
+            "etag": self.etag.encoded(),
             "displayName": properties.display_name,
             "simulated": properties.simulated,
             "provisioned": properties.provisioned,

@@ -28,9 +28,6 @@
 use serde_json::{Value, json};
 
 use super::{
-    credential::{
-        SymmetricKey, check_thumbprint, read_certificate, read_certificate_with_accepted_key, read_thumbprint,
-    },
     document::Document,
     resource::{Resource, consists_of, read_id},
 };
@@ -38,6 +35,9 @@ use crate::{
     certificate::{Certificate, Timestamp, chain},
     emulator::{
         api_error::ApiError,
+        credential::{
+            SymmetricKey, check_thumbprint, read_certificate, read_certificate_with_accepted_key, read_thumbprint,
+        },
         etag::Etag,
         fields::{FieldError, Fields},
         precondition::{IfMatch, check_etag},
@@ -167,7 +167,7 @@ impl Document for EnrollmentGroup {
                 DeviceType::IotEdge => "iotEdge",
             },
             "attestation": self.attestation.show(),
-            "etag": etag.as_str(),
+            "etag": etag.encoded(),
         })
     }
 }
@@ -296,7 +296,7 @@ impl SigningCertificate {
         json!({
             "verified": self.verified,
             "info": { "sha1Thumbprint": self.certificate.sha1_thumbprint().to_string() },
-            "etag": self.etag.as_str(),
+            "etag": self.etag.encoded(),
         })
     }
 }
