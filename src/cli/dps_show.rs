@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     arm::ProvisioningService,
-    dps::service::{Attestation, Client, Query},
+    dps::service::{AllocationPolicy, Attestation, Client, Query},
 };
 
 // The limits of an instance: https://learn.microsoft.com/azure/iot-dps/about-iot-dps#quotas-and-limits
@@ -106,7 +106,7 @@ impl Show {
             id_scope: instance.id_scope.as_str(),
             service_endpoint: instance.service_endpoint.as_str(),
             device_endpoint: instance.device_endpoint.as_str(),
-            allocation_policy: instance.allocation_policy.as_ref().map(|policy| policy.as_str()),
+            allocation_policy: instance.allocation_policy.as_ref().map(AllocationPolicy::as_str),
             local_auth: !instance.disable_local_auth,
             public_network_access: instance.public_network_access.as_deref(),
             linked_hubs: instance.iot_hubs.iter().map(|hub| hub.host_name.as_str()).collect(),

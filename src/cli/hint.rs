@@ -76,7 +76,8 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
         ProvisionError::Fleet(FleetError::Interrupted { .. }) => "fix the cause, then run the same command to resume",
         ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. }) => OTHER_FLEET,
         ProvisionError::OtherCertificate { .. } if workflow == Workflow::Rollover => {
-            "check both entries with `iot-enroll enrollment-group certificate show`, then run this command again"
+            "check both entries with `iot-enroll enrollment-group certificate show` or `iot-enroll dps enrollment-group \
+             show`, then run this command again"
         }
         ProvisionError::OtherCertificate { entry, verified, .. } => {
             let beside = if *verified { " --add-ca" } else { "" };
@@ -85,6 +86,13 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
                 entry.other()
             ));
         }
+        ProvisionError::CertificateNameTaken { .. } => {
+            "--certificate-name NAME uploads it under another name; `iot-enroll dps certificate list` shows those in use"
+        }
+        ProvisionError::InOtherGroup { other, .. } => {
+            return Some(format!("--group {other} names the group that has it"));
+        }
+        ProvisionError::TooMany { .. } => "`iot-enroll dps show` prints how much of each limit is used",
         ProvisionError::InOtherEntry { .. } => "omit --entry to use the entry that holds the CA",
         ProvisionError::BesideOther { .. } => {
             "name the verified CA with --root or --ca-cert; `iot-enroll rollover` replaces it without downtime; --add-ca \

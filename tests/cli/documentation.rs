@@ -172,7 +172,7 @@ impl Page {
         output
             .replace(&format!("--app {}", place.endpoint), "--app contoso")
             .replace("emulated-dps", "contoso-dps")
-            .replace("emulated-hub", "contoso-hub")
+            .replace(&place.endpoint, "https://contoso-dps.azure-devices-provisioning.net")
             .replace(&place.id_scope, "0ne00A1B2C3")
             .replace(&format!("127.0.0.1:{}", place.port), "127.0.0.1:8080")
             .replace(&format!("{}/", place.directory.display()), "/home/you/")
