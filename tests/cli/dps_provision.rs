@@ -121,9 +121,9 @@ fn rollover_prints_the_commands_that_end_it() {
     let instance = ["--dps", lab.service.text("/dps/name")];
     let begin =
         [&["rollover", "--group", "g", "--root", "new", "--device", "sensor-1", "--no-pfx"], &instance[..]].concat();
-    let begun = lab.json(&begin);
+    let report = lab.json(&begin);
     assert_eq!(keys(&lab.references()), ["primary", "secondary"]);
-    let next = begun["next"].as_str().expect("the next command");
+    let next = report["next"].as_str().expect("the next command");
     assert!(next.contains("--dps emulated-dps") && next.contains("--retire"), "{next}");
     let retired = lab.run_printed(&format!("{next} --yes -o json")).json();
     assert_eq!(lab.references().as_object().expect("an object").len(), 1);
