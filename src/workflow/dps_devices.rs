@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 
 use super::{
     create::{CreatedDevices, Creation, DeviceCreation, MAX_LOOKUPS, REQUESTS_UNDER_WAY},
@@ -27,7 +30,7 @@ use crate::{
     transport::Error,
 };
 
-/// The individual enrollments that an instance has: their IDs, by the IDs in lower case.
+/// The individual enrollments that an instance has: their IDs as the instance writes them, by the IDs in lower case.
 #[derive(Default)]
 pub(super) struct KnownEnrollments(HashMap<String, String>);
 
@@ -35,22 +38,23 @@ impl KnownEnrollments {
     /// Reads which of the devices the instance has. Fails if it has one under an ID that differs in case.
     pub(super) async fn read(client: &Client, creation: &DeviceCreation<'_>) -> Result<Self, ProvisionError> {
         let enrollments = client.individual_enrollments();
-        let found: Vec<IndividualEnrollment> = if creation.count() > MAX_LOOKUPS as u64 {
-            enrollments.list(&Query::new()).try_collect().await?
+        // Only the IDs are kept, because there may be a million of them.
+        let found: BoxStream<'_, Result<IndividualEnrollment, Error>> = if creation.count() > MAX_LOOKUPS as u64 {
+            enrollments.list(&Query::new()).into_stream()
         } else {
             let mut ids: Vec<RegistrationId> = Vec::new();
             for device in creation.read()? {
                 ids.push(device.map_err(ProvisionError::Devices)?.id.into());
             }
-            let looked_up = stream::iter(ids).map(|id| {
+            let look_up = move |id| {
                 let enrollments = enrollments.clone();
                 async move { enrollments.find(&id).await }
-            });
-            let looked_up = looked_up.buffered(REQUESTS_UNDER_WAY.get());
-            looked_up.try_filter_map(|found| async move { Ok(found) }).try_collect().await?
+            };
+            let looked_up = stream::iter(ids).map(look_up).buffered(REQUESTS_UNDER_WAY.get());
+            Box::pin(looked_up.try_filter_map(|found| async move { Ok(found) }))
         };
-        let known = found.into_iter().map(|found| found.id.to_string());
-        let known = Self(known.map(|id| (id.to_ascii_lowercase(), id)).collect());
+        let ids = found.map_ok(|found| (found.id.as_str().to_ascii_lowercase(), found.id.to_string()));
+        let known = Self(ids.try_collect().await?);
         for device in creation.read()? {
             let id = device.map_err(ProvisionError::Devices)?.id;
             if let Some(existing) = known.spelling(id.as_str()).filter(|existing| *existing != id.as_str()) {

@@ -1,8 +1,13 @@
 //! An instance of the Device Provisioning Service, with the clients of its two APIs.
 
+use std::sync::Arc;
+
 use crate::{
     arm::{self, DpsCertificate, ProvisioningService},
-    dps::service::{self, CaReferences, EnrollmentGroup, Query},
+    dps::{
+        DpsCertificateName,
+        service::{self, EnrollmentGroup, Query},
+    },
     transport::Error,
 };
 
@@ -32,6 +37,11 @@ pub(super) const MAX_X509_GROUPS: usize = 100;
 /// ```
 #[derive(Debug, Clone)]
 pub struct DpsInstance {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
     properties: ProvisioningService,
     resource: arm::Instance,
     client: service::Client,
@@ -42,42 +52,42 @@ impl DpsInstance {
     #[must_use]
     pub fn new(arm: &arm::Client, properties: ProvisioningService, client: service::Client) -> Self {
         let resource = arm.instance(&properties.id);
-        Self { properties, resource, client }
+        Self { parts: Arc::new(Parts { properties, resource, client }) }
     }
 
     /// Returns what Resource Manager says about the instance.
     #[must_use]
     pub fn properties(&self) -> &ProvisioningService {
-        &self.properties
+        &self.parts.properties
     }
 
     /// Returns access to the instance through Resource Manager.
     #[must_use]
     pub fn resource(&self) -> &arm::Instance {
-        &self.resource
+        &self.parts.resource
     }
 
     /// Returns the client of the service API.
     #[must_use]
     pub fn client(&self) -> &service::Client {
-        &self.client
+        &self.parts.client
     }
 
     /// Returns the name of the instance.
     pub(super) fn name(&self) -> &str {
-        self.properties.id.name.as_str()
+        self.parts.properties.id.name.as_str()
     }
 
     pub(super) async fn read_certificates(&self) -> Result<Vec<DpsCertificate>, Error> {
-        self.resource.certificates().list().try_collect().await
+        self.parts.resource.certificates().list().try_collect().await
     }
 
     pub(super) async fn read_groups(&self) -> Result<Vec<EnrollmentGroup>, Error> {
-        self.client.enrollment_groups().list(&Query::new()).try_collect().await
+        self.parts.client.enrollment_groups().list(&Query::new()).try_collect().await
     }
 }
 
 /// Returns whether a group refers to a certificate of the instance.
-pub(super) fn refers_to(group: &EnrollmentGroup, name: &crate::dps::DpsCertificateName) -> bool {
-    group.ca_references().is_some_and(|references: &CaReferences| references.names().any(|it| it == name))
+pub(super) fn refers_to(group: &EnrollmentGroup, name: &DpsCertificateName) -> bool {
+    group.ca_references().is_some_and(|references| references.names().any(|it| it == name))
 }

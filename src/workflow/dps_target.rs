@@ -3,7 +3,7 @@
 //! A verified certificate is never replaced in place, because devices cannot register until the new one is verified. Another
 //! CA is uploaded under another name, verified, and then referred to by the group.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::{
     dps_instance::{DpsInstance, MAX_CERTIFICATES, MAX_X509_GROUPS, refers_to},
@@ -13,7 +13,7 @@ use super::{
     rollover_error::RolloverError,
     service::GroupId,
     step::{Outcome, Step, Steps},
-    trust_anchor::{AnchorContent, AnchorState, AnchorTarget, Possession, is_race},
+    trust_anchor::{AnchorContent, AnchorState, AnchorTarget, CONFLICT_WAIT, MAX_CONFLICTS, Possession, is_race},
 };
 use crate::{
     arm::{self, DpsCertificate},
@@ -28,12 +28,6 @@ use crate::{
     },
     transport::{Call, Error, Etag, RestClient},
 };
-
-/// How often a change of the group is started again because another client changed it in between.
-const MAX_CONFLICTS: u32 = 5;
-
-/// The wait before a change of the group is started again.
-const CONFLICT_WAIT: Duration = Duration::from_millis(250);
 
 /// A certificate of an instance, and the entry of an enrollment group that refers to it.
 pub(super) struct DpsTarget<'a> {
@@ -250,19 +244,14 @@ impl<'a> DpsTarget<'a> {
     /// Creates the group with the reference, or changes the one that was read.
     async fn write(&self, entry: CertificateEntry, name: &DpsCertificateName) -> Result<EnrollmentGroup, Error> {
         let groups = self.instance.client().enrollment_groups();
-        match &self.found {
-            Some(group) => {
-                let references = group.ca_references().cloned().unwrap_or_default();
-                let references = with_reference(references, entry, Some(name.clone()));
-                groups.update(&self.group, &references_update(references, group)).await
-            }
-            None => {
-                let iot_edge = self.device_type.map(|it| *it == DeviceType::IotEdge);
-                let references = with_reference(CaReferences::default(), entry, Some(name.clone()));
-                let group = NewEnrollmentGroup::new(references);
-                groups.create(&self.group, &group.settings(EnrollmentSettings::new().iot_edge(iot_edge))).await
-            }
+        if let Some(group) = &self.found {
+            let references = group.ca_references().cloned().unwrap_or_default();
+            let references = with_reference(references, entry, name.clone());
+            return groups.update(&self.group, &references_update(references, group)).await;
         }
+        let iot_edge = self.device_type.map(|it| *it == DeviceType::IotEdge);
+        let group = NewEnrollmentGroup::new(with_reference(CaReferences::default(), entry, name.clone()));
+        groups.create(&self.group, &group.settings(EnrollmentSettings::new().iot_edge(iot_edge))).await
     }
 
     /// Deletes a certificate that the group referred to, unless another group refers to it. Returns what became of it.
@@ -280,6 +269,8 @@ impl<'a> DpsTarget<'a> {
         match self.certificates().delete(name, &found.etag).await {
             Ok(()) => Ok(format!(", and deleted the certificate {name}")),
             Err(error) if error.is_not_found() => Ok(format!("; the certificate {name} is gone already")),
+            // Another client changed it, or a group refers to it by now.
+            Err(error) if is_race(&error) => Ok(format!("; kept the certificate {name}: {error}")),
             Err(error) => Err(error.into()),
         }
     }
@@ -343,16 +334,11 @@ fn entries(
     }
 }
 
-fn with_reference(
-    mut references: CaReferences,
-    entry: CertificateEntry,
-    name: Option<DpsCertificateName>,
-) -> CaReferences {
+fn with_reference(references: CaReferences, entry: CertificateEntry, name: DpsCertificateName) -> CaReferences {
     match entry {
-        CertificateEntry::Primary => references.primary = name,
-        CertificateEntry::Secondary => references.secondary = name,
+        CertificateEntry::Primary => CaReferences { primary: Some(name), ..references },
+        CertificateEntry::Secondary => CaReferences { secondary: Some(name), ..references },
     }
-    references
 }
 
 /// Returns references without an entry. The one that stays becomes the primary one: the API describes no group that has a
@@ -528,19 +514,22 @@ impl AnchorTarget for DpsTarget<'_> {
         };
         let references = without_reference(group.ca_references().cloned().unwrap_or_default(), entry);
         let groups = self.instance.client().enrollment_groups();
-        match groups.update(&self.group, &references_update(references.clone(), &group)).await {
-            Ok(_) => {}
+        if let Err(error) = groups.update(&self.group, &references_update(references.clone(), &group)).await {
             // The answer to a change that was carried out may be lost.
-            Err(error @ Error::OutcomeUnknown { .. }) => {
-                let now = groups.get(&self.group).await?;
-                if now.ca_references() != Some(&references) {
-                    return Err(error.into());
-                }
+            let is_done = error.answer_was_lost()
+                && groups.get(&self.group).await.is_ok_and(|now| now.ca_references() == Some(&references));
+            if !is_done {
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
         }
         let deleted = self.delete_unreferenced(name, *old).await?;
         Ok((Outcome::Done, format!("removed {old} from {entry}{deleted}")))
+    }
+
+    async fn unreferenced(&mut self) -> Result<Vec<DpsCertificateName>, Error> {
+        let groups = self.instance.read_groups().await?;
+        let certificates = self.instance.read_certificates().await?.into_iter().map(|it| it.name);
+        Ok(certificates.filter(|name| !groups.iter().any(|group| refers_to(group, name))).collect())
     }
 
     fn rest(&self) -> &RestClient {

@@ -1,18 +1,20 @@
 //! The end of a rollover: the old certificate authority is removed.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 use super::{
     central_target::CentralTarget,
     dps_target::DpsTarget,
-    entries::EntryState,
+    entries::{Entries, EntryState},
     entry_policy::EntryPolicy,
     rollover_error::RolloverError,
     service::{GroupId, Service},
     step::{Observer, Outcome, Step, StepReport, Steps, WorkflowEvent},
-    trust_anchor::AnchorTarget,
+    trust_anchor::{AnchorTarget, CONFLICT_WAIT, MAX_CONFLICTS, is_race},
 };
-use crate::certificate::{Certificate, ChainError, Timestamp, chain};
+use crate::certificate::{Certificate, ChainError, Thumbprint, Timestamp, chain};
 
 /// How to end a rollover.
 #[derive(Debug, Clone)]
@@ -113,7 +115,7 @@ async fn retire_at<T: AnchorTarget>(
             return Ok(report);
         }
         steps.start(Step::Retire, "removing the old certificate");
-        let (outcome, detail) = target.remove(&entries, entry).await?;
+        let (outcome, detail) = remove_old(&mut target, entries, thumbprint, old).await?;
         steps.finish(Step::Retire, outcome, detail);
         steps.start(Step::Confirm, "reading both entries again");
         let after = target.entries().await?;
@@ -128,9 +130,41 @@ async fn retire_at<T: AnchorTarget>(
         steps.finish(Step::Confirm, Outcome::Done, detail);
         report.to = to;
     } else {
-        steps.finish(Step::Retire, Outcome::Unchanged, format!("{entry} is empty"));
+        let mut detail = format!("{entry} is empty");
+        // A run that was killed between its two changes left the certificate, and nothing tells which one it was.
+        let unreferenced = target.unreferenced().await?;
+        if !unreferenced.is_empty() {
+            let names: Vec<_> = unreferenced.iter().map(ToString::to_string).collect();
+            let _ =
+                write!(detail, "; no group refers to these certificates, which can be deleted: {}", names.join(", "));
+        }
+        steps.finish(Step::Retire, Outcome::Unchanged, detail);
     }
     report.retired = true;
     report.steps = steps.into_reports();
     Ok(report)
+}
+
+/// Empties the entry that holds the old certificate. Starts again if another client changes the group in between.
+async fn remove_old<T: AnchorTarget>(
+    target: &mut T,
+    mut entries: Entries,
+    stays: Thumbprint,
+    old: Thumbprint,
+) -> Result<(Outcome, String), RolloverError> {
+    let mut conflicts = 0;
+    loop {
+        let entry = entries.holding(stays)?.entry.other();
+        if let Some(found) = entries.state(entry).sha1_thumbprint.filter(|found| *found != old) {
+            return Err(RolloverError::NotRetired { group: entries.group, entry, found });
+        }
+        match target.remove(&entries, entry).await {
+            Err(RolloverError::Service(error)) if conflicts < MAX_CONFLICTS && is_race(&error) => {
+                conflicts += 1;
+                target.rest().sleep(CONFLICT_WAIT * conflicts).await;
+                entries = target.entries().await?;
+            }
+            result => return result,
+        }
+    }
 }

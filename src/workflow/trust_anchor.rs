@@ -23,6 +23,12 @@ use crate::{
 /// How many proofs are sent at most while other runs replace the verification code or the certificate.
 const MAX_PROOFS: usize = 5;
 
+/// How often a change of the group is started again because another client changed it in between.
+pub(super) const MAX_CONFLICTS: u32 = 5;
+
+/// The wait before a change of the group is started again.
+pub(super) const CONFLICT_WAIT: Duration = Duration::from_millis(250);
+
 /// Returns the waits between proofs. They grow and are random in part, so that concurrent runs drift apart.
 fn proof_waits() -> ExponentialBackoff {
     ExponentialBuilder::new()
@@ -142,6 +148,11 @@ pub(super) trait AnchorTarget: Send {
         entries: &Entries,
         entry: CertificateEntry,
     ) -> impl Future<Output = Result<(Outcome, String), RolloverError>> + Send;
+
+    /// Reads the names of the CA certificates that no group refers to, if the service names certificates.
+    fn unreferenced(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// Returns the client, for its clock and the service's.
     fn rest(&self) -> &RestClient;

@@ -4,7 +4,7 @@ use std::{fs, future::poll_fn, panic::resume_unwind, pin::pin, task::Poll, time:
 
 use crate::{
     dps_lab::{DpsLab, group_id, is_change},
-    support::lab::{DEVICE, ROOT, new_root, set, write},
+    support::lab::{DEVICE, ROOT, name, new_root, set, write},
 };
 use futures_util::future::join_all;
 use iot_enroll::{
@@ -12,12 +12,15 @@ use iot_enroll::{
     certificate::{Certificate, DeviceId, Timestamp, chain, files, fleet::FleetDevice},
     dps::{
         device::{Cause, Credential, DeviceCertificate},
-        service::{Attestation, EnrollmentGroupUpdate, EnrollmentSettings, NewAttestation, NewIndividualEnrollment},
+        service::{
+            Attestation, EnrollmentGroupUpdate, EnrollmentSettings, NewAttestation, NewCertificates,
+            NewEnrollmentGroup, NewIndividualEnrollment,
+        },
     },
     emulator::{Emulator, FaultKind},
     workflow::{
-        FleetRequest, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Registrar, Step, WorkflowEvent,
-        provision,
+        AuthoritySource, FleetRequest, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Registrar, Step,
+        WorkflowEvent, provision,
     },
 };
 
@@ -214,9 +217,8 @@ async fn updating_a_group_keeps_what_the_request_does_not_name() {
     let lab = DpsLab::start().await;
     let name = lab.upload("theirs", &new_root("theirs").certificate, true).await;
     lab.create_group("myx509eg", &name).await;
-    let settings = EnrollmentSettings::new().iot_hubs(vec!["h.example.net".to_owned()]).iot_edge(true);
     let hubs = lab.properties.iot_hubs.iter().map(|hub| hub.host_name.clone()).collect::<Vec<_>>();
-    let settings = settings.iot_hubs(hubs.clone());
+    let settings = EnrollmentSettings::new().iot_hubs(hubs.clone()).iot_edge(true);
     let update = EnrollmentGroupUpdate::new().settings(settings);
     lab.instance().client().enrollment_groups().update(&group_id(), &update).await.expect("updated");
     let request = lab.request().replace(true);
@@ -260,7 +262,7 @@ async fn checks_stop_it_before_anything_is_changed() {
     assert!(error.to_string().contains("Sample-Device-01"), "{error}");
 
     // A group that has symmetric keys, and an ID that is not valid there.
-    let keys = iot_enroll::dps::service::NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None));
+    let keys = NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None));
     lab.instance().client().enrollment_groups().create(&group_id(), &keys).await.expect("created");
     let result = lab.run_without_a_change(&lab.request()).await;
     assert!(matches!(&result, Err(ProvisionError::Attestation { found, .. }) if found == "symmetricKey"), "{result:?}");
@@ -284,6 +286,31 @@ async fn the_limits_of_an_instance_are_checked() {
     certificates.delete(&last.name, &last.etag).await.expect("deleted");
     lab.upload("ours", &root(&lab), false).await;
     lab.run(&lab.request()).await.expect("provisioned");
+}
+
+#[tokio::test]
+async fn the_limit_of_groups_concerns_only_new_groups() {
+    let lab = DpsLab::start().await;
+    lab.run(&lab.request()).await.expect("provisioned");
+    let groups = lab.instance().client().enrollment_groups();
+    let keys = NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None));
+    groups.create(&"keys".parse().expect("an id"), &keys).await.expect("created");
+    for number in 1..100 {
+        let own = NewCertificates::new(new_root(&format!("own {number}")).certificate);
+        let group = NewEnrollmentGroup::new(NewAttestation::SigningCertificates(own));
+        groups.create(&format!("g{number}").parse().expect("an id"), &group).await.expect("created");
+    }
+    lab.run_without_a_change(&lab.request()).await.expect("the group is there");
+    let authority = AuthoritySource::Root(name("another"));
+    let another = ProvisionRequest::new("another".parse().expect("an id"), authority).directory(lab.path());
+    let result = lab.run_without_a_change(&another).await;
+    assert!(matches!(result, Err(ProvisionError::TooMany { max: 100, .. })), "{result:?}");
+    // The CA of a group that has it as its own.
+    let group = groups.find(&"g1".parse().expect("an id")).await.expect("an answer").expect("the group");
+    assert!(matches!(group.attestation, Attestation::SigningCertificates(_)));
+    let own = ProvisionRequest::new("g1".parse().expect("an id"), lab.request().authority).directory(lab.path());
+    let result = lab.run_without_a_change(&own).await;
+    assert!(matches!(result, Err(ProvisionError::Attestation { .. })), "{result:?}");
 }
 
 #[tokio::test]

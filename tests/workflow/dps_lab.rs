@@ -190,7 +190,7 @@ impl DpsLab {
     pub(crate) fn fault_at(&self, number: usize, kind: &FaultKind, times: u32) {
         let inject = |fault| self.emulator.inject(fault).expect("a fault that can be carried out");
         for _ in 0..number {
-            inject(Fault::new(FaultKind::Delay(std::time::Duration::ZERO)));
+            inject(Fault::new(FaultKind::Delay(Duration::ZERO)));
         }
         inject(Fault::new(kind.clone()).times(times));
     }

@@ -4,6 +4,7 @@ use crate::{
     dps_lab::{DpsLab, group_id, is_change},
     support::lab::{name, new_root, set},
 };
+use futures_util::future::join_all;
 use iot_enroll::{
     central::CertificateEntry,
     certificate::{Certificate, files},
@@ -100,6 +101,20 @@ async fn retiring_the_secondary_leaves_the_primary() {
     assert_eq!(lab.certificates().await.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_runs_converge() {
+    let lab = provisioned().await;
+    for report in join_all((0..4).map(|_| roll(&lab))).await {
+        assert!(report.expect("rolled over").to.verified);
+    }
+    let new = read_root(&lab, NEW);
+    for report in join_all((0..4).map(|_| end(&lab, &new))).await {
+        assert!(report.expect("retired").retired);
+    }
+    assert_eq!(lab.entries().await, [Some((new.sha1_thumbprint(), true)), None]);
+    assert_eq!(lab.certificates().await.len(), 1);
+}
+
 #[tokio::test]
 async fn nothing_is_removed_while_no_device_could_connect() {
     let lab = provisioned().await;
@@ -169,6 +184,10 @@ async fn an_end_that_fails_at_any_request_is_finished_by_the_next() {
             // The old certificate stays if the run ended between the two changes: no record says that it was the old one.
             let left = lab.certificates().await;
             assert!(left.iter().any(|it| it.is(&new)) && left.len() <= 2, "{kind:?} at {at}");
+            if let Some(old) = left.iter().find(|it| !it.is(&new)) {
+                let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+                assert!(step.detail.contains(old.name.as_str()), "{step:?}");
+            }
             if sent <= at {
                 break;
             }
