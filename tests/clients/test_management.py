@@ -12,7 +12,13 @@ from azure.core import MatchConditions
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
-from azure.mgmt.iothubprovisioningservices.models import CertificateProperties, CertificateResponse, VerificationCodeRequest
+from azure.mgmt.iothubprovisioningservices.models import (
+    CertificateProperties,
+    CertificateResponse,
+    OperationInputs,
+    TagsResource,
+    VerificationCodeRequest,
+)
 
 EMULATOR = json.loads(os.environ["IOT_ENROLL_EMULATOR"])
 ARM, DPS = EMULATOR["arm"], EMULATOR["dps"]
@@ -82,6 +88,24 @@ class Instance(unittest.TestCase):
     def test_a_wrong_token_is_refused(self):
         with self.assertRaises(ClientAuthenticationError):
             client(token="no-token-of-the-emulator").iot_dps_resource.get(NAME, GROUP)
+
+    def test_refuses_what_is_not_emulated_and_stays(self):
+        resource = client().iot_dps_resource
+        operations = {
+            "begin_create_or_update": lambda: resource.begin_create_or_update(GROUP, "other", resource.get(NAME, GROUP)),
+            "begin_update": lambda: resource.begin_update(GROUP, NAME, TagsResource(tags={"room": "12"})),
+            "begin_delete": lambda: resource.begin_delete(NAME, GROUP),
+            "check_name": lambda: resource.check_provisioning_service_name_availability(OperationInputs(name="other")),
+            "list_valid_skus": lambda: list(resource.list_valid_skus(NAME, GROUP)),
+            "list_private_link_resources": lambda: resource.list_private_link_resources(GROUP, NAME),
+            "list_private_endpoint_connections": lambda: resource.list_private_endpoint_connections(GROUP, NAME),
+            "operations": lambda: list(client().operations.list()),
+        }
+        for name, operation in operations.items():
+            with self.subTest(name), self.assertRaises(HttpResponseError) as refused:
+                operation()
+            self.assertIn(refused.exception.status_code, [404, 405])
+        self.assertEqual(resource.get(NAME, GROUP).properties.id_scope, DPS["idScope"])
 
     def test_has_keys(self):
         keys = {key.key_name: key for key in client().iot_dps_resource.list_keys(NAME, GROUP)}
