@@ -7,14 +7,15 @@ use serde_json::json;
 use super::{
     args::{Confirmation, PfxPassword, count},
     dps_service::DpsService,
-    dps_settings::{Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, read_certificates, setting_rows},
+    dps_settings::{
+        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, query, read_certificates, setting_rows,
+    },
     error::UsageError,
     input::secret_lines,
     output::{Output, fields, table, yes_no},
 };
 use crate::dps::service::{
-    Etag, IndividualEnrollment, IndividualEnrollmentUpdate, NewAttestation, NewIndividualEnrollment, Query,
-    RegistrationId,
+    Etag, IndividualEnrollment, IndividualEnrollmentUpdate, NewAttestation, NewIndividualEnrollment, RegistrationId,
 };
 
 #[derive(clap::Subcommand)]
@@ -125,9 +126,8 @@ impl Command {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let query = top.map_or_else(Query::new, |top| Query::new().limit(top));
                 let enrollments = service.client().await?.individual_enrollments();
-                let found: Vec<_> = enrollments.list(&query).try_collect().await?;
+                let found: Vec<_> = enrollments.list(&query(top)).try_collect().await?;
                 output.result(&found, || list(&found))
             }
             Self::Show { id, service } => {

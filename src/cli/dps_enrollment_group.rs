@@ -8,13 +8,15 @@ use serde_json::json;
 use super::{
     args::{Confirmation, PfxPassword, count},
     dps_service::DpsService,
-    dps_settings::{Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, read_certificates, setting_rows},
+    dps_settings::{
+        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, query, read_certificates, setting_rows,
+    },
     error::UsageError,
     output::{Output, fields, table, yes_no},
 };
 use crate::dps::service::{
     CaReferences, DpsCertificateName, EnrollmentGroup, EnrollmentGroupId, EnrollmentGroupUpdate, Etag, NewAttestation,
-    NewEnrollmentGroup, Query,
+    NewEnrollmentGroup,
 };
 
 #[derive(clap::Subcommand)]
@@ -138,9 +140,8 @@ impl Command {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { top, service } => {
-                let query = top.map_or_else(Query::new, |top| Query::new().limit(top));
                 let groups = service.client().await?.enrollment_groups();
-                let found: Vec<_> = groups.list(&query).try_collect().await?;
+                let found: Vec<_> = groups.list(&query(top)).try_collect().await?;
                 output.result(&found, || list(&found))
             }
             Self::Show { id, service } => show(&service.client().await?.enrollment_groups().get(&id).await?, output),

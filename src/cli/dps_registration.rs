@@ -5,9 +5,10 @@ use serde_json::json;
 use super::{
     args::{Confirmation, count},
     dps_service::DpsService,
+    dps_settings::query,
     output::{Output, fields, table},
 };
-use crate::dps::service::{EnrollmentGroupId, Etag, Query, RegistrationId, RegistrationState};
+use crate::dps::service::{EnrollmentGroupId, Etag, RegistrationId, RegistrationState};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -51,9 +52,8 @@ impl Command {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { group, top, service } => {
-                let query = top.map_or_else(Query::new, |top| Query::new().limit(top));
                 let registrations = service.client().await?.registrations();
-                let found: Vec<_> = registrations.list(&group, &query).try_collect().await?;
+                let found: Vec<_> = registrations.list(&group, &query(top)).try_collect().await?;
                 output.result(&found, || list(&found))
             }
             Self::Show { id, service } => {

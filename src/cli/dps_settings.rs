@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dps::service::{
     AllocationPolicy, Attestation, CertificateInfo, EnrolledCertificates, EnrollmentSettings, InitialTwin,
-    NewAttestation, NewCertificates, ReprovisionPolicy,
+    NewAttestation, NewCertificates, Query, ReprovisionPolicy,
 };
 
 /// Settings of an enrollment. Those that are not given are the service's, or stay unchanged.
@@ -123,6 +123,11 @@ pub(super) fn read_certificates(
 ) -> anyhow::Result<NewCertificates> {
     let first = |file: &Path| Ok::<_, anyhow::Error>(password.read_certificates(file)?.swap_remove(0));
     Ok(NewCertificates::new(first(primary)?).secondary(secondary.map(first).transpose()?))
+}
+
+/// Returns the query of a list.
+pub(super) fn query(top: Option<usize>) -> Query {
+    top.map_or_else(Query::new, |top| Query::new().limit(top))
 }
 
 /// Describes an attestation in a word.

@@ -89,6 +89,8 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
         ProvisionError::CertificateNameTaken { .. } => {
             "--certificate-name NAME uploads it under another name; `iot-enroll dps certificate list` shows those in use"
         }
+        ProvisionError::InstanceNotActive { .. } => "`iot-enroll dps show` prints its state",
+        ProvisionError::Spelling { existing, .. } => return Some(format!("write it as {existing}")),
         ProvisionError::InOtherGroup { other, .. } => {
             return Some(format!("--group {other} names the group that has it"));
         }

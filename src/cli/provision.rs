@@ -16,7 +16,7 @@ use crate::{
     arm::{self, InstanceQuery},
     central::{self, Authorization, CertificateEntry, DeviceType},
     certificate::{
-        Certificate, CommonName, DeviceId, Thumbprint,
+        Certificate, CommonName, DeviceId,
         files::{FileSet, read_certificates},
     },
     dps::{
@@ -26,8 +26,9 @@ use crate::{
     },
     emulator::Emulator,
     workflow::{
-        AuthoritySource, DpsInstance, FleetRequest, FleetSummary, GroupId, Outcome, ProvisionReport, ProvisionRequest,
-        ProvisionedDevice, RefusedDevice, Service, Step, StepReport, WorkflowEvent, provision,
+        AuthoritySource, DpsInstance, EntryState, FleetRequest, FleetSummary, GroupId, Outcome, ProvisionReport,
+        ProvisionRequest, ProvisionedDevice, RefusedDevice, Service, Step, StepReport, WorkflowEvent, provision,
+        read_entries,
     },
 };
 
@@ -369,57 +370,25 @@ async fn confirm_replacement(
     request: &ProvisionRequest<'_>,
     confirmation: &Confirmation,
 ) -> anyhow::Result<()> {
-    let group = &request.group;
+    let Some(entries) = read_entries(service, &request.group).await? else { return Ok(()) };
     let entry = request.entry.unwrap_or(CertificateEntry::Primary);
-    let Some(found) = Held::read(service, group, entry).await?.filter(|found| found.verified) else { return Ok(()) };
+    let Some(replaced) = entries.iter().find(|state| state.entry == entry && state.verified) else { return Ok(()) };
     let file = match &request.authority {
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
         AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
     };
     // If the root cannot be read here, it is another one, or the workflow reports why.
     let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));
-    let is_ours = |held: &Held| held.sha1_thumbprint.is_some() && held.sha1_thumbprint == ours;
-    if is_ours(&found) {
-        return Ok(());
-    }
     // Without --entry, the entry that already holds the certificate is kept.
-    if request.entry.is_none()
-        && Held::read(service, group, CertificateEntry::Secondary).await?.is_some_and(|other| is_ours(&other))
-    {
+    let is_kept = |state: &EntryState| {
+        ours.is_some() && state.sha1_thumbprint == ours && request.entry.is_none_or(|entry| entry == state.entry)
+    };
+    if entries.iter().any(is_kept) {
         return Ok(());
     }
-    let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let thumbprint = replaced.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let group = &request.group;
     confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
-}
-
-/// The certificate of an entry.
-struct Held {
-    verified: bool,
-    sha1_thumbprint: Option<Thumbprint>,
-}
-
-impl Held {
-    /// Reads the certificate of an entry, if there is one.
-    async fn read(service: &Service, group: &GroupId, entry: CertificateEntry) -> anyhow::Result<Option<Self>> {
-        match service {
-            Service::Central(client) => {
-                let group = central::EnrollmentGroupId::new(group.as_str())?;
-                let found = client.enrollment_groups().find_certificate(&group, entry).await?;
-                Ok(found.map(|found| Self { verified: found.verified, sha1_thumbprint: found.sha1_thumbprint }))
-            }
-            Service::Dps(instance) => {
-                let group = service::EnrollmentGroupId::new(group.as_str())?;
-                let Some(group) = instance.client().enrollment_groups().find(&group).await? else { return Ok(None) };
-                let name = group.ca_references().and_then(|names| match entry {
-                    CertificateEntry::Primary => names.primary.as_ref(),
-                    CertificateEntry::Secondary => names.secondary.as_ref(),
-                });
-                let Some(name) = name else { return Ok(None) };
-                let found = instance.resource().certificates().find(name).await?;
-                Ok(found.map(|found| Self { verified: found.is_verified, sha1_thumbprint: found.sha1_thumbprint }))
-            }
-        }
-    }
 }
 
 /// Formats the result for people.
