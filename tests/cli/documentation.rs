@@ -39,9 +39,10 @@ const NOT_RUN: [&str; 7] = [
 ];
 
 /// What differs between two runs, and what stands for it in the comparison.
-const NORMALISED: [(&str, &str); 9] = [
+const NORMALISED: [(&str, &str); 10] = [
     (r"[0-9A-F]{64}", "SHA-256"),
     (r"[0-9A-F]{40}", "SHA-1"),
+    (r"-[0-9A-F]{16}\b", "-BEGINNING"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
     (r"\b\d{4}-\d\d-\d\d(T[0-9:.]+Z)?( \d\d:\d\d(:\d\d)?)?", "DATE"),
     (r"^etag( +)\S+$", "etag${1}ETAG"),
