@@ -69,45 +69,36 @@ impl Client {
         if subscriptions.is_empty() {
             return Err(FindError::NoSubscription);
         }
-        let group = query.resource_group.as_ref();
-        let searches = subscriptions.iter().map(|id| async move { (id, self.search(id, group).await) });
-        let mut searches = stream::iter(searches).buffered(CONCURRENCY);
-        let (mut found, mut others, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some((id, result)) = searches.next().await {
+        let searches = subscriptions.iter().map(|id| async move { (id.clone(), self.search(query, id).await) });
+        let results: Vec<_> = stream::iter(searches).buffered(CONCURRENCY).collect().await;
+        let (mut instances, mut unreadable) = (Vec::new(), Vec::new());
+        for (subscription, result) in results {
             match result {
-                Ok(instances) => {
-                    let (these, rest): (Vec<_>, Vec<_>) = instances
-                        .into_iter()
-                        .partition(|(_, resource)| resource.name.eq_ignore_ascii_case(query.name.as_str()));
-                    found.extend(these);
-                    others.extend(rest.into_iter().map(|(_, resource)| resource.name));
-                }
-                Err(error) if !matches!(error.status(), Some(403 | 404)) => return Err(error.into()),
+                Ok(found) => instances.extend(found),
+                // 409: the subscription does not use the provider.
+                Err(error) if !matches!(error.status(), Some(403 | 404 | 409)) => return Err(error.into()),
                 Err(error) if query.subscription.is_some() => {
-                    return Err(FindError::NotVisible {
-                        subscription: id.clone(),
-                        resource_group: query.resource_group.clone(),
-                        error: Box::new(error),
-                    });
+                    let resource_group = query.resource_group.clone();
+                    return Err(FindError::NotVisible { subscription, resource_group, error: Box::new(error) });
                 }
                 // The group is in another subscription.
-                Err(error) if error.status() == Some(404) && group.is_some() => {}
-                Err(_) => unreadable.push(id.clone()),
+                Err(error) if error.status() == Some(404) && query.resource_group.is_some() => {}
+                Err(_) => unreadable.push(subscription),
             }
         }
-        drop(searches);
+        let named = |(_, resource): &(Call, Resource)| resource.name.eq_ignore_ascii_case(query.name.as_str());
+        let (mut found, others): (Vec<_>, Vec<_>) = instances.into_iter().partition(named);
         let name = query.name.clone();
         if found.len() > 1 {
             let found = found.iter().filter_map(|(_, resource)| resource.id.parse().ok()).collect();
             return Err(FindError::Several { name, found });
         }
-        match found.pop() {
-            Some((call, resource)) => Ok(resource.into_service(self.rest(), &call)?),
-            None => {
-                let resource_group = query.resource_group.clone();
-                Err(FindError::NotFound { name, subscriptions, resource_group, unreadable, others })
-            }
+        if let Some((call, resource)) = found.pop() {
+            return Ok(self.describe(resource, &call).await?);
         }
+        let resource_group = query.resource_group.clone();
+        let others = others.into_iter().map(|(_, resource)| resource.name).collect();
+        Err(FindError::NotFound { name, subscriptions, resource_group, unreadable, others })
     }
 
     /// Returns the subscriptions that the sign-in can see.
@@ -117,15 +108,26 @@ impl Client {
         Ok(all.into_iter().map(|subscription| subscription.subscription_id).collect())
     }
 
-    /// Lists the instances of a subscription, or of one of its resource groups.
+    /// Lists the instances of a subscription. In a resource group, reads the one instance that can have the name, which
+    /// needs no permission for others.
     async fn search(
         &self,
+        query: &InstanceQuery,
         subscription: &SubscriptionId,
-        group: Option<&ResourceGroupName>,
     ) -> Result<Vec<(Call, Resource)>, Error> {
-        let call = Call::get(&instances_path(subscription, group));
-        let all: Vec<Resource> = items(self.rest().clone(), call.clone(), None).try_collect().await?;
-        Ok(all.into_iter().map(|resource| (call.clone(), resource)).collect())
+        let mut path = instances_path(subscription, query.resource_group.as_ref());
+        if query.resource_group.is_none() {
+            let call = Call::get(&path);
+            let all: Vec<Resource> = items(self.rest().clone(), call.clone(), None).try_collect().await?;
+            return Ok(all.into_iter().map(|resource| (call.clone(), resource)).collect());
+        }
+        path.push(query.name.as_str());
+        let call = Call::get(&path);
+        match self.rest().read(&call).await {
+            Ok(resource) => Ok(vec![(call, resource)]),
+            Err(error) if error.code() == Some("ResourceNotFound") => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -201,12 +203,10 @@ fn not_found(
         }
         (all, None) => format!("the {} subscriptions that the sign-in can see", all.len()),
     };
-    let mut text = format!("no DPS instance named {name} is visible in {within}");
-    if !others.is_empty() {
-        text += &format!("; found {}", others.join(", "));
-    }
-    if !unreadable.is_empty() {
-        text += &format!("; the sign-in cannot list the instances of {}", join(unreadable));
-    }
-    text
+    let others = if others.is_empty() { String::new() } else { format!("; found {}", others.join(", ")) };
+    let unreadable = match unreadable {
+        [] => String::new(),
+        _ => format!("; the sign-in cannot list the instances of {}", join(unreadable)),
+    };
+    format!("no DPS instance named {name} is visible in {within}{others}{unreadable}")
 }

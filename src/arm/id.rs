@@ -135,14 +135,15 @@ impl FromStr for InstanceId {
 
     fn from_str(text: &str) -> Result<Self, InstanceIdError> {
         let segments: Vec<_> = text.trim_matches('/').split('/').collect();
-        let [a, subscription, b, resource_group, c, d, e, name] = segments[..] else {
-            return Err(InstanceIdError::Form);
-        };
-        let fixed = [(a, "subscriptions"), (b, "resourceGroups"), (c, "providers"), (d, PROVIDER), (e, TYPE)];
-        if !fixed.iter().all(|(found, expected)| found.eq_ignore_ascii_case(expected)) {
+        let fixed = [(0, "subscriptions"), (2, "resourceGroups"), (4, "providers"), (5, PROVIDER), (6, TYPE)];
+        if segments.len() != 8 || !fixed.iter().all(|(index, name)| segments[*index].eq_ignore_ascii_case(name)) {
             return Err(InstanceIdError::Form);
         }
-        Ok(Self { subscription: subscription.parse()?, resource_group: resource_group.parse()?, name: name.parse()? })
+        Ok(Self {
+            subscription: segments[1].parse()?,
+            resource_group: segments[3].parse()?,
+            name: segments[7].parse()?,
+        })
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{
     transport::{Address, Call, Error, Etag, RestClient},
 };
 
+/// A version of the API that tells whether local authentication is off.
+const LOCAL_AUTH_VERSION: &str = "2026-11-01";
+
 /// Access to one instance of the Device Provisioning Service.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -40,12 +43,30 @@ impl Instance {
     pub async fn get(&self) -> Result<ProvisioningService, Error> {
         let call = self.call();
         let resource: Resource = self.client.rest().read(&call).await?;
-        resource.into_service(self.client.rest(), &call)
+        self.client.describe(resource, &call).await
     }
 
     /// Returns the call that reads the instance.
     pub(super) fn call(&self) -> Call {
         Call::get(&self.id.path(&[]))
+    }
+}
+
+impl Client {
+    /// Converts what a call returned about an instance.
+    ///
+    /// Versions before 2026 do not tell whether local authentication is off, so the instance is read again with one that
+    /// does. Where that version is unknown, the property cannot be set either.
+    pub(super) async fn describe(&self, resource: Resource, call: &Call) -> Result<ProvisioningService, Error> {
+        let told = resource.properties.disable_local_auth.is_some();
+        let mut service = resource.into_service(self.rest(), call)?;
+        if !told && self.api_version().is_before("2026") {
+            let call = Call::get(&service.id.path(&[])).with_api_version(LOCAL_AUTH_VERSION);
+            if let Ok(Resource { properties, .. }) = self.rest().read(&call).await {
+                service.disable_local_auth = properties.disable_local_auth.unwrap_or(false);
+            }
+        }
+        Ok(service)
     }
 }
 
@@ -69,7 +90,8 @@ pub struct ProvisioningService {
     pub iot_hubs: Vec<LinkedHub>,
     /// How devices are assigned to hubs, unless their enrollment has a policy of its own.
     pub allocation_policy: Option<AllocationPolicy>,
-    /// Whether shared access keys are not accepted (`disableLocalAuth`), so that only Microsoft Entra tokens are.
+    /// Whether shared access keys are not accepted (`disableLocalAuth`), so that only Microsoft Entra tokens are. False
+    /// also if Resource Manager does not tell.
     pub disable_local_auth: bool,
     /// Whether the instance is reachable from public networks: `Enabled` or `Disabled`.
     pub public_network_access: Option<String>,
@@ -133,7 +155,7 @@ struct WireHub {
 }
 
 impl Resource {
-    pub(super) fn into_service(self, rest: &RestClient, call: &Call) -> Result<ProvisioningService, Error> {
+    fn into_service(self, rest: &RestClient, call: &Call) -> Result<ProvisioningService, Error> {
         let Self { id, location, etag, properties, .. } = self;
         let malformed = |problem: String| rest.malformed(call, problem);
         let missing = |name: &str| malformed(format!("missing field `{name}`"));

@@ -34,6 +34,9 @@ pub use id::{InstanceId, InstanceIdError, InstanceName, ResourceGroupName, Subsc
 pub use instance::{Instance, LinkedHub, ProvisioningService};
 pub use policies::{AccessRight, SharedAccessPolicy};
 
+/// What this client is built with.
+#[cfg(feature = "entra")]
+pub use crate::transport::{EntraCredential, EntraCredentialBuilder};
 pub use crate::{
     certificate::{NameError, Possession},
     dps::DpsCertificateName,

@@ -27,7 +27,8 @@ impl ApiVersion {
         &self.0
     }
 
-    /// Returns whether this version is older than a date `YYYY-MM-DD`. A preview counts as the date it is named by.
+    /// Returns whether this version is older than a date `YYYY-MM-DD`, or than the start of one. A preview counts as the
+    /// date it is named by.
     pub(crate) fn is_before(&self, date: &str) -> bool {
         self.0.get(..date.len()).is_some_and(|own| own < date)
     }

@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin, sync::Arc, time::SystemTime};
 
 use super::{
     secret::Secret,
-    shared_access::{ConnectionString, SharedAccessKey},
+    shared_access::{ConnectionString, SharedAccessKey, TOKEN_LIFETIME},
 };
 use crate::certificate::Timestamp;
 
@@ -148,7 +148,7 @@ impl Authorization {
                 Ok(format!("{BEARER} {}", token.expose()).into())
             }
             // A signature takes microseconds, so tokens are not cached.
-            Source::SharedAccess { key, .. } => Ok(key.token(host, now).header),
+            Source::SharedAccess { key, .. } => Ok(key.token(host, Timestamp::from(now) + TOKEN_LIFETIME)),
         }
     }
 }

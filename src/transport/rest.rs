@@ -366,10 +366,13 @@ impl Answer {
 /// Tokens are checked before they are sent, so this position is never shown.
 const UNPRINTABLE: AuthorizationError = AuthorizationError::Character { position: 1 };
 
-/// Returns the texts that reveal a token: the whole header, the token without its scheme, and its signature.
+/// Returns the texts that reveal a token: the whole header, the token without its scheme, and its signature, encoded and
+/// decoded.
 fn parts(token: &Secret) -> impl Iterator<Item = Secret> {
     let whole = token.expose();
     let bare = whole.split_once(' ').map(|(_, bare)| bare);
     let signature = bare.and_then(|bare| bare.split('&').find_map(|field| field.strip_prefix("sig=")));
-    [Some(whole), bare, signature].into_iter().flatten().map(Secret::from)
+    let decoded =
+        signature.map(|text| form_urlencoded::parse(text.as_bytes()).map(|(name, _)| name).collect::<String>());
+    [Some(whole), bare, signature].into_iter().flatten().map(Secret::from).chain(decoded.map(Secret::from))
 }

@@ -1,10 +1,6 @@
 //! Shared access keys: connection strings, and the tokens that the keys sign.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, str::FromStr, time::Duration};
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -12,6 +8,7 @@ use form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::{address::Address, secret::Secret};
+use crate::certificate::Timestamp;
 
 /// The lifetime of a signed token. The service SDKs use the same.
 pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
@@ -57,9 +54,13 @@ impl SharedAccessKey {
         &self.policy
     }
 
-    /// Signs a token for a host that is valid for an hour.
-    pub(super) fn token(&self, host: &str, now: SystemTime) -> SharedAccessToken {
-        SharedAccessToken::sign(&self.key, host, &self.policy, now)
+    /// Signs a token for a host, with its port if it has one: the value of the header `Authorization`.
+    ///
+    /// A client that has the key signs its own tokens: see
+    /// [`Authorization::from_shared_access_key`](super::Authorization::from_shared_access_key).
+    #[must_use]
+    pub fn token(&self, host: &str, expires_at: Timestamp) -> Secret {
+        SharedAccessToken::sign(&self.key, host, &self.policy, expires_at).header
     }
 }
 
@@ -77,11 +78,10 @@ pub(crate) struct SharedAccessToken {
 
 impl SharedAccessToken {
     /// Signs a token for a resource: HMAC-SHA-256 of the encoded resource and the expiry, with the decoded key.
-    pub(crate) fn sign(key: &[u8], resource: &str, policy: &str, now: SystemTime) -> Self {
+    pub(crate) fn sign(key: &[u8], resource: &str, policy: &str, expires_at: Timestamp) -> Self {
         let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
         let resource = encoded(resource);
-        let expiry = now + TOKEN_LIFETIME;
-        let expiry = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let expiry = expires_at.unix_seconds();
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let signature = hmac::sign(&key, format!("{resource}\n{expiry}").as_bytes());
         let signature = encoded(&BASE64_STANDARD.encode(signature));

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::id_scope::IdScope;
 use crate::{
-    certificate::DeviceId,
-    transport::{Secret, SharedAccessToken},
+    certificate::{DeviceId, Timestamp},
+    transport::{Secret, SharedAccessToken, TOKEN_LIFETIME},
 };
 
 /// The length of a key in bytes that the Device Provisioning Service accepts.
@@ -42,7 +42,8 @@ impl SymmetricKey {
 
     /// Returns a token with which a device registers: `sr` is its registration, `skn` is `registration`.
     pub(super) fn token(&self, scope: &IdScope, id: &DeviceId, now: SystemTime) -> SharedAccessToken {
-        SharedAccessToken::sign(&self.0, &format!("{scope}/registrations/{id}"), "registration", now)
+        let expires_at = Timestamp::from(now) + TOKEN_LIFETIME;
+        SharedAccessToken::sign(&self.0, &format!("{scope}/registrations/{id}"), "registration", expires_at)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::transport::{
     connection_setters,
 };
 
-/// The scope of Microsoft Entra tokens for the service API, in all clouds that Microsoft documents it for.
+/// The scope of Microsoft Entra tokens for the service API in the public cloud.
 pub const ENTRA_SCOPE: &str = "https://azure-devices-provisioning.net/.default";
 
 /// The default version of the API: the newest stable one that every instance is known to have. Later ones add nothing that

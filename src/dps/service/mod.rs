@@ -51,6 +51,9 @@ pub use registrations::{RegistrationState, RegistrationStatus, Registrations};
 pub use settings::{AllocationPolicy, CustomAllocation, EnrollmentSettings, InitialTwin, ReprovisionPolicy};
 
 pub use super::DpsCertificateName;
+/// What this client is built with.
+#[cfg(feature = "entra")]
+pub use crate::transport::{EntraCredential, EntraCredentialBuilder};
 pub use crate::{
     certificate::NameError,
     transport::{

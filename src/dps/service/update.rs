@@ -125,13 +125,11 @@ impl Client {
         if hidden_member(attestation).is_some() {
             fill(attestation, self.attestation(path).await?);
         }
-        match hidden_member(attestation) {
-            Some(member) => Err(Error::WouldRemove { operation: Call::put(&path, &()).operation(), member }),
-            None => {
-                let keys = attestation.get("symmetricKey").and_then(Value::as_object);
-                Ok(keys.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(Secret::from).collect())
-            }
+        if let Some(member) = hidden_member(attestation) {
+            return Err(Error::WouldRemove { operation: Call::put(&path, &()).operation(), member });
         }
+        let keys = attestation.get("symmetricKey").and_then(Value::as_object);
+        Ok(keys.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(Secret::from).collect())
     }
 
     /// Reads an enrollment after a change whose answer was lost. Returns it if it has what was sent, and the error if not.
