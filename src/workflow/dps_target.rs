@@ -202,12 +202,13 @@ impl<'a> DpsTarget<'a> {
             self.read_group().await?;
             let certificates = self.instance.read_certificates().await?;
             let entries = self.entries_of(&certificates);
-            let (entry, _) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
+            let (entry, state) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
             self.entry = entry;
-            if let Some(group) = &self.found
-                && entries.state(entry).holds(Some(ours.sha1_thumbprint()))
-            {
+            if let (Some(group), AnchorState::Verified) = (&self.found, state) {
+                // Another run may have let it refer to the CA under another name.
+                let name = entries.state(entry).certificate_name.as_ref().unwrap_or(name);
                 let detail = format!("found {}, whose {entry} certificate is {name}{}", group.id, disabled_note(group));
+                self.name = Some(name.clone());
                 return Ok((Outcome::Unchanged, detail));
             }
             match self.write(entry, name).await {
@@ -299,8 +300,7 @@ impl AnchorTarget for DpsTarget<'_> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         let found = self.certificates().find(&name).await?;
         self.etag = found.as_ref().map(|found| found.etag.clone());
-        Ok(found
-            .and_then(|found| Some(AnchorContent { thumbprint: found.sha1_thumbprint?, verified: found.is_verified })))
+        Ok(found.and_then(|found| Some(AnchorContent { thumbprint: thumbprint(&found)?, verified: found.is_verified })))
     }
 
     /// Only an unverified certificate with the same content is replaced, to attest it.
