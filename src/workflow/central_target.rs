@@ -166,8 +166,8 @@ impl AnchorTarget for CentralTarget<'_> {
     }
 
     /// A verified CA admits devices, because its entry is in the group.
-    async fn admit(&mut self, _: Option<&Certificate>, _: bool, _: &mut Steps<'_>) -> Result<(), ProvisionError> {
-        Ok(())
+    async fn admit(&mut self, _: Option<&Certificate>, _: bool, _: &mut Steps<'_>) -> Result<bool, ProvisionError> {
+        Ok(true)
     }
 
     fn request_entry(&mut self, entry: CertificateEntry) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     arm::{self, DpsCertificate, ProvisioningService},
+    certificate::Certificate,
     dps::{
-        DpsCertificateName,
+        DpsCertificateName, MAX_CERTIFICATE_NAME,
         service::{self, EnrollmentGroup, Query},
     },
     transport::Error,
@@ -87,7 +88,16 @@ impl DpsInstance {
     }
 }
 
-/// Returns whether a group refers to a certificate of the instance.
-pub(super) fn refers_to(group: &EnrollmentGroup, name: &DpsCertificateName) -> bool {
-    group.ca_references().is_some_and(|references| references.names().any(|it| it == name))
+/// How many digits of the thumbprint a name has. They make it the name of one certificate.
+const NAME_DIGITS: usize = 16;
+
+/// Returns the default name for a CA certificate in an instance: its common name, with `-` for each character that names do
+/// not allow, and the start of its thumbprint.
+pub(super) fn default_certificate_name(certificate: &Certificate) -> Option<DpsCertificateName> {
+    let mut thumbprint = certificate.sha1_thumbprint().to_string();
+    thumbprint.truncate(NAME_DIGITS);
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') { c } else { '-' };
+    let common_name = certificate.subject().common_name().unwrap_or("ca");
+    let start: String = common_name.chars().map(allowed).take(MAX_CERTIFICATE_NAME - NAME_DIGITS - 1).collect();
+    DpsCertificateName::new(format!("{start}-{thumbprint}")).ok()
 }

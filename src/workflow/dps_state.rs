@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use super::dps_instance::{DpsInstance, refers_to};
+use super::{
+    dps_instance::DpsInstance,
+    dps_references::{infos, reference, refers_to, thumbprint},
+};
 use crate::{
     arm::DpsCertificate,
+    central::CertificateEntry,
     certificate::DeviceId,
     dps::{
-        DpsCertificateName,
         device::{
             DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation,
             SymmetricKey,
         },
-        service::{Attestation, CertificateInfo, EnrolledCertificates, EnrollmentGroup, SymmetricKeys},
+        service::{Attestation, EnrollmentGroup, SymmetricKeys},
     },
     transport::Error,
 };
@@ -22,15 +25,13 @@ pub(super) async fn read_groups(instance: &DpsInstance) -> Result<EnrollmentStat
     let groups = instance.read_groups().await?;
     let certificates = instance.read_certificates().await?;
     let unreferenced = certificates.iter().filter(|it| !groups.iter().any(|group| refers_to(group, &it.name)));
-    let unreferenced: Vec<_> = unreferenced.filter_map(|it| Some((it.name.to_string(), it.sha1_thumbprint?))).collect();
+    let unreferenced: Vec<_> = unreferenced.filter_map(|it| Some((it.name.to_string(), thumbprint(it)?))).collect();
     let mut states = Vec::new();
     for group in groups {
         let attestation = match &group.attestation {
-            Attestation::CaReferences(references) => {
-                let entries = [("primary", &references.primary), ("secondary", &references.secondary)];
-                let enrolled = entries
-                    .into_iter()
-                    .filter_map(|(entry, name)| referred(&group, entry, name.as_ref()?, &certificates));
+            Attestation::CaReferences(_) => {
+                let entries = [CertificateEntry::Primary, CertificateEntry::Secondary];
+                let enrolled = entries.into_iter().filter_map(|entry| referred(&group, entry, &certificates));
                 GroupAttestation::X509(enrolled.collect())
             }
             Attestation::SigningCertificates(own) => {
@@ -38,7 +39,7 @@ pub(super) async fn read_groups(instance: &DpsInstance) -> Result<EnrollmentStat
                 // because the service does not return them.
                 let verified = certificates.iter().any(|it| it.is_verified);
                 let enrolled = infos(own).filter_map(|(entry, info)| {
-                    let enrolled = EnrolledCertificate::new(group.id.as_str(), entry, info.sha1_thumbprint?);
+                    let enrolled = EnrolledCertificate::new(group.id.as_str(), entry.as_str(), info.sha1_thumbprint?);
                     Some(enrolled.verified(verified).enabled(group.is_enabled()))
                 });
                 GroupAttestation::X509(enrolled.collect())
@@ -86,19 +87,14 @@ pub(super) async fn read_device(
 /// exist admits no device.
 fn referred(
     group: &EnrollmentGroup,
-    entry: &str,
-    name: &DpsCertificateName,
+    entry: CertificateEntry,
     certificates: &[DpsCertificate],
 ) -> Option<EnrolledCertificate> {
+    let name = reference(group, entry)?;
     let certificate = certificates.iter().find(|it| it.name == *name)?;
-    let entry = format!("certificate {name}, {entry}");
-    let enrolled = EnrolledCertificate::new(group.id.as_str(), entry, certificate.sha1_thumbprint?);
+    let enrolled =
+        EnrolledCertificate::new(group.id.as_str(), format!("certificate {name}, {entry}"), thumbprint(certificate)?);
     Some(enrolled.verified(certificate.is_verified).enabled(group.is_enabled()))
-}
-
-fn infos(certificates: &EnrolledCertificates) -> impl Iterator<Item = (&'static str, &CertificateInfo)> {
-    let entries = [("primary", &certificates.primary), ("secondary", &certificates.secondary)];
-    entries.into_iter().filter_map(|(entry, info)| Some((entry, info.as_ref()?)))
 }
 
 /// Returns the keys that are valid base64. A sign-in that can read enrollments may lack the right to read their keys.

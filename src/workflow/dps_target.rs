@@ -6,7 +6,11 @@
 use std::fmt;
 
 use super::{
-    dps_instance::{DpsInstance, MAX_CERTIFICATES, MAX_X509_GROUPS, refers_to},
+    dps_group::{X509, check_attestation, device_type, disabled_note, entries},
+    dps_instance::{DpsInstance, MAX_CERTIFICATES, MAX_X509_GROUPS, default_certificate_name},
+    dps_references::{
+        has_authority, reference, references_update, refers_to, thumbprint, with_reference, without_reference,
+    },
     entries::{Entries, EntryState},
     entry_policy::EntryPolicy,
     error::ProvisionError,
@@ -20,11 +24,8 @@ use crate::{
     central::{CertificateEntry, DeviceType},
     certificate::{Certificate, Thumbprint},
     dps::{
-        DpsCertificateName, MAX_CERTIFICATE_NAME,
-        service::{
-            Attestation, CaReferences, CertificateInfo, EnrolledCertificates, EnrollmentGroup, EnrollmentGroupId,
-            EnrollmentGroupUpdate, EnrollmentSettings, NewEnrollmentGroup,
-        },
+        DpsCertificateName,
+        service::{CaReferences, EnrollmentGroup, EnrollmentGroupId, EnrollmentSettings, NewEnrollmentGroup},
     },
     transport::{Call, Error, Etag, RestClient},
 };
@@ -98,32 +99,22 @@ impl<'a> DpsTarget<'a> {
         }
     }
 
-    fn read_entries(&self, certificates: &[DpsCertificate]) -> Entries {
-        let references = self.found.as_ref().and_then(EnrollmentGroup::ca_references);
-        entries(self.group_id(), self.found.as_ref(), references, certificates)
+    fn entries_of(&self, certificates: &[DpsCertificate]) -> Entries {
+        entries(self.group_id(), self.found.as_ref(), certificates)
     }
 
-    /// Fails if another group has the CA, as a certificate of the instance or as its own.
+    /// Fails if another group has the CA.
     fn check_other_groups(
         &self,
-        ours: Thumbprint,
+        ours: &Certificate,
         groups: &[EnrollmentGroup],
         certificates: &[DpsCertificate],
     ) -> Result<(), ProvisionError> {
-        let is_ours = |name: &DpsCertificateName| {
-            certificates.iter().any(|it| it.name == *name && it.sha1_thumbprint == Some(ours))
-        };
-        let other = groups.iter().filter(|group| group.id != self.group).find(|group| match &group.attestation {
-            Attestation::CaReferences(references) => references.names().any(is_ours),
-            Attestation::SigningCertificates(own) => infos(own).any(|(_, it)| it.sha1_thumbprint == Some(ours)),
-            _ => false,
-        });
-        match other {
-            Some(other) => {
-                Err(ProvisionError::InOtherGroup { group: self.group_id(), other: other.id.to_string(), ours })
-            }
-            None => Ok(()),
-        }
+        let other = groups.iter().find(|it| it.id != self.group && has_authority(it, ours, certificates));
+        other.map_or(Ok(()), |other| {
+            let (group, other) = (self.group_id(), other.id.to_string());
+            Err(ProvisionError::InOtherGroup { group, other, ours: ours.sha1_thumbprint() })
+        })
     }
 
     /// Chooses the name for a certificate that is uploaded. Fails if the instance cannot take it.
@@ -135,11 +126,13 @@ impl<'a> DpsTarget<'a> {
         if certificates.len() >= MAX_CERTIFICATES {
             return Err(ProvisionError::TooMany { what: "CA certificates", max: MAX_CERTIFICATES });
         }
-        let Some(name) = self.requested_name.cloned().or_else(|| default_name(ours?)) else { return Ok(None) };
+        let Some(name) = self.requested_name.cloned().or_else(|| default_certificate_name(ours?)) else {
+            return Ok(None);
+        };
         match certificates.iter().find(|it| it.name == name) {
             Some(taken) => Err(ProvisionError::CertificateNameTaken {
                 name: taken.name.to_string(),
-                found: taken.sha1_thumbprint,
+                found: thumbprint(taken),
                 verified: taken.is_verified,
             }),
             None => Ok(Some(name)),
@@ -171,14 +164,14 @@ impl<'a> DpsTarget<'a> {
         self.read_group().await?;
         let groups = self.instance.read_groups().await?;
         let certificates = self.instance.read_certificates().await?;
-        let thumbprint = ours.map(Certificate::sha1_thumbprint);
-        let entries = self.read_entries(&certificates);
-        let (entry, _) = self.policy.choose(&entries, thumbprint)?;
+        let wanted = ours.map(Certificate::sha1_thumbprint);
+        let entries = self.entries_of(&certificates);
+        let (entry, _) = self.policy.choose(&entries, wanted)?;
         self.entry = entry;
-        if let Some(thumbprint) = thumbprint
-            && !entries.state(entry).holds(Some(thumbprint))
+        if let Some(ours) = ours
+            && !entries.state(entry).holds(wanted)
         {
-            self.check_other_groups(thumbprint, &groups, &certificates)?;
+            self.check_other_groups(ours, &groups, &certificates)?;
         }
         let is_x509 = |group: &&EnrollmentGroup| group.attestation.kind() == X509;
         if self.found.is_none() && groups.iter().filter(is_x509).count() >= MAX_X509_GROUPS {
@@ -208,13 +201,14 @@ impl<'a> DpsTarget<'a> {
         loop {
             self.read_group().await?;
             let certificates = self.instance.read_certificates().await?;
-            let entries = self.read_entries(&certificates);
-            let (entry, _) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
+            let entries = self.entries_of(&certificates);
+            let (entry, state) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
             self.entry = entry;
-            if let Some(group) = &self.found
-                && entries.state(entry).holds(Some(ours.sha1_thumbprint()))
-            {
+            if let (Some(group), AnchorState::Verified) = (&self.found, state) {
+                // Another run may have let it refer to the CA under another name.
+                let name = entries.state(entry).certificate_name.as_ref().unwrap_or(name);
                 let detail = format!("found {}, whose {entry} certificate is {name}{}", group.id, disabled_note(group));
+                self.name = Some(name.clone());
                 return Ok((Outcome::Unchanged, detail));
             }
             match self.write(entry, name).await {
@@ -263,7 +257,7 @@ impl<'a> DpsTarget<'a> {
         let Some(found) = self.certificates().find(name).await? else {
             return Ok(format!("; the certificate {name} is gone already"));
         };
-        if found.sha1_thumbprint != Some(old) {
+        if thumbprint(&found) != Some(old) {
             return Ok(format!("; kept the certificate {name}, which another client has replaced"));
         }
         match self.certificates().delete(name, &found.etag).await {
@@ -274,99 +268,6 @@ impl<'a> DpsTarget<'a> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// The kind of attestation by certificates.
-const X509: &str = "x509";
-
-/// Fails if a group does not admit devices by certificates of the instance.
-fn check_attestation(group: &EnrollmentGroup) -> Result<(), ProvisionError> {
-    let found = match &group.attestation {
-        Attestation::CaReferences(_) => return Ok(()),
-        // A group without any certificate.
-        Attestation::Other(kind) if kind == X509 => return Ok(()),
-        Attestation::SigningCertificates(_) => "certificates of its own (signingCertificates)".to_owned(),
-        other => other.kind().to_owned(),
-    };
-    let group = GroupId::from(group.id.clone());
-    Err(ProvisionError::Attestation { group, found })
-}
-
-fn device_type(group: &EnrollmentGroup) -> DeviceType {
-    if group.settings.iot_edge == Some(true) { DeviceType::IotEdge } else { DeviceType::Iot }
-}
-
-fn disabled_note(group: &EnrollmentGroup) -> &'static str {
-    if group.is_enabled() { "" } else { "; it is disabled, so no device can connect through it" }
-}
-
-fn infos(certificates: &EnrolledCertificates) -> impl Iterator<Item = (CertificateEntry, &CertificateInfo)> {
-    let entries =
-        [(CertificateEntry::Primary, &certificates.primary), (CertificateEntry::Secondary, &certificates.secondary)];
-    entries.into_iter().filter_map(|(entry, info)| Some((entry, info.as_ref()?)))
-}
-
-/// Returns the entries of a group. A reference to a certificate that does not exist admits no device, so its entry counts as
-/// empty.
-fn entries(
-    group: GroupId,
-    found: Option<&EnrollmentGroup>,
-    references: Option<&CaReferences>,
-    certificates: &[DpsCertificate],
-) -> Entries {
-    let state = |entry, name: Option<&DpsCertificateName>| {
-        let certificate = name.and_then(|name| certificates.iter().find(|it| it.name == *name));
-        certificate.map_or_else(
-            || EntryState::empty(entry),
-            |certificate| EntryState {
-                entry,
-                verified: certificate.is_verified,
-                sha1_thumbprint: certificate.sha1_thumbprint,
-                certificate_name: Some(certificate.name.clone()),
-            },
-        )
-    };
-    Entries {
-        group,
-        is_enabled: found.is_some_and(EnrollmentGroup::is_enabled),
-        primary: state(CertificateEntry::Primary, references.and_then(|it| it.primary.as_ref())),
-        secondary: state(CertificateEntry::Secondary, references.and_then(|it| it.secondary.as_ref())),
-    }
-}
-
-fn with_reference(references: CaReferences, entry: CertificateEntry, name: DpsCertificateName) -> CaReferences {
-    match entry {
-        CertificateEntry::Primary => CaReferences { primary: Some(name), ..references },
-        CertificateEntry::Secondary => CaReferences { secondary: Some(name), ..references },
-    }
-}
-
-/// Returns references without an entry. The one that stays becomes the primary one: the API describes no group that has a
-/// secondary one only.
-fn without_reference(references: CaReferences, entry: CertificateEntry) -> CaReferences {
-    let stays = match entry {
-        CertificateEntry::Primary => references.secondary,
-        CertificateEntry::Secondary => references.primary,
-    };
-    CaReferences { primary: stays, secondary: None }
-}
-
-/// Returns a change of a group's references, on condition that the group is as it was read.
-fn references_update(references: CaReferences, group: &EnrollmentGroup) -> EnrollmentGroupUpdate {
-    EnrollmentGroupUpdate::new().attestation(Some(references.into())).etag(group.etag.clone())
-}
-
-/// How many digits of the thumbprint a name has. They make it the name of one certificate.
-const NAME_DIGITS: usize = 16;
-
-/// Returns the default name for a certificate: its common name, as far as names allow, and the start of its thumbprint.
-fn default_name(certificate: &Certificate) -> Option<DpsCertificateName> {
-    let mut thumbprint = certificate.sha1_thumbprint().to_string();
-    thumbprint.truncate(NAME_DIGITS);
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') { c } else { '-' };
-    let common_name = certificate.subject().common_name().unwrap_or("ca");
-    let start: String = common_name.chars().map(allowed).take(MAX_CERTIFICATE_NAME - NAME_DIGITS - 1).collect();
-    DpsCertificateName::new(format!("{start}-{thumbprint}")).ok()
 }
 
 impl AnchorTarget for DpsTarget<'_> {
@@ -399,8 +300,7 @@ impl AnchorTarget for DpsTarget<'_> {
         let Some(name) = self.name.clone() else { return Ok(None) };
         let found = self.certificates().find(&name).await?;
         self.etag = found.as_ref().map(|found| found.etag.clone());
-        Ok(found
-            .and_then(|found| Some(AnchorContent { thumbprint: found.sha1_thumbprint?, verified: found.is_verified })))
+        Ok(found.and_then(|found| Some(AnchorContent { thumbprint: thumbprint(&found)?, verified: found.is_verified })))
     }
 
     /// Only an unverified certificate with the same content is replaced, to attest it.
@@ -410,7 +310,7 @@ impl AnchorTarget for DpsTarget<'_> {
             Possession::Attest => arm::Possession::Attested,
         };
         if self.name.is_none() {
-            self.name = default_name(certificate);
+            self.name = default_certificate_name(certificate);
         }
         let Some(name) = self.name.clone() else { return self.chosen().await.map(|_| false) };
         let set = self.certificates().set(&name, certificate, possession, self.etag.as_ref()).await?;
@@ -441,12 +341,12 @@ impl AnchorTarget for DpsTarget<'_> {
         ours: Option<&Certificate>,
         dry_run: bool,
         steps: &mut Steps<'_>,
-    ) -> Result<(), ProvisionError> {
+    ) -> Result<bool, ProvisionError> {
         if let (Some(ours), false, Some(name)) = (ours, dry_run, self.name.clone()) {
             steps.start(Step::Group, "letting the group refer to the certificate");
             let (outcome, detail) = self.refer(ours, &name).await?;
             steps.finish(Step::Group, outcome, detail);
-            return Ok(());
+            return Ok(true);
         }
         let (group, entry) = (&self.group, self.entry);
         let name = self.name.as_ref().map_or("the new certificate", DpsCertificateName::as_str);
@@ -464,7 +364,7 @@ impl AnchorTarget for DpsTarget<'_> {
             }
         };
         steps.finish(Step::Group, outcome, detail);
-        Ok(())
+        Ok(outcome == Outcome::Unchanged)
     }
 
     fn request_entry(&mut self, entry: CertificateEntry) {
@@ -500,7 +400,7 @@ impl AnchorTarget for DpsTarget<'_> {
         self.check_group(&group)?;
         self.found = Some(group);
         let certificates = self.instance.read_certificates().await?;
-        Ok(self.read_entries(&certificates))
+        Ok(self.entries_of(&certificates))
     }
 
     /// Removes the reference, then the certificate unless another group refers to it.
@@ -534,13 +434,5 @@ impl AnchorTarget for DpsTarget<'_> {
 
     fn rest(&self) -> &RestClient {
         self.instance.client().rest()
-    }
-}
-
-fn reference(group: &EnrollmentGroup, entry: CertificateEntry) -> Option<&DpsCertificateName> {
-    let references = group.ca_references()?;
-    match entry {
-        CertificateEntry::Primary => references.primary.as_ref(),
-        CertificateEntry::Secondary => references.secondary.as_ref(),
     }
 }

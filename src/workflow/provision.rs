@@ -162,7 +162,7 @@ impl<'a> ProvisionRequest<'a> {
         self
     }
 
-    /// Sets whether to create the devices in the application.
+    /// Sets whether to create the devices at the service.
     #[must_use]
     pub fn create_devices(mut self, create: bool) -> Self {
         self.create_devices = create;
@@ -264,7 +264,7 @@ pub struct ProvisionReport {
     /// The fleet, if one was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetSummary>,
-    /// How many of the devices the application has, if they were created in it.
+    /// How many of the devices the service has, if they were to be created there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<CreatedDevices>,
     /// The devices that could not be registered; of a fleet the first ones.

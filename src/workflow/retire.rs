@@ -64,6 +64,10 @@ pub struct RetireReport {
 /// Ends a rollover: removes the group's other certificate. From then on only devices with certificates under the CA that
 /// stays can connect.
 ///
+/// At DPS the group no longer refers to the old certificate, the one that stays becomes the primary one, and the old
+/// certificate is deleted unless another group refers to it. A run that is killed before that leaves the certificate; the
+/// next one names the certificates that no group refers to.
+///
 /// Fails unless the group holds the certificate that stays as verified and it is valid now. Does nothing if the other entry
 /// is empty.
 ///

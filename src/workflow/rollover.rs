@@ -199,6 +199,9 @@ pub struct RolloverReport {
 /// device certificates under it. The old certificate stays, so devices can connect with either, until
 /// [`retire`](super::retire).
 ///
+/// At DPS the new CA's certificate is uploaded under a name of its own, and the group's free entry refers to it once it is
+/// verified.
+///
 /// It is idempotent, as [`provision`](super::provision) is, and reads everything before it changes anything.
 ///
 /// # Errors

@@ -114,13 +114,13 @@ pub(super) trait AnchorTarget: Send {
     fn verify(&mut self, proof: &Certificate) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Lets devices under the verified CA in through the group, if the verified CA alone does not. `ours` is its certificate,
-    /// unless a dry run would create it.
+    /// unless a dry run would create it. Returns whether they are let in now.
     fn admit(
         &mut self,
         ours: Option<&Certificate>,
         dry_run: bool,
         steps: &mut Steps<'_>,
-    ) -> impl Future<Output = Result<(), ProvisionError>> + Send;
+    ) -> impl Future<Output = Result<bool, ProvisionError>> + Send;
 
     /// Requests an entry, in place of the one that was requested before.
     fn request_entry(&mut self, entry: CertificateEntry);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{
     clock::ManualClock,
+    openapi::OpenApi,
     server::{Reply, Server},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -129,6 +130,19 @@ fn code(etag: &str, code: &str) -> Value {
     answer
 }
 
+/// Every request is one that the API description has.
+#[track_caller]
+fn assert_described(server: &Server) {
+    let description = OpenApi::arm();
+    for request in server.requests() {
+        let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let (method, target) = (request.method.as_str(), request.target.as_str());
+        assert_eq!(description.check_headers(method, target, &names), Ok(()));
+        let held = description.check_request(method, target, request.header("content-type"), &request.body);
+        assert_eq!(held, Ok(()), "{method} {target}");
+    }
+}
+
 // --- Finding ---------------------------------------------------------------------------------------------------------------
 
 fn query() -> InstanceQuery {
@@ -217,6 +231,7 @@ async fn in_a_resource_group_the_instance_is_read() {
     assert!(matches!(client.find(&narrow).await, Err(FindError::NotFound { .. })));
     let error = client.find(&narrow).await.expect_err("no such group");
     assert!(matches!(error, FindError::NotVisible { .. }) && error.to_string().contains("lab"), "{error}");
+    assert_described(&server);
 }
 
 #[tokio::test]
@@ -290,6 +305,7 @@ async fn each_step_names_the_etag_of_the_step_before() {
     assert_eq!((requests[2].header("content-length"), requests[2].body.len()), (Some("0"), 0));
     assert_eq!(requests[3].json(), json!({ "certificate": der }));
     assert!(requests[3].target.ends_with("/certificates/root-2026/verify?api-version=2022-12-12"));
+    assert_described(&server);
 }
 
 #[tokio::test]
@@ -422,6 +438,7 @@ async fn certificates_are_listed() {
     let all: Vec<_> = certificates.list().try_collect().await.expect("certificates");
     assert_eq!((all.len(), all[0].sha1_thumbprint), (1, Some(root().sha1_thumbprint())));
     assert!(server.log()[0].ends_with("/provisioningServices/contoso-dps/certificates"));
+    assert_described(&server);
 }
 
 // --- Policies and errors -----------------------------------------------------------------------------------------------------
@@ -461,6 +478,7 @@ async fn keys_that_were_lost_on_the_way_are_read_again() {
     let (server, client) = scripted([Reply::lost(), refused(500, "InternalServerError"), Reply::json(200, &policies)]);
     assert!(instance(&client).policies().try_collect::<Vec<_>>().await.expect("policies").is_empty());
     assert_eq!(server.requests().len(), 3);
+    assert_described(&server);
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use iot_enroll::{
     arm::{self, AccessRight, Certificates, DpsCertificateName, FindError, InstanceQuery, Possession},
     certificate::Certificate,
     dps::service::{
-        Authorization, CaReferences, Client, ConnectionString, EnrollmentGroupId, EnrollmentGroupUpdate,
-        EnrollmentSettings, Error, NewAttestation, NewCertificates, NewEnrollmentGroup, NewIndividualEnrollment, Query,
-        RegistrationId,
+        Attestation, Authorization, CaReferences, Client, ConnectionString, Endpoint, EnrollmentGroupId,
+        EnrollmentGroupUpdate, EnrollmentSettings, Error, IndividualEnrollmentUpdate, NewAttestation, NewCertificates,
+        NewEnrollmentGroup, NewIndividualEnrollment, Query, RegistrationId,
     },
     emulator::{Builder, DpsRight, Emulator},
 };
@@ -52,12 +52,7 @@ impl Lab {
         let instance = self.instance().await;
         let service = instance.get().await.expect("the instance");
         let key = instance.policy(policy).await.expect("a policy").key().expect("a key");
-        self.client(Client::builder(service.service_endpoint), Authorization::from_shared_access_key(key))
-    }
-
-    fn client(&self, builder: iot_enroll::dps::service::ClientBuilder, authorization: Authorization) -> Client {
-        // The emulator checks expiry by the clock of the machine.
-        builder.authorization(authorization).rate(FAST).build().expect("a client")
+        client(service.service_endpoint, Authorization::from_shared_access_key(key))
     }
 
     async fn owner(&self) -> Client {
@@ -68,6 +63,11 @@ impl Lab {
         let fault = format!("close-after,method={method},path={path}");
         self.emulator.inject(fault.parse().expect("a fault")).expect("a fault");
     }
+}
+
+/// A client with the clock of the machine, by which the emulator checks tokens.
+fn client(endpoint: Endpoint, authorization: Authorization) -> Client {
+    Client::builder(endpoint).authorization(authorization).rate(FAST).build().expect("a client")
 }
 
 fn root() -> (Authority, Certificate) {
@@ -185,9 +185,8 @@ async fn concurrent_updates_lose_nothing() {
     let group = groups.get(&group_id()).await.expect("a group");
     assert_eq!((group.is_enabled(), group.settings.iot_edge), (false, Some(true)));
     let kept = groups.attestation(&group_id()).await.expect("an attestation");
-    let primary = |attestation: &iot_enroll::dps::service::Attestation| {
-        attestation.symmetric_keys().expect("keys").primary_key.expose().to_owned()
-    };
+    let primary =
+        |attestation: &Attestation| attestation.symmetric_keys().expect("keys").primary_key.expose().to_owned();
     assert_eq!(primary(&kept), primary(&keys), "the keys are those from before");
 }
 
@@ -198,7 +197,7 @@ async fn a_hidden_certificate_is_not_lost() {
     let (_authority, certificate) = root();
     let attestation = NewAttestation::ClientCertificates(NewCertificates::new(certificate));
     enrollments.create(&device(1), &NewIndividualEnrollment::new(attestation.clone())).await.expect("created");
-    let update = iot_enroll::dps::service::IndividualEnrollmentUpdate::new().device_id("hub-1".to_owned());
+    let update = IndividualEnrollmentUpdate::new().device_id("hub-1".to_owned());
     let error = enrollments.update(&device(1), &update).await.expect_err("refused");
     assert!(matches!(error, Error::WouldRemove { .. }), "{error}");
     let updated = enrollments.update(&device(1), &update.attestation(attestation)).await.expect("updated");
@@ -235,12 +234,11 @@ async fn rights_and_local_authentication_are_told_apart() {
     let service = lab.instance().await.get().await.expect("the instance");
     assert!(service.disable_local_auth);
     let connection: ConnectionString = lab.emulator.dps_connection_string().parse().expect("a connection string");
-    let builder = Client::builder(service.service_endpoint.clone());
-    let keyed = lab.client(builder, Authorization::from_connection_string(&connection));
+    let keyed = client(service.service_endpoint.clone(), Authorization::from_connection_string(&connection));
     let error = keyed.enrollment_groups().find(&group_id()).await.expect_err("refused").to_string();
     assert!(error.contains("disableLocalAuth"), "{error}");
     let bearer = Authorization::parse(format!("Bearer {}", lab.emulator.arm_token())).expect("a token");
-    let entra = lab.client(Client::builder(service.service_endpoint), bearer);
+    let entra = client(service.service_endpoint, bearer);
     assert!(entra.enrollment_groups().find(&group_id()).await.expect("an answer").is_none());
 }
 

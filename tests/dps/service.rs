@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::support::{
     clock::ManualClock,
+    openapi::OpenApi,
     server::{Reply, Server},
 };
 use iot_enroll::{
@@ -103,6 +104,19 @@ fn individual() -> Value {
         "optionalDeviceInformation": { "floor": 3, "version": 1 },
         "registrationState": { "registrationId": "sensor-1", "status": "assigned", "assignedHub": "h", "payload": {} },
     })
+}
+
+/// Every request is one that the API description has.
+#[track_caller]
+fn assert_described(server: &Server) {
+    let description = OpenApi::dps_service();
+    for request in server.requests() {
+        let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let (method, target) = (request.method.as_str(), request.target.as_str());
+        assert_eq!(description.check_headers(method, target, &names), Ok(()));
+        let held = description.check_request(method, target, request.header("content-type"), &request.body);
+        assert_eq!(held, Ok(()), "{method} {target}");
+    }
 }
 
 // --- Sign-in -----------------------------------------------------------------------------------------------------------
@@ -307,6 +321,7 @@ async fn a_group_is_created_without_if_match() {
             "initialTwin": { "tags": { "site": "x" } },
         })
     );
+    assert_described(&server);
 }
 
 #[tokio::test]
@@ -410,6 +425,7 @@ async fn an_update_keeps_symmetric_keys_which_reading_hides() {
     assert_eq!(server.log()[1], "POST /enrollmentGroups/eg/attestationmechanism");
     assert_eq!((requests[1].header("content-length"), requests[1].body.len()), (Some("0"), 0));
     assert_eq!(requests[2].json()["attestation"], mechanism());
+    assert_described(&server);
 }
 
 #[tokio::test]
@@ -432,6 +448,7 @@ async fn an_update_that_would_lose_a_certificate_is_refused_unless_it_is_given_a
         (&json!("hub-sensor-1"), &json!({ "floor": 3 }))
     );
     assert!(body.get("registrationState").is_none() && !body.to_string().contains("info"), "{body}");
+    assert_described(&server);
 
     // A service that returns the certificate loses nothing.
     let mut whole = individual();
@@ -524,6 +541,7 @@ async fn deletion_names_the_etag_as_it_is() {
     client.individual_enrollments().delete(&device_id(), None).await.expect("deleted");
     let sent: Vec<_> = server.requests().iter().map(|it| it.header("if-match").map(str::to_owned)).collect();
     assert_eq!(sent, [Some(E1.to_owned()), Some(E2.to_owned()), None]);
+    assert_described(&server);
 }
 
 // --- Lists ---------------------------------------------------------------------------------------------------------------
@@ -553,6 +571,7 @@ async fn a_query_follows_continuation_tokens() {
         assert_eq!((request.method.as_str(), request.header("x-ms-max-item-count")), ("POST", Some("2")));
         assert_eq!(request.json(), json!({ "query": "SELECT *" }));
     }
+    assert_described(&server);
 }
 
 #[tokio::test]
@@ -589,6 +608,7 @@ async fn registrations_of_a_group_are_listed_without_a_body() {
     assert_eq!(serde_json::to_value(found).expect("JSON"), state);
     assert_eq!(server.log(), ["POST /registrations/eg/query", "GET /registrations/sensor-1"]);
     assert!(server.requests()[0].body.is_empty());
+    assert_described(&server);
 }
 
 // --- Bulk ----------------------------------------------------------------------------------------------------------------
@@ -625,4 +645,7 @@ async fn a_bulk_operation_reports_each_failure() {
     assert!(matches!(error, Error::TooManyItems { found: 11, max: 10, .. }), "{error}");
     assert!(enrollments.create_many(&[]).await.expect("nothing to do").is_empty());
     assert_eq!(server.requests().len(), 3);
+    server.then(Reply::json(200, &json!({ "isSuccessful": true })));
+    assert!(enrollments.delete_many(&[device_id()]).await.expect("deleted").is_empty());
+    assert_described(&server);
 }

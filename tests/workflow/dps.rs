@@ -20,7 +20,7 @@ use iot_enroll::{
     emulator::{Emulator, FaultKind},
     workflow::{
         AuthoritySource, FleetRequest, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Registrar, Step,
-        WorkflowEvent, provision,
+        WorkflowEvent, provision, read_entries,
     },
 };
 
@@ -183,6 +183,11 @@ async fn a_ca_beside_another_needs_the_request_for_it() {
     let beside = lab.request().entry(Secondary);
     let refused = lab.run_without_a_change(&beside).await;
     assert!(matches!(refused, Err(ProvisionError::BesideOther { .. })), "{refused:?}");
+    let read = read_entries(&lab.instance(), &beside.group).await.expect("read").expect("the group");
+    let [primary, secondary] = read.map(|it| (it.entry, it.verified, it.sha1_thumbprint));
+    assert_eq!((primary, secondary), ((Primary, true, Some(theirs.sha1_thumbprint())), (Secondary, false, None)));
+    let missing = read_entries(&lab.instance(), &"missing".parse().expect("an id")).await.expect("read");
+    assert!(missing.is_none());
     let report = lab.run(&beside.add_ca(true)).await.expect("added");
     assert_eq!(report.entry, Secondary);
     let both = [Some((theirs.sha1_thumbprint(), true)), Some((root(&lab).sha1_thumbprint(), true))];
@@ -208,6 +213,7 @@ async fn a_dry_run_plans_what_the_run_after_it_does() {
             let expected: Vec<_> =
                 steps(&done).into_iter().map(|(step, it)| (step, if it == Done { Planned } else { it })).collect();
             assert_eq!(steps(&planned), expected, "prepared {prepared}, run {run}");
+            assert_eq!(planned.verified, run > 0, "only a group that refers to the CA admits its devices");
         }
     }
 }

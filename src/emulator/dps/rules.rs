@@ -3,6 +3,8 @@
 //! An IoT Central application and a DPS instance keep enrollments in different forms. [`Rules`] is what they have in
 //! common, so that one logic admits the devices of both.
 
+use std::sync::Arc;
+
 use crate::{
     certificate::{Certificate, Thumbprint},
     emulator::{
@@ -48,7 +50,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) default_key: Option<SymmetricKey>,
     pub(crate) groups: Vec<Group<'a>>,
     /// The verified certificates that those of groups may need above them.
-    pub(crate) verified: Vec<&'a Certificate>,
+    pub(crate) verified: Vec<&'a Arc<Certificate>>,
 }
 
 /// An individual attestation.
@@ -69,7 +71,7 @@ pub(crate) struct Group<'a> {
 
 /// A certificate that the chains of a group's devices lead to.
 pub(crate) struct Signer<'a> {
-    pub(crate) certificate: &'a Certificate,
+    pub(crate) certificate: &'a Arc<Certificate>,
     /// Whether a verified certificate must be above it, or be the same.
     pub(crate) needs_verified: bool,
 }
@@ -85,7 +87,7 @@ impl<'a> Rules<'a> {
 
     fn of_application(context: &Context, state: &'a State, id: &str) -> Self {
         let device = state.devices.get(id);
-        let individual = device.and_then(|device| device.attestation.as_ref()).map(|attestation| match attestation {
+        let individual = device.and_then(|device| device.attestation.as_deref()).map(|attestation| match attestation {
             DeviceAttestation::SymmetricKey(key) => Individual::SymmetricKey(key),
             DeviceAttestation::X509 { primary, secondary } => {
                 Individual::Certificates([Some(*primary), *secondary].into_iter().flatten().collect())
@@ -120,7 +122,7 @@ impl<'a> Rules<'a> {
         let individual = enrollment.and_then(|enrollment| match &enrollment.attestation {
             Attestation::SymmetricKey(key) => Some(Individual::SymmetricKey(key)),
             Attestation::ClientCertificates(_) => {
-                let thumbprints = enrollment.attestation.certificates().map(Certificate::sha1_thumbprint);
+                let thumbprints = enrollment.attestation.certificates().map(|found| found.sha1_thumbprint());
                 Some(Individual::Certificates(thumbprints.collect()))
             }
             Attestation::Tpm { .. } => Some(Individual::Tpm),
