@@ -126,7 +126,10 @@ impl Instance {
             let hint = format!("use --dps NAME or --connection-string-file FILE, or set {DPS} or {CONNECTION_STRING}");
             return Err(UsageError::new("no DPS instance given").with_hint(hint).into());
         };
-        let endpoint = string.host().parse().context("the host of the connection string is not valid")?;
+        // A connection string has no scheme. The emulator may serve without TLS.
+        let emulator = Some(self.arm_endpoint()?).filter(|arm| !arm.is_https() && arm.host() == string.host());
+        let address = emulator.as_ref().map_or(string.host(), arm::Endpoint::as_str);
+        let endpoint = address.parse().context("the host of the connection string is not valid")?;
         service_client(endpoint, Authorization::from_connection_string(&string), connection)
     }
 
@@ -193,15 +196,18 @@ impl Instance {
         parsed.map_err(|error| UsageError::new(error.to_string()).into())
     }
 
+    fn arm_endpoint(&self) -> anyhow::Result<arm::Endpoint> {
+        if let Some(endpoint) = &self.arm_endpoint {
+            return Ok(endpoint.clone());
+        }
+        let endpoint =
+            from_variable(ARM_ENDPOINT, |text| text.parse().map_err(|error: arm::EndpointError| error.to_string()));
+        Ok(endpoint?.unwrap_or_default())
+    }
+
     /// Builds a client of Resource Manager.
     fn resource_manager(&self, connection: &Connection) -> anyhow::Result<arm::Client> {
-        let endpoint = match &self.arm_endpoint {
-            Some(endpoint) => Some(endpoint.clone()),
-            None => {
-                from_variable(ARM_ENDPOINT, |text| text.parse().map_err(|error: arm::EndpointError| error.to_string()))?
-            }
-        };
-        let endpoint = endpoint.unwrap_or_default();
+        let endpoint = self.arm_endpoint()?;
         let root = connection.root()?;
         let authorization = match secret(self.arm_token_file.as_deref(), ARM_TOKEN)? {
             Some(token) => bearer(token.trim())?,

@@ -322,6 +322,15 @@ fn connection_string_needs_no_resource_manager() {
 }
 
 #[test]
+fn connection_string_reaches_an_emulator_without_tls() {
+    let lab = Lab::new();
+    let mut command = lab.service.dps_command(lab.path(), &["dps", "enrollment-group", "list", "-o", "json"]);
+    command.env_remove("IOT_ENROLL_DPS").env_remove("IOT_ENROLL_ARM_TOKEN");
+    command.env("IOT_ENROLL_DPS_CONNECTION_STRING", lab.service.text("/dps/connectionString"));
+    assert_eq!(Run::of(&mut command).json(), json!([]));
+}
+
+#[test]
 fn tokens_of_resource_manager_are_not_repeated() {
     let lab = Lab::new();
     let wrong = "eyJ0eXAiOiJKV1QifQ.eyJhdWQiOiJ4In0.c2lnbmF0dXJl";

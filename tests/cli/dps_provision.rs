@@ -154,6 +154,18 @@ fn refused_device_learns_the_cause_from_the_instance() {
 }
 
 #[test]
+fn fleet_is_provisioned_and_registered_at_the_instance() {
+    let lab = Lab::new();
+    lab.run(&[&PROVISION[..], &["--count", "3"]].concat()).ok();
+    let registered = lab.json(&["device", "register", "--manifest", "fleet/manifest.csv"]);
+    assert_eq!((&registered["assigned"], &registered["failed"]), (&json!(3), &json!(0)));
+    assert_eq!(lab.json(&["dps", "registration", "list", "g"]).as_array().expect("a list").len(), 3);
+    let again = lab.json(&[&PROVISION[..], &["--count", "3", "--create-devices"]].concat());
+    assert_eq!(again["verified"], true);
+    assert_eq!(lab.json(&["dps", "enrollment", "list"]).as_array().expect("a list").len(), 3);
+}
+
+#[test]
 fn options_of_the_other_service_are_refused() {
     let lab = Lab::new();
     let fails = |arguments: &[&str], part: &str| {
