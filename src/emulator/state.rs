@@ -27,7 +27,7 @@ pub(super) struct State {
     pub(super) enrollment_groups: BTreeMap<String, Versioned<EnrollmentGroup>>,
     pub(super) organizations: BTreeMap<String, Versioned<Organization>>,
     /// The registrations of the application's devices, by registration ID in lower case.
-    pub(super) registrations: BTreeMap<String, Registration>,
+    pub(super) registrations: BTreeMap<String, Box<Registration>>,
     /// The resources of the DPS instance.
     pub(super) instance: Instance,
 }

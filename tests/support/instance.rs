@@ -248,6 +248,6 @@ pub(crate) fn new_root(name: &str) -> CertificateAuthority {
 
 pub(crate) fn intermediate(issuer: &CertificateAuthority, name: &str) -> CertificateAuthority {
     let options = IssueOptions::default();
-    let issued = issuer.issue_intermediate(&CommonName::new(name).expect("a name"), &options).expect("an intermediate");
-    issued.into_authority(options.issue_time()).expect("an authority")
+    let ca = issuer.issue_intermediate(&CommonName::new(name).expect("a name"), &options).expect("an intermediate");
+    ca.into_authority(options.issue_time()).expect("an authority")
 }

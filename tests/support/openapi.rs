@@ -225,7 +225,8 @@ fn upgrade(text: &str) -> Value {
     let schemas: Map<_, _> =
         definitions.iter().map(|(name, schema)| (name.clone(), flatten(schema, definitions))).collect();
     let mut paths = old["paths"].clone();
-    for operation in paths.as_object_mut().into_iter().flatten().flat_map(|(_, item)| item.as_object_mut()).flatten() {
+    for operation in paths.as_object_mut().into_iter().flatten().filter_map(|(_, item)| item.as_object_mut()).flatten()
+    {
         let operation = operation.1;
         let content = |schema: &Value| json!({ "application/json": { "schema": schema } });
         let (body, others): (Vec<_>, Vec<_>) =

@@ -52,15 +52,13 @@ impl ArmVersion {
 ///
 /// Choice: every date is accepted.
 pub(crate) fn check_subscription_version(query: &str) -> Result<(), ApiError> {
-    let is_date = |version: &String| {
+    let is_date = |version: &str| {
         let date = version.strip_suffix("-preview").unwrap_or(version);
         date.len() == 10 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
     };
-    match find_version(query).filter(is_date) {
-        Some(_) => Ok(()),
-        None => {
-            let message = format!("the query parameter {API_VERSION} must be given once, as a date");
-            Err(ApiError::bad_request(message).code(ErrorCode::Name("MissingApiVersionParameter")))
-        }
+    if find_version(query).is_some_and(|version| is_date(&version)) {
+        return Ok(());
     }
+    let message = format!("the query parameter {API_VERSION} must be given once, as a date");
+    Err(ApiError::bad_request(message).code(ErrorCode::Name("MissingApiVersionParameter")))
 }

@@ -32,11 +32,11 @@
 //!   credentials. They belong to the symmetric-key group that every application has, which also admits unknown devices.
 //! - **TPM attestation** is not emulated: such a device is refused.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use super::{
     error::{DpsError, UNAUTHORIZED, UNAUTHORIZED_TOKEN},
-    registration::{Admission, AdmittedCredential, AdmittingGroup},
+    registration::{Admission, AdmittedCredential, AdmittingGroup, CertificateInfo},
     rules::{Group, Individual, Rules, Scope, Signer},
     sas_token::SasToken,
 };
@@ -123,10 +123,13 @@ fn admit_by_certificate(
         Some(_) => return Err(unauthorized("the device has another type of individual attestation")),
         None => {
             let (group, signer) = find_nearest(rules, certificates, now)?;
-            (Some(Box::new(signer.clone())), Some(admitting(group)?))
+            (Some(Arc::clone(signer)), Some(admitting(group)?))
         }
     };
-    Ok(Admission { credential: AdmittedCredential::Certificate { leaf: Box::new(leaf.clone()), signer }, group })
+    Ok(Admission {
+        credential: AdmittedCredential::Certificate { leaf: Box::new(CertificateInfo::new(leaf)), signer },
+        group,
+    })
 }
 
 /// Finds the nearest group up the chain, and its certificate.
@@ -134,9 +137,9 @@ fn find_nearest<'a>(
     rules: &'a Rules<'_>,
     certificates: &[Certificate],
     now: Timestamp,
-) -> Result<(&'a Group<'a>, &'a Certificate), DpsError> {
+) -> Result<(&'a Group<'a>, &'a Arc<Certificate>), DpsError> {
     let mut failure = "no group has a verified certificate".to_owned();
-    let mut nearest: Option<((usize, bool), &Group<'_>, &Certificate)> = None;
+    let mut nearest: Option<((usize, bool), &Group<'_>, &Arc<Certificate>)> = None;
     for group in &rules.groups {
         for signer in &group.signers {
             match distance(signer, certificates, &rules.verified, now) {
@@ -158,14 +161,14 @@ fn find_nearest<'a>(
 fn distance(
     signer: &Signer<'_>,
     certificates: &[Certificate],
-    verified: &[&Certificate],
+    verified: &[&Arc<Certificate>],
     now: Timestamp,
 ) -> Result<usize, String> {
-    let path = chain::verify(certificates, signer.certificate, now).map_err(|error| error.to_string())?;
+    let path = chain::verify(certificates, &**signer.certificate, now).map_err(|error| error.to_string())?;
     let is_verified = !signer.needs_verified
         || verified.contains(&signer.certificate)
         || verified.iter().any(|anchor| {
-            chain::verify(certificates, *anchor, now).is_ok_and(|path| path.contains(&signer.certificate))
+            chain::verify(certificates, &***anchor, now).is_ok_and(|path| path.contains(&&**signer.certificate))
         });
     if is_verified { Ok(path.len()) } else { Err("no certificate above that of the group is verified".to_owned()) }
 }
@@ -175,7 +178,7 @@ fn admitting(group: &Group<'_>) -> Result<AdmittingGroup, DpsError> {
     if !group.is_enabled {
         return Err(unauthorized(format_args!("the enrollment group {:?} is disabled", group.id)));
     }
-    Ok(AdmittingGroup { id: group.id.to_owned(), is_for_iot_edge: group.is_for_iot_edge })
+    Ok(AdmittingGroup { id: group.id.into(), is_for_iot_edge: group.is_for_iot_edge })
 }
 
 /// Checks the certificate of a device without regard to its issuer.

@@ -25,7 +25,7 @@ use super::{
     admission::{Credential, admit},
     error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
     model::{Instance, Kind, ReprovisionPolicy},
-    registration::{Admission, Assignment, Progress, Registration},
+    registration::{Admission, Assignment, OperationId, Progress, Registration},
     rules::Scope,
 };
 use crate::emulator::{
@@ -33,7 +33,7 @@ use crate::emulator::{
     context::Context,
     etag::Etag,
     fields::Fields,
-    random::{self, RandomError},
+    random::RandomError,
     state::State,
 };
 
@@ -43,18 +43,20 @@ const INITIAL_ASSIGNMENT: &str = "initialAssignment";
 /// The result of an operation.
 pub(crate) enum Outcome {
     /// The device has to poll the operation.
-    Assigning { operation_id: String },
+    Assigning { operation_id: OperationId },
     /// The `registrationState` of an assigned device.
-    Assigned { operation_id: String, state: Value },
+    Assigned { operation_id: OperationId, state: Value },
 }
 
 impl Outcome {
     /// Returns the JSON of the response.
     pub(crate) fn body(&self) -> Value {
         match self {
-            Self::Assigning { operation_id } => json!({ "operationId": operation_id, "status": "assigning" }),
+            Self::Assigning { operation_id } => {
+                json!({ "operationId": operation_id.to_string(), "status": "assigning" })
+            }
             Self::Assigned { operation_id, state } => {
-                json!({ "operationId": operation_id, "status": "assigned", "registrationState": state })
+                json!({ "operationId": operation_id.to_string(), "status": "assigned", "registrationState": state })
             }
         }
     }
@@ -92,9 +94,13 @@ impl<'a> Identity<'a> {
     /// Finds the registration, unless its device has been deleted.
     fn find<'s>(&self, state: &'s State) -> Option<&'s Registration> {
         let is_provisioned = |id: &str| state.devices.get(id).is_some_and(|device| device.properties.provisioned);
-        registrations(state, self.scope).get(&id_key(self.id)).filter(|registration| match &registration.progress {
-            Progress::Assigned(assignment) if self.scope == Scope::Application => is_provisioned(&assignment.device_id),
-            _ => true,
+        registrations(state, self.scope).get(&id_key(self.id)).map(Box::as_ref).filter(|registration| {
+            match &registration.progress {
+                Progress::Assigned(assignment) if self.scope == Scope::Application => {
+                    is_provisioned(&assignment.device_id)
+                }
+                _ => true,
+            }
         })
     }
 
@@ -104,14 +110,14 @@ impl<'a> Identity<'a> {
 }
 
 /// Returns the registrations of an ID scope.
-fn registrations(state: &State, scope: Scope) -> &BTreeMap<String, Registration> {
+fn registrations(state: &State, scope: Scope) -> &BTreeMap<String, Box<Registration>> {
     match scope {
         Scope::Application => &state.registrations,
         Scope::Instance => &state.instance.registrations,
     }
 }
 
-fn registrations_mut(state: &mut State, scope: Scope) -> &mut BTreeMap<String, Registration> {
+fn registrations_mut(state: &mut State, scope: Scope) -> &mut BTreeMap<String, Box<Registration>> {
     match scope {
         Scope::Application => &mut state.registrations,
         Scope::Instance => &mut state.instance.registrations,
@@ -128,12 +134,12 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
             && matches!(previous.progress, Progress::Assigning { .. })
             && previous.admission.has_same_credential(&admission)
         {
-            return Ok(Outcome::Assigning { operation_id: previous.operation_id.clone() });
+            return Ok(Outcome::Assigning { operation_id: previous.operation_id });
         }
         let now = context.clock.timestamp();
         let mut registration = Registration {
-            id: device.id.to_owned(),
-            operation_id: new_operation_id()?,
+            id: device.id.into(),
+            operation_id: OperationId::new()?,
             admission,
             progress: Progress::Assigning {
                 polls: context.assign_after,
@@ -147,8 +153,8 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
         if context.assign_after == 0 {
             assign(&mut registration, device.scope, context, state)?;
         }
-        let operation_id = registration.operation_id.clone();
-        registrations_mut(state, device.scope).insert(id_key(device.id), registration);
+        let operation_id = registration.operation_id;
+        registrations_mut(state, device.scope).insert(id_key(device.id), Box::new(registration));
         Ok(Outcome::Assigning { operation_id })
     })
 }
@@ -157,7 +163,7 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
 pub(crate) fn poll(context: &Context, device: &Identity<'_>, operation_id: &str) -> Result<Outcome, DpsError> {
     context.store.with(|state| {
         let admission = device.admit(context, state)?;
-        if device.find(state).is_none_or(|registration| registration.operation_id != operation_id) {
+        if device.find(state).is_none_or(|registration| registration.operation_id.to_string() != operation_id) {
             return Err(DpsError::new(REGISTRATION_NOT_FOUND, "Operation not found."));
         }
         // Removed for the time being, since an assignment also changes the devices.
@@ -193,11 +199,6 @@ fn read_template(mut fields: Fields, id: &str) -> Result<Option<String>, DpsErro
     Ok(payload["modelId"].as_str().filter(|model| !model.is_empty()).map(str::to_owned))
 }
 
-/// Creates an operation ID that cannot be guessed, in the form of the service's.
-fn new_operation_id() -> Result<String, RandomError> {
-    Ok(format!("4.{}.{}", random::hexadecimal::<8>()?.to_ascii_lowercase(), random::uuid()?))
-}
-
 /// Counts a poll, and assigns the device with the last one.
 fn advance(
     registration: &mut Registration,
@@ -209,7 +210,7 @@ fn advance(
     if !registration.admission.has_same_credential(admission) {
         return Err(DpsError::new(UNAUTHORIZED, "Unauthorized"));
     }
-    let operation_id = registration.operation_id.clone();
+    let operation_id = registration.operation_id;
     match &mut registration.progress {
         Progress::Assigning { polls: 0, .. } => assign(registration, scope, context, state)?,
         Progress::Assigning { polls, .. } => {
@@ -247,7 +248,7 @@ fn assign_to_application(
     };
     let device_id = if let Some(device) = state.devices.get_mut(&registration.id) {
         device.provision(template)?;
-        device.properties.id.clone()
+        device.properties.id.as_str().into()
     } else {
         let is_for_iot_edge = registration.admission.is_for_iot_edge();
         state.devices.insert(Device::new_provisioned(&registration.id, template, is_for_iot_edge)?);
@@ -272,6 +273,6 @@ fn assign_to_instance(registration: &Registration, context: &Context, instance: 
         },
         _ => (hub, INITIAL_ASSIGNMENT),
     };
-    let device_id = settings.and_then(|settings| settings.device_id.as_ref()).unwrap_or(&registration.id);
-    Assignment { hub: Arc::clone(hub), device_id: device_id.clone(), substatus }
+    let device_id = settings.and_then(|settings| settings.device_id.as_deref()).unwrap_or(&registration.id);
+    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus }
 }

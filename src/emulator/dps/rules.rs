@@ -3,6 +3,8 @@
 //! An IoT Central application and a DPS instance keep enrollments in different forms. [`Rules`] is what they have in
 //! common, so that one logic admits the devices of both.
 
+use std::sync::Arc;
+
 use crate::{
     certificate::{Certificate, Thumbprint},
     emulator::{
@@ -44,11 +46,11 @@ pub(crate) struct Rules<'a> {
     pub(crate) individual: Option<Individual<'a>>,
     /// Whether the device, or its individual enrollment, is enabled.
     pub(crate) is_enabled: bool,
-    /// The keys of a device without an individual attestation.
+    /// The keys of a device without an individual attestation. Not derived for one that presents a certificate.
     pub(crate) default_key: Option<SymmetricKey>,
     pub(crate) groups: Vec<Group<'a>>,
     /// The verified certificates that those of groups may need above them.
-    pub(crate) verified: Vec<&'a Certificate>,
+    pub(crate) verified: Vec<&'a Arc<Certificate>>,
 }
 
 /// An individual attestation.
@@ -69,7 +71,7 @@ pub(crate) struct Group<'a> {
 
 /// A certificate that the chains of a group's devices lead to.
 pub(crate) struct Signer<'a> {
-    pub(crate) certificate: &'a Certificate,
+    pub(crate) certificate: &'a Arc<Certificate>,
     /// Whether a verified certificate must be above it, or be the same.
     pub(crate) needs_verified: bool,
 }
@@ -78,14 +80,14 @@ impl<'a> Rules<'a> {
     /// Returns the rules of an ID scope for a device and the certificate that it presents, if any.
     pub(crate) fn new(scope: Scope, context: &Context, state: &'a State, id: &str, leaf: Option<&Certificate>) -> Self {
         match scope {
-            Scope::Application => Self::of_application(context, state, id),
+            Scope::Application => Self::of_application(context, state, id, leaf),
             Scope::Instance => Self::of_instance(&state.instance, id, leaf),
         }
     }
 
-    fn of_application(context: &Context, state: &'a State, id: &str) -> Self {
+    fn of_application(context: &Context, state: &'a State, id: &str, leaf: Option<&Certificate>) -> Self {
         let device = state.devices.get(id);
-        let individual = device.and_then(|device| device.attestation.as_ref()).map(|attestation| match attestation {
+        let individual = device.and_then(|device| device.attestation.as_deref()).map(|attestation| match attestation {
             DeviceAttestation::SymmetricKey(key) => Individual::SymmetricKey(key),
             DeviceAttestation::X509 { primary, secondary } => {
                 Individual::Certificates([Some(*primary), *secondary].into_iter().flatten().collect())
@@ -105,7 +107,7 @@ impl<'a> Rules<'a> {
         Self {
             individual,
             is_enabled: device.is_none_or(|device| device.properties.enabled),
-            default_key: Some(context.device_keys.derive(device.map_or(id, |device| &device.properties.id))),
+            default_key: leaf.is_none().then(|| context.device_keys.derive(id)),
             groups: state.enrollment_groups.iter().map(|(id, found)| group(id, &found.value)).collect(),
             verified: Vec::new(),
         }
@@ -120,7 +122,7 @@ impl<'a> Rules<'a> {
         let individual = enrollment.and_then(|enrollment| match &enrollment.attestation {
             Attestation::SymmetricKey(key) => Some(Individual::SymmetricKey(key)),
             Attestation::ClientCertificates(_) => {
-                let thumbprints = enrollment.attestation.certificates().map(Certificate::sha1_thumbprint);
+                let thumbprints = enrollment.attestation.certificates().map(|found| found.sha1_thumbprint());
                 Some(Individual::Certificates(thumbprints.collect()))
             }
             Attestation::Tpm { .. } => Some(Individual::Tpm),

@@ -48,7 +48,7 @@ pub(crate) const IOT_EDGE: &str = "iotEdge";
 pub(crate) struct Device {
     pub(crate) properties: DeviceProperties,
     /// The individual attestation, if any.
-    pub(crate) attestation: Option<DeviceAttestation>,
+    pub(crate) attestation: Option<Box<DeviceAttestation>>,
     /// The deployment manifest that was assigned last.
     pub(crate) manifest: Option<Value>,
     pub(crate) etag: Etag,

@@ -10,6 +10,8 @@
 //! - **The same certificate** or name as `primary` and `secondary` is 400.
 //! - **The answer of `attestationmechanism`** has the symmetric keys. Certificates are as in GET.
 
+use std::sync::Arc;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
@@ -19,7 +21,7 @@ use crate::{
     emulator::{
         api_error::ApiError,
         credential::{SymmetricKey, has_accepted_key},
-        dps::registration::certificate_info,
+        dps::registration::CertificateInfo,
         fields::{FieldError, Fields},
     },
 };
@@ -32,9 +34,9 @@ pub(crate) enum Attestation {
     },
     SymmetricKey(SymmetricKey),
     /// The certificates of one device.
-    ClientCertificates(Box<Pair<Certificate>>),
+    ClientCertificates(Box<Pair<Arc<Certificate>>>),
     /// The certificates of CAs.
-    SigningCertificates(Box<Pair<Certificate>>),
+    SigningCertificates(Box<Pair<Arc<Certificate>>>),
     /// The names of the instance's CA certificates.
     CaReferences(Pair<String>),
 }
@@ -124,7 +126,7 @@ impl Attestation {
     }
 
     /// Returns the certificates in the attestation itself.
-    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         let pair = match self {
             Self::ClientCertificates(pair) | Self::SigningCertificates(pair) => Some(pair.as_ref()),
             _ => None,
@@ -148,9 +150,13 @@ impl Attestation {
                 json!({ "type": "tpm", "tpm": { "endorsementKey": endorsement_key } })
             }
             Self::SymmetricKey(_) => json!({ "type": "symmetricKey" }),
-            Self::ClientCertificates(pair) => show_x509("clientCertificates", pair.show(show_certificate)),
-            Self::SigningCertificates(pair) => show_x509("signingCertificates", pair.show(show_certificate)),
-            Self::CaReferences(pair) => show_x509("caReferences", pair.show(|name| json!(name))),
+            Self::ClientCertificates(pair) => {
+                show_x509("clientCertificates", &pair.show(|found| show_certificate(found)))
+            }
+            Self::SigningCertificates(pair) => {
+                show_x509("signingCertificates", &pair.show(|found| show_certificate(found)))
+            }
+            Self::CaReferences(pair) => show_x509("caReferences", &pair.show(|name| json!(name))),
         }
     }
 
@@ -166,12 +172,12 @@ impl Attestation {
     }
 }
 
-fn show_x509(name: &str, pair: Value) -> Value {
+fn show_x509(name: &str, pair: &Value) -> Value {
     json!({ "type": "x509", "x509": { name: pair } })
 }
 
 fn show_certificate(certificate: &Certificate) -> Value {
-    json!({ "info": certificate_info(certificate) })
+    json!({ "info": CertificateInfo::new(certificate).show() })
 }
 
 /// Removes a certificate: PEM, or base64 of DER or PEM. With a time it must be that of a CA.
@@ -179,7 +185,7 @@ fn read_certificate(
     fields: &mut Fields,
     name: &str,
     ca_at: Option<Timestamp>,
-) -> Result<Option<Certificate>, FieldError> {
+) -> Result<Option<Arc<Certificate>>, FieldError> {
     let Some(fields) = fields.object(name)? else { return Ok(None) };
     let mut fields = fields.without_nulls();
     let text = fields.required("certificate", Fields::string)?;
@@ -193,5 +199,5 @@ fn read_certificate(
     }
     fields.any("info");
     fields.finish()?;
-    Ok(Some(certificate))
+    Ok(Some(certificate.into()))
 }

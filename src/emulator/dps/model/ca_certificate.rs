@@ -8,6 +8,8 @@
 //! - **The certificate** must be a CA certificate that is valid now, with a key that the service accepts, so that it
 //!   could sign for a device. Root or intermediate does not matter.
 
+use std::sync::Arc;
+
 use crate::{
     certificate::{Certificate, Timestamp, chain},
     emulator::{
@@ -27,7 +29,8 @@ pub(crate) struct CaCertificate {
     pub(crate) name: String,
     /// The member `certificate` as it was uploaded.
     pub(crate) text: String,
-    pub(crate) certificate: Certificate,
+    /// Shared with the registrations of devices.
+    pub(crate) certificate: Arc<Certificate>,
     pub(crate) is_verified: bool,
     /// The current verification code.
     pub(crate) code: Option<String>,
@@ -80,7 +83,7 @@ impl CaCertificate {
         Ok(Self {
             name: current.map_or(name, |current| &current.name).to_owned(),
             text,
-            certificate,
+            certificate: certificate.into(),
             is_verified,
             code: None,
             created: current.map_or(now, |current| current.created),

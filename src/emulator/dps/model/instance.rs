@@ -7,7 +7,7 @@
 //! - **Limits** are 400: 25 CA certificates, 100 groups with certificates, 100 with symmetric keys.
 //! - **Deleting an enrollment** also deletes the registration records of its devices.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     attestation::Attestation,
@@ -33,7 +33,7 @@ pub(crate) struct Instance {
     groups: BTreeMap<String, Enrollment>,
     /// The enrollment that has a certificate in its attestation.
     owners: BTreeMap<Thumbprint, (Kind, String)>,
-    pub(crate) registrations: BTreeMap<String, Registration>,
+    pub(crate) registrations: BTreeMap<String, Box<Registration>>,
 }
 
 /// Returns the key of an ID or name: the case does not matter.
@@ -64,7 +64,7 @@ impl Instance {
 
     /// Returns the registration of a device.
     pub(crate) fn registration(&self, id: &str) -> Option<&Registration> {
-        self.registrations.get(&key(id))
+        self.registrations.get(&key(id)).map(Box::as_ref)
     }
 
     pub(crate) fn remove_registration(&mut self, id: &str) {
@@ -112,7 +112,7 @@ impl Instance {
     }
 
     /// Returns the CA certificates of a group's attestation, verified or not.
-    fn authorities<'a>(&'a self, attestation: &'a Attestation) -> impl Iterator<Item = &'a Certificate> {
+    fn authorities<'a>(&'a self, attestation: &'a Attestation) -> impl Iterator<Item = &'a Arc<Certificate>> {
         let referred = attestation.references().filter_map(|name| Some(&self.certificate(name)?.certificate));
         referred.chain(attestation.certificates())
     }
@@ -163,7 +163,8 @@ impl Instance {
     /// Removes the certificates of an enrollment from the index.
     fn disown(&mut self, kind: Kind, key: &str) {
         let Some(enrollment) = self.enrollments(kind).get(key) else { return };
-        let thumbprints: Vec<_> = enrollment.attestation.certificates().map(Certificate::sha256_thumbprint).collect();
+        let thumbprints: Vec<_> =
+            enrollment.attestation.certificates().map(|found| found.sha256_thumbprint()).collect();
         for thumbprint in thumbprints {
             self.owners.remove(&thumbprint);
         }

@@ -81,7 +81,7 @@ impl PageRequest {
         headers.insert(ITEM_TYPE, HeaderValue::from_static(item_type));
         headers.insert(MAX_ITEM_COUNT, HeaderValue::from(self.size));
         if let (Some(last), true) = (last, rest.peek().is_some()) {
-            let token = seal(&context.page_key, &self.listing, &[last.clone()]);
+            let token = seal(&context.page_key, &self.listing, std::slice::from_ref(last));
             if let Ok(token) = HeaderValue::try_from(token) {
                 headers.insert(CONTINUATION, token);
             }

@@ -62,7 +62,8 @@ async fn query(
 ) -> Result<Response, ApiError> {
     context.store.with(|state| {
         find(&state.instance, Kind::Group, &group)?;
-        let show = |record: &Registration| record.is_in_group(&group).then(|| record.show_record());
-        Ok(request.page(&context, "deviceRegistration", &state.instance.registrations, show))
+        Ok(request.page(&context, "deviceRegistration", &state.instance.registrations, |record| {
+            record.is_in_group(&group).then(|| record.show_record())
+        }))
     })
 }
