@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::support::{
     clock::ManualClock,
+    journal::Journal,
     openapi::OpenApi,
     server::{Reply, Server},
 };
@@ -246,6 +247,24 @@ async fn keys_are_in_no_debug_output_and_no_message() {
         }
     }
     assert!(echoed.to_string().contains("[redacted]"), "{echoed}");
+}
+
+#[tokio::test]
+async fn requests_are_reported_without_tokens_and_keys() {
+    let journal = Journal::default();
+    let _guard = tracing::subscriber::set_default(journal.clone());
+    let script = [Reply::json(200, &symmetric_group()), Reply::lost(), Reply::json(200, &mechanism())];
+    let (server, client) = scripted(script);
+    server.then(Reply::json(200, &symmetric_group()));
+    let update = EnrollmentGroupUpdate::new().settings(EnrollmentSettings::new().enabled(false));
+    client.enrollment_groups().update(&group_id(), &update).await.expect("updated");
+    let journal = journal.text();
+    for part in ["method=PUT", "path=\"enrollmentGroups/eg/attestationmechanism\"", "attempt=2"] {
+        assert!(journal.contains(part), "{part} is missing: {journal}");
+    }
+    for secret in ["SharedAccessSignature", "sig=", KEY, PRIMARY_KEY, SECONDARY_KEY] {
+        assert!(!journal.contains(secret), "{journal}");
+    }
 }
 
 #[tokio::test]

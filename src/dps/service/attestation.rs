@@ -144,7 +144,7 @@ impl CaReferences {
     }
 }
 
-/// What the service tells about the certificates of an enrollment. It does not return the certificates.
+/// Describes the certificates of an enrollment. The service does not return the certificates themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EnrolledCertificates {
@@ -179,7 +179,7 @@ impl Serialize for EnrolledCertificates {
     }
 }
 
-/// What the service tells about a certificate.
+/// Describes a certificate of an enrollment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]

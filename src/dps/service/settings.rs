@@ -225,7 +225,10 @@ impl CustomAllocation {
     }
 }
 
-/// The twin that a device starts with. In an update, `None` keeps what there is.
+/// The twin that a device starts with. In an update, `None` keeps the value.
+///
+/// The service adds metadata, which this client removes: numbers named `version` and `count`, an object `metadata` with the
+/// time of the last update, and everything named `$version` and `$metadata`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(from = "WireTwin")]
 #[non_exhaustive]
