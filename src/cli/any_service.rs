@@ -64,6 +64,12 @@ impl AnyService {
                 .with_hint(hint)
                 .into());
         }
+        if kind != Some(ServiceKind::Dps) && self.instance.has_options() {
+            let hint = "name the instance with --dps NAME, or omit the options of the DPS instance";
+            return Err(UsageError::new("options of a DPS instance are given, but no instance is named")
+                .with_hint(hint)
+                .into());
+        }
         Ok(kind)
     }
 

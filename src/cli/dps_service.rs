@@ -173,6 +173,16 @@ impl Instance {
         self.dps.is_some()
     }
 
+    /// Returns whether the command line has other options of an instance.
+    pub(super) fn has_options(&self) -> bool {
+        self.subscription.is_some()
+            || self.resource_group.is_some()
+            || self.arm_token_file.is_some()
+            || self.connection_string_file.is_some()
+            || self.arm_endpoint.is_some()
+            || self.arm_api_version.is_some()
+    }
+
     /// Returns whether the environment names an instance.
     pub(super) fn is_in_environment() -> bool {
         is_set(DPS)

@@ -177,6 +177,7 @@ fn options_of_the_other_service_are_refused() {
     fails(&["--dps", "emulated-dps", "--app", "contoso"], "--app");
     fails(&["--token-file", "token"], "--arm-token-file");
     fails(&["--endpoint", "http://127.0.0.1:1", "--certificate-name", "x"], "--certificate-name");
+    fails(&["--endpoint", "http://127.0.0.1:1", "--resource-group", "x"], "--dps");
     let mut command = lab.service.dps_command(lab.folder.path(), &PROVISION);
     let error = Run::of(command.env("IOT_ENROLL_APP", "contoso")).fails(2);
     assert!(error.contains("--app") && error.contains("--dps"), "{error}");
