@@ -6,8 +6,10 @@ use crate::support::{
     Run, program,
     service::{Service, folder, keys},
 };
+use iot_enroll::emulator::Emulator;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// An instance, and a folder with the files of the commands.
 struct Lab {
@@ -293,6 +295,30 @@ fn instance_must_be_named_and_exist() {
     run(&["dps", "show", "--dps", "emulated_dps"]).fails(2);
     let error = Run::of(lab.service.dps_command(lab.path(), &["dps", "show"]).env("IOT_ENROLL_DPS", "a b")).fails(2);
     assert!(error.contains("IOT_ENROLL_DPS"), "{error}");
+}
+
+#[test]
+fn instance_without_keys_needs_entra_for_enrollments() {
+    let runtime = Runtime::new().expect("threads");
+    let emulator = runtime.block_on(Emulator::builder().local_auth(false).start()).expect("an emulator");
+    let folder = folder();
+    let command = |arguments: &[&str]| {
+        let mut command = program(folder.path());
+        command.args(arguments).args(["--dps", emulator.dps_name(), "--arm-endpoint", &emulator.endpoint()]);
+        command.env("IOT_ENROLL_ARM_TOKEN", emulator.arm_token());
+        command
+    };
+    // Resource Manager accepts the token, and the rest of the instance is shown.
+    let shown = Run::of(&mut command(&["dps", "show", "-o", "json"]));
+    assert!(shown.stderr.contains("disableLocalAuth"), "{}", shown.stderr);
+    let shown = shown.json();
+    assert_eq!((&shown["localAuth"], &shown["usage"]["x509EnrollmentGroups"]), (&json!(false), &Value::Null));
+    let list = ["dps", "enrollment-group", "list"];
+    let error = Run::of(&mut command(&list)).fails(2);
+    assert!(error.contains("disableLocalAuth") && error.contains("Entra"), "{error}");
+    let by_key = Run::of(command(&list).env("IOT_ENROLL_DPS_CONNECTION_STRING", emulator.dps_connection_string()));
+    let error = by_key.fails(1);
+    assert!(error.contains("401") && error.contains("Entra"), "{error}");
 }
 
 #[test]
