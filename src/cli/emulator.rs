@@ -23,11 +23,14 @@ use crate::{
 /// Serve an emulated IoT Central application and DPS on a loopback port
 ///
 /// The first line on standard output is a JSON document with endpoint, token and idScope and, with --tls, caFile: the file
-/// with the certificate that clients must trust. Then the emulator serves until Ctrl-C or SIGTERM.
+/// with the certificate that clients must trust. Its members arm and dps are for the DPS instance. Then the emulator serves
+/// until Ctrl-C or SIGTERM.
 ///
-/// The REST API of IoT Central and the Device Provisioning Service (DPS), where devices register, share the port. Supported
-/// are enrollment groups, devices, device groups, device templates, organizations and deployment manifests in the API versions
-/// 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The state is kept in memory.
+/// All services share the port: the REST API of IoT Central, the Device Provisioning Service (DPS), where devices register,
+/// its service API, and Azure Resource Manager. IoT Central has enrollment groups, devices, device groups, device templates,
+/// organizations and deployment manifests in the API versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The DPS
+/// instance has certificates, enrollment groups, individual enrollments and registration records. The state is kept in
+/// memory.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
@@ -40,7 +43,7 @@ pub(super) struct Emulator {
     /// Value of the Authorization header that requests must have [default: random]
     #[arg(long)]
     token: Option<String>,
-    /// Requests per second; further requests are answered with status 429
+    /// Requests per second to each service; further requests are answered with status 429
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
     /// Serve over TLS, which devices need to register with a certificate
@@ -67,7 +70,7 @@ pub(super) struct Emulator {
     /// 429:retry-after=2, 429:retry-after-date=+2s, delay=500ms, close-on-connect, close-before, close-after, truncate,
     /// not-json, redirect=URL. PART is a part of the path; write a comma in PART or URL as %2C.
     ///
-    /// By default a fault occurs once. Requests without the token are refused as usual and do not count.
+    /// By default a fault occurs once. Requests without a valid token are refused as usual and do not count.
     #[arg(long = "fault", value_name = "SPEC")]
     faults: Vec<Fault>,
 }
@@ -108,6 +111,18 @@ impl Emulator {
                 "endpoint": server.endpoint(),
                 "token": server.token(),
                 "idScope": server.id_scope(),
+                "arm": {
+                    "endpoint": server.endpoint(),
+                    "token": server.arm_token(),
+                    "subscription": server.subscription(),
+                    "resourceGroup": server.resource_group(),
+                },
+                "dps": {
+                    "name": server.dps_name(),
+                    "idScope": server.dps_id_scope(),
+                    "serviceEndpoint": server.endpoint(),
+                    "connectionString": server.dps_connection_string(),
+                },
             });
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {

@@ -14,10 +14,19 @@ use crate::certificate::Timestamp;
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(super) status: StatusCode,
-    /// The error code of the Device Provisioning Service, if it does not follow from the status.
-    pub(super) error_code: Option<u32>,
+    /// The error code, if it does not follow from the status.
+    pub(super) code: Option<ErrorCode>,
     pub(super) message: String,
     pub(super) retry_after: Option<RetryAfter>,
+}
+
+/// An error code that a service chose.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ErrorCode {
+    /// That of the Device Provisioning Service and of its resource provider: three digits of the status and three more.
+    Number(u32),
+    /// That of Resource Manager.
+    Name(&'static str),
 }
 
 /// The two forms of the `Retry-After` header (RFC 9110 section 10.2.3).
@@ -30,7 +39,7 @@ pub(super) enum RetryAfter {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, error_code: None, message: message.into(), retry_after: None }
+        Self { status, code: None, message: message.into(), retry_after: None }
     }
 
     /// The query, the path, a header or the JSON syntax is invalid.
@@ -56,6 +65,11 @@ impl ApiError {
     /// The etag of the request does not match.
     pub(super) fn precondition_failed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, message)
+    }
+
+    /// Sets the error code.
+    pub(super) fn code(self, code: ErrorCode) -> Self {
+        Self { code: Some(code), ..self }
     }
 
     pub(super) fn retry_after(self, retry_after: Option<RetryAfter>) -> Self {

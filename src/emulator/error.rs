@@ -30,6 +30,9 @@ pub enum EmulatorError {
     /// A device cannot be added.
     #[error("cannot add the device: {0}")]
     Device(String),
+    /// The name of the DPS instance or of one of its policies is invalid.
+    #[error("cannot create the DPS instance: {0}")]
+    DpsInstance(String),
     /// The fault cannot be injected.
     #[error("cannot inject the fault: {0}")]
     Fault(String),

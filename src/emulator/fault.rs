@@ -12,8 +12,8 @@ use super::error::EmulatorError;
 /// A fault: its kind, the requests it affects and how often.
 ///
 /// A fault occurs right after authorization, also on unknown paths. Unauthorized requests, such as those of a probe,
-/// are refused as usual and do not use up faults: requests to IoT Central without the token, and requests of devices
-/// with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) affects every connection. If
+/// are refused as usual and do not use up faults: requests to IoT Central, Resource Manager and the service API of DPS
+/// without a valid token, and requests of devices with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) affects every connection. If
 /// several faults match a request, only the first injected one occurs.
 ///
 /// ```

@@ -35,6 +35,12 @@ impl Fields {
         }
     }
 
+    /// Removes all members that are null. For the Device Provisioning Service, whose SDKs send null for an absent member.
+    pub(super) fn without_nulls(mut self) -> Self {
+        self.members.retain(|_, value| !value.is_null());
+        self
+    }
+
     /// Removes a string.
     pub(super) fn string(&mut self, name: &str) -> Result<Option<String>, FieldError> {
         self.take(name, "a string", |value| match value {
@@ -67,6 +73,22 @@ impl Fields {
         self.take(name, "an array of strings", |value| {
             let all = value.as_array().and_then(|all| all.iter().map(|one| one.as_str().map(str::to_owned)).collect());
             all.ok_or(value)
+        })
+    }
+
+    /// Removes an array of objects.
+    pub(super) fn objects(&mut self, name: &str) -> Result<Option<Vec<Self>>, FieldError> {
+        let path = self.path_of(name);
+        self.take(name, "an array of objects", |value| {
+            let Value::Array(all) = value else { return Err(value) };
+            if !all.iter().all(Value::is_object) {
+                return Err(Value::Array(all));
+            }
+            let objects = all.into_iter().enumerate().filter_map(|(position, object)| match object {
+                Value::Object(members) => Some(Self { path: format!("{path}[{position}]"), members }),
+                _ => None,
+            });
+            Ok(objects.collect())
         })
     }
 

@@ -1,4 +1,4 @@
-//! An emulator of IoT Central and its Device Provisioning Service, for tests without an account.
+//! An emulator of IoT Central and the Device Provisioning Service (DPS), for tests without an account.
 //!
 //! The emulator speaks the REST API of IoT Central, versions `2022-07-31`, `2022-10-31-preview` and
 //! `2022-06-30-preview`, over HTTP or [TLS](Builder::tls) on a loopback port. It keeps its state in memory and checks
@@ -11,6 +11,12 @@
 //! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
 //! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and `2021-10-01`, with the
 //! emulator's [ID scope](Emulator::id_scope), and then belongs to the application.
+//!
+//! One DPS instance is on the port as well, with an [ID scope of its own](Emulator::dps_id_scope). Azure Resource Manager
+//! (`/subscriptions/…`) has the instance, its CA certificates and its keys, and takes the
+//! [bearer token](Emulator::arm_token). The service API (`/enrollmentGroups…`, `/enrollments…`, `/registrations…`) has
+//! enrollment groups, individual enrollments and registration records, and takes SAS tokens of the instance's policies,
+//! as by the [connection string](Emulator::dps_connection_string), or the bearer token.
 //!
 //! # Example
 //! In a test, start an emulator and point the code under test to its endpoint and token:
@@ -44,8 +50,8 @@
 //!
 //! - Checks come in this order: authorization (401), fault, throttling (429), query and version (400), path and method
 //!   (404, 405), path parameters and headers (400), media type (415), size and JSON (413, 400), fields (422), existence
-//!   (404), etag (412), rules between fields (422), other resources (409). Nothing exists outside of `/api` (404)
-//!   except the Device Provisioning Service, which has its own order.
+//!   (404), etag (412), rules between fields (422), other resources (409). The Device Provisioning Service and Resource
+//!   Manager have their own orders, and the remarks below are on IoT Central. Other paths do not exist (404).
 //! - Unknown query parameters are errors (400), since ignoring a misspelt one would give a wrong result. So are `$top`
 //!   where the API description does not list it, and a parameter that is given twice with different values. Twice with
 //!   the same value counts once, since shipped clients add the version to a `nextLink` that already has it.
@@ -58,15 +64,19 @@
 //! - A conflict between a body and the state is 422. 409, which is not documented, is for two enrollment groups with
 //!   the same keys and for a device template that is in use.
 //!
-//! The emulator shares no code with the client, `central`: they are independent readings of the API description.
+//! The emulator shares no code with the clients, `central`, `dps` and `arm`: they are independent readings of the API
+//! descriptions.
 
-// From the top: the server, the router, the handlers in `central` and `dps`, the state, the types.
+// From the top: the server, the router, the handlers in `central`, `dps` and `arm`, the state, the types.
+mod api;
 mod api_error;
+mod arm;
 mod body;
 mod central;
 mod clock;
 mod connections;
 mod context;
+mod credential;
 mod dps;
 mod error;
 mod etag;
@@ -75,21 +85,25 @@ mod fault_response;
 mod fault_syntax;
 mod fields;
 mod origin;
+mod page_token;
 mod path;
 mod precondition;
 mod random;
+mod rate;
 mod request_log;
 mod respond;
 mod router;
 mod server;
 mod state;
 mod tls;
+mod version;
 
 pub use central::{
     ApiVersion,
     model::{DeviceProperties, Filter, GroupQuery, SyntaxError},
 };
 pub use clock::Clock;
+pub use dps::settings::DpsRight;
 pub use error::EmulatorError;
 pub use fault::{Fault, FaultKind};
 pub use fault_syntax::FaultSyntaxError;

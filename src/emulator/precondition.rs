@@ -19,7 +19,7 @@ use super::{api_error::ApiError, etag::Etag};
 /// Choice: an etag for a resource that does not exist does not match.
 pub(super) fn check_etag(given: Option<&str>, current: Option<&Etag>) -> Result<(), ApiError> {
     let Some(given) = given else { return Ok(()) };
-    if current.is_some_and(|current| current.as_str() == given) {
+    if current.is_some_and(|current| current.encoded() == given) {
         return Ok(());
     }
     let problem = match current {
@@ -50,18 +50,52 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 }
 
 impl IfMatch {
-    /// Compares the header with the current etag, which is `None` if the resource does not exist.
-    pub(super) fn check(&self, current: Option<&Etag>) -> Result<(), ApiError> {
-        let Some(given) = &self.0 else { return Ok(()) };
-        let Some(current) = current else {
-            return Err(mismatch("the resource does not exist"));
-        };
-        let matches = |given: &String| {
-            let unquoted = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(given);
-            given == "*" || unquoted == current.as_str()
-        };
-        if given.iter().any(matches) { Ok(()) } else { Err(mismatch("the resource has changed; get it again")) }
+    /// Returns whether the request has the header.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.is_some()
     }
+
+    /// Compares the header with the current etag of IoT Central, which is `None` if the resource does not exist.
+    pub(super) fn check(&self, current: Option<&Etag>) -> Result<(), ApiError> {
+        match (&self.0, current) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(mismatch("the resource does not exist")),
+            (Some(given), Some(current)) => check_any(given.iter().map(|given| unquote(given)), &current.encoded()),
+        }
+    }
+
+    /// Compares the header with the current etag of Resource Manager.
+    ///
+    /// Choice: `*` and quotes around the etag are accepted, as RFC 9110 has them.
+    pub(super) fn check_row_version(&self, current: Etag) -> Result<(), ApiError> {
+        let Some(given) = &self.0 else { return Ok(()) };
+        check_any(given.iter().map(|given| unquote(given)), &current.row_version())
+    }
+
+    /// Compares the header with the current etag of the service API of DPS, whose quotes belong to the etag. An etag
+    /// without quotes, or with more, is invalid (400).
+    pub(super) fn check_quoted(&self, current: Etag) -> Result<(), ApiError> {
+        let Some(given) = &self.0 else { return Ok(()) };
+        let is_quoted = |text: &str| unquote(text) != text && !unquote(text).contains('"');
+        if given.iter().any(|given| given != "*" && !is_quoted(given)) {
+            return Err(ApiError::bad_request(
+                "the etag in the header If-Match is invalid: send it as it is in the body",
+            ));
+        }
+        check_any(given.iter().map(String::as_str), &current.quoted())
+    }
+}
+
+fn check_any<'a>(mut given: impl Iterator<Item = &'a str>, current: &str) -> Result<(), ApiError> {
+    if given.any(|given| given == "*" || given == current) {
+        Ok(())
+    } else {
+        Err(mismatch("the resource has changed; get it again"))
+    }
+}
+
+fn unquote(etag: &str) -> &str {
+    etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(etag)
 }
 
 fn mismatch(problem: &str) -> ApiError {

@@ -21,9 +21,13 @@ pub(super) fn hexadecimal<const N: usize>() -> Result<String, RandomError> {
 
 /// Returns a random UUID (RFC 9562 section 5.4).
 pub(super) fn uuid() -> Result<String, RandomError> {
-    let random = u128::from_be_bytes(bytes()?);
+    Ok(to_uuid(u128::from_be_bytes(bytes()?)))
+}
+
+/// Returns the UUID that is made of random bits.
+pub(super) fn to_uuid(random: u128) -> String {
     let id = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let digits = format!("{id:032x}");
     let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-    Ok(parts.join("-"))
+    parts.join("-")
 }

@@ -1,18 +1,22 @@
 //! The response to a request: the fault that affects it, or that of the router; then its error body and request ID.
 
+use std::borrow::Cow;
+
 use axum::{
     Router,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
 use hyper::{body::Incoming, service::Service as _};
 use hyper_util::service::TowerToHyperService;
 
 use super::{
+    api::Api,
     api_error::{ApiError, RetryAfter},
+    arm,
     body::json_response,
     central,
-    context::SharedContext,
+    context::{Context, SharedContext},
     dps,
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
@@ -26,23 +30,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 /// The response header with the error code.
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-ms-error-code");
 
-/// The API that a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Api {
-    Central,
-    DpsDevice,
-}
-
-impl Api {
-    fn from_path(path: &str) -> Self {
-        let mut segments = path.split('/').skip(1);
-        match (segments.next(), segments.next()) {
-            (Some(id_scope), Some("registrations")) if id_scope != "api" => Self::DpsDevice,
-            _ => Self::Central,
-        }
-    }
-}
-
 /// Responds to a request.
 ///
 /// # Errors
@@ -50,17 +37,17 @@ impl Api {
 pub(super) async fn respond(
     context: &SharedContext,
     router: &TowerToHyperService<Router>,
-    request: hyper::Request<Incoming>,
+    mut request: hyper::Request<Incoming>,
 ) -> Result<Response, Severed> {
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
     let api = Api::from_path(&path);
+    canonicalize(&mut request, api);
     // A response without an ID is better than none.
     let request_id = random::uuid().unwrap_or_default();
     let finish = |response| finish(response, context, api, &request_id);
-    let fault = is_authenticated(&request, api, &context.token)
-        .then(|| context.faults.take_for_request(&method, &path))
-        .flatten();
+    let fault =
+        is_authenticated(&request, api, context).then(|| context.faults.take_for_request(&method, &path)).flatten();
     let handled = async {
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
         finish(response)
@@ -99,10 +86,12 @@ pub(super) async fn respond(
 /// client without the token, does not use them up.
 ///
 /// Choice: any certificate or token of a device counts, valid or not, since the service checks it later.
-fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, token: &str) -> bool {
+fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, context: &Context) -> bool {
     let headers = request.headers();
     match api {
-        Api::Central => central::authorize(headers, token).is_ok(),
+        Api::Central => central::authorize(headers, &context.token).is_ok(),
+        Api::Arm => arm::authorize(headers, context).is_ok(),
+        Api::DpsService => dps::authorize(headers, request.uri().path(), context).is_ok(),
         Api::DpsDevice => {
             let certificates = request.extensions().get::<PeerCertificates>();
             headers.contains_key(header::AUTHORIZATION)
@@ -111,8 +100,23 @@ fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, token: &str) -> bo
     }
 }
 
+/// Rewrites the path of a request as the routes spell it.
+fn canonicalize<B>(request: &mut hyper::Request<B>, api: Api) {
+    let Cow::Owned(path) = api.canonical_path(request.uri().path()) else { return };
+    let target = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    if let Ok(target) = target.parse() {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(target);
+        // The other parts stay, so that the result is valid.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
 /// Writes the body of an error response, and the request ID of every response.
-fn finish(mut response: Response, context: &SharedContext, api: Api, request_id: &str) -> Response {
+fn finish(mut response: Response, context: &Context, api: Api, request_id: &str) -> Response {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let mut written = write_error(&error, context, api, request_id);
         // The router lists the methods of the route (RFC 9110 section 15.5.6).
@@ -127,22 +131,28 @@ fn finish(mut response: Response, context: &SharedContext, api: Api, request_id:
     response
 }
 
-fn write_error(error: &ApiError, context: &SharedContext, api: Api, request_id: &str) -> Response {
+fn write_error(error: &ApiError, context: &Context, api: Api, request_id: &str) -> Response {
     let now = context.clock.timestamp();
     let (status, code, body) = match api {
         Api::Central => {
             let (code, body) = central::error_body(error, request_id, now);
-            (error.status, HeaderValue::from_static(code), body)
+            (error.status, Some(HeaderValue::from_static(code)), body)
         }
-        Api::DpsDevice => {
+        Api::Arm => {
+            let (status, body) = arm::error_body(error);
+            (status, None, body)
+        }
+        Api::DpsDevice | Api::DpsService => {
             let error = dps::DpsError::from(error);
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, HeaderValue::from(error.code), error.body(request_id, now))
+            (status, Some(HeaderValue::from(error.code)), error.body(request_id, now))
         }
     };
     let mut response = json_response(status, &body);
     let headers = response.headers_mut();
-    headers.insert(ERROR_CODE, code);
+    if let Some(code) = code {
+        headers.insert(ERROR_CODE, code);
+    }
     let retry_after = error.retry_after.map(|retry_after| HeaderValue::try_from(retry_after.header(now)));
     if let Some(Ok(retry_after)) = retry_after {
         headers.insert(header::RETRY_AFTER, retry_after);

@@ -2,13 +2,15 @@
 
 use axum::Router;
 
-use super::{central, context::SharedContext, dps, path::unknown_path};
+use super::{arm, central, context::SharedContext, dps, path::unknown_path};
 
 /// Returns the routes of all services.
 pub(super) fn router(context: &SharedContext) -> Router {
     Router::new()
         .nest("/api", central::router(context))
-        .merge(dps::router())
+        .merge(arm::router(context))
+        .merge(dps::device_router())
+        .merge(dps::service_router(context))
         .fallback(unknown_path)
         .with_state(SharedContext::clone(context))
 }

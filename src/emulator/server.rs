@@ -9,7 +9,10 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{
@@ -19,17 +22,21 @@ use super::{
     },
     clock::Clock,
     connections::serve,
-    context::{Context, SharedContext, throttle},
+    context::{Context, SharedContext},
+    credential::SymmetricKey,
+    dps::settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
     error::EmulatorError,
+    etag::Etag,
     fault::{Fault, Faults, whole_seconds},
     random,
+    rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
     state::Store,
     tls::Tls,
 };
 use crate::certificate::Timestamp;
 
-/// A running emulator: one IoT Central application, which starts empty.
+/// A running emulator: one IoT Central application and one DPS instance, which start empty.
 ///
 /// Dropping it stops it immediately. [`stop`](Self::stop) lets requests in progress finish.
 pub struct Emulator {
@@ -56,6 +63,9 @@ pub struct Builder {
     tls: bool,
     assign_after: u32,
     registration_retry_after: Duration,
+    dps_name: String,
+    dps_policies: Vec<(String, Vec<DpsRight>)>,
+    local_auth: bool,
 }
 
 impl Builder {
@@ -70,7 +80,8 @@ impl Builder {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// Sets the rate limit and burst size in requests per second. Requests over it fail with 429. Default: `None`, no
+    /// Sets the rate limit and burst size of each service in requests per second: of IoT Central, of the service API of
+    /// DPS and of Resource Manager. Requests over it fail with 429. Default: `None`, no
     /// limit. The limit of the service is 20.
     pub fn rate(self, per_second: Option<NonZeroU32>) -> Self {
         Self { rate: per_second, ..self }
@@ -113,11 +124,29 @@ impl Builder {
         Self { registration_retry_after: wait, ..self }
     }
 
+    /// Sets the name of the DPS instance. Default: `emulated-dps`.
+    pub fn dps_name(self, name: impl Into<String>) -> Self {
+        Self { dps_name: name.into(), ..self }
+    }
+
+    /// Adds a shared access policy to the DPS instance, with new keys. The instance always has the policy
+    /// `provisioningserviceowner` with all rights.
+    pub fn dps_policy(mut self, name: impl Into<String>, rights: impl IntoIterator<Item = DpsRight>) -> Self {
+        self.dps_policies.push((name.into(), rights.into_iter().collect()));
+        self
+    }
+
+    /// Sets whether the service API of the DPS instance accepts SAS tokens. Without them it accepts only the bearer token
+    /// (`disableLocalAuth` in Resource Manager). Default: true.
+    pub fn local_auth(self, local_auth: bool) -> Self {
+        Self { local_auth, ..self }
+    }
+
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
     /// Returns [`EmulatorError`] if the address is not a loopback address or cannot be listened on, if the token is not
-    /// a valid header, or if the certificates for TLS cannot be issued.
+    /// a valid header, if a name of the DPS instance is invalid, or if the certificates for TLS cannot be issued.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
@@ -125,6 +154,7 @@ impl Builder {
         if !self.listen.ip().to_canonical().is_loopback() {
             return Err(EmulatorError::NotLoopback(self.listen));
         }
+        let instance = new_instance(&self)?;
         let token = match self.token {
             Some(token) => check_token(token)?,
             None => new_token(self.clock.timestamp())?,
@@ -135,16 +165,21 @@ impl Builder {
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
             store: Store::default(),
-            throttle: self.rate.map(|rate| throttle(rate, &self.clock)),
+            rate: RateLimit::new(self.rate, &self.clock),
+            dps_rate: RateLimit::new(self.rate, &self.clock),
+            arm_rate: RateLimit::new(self.rate, &self.clock),
             clock: self.clock,
             token,
-            id_scope: format!("0ne{}", random::hexadecimal::<4>()?),
+            arm_token: BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<48>()?),
+            id_scope: new_id_scope()?,
+            instance,
+            authority: address.to_string(),
             endpoint: format!("{scheme}://{address}"),
             scheme,
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: DeviceKeys::random()?,
-            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?),
+            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?).into(),
             assign_after: self.assign_after,
             registration_retry_after: whole_seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
@@ -172,6 +207,9 @@ impl Emulator {
             tls: false,
             assign_after: 1,
             registration_retry_after: Duration::from_secs(1),
+            dps_name: "emulated-dps".to_owned(),
+            dps_policies: Vec::new(),
+            local_auth: true,
         }
     }
 
@@ -203,6 +241,43 @@ impl Emulator {
     #[must_use]
     pub fn id_scope(&self) -> &str {
         &self.context.id_scope
+    }
+
+    /// Returns the bearer token for Resource Manager, without the word `Bearer`. The service API of DPS accepts it too.
+    #[must_use]
+    pub fn arm_token(&self) -> &str {
+        &self.context.arm_token
+    }
+
+    /// Returns the ID of the subscription.
+    #[must_use]
+    pub fn subscription(&self) -> &str {
+        &self.context.instance.subscription
+    }
+
+    /// Returns the resource group of the DPS instance.
+    #[must_use]
+    pub fn resource_group(&self) -> &str {
+        &self.context.instance.resource_group
+    }
+
+    /// Returns the name of the DPS instance.
+    #[must_use]
+    pub fn dps_name(&self) -> &str {
+        &self.context.instance.name
+    }
+
+    /// Returns the ID scope of the DPS instance.
+    #[must_use]
+    pub fn dps_id_scope(&self) -> &str {
+        &self.context.instance.id_scope
+    }
+
+    /// Returns the connection string of the policy `provisioningserviceowner`, which has all rights. Secret.
+    #[must_use]
+    pub fn dps_connection_string(&self) -> String {
+        let key = self.context.instance.policy(OWNER_POLICY).map(|policy| policy.key.primary()).unwrap_or_default();
+        format!("HostName={};SharedAccessKeyName={OWNER_POLICY};SharedAccessKey={key}", self.context.authority)
     }
 
     /// Returns the last 10,000 requests that were answered or cut off by a fault, oldest first.
@@ -276,6 +351,39 @@ fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {
         io::ErrorKind::AddrInUse => EmulatorError::AddressInUse(address),
         _ => EmulatorError::Listen { address, source },
     }
+}
+
+/// Creates the settings of the DPS instance.
+fn new_instance(builder: &Builder) -> Result<InstanceSettings, EmulatorError> {
+    let is_name = |name: &str| {
+        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let owner = (OWNER_POLICY.to_owned(), DpsRight::ALL.to_vec());
+    let mut policies: Vec<Policy> = Vec::new();
+    for (name, rights) in [owner].into_iter().chain(builder.dps_policies.clone()) {
+        if !is_name(&name) || policies.iter().any(|policy| policy.name.eq_ignore_ascii_case(&name)) {
+            return Err(EmulatorError::DpsInstance(format!("{name:?} is not a valid name of another policy")));
+        }
+        policies.push(Policy { name, key: SymmetricKey::random()?, rights });
+    }
+    if !is_name(&builder.dps_name) {
+        let problem = format!("{:?} is not a valid name: use 1 to 64 letters, digits and hyphens", builder.dps_name);
+        return Err(EmulatorError::DpsInstance(problem));
+    }
+    Ok(InstanceSettings {
+        name: builder.dps_name.clone(),
+        subscription: "00000000-0000-0000-0000-000000000001".to_owned(),
+        resource_group: "emulated".to_owned(),
+        id_scope: new_id_scope()?,
+        etag: Etag::new()?,
+        hub: "emulated-hub.azure-devices.net".into(),
+        local_auth: builder.local_auth,
+        policies,
+    })
+}
+
+fn new_id_scope() -> Result<String, EmulatorError> {
+    Ok(format!("0ne{}", random::hexadecimal::<4>()?))
 }
 
 fn check_token(token: String) -> Result<String, EmulatorError> {

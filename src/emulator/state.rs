@@ -9,7 +9,7 @@ use super::{
     central::model::{
         DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization, Versioned,
     },
-    dps::registration::Registration,
+    dps::{model::Instance, registration::Registration},
 };
 
 /// The state and its lock. One lock guards all of it, so that every request sees and leaves it consistent. Nothing
@@ -17,7 +17,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Store(Mutex<State>);
 
-/// All resources by ID. Collections list them in this order.
+/// All resources by ID. Collections list them in this order. Those without a remark belong to the application.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) deployment_manifests: BTreeMap<String, Versioned<DeploymentManifest>>,
@@ -26,8 +26,10 @@ pub(super) struct State {
     pub(super) devices: DeviceIndex,
     pub(super) enrollment_groups: BTreeMap<String, Versioned<EnrollmentGroup>>,
     pub(super) organizations: BTreeMap<String, Versioned<Organization>>,
-    /// Registrations at the Device Provisioning Service, by registration ID in lower case.
-    pub(super) registrations: BTreeMap<String, Registration>,
+    /// The registrations of the application's devices, by registration ID in lower case.
+    pub(super) registrations: BTreeMap<String, Box<Registration>>,
+    /// The resources of the DPS instance.
+    pub(super) instance: Instance,
 }
 
 impl Store {

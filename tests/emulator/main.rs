@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arm;
 mod article;
 mod certificates;
 mod clients;
@@ -14,6 +15,8 @@ mod device_groups;
 mod device_lists;
 mod device_templates;
 mod devices;
+mod dps_admission;
+mod dps_service;
 mod enrollment_groups;
 mod faults;
 mod if_match;

@@ -1,6 +1,4 @@
-//! HTTP by hand over TLS, for whoever wants to choose the version, the certificate and the moment to stop; and devices
-//! that Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops,
-//! and
+//! Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::sync::Arc;
@@ -115,6 +113,7 @@ pub(crate) struct Caller<'a> {
     emulator: &'a Emulator,
     /// `None` if the emulator speaks plain HTTP.
     config: Option<Arc<ClientConfig>>,
+    id_scope: &'a str,
 }
 
 impl<'a> Caller<'a> {
@@ -133,7 +132,12 @@ impl<'a> Caller<'a> {
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
         let config = emulator.ca_pem().map(|pem| Arc::new(configuration(pem, identity, versions)));
-        Self { emulator, config }
+        Self { emulator, config, id_scope: emulator.id_scope() }
+    }
+
+    /// Registers at the ID scope of the DPS instance instead of the application's.
+    pub(crate) fn at_instance(self) -> Self {
+        Self { id_scope: self.emulator.dps_id_scope(), ..self }
     }
 
     /// Connects to the emulator, whose certificate must be for this name.
@@ -164,7 +168,7 @@ impl<'a> Caller<'a> {
 
     /// Returns the path of a registration, with a version.
     pub(crate) fn path(&self, id: &str, rest: &str) -> String {
-        format!("/{}/registrations/{id}{rest}?{VERSION}", self.emulator.id_scope())
+        format!("/{}/registrations/{id}{rest}?{VERSION}", self.id_scope)
     }
 
     pub(crate) async fn register(&self, id: &str) -> Answer {

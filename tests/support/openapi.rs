@@ -1,9 +1,8 @@
-//! Checks requests and responses by the API description.
+//! Checks requests and responses by the descriptions of the APIs: IoT Central (`OpenAPI` 3.0), the service and device APIs
+//! of DPS and its certificates in Resource Manager (`OpenAPI` 2.0).
 //!
-//! It is stricter than the description: fields and query parameters that it does not name are refused, so that a
-//! misspelt one is found. What it says in words about the preview version is held here too: its parameters of lists
-//! have The check is stricter than the description: fields and query parameters that it does not list are errors, so
-//! that a
+//! The check is stricter than the descriptions: fields and query parameters that they do not list are errors, so that a
+//! misspelt one is found.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use jsonschema::{Draft, Validator};
@@ -16,8 +15,12 @@ const PREVIEW: &str = "2022-10-31-preview";
 /// The names of list parameters in 2022-07-31 and in the preview version.
 const LIST_PARAMETERS: [(&str, &str); 3] = [("$top", "maxpagesize"), ("$filter", "filter"), ("$orderby", "orderby")];
 
-/// The description of version 2022-07-31.
-pub(crate) struct OpenApi(Value);
+/// The description of an API.
+pub(crate) struct OpenApi {
+    document: Value,
+    /// The schema of the errors to requests that are not described.
+    error: &'static str,
+}
 
 /// The operation of a method and path.
 struct Described<'a> {
@@ -35,6 +38,7 @@ enum Direction {
 }
 
 impl OpenApi {
+    /// Loads the description of IoT Central 2022-07-31.
     pub(crate) fn load() -> Self {
         let read = |text| serde_json::from_str::<Value>(text).expect("the description is JSON");
         let mut all = read(include_str!("../../fixtures/iotcentral-2022-07-31.openapi.json"));
@@ -43,7 +47,37 @@ impl OpenApi {
             let members = more.pointer(part).and_then(Value::as_object).expect(part).clone();
             all.pointer_mut(part).and_then(Value::as_object_mut).expect(part).extend(members);
         }
-        Self(all)
+        Self { document: all, error: "Error" }
+    }
+
+    /// Loads the description of the service API of DPS 2021-10-01.
+    pub(crate) fn dps_service() -> Self {
+        let text = include_str!("../../fixtures/dps-service-2021-10-01.openapi.json");
+        Self { document: upgrade(text), error: "ProvisioningServiceErrorDetails" }
+    }
+
+    /// Loads the description of the device API of DPS 2021-10-01.
+    pub(crate) fn dps_device() -> Self {
+        let text = include_str!("../../fixtures/dps-device-2021-10-01.openapi.json");
+        Self { document: upgrade(text), error: "ProvisioningServiceErrorDetails" }
+    }
+
+    /// Loads the description of the DPS certificates in Resource Manager 2026-11-01.
+    pub(crate) fn arm() -> Self {
+        let text = include_str!("../../fixtures/dps-arm-2026-11-01.openapi.json");
+        Self { document: upgrade(text), error: "ArmError" }
+    }
+
+    /// Checks that a request has the headers that the API requires.
+    pub(crate) fn check_headers(&self, method: &str, path: &str, names: &[&str]) -> Result<(), String> {
+        let (path, _) = path.split_once('?').unwrap_or((path, ""));
+        let parameters = self.parameters(self.operation(method, path)?.operation);
+        let mut required = parameters.iter().filter(|it| it["in"] == "header" && it["required"] == true);
+        let is_missing = |name: &str| !names.iter().any(|given| given.eq_ignore_ascii_case(name));
+        match required.find(|parameter| parameter["name"].as_str().is_some_and(is_missing)) {
+            Some(parameter) => Err(format!("{method} {path} needs the header {}", parameter["name"])),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the API has this request. The path may start with `/api`.
@@ -96,7 +130,8 @@ impl OpenApi {
         }
         // The description does not describe merge patches: they have the fields of the resource, each optional or null.
         if schema["$ref"] == json!(format!("{SCHEMAS}MergePatch")) {
-            let whole = &self.0["paths"][&template]["put"]["requestBody"]["content"]["application/json"]["schema"];
+            let whole =
+                &self.document["paths"][&template]["put"]["requestBody"]["content"]["application/json"]["schema"];
             return self.validate(whole, Direction::Request, true, &body);
         }
         self.validate(schema, Direction::Request, false, &body)
@@ -115,7 +150,7 @@ impl OpenApi {
         let Described { template, operation, .. } = match self.operation(method, path) {
             // Errors of undescribed requests have the same form.
             Err(_) if matches!(status, 404 | 405) => {
-                let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
+                let schema = json!({ "$ref": format!("{SCHEMAS}{}", self.error) });
                 return self.validate(&schema, Direction::Response, false, &parse(body)?);
             }
             found => found?,
@@ -138,7 +173,7 @@ impl OpenApi {
     fn operation(&self, method: &str, path: &str) -> Result<Described<'_>, String> {
         let path = path.strip_prefix("/api").unwrap_or(path);
         let segments: Vec<_> = path.split('/').collect();
-        let paths = self.0["paths"].as_object().expect("paths");
+        let paths = self.document["paths"].as_object().expect("paths");
         let (template, item, values) = paths
             .iter()
             .find_map(|(template, item)| Some((template, item, captures(template, &segments)?)))
@@ -152,7 +187,7 @@ impl OpenApi {
         listed
             .into_iter()
             .map(|parameter| match parameter["$ref"].as_str() {
-                Some(reference) => self.0.pointer(&reference[1..]).cloned().expect("a parameter"),
+                Some(reference) => self.document.pointer(&reference[1..]).cloned().expect("a parameter"),
                 None => parameter,
             })
             .collect()
@@ -168,7 +203,7 @@ impl OpenApi {
 
     fn validate(&self, schema: &Value, direction: Direction, partial: bool, instance: &Value) -> Result<(), String> {
         let convert = |schema: &Value| convert(schema, direction, partial);
-        let all = self.0["components"]["schemas"].as_object().expect("schemas");
+        let all = self.document["components"]["schemas"].as_object().expect("schemas");
         let all: Map<_, _> = all.iter().map(|(name, schema)| (name.clone(), convert(schema))).collect();
         // References in a schema are JSON pointers from its root.
         let root = json!({ "allOf": [convert(schema)], "components": { "schemas": all } });
@@ -180,6 +215,59 @@ impl OpenApi {
             .collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
+}
+
+/// Converts an `OpenAPI` 2.0 description to the parts of `OpenAPI` 3.0 that the checks use.
+fn upgrade(text: &str) -> Value {
+    let renamed = text.replace("#/definitions/", SCHEMAS);
+    let old: Value = serde_json::from_str(&renamed).expect("the description is JSON");
+    let definitions = old["definitions"].as_object().expect("definitions");
+    let schemas: Map<_, _> =
+        definitions.iter().map(|(name, schema)| (name.clone(), flatten(schema, definitions))).collect();
+    let mut paths = old["paths"].clone();
+    for operation in paths.as_object_mut().into_iter().flatten().filter_map(|(_, item)| item.as_object_mut()).flatten()
+    {
+        let operation = operation.1;
+        let content = |schema: &Value| json!({ "application/json": { "schema": schema } });
+        let (body, others): (Vec<_>, Vec<_>) =
+            operation["parameters"].as_array().expect("parameters").iter().cloned().partition(|it| it["in"] == "body");
+        let others: Vec<_> = others
+            .into_iter()
+            .map(|mut parameter| {
+                parameter["schema"] = json!({ "type": parameter["type"] });
+                parameter
+            })
+            .collect();
+        operation["parameters"] = json!(others);
+        if let Some(body) = body.first() {
+            operation["requestBody"] = json!({ "content": content(&body["schema"]) });
+        }
+        for (_, response) in operation["responses"].as_object_mut().expect("responses") {
+            if !response["schema"].is_null() {
+                response["content"] = content(&response["schema"]);
+            }
+        }
+    }
+    json!({ "paths": paths, "components": { "schemas": schemas } })
+}
+
+/// Merges the parts of an `allOf` into one schema, since [`convert`] closes each.
+fn flatten(schema: &Value, definitions: &Map<String, Value>) -> Value {
+    let Some(parts) = schema["allOf"].as_array() else { return schema.clone() };
+    let mut merged = json!({ "type": "object", "properties": {}, "required": [] });
+    for part in parts {
+        let part = match part["$ref"].as_str().and_then(|reference| reference.strip_prefix(SCHEMAS)) {
+            Some(name) => flatten(&definitions[name], definitions),
+            None => part.clone(),
+        };
+        if let (Some(all), Some(own)) = (merged["properties"].as_object_mut(), part["properties"].as_object()) {
+            all.extend(own.clone());
+        }
+        if let (Some(all), Some(own)) = (merged["required"].as_array_mut(), part["required"].as_array()) {
+            all.extend(own.clone());
+        }
+    }
+    merged
 }
 
 /// Converts an `OpenAPI` 3.0 schema to JSON Schema draft 7: `nullable` becomes a type, and unknown properties are

@@ -50,7 +50,7 @@ async fn credentials(
 async fn get(extract::State(context): extract::State<SharedContext>, id: Id<Device>) -> Result<Response, ApiError> {
     let shown = context.store.with(|state| {
         let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
-        device.attestation.as_ref().map(DeviceAttestation::show).ok_or_else(|| no_attestation(&id))
+        device.attestation.as_deref().map(DeviceAttestation::show).ok_or_else(|| no_attestation(&id))
     })?;
     Ok(json_response(StatusCode::OK, &shown))
 }
@@ -63,7 +63,7 @@ async fn put(
     let attestation = DeviceAttestation::read(fields)?;
     let shown = attestation.show();
     context.store.with(|state| {
-        find(&id, state)?.attestation = Some(attestation);
+        find(&id, state)?.attestation = Some(Box::new(attestation));
         Ok::<_, ApiError>(())
     })?;
     Ok(json_response(StatusCode::OK, &shown))
@@ -88,7 +88,7 @@ async fn patch(
         }
         let attestation = DeviceAttestation::read(Fields::from_body(patch.apply_to(&document))?)?;
         let shown = attestation.show();
-        device.attestation = Some(attestation);
+        device.attestation = Some(Box::new(attestation));
         Ok::<_, ApiError>(shown)
     })?;
     Ok(json_response(StatusCode::OK, &shown))

@@ -175,7 +175,7 @@ async fn patch<D: StoredDocument>(
         let (before, etag) = context.store.with(|state| {
             let current = find(&id, state)?;
             if_match.check(Some(&current.etag))?;
-            Ok::<_, ApiError>((current.show(&id.text), current.etag.clone()))
+            Ok::<_, ApiError>((current.show(&id.text), current.etag))
         })?;
         // Parsed without the lock, since parsing may take long. If the document changes meanwhile, the patch starts
         // again.

@@ -7,24 +7,19 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use governor::clock::Clock as _;
 
 use super::{
     api_version::ApiVersion,
     query::{API_VERSION, Query},
 };
-use crate::emulator::{
-    api_error::{ApiError, RetryAfter},
-    context::{SharedContext, Throttle},
-    fault::whole_seconds,
-};
+use crate::emulator::{api_error::ApiError, context::SharedContext};
 
 /// Checks authorization, rate and query of every request to the API.
 ///
 /// Choice: throttling counts every authorized request, valid or not.
 pub(crate) async fn check(State(context): State<SharedContext>, mut request: Request, next: Next) -> Response {
     let checked = authorize(request.headers(), &context.token)
-        .and_then(|()| context.throttle.as_ref().map_or(Ok(()), throttle))
+        .and_then(|()| context.rate.check())
         .and_then(|()| Query::parse(request.uri().query().unwrap_or_default()));
     match checked {
         Ok(query) => {
@@ -47,14 +42,6 @@ pub(crate) fn authorize(headers: &HeaderMap, token: &str) -> Result<(), ApiError
         (Some(found), None) => aws_lc_rs::constant_time::verify_slices_are_equal(found.as_bytes(), token.as_bytes())
             .or_else(|_| unauthorized("the Authorization header is not the API token of this application")),
     }
-}
-
-fn throttle(limit: &Throttle) -> Result<(), ApiError> {
-    limit.check().map_err(|exceeded| {
-        let wait = whole_seconds(exceeded.wait_time_from(limit.clock().now())).max(1);
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests; wait, and send fewer at a time")
-            .retry_after(Some(RetryAfter::Seconds(wait)))
-    })
 }
 
 /// Refuses all query parameters but the version.

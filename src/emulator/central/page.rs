@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::hmac;
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{model::after_id, query::Query};
-use crate::emulator::{api_error::ApiError, context::Context, origin::Origin};
+use crate::emulator::{
+    api_error::ApiError,
+    context::Context,
+    origin::Origin,
+    page_token::{open, seal},
+};
 
 /// The default size of a page.
 pub(crate) const PAGE_SIZE: usize = 25;
@@ -83,19 +86,4 @@ impl<'a> PageRequest<'a> {
         }
         page
     }
-}
-
-fn seal(key: &hmac::Key, listing: &str, after: &[String]) -> String {
-    let after = json!(after).to_string();
-    let tag = hmac::sign(key, format!("{listing}\n{after}").as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode([tag.as_ref(), after.as_bytes()].concat())
-}
-
-fn open(key: &hmac::Key, listing: &str, token: &str) -> Option<Vec<String>> {
-    let token = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (tag, after) = token.split_at_checked(hmac::HMAC_SHA256.digest_algorithm().output_len())?;
-    let after = str::from_utf8(after).ok()?;
-    hmac::verify(key, format!("{listing}\n{after}").as_bytes(), tag).ok()?;
-    let Value::Array(parts) = serde_json::from_str(after).ok()? else { return None };
-    parts.into_iter().map(|part| part.as_str().map(str::to_owned)).collect()
 }

@@ -15,7 +15,13 @@
 //!   | token malformed, expired, for another device, or signed with another key | 401000 | `Unauthorized` |
 //!   | the device has another type of attestation; the device or the group is disabled | 401002 | `Unauthorized` |
 //!
-//! - **An individual attestation** takes precedence over groups: the device cannot use a group.
+//! - **An individual attestation** takes precedence over groups: the device cannot use a group. At the instance, a client
+//!   certificate of the individual enrollment of another registration ID is refused as well.
+//! - **The nearest group** decides: the one whose certificate is the fewest steps above the device's own. A disabled one
+//!   refuses the device. Only verified certificates count, so that an unverified one hides no group above it. If several
+//!   groups are equally near, which only an application can have, the first enabled one decides.
+//! - **A signing certificate** of a group of the instance counts if the presented chain goes through it up to a verified
+//!   CA certificate of the instance, or if it is itself one.
 //! - **A CA certificate may be that of a device.** A certificate with CA:TRUE is admitted like any other, and so is an
 //!   enrolled CA certificate, if its common name is the registration ID: neither RFC 5280 nor the service's
 //!   documentation excludes it, and the holder of its key could issue the certificate of any device.
@@ -26,20 +32,17 @@
 //!   credentials. They belong to the symmetric-key group that every application has, which also admits unknown devices.
 //! - **TPM attestation** is not emulated: such a device is refused.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use super::{
     error::{DpsError, UNAUTHORIZED, UNAUTHORIZED_TOKEN},
-    registration::{Admission, AdmittedCredential, AdmittingGroup},
+    registration::{Admission, AdmittedCredential, AdmittingGroup, CertificateInfo},
+    rules::{Group, Individual, Rules, Scope, Signer},
     sas_token::SasToken,
 };
 use crate::{
     certificate::{Certificate, Timestamp, chain},
-    emulator::{
-        central::model::{DeviceAttestation, EnrollmentGroup, has_accepted_key},
-        context::Context,
-        state::State,
-    },
+    emulator::{context::Context, credential::has_accepted_key, state::State},
 };
 
 /// A credential that a device presents.
@@ -51,50 +54,47 @@ pub(crate) enum Credential<'a> {
     Token(&'a str),
 }
 
-/// Checks the credential of a device and decides whether it is admitted.
+/// Checks the credential of a device and decides whether it is admitted at an ID scope.
 pub(crate) fn admit(
     context: &Context,
     state: &State,
+    scope: Scope,
     credential: Credential<'_>,
     id: &str,
 ) -> Result<Admission, DpsError> {
     let now = context.clock.timestamp();
-    let device = state.devices.get(id);
-    let admission = match credential {
-        Credential::Token(token) => admit_by_token(context, state, token, id, now)?,
+    let (admission, is_enabled) = match credential {
+        Credential::Token(token) => {
+            let rules = Rules::new(scope, context, state, id, None);
+            (admit_by_token(&rules, token, scope.id(context), id, now)?, rules.is_enabled)
+        }
         Credential::Certificates(certificates) => {
-            let attestation = device.and_then(|device| device.attestation.as_ref());
-            admit_by_certificate(state, certificates, attestation, id, now)?
+            let rules = Rules::new(scope, context, state, id, certificates.first());
+            (admit_by_certificate(&rules, certificates, id, now)?, rules.is_enabled)
         }
     };
-    if device.is_some_and(|device| !device.properties.enabled) {
-        return Err(unauthorized("the device is disabled"));
-    }
-    Ok(admission)
+    if is_enabled { Ok(admission) } else { Err(unauthorized("the device or its individual enrollment is disabled")) }
 }
 
 fn admit_by_token(
-    context: &Context,
-    state: &State,
+    rules: &Rules<'_>,
     token: &str,
+    id_scope: &str,
     id: &str,
     now: Timestamp,
 ) -> Result<Admission, DpsError> {
     let refused = |reason: &str| Err(refuse(UNAUTHORIZED_TOKEN, "Unauthorized", reason));
-    let Some(token) = SasToken::parse(token, &context.id_scope, id, now) else {
+    let Some(token) = SasToken::parse(token, now).filter(|token| token.is_for_device(id_scope, id)) else {
         return refused("the token is malformed, expired or for another device");
     };
-    let device = state.devices.get(id);
-    let stored_id = device.map_or(id, |device| &device.properties.id);
-    let (is_signed, group) = match device.and_then(|device| device.attestation.as_ref()) {
-        Some(DeviceAttestation::SymmetricKey(key)) => (token.is_signed_with(key), None),
+    let (is_signed, group) = match &rules.individual {
+        Some(Individual::SymmetricKey(key)) => (token.is_signed_with(key), None),
         Some(_) => return Err(unauthorized("the device has another type of individual attestation")),
-        None if token.is_signed_with(&context.device_keys.derive(stored_id)) => (true, None),
+        None if rules.default_key.as_ref().is_some_and(|key| token.is_signed_with(key)) => (true, None),
         None => {
-            let signer = |group: &EnrollmentGroup| {
-                group.symmetric_key().filter(|key| token.is_signed_with_derived(key, id)).map(drop)
-            };
-            find_group(state, signer)?.map_or((false, None), |(group, ())| (true, Some(group)))
+            let is_signer = |group: &&Group<'_>| group.key.is_some_and(|key| token.is_signed_with_derived(key, id));
+            let group = rules.groups.iter().filter(is_signer).min_by_key(|group| !group.is_enabled);
+            (group.is_some(), group.map(admitting).transpose()?)
         }
     };
     if !is_signed {
@@ -104,9 +104,8 @@ fn admit_by_token(
 }
 
 fn admit_by_certificate(
-    state: &State,
+    rules: &Rules<'_>,
     certificates: &[Certificate],
-    attestation: Option<&DeviceAttestation>,
     id: &str,
     now: Timestamp,
 ) -> Result<Admission, DpsError> {
@@ -114,29 +113,72 @@ fn admit_by_certificate(
         return Err(unauthorized("there is neither a client certificate nor a token"));
     };
     check_leaf(leaf, id, now)?;
-    let (signer, group) = match attestation {
-        Some(DeviceAttestation::X509 { primary, secondary }) => {
-            let thumbprint = leaf.sha1_thumbprint();
-            if thumbprint != *primary && Some(thumbprint) != *secondary {
+    let (signer, group) = match &rules.individual {
+        Some(Individual::Certificates(thumbprints)) => {
+            if !thumbprints.contains(&leaf.sha1_thumbprint()) {
                 return Err(invalid_certificate("the individual attestation of the device has other certificates"));
             }
             (None, None)
         }
         Some(_) => return Err(unauthorized("the device has another type of individual attestation")),
         None => {
-            let mut failure = None;
-            let mut leads_to = |signer: &Certificate| {
-                chain::verify(certificates, signer, now).map_err(|error| failure = Some(error.to_string())).is_ok()
-            };
-            find_group(state, |group| group.verified_certificates().find(|signer| leads_to(signer)).cloned())?
-                .map(|(group, signer)| (Some(Box::new(signer)), Some(group)))
-                .ok_or_else(|| {
-                    let reason = failure.unwrap_or_else(|| "no group has a verified certificate".to_owned());
-                    refuse(UNAUTHORIZED, "CA certificate not found.", reason)
-                })?
+            let (group, signer) = find_nearest(rules, certificates, now)?;
+            (Some(Arc::clone(signer)), Some(admitting(group)?))
         }
     };
-    Ok(Admission { credential: AdmittedCredential::Certificate { leaf: Box::new(leaf.clone()), signer }, group })
+    Ok(Admission {
+        credential: AdmittedCredential::Certificate { leaf: Box::new(CertificateInfo::new(leaf)), signer },
+        group,
+    })
+}
+
+/// Finds the nearest group up the chain, and its certificate.
+fn find_nearest<'a>(
+    rules: &'a Rules<'_>,
+    certificates: &[Certificate],
+    now: Timestamp,
+) -> Result<(&'a Group<'a>, &'a Arc<Certificate>), DpsError> {
+    let mut failure = "no group has a verified certificate".to_owned();
+    let mut nearest: Option<((usize, bool), &Group<'_>, &Arc<Certificate>)> = None;
+    for group in &rules.groups {
+        for signer in &group.signers {
+            match distance(signer, certificates, &rules.verified, now) {
+                Ok(distance) => {
+                    let rank = (distance, !group.is_enabled);
+                    if nearest.as_ref().is_none_or(|(found, ..)| rank < *found) {
+                        nearest = Some((rank, group, signer.certificate));
+                    }
+                }
+                Err(reason) => failure = reason,
+            }
+        }
+    }
+    let not_found = || refuse(UNAUTHORIZED, "CA certificate not found.", failure);
+    nearest.map(|(_, group, signer)| (group, signer)).ok_or_else(not_found)
+}
+
+/// Returns the number of certificates from the device's own up to a group's, or the reason why it does not count.
+fn distance(
+    signer: &Signer<'_>,
+    certificates: &[Certificate],
+    verified: &[&Arc<Certificate>],
+    now: Timestamp,
+) -> Result<usize, String> {
+    let path = chain::verify(certificates, &**signer.certificate, now).map_err(|error| error.to_string())?;
+    let is_verified = !signer.needs_verified
+        || verified.contains(&signer.certificate)
+        || verified.iter().any(|anchor| {
+            chain::verify(certificates, &***anchor, now).is_ok_and(|path| path.contains(&&**signer.certificate))
+        });
+    if is_verified { Ok(path.len()) } else { Err("no certificate above that of the group is verified".to_owned()) }
+}
+
+/// Returns the group that admits a device, unless it is disabled.
+fn admitting(group: &Group<'_>) -> Result<AdmittingGroup, DpsError> {
+    if !group.is_enabled {
+        return Err(unauthorized(format_args!("the enrollment group {:?} is disabled", group.id)));
+    }
+    Ok(AdmittingGroup { id: group.id.into(), is_for_iot_edge: group.is_for_iot_edge })
 }
 
 /// Checks the certificate of a device without regard to its issuer.
@@ -156,24 +198,6 @@ fn check_leaf(leaf: &Certificate, id: &str, now: Timestamp) -> Result<(), DpsErr
         return Err(unauthorized("the common name of the client certificate is not the registration ID"));
     }
     Ok(())
-}
-
-/// Finds the first enabled group for which `test` returns a value. It is an error if only disabled groups match.
-fn find_group<T>(
-    state: &State,
-    mut test: impl FnMut(&EnrollmentGroup) -> Option<T>,
-) -> Result<Option<(AdmittingGroup, T)>, DpsError> {
-    let groups = state.enrollment_groups.iter().map(|(id, group)| (id, &group.value));
-    let (enabled, disabled): (Vec<_>, Vec<_>) = groups.partition(|(_, group)| group.is_enabled());
-    for (id, group) in enabled {
-        if let Some(value) = test(group) {
-            return Ok(Some((AdmittingGroup { id: id.clone(), is_for_iot_edge: group.is_for_iot_edge() }, value)));
-        }
-    }
-    match disabled.into_iter().find(|(_, group)| test(group).is_some()) {
-        Some((id, _)) => Err(unauthorized(format!("the enrollment group {id:?} is disabled"))),
-        None => Ok(None),
-    }
 }
 
 fn unauthorized(reason: impl Display) -> DpsError {

@@ -23,6 +23,8 @@ pub(crate) const UNAUTHORIZED_TOKEN: u32 = 401_000;
 pub(crate) const UNAUTHORIZED: u32 = 401_002;
 /// The error code of an unknown ID scope.
 pub(crate) const ID_SCOPE_NOT_FOUND: u32 = 404_201;
+/// The error code of an unknown enrollment.
+pub(crate) const ENROLLMENT_NOT_FOUND: u32 = 404_201;
 /// The error code of an unknown registration or operation.
 pub(crate) const REGISTRATION_NOT_FOUND: u32 = 404_202;
 /// The error code of a request over the rate limit.

@@ -1,15 +1,20 @@
-//! The Device Provisioning Service (DPS).
+//! The Device Provisioning Service (DPS): two ID scopes, that of the IoT Central application and that of an instance.
 //!
 //! The device API registers devices. Its rules ([`provisioning`], [`admission`]) do not depend on HTTP; only
-//! [`registrations`] does.
+//! [`registrations`] does. The [`service`] API manages the enrollments of the instance.
 
 mod admission;
 mod error;
+pub(super) mod model;
 mod provisioning;
 pub(super) mod registration;
 mod registrations;
+mod rules;
 mod sas_token;
-mod timestamp;
+mod service;
+pub(super) mod settings;
+pub(super) mod timestamp;
 
 pub(super) use error::DpsError;
-pub(super) use registrations::routes as router;
+pub(super) use registrations::routes as device_router;
+pub(super) use service::{authorize, router as service_router};

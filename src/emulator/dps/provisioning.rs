@@ -12,42 +12,51 @@
 //! - **An existing device** keeps its properties and becomes provisioned. An unknown device is created with its ID as
 //!   display name, enabled, and as an IoT Edge device if its group is for those. The model ID in its payload,
 //!   `{"modelId": …}`, becomes the template of a device that has none.
-//! - **A registration ends** when its device is deleted; it is unknown then (404).
+//! - **A registration ends** when its device is deleted in the application; it is unknown then (404). At the instance it
+//!   ends when its record or its enrollment is deleted.
+//! - **The hub** at the instance is the first one of the enrollment, or the linked one. A device that registers again
+//!   moves to another hub by its reprovision policy.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
 use super::{
     admission::{Credential, admit},
     error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
-    registration::{Admission, Progress, Registration},
+    model::{Instance, Kind, ReprovisionPolicy},
+    registration::{Admission, Assignment, OperationId, Progress, Registration},
+    rules::Scope,
 };
-use crate::{
-    certificate::Timestamp,
-    emulator::{
-        central::model::{Device, Resource, id_key},
-        context::Context,
-        etag::Etag,
-        fields::Fields,
-        random::{self, RandomError},
-        state::State,
-    },
+use crate::emulator::{
+    central::model::{Device, Resource, id_key},
+    context::Context,
+    etag::Etag,
+    fields::Fields,
+    random::RandomError,
+    state::State,
 };
+
+/// The substatus of a device that was not moved from another hub.
+const INITIAL_ASSIGNMENT: &str = "initialAssignment";
 
 /// The result of an operation.
 pub(crate) enum Outcome {
     /// The device has to poll the operation.
-    Assigning { operation_id: String },
+    Assigning { operation_id: OperationId },
     /// The `registrationState` of an assigned device.
-    Assigned { operation_id: String, state: Value },
+    Assigned { operation_id: OperationId, state: Value },
 }
 
 impl Outcome {
     /// Returns the JSON of the response.
     pub(crate) fn body(&self) -> Value {
         match self {
-            Self::Assigning { operation_id } => json!({ "operationId": operation_id, "status": "assigning" }),
+            Self::Assigning { operation_id } => {
+                json!({ "operationId": operation_id.to_string(), "status": "assigning" })
+            }
             Self::Assigned { operation_id, state } => {
-                json!({ "operationId": operation_id, "status": "assigned", "registrationState": state })
+                json!({ "operationId": operation_id.to_string(), "status": "assigned", "registrationState": state })
             }
         }
     }
@@ -55,6 +64,7 @@ impl Outcome {
 
 /// A device as it identifies itself: a valid registration ID and a credential.
 pub(crate) struct Identity<'a> {
+    scope: Scope,
     id: &'a str,
     credential: Credential<'a>,
 }
@@ -67,31 +77,50 @@ impl<'a> Identity<'a> {
         id: &'a str,
         credential: Credential<'a>,
     ) -> Result<Self, DpsError> {
-        if !id_scope.eq_ignore_ascii_case(&context.id_scope) {
+        let Some(scope) = Scope::find(context, id_scope) else {
             return Err(DpsError::new(ID_SCOPE_NOT_FOUND, "Id scope not found."));
-        }
+        };
         if !Device::is_id(id) {
             let message = format!("{id:?} is not a valid registration ID: use {}", Device::ID_RULE);
             return Err(DpsError::new(INVALID_ARGUMENT, message));
         }
-        Ok(Self { id, credential })
+        Ok(Self { scope, id, credential })
     }
 
     fn admit(&self, context: &Context, state: &State) -> Result<Admission, DpsError> {
-        admit(context, state, self.credential, self.id)
+        admit(context, state, self.scope, self.credential, self.id)
     }
 
     /// Finds the registration, unless its device has been deleted.
     fn find<'s>(&self, state: &'s State) -> Option<&'s Registration> {
         let is_provisioned = |id: &str| state.devices.get(id).is_some_and(|device| device.properties.provisioned);
-        state.registrations.get(&id_key(self.id)).filter(|registration| match &registration.progress {
-            Progress::Assigning { .. } => true,
-            Progress::Assigned { device_id } => is_provisioned(device_id),
+        registrations(state, self.scope).get(&id_key(self.id)).map(Box::as_ref).filter(|registration| {
+            match &registration.progress {
+                Progress::Assigned(assignment) if self.scope == Scope::Application => {
+                    is_provisioned(&assignment.device_id)
+                }
+                _ => true,
+            }
         })
     }
 
     fn not_found(&self) -> DpsError {
         DpsError::new(REGISTRATION_NOT_FOUND, format!("Registration {:?} not found.", self.id))
+    }
+}
+
+/// Returns the registrations of an ID scope.
+fn registrations(state: &State, scope: Scope) -> &BTreeMap<String, Box<Registration>> {
+    match scope {
+        Scope::Application => &state.registrations,
+        Scope::Instance => &state.instance.registrations,
+    }
+}
+
+fn registrations_mut(state: &mut State, scope: Scope) -> &mut BTreeMap<String, Box<Registration>> {
+    match scope {
+        Scope::Application => &mut state.registrations,
+        Scope::Instance => &mut state.instance.registrations,
     }
 }
 
@@ -105,23 +134,27 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
             && matches!(previous.progress, Progress::Assigning { .. })
             && previous.admission.has_same_credential(&admission)
         {
-            return Ok(Outcome::Assigning { operation_id: previous.operation_id.clone() });
+            return Ok(Outcome::Assigning { operation_id: previous.operation_id });
         }
         let now = context.clock.timestamp();
         let mut registration = Registration {
-            id: device.id.to_owned(),
-            operation_id: new_operation_id()?,
+            id: device.id.into(),
+            operation_id: OperationId::new()?,
             admission,
-            progress: Progress::Assigning { polls: context.assign_after, template },
+            progress: Progress::Assigning {
+                polls: context.assign_after,
+                template,
+                previous_hub: previous.and_then(Registration::hub).cloned(),
+            },
             created: previous.map_or(now, |previous| previous.created),
             updated: now,
             etag: Etag::new()?,
         };
         if context.assign_after == 0 {
-            assign(&mut registration, state, now)?;
+            assign(&mut registration, device.scope, context, state)?;
         }
-        let operation_id = registration.operation_id.clone();
-        state.registrations.insert(id_key(device.id), registration);
+        let operation_id = registration.operation_id;
+        registrations_mut(state, device.scope).insert(id_key(device.id), Box::new(registration));
         Ok(Outcome::Assigning { operation_id })
     })
 }
@@ -130,15 +163,15 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
 pub(crate) fn poll(context: &Context, device: &Identity<'_>, operation_id: &str) -> Result<Outcome, DpsError> {
     context.store.with(|state| {
         let admission = device.admit(context, state)?;
-        if device.find(state).is_none_or(|registration| registration.operation_id != operation_id) {
+        if device.find(state).is_none_or(|registration| registration.operation_id.to_string() != operation_id) {
             return Err(DpsError::new(REGISTRATION_NOT_FOUND, "Operation not found."));
         }
         // Removed for the time being, since an assignment also changes the devices.
-        let Some(mut registration) = state.registrations.remove(&id_key(device.id)) else {
+        let Some(mut registration) = registrations_mut(state, device.scope).remove(&id_key(device.id)) else {
             return Err(device.not_found());
         };
-        let outcome = advance(&mut registration, context, state, &admission);
-        state.registrations.insert(id_key(device.id), registration);
+        let outcome = advance(&mut registration, device.scope, context, state, &admission);
+        registrations_mut(state, device.scope).insert(id_key(device.id), registration);
         outcome
     })
 }
@@ -148,7 +181,7 @@ pub(crate) fn look_up(context: &Context, device: &Identity<'_>) -> Result<Value,
     context.store.with(|state| {
         device.admit(context, state)?;
         let registration = device.find(state).ok_or_else(|| device.not_found())?;
-        Ok(registration.show(&context.assigned_hub))
+        Ok(registration.show_to_device())
     })
 }
 
@@ -166,14 +199,10 @@ fn read_template(mut fields: Fields, id: &str) -> Result<Option<String>, DpsErro
     Ok(payload["modelId"].as_str().filter(|model| !model.is_empty()).map(str::to_owned))
 }
 
-/// Creates an operation ID that cannot be guessed, in the form of the service's.
-fn new_operation_id() -> Result<String, RandomError> {
-    Ok(format!("4.{}.{}", random::hexadecimal::<8>()?.to_ascii_lowercase(), random::uuid()?))
-}
-
 /// Counts a poll, and assigns the device with the last one.
 fn advance(
     registration: &mut Registration,
+    scope: Scope,
     context: &Context,
     state: &mut State,
     admission: &Admission,
@@ -181,28 +210,69 @@ fn advance(
     if !registration.admission.has_same_credential(admission) {
         return Err(DpsError::new(UNAUTHORIZED, "Unauthorized"));
     }
-    let operation_id = registration.operation_id.clone();
+    let operation_id = registration.operation_id;
     match &mut registration.progress {
-        Progress::Assigning { polls: 0, .. } => assign(registration, state, context.clock.timestamp())?,
+        Progress::Assigning { polls: 0, .. } => assign(registration, scope, context, state)?,
         Progress::Assigning { polls, .. } => {
             *polls -= 1;
             return Ok(Outcome::Assigning { operation_id });
         }
-        Progress::Assigned { .. } => {}
+        Progress::Assigned(_) => {}
     }
-    Ok(Outcome::Assigned { operation_id, state: registration.show(&context.assigned_hub) })
+    Ok(Outcome::Assigned { operation_id, state: registration.show_to_device() })
 }
 
-/// Creates or updates the device in the application and completes the registration.
-fn assign(registration: &mut Registration, state: &mut State, now: Timestamp) -> Result<(), RandomError> {
-    let Progress::Assigning { template, .. } = &registration.progress else { return Ok(()) };
+/// Assigns the device and completes the registration.
+fn assign(
+    registration: &mut Registration,
+    scope: Scope,
+    context: &Context,
+    state: &mut State,
+) -> Result<(), RandomError> {
+    let assignment = match scope {
+        Scope::Application => assign_to_application(registration, context, state)?,
+        Scope::Instance => assign_to_instance(registration, context, &state.instance),
+    };
+    registration.complete(assignment, context.clock.timestamp())
+}
+
+/// Creates or updates the device in the application.
+fn assign_to_application(
+    registration: &Registration,
+    context: &Context,
+    state: &mut State,
+) -> Result<Assignment, RandomError> {
+    let template = match &registration.progress {
+        Progress::Assigning { template, .. } => template.clone(),
+        Progress::Assigned(_) => None,
+    };
     let device_id = if let Some(device) = state.devices.get_mut(&registration.id) {
-        device.provision(template.clone())?;
-        device.properties.id.clone()
+        device.provision(template)?;
+        device.properties.id.as_str().into()
     } else {
         let is_for_iot_edge = registration.admission.is_for_iot_edge();
-        state.devices.insert(Device::new_provisioned(&registration.id, template.clone(), is_for_iot_edge)?);
+        state.devices.insert(Device::new_provisioned(&registration.id, template, is_for_iot_edge)?);
         registration.id.clone()
     };
-    registration.complete(device_id, now)
+    Ok(Assignment { hub: Arc::clone(&context.assigned_hub), device_id, substatus: INITIAL_ASSIGNMENT })
+}
+
+/// Chooses the hub and the device ID by the enrollment, and by the hub of the previous registration.
+fn assign_to_instance(registration: &Registration, context: &Context, instance: &Instance) -> Assignment {
+    let enrollment = match registration.group_id() {
+        Some(group) => instance.find(Kind::Group, group),
+        None => instance.find(Kind::Individual, &registration.id),
+    };
+    let settings = enrollment.map(|enrollment| &enrollment.settings);
+    let hub = settings.and_then(|settings| settings.hub.as_ref()).unwrap_or(&context.instance.hub);
+    let (hub, substatus) = match (registration.hub(), settings) {
+        (Some(previous), Some(settings)) if previous != hub => match settings.reprovision_policy {
+            ReprovisionPolicy { updates_hub: false, .. } => (previous, INITIAL_ASSIGNMENT),
+            ReprovisionPolicy { migrates_data: true, .. } => (hub, "deviceDataMigrated"),
+            ReprovisionPolicy { .. } => (hub, "deviceDataReset"),
+        },
+        _ => (hub, INITIAL_ASSIGNMENT),
+    };
+    let device_id = settings.and_then(|settings| settings.device_id.as_deref()).unwrap_or(&registration.id);
+    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus }
 }

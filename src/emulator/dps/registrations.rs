@@ -22,19 +22,17 @@ use super::{
     provisioning::{self, Identity, Outcome},
 };
 use crate::emulator::{
-    api_error::ApiError,
+    api_error::{ApiError, ErrorCode},
     body::{Json, MAX_READ, json_response},
     context::{Context, SharedContext},
     origin::Origin,
     path::{path_parameter, unknown_method},
     tls::PeerCertificates,
+    version::{API_VERSION, parse_version},
 };
 
 /// The versions of the API that devices in use send.
 const VERSIONS: [&str; 3] = ["2019-03-31", "2021-06-01", "2021-10-01"];
-
-/// The query parameter with the version.
-const API_VERSION: &str = "api-version";
 
 /// Returns the routes of the device API.
 pub(crate) fn routes() -> Router<SharedContext> {
@@ -57,7 +55,7 @@ async fn register(
     if let Outcome::Assigning { operation_id } = &outcome {
         let location = format!(
             "{origin}/{}/registrations/{}/operations/{operation_id}?{API_VERSION}={}",
-            context.id_scope, device.id, device.version
+            device.id_scope, device.id, device.version
         );
         if let Ok(location) = HeaderValue::try_from(location) {
             response.headers_mut().insert(header::LOCATION, location);
@@ -105,7 +103,7 @@ impl FromRequestParts<SharedContext> for DeviceRequest {
     async fn from_request_parts(parts: &mut Parts, context: &SharedContext) -> Result<Self, ApiError> {
         let token = parts.headers.get(header::AUTHORIZATION).map(|token| token.to_str().unwrap_or_default().to_owned());
         let request = Self {
-            version: parse_version(parts.uri.query().unwrap_or_default())?,
+            version: parse_version(parts.uri.query().unwrap_or_default(), &VERSIONS)?,
             id_scope: path_parameter(parts, "idScope").await?,
             id: path_parameter(parts, "id").await?,
             operation_id: path_parameter(parts, "operationId").await.ok(),
@@ -128,32 +126,18 @@ impl DeviceRequest {
     }
 }
 
-/// Parses the version. A repeated parameter with the same value counts once.
-fn parse_version(query: &str) -> Result<&'static str, ApiError> {
-    let mut given: Vec<_> = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == API_VERSION).collect();
-    given.dedup();
-    let version = match given.as_slice() {
-        [(_, version)] => VERSIONS.into_iter().find(|known| known == version),
-        _ => None,
-    };
-    version.ok_or_else(|| {
-        let versions = VERSIONS.join(", ");
-        ApiError::bad_request(format!("the query parameter {API_VERSION} must be given once, as one of {versions}"))
-    })
-}
-
 impl From<DpsError> for ApiError {
     fn from(error: DpsError) -> Self {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { error_code: Some(error.code), ..Self::new(status, error.message) }
+        Self::new(status, error.message).code(ErrorCode::Number(error.code))
     }
 }
 
 impl From<&ApiError> for DpsError {
     fn from(error: &ApiError) -> Self {
-        match error.error_code {
-            Some(code) => Self::new(code, &error.message),
-            None => Self::from_status(error.status.as_u16(), &error.message),
+        match error.code {
+            Some(ErrorCode::Number(code)) => Self::new(code, &error.message),
+            _ => Self::from_status(error.status.as_u16(), &error.message),
         }
     }
 }

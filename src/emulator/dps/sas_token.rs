@@ -1,22 +1,24 @@
-//! The shared access signature (SAS) tokens of devices.
+//! Shared access signature (SAS) tokens.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::{certificate::Timestamp, emulator::central::model::SymmetricKey};
+use crate::{certificate::Timestamp, emulator::credential::SymmetricKey};
 
-/// A token for a device that has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=registration`.
-///
-/// Choice: the policy name `skn` is optional, since the Python SDK omits it. Another name is an error.
+/// A token that has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=…`.
 pub(crate) struct SasToken {
+    /// The resource (`sr`), decoded.
+    pub(crate) resource: String,
+    /// The name of the policy (`skn`), decoded.
+    pub(crate) policy: Option<String>,
     /// The signed text: the resource as it is spelled in the token, a line feed, the expiry.
     signed: String,
     signature: Vec<u8>,
 }
 
 impl SasToken {
-    /// Parses a token and checks that it is for the device and has not expired.
-    pub(crate) fn parse(text: &str, id_scope: &str, id: &str, now: Timestamp) -> Option<Self> {
+    /// Parses a token and checks that it has not expired.
+    pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Self> {
         let fields = text.strip_prefix("SharedAccessSignature ")?;
         let raw = |name: &str| {
             let mut values = fields.split('&').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
@@ -28,13 +30,22 @@ impl SasToken {
             form_urlencoded::parse(encoded.as_bytes()).next().map(|(text, _)| text.into_owned())
         };
         let (resource, expiry) = (raw("sr")?, raw("se")?);
-        let has_skn = fields.split('&').any(|field| field == "skn" || field.starts_with("skn="));
-        let expected = format!("{id_scope}/registrations/{id}");
-        let is_valid = decoded("sr")?.eq_ignore_ascii_case(&expected)
-            && (!has_skn || decoded("skn")? == "registration")
-            && expiry.parse::<i64>().is_ok_and(|expiry| expiry > now.unix_seconds());
-        let signature = BASE64_STANDARD.decode(decoded("sig")?).ok()?;
-        is_valid.then(|| Self { signed: format!("{resource}\n{expiry}"), signature })
+        let has_policy = fields.split('&').any(|field| field == "skn" || field.starts_with("skn="));
+        expiry.parse::<i64>().ok().filter(|expiry| *expiry > now.unix_seconds())?;
+        Some(Self {
+            resource: decoded("sr")?,
+            policy: if has_policy { Some(decoded("skn")?) } else { None },
+            signed: format!("{resource}\n{expiry}"),
+            signature: BASE64_STANDARD.decode(decoded("sig")?).ok()?,
+        })
+    }
+
+    /// Returns whether the token is for a device.
+    ///
+    /// Choice: the policy name is optional, since the Python SDK omits it. A name other than `registration` is an error.
+    pub(crate) fn is_for_device(&self, id_scope: &str, id: &str) -> bool {
+        self.resource.eq_ignore_ascii_case(&format!("{id_scope}/registrations/{id}"))
+            && self.policy.as_deref().is_none_or(|policy| policy == "registration")
     }
 
     /// Returns whether one of the keys signed the token.

@@ -56,7 +56,7 @@ impl Document for DeploymentManifest {
             "id": id,
             "displayName": self.display_name,
             "data": self.data,
-            "etag": etag.as_str(),
+            "etag": etag.encoded(),
         });
         if !self.organizations.is_empty() {
             shown["organizations"] = json!(self.organizations);

@@ -48,7 +48,7 @@ pub(crate) const IOT_EDGE: &str = "iotEdge";
 pub(crate) struct Device {
     pub(crate) properties: DeviceProperties,
     /// The individual attestation, if any.
-    pub(crate) attestation: Option<DeviceAttestation>,
+    pub(crate) attestation: Option<Box<DeviceAttestation>>,
     /// The deployment manifest that was assigned last.
     pub(crate) manifest: Option<Value>,
     pub(crate) etag: Etag,
@@ -115,7 +115,7 @@ impl Device {
         let properties = &self.properties;
         let mut shown = json!({
             "id": properties.id,
-            "etag": self.etag.as_str(),
+            "etag": self.etag.encoded(),
             "displayName": properties.display_name,
             "simulated": properties.simulated,
             "provisioned": properties.provisioned,

@@ -17,14 +17,12 @@ use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{
-    credential::{SymmetricKey, check_thumbprint, read_certificate_with_accepted_key, read_thumbprint},
-    device_properties::id_key,
-};
+use super::device_properties::id_key;
 use crate::{
     certificate::Thumbprint,
     emulator::{
         api_error::ApiError,
+        credential::{SymmetricKey, check_thumbprint, read_certificate_with_accepted_key, read_thumbprint},
         fields::{FieldError, Fields},
         random::{self, RandomError},
     },

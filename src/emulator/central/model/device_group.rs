@@ -71,7 +71,7 @@ impl Document for DeviceGroup {
             "id": id,
             "displayName": self.display_name,
             "filter": self.filter,
-            "etag": etag.as_str(),
+            "etag": etag.encoded(),
         });
         if let Some(description) = &self.description {
             shown["description"] = json!(description);

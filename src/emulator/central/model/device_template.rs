@@ -84,7 +84,7 @@ impl Document for DeviceTemplate {
             "@id": id,
             "@type": self.types,
             "capabilityModel": self.capability_model,
-            "etag": etag.as_str(),
+            "etag": etag.encoded(),
         });
         let optional = [
             ("displayName", self.display_name.as_ref().map(|name| json!(name))),

@@ -25,12 +25,11 @@
 //!   again with a new code. A failed attempt keeps the code valid; a successful one uses it up.
 //! - **An entry** other than `primary` and `secondary`, and an invalid ID, are 400.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
-    credential::{
-        SymmetricKey, check_thumbprint, read_certificate, read_certificate_with_accepted_key, read_thumbprint,
-    },
     document::Document,
     resource::{Resource, consists_of, read_id},
 };
@@ -38,6 +37,9 @@ use crate::{
     certificate::{Certificate, Timestamp, chain},
     emulator::{
         api_error::ApiError,
+        credential::{
+            SymmetricKey, check_thumbprint, read_certificate, read_certificate_with_accepted_key, read_thumbprint,
+        },
         etag::Etag,
         fields::{FieldError, Fields},
         precondition::{IfMatch, check_etag},
@@ -85,7 +87,8 @@ struct SigningCertificates {
 /// A certificate that the chains of the group's devices must lead to.
 #[derive(Clone)]
 pub(crate) struct SigningCertificate {
-    certificate: Certificate,
+    /// Shared with the registrations of devices.
+    certificate: Arc<Certificate>,
     verified: bool,
     /// The current verification code.
     code: Option<String>,
@@ -167,7 +170,7 @@ impl Document for EnrollmentGroup {
                 DeviceType::IotEdge => "iotEdge",
             },
             "attestation": self.attestation.show(),
-            "etag": etag.as_str(),
+            "etag": etag.encoded(),
         })
     }
 }
@@ -182,7 +185,7 @@ impl EnrollmentGroup {
     }
 
     /// Returns the certificates that admit devices: those that are verified.
-    pub(crate) fn verified_certificates(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn verified_certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         let certificates = match &self.attestation {
             Attestation::X509(certificates) => [&certificates.primary, &certificates.secondary].map(Option::as_ref),
             Attestation::SymmetricKey(_) => [None, None],
@@ -231,11 +234,11 @@ impl EnrollmentGroup {
         let current = this.as_ref().map(|certificate| &certificate.etag);
         if_match.check(current)?;
         check_etag(body.etag.as_deref(), current)?;
-        if other.as_ref().is_some_and(|other| other.certificate == body.certificate) {
+        if other.as_ref().is_some_and(|other| *other.certificate == body.certificate) {
             return Err(FieldError::new("certificate", "it is already in the group's other entry").into());
         }
         Ok(this.insert(SigningCertificate {
-            certificate: body.certificate,
+            certificate: body.certificate.into(),
             verified: body.verified,
             code: None,
             etag: Etag::new()?,
@@ -296,7 +299,7 @@ impl SigningCertificate {
         json!({
             "verified": self.verified,
             "info": { "sha1Thumbprint": self.certificate.sha1_thumbprint().to_string() },
-            "etag": self.etag.as_str(),
+            "etag": self.etag.encoded(),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! The resources of IoT Central: their fields, rules and JSON, without requests.
 
 mod condition;
-mod credential;
 mod deployment_manifest;
 mod device;
 mod device_attestation;
@@ -18,7 +17,6 @@ mod organization;
 mod resource;
 
 pub use condition::SyntaxError;
-pub(crate) use credential::{SymmetricKey, has_accepted_key};
 pub(crate) use deployment_manifest::DeploymentManifest;
 pub(crate) use device::{Device, DeviceBody, IOT_EDGE};
 pub(crate) use device_attestation::{DeviceAttestation, DeviceKeys};

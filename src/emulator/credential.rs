@@ -3,13 +3,12 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::{
-    certificate::{Certificate, PublicKeyAlgorithm, Thumbprint},
-    emulator::{
-        fields::{FieldError, Fields},
-        random::{self, RandomError},
-    },
+use super::{
+    api_error::ApiError,
+    fields::{FieldError, Fields},
+    random::{self, RandomError},
 };
+use crate::certificate::{Certificate, PublicKeyAlgorithm, Thumbprint};
 
 /// The minimum size of an RSA key in bits, as documented for X.509 attestation at the Device Provisioning Service.
 const MIN_RSA_BITS: usize = 2048;
@@ -19,49 +18,69 @@ const KEY_BYTES: usize = 64;
 
 /// A primary and a secondary symmetric key, in base64. Secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct SymmetricKey {
+pub(super) struct SymmetricKey {
     primary: String,
     secondary: String,
 }
 
 impl SymmetricKey {
-    pub(crate) fn new(primary: &[u8], secondary: &[u8]) -> Self {
+    pub(super) fn new(primary: &[u8], secondary: &[u8]) -> Self {
         Self { primary: BASE64_STANDARD.encode(primary), secondary: BASE64_STANDARD.encode(secondary) }
     }
 
-    pub(crate) fn random() -> Result<Self, RandomError> {
+    pub(super) fn random() -> Result<Self, RandomError> {
         Ok(Self::new(&random::bytes::<KEY_BYTES>()?, &random::bytes::<KEY_BYTES>()?))
     }
 
     /// Returns the bytes of both keys, the primary first.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+    pub(super) fn keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         // Both are valid base64 since they were created.
         [&self.primary, &self.secondary].into_iter().filter_map(|key| BASE64_STANDARD.decode(key).ok())
     }
 
-    pub(crate) fn show(&self) -> Value {
+    pub(super) fn show(&self) -> Value {
         json!({ "primaryKey": self.primary, "secondaryKey": self.secondary })
     }
 
     /// Removes the field `symmetricKey`. Keys have 16 to 64 bytes, as at the Device Provisioning Service.
-    pub(crate) fn read(fields: &mut Fields) -> Result<Option<Self>, FieldError> {
+    pub(super) fn read(fields: &mut Fields) -> Result<Option<Self>, FieldError> {
         let Some(mut fields) = fields.object("symmetricKey")? else { return Ok(None) };
-        let mut key = |name| {
-            let text = fields.required(name, Fields::string)?;
-            match BASE64_STANDARD.decode(&text) {
-                Ok(bytes) if (16..=64).contains(&bytes.len()) => Ok(text),
-                Ok(bytes) => Err(fields.invalid(name, format_args!("a key has 16 to 64 bytes, found {}", bytes.len()))),
-                Err(_) => Err(fields.invalid(name, "it is not base64")),
-            }
-        };
-        let (primary, secondary) = (key("primaryKey")?, key("secondaryKey")?);
+        let primary = fields.required("primaryKey", read_key)?;
+        let secondary = fields.required("secondaryKey", read_key)?;
         fields.finish()?;
         Ok(Some(Self { primary, secondary }))
+    }
+
+    /// Removes the field `symmetricKey`. Keys that it omits are generated.
+    pub(super) fn read_or_generate(fields: &mut Fields) -> Result<Self, ApiError> {
+        let mut key = Self::random()?;
+        if let Some(fields) = fields.object("symmetricKey")? {
+            let mut fields = fields.without_nulls();
+            key.primary = read_key(&mut fields, "primaryKey")?.unwrap_or(key.primary);
+            key.secondary = read_key(&mut fields, "secondaryKey")?.unwrap_or(key.secondary);
+            fields.finish()?;
+        }
+        Ok(key)
+    }
+
+    /// Returns the primary key in base64.
+    pub(super) fn primary(&self) -> &str {
+        &self.primary
+    }
+}
+
+/// Removes a key in base64.
+fn read_key(fields: &mut Fields, name: &str) -> Result<Option<String>, FieldError> {
+    let Some(text) = fields.string(name)? else { return Ok(None) };
+    match BASE64_STANDARD.decode(&text) {
+        Ok(bytes) if (16..=64).contains(&bytes.len()) => Ok(Some(text)),
+        Ok(bytes) => Err(fields.invalid(name, format_args!("a key has 16 to 64 bytes, found {}", bytes.len()))),
+        Err(_) => Err(fields.invalid(name, "it is not base64")),
     }
 }
 
 /// Returns whether the Device Provisioning Service accepts the certificate's key.
-pub(crate) fn has_accepted_key(certificate: &Certificate) -> bool {
+pub(super) fn has_accepted_key(certificate: &Certificate) -> bool {
     match certificate.public_key_algorithm() {
         PublicKeyAlgorithm::Rsa { bits } => *bits >= MIN_RSA_BITS,
         PublicKeyAlgorithm::EcP256 | PublicKeyAlgorithm::EcP384 | PublicKeyAlgorithm::EcP521 => true,
@@ -70,7 +89,7 @@ pub(crate) fn has_accepted_key(certificate: &Certificate) -> bool {
 }
 
 /// Removes the field `certificate` and checks that the Device Provisioning Service accepts the key.
-pub(crate) fn read_certificate_with_accepted_key(fields: &mut Fields) -> Result<Certificate, FieldError> {
+pub(super) fn read_certificate_with_accepted_key(fields: &mut Fields) -> Result<Certificate, FieldError> {
     let certificate = read_certificate(fields)?;
     if has_accepted_key(&certificate) {
         return Ok(certificate);
@@ -81,7 +100,7 @@ pub(crate) fn read_certificate_with_accepted_key(fields: &mut Fields) -> Result<
 }
 
 /// Removes the field `certificate`, which holds one certificate: base64 of PEM or DER, or PEM.
-pub(crate) fn read_certificate(fields: &mut Fields) -> Result<Certificate, FieldError> {
+pub(super) fn read_certificate(fields: &mut Fields) -> Result<Certificate, FieldError> {
     let text = fields.required("certificate", Fields::string)?;
     let mut all = Certificate::read_all(text.as_bytes())
         .map_err(|error| fields.invalid("certificate", format_args!("cannot read a certificate: {error}")))?;
@@ -96,7 +115,7 @@ pub(crate) fn read_certificate(fields: &mut Fields) -> Result<Certificate, Field
 /// Removes the field `info` and returns the thumbprint in it.
 ///
 /// It has 40 upper-case hexadecimal digits, by the pattern in the API description.
-pub(crate) fn read_thumbprint(fields: &mut Fields) -> Result<Option<Thumbprint>, FieldError> {
+pub(super) fn read_thumbprint(fields: &mut Fields) -> Result<Option<Thumbprint>, FieldError> {
     let Some(mut info) = fields.object("info")? else { return Ok(None) };
     let text = info.required("sha1Thumbprint", Fields::string)?;
     let thumbprint = text
@@ -110,7 +129,7 @@ pub(crate) fn read_thumbprint(fields: &mut Fields) -> Result<Option<Thumbprint>,
 }
 
 /// Checks that a given thumbprint is that of the certificate.
-pub(crate) fn check_thumbprint(
+pub(super) fn check_thumbprint(
     given: Option<Thumbprint>,
     certificate: &Certificate,
     fields: &Fields,

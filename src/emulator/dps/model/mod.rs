@@ -1,0 +1,14 @@
+//! The resources of a DPS instance: their members, rules and JSON, without requests.
+
+mod attestation;
+mod ca_certificate;
+mod enrollment;
+mod instance;
+mod twin;
+
+pub(crate) use attestation::Attestation;
+pub(crate) use ca_certificate::{CaCertificate, read_authority, read_one};
+pub(crate) use enrollment::{
+    Enrollment, EnrollmentBody, Kind, ReprovisionPolicy, ServiceVersion, invalid_id, is_enrollment_id,
+};
+pub(crate) use instance::{Instance, MAX_CERTIFICATES};
