@@ -550,6 +550,32 @@ async fn a_group_is_read_and_printed_with_what_the_client_does_not_know() {
 }
 
 #[tokio::test]
+async fn an_answer_of_another_shape_is_an_error_that_repeats_no_value() {
+    for (member, value) in [
+        ("attestation", json!("topsecret")),
+        ("attestation", json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": ["topsecret"] } })),
+        ("attestation", json!({ "type": "x509", "x509": "topsecret" })),
+        ("enrollmentGroupId", json!("topsecret topsecret")),
+        ("initialTwin", json!("topsecret")),
+        ("iotHubs", json!({ "topsecret": 1 })),
+    ] {
+        let mut wrong = group();
+        wrong[member] = value;
+        let (_server, client) = scripted([Reply::json(200, &wrong), Reply::json(200, &json!([wrong]))]);
+        let error = client.enrollment_groups().get(&group_id()).await.expect_err("another shape");
+        assert!(matches!(error, Error::Answer(_)), "{error}");
+        let listed = client.enrollment_groups().list(&Query::new()).try_collect::<Vec<_>>().await;
+        for text in [error.to_string(), listed.expect_err("another shape").to_string()] {
+            assert!(text.contains(member) && !text.contains("topsecret") && !text.contains("Wire"), "{text}");
+        }
+        // An update of such a record must not panic either.
+        let (_server, client) = scripted([Reply::json(200, &wrong), Reply::json(200, &wrong)]);
+        let update = EnrollmentGroupUpdate::new().settings(EnrollmentSettings::new().iot_edge(true));
+        let _ = client.enrollment_groups().update(&group_id(), &update).await;
+    }
+}
+
+#[tokio::test]
 async fn ids_ignore_case_and_follow_the_rules_of_the_service() {
     assert_eq!("EG".parse::<EnrollmentGroupId>(), Ok(group_id()));
     for good in ["a", "-a", "a-", "A.b_c:d", &"x".repeat(128)] {
