@@ -7,7 +7,7 @@ mod instance;
 mod twin;
 
 pub(crate) use attestation::Attestation;
-pub(crate) use ca_certificate::{CaCertificate, read_authority, read_one};
+pub(crate) use ca_certificate::CaCertificate;
 pub(crate) use enrollment::{
     ENROLLMENT_ID_RULE, Enrollment, EnrollmentBody, Kind, ReprovisionPolicy, ServiceVersion, invalid_id,
     is_enrollment_id,
