@@ -177,7 +177,7 @@ impl Page {
 
     /// Runs the commands. Returns what is wrong.
     fn run(&mut self, update: bool) -> Vec<String> {
-        let root = tempfile::tempdir().expect("a directory");
+        let root = crate::support::temporary_directory();
         let (directory, results) = (root.path().join("work"), root.path().join("results"));
         let programs = root.path().join("bin");
         for created in [&directory, &results, &programs] {
@@ -358,7 +358,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 
 #[test]
 fn every_environment_variable_of_the_help_has_a_row() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     Run::of(program(directory.path()).args(["man", "."])).ok();
     let variable = Regex::new(r"\bIOT_ENROLL_[A-Z_]+").expect("a pattern");
     let names = |text: &str| variable.find_iter(text).map(|found| found.as_str().to_owned()).collect::<BTreeSet<_>>();
@@ -378,7 +378,7 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn the_picture_shows_what_the_program_prints() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let mut command = program(directory.path());
     let run = Run::of(command.args(["provision", "--emulator", "--register"]));
     assert_eq!(run.status, 0, "{}", run.stderr);

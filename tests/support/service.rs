@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::{Run, program};
 
 pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    super::temporary_directory()
 }
 
 /// `iot-enroll emulator` as a process of its own, ended with the test.
