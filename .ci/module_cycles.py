@@ -19,7 +19,8 @@ LAYERS = {
     "transport": {"certificate"},
     "central": {"certificate", "transport"},
     "dps": {"certificate", "transport"},
-    "arm": {"certificate", "transport"},
+    # Resource Manager returns values of DPS: ID scopes, endpoints, certificate names.
+    "arm": {"certificate", "transport", "dps"},
     "workflow": {"certificate", "transport", "central", "dps", "arm"},
     "emulator": {"certificate"},
     "cli": {"certificate", "transport", "central", "dps", "arm", "workflow", "emulator"},

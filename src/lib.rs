@@ -1,4 +1,4 @@
-//! X.509 enrollment and certificates for Azure IoT Central.
+//! X.509 enrollment and certificates for Azure IoT Central and the Device Provisioning Service.
 //!
 //! | module | what it is for | feature |
 //! | --- | --- | --- |
@@ -9,6 +9,8 @@
 //! | `central` | the IoT Central REST API as a client | `client` |
 //! | `central::EntraCredential` | sign-in with Microsoft Entra | `entra` |
 //! | `dps::device` | registering devices at the Device Provisioning Service, and why it failed | `client` |
+//! | `dps::service` | the enrollments of an instance of the Device Provisioning Service | `client` |
+//! | `arm` | finding an instance through Azure Resource Manager, and its CA certificates and keys | `client` |
 //! | `workflow` | the enrollment of a group from end to end, and the way to its next root | `client` |
 //! | `emulator` | IoT Central and its Device Provisioning Service on a loopback port, for tests and for trying things out | `emulator` |
 //!
@@ -27,6 +29,8 @@
 
 pub mod certificate;
 
+#[cfg(feature = "client")]
+pub mod arm;
 #[cfg(feature = "client")]
 pub mod central;
 #[cfg(feature = "cli")]

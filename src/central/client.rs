@@ -24,6 +24,7 @@ static PROFILE: ServiceProfile = ServiceProfile {
     // The limit of an application, which all its tokens share.
     rate: NonZeroU32::new(20).unwrap(),
     parse_error,
+    remedy: |_| None,
 };
 
 /// Reads the body of an error.

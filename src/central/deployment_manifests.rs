@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    change::{json_of, object, setters},
     client::Client,
     device_groups::or_empty,
     devices,
     endpoint::ApiVersion,
-    id::{CentralDeviceId, DeploymentManifestId, Etag},
+    id::{CentralDeviceId, DeploymentManifestId},
 };
-use crate::transport::{Call, Error, Listing, Secret, items};
+use crate::transport::{Call, Error, Etag, Listing, Secret, items, json_of, object, setters};
 
 const COLLECTION: &str = "deploymentManifests";
 

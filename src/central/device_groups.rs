@@ -4,12 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    change::{Change, json_of, object, setters},
     client::Client,
     devices::{self, Device},
-    id::{DeviceGroupId, Etag},
+    id::DeviceGroupId,
 };
-use crate::transport::{Call, Error, Listing, items};
+use crate::transport::{Call, Change, Error, Etag, Listing, items, json_of, object, setters};
 
 const COLLECTION: &str = "deviceGroups";
 

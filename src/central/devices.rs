@@ -4,16 +4,15 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    change::{Change, json_of, object, setters},
     client::Client,
     endpoint::ApiVersion,
-    enrollment_groups::{DeviceType, SymmetricKeys, WireInfo},
+    enrollment_groups::{DeviceType, WireInfo},
     filter::DeviceQuery,
-    id::{CentralDeviceId, Etag},
+    id::CentralDeviceId,
 };
 use crate::{
     certificate::{Certificate, Thumbprint, ThumbprintError},
-    transport::{Call, Error, Listing, Secret, items, pages},
+    transport::{Call, Change, Error, Etag, Listing, Secret, SymmetricKeys, items, json_of, object, pages, setters},
 };
 
 pub(super) const COLLECTION: &str = "devices";

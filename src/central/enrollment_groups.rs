@@ -6,13 +6,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
-    change::{json_of, object, setters},
     client::Client,
-    id::{CertificateEntry, EnrollmentGroupId, Etag},
+    id::{CertificateEntry, EnrollmentGroupId},
 };
 use crate::{
-    certificate::{Certificate, Thumbprint, ThumbprintError},
-    transport::{Call, Error, Listing, Repeat, Secret, items, pages},
+    certificate::{Certificate, Possession, Thumbprint, ThumbprintError},
+    transport::{Call, Error, Etag, Listing, Repeat, Secret, SymmetricKeys, items, json_of, object, pages, setters},
 };
 
 const COLLECTION: &str = "enrollmentGroups";
@@ -357,16 +356,6 @@ impl Serialize for Attestation {
     }
 }
 
-/// The two symmetric keys of a group or device, in base64.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SymmetricKeys {
-    /// The primary key.
-    pub primary_key: Secret,
-    /// The secondary key.
-    pub secondary_key: Secret,
-}
-
 /// A signing certificate of a group. The service returns its thumbprint and not the certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "WireCertificate", into = "WireCertificate")]
@@ -401,15 +390,6 @@ impl fmt::Display for VerificationCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.code)
     }
-}
-
-/// How possession of a signing certificate's key is established.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Possession {
-    /// By a proof that is still to be sent. The certificate is unverified until then.
-    ToBeProven,
-    /// By the caller's word. The service accepts the certificate as verified.
-    Attested,
 }
 
 /// The fields of an enrollment group to create.

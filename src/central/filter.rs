@@ -2,7 +2,8 @@
 
 use std::{fmt, marker::PhantomData, num::NonZeroU8, str::FromStr};
 
-use super::{change::setters, endpoint::ApiVersion};
+use super::endpoint::ApiVersion;
+use crate::transport::setters;
 
 /// A condition for devices: the `OData` expression of the parameter `$filter`.
 ///

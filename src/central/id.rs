@@ -1,4 +1,4 @@
-//! IDs, certificate entries and etags.
+//! IDs and certificate entries.
 
 use std::{fmt, str::FromStr};
 
@@ -275,31 +275,5 @@ impl FromStr for CertificateEntry {
             .into_iter()
             .find(|entry| entry.as_str() == text)
             .ok_or_else(|| IdError::Entry(text.chars().take(32).collect()))
-    }
-}
-
-/// The version of a resource. The service refuses a change that names another version than the current one (412). IoT
-/// Central has etags in bodies, not in headers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Etag(String);
-
-impl Etag {
-    /// Takes an etag as the service wrote it.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the etag as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Etag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

@@ -21,7 +21,6 @@
 //! The API is described at <https://learn.microsoft.com/rest/api/iotcentral/>, versions 2022-07-31 and
 //! 2022-10-31-preview.
 
-mod change;
 mod client;
 mod deployment_manifests;
 mod device_groups;
@@ -31,7 +30,6 @@ mod enrollment_groups;
 mod filter;
 mod id;
 
-pub use change::Change;
 pub use client::{Client, ClientBuilder, ENTRA_SCOPE};
 pub use deployment_manifests::{
     DeploymentManifest, DeploymentManifestUpdate, DeploymentManifests, NewDeploymentManifest,
@@ -44,17 +42,19 @@ pub use devices::{
 pub use endpoint::{ApiVersion, ApiVersionError, Endpoint, EndpointError};
 pub use enrollment_groups::{
     Attestation, DeviceType, EnrollmentGroup, EnrollmentGroupUpdate, EnrollmentGroups, NewAttestation,
-    NewEnrollmentGroup, Possession, SigningCertificate, SymmetricKeys, VerificationCode,
+    NewEnrollmentGroup, SigningCertificate, VerificationCode,
 };
 pub use filter::{Boolean, Condition, DeviceQuery, Field, Filter, OrderBy, QueryError, Text, Top};
 pub use id::{
-    CentralDeviceId, CertificateEntry, DeploymentManifestId, DeviceGroupId, EnrollmentGroupId, Etag, IdError,
+    CentralDeviceId, CertificateEntry, DeploymentManifestId, DeviceGroupId, EnrollmentGroupId, IdError,
     MAX_DEVICE_GROUP_ID, MAX_ENROLLMENT_GROUP_ID,
 };
 
+pub use crate::certificate::Possession;
 pub use crate::transport::{
-    AddressError, AnswerError, AnswerProblem, Authorization, AuthorizationError, BuildError, Clock, Error, Listing,
-    NetworkError, NetworkFailure, Operation, RetryPolicy, Secret, ServiceError, TokenCredential,
+    AddressError, AnswerError, AnswerProblem, Authorization, AuthorizationError, BuildError, Change, Clock, Error,
+    Etag, Listing, NetworkError, NetworkFailure, Operation, RetryPolicy, Secret, ServiceError, SymmetricKeys,
+    TokenCredential,
 };
 /// What this client is built with and fails with.
 #[cfg(feature = "entra")]

@@ -15,6 +15,7 @@ mod issuer;
 mod name;
 mod oid;
 mod pem;
+mod possession;
 mod public_key;
 mod read;
 #[cfg(feature = "serde")]
@@ -77,6 +78,7 @@ pub use extensions::{
 pub use hash::HashAlgorithm;
 pub use identifier::{CommonName, DeviceId, MAX_COMMON_NAME, MAX_DEVICE_ID, NameError, camel_case};
 pub use name::Name;
+pub use possession::Possession;
 pub use public_key::PublicKeyAlgorithm;
 pub use read::{ContentKind, ReadError, content_kinds};
 pub use signature::{PssParameters, SignatureAlgorithm};

@@ -34,6 +34,22 @@ impl Address {
         Ok(Self(url))
     }
 
+    /// Parses a host, which means `https`, or a URL.
+    pub(crate) fn parse_host_or_url(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        if text.contains("://") { Self::parse(text, "") } else { Self::parse(&format!("https://{text}"), "") }
+    }
+
+    /// Returns the address of a host, with a port or without, that another service names. It is `https`, unless that
+    /// service is reached by plain HTTP and the host is on this machine, as with an emulator.
+    pub(crate) fn named_by(other: &Self, host: &str) -> Result<Self, AddressError> {
+        let encrypted = Self::parse(&format!("https://{host}"), "")?;
+        if other.is_https() || !encrypted.is_loopback() {
+            return Ok(encrypted);
+        }
+        Self::parse(&format!("http://{host}"), "")
+    }
+
     /// Returns the address as text, without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')

@@ -1,8 +1,11 @@
-//! The `Authorization` header: a fixed token, or a credential that renews its tokens.
+//! The `Authorization` header: a fixed token, a credential that renews its tokens, or a key that signs them.
 
 use std::{fmt, pin::Pin, sync::Arc, time::SystemTime};
 
-use super::secret::Secret;
+use super::{
+    secret::Secret,
+    shared_access::{ConnectionString, SharedAccessKey, TOKEN_LIFETIME},
+};
 use crate::certificate::Timestamp;
 
 /// The scheme of API tokens and of tokens signed with a shared key (SAS).
@@ -14,7 +17,7 @@ const BEARER: &str = "Bearer";
 /// An expiry above this counts milliseconds: as seconds it would lie beyond the year 5000.
 const MAX_SECONDS: i64 = 100_000_000_000;
 
-/// Authorizes requests: holds a token, or a credential that provides tokens. `Debug` hides both.
+/// Authorizes requests: holds a token, a credential that provides tokens, or a key that signs them. `Debug` hides them.
 ///
 /// ```
 /// use iot_enroll::transport::Authorization;
@@ -32,6 +35,11 @@ enum Source {
     /// The whole value of the header.
     Fixed(Secret),
     Credential(Arc<dyn TokenCredential>),
+    SharedAccess {
+        key: SharedAccessKey,
+        /// The only host that tokens are sent to, if the key came with one.
+        host: Option<String>,
+    },
 }
 
 /// Provides bearer tokens and renews them, such as a Microsoft Entra credential.
@@ -72,6 +80,19 @@ impl Authorization {
         Self(Source::Credential(Arc::new(credential)))
     }
 
+    /// Takes the key of a shared access policy. It signs a token for the host of each request, which is valid for an hour.
+    #[must_use]
+    pub fn from_shared_access_key(key: SharedAccessKey) -> Self {
+        Self(Source::SharedAccess { key, host: None })
+    }
+
+    /// Takes the key of a connection string. A client of another host than the connection string's cannot be built.
+    #[must_use]
+    pub fn from_connection_string(connection: &ConnectionString) -> Self {
+        let host = Some(connection.host().to_owned());
+        Self(Source::SharedAccess { key: connection.key().clone(), host })
+    }
+
     /// Returns when a `SharedAccessSignature` token expires: its field `se`, in seconds or milliseconds since 1970.
     /// Returns `None` for other tokens.
     #[must_use]
@@ -95,8 +116,30 @@ impl Authorization {
             .map(|(_, value)| value)
     }
 
-    /// Returns the value of the header for one request.
-    pub(super) async fn header(&self) -> Result<Secret, AuthorizationError> {
+    /// Returns whether requests are authorized by a shared access signature.
+    pub(super) fn is_shared_access(&self) -> bool {
+        match &self.0 {
+            Source::Fixed(value) => {
+                let scheme = value.expose().split(' ').next();
+                scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SHARED_ACCESS_SIGNATURE))
+            }
+            Source::Credential(_) => false,
+            Source::SharedAccess { .. } => true,
+        }
+    }
+
+    /// Checks that tokens may be sent to a host.
+    pub(super) fn check_host(&self, found: &str) -> Result<(), AuthorizationError> {
+        match &self.0 {
+            Source::SharedAccess { host: Some(host), .. } if !host.eq_ignore_ascii_case(found) => {
+                Err(AuthorizationError::OtherHost { expected: host.clone(), found: found.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the value of the header for one request to a host.
+    pub(super) async fn header(&self, now: SystemTime, host: &str) -> Result<Secret, AuthorizationError> {
         match &self.0 {
             Source::Fixed(value) => Ok(value.clone()),
             Source::Credential(credential) => {
@@ -104,6 +147,8 @@ impl Authorization {
                 check(token.expose(), 1)?;
                 Ok(format!("{BEARER} {}", token.expose()).into())
             }
+            // A signature takes microseconds, so tokens are not cached.
+            Source::SharedAccess { key, .. } => Ok(key.token(host, Timestamp::from(now) + TOKEN_LIFETIME)),
         }
     }
 }
@@ -124,6 +169,7 @@ impl fmt::Debug for Authorization {
         f.write_str(match self.0 {
             Source::Fixed(_) => "Authorization(token)",
             Source::Credential(_) => "Authorization(credential)",
+            Source::SharedAccess { .. } => "Authorization(key)",
         })
     }
 }
@@ -158,6 +204,14 @@ pub enum AuthorizationError {
     Expired {
         /// When it expired.
         at: Timestamp,
+    },
+    /// The connection string belongs to another host.
+    #[error("the connection string is for the host {expected}, not for {found}: use that of the same instance")]
+    OtherHost {
+        /// The host of the connection string.
+        expected: String,
+        /// The host of the client.
+        found: String,
     },
     /// A credential could not provide a token.
     #[error("the credential provided no token: {0}")]

@@ -2,18 +2,26 @@
 
 use std::fmt;
 
-use reqwest::{Method, Url};
+use reqwest::{
+    Method, Url,
+    header::{HeaderName, IF_MATCH},
+};
 use serde::Serialize;
 
-use super::{http::JSON, retry::Repeat, secret::Secret};
+use super::{etag::Etag, http::JSON, retry::Repeat, secret::Secret};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// The header of requests and answers that holds the token of the next page of a list.
+pub(super) const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 
 /// Names a call in messages: its method, and its path below the service's base path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// Whether it only reads, which some services do with POST.
+    reads: bool,
 }
 
 impl Operation {
@@ -31,7 +39,7 @@ impl Operation {
 
     /// Returns whether the call asks for a change.
     pub(crate) fn changes(&self) -> bool {
-        self.method != Method::GET
+        !self.reads
     }
 }
 
@@ -49,7 +57,14 @@ pub(crate) struct Call {
     pub(super) target: Target,
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<(&'static str, Vec<u8>)>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    /// The version of the API, if it is not the client's.
+    pub(super) api_version: Option<&'static str>,
     pub(super) repeat: Repeat,
+    pub(super) paging: Paging,
+    /// Whether the service refuses the call with 409 if the resource exists.
+    pub(super) creates: bool,
+    reads: bool,
     pub(super) secrets: Vec<Secret>,
 }
 
@@ -61,15 +76,29 @@ pub(crate) enum Target {
     Link(Url),
 }
 
+/// How the answer to a list names the next page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paging {
+    /// By the member `nextLink` of an object with the items in `value`.
+    NextLink,
+    /// By the header `x-ms-continuation`. The body is an array of the items.
+    Continuation,
+}
+
 impl Call {
     fn new(method: Method, segments: &[&str]) -> Self {
         Self {
+            reads: method == Method::GET,
             method,
             path: segments.join("/"),
             target: Target::Path(segments.iter().map(|&segment| segment.to_owned()).collect()),
             query: Vec::new(),
             body: None,
+            headers: Vec::new(),
+            api_version: None,
             repeat: Repeat::Safe,
+            paging: Paging::NextLink,
+            creates: false,
             secrets: Vec::new(),
         }
     }
@@ -108,7 +137,15 @@ impl Call {
 
     /// Returns the GET of the same resource.
     pub(crate) fn to_get(&self) -> Self {
-        Self { method: Method::GET, body: None, repeat: Repeat::Safe, ..self.clone() }
+        Self {
+            method: Method::GET,
+            body: None,
+            headers: Vec::new(),
+            repeat: Repeat::Safe,
+            creates: false,
+            reads: true,
+            ..self.clone()
+        }
     }
 
     /// Sets the query parameters besides `api-version`.
@@ -120,6 +157,45 @@ impl Call {
     /// Declares the call idempotent, which a POST is not by itself.
     pub(crate) fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Safe;
+        self
+    }
+
+    /// Declares that the call only reads, as some services do with POST.
+    pub(crate) fn reading(mut self) -> Self {
+        self.reads = true;
+        self.repeatable()
+    }
+
+    /// Declares that the service refuses the call with 409 if the resource exists.
+    pub(crate) fn creating(mut self) -> Self {
+        self.creates = true;
+        self
+    }
+
+    /// Lists pages by the header `x-ms-continuation`.
+    pub(crate) fn with_continuation(mut self) -> Self {
+        self.paging = Paging::Continuation;
+        self
+    }
+
+    /// Makes the change depend on the version of the resource. The etag is sent as the service wrote it.
+    pub(crate) fn with_if_match(self, etag: Option<&Etag>) -> Self {
+        match etag {
+            Some(etag) => self.with_header(IF_MATCH, etag.as_str()),
+            None => self,
+        }
+    }
+
+    /// Sets a header.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// Uses a version of the API that is not the client's.
+    pub(crate) fn with_api_version(mut self, version: &'static str) -> Self {
+        self.api_version = Some(version);
         self
     }
 
@@ -136,6 +212,6 @@ impl Call {
     }
 
     pub(crate) fn operation(&self) -> Operation {
-        Operation { method: self.method.clone(), path: self.path.clone() }
+        Operation { method: self.method.clone(), path: self.path.clone(), reads: self.reads }
     }
 }

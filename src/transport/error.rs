@@ -6,7 +6,7 @@ use super::{
     authorization::AuthorizationError,
     call::Operation,
     network::{AttemptCount, NetworkFailure, network_cause},
-    profile::ServiceProfile,
+    profile::{Refused, ServiceProfile},
     redact::without_values,
     retry::AttemptFailure,
 };
@@ -48,25 +48,28 @@ pub enum Error {
         /// The host that the redirect points to, or the text found in its place.
         target: String,
     },
-    /// The link to the next page of a list was not followed. Nothing was sent to it.
+    /// The link or continuation token to the next page of a list was not followed. Nothing was sent to it.
     #[error("{operation}: the link to the next page was not followed: {problem}")]
     NextLink {
-        /// The call whose answer contains the link.
+        /// The call whose answer contains it.
         operation: Operation,
         /// Why it was not followed.
         problem: String,
     },
-    /// The outcome of a change is unknown: its answer was lost, and the retry failed with 412.
+    /// The outcome of a change is unknown: its answer was lost, and the retry failed with 412, or with 409 if it creates
+    /// a resource.
     ///
-    /// The retry fails so if the first attempt was carried out and changed the etag, and also if another client made a
-    /// change. Read the resource to find out.
+    /// The retry fails so if the first attempt was carried out, and also if another client made a change. Read the
+    /// resource to find out.
     #[error(
-        "{operation}: the answer was lost and the retry failed with 412: either the first attempt was carried out, or \
+        "{operation}: the answer was lost and the retry failed with {status}: either the first attempt was carried out, or \
          another client made a change. Read the resource to find out. First failure: {first}"
     )]
     OutcomeUnknown {
         /// The call.
         operation: Operation,
+        /// The HTTP status of the retry.
+        status: u16,
         /// How the answer was lost.
         first: Box<Error>,
     },
@@ -84,6 +87,28 @@ pub enum Error {
         /// What is missing.
         problem: &'static str,
     },
+    /// An update was not sent, because it would remove something that it does not name: an update replaces the whole
+    /// record, and the service does not return this part of it. Give it again with the update.
+    #[error(
+        "{operation}: nothing was sent: the update would remove {member}, which the service does not return: give it again \
+         with the update"
+    )]
+    WouldRemove {
+        /// The call.
+        operation: Operation,
+        /// The part of the record, such as `the certificate in signingCertificates.primary`.
+        member: String,
+    },
+    /// A call was not sent, because it has more items than the service accepts.
+    #[error("{operation}: nothing was sent: one call takes at most {max} items; found {found}")]
+    TooManyItems {
+        /// The call.
+        operation: Operation,
+        /// The number of items.
+        found: usize,
+        /// The maximum.
+        max: usize,
+    },
 }
 
 impl Error {
@@ -96,7 +121,9 @@ impl Error {
             | Self::NextLink { operation, .. }
             | Self::OutcomeUnknown { operation, .. }
             | Self::AlreadyExists { operation }
-            | Self::NotFound { operation, .. } => operation,
+            | Self::NotFound { operation, .. }
+            | Self::WouldRemove { operation, .. }
+            | Self::TooManyItems { operation, .. } => operation,
             Self::Network(error) => &error.operation,
             Self::Service(error) => &error.operation,
             Self::Answer(error) => &error.operation,
@@ -250,6 +277,8 @@ pub struct ServiceError {
     /// Whether this or an earlier attempt may have made the change.
     pub answer_was_lost: bool,
     pub(super) token_expired: Option<Timestamp>,
+    /// Whether the request was authorized by a shared access signature.
+    pub(super) shared_access: bool,
     /// The client's budget for a call.
     pub(super) budget: Duration,
     pub(super) profile: &'static ServiceProfile,
@@ -257,7 +286,10 @@ pub struct ServiceError {
 
 impl ServiceError {
     fn remedy(&self) -> String {
-        let ServiceProfile { short_name, role, .. } = self.profile;
+        let ServiceProfile { short_name, role, remedy, .. } = self.profile;
+        if let Some(text) = remedy(Refused { status: self.status, shared_access: self.shared_access }) {
+            return text.to_owned();
+        }
         match self.status {
             401 => format!("Check that the token belongs to this {short_name} and is neither revoked nor expired"),
             403 => format!("Use a token whose role allows this, such as {role}"),

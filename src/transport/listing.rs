@@ -1,4 +1,4 @@
-//! Lists: the pages that `nextLink` chains.
+//! Lists: the pages that links or continuation tokens chain.
 
 use std::{collections::HashSet, fmt};
 
@@ -6,11 +6,16 @@ use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::{call::Call, error::Error, redact::sanitize, rest::RestClient};
+use super::{
+    call::{CONTINUATION, Call, Paging},
+    error::Error,
+    redact::sanitize,
+    rest::{Page, RestClient},
+};
 
 /// The maximum number of empty pages in a row. A filter may leave some pages empty; a service that never ends a list
 /// would make all of them empty.
@@ -71,13 +76,6 @@ impl<T> fmt::Debug for Listing<T> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page<T> {
-    value: Vec<T>,
-    next_link: Option<String>,
-}
-
 /// The pages of a list that were not returned yet.
 struct Pages<T> {
     client: RestClient,
@@ -85,7 +83,7 @@ struct Pages<T> {
     call: Option<Call>,
     /// The task that fetches it, once started. Dropping the set cancels it.
     fetch: JoinSet<Result<Page<T>, Error>>,
-    /// The links that were followed.
+    /// The links and continuation tokens that were followed.
     seen: HashSet<String>,
     /// The number of empty pages in a row.
     empty: usize,
@@ -122,34 +120,40 @@ pub(crate) fn items<T: DeserializeOwned + Send + 'static>(
 impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     async fn next(&mut self) -> Result<Option<Vec<T>>, Error> {
         let Some(call) = self.call.take() else { return Ok(None) };
-        let mut page: Page<T> = match self.fetch.join_next().await {
+        let mut page = match self.fetch.join_next().await {
             Some(Ok(fetched)) => fetched?,
             // No task was started, or the runtime canceled it.
-            Some(Err(_)) | None => self.client.read(&call).await?,
+            Some(Err(_)) | None => self.client.read_page(&call).await?,
         };
-        self.empty = if page.value.is_empty() { self.empty + 1 } else { 0 };
-        page.value.truncate(self.wanted);
-        self.wanted -= page.value.len();
-        let link = page.next_link.filter(|link| !link.is_empty() && self.wanted > 0);
+        self.empty = if page.items.is_empty() { self.empty + 1 } else { 0 };
+        page.items.truncate(self.wanted);
+        self.wanted -= page.items.len();
+        let link = page.next.filter(|link| !link.is_empty() && self.wanted > 0);
         self.call = link.map(|link| self.follow(&call, &link)).transpose()?;
         if let Some(next) = self.call.clone() {
             let client = self.client.clone();
-            self.fetch.spawn(async move { client.read(&next).await }.in_current_span());
+            self.fetch.spawn(async move { client.read_page(&next).await }.in_current_span());
         }
-        Ok(Some(page.value))
+        Ok(Some(page.items))
     }
 
-    /// Returns the call for the page that a link points to. Refuses links to other hosts, so that the token is not sent
-    /// there, and links that do not end.
+    /// Returns the call for the page that a link or continuation token names. Refuses links to other hosts, so that the
+    /// token is not sent there, and links that do not end.
     fn follow(&mut self, from: &Call, link: &str) -> Result<Call, Error> {
         let refuse =
             |problem: String| Error::NextLink { operation: from.operation(), problem: sanitize(&problem, &[]) };
         if self.empty > MAX_EMPTY_PAGES {
             return Err(refuse(format!("the last {MAX_EMPTY_PAGES} pages were empty")));
         }
-        let url = self.client.address().follow(link).map_err(refuse)?;
-        if self.seen.insert(url.to_string()) {
-            Ok(Call::page(url, &from.operation()))
+        let (call, page) = match from.paging {
+            Paging::NextLink => {
+                let url = self.client.address().follow(link).map_err(refuse)?;
+                (Call::page(url.clone(), &from.operation()), url.into())
+            }
+            Paging::Continuation => (from.clone().with_header(CONTINUATION, link), link.to_owned()),
+        };
+        if self.seen.insert(page) {
+            Ok(call)
         } else {
             Err(refuse("it points to a page that was read before".to_owned()))
         }

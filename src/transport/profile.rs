@@ -17,6 +17,16 @@ pub(crate) struct ServiceProfile {
     pub(crate) rate: NonZeroU32,
     /// Reads the body of an error. Fields that the body does not have are `None`.
     pub(crate) parse_error: fn(&str) -> ErrorDetails,
+    /// Returns what to do about an error answer, if the service needs other advice than the general one.
+    pub(crate) remedy: fn(Refused) -> Option<&'static str>,
+}
+
+/// An error answer that advice is given about.
+#[derive(Clone, Copy)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    /// Whether the request was authorized by a shared access signature.
+    pub(crate) shared_access: bool,
 }
 
 /// What the body of an error says.

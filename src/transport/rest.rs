@@ -1,6 +1,7 @@
 //! A client of a REST service: sends calls with a token, within the rate limit, with retries.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,13 +10,16 @@ use reqwest::{
     Method, RequestBuilder, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName},
 };
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tracing::debug;
 
 use super::{
     address::Address,
     authorization::{Authorization, AuthorizationError},
-    call::{Call, Target},
+    call::{CONTINUATION, Call, Paging, Target},
     clock::Clock,
     connection::{BuildError, ConnectionOptions},
     error::{AnswerError, AnswerProblem, Error, NetworkError, ServiceError},
@@ -35,7 +39,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 #[derive(Clone)]
 pub(crate) struct RestClient {
     inner: Arc<Inner>,
-    api_version: &'static str,
+    api_version: Cow<'static, str>,
 }
 
 struct Inner {
@@ -56,12 +60,13 @@ impl RestClient {
         profile: &'static ServiceProfile,
         address: Address,
         authorization: Authorization,
-        api_version: &'static str,
+        api_version: impl Into<Cow<'static, str>>,
         options: ConnectionOptions,
     ) -> Result<Self, BuildError> {
         if let Some(at) = authorization.expired(options.clock.now()) {
             return Err(AuthorizationError::Expired { at }.into());
         }
+        authorization.check_host(address.host())?;
         let inner = Inner {
             profile,
             http: options.http_client(&address)?,
@@ -72,12 +77,12 @@ impl RestClient {
             clock: options.clock,
             service_date: Mutex::new(None),
         };
-        Ok(Self { inner: Arc::new(inner), api_version })
+        Ok(Self { inner: Arc::new(inner), api_version: api_version.into() })
     }
 
     /// Returns a client that uses another version of the API.
-    pub(crate) fn with_api_version(&self, api_version: &'static str) -> Self {
-        Self { inner: Arc::clone(&self.inner), api_version }
+    pub(crate) fn with_api_version(&self, api_version: impl Into<Cow<'static, str>>) -> Self {
+        Self { inner: Arc::clone(&self.inner), api_version: api_version.into() }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -100,7 +105,34 @@ impl RestClient {
 
     /// Sends a call and reads its answer.
     pub(crate) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
-        self.send_within(call, &mut self.attempts()).await?.json(call)
+        self.read_within(call, &mut self.attempts()).await
+    }
+
+    /// Does the same as [`read`](Self::read), with attempts that several calls share.
+    pub(crate) async fn read_within<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        attempts: &mut Attempts,
+    ) -> Result<T, Error> {
+        self.send_within(call, attempts).await?.json(call)
+    }
+
+    /// Sends a call that lists a page.
+    pub(super) async fn read_page<T: DeserializeOwned>(&self, call: &Call) -> Result<Page<T>, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Linked<T> {
+            value: Vec<T>,
+            next_link: Option<String>,
+        }
+        let mut answer = self.send_within(call, &mut self.attempts()).await?;
+        match call.paging {
+            Paging::NextLink => {
+                let Linked { value, next_link } = answer.json(call)?;
+                Ok(Page { items: value, next: next_link })
+            }
+            Paging::Continuation => Ok(Page { items: answer.json(call)?, next: answer.continuation.take() }),
+        }
     }
 
     /// Sends a call whose answer has no content.
@@ -124,6 +156,18 @@ impl RestClient {
         }
     }
 
+    /// Returns the error of an answer whose content is not what the API describes.
+    pub(crate) fn malformed(&self, call: &Call, problem: impl Into<String>) -> Error {
+        Error::Answer(Box::new(AnswerError {
+            operation: call.operation(),
+            status: 200,
+            content_type: Some(JSON.to_owned()),
+            problem: AnswerProblem::Shape(problem.into()),
+            excerpt: None,
+            profile: self.inner.profile,
+        }))
+    }
+
     /// Returns the attempts that one call has.
     pub(crate) fn attempts(&self) -> Attempts {
         Attempts::new(&self.inner.retry)
@@ -143,8 +187,9 @@ impl RestClient {
                     Some(404) if call.method == Method::DELETE => {
                         return Ok(self.answer(204, &HeaderMap::new(), Vec::new(), Vec::new()));
                     }
-                    Some(412) => {
-                        return Err(Error::OutcomeUnknown { operation: call.operation(), first: Box::new(first) });
+                    Some(status) if status == 412 || status == 409 && call.creates => {
+                        let operation = call.operation();
+                        return Err(Error::OutcomeUnknown { operation, status, first: Box::new(first) });
                     }
                     _ => lost = Some(first),
                 }
@@ -182,7 +227,7 @@ impl RestClient {
         let unauthorized = |cause| Error::Authorization { operation: call.operation(), cause };
         // The token is fetched first: requests that waited for it after their turn would be sent in a burst.
         let turn = inner.rate.queue().await;
-        let token = inner.authorization.header().await.map_err(unauthorized)?;
+        let token = inner.authorization.header(inner.clock.now(), inner.address.host()).await.map_err(unauthorized)?;
         attempts.begin(turn.wait().await);
         let attempt = attempts.count();
         let request =
@@ -226,6 +271,7 @@ impl RestClient {
     /// Returns the request for a call, without its token.
     fn request(&self, call: &Call) -> RequestBuilder {
         let request = self.inner.http.request(call.method.clone(), self.url(call)).header(ACCEPT, JSON);
+        let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         match &call.body {
             Some((content_type, body)) => request.header(CONTENT_TYPE, *content_type).body(body.clone()),
             // hyper omits it, and servers may then answer 411 (RFC 9110 section 8.6).
@@ -236,7 +282,8 @@ impl RestClient {
 
     fn answer(&self, status: u16, headers: &HeaderMap, body: Vec<u8>, secrets: Vec<Secret>) -> Answer {
         let content_type = header(headers, &CONTENT_TYPE).map(|kind| sanitize(kind, &secrets));
-        Answer { profile: self.inner.profile, status, content_type, body, secrets }
+        let continuation = header(headers, &CONTINUATION).map(str::to_owned);
+        Answer { profile: self.inner.profile, status, content_type, continuation, body, secrets }
     }
 
     fn url(&self, call: &Call) -> Url {
@@ -245,7 +292,8 @@ impl RestClient {
             Target::Path(segments) => {
                 let segments = self.inner.profile.base_path.iter().copied().chain(segments.iter().map(String::as_str));
                 let mut url = self.inner.address.url(segments);
-                url.query_pairs_mut().append_pair("api-version", self.api_version).extend_pairs(&call.query);
+                let version = call.api_version.unwrap_or(&self.api_version);
+                url.query_pairs_mut().append_pair("api-version", version).extend_pairs(&call.query);
                 // Forms write a space as `+`, which is not understood everywhere in a query; `%20` is.
                 let query = url.query().map(|query| query.replace('+', "%20"));
                 url.set_query(query.as_deref());
@@ -270,10 +318,18 @@ impl RestClient {
             retry_after: retry_after(headers, now),
             attempts: 1,
             token_expired: if status == 401 { self.inner.authorization.expired(now) } else { None },
+            shared_access: self.inner.authorization.is_shared_access(),
             budget: self.inner.retry.budget,
             profile: self.inner.profile,
         }))
     }
+}
+
+/// A page of a list.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    /// The link or continuation token of the next page.
+    pub(super) next: Option<String>,
 }
 
 /// The answer to a call that succeeded.
@@ -281,6 +337,7 @@ struct Answer {
     profile: &'static ServiceProfile,
     status: u16,
     content_type: Option<String>,
+    continuation: Option<String>,
     body: Vec<u8>,
     /// Texts that no message may repeat.
     secrets: Vec<Secret>,
@@ -309,10 +366,13 @@ impl Answer {
 /// Tokens are checked before they are sent, so this position is never shown.
 const UNPRINTABLE: AuthorizationError = AuthorizationError::Character { position: 1 };
 
-/// Returns the texts that reveal a token: the whole header, the token without its scheme, and its signature.
+/// Returns the texts that reveal a token: the whole header, the token without its scheme, and its signature, encoded and
+/// decoded.
 fn parts(token: &Secret) -> impl Iterator<Item = Secret> {
     let whole = token.expose();
     let bare = whole.split_once(' ').map(|(_, bare)| bare);
     let signature = bare.and_then(|bare| bare.split('&').find_map(|field| field.strip_prefix("sig=")));
-    [Some(whole), bare, signature].into_iter().flatten().map(Secret::from)
+    let decoded =
+        signature.map(|text| form_urlencoded::parse(text.as_bytes()).map(|(name, _)| name).collect::<String>());
+    [Some(whole), bare, signature].into_iter().flatten().map(Secret::from).chain(decoded.map(Secret::from))
 }

@@ -3,7 +3,11 @@
 use std::fmt;
 
 use super::{
+    entries::{Entries, EntryState},
+    entry_policy::EntryPolicy,
     error::ProvisionError,
+    rollover_error::RolloverError,
+    service::GroupId,
     step::{Outcome, Step, Steps},
     trust_anchor::{AnchorContent, AnchorState, AnchorTarget, Possession},
 };
@@ -18,18 +22,13 @@ use crate::{
 
 /// An entry of an enrollment group.
 pub(super) struct CentralTarget<'a> {
-    pub(super) client: &'a Client,
-    pub(super) group: &'a EnrollmentGroupId,
+    client: &'a Client,
+    group: EnrollmentGroupId,
     /// The name of a group that is created.
     pub(super) display_name: Option<&'a str>,
     /// The type that the group has to be of.
     pub(super) device_type: Option<&'a DeviceType>,
-    /// The entry that was requested.
-    pub(super) requested: Option<CertificateEntry>,
-    /// Whether another certificate in the entry may be overwritten.
-    pub(super) replace: bool,
-    /// Whether another verified CA may be in the other entry.
-    pub(super) add_ca: bool,
+    policy: EntryPolicy,
     found: Option<EnrollmentGroup>,
     entry: CertificateEntry,
     /// The version of the certificate in the entry, as last read.
@@ -37,49 +36,55 @@ pub(super) struct CentralTarget<'a> {
 }
 
 impl<'a> CentralTarget<'a> {
-    pub(super) fn new(client: &'a Client, group: &'a EnrollmentGroupId, requested: Option<CertificateEntry>) -> Self {
-        Self {
-            client,
-            group,
-            display_name: None,
-            device_type: None,
-            requested,
-            replace: false,
-            add_ca: false,
-            found: None,
-            entry: requested.unwrap_or(CertificateEntry::Primary),
-            etag: None,
-        }
-    }
-
-    /// Returns the entry: the requested one, or the one that was chosen by its state.
-    pub(super) fn entry(&self) -> CertificateEntry {
-        self.entry
+    pub(super) fn new(client: &'a Client, policy: EntryPolicy) -> Result<Self, ProvisionError> {
+        let group = EnrollmentGroupId::new(policy.group.as_str())
+            .map_err(|error| ProvisionError::GroupId { group: policy.group.clone(), problem: error.to_string() })?;
+        let entry = policy.default_entry();
+        Ok(Self { client, group, display_name: None, device_type: None, policy, found: None, entry, etag: None })
     }
 
     async fn read(&mut self, entry: CertificateEntry) -> Result<Option<(Thumbprint, SigningCertificate)>, Error> {
-        let found = self.client.enrollment_groups().find_certificate(self.group, entry).await?;
+        let found = self.client.enrollment_groups().find_certificate(&self.group, entry).await?;
         Ok(found.and_then(|found| found.sha1_thumbprint.map(|thumbprint| (thumbprint, found))))
+    }
+
+    /// Reads an entry. Returns its state and the version of its certificate.
+    async fn read_state(&mut self, entry: CertificateEntry) -> Result<(EntryState, Option<Etag>), Error> {
+        Ok(match self.read(entry).await? {
+            Some((thumbprint, content)) => {
+                let state = EntryState {
+                    verified: content.verified,
+                    sha1_thumbprint: Some(thumbprint),
+                    ..EntryState::empty(entry)
+                };
+                (state, content.etag)
+            }
+            None => (EntryState::empty(entry), None),
+        })
+    }
+
+    fn group_id(&self) -> GroupId {
+        self.policy.group.clone()
     }
 }
 
 /// Fails if a group does not attest devices by certificates.
-pub(super) fn check_attestation(group: &EnrollmentGroup) -> Result<(), ProvisionError> {
+fn check_attestation(group: &EnrollmentGroup) -> Result<(), ProvisionError> {
     if matches!(group.attestation, Attestation::X509 { .. }) {
         return Ok(());
     }
     let found = group.attestation.kind().to_owned();
-    Err(ProvisionError::Attestation { group: group.id.clone(), found })
+    Err(ProvisionError::Attestation { group: group.id.clone().into(), found })
 }
 
 impl AnchorTarget for CentralTarget<'_> {
     async fn find(&mut self) -> Result<bool, ProvisionError> {
-        self.found = self.client.enrollment_groups().find(self.group).await?;
+        self.found = self.client.enrollment_groups().find(&self.group).await?;
         let Some(group) = &self.found else { return Ok(false) };
         check_attestation(group)?;
         match self.device_type {
             Some(expected) if *expected != group.device_type => Err(ProvisionError::DeviceType {
-                group: group.id.clone(),
+                group: group.id.clone().into(),
                 expected: expected.clone(),
                 found: group.device_type.clone(),
             }),
@@ -88,7 +93,7 @@ impl AnchorTarget for CentralTarget<'_> {
     }
 
     async fn prepare(&mut self, dry_run: bool, steps: &mut Steps<'_>) -> Result<bool, ProvisionError> {
-        let id = self.group;
+        let id = &self.group;
         if let Some(group) = &self.found {
             let state = if group.enabled { "" } else { "; it is disabled, so no device can connect through it" };
             let detail =
@@ -120,54 +125,21 @@ impl AnchorTarget for CentralTarget<'_> {
         Ok(true)
     }
 
-    /// Chooses the entry that holds the CA, or else the requested or the primary one. Reads the other entry too, unless the
-    /// CA is verified in the first.
-    async fn state(&mut self, ours: Option<Thumbprint>) -> Result<AnchorState, ProvisionError> {
-        let holds_ours = |content: &Option<(Thumbprint, SigningCertificate)>| {
-            ours.is_some() && content.as_ref().map(|(found, _)| *found) == ours
-        };
-        let first = self.requested.unwrap_or(CertificateEntry::Primary);
+    /// Reads the other entry too, unless the CA is verified in the first.
+    async fn state(&mut self, ours: Option<&Certificate>) -> Result<AnchorState, ProvisionError> {
+        let ours = ours.map(Certificate::sha1_thumbprint);
+        let first = self.policy.default_entry();
         self.entry = first;
-        let mut target = self.read(first).await?;
-        if holds_ours(&target) && target.as_ref().is_some_and(|(_, content)| content.verified) {
+        let (target, target_etag) = self.read_state(first).await?;
+        if target.verified && target.holds(ours) {
             return Ok(AnchorState::Verified);
         }
-        let mut other = self.read(first.other()).await?;
-        if holds_ours(&other) {
-            if self.requested.is_some() {
-                return Err(ProvisionError::InOtherEntry { group: self.group.clone(), entry: first, ours });
-            }
-            self.entry = first.other();
-            (target, other) = (other, target);
-        }
-        let (group, entry) = (self.group, self.entry);
-        let state = match target {
-            None => {
-                self.etag = None;
-                AnchorState::Missing { is_taken: false }
-            }
-            Some((found, content)) if ours == Some(found) => {
-                if content.verified {
-                    return Ok(AnchorState::Verified);
-                }
-                self.etag = content.etag;
-                AnchorState::Uploaded
-            }
-            Some((found, SigningCertificate { verified, etag, .. })) => {
-                if !self.replace {
-                    let group = group.clone();
-                    return Err(ProvisionError::OtherCertificate { group, entry, verified, found, ours });
-                }
-                self.etag = etag;
-                AnchorState::Missing { is_taken: true }
-            }
-        };
-        match other {
-            Some((found, content)) if content.verified && !self.add_ca => {
-                Err(ProvisionError::BesideOther { group: group.clone(), entry, found, ours })
-            }
-            _ => Ok(state),
-        }
+        let (other, other_etag) = self.read_state(first.other()).await?;
+        let (primary, secondary) = if first == CertificateEntry::Primary { (target, other) } else { (other, target) };
+        let entries = Entries { group: self.group_id(), is_enabled: true, primary, secondary };
+        let (entry, state) = self.policy.choose(&entries, ours)?;
+        (self.entry, self.etag) = (entry, if entry == first { target_etag } else { other_etag });
+        Ok(state)
     }
 
     async fn content(&mut self) -> Result<Option<AnchorContent>, Error> {
@@ -181,16 +153,29 @@ impl AnchorTarget for CentralTarget<'_> {
             Possession::Attest => central::Possession::Attested,
         };
         let groups = self.client.enrollment_groups();
-        let set = groups.set_certificate(self.group, self.entry, certificate, possession, self.etag.as_ref()).await?;
+        let set = groups.set_certificate(&self.group, self.entry, certificate, possession, self.etag.as_ref()).await?;
         Ok(set.verified)
     }
 
     async fn request_code(&mut self) -> Result<String, Error> {
-        Ok(self.client.enrollment_groups().generate_verification_code(self.group, self.entry).await?.code)
+        Ok(self.client.enrollment_groups().generate_verification_code(&self.group, self.entry).await?.code)
     }
 
     async fn verify(&mut self, proof: &Certificate) -> Result<(), Error> {
-        self.client.enrollment_groups().verify_certificate(self.group, self.entry, proof).await
+        self.client.enrollment_groups().verify_certificate(&self.group, self.entry, proof).await
+    }
+
+    /// A verified CA admits devices, because its entry is in the group.
+    async fn admit(&mut self, _: Option<&Certificate>, _: bool, _: &mut Steps<'_>) -> Result<bool, ProvisionError> {
+        Ok(true)
+    }
+
+    fn request_entry(&mut self, entry: CertificateEntry) {
+        self.policy.requested = Some(entry);
+    }
+
+    fn entry(&self) -> CertificateEntry {
+        self.entry
     }
 
     fn place(&self) -> impl fmt::Display {
@@ -199,11 +184,29 @@ impl AnchorTarget for CentralTarget<'_> {
 
     fn not_confirmed(&self, found: Option<AnchorContent>, ours: Thumbprint) -> ProvisionError {
         ProvisionError::NotConfirmed {
-            group: self.group.clone(),
-            entry: self.entry,
+            place: format!("the {} entry of {}", self.entry, self.group),
             verified: found.is_some_and(|found| found.verified),
             found: found.map(|found| found.thumbprint),
             ours,
+        }
+    }
+
+    async fn entries(&mut self) -> Result<Entries, RolloverError> {
+        let found = self.client.enrollment_groups().get(&self.group).await?;
+        check_attestation(&found)?;
+        let (primary, _) = self.read_state(CertificateEntry::Primary).await?;
+        let (secondary, _) = self.read_state(CertificateEntry::Secondary).await?;
+        Ok(Entries { group: self.group_id(), is_enabled: found.enabled, primary, secondary })
+    }
+
+    async fn remove(&mut self, entries: &Entries, entry: CertificateEntry) -> Result<(Outcome, String), RolloverError> {
+        match self.client.enrollment_groups().delete_certificate(&self.group, entry).await {
+            Ok(()) => {
+                let old = entries.state(entry).sha1_thumbprint.map(|old| old.to_string()).unwrap_or_default();
+                Ok((Outcome::Done, format!("removed {old} from {entry}")))
+            }
+            Err(error) if error.is_not_found() => Ok((Outcome::Unchanged, format!("{entry} is empty already"))),
+            Err(error) => Err(error.into()),
         }
     }
 

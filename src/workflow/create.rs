@@ -1,4 +1,4 @@
-//! Devices in the IoT Central application, as a step of a workflow.
+//! Devices at the service, as a step of a workflow.
 
 use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
 
@@ -7,24 +7,25 @@ use serde::Serialize;
 
 use super::{
     bulk::{Bulk, ReportOrder, Signal},
-    error::ProvisionError,
+    error::{CreateError, ProvisionError},
     fleet::FleetRequest,
     step::{Outcome, Step, Steps, device_count},
 };
 use crate::{
-    central::{CentralDeviceId, Client, DeviceQuery, Error, NewDevice},
+    central::{CentralDeviceId, Client, DeviceQuery, NewDevice},
     certificate::{self, fleet::FleetDevice},
+    transport::Error,
 };
 
 /// How many requests are under way at once. The rate limit sets how many are sent a second; this is enough to keep it busy
 /// while answers take their time.
 pub(super) const REQUESTS_UNDER_WAY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-/// Up to so many devices are looked up one by one. For more, all devices of the application are listed, a hundred at a time.
+/// Up to so many devices are looked up one by one. For more, all devices of the service are listed, a hundred at a time.
 pub(super) const MAX_LOOKUPS: usize = 100;
 
-/// How many of the devices the application has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How many of the devices the service has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CreatedDevices {
     /// The number of devices that were created.
@@ -33,51 +34,89 @@ pub struct CreatedDevices {
     pub existing: u64,
 }
 
+/// The outcome of one or more devices.
+#[derive(Debug, Default)]
+pub(super) struct Creation {
+    pub(super) counts: CreatedDevices,
+    /// The first device that failed, and why.
+    pub(super) failure: Option<(String, CreateError)>,
+}
+
 /// The devices to create.
 pub(super) struct DeviceCreation<'a> {
-    pub(super) client: &'a Client,
     pub(super) devices: &'a [certificate::DeviceId],
     pub(super) fleet: Option<&'a FleetRequest>,
-    pub(super) template: Option<&'a str>,
+    /// Where devices are, as in messages.
+    pub(super) place: &'static str,
 }
 
 impl DeviceCreation<'_> {
-    /// Creates the devices that the application does not have; nothing in a dry run. The first failure stops it.
-    pub(super) async fn run(
+    pub(super) fn count(&self) -> u64 {
+        self.devices.len() as u64 + self.fleet.map_or(0, |fleet| fleet.count)
+    }
+
+    /// Reports what a run would create.
+    pub(super) fn report_plan(&self, steps: &mut Steps<'_>) {
+        let detail = format!("would create those of {} that {} does not have", device_count(self.count()), self.place);
+        steps.finish(Step::Create, Outcome::Planned, detail);
+    }
+
+    /// Creates the devices that the application does not have.
+    pub(super) async fn run_central(
         &self,
-        dry_run: bool,
+        client: &Client,
+        template: Option<&str>,
         steps: &mut Steps<'_>,
-    ) -> Result<Option<CreatedDevices>, ProvisionError> {
-        let of = self.devices.len() as u64 + self.fleet.map_or(0, |fleet| fleet.count);
-        if dry_run {
-            let detail = format!("would create those of {} that the application does not have", device_count(of));
-            steps.finish(Step::Create, Outcome::Planned, detail);
-            return Ok(None);
-        }
+    ) -> Result<CreatedDevices, ProvisionError> {
         steps.start(Step::Create, "looking for the devices in the application");
-        let known = if of > MAX_LOOKUPS as u64 { Some(Arc::new(list_ids(self.client).await?)) } else { None };
-        let mut counts = CreatedDevices { created: 0, existing: 0 };
-        let mut failure = None;
-        let (client, template) = (self.client.clone(), self.template.map(str::to_owned));
+        let is_listed = self.count() > MAX_LOOKUPS as u64;
+        let known = if is_listed { Some(Arc::new(list_ids(client).await?)) } else { None };
+        let (client, template) = (client.clone(), template.map(str::to_owned));
         let work = move |device: FleetDevice| {
             let (client, known, template) = (client.clone(), known.clone(), template.clone());
             async move {
                 let id = CentralDeviceId::from(device.id);
                 let device = NewDevice { display_name: device.name, template, ..NewDevice::default() };
-                let created = create(&client, known.as_deref(), &id, &device).await;
-                let signal = if created.is_ok() { Signal::Answered } else { Signal::AffectsAll };
-                (created.map_err(|error| (id, error)), signal)
+                match create(&client, known.as_deref(), &id, &device).await {
+                    Ok(is_new) => {
+                        let counts = CreatedDevices { created: u64::from(is_new), existing: u64::from(!is_new) };
+                        Creation { counts, failure: None }
+                    }
+                    Err(error) => Creation { failure: Some((id.to_string(), error.into())), ..Creation::default() },
+                }
             }
         };
         let devices = self.read()?.map(|device| device.map_err(ProvisionError::Devices));
+        self.run(devices, work, steps).await
+    }
+
+    /// Creates devices with `work`. The first failure stops it.
+    pub(super) async fn run<I, F>(
+        &self,
+        items: impl Iterator<Item = Result<I, ProvisionError>> + Send,
+        work: impl Fn(I) -> F + Send + Sync,
+        steps: &mut Steps<'_>,
+    ) -> Result<CreatedDevices, ProvisionError>
+    where
+        F: Future<Output = Creation> + Send + 'static,
+    {
+        let of = self.count();
+        let mut counts = CreatedDevices::default();
+        let mut failure = None;
+        let work = |item| {
+            let creation = work(item);
+            async move {
+                let creation = creation.await;
+                let signal = if creation.failure.is_none() { Signal::Answered } else { Signal::AffectsAll };
+                (creation, signal)
+            }
+        };
         let bulk = Bulk { concurrency: REQUESTS_UNDER_WAY, order: ReportOrder::Ended, probes: false };
-        let ended = bulk.run(devices, work, |created, _| {
-            match created {
-                Ok(true) => counts.created += 1,
-                Ok(false) => counts.existing += 1,
-                Err(failed) => {
-                    failure.get_or_insert(failed);
-                }
+        let ended = bulk.run(items, work, |creation: Creation, _| {
+            counts.created += creation.counts.created;
+            counts.existing += creation.counts.existing;
+            if let Some(failed) = creation.failure {
+                failure.get_or_insert(failed);
             }
             steps.progress(Step::Create, counts.created + counts.existing, of);
             Ok(())
@@ -85,23 +124,21 @@ impl DeviceCreation<'_> {
         ended.await?;
         let CreatedDevices { created, existing } = counts;
         if let Some((id, error)) = failure {
-            let (id, error) = (id.to_string(), Box::new(error));
-            return Err(ProvisionError::Create { created, existing, of, id, error });
+            return Err(ProvisionError::Create { created, existing, of, id, error: Box::new(error) });
         }
         let outcome = if created == 0 { Outcome::Unchanged } else { Outcome::Done };
+        let place = self.place;
         let detail = match (created, existing) {
-            (0, existing) => format!("found {} in the application", device_count(existing)),
-            (created, 0) => format!("created {} in the application", device_count(created)),
-            (created, existing) => {
-                format!("created {} in the application, and found {existing}", device_count(created))
-            }
+            (0, existing) => format!("found {} in {place}", device_count(existing)),
+            (created, 0) => format!("created {} in {place}", device_count(created)),
+            (created, existing) => format!("created {} in {place}, and found {existing}", device_count(created)),
         };
         steps.finish(Step::Create, outcome, detail);
-        Ok(Some(counts))
+        Ok(counts)
     }
 
     /// Reads the devices of the list and the fleet.
-    fn read(
+    pub(super) fn read(
         &self,
     ) -> Result<impl Iterator<Item = Result<FleetDevice, certificate::fleet::SourceError>> + use<>, ProvisionError>
     {

@@ -115,8 +115,10 @@ impl<T: AnchorTarget> Enrollment<'_, T> {
             Some(authority) => self.anchor.establish(plan.anchor, authority, is_stale, steps).await?,
             None => self.anchor.report_plan(plan.anchor, steps),
         }
+        let certificate = authority.as_deref().map(CertificateAuthority::certificate);
+        let is_admitted = self.anchor.target.admit(certificate, self.dry_run, steps).await?;
         let (devices, fleet) = self.issuance.issue(signing, plan.devices, steps).await?;
-        let verified = signing.is_some() || plan.anchor == AnchorPlan::Keep;
+        let verified = is_admitted && (signing.is_some() || plan.anchor == AnchorPlan::Keep);
         Ok(Enrolled { authority, verified, devices, fleet })
     }
 }

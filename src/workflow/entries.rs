@@ -1,12 +1,9 @@
-//! The two entries of an IoT Central enrollment group, between which it rolls over.
+//! The two entries of an enrollment group, primary and secondary, between which it rolls over.
 
 use serde::Serialize;
 
-use super::{central_target::check_attestation, record::thumbprint_text, rollover_error::RolloverError};
-use crate::{
-    central::{CertificateEntry, Client, EnrollmentGroupId, SigningCertificate},
-    certificate::Thumbprint,
-};
+use super::{record::thumbprint_text, rollover_error::RolloverError, service::GroupId};
+use crate::{central::CertificateEntry, certificate::Thumbprint, dps::DpsCertificateName};
 
 /// What an entry of an enrollment group holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,35 +17,37 @@ pub struct EntryState {
     /// The thumbprint of its certificate; none if it is empty.
     #[serde(serialize_with = "thumbprint_text")]
     pub sha1_thumbprint: Option<Thumbprint>,
+    /// The name of its certificate in the DPS instance; none at IoT Central.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<DpsCertificateName>,
+}
+
+impl EntryState {
+    pub(super) fn empty(entry: CertificateEntry) -> Self {
+        Self { entry, verified: false, sha1_thumbprint: None, certificate_name: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sha1_thumbprint.is_none()
+    }
+
+    /// Returns whether it holds this certificate. Nothing holds a certificate that does not exist yet.
+    pub(super) fn holds(&self, ours: Option<Thumbprint>) -> bool {
+        ours.is_some() && self.sha1_thumbprint == ours
+    }
 }
 
 /// Both entries of an enrollment group.
-pub(super) struct Entries<'a> {
-    group: &'a EnrollmentGroupId,
+#[derive(Debug)]
+pub(super) struct Entries {
+    pub(super) group: GroupId,
+    /// Whether the group is enabled.
     pub(super) is_enabled: bool,
-    primary: EntryState,
-    secondary: EntryState,
+    pub(super) primary: EntryState,
+    pub(super) secondary: EntryState,
 }
 
-impl<'a> Entries<'a> {
-    pub(super) async fn read(client: &Client, group: &'a EnrollmentGroupId) -> Result<Self, RolloverError> {
-        let groups = client.enrollment_groups();
-        let found = groups.get(group).await?;
-        check_attestation(&found)?;
-        let state = |entry, content: Option<SigningCertificate>| EntryState {
-            entry,
-            verified: content.as_ref().is_some_and(|found| found.verified),
-            sha1_thumbprint: content.and_then(|found| found.sha1_thumbprint),
-        };
-        let [primary, secondary] = [CertificateEntry::Primary, CertificateEntry::Secondary];
-        Ok(Self {
-            group,
-            is_enabled: found.enabled,
-            primary: state(primary, groups.find_certificate(group, primary).await?),
-            secondary: state(secondary, groups.find_certificate(group, secondary).await?),
-        })
-    }
-
+impl Entries {
     pub(super) fn state(&self, entry: CertificateEntry) -> &EntryState {
         match entry {
             CertificateEntry::Primary => &self.primary,
@@ -60,18 +59,16 @@ impl<'a> Entries<'a> {
     /// be verified.
     pub(super) fn free_for(&self, ours: Option<Thumbprint>) -> Result<CertificateEntry, RolloverError> {
         let group = || self.group.clone();
-        let holds_ours = |state: &EntryState| ours.is_some() && state.sha1_thumbprint == ours;
-        let is_empty = |state: &EntryState| state.sha1_thumbprint.is_none();
         let (to, from) = match (&self.primary, &self.secondary) {
-            (to, from) if holds_ours(to) => (to, from),
-            (from, to) if holds_ours(to) => (to, from),
-            (from, to) if is_empty(to) => (to, from),
-            (to, from) if is_empty(to) => (to, from),
+            (to, from) if to.holds(ours) => (to, from),
+            (from, to) if to.holds(ours) => (to, from),
+            (from, to) if to.is_empty() => (to, from),
+            (to, from) if to.is_empty() => (to, from),
             _ => return Err(RolloverError::BothTaken { group: group() }),
         };
         match ours {
             _ if from.verified => Ok(to.entry),
-            Some(ours) if holds_ours(to) && (to.verified || is_empty(from)) => {
+            Some(ours) if to.holds(Some(ours)) && (to.verified || from.is_empty()) => {
                 Err(RolloverError::OnlyCertificate { group: group(), entry: to.entry, ours })
             }
             _ => Err(RolloverError::NotVerified { group: group() }),
@@ -80,7 +77,7 @@ impl<'a> Entries<'a> {
 
     /// Returns the entry that holds this certificate, which has to be verified.
     pub(super) fn holding(&self, thumbprint: Thumbprint) -> Result<EntryState, RolloverError> {
-        let found = [&self.primary, &self.secondary].into_iter().find(|it| it.sha1_thumbprint == Some(thumbprint));
+        let found = [&self.primary, &self.secondary].into_iter().find(|it| it.holds(Some(thumbprint)));
         match found {
             Some(state) if state.verified => Ok(state.clone()),
             found => Err(RolloverError::Needed {

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::register::RegisterError;
+use super::{register::RegisterError, service::GroupId};
 use crate::{
-    central::{CertificateEntry, DeviceType, EnrollmentGroupId, Error},
+    central::{CertificateEntry, DeviceType},
     certificate::{
         AuthorityError, ChainError, DeviceId, NameError, Thumbprint, Timestamp,
         chain::moment,
         files::FileError,
         fleet::{FleetError, SourceError},
     },
+    transport::Error,
 };
 
 /// Why a group could not be provisioned.
@@ -19,7 +20,7 @@ use crate::{
 pub enum ProvisionError {
     /// The service refused a call, or could not be reached.
     #[error(transparent)]
-    Central(#[from] Error),
+    Service(#[from] Error),
     /// Files could not be read or written.
     #[error(transparent)]
     Files(#[from] FileError),
@@ -29,14 +30,71 @@ pub enum ProvisionError {
     /// A name cannot be used as a file name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The group does not attest devices by certificates.
+    /// The service does not accept the group's ID.
+    #[error("{group} cannot be the ID of an enrollment group: {problem}")]
+    GroupId {
+        /// The ID.
+        group: GroupId,
+        /// Why the service does not accept it.
+        problem: String,
+    },
+    /// The service has the group or device under an ID that differs only in case.
+    #[error("the service has {given} as {existing}: IDs are compared without case, so use that spelling")]
+    Spelling {
+        /// The ID that was given.
+        given: String,
+        /// The ID that the service has.
+        existing: String,
+    },
+    /// The instance of the Device Provisioning Service is not active.
+    #[error("the provisioning service {instance} is not active but {state:?}: wait until it is active")]
+    InstanceNotActive {
+        /// The name of the instance.
+        instance: String,
+        /// Its state.
+        state: String,
+    },
+    /// Another group of the instance has the CA, and the service accepts it in one group only.
     #[error(
-        "the enrollment group {group} attests devices by {found}, not by x509, so it takes no certificates: use another \
-         group"
+        "the enrollment group {other} already has the CA {ours}, which can be in one group only, so {group} cannot have it"
     )]
+    InOtherGroup {
+        /// The group.
+        group: GroupId,
+        /// The ID of the group that has the CA.
+        other: String,
+        /// The thumbprint of the CA.
+        ours: Thumbprint,
+    },
+    /// The instance has a certificate of this name, which is another one. Certificates are not replaced in place.
+    #[error(
+        "the name {name} is taken by {} certificate{}, which is not replaced in place: use another name, or delete it",
+        if *.verified { "another verified" } else { "another" },
+        .found.map_or_else(String::new, |found| format!(", {found}"))
+    )]
+    CertificateNameTaken {
+        /// The name.
+        name: String,
+        /// The thumbprint of the certificate that has it.
+        found: Option<Thumbprint>,
+        /// Whether that certificate is verified.
+        verified: bool,
+    },
+    /// The instance has as many of something as the service allows.
+    #[error(
+        "the provisioning service already has {max} {what}, the most that it can have: delete one that is not needed"
+    )]
+    TooMany {
+        /// What it has.
+        what: &'static str,
+        /// How many it can have.
+        max: usize,
+    },
+    /// The group does not attest devices by certificates.
+    #[error("the enrollment group {group} attests devices by {found}, so it takes no CA: use another group")]
     Attestation {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// How it attests devices.
         found: String,
     },
@@ -44,7 +102,7 @@ pub enum ProvisionError {
     #[error("the enrollment group {group} is for {found} devices, not for {expected} devices: use another group")]
     DeviceType {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The type that was requested.
         expected: DeviceType,
         /// The type of the group.
@@ -59,7 +117,7 @@ pub enum ProvisionError {
     )]
     InOtherEntry {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry that was requested.
         entry: CertificateEntry,
         /// The thumbprint of the CA.
@@ -74,7 +132,7 @@ pub enum ProvisionError {
     )]
     BesideOther {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry that was chosen.
         entry: CertificateEntry,
         /// The thumbprint of the CA in the other entry.
@@ -119,7 +177,7 @@ pub enum ProvisionError {
     )]
     OtherCertificate {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry.
         entry: CertificateEntry,
         /// Whether the other certificate is verified, so that devices may connect with it.
@@ -132,9 +190,9 @@ pub enum ProvisionError {
     /// The service's verification code cannot be a common name.
     #[error("the service's verification code cannot be the common name of a certificate: {0}")]
     Code(#[source] NameError),
-    /// The service accepted the proof, but does not report the entry as verified.
+    /// The service accepted the proof, but does not report the CA as verified.
     #[error(
-        "the {entry} entry of {group} does not hold a verified {ours}: {}: check the entry, then run this again",
+        "{place} does not hold a verified {ours}: {}: check it, then run this again",
         match .found {
             Some(found) if found == .ours => "the service accepted the proof, but does not report it as verified".to_owned(),
             Some(found) => format!("it holds {found} instead; another client may be changing it"),
@@ -142,13 +200,11 @@ pub enum ProvisionError {
         }
     )]
     NotConfirmed {
-        /// The group.
-        group: EnrollmentGroupId,
-        /// The entry.
-        entry: CertificateEntry,
-        /// Whether the entry is verified.
+        /// Where the CA belongs, such as an entry of the group.
+        place: String,
+        /// Whether the certificate that is there is verified.
         verified: bool,
-        /// The thumbprint of the certificate in the entry.
+        /// The thumbprint of the certificate that is there.
         found: Option<Thumbprint>,
         /// The thumbprint of the CA.
         ours: Thumbprint,
@@ -159,7 +215,7 @@ pub enum ProvisionError {
     /// The list of devices could not be read.
     #[error(transparent)]
     Devices(SourceError),
-    /// A device could not be created in the application.
+    /// A device could not be created at the service.
     #[error("created {created} of {of} devices and found {existing}, then {id} failed: {error}; the next run resumes")]
     Create {
         /// How many were created.
@@ -172,7 +228,7 @@ pub enum ProvisionError {
         id: String,
         /// Why it failed.
         #[source]
-        error: Box<Error>,
+        error: Box<CreateError>,
     },
     /// The devices of a fleet could not be registered.
     #[error(transparent)]
@@ -214,6 +270,18 @@ pub enum ProvisionError {
         /// The certificate file of both.
         path: PathBuf,
     },
+}
+
+/// Why a device could not be created at the service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The service refused a call, or could not be reached.
+    #[error(transparent)]
+    Service(#[from] Error),
+    /// The device's certificate could not be read.
+    #[error(transparent)]
+    Files(#[from] FileError),
 }
 
 impl ProvisionError {

@@ -8,20 +8,24 @@ use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
     create::{CreatedDevices, DeviceCreation},
+    dps_devices::{KnownEnrollments, create_enrollments},
+    dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
+    entry_policy::EntryPolicy,
     error::ProvisionError,
     fleet::{FleetRequest, FleetSummary},
     issue::Issuance,
     record::{ProvisionedDevice, thumbprint_text},
     registrar::Registrar,
     registration::{DeviceRegistration, RefusedDevice},
-    step::{StepReport, Steps, WorkflowEvent},
-    trust_anchor::{Possession, TrustAnchor},
+    service::{GroupId, Service},
+    step::{Observer, StepReport, Steps, WorkflowEvent},
+    trust_anchor::{AnchorTarget, Possession, TrustAnchor},
 };
 use crate::{
-    central::{CertificateEntry, Client, DeviceType, EnrollmentGroupId},
+    central::{CertificateEntry, DeviceType},
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp, files::PfxOptions},
-    dps::device::RegistrationClient,
+    dps::{DpsCertificateName, device::RegistrationClient},
 };
 
 /// How to provision an enrollment group.
@@ -29,24 +33,29 @@ use crate::{
 #[non_exhaustive]
 pub struct ProvisionRequest<'a> {
     /// The enrollment group, created if missing.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// The certificate authority to enroll.
     pub authority: AuthoritySource,
-    /// The name of a group that is created; its ID if none.
+    /// The name of a group that is created; its ID if none. Groups of a DPS instance have no name.
     pub display_name: Option<String>,
     /// The type that the group has to be of; any if none. A group that is created is for IoT devices by default.
     pub device_type: Option<DeviceType>,
     /// The entry for the certificate. If none, the entry that already holds it, or else the primary.
     pub entry: Option<CertificateEntry>,
+    /// The name of the CA's certificate if it is uploaded to a DPS instance. If none, the name is made of the CA's common name
+    /// and thumbprint. IoT Central does not name certificates.
+    pub certificate_name: Option<DpsCertificateName>,
     /// The password of encrypted private keys.
     pub key_password: Option<&'a str>,
     /// The devices to issue certificates for.
     pub devices: Vec<DeviceId>,
     /// Many devices, whose certificates go to a directory of their own.
     pub fleet: Option<FleetRequest>,
-    /// Whether to create the devices, those of the fleet among them, in the application.
+    /// Whether to create the devices, those of the fleet among them: in an application as devices, in a DPS instance as
+    /// individual enrollments for their certificates.
     pub create_devices: bool,
-    /// The device template of devices that are created. If none, the service finds one when a device connects.
+    /// The device template of devices that are created. If none, the service finds one when a device connects. DPS has no
+    /// templates.
     pub template: Option<String>,
     /// Registers the devices, those of the fleet among them, as they do it themselves.
     pub register: Option<RegistrationClient>,
@@ -72,13 +81,14 @@ pub struct ProvisionRequest<'a> {
 impl<'a> ProvisionRequest<'a> {
     /// Enrolls a certificate authority in a group, with files in the current directory. Everything else is optional.
     #[must_use]
-    pub fn new(group: EnrollmentGroupId, authority: AuthoritySource) -> Self {
+    pub fn new(group: GroupId, authority: AuthoritySource) -> Self {
         Self {
             group,
             authority,
             display_name: None,
             device_type: None,
             entry: None,
+            certificate_name: None,
             key_password: None,
             devices: Vec::new(),
             fleet: None,
@@ -124,6 +134,13 @@ impl<'a> ProvisionRequest<'a> {
         self
     }
 
+    /// Sets the name of a certificate that is uploaded to a DPS instance.
+    #[must_use]
+    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
+        self.certificate_name = name.into();
+        self
+    }
+
     /// Sets the password of encrypted private keys.
     #[must_use]
     pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
@@ -145,7 +162,7 @@ impl<'a> ProvisionRequest<'a> {
         self
     }
 
-    /// Sets whether to create the devices in the application.
+    /// Sets whether to create the devices at the service.
     #[must_use]
     pub fn create_devices(mut self, create: bool) -> Self {
         self.create_devices = create;
@@ -229,9 +246,12 @@ impl<'a> ProvisionRequest<'a> {
 #[non_exhaustive]
 pub struct ProvisionReport {
     /// The enrollment group.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// The entry that holds the certificate.
     pub entry: CertificateEntry,
+    /// The name of the certificate in the DPS instance; none at IoT Central, and if a dry run would create the CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<DpsCertificateName>,
     /// Whether the service reports the entry as verified.
     pub verified: bool,
     /// The thumbprint of the CA; none if a dry run would create it.
@@ -244,7 +264,7 @@ pub struct ProvisionReport {
     /// The fleet, if one was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetSummary>,
-    /// How many of the devices the application has, if they were created in it.
+    /// How many of the devices the service has, if they were to be created there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<CreatedDevices>,
     /// The devices that could not be registered; of a fleet the first ones.
@@ -253,7 +273,8 @@ pub struct ProvisionReport {
 }
 
 /// Provisions an enrollment group: finds or creates the root, finds or creates the group, uploads the certificate, proves
-/// possession of its key, and issues device certificates.
+/// possession of its key, and issues device certificates. At DPS the certificate comes first: a group is created, or refers
+/// to a certificate, only once the certificate is verified.
 ///
 /// It is idempotent. It reads the state of the service and the files and never relies on a record of an earlier run, so the
 /// next call resumes a run that was killed between any two steps. It reads everything before it changes anything: a group of
@@ -291,27 +312,62 @@ pub struct ProvisionReport {
 /// # }
 /// ```
 pub async fn provision(
-    client: &Client,
+    service: impl Into<Service>,
     request: &ProvisionRequest<'_>,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<ProvisionReport, ProvisionError> {
+    let service = service.into();
+    let ProvisionRequest { group, entry, replace, add_ca, .. } = request;
+    let policy = EntryPolicy { group: group.clone(), requested: *entry, replace: *replace, add_ca: *add_ca };
+    match &service {
+        Service::Central(client) => {
+            let mut target = CentralTarget::new(client, policy)?;
+            target.display_name = request.display_name.as_deref();
+            target.device_type = request.device_type.as_ref();
+            provision_at(&service, target, request, observer).await
+        }
+        Service::Dps(instance) => {
+            let mut target = DpsTarget::new(instance, policy)?;
+            target.device_type = request.device_type.as_ref();
+            target.requested_name = request.certificate_name.as_ref();
+            provision_at(&service, target, request, observer).await
+        }
+    }
+}
+
+/// Provisions at one target of the service.
+async fn provision_at<T: AnchorTarget>(
+    service: &Service,
+    target: T,
+    request: &ProvisionRequest<'_>,
+    observer: &mut Observer<'_>,
+) -> Result<ProvisionReport, ProvisionError> {
     let mut steps = Steps::new(observer);
-    let mut enrollment = enrollment(client, request);
+    let mut enrollment = enrollment(target, request);
+    let creation = DeviceCreation { devices: &request.devices, fleet: request.fleet.as_ref(), place: service.name() };
+    let known = match service {
+        Service::Dps(instance) if request.create_devices => {
+            KnownEnrollments::read(instance.client(), &creation).await?
+        }
+        _ => KnownEnrollments::default(),
+    };
     let Enrolled { authority, verified, mut devices, mut fleet } = enrollment.run(&mut steps).await?;
-    let created = if request.create_devices {
-        let creation = DeviceCreation {
-            client,
-            devices: &request.devices,
-            fleet: request.fleet.as_ref(),
-            template: request.template.as_deref(),
-        };
-        creation.run(request.dry_run, &mut steps).await?
-    } else {
-        None
+    let created = match service {
+        _ if !request.create_devices => None,
+        _ if request.dry_run => {
+            creation.report_plan(&mut steps);
+            None
+        }
+        Service::Central(client) => Some(creation.run_central(client, request.template.as_deref(), &mut steps).await?),
+        Service::Dps(instance) => {
+            let manifest = fleet.as_ref().map(|fleet| &*fleet.manifest);
+            let client = instance.client();
+            Some(create_enrollments(client, known, &creation, &devices, manifest, &mut steps).await?)
+        }
     };
     let mut refused = Vec::new();
     if let Some(registration) = &request.register {
-        let registrar = Registrar::new(registration.clone()).application(client.clone());
+        let registrar = Registrar::new(registration.clone()).service(service.clone());
         let registration = DeviceRegistration { registrar, key_password: request.key_password };
         if request.dry_run {
             registration.report_plan(&request.devices, request.fleet.as_ref(), &mut steps);
@@ -322,6 +378,7 @@ pub async fn provision(
     Ok(ProvisionReport {
         group: request.group.clone(),
         entry: enrollment.anchor.target.entry(),
+        certificate_name: enrollment.anchor.target.certificate_name(),
         verified,
         sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
         steps: steps.into_reports(),
@@ -332,12 +389,8 @@ pub async fn provision(
     })
 }
 
-fn enrollment<'a>(client: &'a Client, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, CentralTarget<'a>> {
+fn enrollment<'a, T>(target: T, request: &'a ProvisionRequest<'_>) -> Enrollment<'a, T> {
     let at = Timestamp::now();
-    let mut target = CentralTarget::new(client, &request.group, request.entry);
-    target.display_name = request.display_name.as_deref();
-    target.device_type = request.device_type.as_ref();
-    (target.replace, target.add_ca) = (request.replace, request.add_ca);
     Enrollment {
         authority: AuthorityFiles {
             source: &request.authority,

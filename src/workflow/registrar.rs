@@ -8,14 +8,17 @@ use std::sync::{
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::enrollment_state::{read_device_state, read_enrollment_state};
+use super::{
+    enrollment_state::{read_device_state, read_enrollment_state},
+    service::Service,
+};
 use crate::{
-    central::{Client, Error},
     certificate::DeviceId,
     dps::device::{
         Assignment, Attempt, Credential, DiagnosedError, EnrollmentState, RegistrationClient, RegistrationError,
         diagnose,
     },
+    transport::Error,
 };
 
 /// Registers devices as they do it themselves, and finds out why a registration failed. Clones share what they read.
@@ -23,15 +26,15 @@ use crate::{
 pub struct Registrar {
     client: RegistrationClient,
     payload: Option<Arc<Value>>,
-    application: Option<Application>,
-    /// How many more devices are looked up in the application; any number if none.
+    enrollment: Option<Enrollment>,
+    /// How many more devices are looked up at the service; any number if none.
     lookups: Option<Arc<AtomicU64>>,
 }
 
-/// An application that is read to find a cause.
+/// A service that is read to find a cause.
 #[derive(Clone)]
-struct Application {
-    client: Client,
+struct Enrollment {
+    service: Service,
     /// Its groups and ID scope when the first registration failed; none if they could not be read.
     state: Arc<OnceCell<Option<EnrollmentState>>>,
     /// The first error of reading it.
@@ -42,7 +45,7 @@ impl Registrar {
     /// Registers devices with this client.
     #[must_use]
     pub fn new(client: RegistrationClient) -> Self {
-        Self { client, payload: None, application: None, lookups: None }
+        Self { client, payload: None, enrollment: None, lookups: None }
     }
 
     /// Sets the payload of each registration.
@@ -52,15 +55,15 @@ impl Registrar {
         self
     }
 
-    /// Sets the application that is read to find out why a registration failed. It is not changed.
+    /// Sets the service that is read to find out why a registration failed. It is not changed.
     #[must_use]
-    pub fn application(mut self, client: impl Into<Option<Client>>) -> Self {
-        self.application =
-            client.into().map(|client| Application { client, state: Arc::default(), error: Arc::default() });
+    pub fn service(mut self, service: impl Into<Option<Service>>) -> Self {
+        self.enrollment =
+            service.into().map(|service| Enrollment { service, state: Arc::default(), error: Arc::default() });
         self
     }
 
-    /// Limits how many devices are looked up in the application, with three requests each. The cause that is reported for
+    /// Limits how many devices are looked up at the service, with up to three requests each. The cause that is reported for
     /// further devices may be less precise.
     #[must_use]
     pub fn max_lookups(mut self, count: u64) -> Self {
@@ -74,10 +77,10 @@ impl Registrar {
         &self.client
     }
 
-    /// Returns why the application could not be read, if so.
+    /// Returns why the service could not be read, if so.
     #[must_use]
-    pub fn application_error(&self) -> Option<&Error> {
-        self.application.as_ref()?.error.get()
+    pub fn service_error(&self) -> Option<&Error> {
+        self.enrollment.as_ref()?.error.get()
     }
 
     /// Registers a device.
@@ -91,16 +94,16 @@ impl Registrar {
         }
     }
 
-    /// Finds out why a device was not registered. The application is read only if that can show the cause.
+    /// Finds out why a device was not registered. The service is read only if that can show the cause.
     async fn explain(&self, id: &DeviceId, credential: &Credential, error: RegistrationError) -> DiagnosedError {
         let attempt = Attempt { id, id_scope: self.client.id_scope(), credential, unsent: &[] };
         let mut diagnosis = diagnose(&attempt, &error, None);
         if diagnosis.needs_application
-            && let Some(application) = &self.application
-            && let Some(groups) = application.groups().await
+            && let Some(enrollment) = &self.enrollment
+            && let Some(groups) = enrollment.groups().await
         {
             if self.may_look_up() {
-                if let Some(state) = application.device(groups, id).await {
+                if let Some(state) = enrollment.device(groups, id).await {
                     diagnosis = diagnose(&attempt, &error, Some(&state));
                 }
             } else {
@@ -116,14 +119,14 @@ impl Registrar {
     }
 }
 
-impl Application {
+impl Enrollment {
     async fn groups(&self) -> Option<&EnrollmentState> {
-        let read = || async { read_enrollment_state(&self.client).await.map_err(|error| self.note(error)).ok() };
+        let read = || async { read_enrollment_state(&self.service).await.map_err(|error| self.note(error)).ok() };
         self.state.get_or_init(read).await.as_ref()
     }
 
     async fn device(&self, groups: &EnrollmentState, id: &DeviceId) -> Option<EnrollmentState> {
-        read_device_state(&self.client, groups, id).await.map_err(|error| self.note(error)).ok()
+        read_device_state(&self.service, groups, id).await.map_err(|error| self.note(error)).ok()
     }
 
     fn note(&self, error: Error) {

@@ -27,7 +27,7 @@ const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 /// For how many devices of a fleet the cause is reported.
 const MAX_REPORTED: usize = 20;
 
-/// How many devices of a fleet are looked up in the application. In any order in which concurrent registrations end, those
+/// How many devices of a fleet are looked up at the service. In any order in which concurrent registrations end, those
 /// that are reported are among them.
 const MAX_LOOKUPS: u64 = (MAX_REPORTED + CONCURRENCY.get()) as u64;
 

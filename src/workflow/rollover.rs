@@ -7,18 +7,21 @@ use serde::Serialize;
 use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
+    dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
-    entries::{Entries, EntryState},
+    entries::EntryState,
+    entry_policy::EntryPolicy,
     fleet::{FleetRequest, FleetSummary},
     issue::Issuance,
     record::ProvisionedDevice,
     rollover_error::RolloverError,
-    step::{StepReport, Steps, WorkflowEvent},
-    trust_anchor::{Possession, TrustAnchor},
+    service::{GroupId, Service},
+    step::{Observer, StepReport, Steps, WorkflowEvent},
+    trust_anchor::{AnchorTarget, Possession, TrustAnchor},
 };
 use crate::{
-    central::{Client, EnrollmentGroupId},
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, files::PfxOptions},
+    dps::DpsCertificateName,
 };
 
 /// How a group is to roll over to another certificate authority.
@@ -26,9 +29,12 @@ use crate::{
 #[non_exhaustive]
 pub struct RolloverRequest<'a> {
     /// The enrollment group, verified on the old CA.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// The new CA.
     pub authority: AuthoritySource,
+    /// The name of the new CA's certificate if it is uploaded to a DPS instance. If none, the name is made of the CA's common
+    /// name and thumbprint.
+    pub certificate_name: Option<DpsCertificateName>,
     /// The password of encrypted private keys.
     pub key_password: Option<&'a str>,
     /// Whether to upload the certificate as verified, without a proof of possession.
@@ -57,10 +63,11 @@ impl<'a> RolloverRequest<'a> {
     /// Rolls a group over to another CA, with the old files in the current directory and new device certificates in
     /// `device_directory`. Everything else is optional.
     #[must_use]
-    pub fn new(group: EnrollmentGroupId, authority: AuthoritySource, device_directory: impl Into<PathBuf>) -> Self {
+    pub fn new(group: GroupId, authority: AuthoritySource, device_directory: impl Into<PathBuf>) -> Self {
         Self {
             group,
             authority,
+            certificate_name: None,
             key_password: None,
             skip_proof: false,
             devices: Vec::new(),
@@ -79,6 +86,13 @@ impl<'a> RolloverRequest<'a> {
     #[must_use]
     pub fn authority(mut self, authority: AuthoritySource) -> Self {
         self.authority = authority;
+        self
+    }
+
+    /// Sets the name of a certificate that is uploaded to a DPS instance.
+    #[must_use]
+    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
+        self.certificate_name = name.into();
         self
     }
 
@@ -165,7 +179,7 @@ impl<'a> RolloverRequest<'a> {
 #[non_exhaustive]
 pub struct RolloverReport {
     /// The enrollment group.
-    pub group: EnrollmentGroupId,
+    pub group: GroupId,
     /// Whether the group is enabled, so that devices can connect through it.
     pub enabled: bool,
     /// The entry of the old CA.
@@ -184,6 +198,9 @@ pub struct RolloverReport {
 /// Starts a rollover: uploads the new CA's certificate to the group's free entry, proves possession of its key, and issues
 /// device certificates under it. The old certificate stays, so devices can connect with either, until
 /// [`retire`](super::retire).
+///
+/// At DPS the new CA's certificate is uploaded under a name of its own, and the group's free entry refers to it once it is
+/// verified.
 ///
 /// It is idempotent, as [`provision`](super::provision) is, and reads everything before it changes anything.
 ///
@@ -207,12 +224,31 @@ pub struct RolloverReport {
 /// # }
 /// ```
 pub async fn rollover(
-    client: &Client,
+    service: impl Into<Service>,
     request: &RolloverRequest<'_>,
     observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
 ) -> Result<RolloverReport, RolloverError> {
+    let service = service.into();
+    // A rollover needs two verified CAs at a time.
+    let policy = EntryPolicy { add_ca: true, ..EntryPolicy::new(request.group.clone(), None) };
+    match &service {
+        Service::Central(client) => rollover_at(CentralTarget::new(client, policy)?, request, observer).await,
+        Service::Dps(instance) => {
+            let mut target = DpsTarget::new(instance, policy)?;
+            target.requested_name = request.certificate_name.as_ref();
+            rollover_at(target, request, observer).await
+        }
+    }
+}
+
+/// Rolls over at one target of a service.
+async fn rollover_at<T: AnchorTarget>(
+    mut target: T,
+    request: &RolloverRequest<'_>,
+    observer: &mut Observer<'_>,
+) -> Result<RolloverReport, RolloverError> {
     let at = Timestamp::now();
-    let entries = Entries::read(client, &request.group).await?;
+    let entries = target.entries().await?;
     let authority = AuthorityFiles {
         source: &request.authority,
         directory: &request.directory,
@@ -223,9 +259,7 @@ pub async fn rollover(
     };
     let ours = authority.find()?.map(|authority| authority.certificate().sha1_thumbprint());
     let entry = entries.free_for(ours)?;
-    let mut target = CentralTarget::new(client, &request.group, Some(entry));
-    // A rollover needs two verified CAs at a time.
-    target.add_ca = true;
+    target.request_entry(entry);
     let mut enrollment = Enrollment {
         authority,
         anchor: TrustAnchor { target, possession: Possession::new(request.skip_proof), at },
@@ -242,11 +276,12 @@ pub async fn rollover(
     let mut steps = Steps::new(observer);
     let Enrolled { authority, verified, devices, fleet } = enrollment.run(&mut steps).await?;
     let sha1_thumbprint = authority.map(|authority| authority.certificate().sha1_thumbprint());
+    let certificate_name = enrollment.anchor.target.certificate_name();
     Ok(RolloverReport {
         group: request.group.clone(),
         enabled: entries.is_enabled,
         from: entries.state(entry.other()).clone(),
-        to: EntryState { entry, verified, sha1_thumbprint },
+        to: EntryState { verified, sha1_thumbprint, certificate_name, ..EntryState::empty(entry) },
         steps: steps.into_reports(),
         devices,
         fleet,

@@ -1,9 +1,10 @@
 //! Why a group could not roll over.
 
-use super::error::ProvisionError;
+use super::{error::ProvisionError, service::GroupId};
 use crate::{
-    central::{CertificateEntry, EnrollmentGroupId, Error},
+    central::CertificateEntry,
     certificate::{ChainError, Thumbprint, chain::moment},
+    transport::Error,
 };
 
 /// Why a group could not roll over.
@@ -12,7 +13,7 @@ use crate::{
 pub enum RolloverError {
     /// The service refused a call, or could not be reached.
     #[error(transparent)]
-    Central(#[from] Error),
+    Service(#[from] Error),
     /// The new CA could not be enrolled, or device certificates could not be issued.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
@@ -20,7 +21,7 @@ pub enum RolloverError {
     #[error("neither certificate of {group} is verified, so there is nothing to roll over from: provision the group")]
     NotVerified {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
     },
     /// The group has no certificate except the new one.
     #[error(
@@ -29,7 +30,7 @@ pub enum RolloverError {
     )]
     OnlyCertificate {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// Its entry.
         entry: CertificateEntry,
         /// Its thumbprint.
@@ -39,7 +40,7 @@ pub enum RolloverError {
     #[error("both entries of {group} hold other certificates: remove the one that no device needs")]
     BothTaken {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
     },
     /// Devices could not connect with the certificate that is to stay.
     #[error(
@@ -48,7 +49,7 @@ pub enum RolloverError {
     )]
     Needed {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The thumbprint of the certificate that is to stay.
         thumbprint: Thumbprint,
         /// The entry that holds it, unverified.
@@ -70,7 +71,7 @@ pub enum RolloverError {
     )]
     LeftWithout {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry that was emptied.
         entry: CertificateEntry,
         /// The thumbprint of the certificate that was to stay.
@@ -80,7 +81,7 @@ pub enum RolloverError {
     #[error("the {entry} entry of {group} was emptied, but holds {found} now: another client may be changing it")]
     NotRetired {
         /// The group.
-        group: EnrollmentGroupId,
+        group: GroupId,
         /// The entry.
         entry: CertificateEntry,
         /// The thumbprint of the certificate that it holds.

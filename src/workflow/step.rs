@@ -11,7 +11,9 @@ use serde::Serialize;
 pub enum Step {
     /// Find or create the certificate authority.
     Root,
-    /// Find or create the enrollment group.
+    /// Find the instance of the Device Provisioning Service.
+    Instance,
+    /// Find or create the enrollment group, or make it refer to the CA's certificate.
     Group,
     /// Upload the CA's certificate.
     Certificate,
@@ -21,13 +23,13 @@ pub enum Step {
     Proof,
     /// Send the proof of possession.
     Verify,
-    /// Read the entry again: it has to hold the CA's certificate as verified.
+    /// Read the CA's certificate again: the service has to report it as verified.
     Confirm,
     /// Issue a device's certificate.
     Device,
     /// Issue the certificates of a fleet.
     Fleet,
-    /// Create devices in the application.
+    /// Create devices, or their individual enrollments, at the service.
     Create,
     /// Register devices at the Device Provisioning Service.
     Register,
@@ -41,6 +43,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::Instance => "instance",
             Self::Group => "group",
             Self::Certificate => "certificate",
             Self::Code => "code",

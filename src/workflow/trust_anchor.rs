@@ -8,16 +8,26 @@ use std::{fmt, time::Duration};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::{
+    entries::Entries,
     error::ProvisionError,
+    rollover_error::RolloverError,
     step::{Outcome, Step, Steps},
 };
 use crate::{
+    central::CertificateEntry,
     certificate::{Certificate, CertificateAuthority, CommonName, IssueOptions, Thumbprint, Timestamp},
+    dps::DpsCertificateName,
     transport::{Error, RestClient},
 };
 
 /// How many proofs are sent at most while other runs replace the verification code or the certificate.
 const MAX_PROOFS: usize = 5;
+
+/// How often a change of the group is started again because another client changed it in between.
+pub(super) const MAX_CONFLICTS: u32 = 5;
+
+/// The wait before a change of the group is started again.
+pub(super) const CONFLICT_WAIT: Duration = Duration::from_millis(250);
 
 /// Returns the waits between proofs. They grow and are random in part, so that concurrent runs drift apart.
 fn proof_waits() -> ExponentialBackoff {
@@ -65,24 +75,27 @@ impl Possession {
     }
 }
 
-/// A service that CAs are enrolled at. This is the seam for a further service: the sequences know no other.
+/// An enrollment group of a service, and the place of a CA there. This is the seam for a further service: the sequences know
+/// no other.
 ///
 /// The service's versions (etags) stay inside: [`upload`](Self::upload) replaces what [`state`](Self::state) read, and
 /// nothing newer.
 pub(super) trait AnchorTarget: Send {
-    /// Reads what the anchor needs at the service, such as the enrollment group. Returns whether it exists. Fails if it
-    /// cannot hold this CA.
+    /// Reads what the anchor needs at the service, such as the enrollment group. Returns whether a CA can be there yet. Fails
+    /// if the service cannot hold this CA.
     fn find(&mut self) -> impl Future<Output = Result<bool, ProvisionError>> + Send;
 
-    /// Creates what [`find`](Self::find) did not find. Returns whether it created something.
+    /// Creates what the upload needs and [`find`](Self::find) did not find. Returns whether it created something.
     fn prepare(
         &mut self,
         dry_run: bool,
         steps: &mut Steps<'_>,
     ) -> impl Future<Output = Result<bool, ProvisionError>> + Send;
 
-    /// Chooses the place for the CA and reads its state. Fails if the CA must not be enrolled there.
-    fn state(&mut self, ours: Option<Thumbprint>) -> impl Future<Output = Result<AnchorState, ProvisionError>> + Send;
+    /// Chooses the place for the CA and reads its state. `ours` is its certificate, unless it has to be created. Fails if the
+    /// CA must not be enrolled there.
+    fn state(&mut self, ours: Option<&Certificate>)
+    -> impl Future<Output = Result<AnchorState, ProvisionError>> + Send;
 
     /// Reads what is in the chosen place.
     fn content(&mut self) -> impl Future<Output = Result<Option<AnchorContent>, Error>> + Send;
@@ -100,13 +113,48 @@ pub(super) trait AnchorTarget: Send {
     /// Sends the proof of possession.
     fn verify(&mut self, proof: &Certificate) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// The chosen place, as in messages.
+    /// Lets devices under the verified CA in through the group, if the verified CA alone does not. `ours` is its certificate,
+    /// unless a dry run would create it. Returns whether they are let in now.
+    fn admit(
+        &mut self,
+        ours: Option<&Certificate>,
+        dry_run: bool,
+        steps: &mut Steps<'_>,
+    ) -> impl Future<Output = Result<bool, ProvisionError>> + Send;
+
+    /// Requests an entry, in place of the one that was requested before.
+    fn request_entry(&mut self, entry: CertificateEntry);
+
+    /// Returns the chosen entry of the group.
+    fn entry(&self) -> CertificateEntry;
+
+    /// Returns the name of the CA's certificate, if the service names certificates and it is known.
+    fn certificate_name(&self) -> Option<DpsCertificateName> {
+        None
+    }
+
+    /// Returns the chosen place, as in messages.
     fn place(&self) -> impl fmt::Display;
 
-    /// The error for a CA that is not verified although the service accepted its proof.
+    /// Returns the error for a CA that is not verified although the service accepted its proof.
     fn not_confirmed(&self, found: Option<AnchorContent>, ours: Thumbprint) -> ProvisionError;
 
-    /// The client, for its clock and the service's.
+    /// Reads both entries of the group, which has to exist.
+    fn entries(&mut self) -> impl Future<Output = Result<Entries, RolloverError>> + Send;
+
+    /// Empties an entry, as last read. Returns the outcome and its description.
+    fn remove(
+        &mut self,
+        entries: &Entries,
+        entry: CertificateEntry,
+    ) -> impl Future<Output = Result<(Outcome, String), RolloverError>> + Send;
+
+    /// Reads the names of the CA certificates that no group refers to, if the service names certificates.
+    fn unreferenced(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Returns the client, for its clock and the service's.
     fn rest(&self) -> &RestClient;
 }
 
@@ -153,7 +201,7 @@ impl<T: AnchorTarget> TrustAnchor<T> {
         &mut self,
         authority: Option<&CertificateAuthority>,
     ) -> Result<AnchorPlan, ProvisionError> {
-        let ours = authority.map(|authority| authority.certificate().sha1_thumbprint());
+        let ours = authority.map(CertificateAuthority::certificate);
         Ok(match (self.target.state(ours).await?, self.possession) {
             (AnchorState::Verified, _) => AnchorPlan::Keep,
             (AnchorState::Uploaded, Possession::Prove) => AnchorPlan::Prove,
@@ -191,7 +239,9 @@ impl<T: AnchorTarget> TrustAnchor<T> {
                 steps.start(Step::Certificate, "uploading the certificate");
                 let verified = self.upload(authority.certificate()).await?;
                 let how = if self.possession == Possession::Attest { ", attested as verified" } else { "" };
-                steps.finish(Step::Certificate, Outcome::Done, format!("uploaded {ours} as {place}{how}"));
+                let place = self.target.place();
+                let detail = format!("uploaded {ours} as {place}{how}");
+                steps.finish(Step::Certificate, Outcome::Done, detail);
                 !verified
             }
         };
@@ -205,12 +255,10 @@ impl<T: AnchorTarget> TrustAnchor<T> {
             Ok(verified) => Ok(verified),
             // The answer to an upload that was carried out may be lost, and another run may have uploaded it first: what
             // the service holds decides.
-            Err(error) if error.answer_was_lost() || matches!(error.status(), Some(409 | 412)) => {
-                match self.target.content().await? {
-                    Some(found) if found.thumbprint == ours => Ok(found.verified),
-                    _ => Err(error.into()),
-                }
-            }
+            Err(error) if error.answer_was_lost() || is_race(&error) => match self.target.content().await? {
+                Some(found) if found.thumbprint == ours => Ok(found.verified),
+                _ => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -231,7 +279,7 @@ impl<T: AnchorTarget> TrustAnchor<T> {
                 proofs += 1;
                 refusal = self.prove(authority, proofs == 1, steps).await?;
             }
-            steps.start(Step::Confirm, "reading the entry again");
+            steps.start(Step::Confirm, "reading the certificate again");
             let found = self.target.content().await?;
             let is_ours = found.is_some_and(|found| found.thumbprint == ours);
             if is_ours && found.is_some_and(|found| found.verified) {
@@ -264,7 +312,11 @@ impl<T: AnchorTarget> TrustAnchor<T> {
         steps: &mut Steps<'_>,
     ) -> Result<Option<Error>, ProvisionError> {
         steps.start(Step::Code, "requesting a verification code");
-        let code = self.target.request_code().await?;
+        let code = match self.target.request_code().await {
+            Ok(code) => code,
+            Err(error) if is_race(&error) => return Ok(Some(error)),
+            Err(error) => return Err(error.into()),
+        };
         if is_first {
             steps.finish(Step::Code, Outcome::Done, "received a verification code");
         }
@@ -281,8 +333,8 @@ impl<T: AnchorTarget> TrustAnchor<T> {
                 steps.finish(Step::Verify, Outcome::Done, "the service accepted the proof");
                 Ok(None)
             }
-            // The statuses of a code or a certificate that is no longer current.
-            Err(error) if matches!(error.status(), Some(400 | 404 | 409 | 412 | 422)) => Ok(Some(error)),
+            // The other statuses of a code or a certificate that is no longer current.
+            Err(error) if is_race(&error) || matches!(error.status(), Some(400 | 404 | 422)) => Ok(Some(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -317,8 +369,14 @@ impl<T: AnchorTarget> TrustAnchor<T> {
             steps.finish(Step::Proof, Outcome::Planned, "would sign a certificate for the code");
             steps.finish(Step::Verify, Outcome::Planned, "would send it as the proof of possession");
         }
-        steps.finish(Step::Confirm, Outcome::Planned, "would read the entry again");
+        steps.finish(Step::Confirm, Outcome::Planned, "would read the certificate again");
     }
+}
+
+/// Returns whether a change failed because of another one, which may be an earlier attempt of this one.
+pub(super) fn is_race(error: &Error) -> bool {
+    matches!(error, Error::AlreadyExists { .. } | Error::OutcomeUnknown { .. })
+        || matches!(error.status(), Some(409 | 412))
 }
 
 impl AnchorPlan {

@@ -276,7 +276,7 @@ fn unavailable_application_is_noted() {
     let token = "SharedAccessSignature sr=x&sig=y&skn=z&se=1";
     command.args(["--endpoint", &lab.service.endpoint]).env("IOT_ENROLL_TOKEN", token);
     let error = Run::of(&mut command).fails(1);
-    holds(&error, &["could not look up the cause in the application", "possible cause:"]);
+    holds(&error, &["could not look up the cause", "possible cause:"]);
     assert!(!error.contains(hint), "{error}");
 }
 
@@ -286,7 +286,7 @@ fn every_refusal_is_explained() {
     lab.local(&["cert", "root", "Root", "--no-pfx"]);
     lab.local(&["cert", "device", DEVICE, "Root", "--no-pfx"]);
     let told = |arguments: &[&str], parts: &[&str]| holds(&lab.explained(arguments), parts);
-    told(&CERT, &["cause: the application has no x509 enrollment group"]);
+    told(&CERT, &["cause: the service has no x509 enrollment group"]);
     lab.run(&["enrollment-group", "create", "g"]).ok();
     lab.run(&["enrollment-group", "certificate", "set", "g", "--file", "root_cert.pem"]).ok();
     told(&CERT, &["401002", "cause: the chain leads to", "(primary of g), which is not verified"]);

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use iot_enroll::{
     central::{
-        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, NewEnrollmentGroup, Possession,
-        SigningCertificate,
+        Authorization, CertificateEntry, Client, ClientBuilder, Endpoint, EnrollmentGroupId, NewEnrollmentGroup,
+        Possession, SigningCertificate,
     },
     certificate::{
         Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime, Timestamp,
@@ -82,17 +82,17 @@ impl Lab {
 
     /// Creates the group that [`request`](Self::request) names.
     pub(crate) async fn group(&self, group: &NewEnrollmentGroup) {
-        self.client().enrollment_groups().replace(&self.request().group, group).await.expect("created");
+        self.client().enrollment_groups().replace(&group_id(), group).await.expect("created");
     }
 
     pub(crate) async fn entry(&self, entry: CertificateEntry) -> Option<SigningCertificate> {
-        self.client().enrollment_groups().find_certificate(&self.request().group, entry).await.expect("an answer")
+        self.client().enrollment_groups().find_certificate(&group_id(), entry).await.expect("an answer")
     }
 
     pub(crate) async fn set(&self, entry: CertificateEntry, certificate: &Certificate, verified: bool) {
         let groups = self.client().enrollment_groups();
         let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
-        groups.set_certificate(&self.request().group, entry, certificate, possession, None).await.expect("set");
+        groups.set_certificate(&group_id(), entry, certificate, possession, None).await.expect("set");
     }
 
     /// The group with this certificate as primary.
@@ -116,6 +116,11 @@ impl Lab {
         }
         inject(Fault::new(kind.clone()).times(times));
     }
+}
+
+/// The group of [`Lab::request`].
+pub(crate) fn group_id() -> EnrollmentGroupId {
+    "myx509eg".parse().expect("an id")
 }
 
 pub(crate) fn name(text: &str) -> CommonName {

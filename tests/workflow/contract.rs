@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, num::NonZeroUsize};
 
 use crate::support::{
     clock::ManualClock,
-    lab::{Lab, new_root},
+    lab::{Lab, group_id, new_root},
     openapi::OpenApi,
     proxy::Proxy,
 };
@@ -78,10 +78,10 @@ async fn the_whole_provisioning_keeps_to_the_description() {
         if replace {
             let groups = client.enrollment_groups();
             let new = NewEnrollmentGroup::x509("Mine").device_type(DeviceType::IotEdge);
-            groups.create(&request.group, &new).await.expect("created");
+            groups.create(&group_id(), &new).await.expect("created");
             let theirs = new_root("theirs").certificate;
             groups
-                .set_certificate(&request.group, CertificateEntry::Primary, &theirs, Possession::Attested, None)
+                .set_certificate(&group_id(), CertificateEntry::Primary, &theirs, Possession::Attested, None)
                 .await
                 .expect("set");
         }

@@ -578,7 +578,7 @@ async fn an_entry_that_changes_between_reading_and_replacing_is_left() {
     };
     let script = begin().into_iter().chain([Reply::json(200, &signing(&theirs, true))]).collect();
     let (result, requests) = against(script, &lab, &replace).await;
-    assert!(matches!(&result, Err(ProvisionError::Central(error)) if error.status() == Some(412)), "{result:?}");
+    assert!(matches!(&result, Err(ProvisionError::Service(error)) if error.status() == Some(412)), "{result:?}");
     let puts: Vec<_> = requests.iter().filter(|request| request.method == "PUT").map(Request::json).collect();
     assert_eq!(
         puts.iter().map(|body| &body["etag"]).collect::<Vec<_>>(),
@@ -614,7 +614,7 @@ async fn a_service_that_refuses_the_first_call_leaves_no_files() {
     let lab = Lab::start().await;
     for status in [401, 403, 422] {
         let (result, _) = against(vec![Reply::error(status, "Refused", "no")], &lab, &lab.request()).await;
-        assert!(matches!(&result, Err(ProvisionError::Central(error)) if error.status() == Some(status)), "{result:?}");
+        assert!(matches!(&result, Err(ProvisionError::Service(error)) if error.status() == Some(status)), "{result:?}");
     }
     assert_eq!(files(lab.path()).len(), 0);
 }

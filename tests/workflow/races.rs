@@ -166,7 +166,7 @@ async fn a_proof_that_is_refused_for_good_is_reported_in_the_service_s_words() {
     }
     let (result, codes) = against(&lab, script).await;
     let error = result.expect_err("refused");
-    assert!(matches!(&error, ProvisionError::Central(error) if error.status() == Some(422)), "{error}");
+    assert!(matches!(&error, ProvisionError::Service(error) if error.status() == Some(422)), "{error}");
     assert!(error.to_string().contains("the code is not current"), "{error}");
     assert_eq!(codes, 5);
 }

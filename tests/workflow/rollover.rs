@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::lab::{DEVICE, Lab, name, set};
+use crate::support::lab::{DEVICE, Lab, group_id, name, set};
 use iot_enroll::{
     central::{CertificateEntry, NewAttestation, NewEnrollmentGroup},
     certificate::{
@@ -191,7 +191,7 @@ async fn it_is_reported_when_an_entry_that_was_emptied_is_filled_by_somebody_els
 #[tokio::test]
 async fn it_begins_only_where_there_is_something_to_roll_over_from_and_a_place_to_go() {
     let lab = Lab::start().await;
-    assert!(matches!(roll(&lab, &request(&lab)).await, Err(RolloverError::Central(error)) if error.is_not_found()));
+    assert!(matches!(roll(&lab, &request(&lab)).await, Err(RolloverError::Service(error)) if error.is_not_found()));
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
     assert!(matches!(roll(&lab, &request(&lab)).await, Err(RolloverError::NotVerified { .. })));
     let others = ["one", "two"].map(crate::support::lab::new_root);
@@ -260,7 +260,7 @@ async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it
 async fn it_is_reported_when_the_new_certificate_goes_while_the_old_one_is_removed() {
     let lab = provisioned().await;
     roll(&lab, &request(&lab)).await.expect("rolled over");
-    let group = lab.request().group;
+    let group = group_id();
     let client = lab.client();
     let remove = |event: WorkflowEvent<'_>| {
         if matches!(event, WorkflowEvent::Finished(report) if report.step == Step::Retire) {
@@ -269,7 +269,7 @@ async fn it_is_reported_when_the_new_certificate_goes_while_the_old_one_is_remov
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(removed)).expect("removed");
         }
     };
-    let error = retire(&lab.client(), &RetireRequest::new(group.clone(), root(&lab, NEW)), &mut { remove })
+    let error = retire(&lab.client(), &RetireRequest::new(group.clone().into(), root(&lab, NEW)), &mut { remove })
         .await
         .expect_err("both gone");
     assert!(matches!(error, RolloverError::LeftWithout { entry: Primary, .. }), "{error}");

@@ -35,6 +35,9 @@ pub struct EnrollmentState {
     pub id_scope: Option<IdScope>,
     /// The device, if it exists.
     pub device: Option<Arc<DeviceState>>,
+    /// The CA certificates of the service that no group refers to, so that they admit no device: their names and SHA-1
+    /// thumbprints. IoT Central has none.
+    pub unreferenced: Arc<[(String, Thumbprint)]>,
 }
 
 /// The part of an enrollment group that decides which devices can register.
@@ -103,7 +106,14 @@ impl EnrollmentState {
     /// Creates the state of a service with these enrollment groups, an unknown ID scope, and without the device.
     #[must_use]
     pub fn new(groups: impl IntoIterator<Item = GroupState>) -> Self {
-        Self { groups: groups.into_iter().collect(), id_scope: None, device: None }
+        Self { groups: groups.into_iter().collect(), id_scope: None, device: None, unreferenced: Arc::default() }
+    }
+
+    /// Sets the CA certificates that no group refers to: their names and SHA-1 thumbprints.
+    #[must_use]
+    pub fn unreferenced(mut self, certificates: impl IntoIterator<Item = (String, Thumbprint)>) -> Self {
+        self.unreferenced = certificates.into_iter().collect();
+        self
     }
 
     /// Sets the ID scope.

@@ -83,6 +83,13 @@ pub enum Cause {
     },
     /// The chain leads to an entry that is not verified.
     EntryNotVerified(EnrolledCertificate),
+    /// The chain leads to a CA certificate of the service that no enrollment group refers to.
+    NoGroupRefers {
+        /// The name of the certificate.
+        certificate: String,
+        /// Its SHA-1 thumbprint.
+        thumbprint: Thumbprint,
+    },
     /// The device's enrollment group is disabled.
     GroupDisabled {
         /// The ID of the group.
@@ -119,11 +126,11 @@ pub enum Cause {
         /// The ID of the group.
         group: String,
     },
-    /// The service does not know the ID scope, or it belongs to another application.
+    /// The service does not know the ID scope, or it belongs to another application or instance.
     WrongIdScope {
         /// The ID scope that was used.
         given: IdScope,
-        /// The application's ID scope, if known.
+        /// The right ID scope, if known.
         actual: Option<IdScope>,
     },
     /// The server is not a Device Provisioning Service: it answered 404 in another form.
@@ -184,6 +191,7 @@ impl Cause {
             Self::ChainNotSent { .. } => "chain-not-sent",
             Self::ChainLeadsElsewhere { .. } => "chain-leads-elsewhere",
             Self::EntryNotVerified(_) => "entry-not-verified",
+            Self::NoGroupRefers { .. } => "no-group-refers",
             Self::GroupDisabled { .. } => "group-disabled",
             Self::DeviceDisabled { .. } => "device-disabled",
             Self::AttestationDiffers { .. } => "attestation-differs",
@@ -225,6 +233,7 @@ impl fmt::Display for Cause {
             | Self::Certificate { .. } => self.fmt_certificate(f),
             Self::ChainUnsound(_) | Self::ChainNotSent { .. } | Self::ChainLeadsElsewhere { .. } => self.fmt_chain(f),
             Self::EntryNotVerified(_)
+            | Self::NoGroupRefers { .. }
             | Self::GroupDisabled { .. }
             | Self::DeviceDisabled { .. }
             | Self::AttestationDiffers { .. }
@@ -322,10 +331,17 @@ impl Cause {
                 f,
                 "the chain leads to {entry}, which is not verified. Prove possession of its key, or set it as verified"
             ),
+            Self::NoGroupRefers { certificate, thumbprint } => write!(
+                f,
+                "the chain leads to {thumbprint}, the certificate {certificate} of the service, and no enrollment group \
+                 refers to it. Let a group refer to it"
+            ),
             Self::GroupDisabled { group } => {
                 write!(f, "the device's enrollment group {group} is disabled. Enable it")
             }
-            Self::DeviceDisabled { id } => write!(f, "the device {id} is disabled. Enable it"),
+            Self::DeviceDisabled { id } => {
+                write!(f, "the device {id} is disabled, or its individual enrollment. Enable it")
+            }
             Self::AttestationDiffers { id, own, presented } => {
                 write!(f, "the device {id} has an individual attestation, which overrides enrollment groups: ")?;
                 match own {
@@ -342,12 +358,15 @@ impl Cause {
                     Some(thumbprint) => write!(f, ". The device presented the certificate {thumbprint}")?,
                     None => f.write_str(". The device used a symmetric key")?,
                 }
-                f.write_str(". Register with the attested credential, or change or delete the attestation")
+                f.write_str(
+                    ". Register with the attested credential, or change or delete the attestation, which is an individual \
+                     enrollment at DPS",
+                )
             }
             Self::NothingEnrolled { id, kind } => write!(
                 f,
-                "the application has no {kind} enrollment group with a certificate or key, and no attestation for {id}. \
-                 Enroll one of them"
+                "the service has no {kind} enrollment group with a certificate or key, and nothing for {id} itself. Enroll \
+                 one of them"
             ),
             Self::WrongSymmetricKey { id } => write!(
                 f,
@@ -365,16 +384,17 @@ impl Cause {
     fn fmt_service(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongIdScope { given, actual: Some(actual) } if !given.matches(actual) => {
-                write!(f, "the ID scope {given} is not this application's, which is {actual}. Use that one")
+                write!(f, "the ID scope {given} is not the one of this service, which is {actual}. Use that one")
             }
             Self::WrongIdScope { given, actual: Some(_) } => write!(
                 f,
-                "the ID scope {given} is the application's, and the server does not know it. Check the address of the \
+                "the ID scope {given} is the right one, and the server does not know it. Check the address of the \
                  provisioning service"
             ),
             Self::WrongIdScope { given, actual: None } => write!(
                 f,
-                "the service does not know the ID scope {given}. Copy it from the application's page Device connection"
+                "the service does not know the ID scope {given}. Copy it from the page Device connection of the IoT Central \
+                 application, or from the overview of the DPS instance"
             ),
             Self::NotTheService { host, status } => write!(
                 f,

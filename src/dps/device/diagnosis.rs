@@ -10,7 +10,7 @@ use super::{
     endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
-    symmetric_key::{SymmetricKey, TOKEN_LIFETIME, derive_device_key},
+    symmetric_key::{SymmetricKey, derive_device_key},
 };
 use crate::{
     certificate::{
@@ -18,7 +18,7 @@ use crate::{
         chain::{check_validity, verify},
         objections as certificate_objections,
     },
-    transport::NetworkFailure,
+    transport::{NetworkFailure, TOKEN_LIFETIME},
 };
 
 /// The difference between clocks that is worth reporting.
@@ -316,7 +316,7 @@ fn certificate_refused(
     let mut possible = Vec::new();
     // An individual attestation overrides enrollment groups.
     if !has_own(application) {
-        let mut verdict = chain_with_state(attempt, device, observations, &application.enrolled());
+        let mut verdict = chain_with_state(attempt, device, observations, application);
         // That its issuer may not be enrolled is no more than a guess beside a certain cause.
         let is_guess = |cause: &Cause| matches!(cause, Cause::ChainNotSent { leads_there: false, .. });
         verdict.causes.retain(|cause| !(is_out_of_validity && is_guess(cause)));
@@ -457,15 +457,22 @@ fn chain_with_state(
     attempt: &Attempt<'_>,
     device: &DeviceCertificate,
     observations: &Observations,
-    enrolled: &[EnrolledCertificate],
+    application: &EnrollmentState,
 ) -> Diagnosis {
     let sent = device.chain();
+    let enrolled = &application.enrolled()[..];
+    let known = whole_chain(sent, attempt.unsent);
+    let is_enrolled = |certificate: &Certificate| entries_with(certificate, enrolled).next().is_some();
+    if !known.iter().any(is_enrolled)
+        && let Some(cause) = not_referred(&known, application)
+    {
+        return Diagnosis::of([cause]);
+    }
     if enrolled.is_empty() {
         let id = attempt.id.to_string();
         return Diagnosis::of([Cause::NothingEnrolled { id, kind: "x509" }]);
     }
-    let known = whole_chain(sent, attempt.unsent);
-    let Some(hit) = known.iter().position(|certificate| entries_with(certificate, enrolled).next().is_some()) else {
+    let Some(hit) = known.iter().position(is_enrolled) else {
         if device.certificate().is_self_signed() {
             return Diagnosis::of(self_signed_leaf(device));
         }
@@ -491,6 +498,15 @@ fn chain_with_state(
         causes.extend(chain_not_sent(sent, enrolled, true));
     }
     Diagnosis::of(causes)
+}
+
+/// Returns a cause if the chain leads to a CA certificate of the service that no group refers to.
+fn not_referred(chain: &[Certificate], application: &EnrollmentState) -> Option<Cause> {
+    let (name, thumbprint) = application
+        .unreferenced
+        .iter()
+        .find(|(_, thumbprint)| chain.iter().skip(1).any(|certificate| certificate.sha1_thumbprint() == *thumbprint))?;
+    Some(Cause::NoGroupRefers { certificate: name.clone(), thumbprint: *thumbprint })
 }
 
 /// Diagnoses a chain without the enrollment state.

@@ -25,6 +25,10 @@ const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
 pub struct ProvisioningEndpoint(Address);
 
 impl ProvisioningEndpoint {
+    pub(crate) fn from_address(address: Address) -> Self {
+        Self(address)
+    }
+
     /// Returns the endpoint as text, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -65,13 +69,7 @@ impl FromStr for ProvisioningEndpoint {
     type Err = ProvisioningEndpointError;
 
     fn from_str(text: &str) -> Result<Self, ProvisioningEndpointError> {
-        let text = text.trim();
-        let address = if text.contains("://") {
-            Address::parse(text, "")
-        } else {
-            Address::parse(&format!("https://{text}"), "")
-        };
-        Ok(Self(address?))
+        Ok(Self(Address::parse_host_or_url(text)?))
     }
 }
 

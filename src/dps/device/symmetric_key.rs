@@ -1,24 +1,20 @@
 //! Symmetric keys: the derivation of device keys, and the tokens that they sign.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::SystemTime};
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::id_scope::IdScope;
-use crate::{certificate::DeviceId, transport::Secret};
+use crate::{
+    certificate::{DeviceId, Timestamp},
+    transport::{Secret, SharedAccessToken, TOKEN_LIFETIME},
+};
 
 /// The length of a key in bytes that the Device Provisioning Service accepts.
 const MIN_KEY: usize = 16;
 const MAX_KEY: usize = 64;
-
-/// The lifetime of a token, which is longer than a registration takes.
-pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A symmetric key of a device or of an enrollment group.
 ///
@@ -45,26 +41,10 @@ impl SymmetricKey {
     }
 
     /// Returns a token with which a device registers: `sr` is its registration, `skn` is `registration`.
-    pub(super) fn token(&self, scope: &IdScope, id: &DeviceId, now: SystemTime) -> RegistrationToken {
-        let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-        let resource = encoded(&format!("{scope}/registrations/{id}"));
-        let expiry = now + TOKEN_LIFETIME;
-        let expiry = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let signature = BASE64_STANDARD.encode(self.sign(format!("{resource}\n{expiry}").as_bytes()));
-        let signature = encoded(&signature);
-        let header = format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn=registration");
-        RegistrationToken { header: header.into(), signature: signature.into() }
+    pub(super) fn token(&self, scope: &IdScope, id: &DeviceId, now: SystemTime) -> SharedAccessToken {
+        let expires_at = Timestamp::from(now) + TOKEN_LIFETIME;
+        SharedAccessToken::sign(&self.0, &format!("{scope}/registrations/{id}"), "registration", expires_at)
     }
-
-    fn sign(&self, text: &[u8]) -> hmac::Tag {
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), text)
-    }
-}
-
-/// A token, and its secret part.
-pub(super) struct RegistrationToken {
-    pub(super) header: Secret,
-    pub(super) signature: Secret,
 }
 
 /// Derives the key of a device from the key of its enrollment group: HMAC-SHA-256 of the registration ID.
@@ -81,7 +61,8 @@ pub(super) struct RegistrationToken {
 /// ```
 #[must_use]
 pub fn derive_device_key(group_key: &SymmetricKey, id: &DeviceId) -> SymmetricKey {
-    SymmetricKey(Zeroizing::new(group_key.sign(id.as_str().as_bytes()).as_ref().to_vec()))
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &group_key.0);
+    SymmetricKey(Zeroizing::new(hmac::sign(&key, id.as_str().as_bytes()).as_ref().to_vec()))
 }
 
 impl PartialEq for SymmetricKey {

@@ -1,4 +1,4 @@
-//! Bodies of requests: merge patches and the setters of option structs.
+//! Bodies of requests, and the setters of option structs.
 
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ pub enum Change<T> {
 
 impl<T> Change<T> {
     /// Returns the field's value in the patch, if the patch names the field.
-    pub(super) fn body(&self, value: impl FnOnce(&T) -> Value) -> Option<Value> {
+    pub(crate) fn body(&self, value: impl FnOnce(&T) -> Value) -> Option<Value> {
         match self {
             Self::Keep => None,
             Self::Clear => Some(Value::Null),
@@ -32,20 +32,20 @@ impl<T> From<T> for Change<T> {
 }
 
 /// Returns an object of the fields that have a value.
-pub(super) fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+pub(crate) fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let present = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     present.collect::<Map<_, _>>().into()
 }
 
 /// Returns a value as JSON, if there is one.
-pub(super) fn json_of<T: serde::Serialize>(value: Option<&T>) -> Option<Value> {
+pub(crate) fn json_of<T: serde::Serialize>(value: Option<&T>) -> Option<Value> {
     value.map(|it| json!(it))
 }
 
 /// Defines a setter for each field. A setter takes the field's type or anything that converts into it, so that
 /// `.etag(etag)` takes an `Etag` and an `Option<Etag>`.
 macro_rules! setters {
-    ($name:ident { $($field:ident: $type:ty,)* }) => {
+    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
         impl $name {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
@@ -58,4 +58,4 @@ macro_rules! setters {
         }
     };
 }
-pub(super) use setters;
+pub(crate) use setters;

@@ -1,0 +1,172 @@
+//! The client of Resource Manager, and its builder.
+
+use std::{fmt, num::NonZeroU32};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::endpoint::Endpoint;
+use crate::transport::{
+    ApiVersion, Authorization, BuildError, ConnectionOptions, ErrorDetails, Refused, RestClient, ServiceProfile,
+    connection_setters,
+};
+
+/// The scope of Microsoft Entra tokens for Resource Manager in the public cloud. For others, see
+/// [`Endpoint::entra_scope`].
+pub const ENTRA_SCOPE: &str = "https://management.azure.com/.default";
+
+/// The default version of the API for the Device Provisioning Service. It has today's form of requests and is known to
+/// more clouds than later versions, which add nothing that this client uses.
+pub const API_VERSION: ApiVersion = ApiVersion::from_static("2022-12-12");
+
+static PROFILE: ServiceProfile = ServiceProfile {
+    name: "Azure Resource Manager",
+    short_name: "subscription",
+    role: "Contributor",
+    base_path: &[],
+    // The limit of the provider is not published. Resource Manager lets a subscription write 10 times per second in the
+    // long run, and read more often.
+    rate: NonZeroU32::new(10).unwrap(),
+    parse_error,
+    remedy,
+};
+
+/// Reads the body of an error: the envelope of Resource Manager, or the form of the provider.
+fn parse_error(text: &str) -> ErrorDetails {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Option<Details>,
+        #[serde(flatten)]
+        flat: Details,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        code: Option<Value>,
+        message: Option<String>,
+    }
+    let Ok(Body { error, flat }) = serde_json::from_str(text) else { return ErrorDetails::default() };
+    let Details { code, message } = error.unwrap_or(flat);
+    let code = code.and_then(|code| match code {
+        Value::String(code) => Some(code),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    });
+    ErrorDetails { code, message, request_id: None }
+}
+
+fn remedy(refused: Refused) -> Option<&'static str> {
+    match refused.status {
+        401 => Some(
+            "Check that the token is a bearer token for Resource Manager and has not expired: a token or key for \
+             enrollments is not accepted here",
+        ),
+        403 => Some("Assign a role on the instance: Contributor, or Reader to read"),
+        404 => Some("Check the names of subscription, resource group and resource, and that the sign-in can see them"),
+        _ => None,
+    }
+}
+
+/// A client of Azure Resource Manager.
+///
+/// Clones are cheap and share connections, token and rate limit.
+///
+/// ```
+/// use iot_enroll::arm::{Authorization, Client, Endpoint};
+///
+/// let client = Client::builder(Endpoint::default()).authorization(Authorization::parse("Bearer eyJ0")?).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    rest: RestClient,
+    endpoint: Endpoint,
+    version: ApiVersion,
+}
+
+impl Client {
+    /// Starts building a client of the Resource Manager at this address.
+    pub fn builder(endpoint: Endpoint) -> ClientBuilder {
+        ClientBuilder { endpoint, version: API_VERSION, authorization: None, connection: ConnectionOptions::default() }
+    }
+
+    /// Returns the address.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Returns the version of the API that calls use.
+    #[must_use]
+    pub fn api_version(&self) -> &ApiVersion {
+        &self.version
+    }
+
+    pub(crate) fn rest(&self) -> &RestClient {
+        &self.rest
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("endpoint", &self.endpoint)
+            .field("version", &self.version)
+            .field("authorization", self.rest.authorization())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Client`].
+#[must_use]
+pub struct ClientBuilder {
+    endpoint: Endpoint,
+    version: ApiVersion,
+    authorization: Option<Authorization>,
+    connection: ConnectionOptions,
+}
+
+impl ClientBuilder {
+    /// Sets the bearer token or credential. Required.
+    pub fn authorization(mut self, authorization: Authorization) -> Self {
+        self.authorization = Some(authorization);
+        self
+    }
+
+    /// Sets the version of the API for the Device Provisioning Service. Default: [`API_VERSION`].
+    pub fn api_version(mut self, version: ApiVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    connection_setters!();
+
+    /// Sets the most requests per second that all clones send, retries included. Default: 10.
+    ///
+    /// Requests are evenly spaced. When the service throttles them (429) because other clients use the subscription too,
+    /// the rate is halved, then rises again within 30 seconds.
+    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
+        self.connection.rate = Some(per_second);
+        self
+    }
+
+    /// Builds the client. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`BuildError`] if no token was given, if it has expired, or if TLS cannot be set up.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let authorization = self.authorization.ok_or(BuildError::NoAuthorization)?;
+        let address = self.endpoint.address().clone();
+        let rest = RestClient::new(&PROFILE, address, authorization, self.version.text(), self.connection)?;
+        Ok(Client { rest, endpoint: self.endpoint, version: self.version })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("version", &self.version)
+            .field("authorization", &self.authorization)
+            .finish_non_exhaustive()
+    }
+}
