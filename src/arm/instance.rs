@@ -11,7 +11,7 @@ use crate::{
     transport::{Address, Call, Error, Etag, RestClient},
 };
 
-/// A version of the API that tells whether local authentication is off.
+/// A version of the API that returns whether local authentication is off.
 const LOCAL_AUTH_VERSION: &str = "2026-11-01";
 
 /// Access to one instance of the Device Provisioning Service.
@@ -55,12 +55,12 @@ impl Instance {
 impl Client {
     /// Converts what a call returned about an instance.
     ///
-    /// Versions before 2026 do not tell whether local authentication is off, so the instance is read again with one that
-    /// does. Where that version is unknown, the property cannot be set either.
+    /// Versions before 2026 do not return whether local authentication is off, so the instance is read again with one that
+    /// does. A cloud that does not know that version has no such property.
     pub(super) async fn describe(&self, resource: Resource, call: &Call) -> Result<ProvisioningService, Error> {
-        let told = resource.properties.disable_local_auth.is_some();
+        let known = resource.properties.disable_local_auth.is_some();
         let mut service = resource.into_service(self.rest(), call)?;
-        if !told && self.api_version().is_before("2026") {
+        if !known && self.api_version().is_before("2026") {
             let call = Call::get(&service.id.path(&[])).with_api_version(LOCAL_AUTH_VERSION);
             if let Ok(Resource { properties, .. }) = self.rest().read(&call).await {
                 service.disable_local_auth = properties.disable_local_auth.unwrap_or(false);
@@ -91,7 +91,7 @@ pub struct ProvisioningService {
     /// How devices are assigned to hubs, unless their enrollment has a policy of its own.
     pub allocation_policy: Option<AllocationPolicy>,
     /// Whether shared access keys are not accepted (`disableLocalAuth`), so that only Microsoft Entra tokens are. False
-    /// also if Resource Manager does not tell.
+    /// also if Resource Manager does not return it.
     pub disable_local_auth: bool,
     /// Whether the instance is reachable from public networks: `Enabled` or `Disabled`.
     pub public_network_access: Option<String>,

@@ -5,11 +5,12 @@ use std::{num::NonZeroU32, sync::Arc};
 use crate::support::{app::Authority, clock::ManualClock};
 use iot_enroll::{
     arm::{self, AccessRight, Certificates, DpsCertificateName, FindError, InstanceQuery, Possession},
-    certificate::Certificate,
+    certificate::{Certificate, DeviceId},
+    dps::device::{RegistrationClient, SymmetricKey, derive_device_key},
     dps::service::{
         Attestation, Authorization, CaReferences, Client, ConnectionString, Endpoint, EnrollmentGroupId,
         EnrollmentGroupUpdate, EnrollmentSettings, Error, IndividualEnrollmentUpdate, NewAttestation, NewCertificates,
-        NewEnrollmentGroup, NewIndividualEnrollment, Query, RegistrationId,
+        NewEnrollmentGroup, NewIndividualEnrollment, Query, RegistrationId, RegistrationStatus,
     },
     emulator::{Builder, DpsRight, Emulator},
 };
@@ -217,6 +218,32 @@ async fn enrollments_are_created_in_bulk_and_listed_in_pages() {
     assert!(pages.len() >= 4 && pages.iter().map(Vec::len).sum::<usize>() >= 9, "{}", pages.len());
     let failed = enrollments.delete_many(&[device(3), device(4)]).await.expect("deleted");
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_device_of_a_group_registers_and_its_record_is_read_and_deleted() {
+    let lab = Lab::with(Emulator::builder().assign_after(0)).await;
+    let owner = lab.owner().await;
+    let groups = owner.enrollment_groups();
+    groups.create(&group_id(), &NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None))).await.expect("created");
+    let keys = groups.attestation(&group_id()).await.expect("an attestation");
+    let group_key = SymmetricKey::from_base64(keys.symmetric_keys().expect("keys").primary_key.expose());
+    let device_id: DeviceId = "Sensor-1".parse().expect("an id");
+    let key = derive_device_key(&group_key.expect("a key"), &device_id);
+    let service = lab.instance().await.get().await.expect("the instance");
+    let registering = RegistrationClient::builder(service.id_scope).endpoint(service.device_endpoint);
+    let assignment = registering.build().expect("a client").register(&device_id, &key.into(), None).await;
+    let assignment = assignment.expect("an assignment");
+
+    let registrations = owner.registrations();
+    let all: Vec<_> = registrations.list(&group_id(), &Query::new()).try_collect().await.expect("registrations");
+    assert_eq!((all.len(), &all[0].status), (1, &RegistrationStatus::Assigned));
+    assert_eq!(all[0].assigned_hub, Some(assignment.assigned_hub));
+    let id = RegistrationId::from(device_id);
+    let found = registrations.find(&id).await.expect("an answer").expect("a registration");
+    lab.lose("DELETE", "registrations");
+    registrations.delete(&id, found.etag.as_ref()).await.expect("deleted");
+    assert!(registrations.find(&id).await.expect("an answer").is_none());
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use iot_enroll::emulator::{Builder, Clock, DpsRight, Emulator, Fault, FaultKind}
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::support::instance::{
-    Answer, DpsLab, SERVICE_VERSION, ca_references, certificates, intermediate, new_root, sas, sas_until,
+use crate::support::{
+    instance::{Answer, DpsLab, SERVICE_VERSION, ca_references, certificates, intermediate, new_root, sas, sas_until},
+    openapi::OpenApi,
 };
 
 const GROUP: &str = "/enrollmentGroups/eg";
@@ -31,6 +32,39 @@ impl DpsLab {
         let body = json!({ "query": "SELECT *" });
         self.service_with("POST", &format!("{collection}/query"), headers, Some(&body)).await
     }
+}
+
+// The descriptions
+
+#[test]
+fn the_descriptions_refuse_what_they_do_not_list() {
+    let (service, arm) = (OpenApi::dps_service(), OpenApi::arm());
+    let put = |body: Value| {
+        let target = format!("{GROUP}?api-version={SERVICE_VERSION}");
+        service.check_request("PUT", &target, Some("application/json"), body.to_string().as_bytes())
+    };
+    assert_eq!(put(group(&keys())), Ok(()));
+    for (name, value) in [("displayName", json!("x")), ("createdDateTimeUtc", json!("x")), ("iotHubs", json!([1]))] {
+        let mut body = group(&keys());
+        body[name] = value;
+        assert!(put(body).is_err(), "{name}");
+    }
+    assert!(put(json!({ "enrollmentGroupId": "eg" })).is_err());
+    assert!(service.check_request("GET", GROUP, None, b"").is_err(), "no version");
+    assert!(service.check_request("PATCH", &format!("{GROUP}?api-version=1"), None, b"").is_err());
+    let json = [("content-type", "application/json")];
+    let state = json!({ "registrationId": "a", "status": "lost" }).to_string();
+    assert!(service.check_response("GET", "/registrations/a", 200, &json, state.as_bytes()).is_err());
+    assert!(service.check_response("GET", "/registrations/a", 404, &json, b"{\"error\":{}}").is_err());
+
+    let base = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/d/certificates/c";
+    assert!(arm.check_headers("DELETE", base, &[]).is_err());
+    assert_eq!(arm.check_headers("DELETE", base, &["if-match"]), Ok(()));
+    let certificate = |body: Value| arm.check_response("GET", base, 200, &json, body.to_string().as_bytes());
+    let properties = json!({ "subject": "CN=a", "isVerified": true });
+    assert_eq!(certificate(json!({ "id": "i", "name": "c", "etag": "e", "properties": properties })), Ok(()));
+    assert!(certificate(json!({ "id": "i", "properties": { "verified": true } })).is_err());
+    assert!(certificate(json!({ "id": "i", "location": "x" })).is_err());
 }
 
 // PUT

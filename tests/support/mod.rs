@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod dps;
 pub(crate) mod instance;
+pub(crate) mod journal;
 pub(crate) mod lab;
 pub(crate) mod openapi;
 pub(crate) mod proxy;

@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::super::DpsCertificateName;
+use super::{super::DpsCertificateName, record::shown_time};
 use crate::{
     certificate::{Certificate, Thumbprint, Timestamp},
     transport::{Secret, SymmetricKeys},
@@ -144,7 +144,7 @@ impl CaReferences {
     }
 }
 
-/// What the service tells about the certificates of an enrollment. It does not return the certificates.
+/// Describes the certificates of an enrollment. The service does not return the certificates themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EnrolledCertificates {
@@ -179,7 +179,7 @@ impl Serialize for EnrolledCertificates {
     }
 }
 
-/// What the service tells about a certificate.
+/// Describes a certificate of an enrollment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
@@ -197,10 +197,10 @@ pub struct CertificateInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_name: Option<String>,
     /// The first moment of its validity.
-    #[serde(rename = "notBeforeUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "notBeforeUtc", deserialize_with = "shown_time", skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
     /// The last moment of its validity.
-    #[serde(rename = "notAfterUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "notAfterUtc", deserialize_with = "shown_time", skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
     /// The serial number in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]

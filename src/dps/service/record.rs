@@ -1,10 +1,10 @@
 //! Enrollments as the JSON that the service returns. An update changes this JSON, so that it keeps members that the client
 //! does not know.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::certificate::{Certificate, Thumbprint};
+use crate::certificate::{Certificate, Thumbprint, Timestamp};
 
 pub(super) type Record = Map<String, Value>;
 
@@ -31,6 +31,21 @@ pub(super) fn take<T: DeserializeOwned>(record: &mut Record, name: &str) -> Resu
     }
 }
 
+/// Takes a time out of a record.
+pub(super) fn take_time(record: &mut Record, name: &str) -> Result<Option<Timestamp>, String> {
+    Ok(take::<String>(record, name)?.and_then(|text| parse_time(&text)))
+}
+
+/// Parses a time, in UTC if it has no offset. Returns `None` for other text, since no decision depends on these times.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
+}
+
+/// Deserializes a time that is only shown.
+pub(super) fn shown_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| parse_time(&text)))
+}
+
 /// Takes a member out of a record that every record has.
 pub(super) fn take_required<T: DeserializeOwned>(record: &mut Record, name: &str) -> Result<T, String> {
     take(record, name)?.ok_or_else(|| format!("missing field `{name}`"))
@@ -46,7 +61,7 @@ pub(super) fn edit_object(record: &mut Record, name: &str, edit: impl FnOnce(&mu
     record.insert(name.to_owned(), object.into());
 }
 
-/// Removes what the service adds to a record: the members that it sets, the metadata of twins, and what it tells about
+/// Removes what the service adds to a record: the members that it sets, the metadata of twins, and the descriptions of
 /// certificates.
 pub(super) fn remove_read_only(record: &mut Record) {
     for name in READ_ONLY {
@@ -70,8 +85,8 @@ pub(super) fn remove_twin_metadata(record: &mut Record) {
     record.get_mut(DEVICE_INFORMATION).map(remove_metadata);
 }
 
-/// Removes the metadata of a `TwinCollection`. The service returns it under names that tags may have too, so a member with
-/// such a name stays if its value has not the type of metadata.
+/// Removes the metadata of a `TwinCollection`. The service returns it under names that tags and properties may have too, so
+/// a member with such a name stays if its value has another type.
 fn remove_metadata(collection: &mut Value) {
     let Value::Object(collection) = collection else { return };
     collection.retain(|name, value| match name.as_str() {
@@ -146,9 +161,9 @@ pub(super) fn covers(found: &Value, sent: &Value) -> bool {
     }
 }
 
-/// Returns whether what the service tells about a certificate is about this one.
+/// Returns whether the description of a certificate is that of this one.
 fn describes(info: Option<&Value>, body: &str) -> bool {
-    let told = info.and_then(|info| info.get("sha1Thumbprint")?.as_str()?.parse::<Thumbprint>().ok());
+    let described = info.and_then(|info| info.get("sha1Thumbprint")?.as_str()?.parse::<Thumbprint>().ok());
     let sent = Certificate::read(body.as_bytes()).ok().map(|certificate| certificate.sha1_thumbprint());
-    told.is_some() && told == sent
+    described.is_some() && described == sent
 }

@@ -128,6 +128,11 @@ impl EnrollmentSettings {
     }
 }
 
+/// Returns the URL of the function in a record, which usually contains a key.
+pub(super) fn function_url(record: &Record) -> Option<Secret> {
+    Some(record.get(CUSTOM)?.get("webhookUrl")?.as_str()?.into())
+}
+
 /// What happens when a device that is assigned to a hub registers again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -225,7 +230,10 @@ impl CustomAllocation {
     }
 }
 
-/// The twin that a device starts with. In an update, `None` keeps what there is.
+/// The twin that a device starts with. In an update, `None` keeps the value.
+///
+/// The service adds metadata, which this client removes: numbers named `version` and `count`, an object `metadata` with the
+/// time of the last update, and everything named `$version` and `$metadata`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(from = "WireTwin")]
 #[non_exhaustive]

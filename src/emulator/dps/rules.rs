@@ -46,7 +46,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) individual: Option<Individual<'a>>,
     /// Whether the device, or its individual enrollment, is enabled.
     pub(crate) is_enabled: bool,
-    /// The keys of a device without an individual attestation.
+    /// The keys of a device without an individual attestation. Not derived for one that presents a certificate.
     pub(crate) default_key: Option<SymmetricKey>,
     pub(crate) groups: Vec<Group<'a>>,
     /// The verified certificates that those of groups may need above them.
@@ -80,12 +80,12 @@ impl<'a> Rules<'a> {
     /// Returns the rules of an ID scope for a device and the certificate that it presents, if any.
     pub(crate) fn new(scope: Scope, context: &Context, state: &'a State, id: &str, leaf: Option<&Certificate>) -> Self {
         match scope {
-            Scope::Application => Self::of_application(context, state, id),
+            Scope::Application => Self::of_application(context, state, id, leaf),
             Scope::Instance => Self::of_instance(&state.instance, id, leaf),
         }
     }
 
-    fn of_application(context: &Context, state: &'a State, id: &str) -> Self {
+    fn of_application(context: &Context, state: &'a State, id: &str, leaf: Option<&Certificate>) -> Self {
         let device = state.devices.get(id);
         let individual = device.and_then(|device| device.attestation.as_deref()).map(|attestation| match attestation {
             DeviceAttestation::SymmetricKey(key) => Individual::SymmetricKey(key),
@@ -107,7 +107,7 @@ impl<'a> Rules<'a> {
         Self {
             individual,
             is_enabled: device.is_none_or(|device| device.properties.enabled),
-            default_key: Some(context.device_keys.derive(device.map_or(id, |device| &device.properties.id))),
+            default_key: leaf.is_none().then(|| context.device_keys.derive(id)),
             groups: state.enrollment_groups.iter().map(|(id, found)| group(id, &found.value)).collect(),
             verified: Vec::new(),
         }
