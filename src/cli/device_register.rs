@@ -28,8 +28,8 @@ const FULL_CHAIN: &str = "_fullchain.pem";
 /// Does what the firmware of a device does: presents the certificate, or a token signed with the symmetric key, and waits
 /// until the device is assigned to a hub. It is idempotent.
 ///
-/// If the device is refused, the error names the cause if it can be found. Add --app and a token to look up the cause in the
-/// application; the token is used for nothing else unless the ID scope is read from there.
+/// If the device is refused, the error names the cause if it can be found. Add --app and a token, or --dps, to look up the
+/// cause at the service; nothing there is changed. The ID scope is read from there too unless it is given.
 ///
 /// --manifest registers all devices of a fleet. The outcome of each row is written to the results file. Run the same command
 /// again to resume: devices that are already assigned are skipped. With --group-key-file the devices use keys derived from
@@ -39,6 +39,7 @@ const FULL_CHAIN: &str = "_fullchain.pem";
 #[command(after_help = "Examples:
   iot-enroll device register sensor-1 --cert sensor1_fullchain.pem --key sensor1_key.pem --id-scope 0ne00A1B2C3
   iot-enroll device register sensor-1 --cert sensor1.pfx --app contoso --token-file token
+  iot-enroll device register sensor-1 --cert sensor1.pfx --dps contoso-dps
   iot-enroll device register sensor-1 --group-key-file group.key --id-scope 0ne00A1B2C3
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
@@ -119,13 +120,12 @@ impl Register {
         let Passwords { key, pfx } = self.registration.passwords()?;
         let request = request.key_password(key).pfx_password(pfx);
         let Registrar { client, payload, service, .. } = self.registration.registrar().await?;
-        let application = if service.is_named() { service.client().map(Some) } else { Ok(None) };
-        let (application, unavailable) = match application {
-            Ok(application) => (application, None),
+        let opened = if service.is_usable() { service.open().await.map(Some) } else { Ok(None) };
+        let (service, unavailable) = match opened {
+            Ok(service) => (service, None),
             Err(error) => (None, Some(error)),
         };
-        let registrar =
-            workflow::Registrar::new(client).payload(payload).service(application.map(workflow::Service::from));
+        let registrar = workflow::Registrar::new(client).payload(payload).service(service);
         device_register_many::run(request, &registrar, unavailable, output).await
     }
 

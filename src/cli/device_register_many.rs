@@ -41,7 +41,7 @@ impl Many {
     }
 }
 
-/// Registers the devices. `unavailable` is why the application cannot be asked for causes, if it was named and cannot.
+/// Registers the devices. `unavailable` is why the service cannot be asked for causes, if it is named.
 pub(super) async fn run(
     request: ManifestRegistration,
     registrar: &Registrar,
@@ -58,7 +58,7 @@ pub(super) async fn run(
     })?;
     let unavailable = unavailable.or_else(|| registrar.service_error().map(|error| anyhow!("{error}")));
     if let Some(error) = unavailable.filter(|_| report.failed > 0) {
-        output.note(format_args!("the application could not be asked for the cause: {error:#}"));
+        output.note(format_args!("could not look up the cause at the service: {error:#}"));
     }
     output.result(&report, || summary(&report))?;
     let (done, failed, remaining) = (report.done(), report.failed, report.remaining);

@@ -2,8 +2,9 @@
 
 use std::error::Error as StdError;
 
-use super::{error::UsageError, registration::RegistrationFailure, service_answer::central_error};
+use super::{error::UsageError, registration::RegistrationFailure, service_answer::client_error};
 use crate::{
+    arm::FindError,
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
@@ -22,8 +23,14 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     error.chain().find_map(|cause| {
-        if central_error(cause).is_some_and(is_untrusted) {
+        if client_error(cause).is_some_and(is_untrusted) {
             return Some(TRUST_ROOT.to_owned());
+        }
+        if let Some(FindError::Several { .. }) = cause.downcast_ref() {
+            return Some("--subscription ID or --resource-group NAME selects one".to_owned());
+        }
+        if let Some(Error::WouldRemove { .. }) = cause.downcast_ref() {
+            return Some("--signing-certificate FILE of a group, --cert FILE of an individual enrollment".to_owned());
         }
         if let Some(failure) = cause.downcast_ref::<RegistrationFailure>() {
             return registration_hint(failure);
@@ -69,7 +76,8 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
         ProvisionError::Fleet(FleetError::Interrupted { .. }) => "fix the cause, then run the same command to resume",
         ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. }) => OTHER_FLEET,
         ProvisionError::OtherCertificate { .. } if workflow == Workflow::Rollover => {
-            "check both entries with `iot-enroll enrollment-group certificate show`, then run this command again"
+            "check both entries with `iot-enroll enrollment-group certificate show` or `iot-enroll dps enrollment-group \
+             show`, then run this command again"
         }
         ProvisionError::OtherCertificate { entry, verified, .. } => {
             let beside = if *verified { " --add-ca" } else { "" };
@@ -78,6 +86,15 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
                 entry.other()
             ));
         }
+        ProvisionError::CertificateNameTaken { .. } => {
+            "--certificate-name NAME uploads it under another name; `iot-enroll dps certificate list` shows those in use"
+        }
+        ProvisionError::InstanceNotActive { .. } => "`iot-enroll dps show` prints its state",
+        ProvisionError::Spelling { existing, .. } => return Some(format!("write it as {existing}")),
+        ProvisionError::InOtherGroup { other, .. } => {
+            return Some(format!("--group {other} names the group that has it"));
+        }
+        ProvisionError::TooMany { .. } => "`iot-enroll dps show` prints how much of each limit is used",
         ProvisionError::InOtherEntry { .. } => "omit --entry to use the entry that holds the CA",
         ProvisionError::BesideOther { .. } => {
             "name the verified CA with --root or --ca-cert; `iot-enroll rollover` replaces it without downtime; --add-ca \

@@ -1,6 +1,7 @@
 //! The command line. It is not a part of the public API.
 //!
-//! Each command group has a file. `args`, `service`, `issuer` and `registration` hold options that commands share; `report`
+//! Each command group has a file. `args`, `service`, `dps_service`, `any_service`, `issuer` and `registration` hold options
+//! that commands share; `report`
 //! turns an error into a message, a hint and an exit status.
 #![allow(
     clippy::doc_markdown,
@@ -8,6 +9,7 @@
     reason = "the comments on arguments are printed as help, without markup"
 )]
 
+mod any_service;
 mod args;
 mod cert;
 mod cert_expiring;
@@ -26,6 +28,14 @@ mod device_group;
 mod device_import;
 mod device_register;
 mod device_register_many;
+mod dps;
+mod dps_certificate;
+mod dps_enrollment;
+mod dps_enrollment_group;
+mod dps_registration;
+mod dps_service;
+mod dps_settings;
+mod dps_show;
 mod emulator;
 mod enrollment_group;
 mod error;
@@ -113,6 +123,8 @@ enum Command {
     /// Manage deployment manifests for IoT Edge devices
     #[command(subcommand)]
     DeploymentManifest(Box<deployment_manifest::Command>),
+    /// Manage a DPS instance: its certificates, enrollments and registrations
+    Dps(Box<dps::Command>),
     Emulator(emulator::Emulator),
     Completions(completions::Completions),
     Man(man::Man),
@@ -187,6 +199,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Device(command) => command.run(output),
         Command::DeviceGroup(command) => command.run(output),
         Command::DeploymentManifest(command) => command.run(output),
+        Command::Dps(command) => command.run(output),
         Command::Emulator(emulator) => emulator.run(output),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(examples::break_lines(Cli::command()), output),

@@ -3,32 +3,39 @@
 use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use super::{
+    any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
-    error::AlreadyReported,
+    error::{AlreadyReported, UsageError},
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output},
     progress::{Steps, plan},
     registration::{Provisioning, read_id_scope},
-    service::{Service, block_on},
+    service::block_on,
 };
 use crate::{
-    central::{Authorization, CertificateEntry, Client, DeviceType, Endpoint, EnrollmentGroupId},
+    arm::{self, InstanceQuery},
+    central::{self, Authorization, CertificateEntry, DeviceType},
     certificate::{
         Certificate, CommonName, DeviceId,
         files::{FileSet, read_certificates},
     },
-    dps::device::RegistrationClient,
+    dps::{
+        DpsCertificateName,
+        device::{IdScope, RegistrationClient},
+        service::{self, ConnectionString},
+    },
     emulator::Emulator,
     workflow::{
-        AuthoritySource, FleetRequest, FleetSummary, Outcome, ProvisionReport, ProvisionRequest, ProvisionedDevice,
-        RefusedDevice, Step, StepReport, WorkflowEvent, provision,
+        AuthoritySource, DpsInstance, EntryState, FleetRequest, FleetSummary, GroupId, Outcome, ProvisionReport,
+        ProvisionRequest, ProvisionedDevice, RefusedDevice, Service, Step, StepReport, WorkflowEvent, provision,
+        read_entries,
     },
 };
 
 /// Enroll a CA in an enrollment group, and issue its devices' certificates
 ///
 /// Finds or creates the root, finds or creates the group, uploads the certificate, proves possession of its key, and
-/// issues the devices' certificates. It is idempotent: completed steps are left unchanged, and the next run resumes an
+/// issues the devices' certificates. At DPS the certificate belongs to the instance, and the group refers to it by name. It is idempotent: completed steps are left unchanged, and the next run resumes an
 /// interrupted one. Concurrent runs on one group or directory converge.
 ///
 /// A second CA beside one that is verified in the group's other entry needs --add-ca, so that an old command cannot bring
@@ -39,16 +46,28 @@ use crate::{
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --device sample-device-01
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --dry-run
   iot-enroll provision --app contoso --token-file token --group myx509eg --root mytestrootcert --devices ids.csv \\
-      --create-devices --template 'dtmi:contoso:Thermostat;1'")]
+      --create-devices --template 'dtmi:contoso:Thermostat;1'
+  iot-enroll provision --dps contoso-dps --group myx509eg --root mytestrootcert --device sample-device-01 --register
+  iot-enroll provision --emulator dps --register")]
 #[command(group(clap::ArgGroup::new("which").args(["devices", "ids", "count", "emulator"]).multiple(true)))]
 pub(super) struct Provision {
-    /// Run against an embedded emulator that this command starts
-    #[arg(long, conflicts_with_all = ["app", "endpoint", "token_file", "entra", "ca_file", "api_version", "rate", "id_scope", "dps_endpoint"])]
-    emulator: bool,
+    /// Run against an embedded emulator that this command starts [default without a value: central]
+    #[arg(
+        long,
+        value_name = "SERVICE",
+        num_args = 0..=1,
+        default_missing_value = "central",
+        conflicts_with_all = [
+            "app", "endpoint", "token_file", "entra", "dps", "subscription", "resource_group", "arm_token_file",
+            "connection_string_file", "arm_endpoint", "arm_api_version", "ca_file", "api_version", "rate", "id_scope",
+            "dps_endpoint"
+        ]
+    )]
+    emulator: Option<EmulatedService>,
     /// Enrollment group, created if missing [with --emulator: myx509eg]
     #[arg(long, value_name = "ID", required_unless_present = "emulator")]
-    group: Option<EnrollmentGroupId>,
-    /// Name of a group that is created [default: its ID]
+    group: Option<GroupId>,
+    /// Name of a group that is created, at IoT Central [default: its ID]
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
     /// Type of devices the group is for [default: iot for a new group, otherwise any]
@@ -66,6 +85,9 @@ pub(super) struct Provision {
     /// Private key of --ca-cert
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
+    /// Name of the certificate in the DPS instance [default: from the CA's name and thumbprint]
+    #[arg(long, value_name = "NAME")]
+    certificate_name: Option<DpsCertificateName>,
     #[command(flatten)]
     key_password: KeyPassword,
     /// Device to certify, may be repeated [with --emulator: sample-device-01]
@@ -76,17 +98,17 @@ pub(super) struct Provision {
     /// Directory for the files of --devices and --count [default: fleet in --dir]
     #[arg(long, value_name = "DIR", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
-    /// Create the devices that the application does not have
+    /// Create the devices that the application does not have; at DPS, individual enrollments
     #[arg(long, requires = "which")]
     create_devices: bool,
-    /// Device template of devices that are created
+    /// Device template of devices that are created, at IoT Central
     ///
     /// Without one, the service finds a template when the device connects.
     #[arg(long, value_name = "ID", requires = "create_devices")]
     template: Option<String>,
     /// Register the devices as they do it themselves, as a test that they can connect
     ///
-    /// Without --emulator this needs --id-scope, or a device in the application. The outcome for each device of --devices
+    /// At IoT Central this needs --id-scope, or a device in the application. The outcome for each device of --devices
     /// and --count is in manifest.registrations.csv; devices that it lists as assigned are skipped.
     #[arg(long, requires = "which")]
     register: bool,
@@ -121,7 +143,16 @@ pub(super) struct Provision {
     #[command(flatten)]
     keys: Keys,
     #[command(flatten)]
-    service: Service,
+    service: AnyService,
+}
+
+/// A service of the emulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EmulatedService {
+    /// An IoT Central application
+    Central,
+    /// A DPS instance
+    Dps,
 }
 
 /// The type of devices a group is for.
@@ -150,6 +181,7 @@ impl Provision {
 
     async fn provision(self, output: &Output) -> anyhow::Result<()> {
         let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
+        self.check_options()?;
         let target = self.target().await?;
         let pfx = self.keys.pfx()?;
         let request = self
@@ -157,10 +189,11 @@ impl Provision {
             .key_password(key_password.as_ref().map(|password| password.as_str()))
             .pfx(pfx.as_ref().map(Pfx::options));
         if let Some(emulator) = &target.emulator {
-            output.progress(format_args!("{DIM}An embedded IoT Central listens on {}.{DIM:#}", emulator.endpoint()));
+            let service = if self.emulator == Some(EmulatedService::Dps) { "DPS" } else { "IoT Central" };
+            output.progress(format_args!("{DIM}An embedded {service} listens on {}.{DIM:#}", emulator.endpoint()));
         }
         if request.replace && !request.dry_run {
-            confirm_replacement(&target.client, &request, &self.confirmation).await?;
+            confirm_replacement(&target.service, &request, &self.confirmation).await?;
         }
         let steps = Steps::new(output);
         // The plan of a dry run is its result, not its progress.
@@ -169,7 +202,7 @@ impl Provision {
                 steps.show(&event);
             }
         };
-        let provisioned = provision(&target.client, &request, &mut observe).await;
+        let provisioned = provision(&target.service, &request, &mut observe).await;
         steps.finish();
         if let Some(emulator) = target.emulator {
             emulator.stop().await;
@@ -197,14 +230,15 @@ impl Provision {
         };
         let group = match &self.group {
             Some(group) => group.clone(),
-            None => EnrollmentGroupId::new("myx509eg")?,
+            None => GroupId::new("myx509eg")?,
         };
         let mut devices = self.devices.clone();
-        if self.emulator && devices.is_empty() && !self.many.is_given() {
+        if self.emulator.is_some() && devices.is_empty() && !self.many.is_given() {
             devices.push(DeviceId::new("sample-device-01")?);
         }
         let fleet_directory = self.out.clone().unwrap_or_else(|| self.dir.join("fleet"));
-        Ok(ProvisionRequest::new(group.into(), authority)
+        Ok(ProvisionRequest::new(group, authority)
+            .certificate_name(self.certificate_name.clone())
             .display_name(self.display_name.clone())
             .device_type(self.device_type.map(DeviceType::from))
             .entry(self.entry)
@@ -222,82 +256,138 @@ impl Provision {
             .dry_run(self.dry_run))
     }
 
+    /// Refuses options that the service does not have.
+    fn check_options(&self) -> anyhow::Result<()> {
+        let kind = match self.emulator {
+            Some(EmulatedService::Central) => ServiceKind::Central,
+            Some(EmulatedService::Dps) => ServiceKind::Dps,
+            None => self.service.kind()?,
+        };
+        if let Some(group) = &self.group {
+            kind.check_group(group)?;
+        }
+        let wrong = match kind {
+            ServiceKind::Central if self.certificate_name.is_some() => {
+                "--certificate-name is for DPS, not for IoT Central"
+            }
+            ServiceKind::Dps if self.display_name.is_some() => "--display-name is for IoT Central, not for DPS",
+            ServiceKind::Dps if self.template.is_some() => "--template is for IoT Central, not for DPS",
+            _ => return Ok(()),
+        };
+        Err(UsageError::new(wrong).into())
+    }
+
     /// Starts the emulator if requested, and builds the clients.
     async fn target(&self) -> anyhow::Result<Target> {
-        if self.emulator {
-            return Target::start_emulator(self.register).await;
+        match self.emulator {
+            Some(EmulatedService::Central) => return Target::start_application(self.register).await,
+            Some(EmulatedService::Dps) => return Target::start_instance(self.register).await,
+            None => {}
         }
-        let client = self.service.client()?;
-        let registration = if self.register {
-            let id_scope = match self.provisioning.given_id_scope()? {
-                Some(id_scope) => id_scope,
-                None => read_id_scope(&client).await?,
-            };
-            Some(self.provisioning.client(id_scope, &self.service)?)
-        } else {
-            None
+        let service = self.service.open().await?;
+        let place = match &service {
+            _ if !self.register => None,
+            Service::Dps(instance) => Some(self.provisioning.of_instance(instance.properties())),
+            Service::Central(client) => {
+                let id_scope = match self.provisioning.given_id_scope()? {
+                    Some(id_scope) => id_scope,
+                    None => read_id_scope(client).await?,
+                };
+                Some(self.provisioning.with_id_scope(id_scope)?)
+            }
         };
-        Ok(Target { emulator: None, client, registration })
+        let registration = place.map(|place| place.client(&self.service.connection)).transpose()?;
+        Ok(Target { emulator: None, service, registration })
     }
 }
 
 /// The service to provision at.
 struct Target {
     emulator: Option<Emulator>,
-    client: Client,
+    service: Service,
     /// The client that devices register with, if they do.
     registration: Option<RegistrationClient>,
 }
 
 impl Target {
-    /// Starts an emulator, over TLS if devices register, because they do it with their certificates.
-    async fn start_emulator(register: bool) -> anyhow::Result<Self> {
-        let emulator = Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?;
-        // Only this command uses the emulator, which has no limit.
-        let mut client = Client::builder(emulator.endpoint().parse::<Endpoint>()?)
+    /// Starts an emulator for its application.
+    async fn start_application(register: bool) -> anyhow::Result<Self> {
+        let emulator = start_emulator(register).await?;
+        let mut client = central::Client::builder(emulator.endpoint().parse()?)
             .authorization(Authorization::parse(emulator.token().to_owned())?)
-            .rate(NonZeroU32::MAX);
-        let mut registration = RegistrationClient::builder(emulator.id_scope().parse()?)
-            .endpoint(emulator.endpoint().parse()?)
             .rate(NonZeroU32::MAX);
         if let Some(root) = emulator.ca_pem() {
             client = client.add_root_certificate(root.as_bytes())?;
-            registration = registration.add_root_certificate(root.as_bytes())?;
         }
-        let registration = if register { Some(registration.build()?) } else { None };
-        Ok(Self { client: client.build()?, registration, emulator: Some(emulator) })
+        let id_scope = emulator.id_scope().parse()?;
+        let registration = if register { Some(registration_client(&emulator, id_scope)?) } else { None };
+        Ok(Self { service: client.build()?.into(), registration, emulator: Some(emulator) })
     }
+
+    /// Starts an emulator for its DPS instance.
+    async fn start_instance(register: bool) -> anyhow::Result<Self> {
+        let emulator = start_emulator(register).await?;
+        let root = emulator.ca_pem().map(str::as_bytes);
+        let token = emulator.arm_token().trim_start_matches("Bearer ");
+        let mut arm = arm::Client::builder(emulator.endpoint().parse()?)
+            .authorization(Authorization::parse(format!("Bearer {token}"))?)
+            .rate(NonZeroU32::MAX);
+        if let Some(root) = root {
+            arm = arm.add_root_certificate(root)?;
+        }
+        let arm = arm.build()?;
+        let found = arm.find(&InstanceQuery::new(emulator.dps_name().parse()?)).await?;
+        let connection: ConnectionString = emulator.dps_connection_string().parse()?;
+        let mut client = service::Client::builder(found.service_endpoint.clone())
+            .authorization(Authorization::from_connection_string(&connection))
+            .rate(NonZeroU32::MAX);
+        if let Some(root) = root {
+            client = client.add_root_certificate(root)?;
+        }
+        let registration = if register { Some(registration_client(&emulator, found.id_scope.clone())?) } else { None };
+        let service = DpsInstance::new(&arm, found, client.build()?).into();
+        Ok(Self { service, registration, emulator: Some(emulator) })
+    }
+}
+
+/// Starts an emulator, over TLS if devices register, because they do it with their certificates. Only this command uses it,
+/// so the clients need no limit.
+async fn start_emulator(register: bool) -> anyhow::Result<Emulator> {
+    Ok(Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?)
+}
+
+fn registration_client(emulator: &Emulator, id_scope: IdScope) -> anyhow::Result<RegistrationClient> {
+    let mut client = RegistrationClient::builder(id_scope).endpoint(emulator.endpoint().parse()?).rate(NonZeroU32::MAX);
+    if let Some(root) = emulator.ca_pem() {
+        client = client.add_root_certificate(root.as_bytes())?;
+    }
+    Ok(client.build()?)
 }
 
 /// Asks before a verified certificate is replaced.
 async fn confirm_replacement(
-    client: &Client,
+    service: &Service,
     request: &ProvisionRequest<'_>,
     confirmation: &Confirmation,
 ) -> anyhow::Result<()> {
-    let groups = client.enrollment_groups();
+    let Some(entries) = read_entries(service, &request.group).await? else { return Ok(()) };
     let entry = request.entry.unwrap_or(CertificateEntry::Primary);
-    let group = EnrollmentGroupId::new(request.group.as_str())?;
-    let found = groups.find_certificate(&group, entry).await?;
-    let Some(found) = found.filter(|found| found.verified) else { return Ok(()) };
+    let Some(replaced) = entries.iter().find(|state| state.entry == entry && state.verified) else { return Ok(()) };
     let file = match &request.authority {
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
         AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
     };
     // If the root cannot be read here, it is another one, or the workflow reports why.
     let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));
-    if found.sha1_thumbprint.is_some() && found.sha1_thumbprint == ours {
-        return Ok(());
-    }
     // Without --entry, the entry that already holds the certificate is kept.
-    if request.entry.is_none()
-        && let Some(other) = groups.find_certificate(&group, CertificateEntry::Secondary).await?
-        && other.sha1_thumbprint.is_some()
-        && other.sha1_thumbprint == ours
-    {
+    let is_kept = |state: &EntryState| {
+        ours.is_some() && state.sha1_thumbprint == ours && request.entry.is_none_or(|entry| entry == state.entry)
+    };
+    if entries.iter().any(is_kept) {
         return Ok(());
     }
-    let thumbprint = found.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let thumbprint = replaced.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
+    let group = &request.group;
     confirmation.ask(&format!("replace the verified {entry} certificate of {group}, {thumbprint}?"))
 }
 

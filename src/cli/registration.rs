@@ -11,13 +11,15 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::{
+    any_service::{AnyService, ServiceKind},
     args::{KeyPassword, PfxPassword},
     error::UsageError,
     input::{parse_json, read, secret},
     output::Output,
-    service::{Service, from_variable},
+    service::{Connection, from_variable},
 };
 use crate::{
+    arm::ProvisioningService,
     central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
     dps::device::{
@@ -38,14 +40,15 @@ pub(super) const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
 /// Each has the heading itself: the heading of a flattened struct also applies to the options after it.
 #[derive(clap::Args)]
 pub(super) struct Provisioning {
-    /// ID scope [env: IOT_ENROLL_ID_SCOPE] [default: read from the application]
+    /// ID scope [env: IOT_ENROLL_ID_SCOPE] [default: read from the service]
     ///
-    /// The page Device connection of the application shows it.
+    /// The page Device connection of the application shows it, and dps show. With --dps the default is the ID scope of the
+    /// instance.
     #[arg(long, value_name = "SCOPE", help_heading = PROVISIONING)]
     id_scope: Option<IdScope>,
     /// URL of the provisioning service [env: IOT_ENROLL_DPS_ENDPOINT]
     ///
-    /// [default: https://global.azure-devices-provisioning.net]
+    /// [default: that of the instance if its ID scope is read, or https://global.azure-devices-provisioning.net]
     #[arg(long, value_name = "URL", help_heading = PROVISIONING)]
     dps_endpoint: Option<ProvisioningEndpoint>,
 }
@@ -59,27 +62,44 @@ impl Provisioning {
         from_variable(ID_SCOPE, |scope| scope.parse().map_err(|error: IdScopeError| error.to_string()))
     }
 
-    /// Builds a client with the trusted root and the rate of the other service options.
-    pub(super) fn client(&self, id_scope: IdScope, service: &Service) -> anyhow::Result<RegistrationClient> {
-        let mut builder = RegistrationClient::builder(id_scope).endpoint(self.endpoint()?);
-        if let Some(file) = &service.ca_file {
-            let unreadable = || format!("could not read a certificate from {}", file.display());
-            builder = builder.add_root_certificate(&read(file)?).with_context(unreadable)?;
+    /// Returns the ID scope and the address of an instance, unless the command line names others. The environment may be
+    /// meant for another service.
+    pub(super) fn of_instance(&self, instance: &ProvisioningService) -> Place {
+        Place {
+            id_scope: self.id_scope.clone().unwrap_or_else(|| instance.id_scope.clone()),
+            endpoint: self.dps_endpoint.clone().unwrap_or_else(|| instance.device_endpoint.clone()),
         }
-        if let Some(rate) = service.rate {
+    }
+
+    /// Returns an ID scope and the address from the command line or the environment.
+    pub(super) fn with_id_scope(&self, id_scope: IdScope) -> anyhow::Result<Place> {
+        let endpoint = match &self.dps_endpoint {
+            Some(endpoint) => Some(endpoint.clone()),
+            None => from_variable(DPS_ENDPOINT, |text| {
+                text.parse().map_err(|error: ProvisioningEndpointError| error.to_string())
+            })?,
+        };
+        Ok(Place { id_scope, endpoint: endpoint.unwrap_or_default() })
+    }
+}
+
+/// Where devices register.
+pub(super) struct Place {
+    id_scope: IdScope,
+    endpoint: ProvisioningEndpoint,
+}
+
+impl Place {
+    /// Builds a client with the trusted root and the rate of the service options.
+    pub(super) fn client(self, connection: &Connection) -> anyhow::Result<RegistrationClient> {
+        let mut builder = RegistrationClient::builder(self.id_scope).endpoint(self.endpoint);
+        if let Some(root) = connection.root()? {
+            builder = root.context(builder.add_root_certificate(&root.bytes))?;
+        }
+        if let Some(rate) = connection.rate {
             builder = builder.rate(rate);
         }
         Ok(builder.build()?)
-    }
-
-    fn endpoint(&self) -> anyhow::Result<ProvisioningEndpoint> {
-        if let Some(endpoint) = &self.dps_endpoint {
-            return Ok(endpoint.clone());
-        }
-        let endpoint = from_variable(DPS_ENDPOINT, |text| {
-            text.parse().map_err(|error: ProvisioningEndpointError| error.to_string())
-        });
-        Ok(endpoint?.unwrap_or_default())
     }
 }
 
@@ -147,7 +167,7 @@ pub(super) struct RegistrationArgs {
     #[command(flatten)]
     provisioning: Provisioning,
     #[command(flatten)]
-    service: Service,
+    service: AnyService,
 }
 
 impl RegistrationArgs {
@@ -155,24 +175,36 @@ impl RegistrationArgs {
         Ok(Passwords { pfx: self.pfx_password.given()?, key: self.key_password.given()? })
     }
 
-    /// Connects to the provisioning service. Without an ID scope, reads it from the application.
+    /// Connects to the provisioning service. Without an ID scope, reads it from the service that is named.
     pub(super) async fn registrar(self) -> anyhow::Result<Registrar> {
         let payload = self.payload.as_deref().map(|file| parse_json(file, &read(file)?, "JSON")).transpose()?;
-        let id_scope = match self.provisioning.given_id_scope()? {
-            Some(id_scope) => id_scope,
-            None if self.service.is_application_named() || self.service.is_named() => {
-                read_id_scope(&self.service.client()?).await?
+        let client = self.place().await?.client(&self.service.connection)?;
+        Ok(Registrar { client, payload, service: self.service, enrollment: OnceCell::new() })
+    }
+
+    async fn place(&self) -> anyhow::Result<Place> {
+        let AnyService { application, instance, connection } = &self.service;
+        // Only the instance has the address of its device API. The ID scope in the environment may be that of another service.
+        if instance.is_named() {
+            self.service.named()?;
+            return Ok(self.provisioning.of_instance(&instance.find(connection).await?.properties));
+        }
+        if let Some(id_scope) = self.provisioning.given_id_scope()? {
+            return self.provisioning.with_id_scope(id_scope);
+        }
+        match self.service.named()? {
+            Some(ServiceKind::Dps) => Ok(self.provisioning.of_instance(&instance.find(connection).await?.properties)),
+            Some(ServiceKind::Central) if application.is_named() || application.is_usable() => {
+                self.provisioning.with_id_scope(read_id_scope(&application.client(connection)?).await?)
             }
-            None => {
+            _ => {
                 let hint = format!(
                     "use --id-scope SCOPE or set {ID_SCOPE}, or read it from the application with --app SUBDOMAIN and a \
-                     token; the application's page Device connection shows it"
+                     token, or from a DPS instance with --dps NAME; the application's page Device connection shows it"
                 );
-                return Err(UsageError::new("no ID scope given").with_hint(hint).into());
+                Err(UsageError::new("no ID scope given").with_hint(hint).into())
             }
-        };
-        let client = self.provisioning.client(id_scope, &self.service)?;
-        Ok(Registrar { client, payload, service: self.service, application: OnceCell::new() })
+        }
     }
 }
 
@@ -213,10 +245,9 @@ impl Passwords {
 pub(super) struct Registrar {
     pub(super) client: RegistrationClient,
     pub(super) payload: Option<Value>,
-    pub(super) service: Service,
-    /// The state of the application when the first device was refused. `None` if no application is named or it could not
-    /// be read.
-    application: OnceCell<Option<(Client, EnrollmentState)>>,
+    pub(super) service: AnyService,
+    /// The state of the service when the first device was refused. `None` if it could not be read.
+    enrollment: OnceCell<Option<(workflow::Service, EnrollmentState)>>,
 }
 
 impl Registrar {
@@ -228,7 +259,7 @@ impl Registrar {
         self.client.register(id, credential, self.payload.as_ref()).await
     }
 
-    /// Finds out why a device was not registered. Reads the application only if that can tell.
+    /// Finds out why a device was not registered. Reads the service only if that can tell.
     pub(super) async fn explain(
         &self,
         attempt: &Attempt<'_>,
@@ -237,38 +268,38 @@ impl Registrar {
     ) -> RegistrationFailure {
         let mut diagnosis = diagnose(attempt, &error, None);
         if diagnosis.needs_application
-            && let Some(application) = self.application(attempt.id, output).await
+            && let Some(state) = self.state(attempt.id, output).await
         {
-            diagnosis = diagnose(attempt, &error, Some(&application));
+            diagnosis = diagnose(attempt, &error, Some(&state));
         }
-        let asks_application = diagnosis.needs_application
-            && !self.service.is_named()
+        let asks_for_service = diagnosis.needs_application
+            && !self.service.is_usable()
             && !matches!(diagnosis.first(), Some(Cause::TlsIntercepted { .. }));
-        let hint =
-            "give --app SUBDOMAIN or --endpoint URL and a token to look up what is enrolled, verified and enabled";
+        let hint = "give --app SUBDOMAIN or --endpoint URL and a token, or --dps NAME, to look up what is enrolled, verified \
+                    and enabled";
         RegistrationFailure {
             unregistered: DiagnosedError::new(error, diagnosis),
-            hint: asks_application.then(|| hint.to_owned()),
+            hint: asks_for_service.then(|| hint.to_owned()),
         }
     }
 
-    async fn application(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
-        if !self.service.is_named() {
+    async fn state(&self, id: &DeviceId, output: &Output) -> Option<EnrollmentState> {
+        if !self.service.is_usable() {
             return None;
         }
         let note = |error: anyhow::Error| {
-            output.note(format_args!("could not look up the cause in the application: {error:#}"));
+            output.note(format_args!("could not look up the cause at the service: {error:#}"));
         };
         let read = || async {
             let read = async {
-                let client = self.service.client()?;
-                let application = workflow::read_enrollment_state(&client).await?;
-                anyhow::Ok((client, application))
+                let service = self.service.open().await?;
+                let state = workflow::read_enrollment_state(&service).await?;
+                anyhow::Ok((service, state))
             };
             read.await.map_err(note).ok()
         };
-        let (client, application) = self.application.get_or_init(read).await.as_ref()?;
-        workflow::read_device_state(client, application, id).await.map_err(|error| note(error.into())).ok()
+        let (service, state) = self.enrollment.get_or_init(read).await.as_ref()?;
+        workflow::read_device_state(service, state, id).await.map_err(|error| note(error.into())).ok()
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::{
+    any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
     error::UsageError,
     many_devices::ManyDevices,
@@ -16,23 +17,24 @@ use super::{
     output::{GOOD, Output},
     progress::{Steps, plan},
     provision::{connecting, note_password},
-    service::{Service, block_on},
+    service::block_on,
 };
 use crate::{
-    central::{Client, EnrollmentGroupId},
     certificate::{
         CommonName, DeviceId,
         files::{FileSet, read_certificates},
         fleet::{MANIFEST, read_manifest},
     },
+    dps::DpsCertificateName,
     workflow::{
-        AuthoritySource, RetireReport, RetireRequest, RolloverReport, RolloverRequest, WorkflowEvent, retire, rollover,
+        AuthoritySource, GroupId, RetireReport, RetireRequest, RolloverReport, RolloverRequest, WorkflowEvent, retire,
+        rollover,
     },
 };
 
 /// Take a verified enrollment group from one root to the next without downtime
 ///
-/// Uploads the new root to the group's free entry, proves possession of its key, and issues the devices' certificates
+/// Uploads the new root for the group's free entry, proves possession of its key, and issues the devices' certificates
 /// under it, for the same IDs. Devices can then connect with certificates under either root. When each device has its new
 /// certificate, the same command with --retire removes the old root; it fails if the new one is not verified. Both are
 /// idempotent, resume an interrupted run, and print the next command.
@@ -40,11 +42,12 @@ use crate::{
 #[command(after_help = "Examples:
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --device sensor-1 --dry-run
   iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --devices fleet/manifest.csv
-  iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --retire")]
+  iot-enroll rollover --app contoso --token-file token --group myx509eg --root root2027 --retire
+  iot-enroll rollover --dps contoso-dps --group myx509eg --root root2027 --device sensor-1")]
 pub(super) struct Rollover {
     /// Enrollment group
     #[arg(long, value_name = "ID")]
-    group: EnrollmentGroupId,
+    group: GroupId,
     /// Common name of the new root, created if missing; with --retire, the one to keep
     #[arg(long, value_name = "NAME", required_unless_present = "ca_cert")]
     root: Option<CommonName>,
@@ -54,6 +57,9 @@ pub(super) struct Rollover {
     /// Private key of --ca-cert, not needed with --retire
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
+    /// Name of the new certificate in the DPS instance [default: from the CA's name and thumbprint]
+    #[arg(long, value_name = "NAME")]
+    certificate_name: Option<DpsCertificateName>,
     #[command(flatten)]
     key_password: KeyPassword,
     /// Device to issue a new certificate for, may be repeated
@@ -100,11 +106,18 @@ pub(super) struct Rollover {
     #[command(flatten)]
     keys: Keys,
     #[command(flatten)]
-    service: Service,
+    service: AnyService,
 }
 
 impl Rollover {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        let kind = self.service.kind()?;
+        kind.check_group(&self.group)?;
+        if self.certificate_name.is_some() && kind == ServiceKind::Central {
+            return Err(
+                UsageError::new("--certificate-name is for DPS: at IoT Central certificates have no names").into()
+            );
+        }
         block_on(async { if self.retire { self.retire(output).await } else { self.begin(output).await } })
     }
 
@@ -125,6 +138,7 @@ impl Rollover {
         command.optional("--root", self.root.as_ref().map(CommonName::as_str));
         command.optional("--ca-cert", self.ca_cert.as_ref());
         command.optional("--ca-key", self.ca_key.as_ref());
+        command.optional("--certificate-name", self.certificate_name.as_ref().map(DpsCertificateName::as_str));
         self.key_password.repeat_in(&mut command);
         for device in &self.devices {
             command.option("--device", device.as_str());
@@ -195,7 +209,8 @@ impl Rollover {
             }
         };
         let pfx = self.keys.pfx()?;
-        let request = RolloverRequest::new(self.group.into(), authority, &device_directory)
+        let request = RolloverRequest::new(self.group, authority, &device_directory)
+            .certificate_name(self.certificate_name)
             .key_password(key_password.as_ref().map(|password| password.as_str()))
             .skip_proof(self.skip_proof)
             .devices(self.devices)
@@ -206,9 +221,9 @@ impl Rollover {
             .device_lifetime(lifetime(self.days))
             .pfx(pfx.as_ref().map(Pfx::options))
             .dry_run(self.dry_run);
-        let client = self.service.client()?;
+        let service = self.service.open().await?;
         let steps = Steps::new(output);
-        let rolled = rollover(&client, &request, &mut |event| observe(&steps, &event, self.dry_run)).await;
+        let rolled = rollover(&service, &request, &mut |event| observe(&steps, &event, self.dry_run)).await;
         steps.finish();
         let report = rolled?;
         note_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
@@ -239,11 +254,11 @@ impl Rollover {
             let question = format!("let only devices under {} connect through {}?", stays.subject(), self.group);
             self.confirmation.ask(&question)?;
         }
-        let client: Client = self.service.client()?;
+        let service = self.service.open().await?;
         let steps = Steps::new(output);
         let observe = &mut |event: WorkflowEvent<'_>| observe(&steps, &event, self.dry_run);
-        let request = RetireRequest::new(self.group.into(), stays).dry_run(self.dry_run);
-        let retired = retire(&client, &request, observe).await;
+        let request = RetireRequest::new(self.group, stays).dry_run(self.dry_run);
+        let retired = retire(&service, &request, observe).await;
         steps.finish();
         let report = retired?;
         let next = next.filter(|_| !self.dry_run).map(|next| next.to_string());

@@ -2,11 +2,14 @@
 
 use std::{
     env,
+    fmt::Display,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::Context;
+use zeroize::Zeroizing;
 
 use super::{
     error::UsageError,
@@ -22,10 +25,19 @@ const APP: &str = "IOT_ENROLL_APP";
 const ENDPOINT: &str = "IOT_ENROLL_ENDPOINT";
 const TOKEN: &str = "IOT_ENROLL_TOKEN";
 
-/// Options of the service.
+/// Options of the commands that speak to IoT Central.
+#[derive(clap::Args)]
+pub(super) struct Service {
+    #[command(flatten)]
+    application: Application,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// The application, and the sign-in there.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Service")]
-pub(super) struct Service {
+pub(super) struct Application {
     /// Subdomain, host name or URL of the application [env: IOT_ENROLL_APP]
     #[arg(long, value_name = "SUBDOMAIN", conflicts_with = "endpoint")]
     app: Option<String>,
@@ -42,17 +54,23 @@ pub(super) struct Service {
     /// Uses the AZURE_* environment variables, a managed identity, the Azure CLI or the Azure Developer CLI.
     #[arg(long, conflicts_with = "token_file")]
     entra: bool,
+}
+
+/// How to speak to a service.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Service")]
+pub(super) struct Connection {
     /// File with one more root certificate to trust for TLS, in PEM
     #[arg(long = "tls-ca", value_name = "FILE", alias = "ca-file")]
     pub(super) ca_file: Option<PathBuf>,
     /// Version of the REST API
     ///
-    /// [default: 2022-07-31, or 2022-10-31-preview for commands that need it]
+    /// [default: 2022-07-31, or 2022-10-31-preview for commands that need it; for DPS 2021-10-01]
     #[arg(long, value_name = "VERSION")]
-    api_version: Option<ApiVersion>,
-    /// Maximum number of requests per second [default: 20, or 16 for registrations]
+    pub(super) api_version: Option<String>,
+    /// Maximum number of requests per second [default: 20, or 16 for DPS and registrations]
     ///
-    /// All clients of an application share its limit of 20.
+    /// All clients of an application or a DPS share its limit.
     #[arg(long, value_name = "REQUESTS_PER_SECOND")]
     pub(super) rate: Option<NonZeroU32>,
 }
@@ -81,7 +99,7 @@ impl Service {
     /// Builds a client of the preview version of the API, which some resources need.
     pub(super) fn preview_client(&self) -> anyhow::Result<Client> {
         let preview = ApiVersion::V2022_10_31Preview;
-        if let Some(version) = self.api_version.filter(|version| *version != preview) {
+        if let Some(version) = self.connection.version::<ApiVersion>()?.filter(|version| *version != preview) {
             let message =
                 format!("API version {version} does not have this resource: omit --api-version, or use {preview}");
             return Err(UsageError::new(message).into());
@@ -91,15 +109,17 @@ impl Service {
 
     /// Builds a client.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let endpoint = self.endpoint()?;
-        let root = self.ca_file.as_deref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
-        let unreadable = |file: &Path| format!("could not read a certificate from {}", file.display());
+        self.application.client(&self.connection)
+    }
+}
+
+impl Application {
+    /// Builds a client.
+    pub(super) fn client(&self, connection: &Connection) -> anyhow::Result<Client> {
+        let endpoint = self.address()?;
+        let root = connection.root()?;
         let authorization = if self.entra {
-            let mut credential = EntraCredential::builder(ENTRA_SCOPE);
-            if let Some((file, bytes)) = &root {
-                credential = credential.add_root_certificate(bytes).with_context(|| unreadable(file))?;
-            }
-            Authorization::from_credential(credential.build()?)
+            entra(ENTRA_SCOPE, root.as_ref())?
         } else {
             let token = secret(self.token_file.as_deref(), TOKEN)?.ok_or_else(|| {
                 let hint = format!("use --token-file FILE, set {TOKEN}, or sign in with --entra");
@@ -107,43 +127,48 @@ impl Service {
             })?;
             Authorization::parse(Secret::from(token.trim()))?
         };
-        let mut builder =
-            Client::builder(endpoint).authorization(authorization).api_version(self.api_version.unwrap_or_default());
-        if let Some(rate) = self.rate {
+        let version = connection.version()?.unwrap_or_default();
+        let mut builder = Client::builder(endpoint).authorization(authorization).api_version(version);
+        if let Some(rate) = connection.rate {
             builder = builder.rate(rate);
         }
-        if let Some((file, bytes)) = &root {
-            builder = builder.add_root_certificate(bytes).with_context(|| unreadable(file))?;
+        if let Some(root) = &root {
+            builder = root.context(builder.add_root_certificate(&root.bytes))?;
         }
         Ok(builder.build()?)
     }
 
-    /// Adds these options to the next command. Environment variables need not be repeated.
+    /// Adds these options to the next command.
     pub(super) fn repeat_in(&self, command: &mut NextCommand) {
         command.optional("--app", self.app.as_ref());
         command.optional("--endpoint", self.endpoint.as_ref().map(Endpoint::as_str));
         command.optional("--token-file", self.token_file.as_ref());
         command.flag("--entra", self.entra);
-        command.optional("--tls-ca", self.ca_file.as_ref());
-        command.optional("--api-version", self.api_version.map(|version| version.to_string()));
-        command.optional("--rate", self.rate.map(|rate| rate.to_string()));
     }
 
     /// Returns whether an application and a token are named, on the command line or in the environment.
-    pub(super) fn is_named(&self) -> bool {
-        let environment = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let application = self.is_application_named() || environment(ENDPOINT) || environment(APP);
-        application && (self.entra || self.token_file.is_some() || environment(TOKEN))
+    pub(super) fn is_usable(&self) -> bool {
+        (self.is_named() || Self::is_in_environment()) && (self.entra || self.token_file.is_some() || is_set(TOKEN))
     }
 
     /// Returns whether the command line names an application.
-    pub(super) fn is_application_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.app.is_some() || self.endpoint.is_some()
+    }
+
+    /// Returns whether the command line names a file with a token.
+    pub(super) fn has_token_file(&self) -> bool {
+        self.token_file.is_some()
+    }
+
+    /// Returns whether the environment names an application.
+    pub(super) fn is_in_environment() -> bool {
+        is_set(ENDPOINT) || is_set(APP)
     }
 
     /// Returns the address. The command line overrides the environment. clap cannot read the variables, because it would
     /// report a conflict between `--endpoint` and `IOT_ENROLL_APP`.
-    fn endpoint(&self) -> anyhow::Result<Endpoint> {
+    fn address(&self) -> anyhow::Result<Endpoint> {
         if let Some(endpoint) = &self.endpoint {
             return Ok(endpoint.clone());
         }
@@ -162,6 +187,59 @@ impl Service {
     }
 }
 
+impl Connection {
+    /// Reads the file of `--tls-ca`.
+    pub(super) fn root(&self) -> anyhow::Result<Option<TrustedRoot<'_>>> {
+        let root = self.ca_file.as_deref().map(|file| anyhow::Ok(TrustedRoot { file, bytes: read(file)? }));
+        root.transpose()
+    }
+
+    /// Parses the value of `--api-version`.
+    pub(super) fn version<V: FromStr<Err: Display>>(&self) -> anyhow::Result<Option<V>> {
+        let version = self.api_version.as_deref().map(|text| {
+            parsed("the value of --api-version", text, |text| text.parse().map_err(|error: V::Err| error.to_string()))
+        });
+        version.transpose()
+    }
+
+    /// Adds these options to the next command.
+    pub(super) fn repeat_in(&self, command: &mut NextCommand) {
+        command.optional("--tls-ca", self.ca_file.as_ref());
+        command.optional("--api-version", self.api_version.as_ref());
+        command.optional("--rate", self.rate.map(|rate| rate.to_string()));
+    }
+}
+
+/// The file of one more trusted root.
+pub(super) struct TrustedRoot<'a> {
+    file: &'a Path,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+}
+
+impl TrustedRoot<'_> {
+    /// Names the file in an error about its content.
+    pub(super) fn context<T, E>(&self, result: Result<T, E>) -> anyhow::Result<T>
+    where
+        Result<T, E>: Context<T, E>,
+    {
+        result.with_context(|| format!("could not read a certificate from {}", self.file.display()))
+    }
+}
+
+/// Builds a sign-in with Microsoft Entra.
+pub(super) fn entra(scope: &str, root: Option<&TrustedRoot<'_>>) -> anyhow::Result<Authorization> {
+    let mut credential = EntraCredential::builder(scope);
+    if let Some(root) = root {
+        credential = root.context(credential.add_root_certificate(&root.bytes))?;
+    }
+    Ok(Authorization::from_credential(credential.build()?))
+}
+
+/// Returns whether an environment variable is set and not empty.
+pub(super) fn is_set(variable: &str) -> bool {
+    env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 /// Parses the value of an environment variable that is set and not empty. An invalid value is wrong usage; it is not
 /// repeated if it may be a secret.
 pub(super) fn from_variable<T>(name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> anyhow::Result<Option<T>> {
@@ -170,7 +248,7 @@ pub(super) fn from_variable<T>(name: &str, parse: impl FnOnce(&str) -> Result<T,
 }
 
 /// Parses a value; `what` names it in the error.
-fn parsed<T>(what: &str, value: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> anyhow::Result<T> {
+pub(super) fn parsed<T>(what: &str, value: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> anyhow::Result<T> {
     // A JSON Web Token looks like a host name, and would be sent to a name server.
     let parsed = if is_secret(value) { Err(String::new()) } else { parse(value) };
     parsed.map_err(|error| {

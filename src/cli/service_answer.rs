@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::registration::RegistrationFailure;
 use crate::{
+    arm::FindError,
     central::Error,
     dps::device::RegistrationErrorKind,
     workflow::{ProvisionError, RolloverError},
@@ -28,11 +29,11 @@ impl ServiceAnswer {
     pub(super) fn of(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(|cause| match cause.downcast_ref::<RegistrationFailure>() {
             Some(failure) => Self::of_registration(failure),
-            None => Self::of_central(central_error(cause)?),
+            None => Self::of_client(client_error(cause)?),
         })
     }
 
-    fn of_central(error: &Error) -> Option<Self> {
+    fn of_client(error: &Error) -> Option<Self> {
         Some(Self {
             status: error.status()?,
             code: error.code().map(str::to_owned),
@@ -50,16 +51,17 @@ impl ServiceAnswer {
     }
 }
 
-/// Returns the error of the IoT Central client that this error is, or is transparent for. The chain of causes does not show
+/// Returns the error of a service's client that this error is, or is transparent for. The chain of causes does not show
 /// the error inside a transparent one.
-pub(super) fn central_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+pub(super) fn client_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let provision = match error.downcast_ref::<RolloverError>() {
         Some(RolloverError::Service(error)) => return Some(error),
         Some(RolloverError::Provision(error)) => Some(error),
         _ => error.downcast_ref::<ProvisionError>(),
     };
-    match provision {
-        Some(ProvisionError::Service(error)) => Some(error),
+    match (provision, error.downcast_ref::<FindError>()) {
+        (Some(ProvisionError::Service(error)), _) | (_, Some(FindError::Call(error))) => Some(error),
+        (_, Some(FindError::NotVisible { error, .. })) => Some(error),
         _ => error.downcast_ref::<Error>(),
     }
 }

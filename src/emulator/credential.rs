@@ -8,7 +8,7 @@ use super::{
     fields::{FieldError, Fields},
     random::{self, RandomError},
 };
-use crate::certificate::{Certificate, PublicKeyAlgorithm, Thumbprint};
+use crate::certificate::{Certificate, PublicKeyAlgorithm, Thumbprint, Timestamp, chain};
 
 /// The minimum size of an RSA key in bits, as documented for X.509 attestation at the Device Provisioning Service.
 const MIN_RSA_BITS: usize = 2048;
@@ -88,28 +88,46 @@ pub(super) fn has_accepted_key(certificate: &Certificate) -> bool {
     }
 }
 
-/// Removes the field `certificate` and checks that the Device Provisioning Service accepts the key.
-pub(super) fn read_certificate_with_accepted_key(fields: &mut Fields) -> Result<Certificate, FieldError> {
-    let certificate = read_certificate(fields)?;
+/// A certificate that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CertificateError(String);
+
+/// Parses one certificate: base64 of PEM or DER, or PEM.
+pub(super) fn parse_certificate(text: &str) -> Result<Certificate, CertificateError> {
+    let mut all = Certificate::read_all(text.as_bytes())
+        .map_err(|error| CertificateError(format!("cannot read a certificate: {error}")))?;
+    match (all.pop(), all.len()) {
+        (Some(only), 0) => Ok(only),
+        (_, others) => Err(CertificateError(format!("expected one certificate, found {}", others + 1))),
+    }
+}
+
+/// Parses one certificate and checks that the Device Provisioning Service accepts the key.
+pub(super) fn parse_certificate_with_accepted_key(text: &str) -> Result<Certificate, CertificateError> {
+    let certificate = parse_certificate(text)?;
     if has_accepted_key(&certificate) {
         return Ok(certificate);
     }
     let algorithm = certificate.public_key_algorithm();
     let problem = format!("its key is {algorithm}; use RSA of {MIN_RSA_BITS} bits or more, or a NIST curve");
-    Err(fields.invalid("certificate", problem))
+    Err(CertificateError(problem))
 }
 
-/// Removes the field `certificate`, which holds one certificate: base64 of PEM or DER, or PEM.
-pub(super) fn read_certificate(fields: &mut Fields) -> Result<Certificate, FieldError> {
+/// Parses the certificate of a CA and checks that it could sign for a device.
+pub(super) fn parse_authority(text: &str, now: Timestamp) -> Result<Certificate, CertificateError> {
+    let certificate = parse_certificate_with_accepted_key(text)?;
+    chain::check_authority(&certificate, now).map_err(|error| CertificateError(error.to_string()))?;
+    Ok(certificate)
+}
+
+/// Removes the field `certificate` and parses it.
+pub(super) fn read_certificate(
+    fields: &mut Fields,
+    parse: impl FnOnce(&str) -> Result<Certificate, CertificateError>,
+) -> Result<Certificate, FieldError> {
     let text = fields.required("certificate", Fields::string)?;
-    let mut all = Certificate::read_all(text.as_bytes())
-        .map_err(|error| fields.invalid("certificate", format_args!("cannot read a certificate: {error}")))?;
-    match (all.pop(), all.len()) {
-        (Some(only), 0) => Ok(only),
-        (_, others) => {
-            Err(fields.invalid("certificate", format_args!("expected one certificate, found {}", others + 1)))
-        }
-    }
+    parse(&text).map_err(|error| fields.invalid("certificate", error))
 }
 
 /// Removes the field `info` and returns the thumbprint in it.

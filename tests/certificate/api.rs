@@ -128,7 +128,7 @@ fn an_authority_is_read_from_pem() {
 
 #[test]
 fn an_issued_certificate_is_saved_as_four_files_or_none() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let device =
         root().issue_device(&"sensor-1".parse().expect("an ID"), &IssueOptions::new().at(NOW)).expect("issued");
     let files = device.save(directory.path()).expect("saved");
@@ -172,7 +172,7 @@ fn names_ids_and_thumbprints_convert_from_and_to_text() {
 
 #[test]
 fn the_columns_of_a_manifest_are_found_by_name() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let path = directory.path().join("manifest.csv");
     let devices = |text: &str| {
         fs::write(&path, text).expect("written");

@@ -207,7 +207,7 @@ fn chains_are_judged_as_openssl_and_webpki_judge_them() {
     let keep = env::var_os("IOT_ENROLL_DIFFERENTIAL_KEEP").map(PathBuf::from);
     let mutations = mutation::all();
     let mut rng = Rng(seed);
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let mut figures = Figures::default();
     for turn in turns(count, mutations.len(), &mut rng) {
         let mutation = &mutations[turn];

@@ -201,7 +201,7 @@ fn pfx_files_hold_key_and_chain_and_open_with_the_password() {
 fn a_failing_device_ends_a_run_with_what_was_whole_before_it() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(3)).expect("a fleet");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let broken = devices(200).chain(std::iter::once(Err("no more".into()))).chain(devices(50));
     let error = fleet.write_directory(broken, folder.path(), IfExists::Fail, CONTROL).expect_err("fails");
     let FleetError::Interrupted { made, .. } = error else { panic!("{error}") };
@@ -245,7 +245,7 @@ fn a_stream_that_fails_says_how_far_it_came() {
 fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
     let (first, second) = (root(KeyAlgorithm::EcP256), root(KeyAlgorithm::EcP256));
     let fleet = |root| Fleet::new(root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
     fleet(&first).write_directory(devices(40), &files, IfExists::Fail, CONTROL).expect("files");
     fleet(&first).write_tar_file(devices(40), &tar, IfExists::Fail, CONTROL).expect("a tar file");
@@ -282,7 +282,7 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
 fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let path = folder.path().join("fleet.tar");
     fleet.write_tar_file(devices(100), &path, IfExists::Fail, CONTROL).expect("a tar file");
     let whole = std::fs::read(&path).expect("read");
@@ -314,7 +314,7 @@ fn fleet_of(root: &CertificateAuthority) -> Fleet<'_> {
 fn two_runs_are_never_at_work_in_one_place() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
     let refused = AtomicU64::new(0);
     let progress = |made| {
@@ -350,7 +350,7 @@ fn two_runs_are_never_at_work_in_one_place() {
 fn a_manifest_that_is_none_or_lists_what_is_not_there_is_not_written_over() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     fleet.write_directory(devices(3), &folder.path().join("other"), IfExists::Fail, CONTROL).expect("files");
     let others = std::fs::read_to_string(folder.path().join("other/manifest.csv")).expect("read");
     let manifest = folder.path().join("manifest.csv");
@@ -388,7 +388,7 @@ fn refused(outcomes: [Result<FleetReport, FleetError>; 2], why: &str) {
 fn tar_files_in_one_folder_have_a_manifest_each_and_only_their_own() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
     let [of_a, of_b] = ["a.tar.manifest.csv", "b.tar.manifest.csv"].map(|name| folder.path().join(name));
     for tar in [&a, &b] {
@@ -425,7 +425,7 @@ fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
     let of = |keys: &[Option<&Vec<u8>>]| -> Vec<FleetDevice> {
         devices(keys.len()).zip(keys).map(|(device, key)| device.expect("a device").public_key(key.cloned())).collect()
     };
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let asked = [Some(&keys[0]), Some(&keys[1]), Some(&keys[2])];
     for resumed in [0, 3] {
         for report in go_on(&fleet, folder.path(), || of(&asked)) {
@@ -434,7 +434,7 @@ fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
     }
     refused(go_on(&fleet, folder.path(), || of(&[asked[0], Some(&keys[3]), asked[2]])), "another key");
     refused(go_on(&fleet, folder.path(), || of(&[asked[0], None, asked[2]])), "cannot be mixed");
-    let keyed = tempfile::tempdir().expect("a folder");
+    let keyed = crate::support::temporary_directory();
     assert!(go_on(&fleet, keyed.path(), || of(&[None; 3])).iter().all(Result::is_ok));
     refused(go_on(&fleet, keyed.path(), || of(&asked)), "cannot be mixed");
 }
@@ -447,7 +447,7 @@ fn sets_with_and_without_pfx_files_are_not_mixed() {
     let with_pfx = Fleet::new(&root, &options(KeyAlgorithm::EcP256), Some(pfx), threads(2)).expect("a fleet");
     let given = |count| devices(count).collect::<Result<Vec<_>, _>>().expect("devices");
     for (first, second) in [(&plain, &with_pfx), (&with_pfx, &plain)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::support::temporary_directory();
         assert!(go_on(first, folder.path(), || given(1)).iter().all(Result::is_ok));
         let tar = std::fs::read(folder.path().join("fleet.tar")).expect("read");
         refused(go_on(second, folder.path(), || given(2)), "cannot be mixed");
@@ -459,7 +459,7 @@ fn sets_with_and_without_pfx_files_are_not_mixed() {
 fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let files = folder.path();
     for count in [5, 8, 10] {
         fleet.write_directory(devices(count), files, IfExists::Resume, CONTROL).expect("files");
@@ -502,7 +502,7 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
 fn an_id_of_many_colons_has_its_place_in_a_tar() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let path = folder.path().join("fleet.tar");
     let ids: Vec<_> = (1..=62).map(|colons| format!("a{}{}", ":".repeat(colons), "b".repeat(63 - colons))).collect();
     let given = |count| {
@@ -536,7 +536,7 @@ fn a_run_is_stopped_only_where_devices_are_left_over() {
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
         stop.store(false, Ordering::Relaxed);
         made.store(0, Ordering::Relaxed);
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::support::temporary_directory();
         let report =
             fleet.write_directory(devices(count.min(9_000)), folder.path(), IfExists::Fail, control).expect("files");
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));

@@ -197,7 +197,7 @@ impl Forge {
 
 /// Returns whether `openssl verify` accepts a chain for a TLS client. `None` without openssl, which is reported.
 pub(crate) fn openssl_verifies(presented: &[Certificate], anchors: &[Certificate], options: &[&str]) -> Option<bool> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let put = |name: &str, certificates: &[Certificate]| {
         let text: String = certificates.iter().map(Certificate::to_pem).collect();
         fs::write(folder.path().join(name), text).expect("written");

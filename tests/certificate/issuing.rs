@@ -60,7 +60,7 @@ fn webpki_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp)
 
 /// What the `openssl` program, where there is one, says of the same.
 fn openssl_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let put = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("written");
     put("root.pem", root.to_pem());
     put("leaf.pem", issued.certificate.to_pem());
@@ -198,7 +198,7 @@ fn authorities_from_elsewhere_sign_in_their_own_name() {
         assert_eq!(webpki_accepts(&device, authority.certificate(), NOW), Ok(()), "{certificate}");
         let proof = authority.issue_verification(&name("70A1B2"), &options()).expect("a proof");
         assert_eq!(chain::verify_possession(&proof.certificate, authority.certificate(), "70A1B2", NOW), Ok(()));
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::support::temporary_directory();
         fs::write(folder.path().join("leaf.pem"), device.certificate.to_pem()).expect("written");
         let root = authority_fixture(certificate);
         let time = NOW.unix_seconds().to_string();

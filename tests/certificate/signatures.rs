@@ -35,7 +35,7 @@ fn verdicts(certificate: &Certificate) -> [Result<(), SignatureError>; 2] {
 
 #[test]
 fn ecdsa_is_verified_with_every_hash_on_every_supported_curve() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let folder = folder.path();
     for curve in ["prime256v1", "secp384r1", "secp521r1", "secp256k1", "brainpoolP256r1", "secp224r1"] {
         let curve_options = format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out key.pem");
@@ -68,7 +68,7 @@ fn ecdsa_is_verified_with_every_hash_on_every_supported_curve() {
 
 #[test]
 fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let folder = folder.path();
     if run(folder, "genrsa -out key.pem 2048").is_none() {
         return;
@@ -124,7 +124,7 @@ fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
 
 #[test]
 fn keys_that_cannot_be_used_are_told_from_wrong_signers() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let folder = folder.path();
     for bits in [512, 1024, 1536, 2047] {
         if run(folder, &format!("genrsa -out key.pem {bits}")).is_none() {
@@ -181,7 +181,7 @@ fn a_key_off_its_curve_is_malformed() {
 
 #[test]
 fn requests_are_verified_like_certificates() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     let folder = folder.path();
     if run(folder, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem").is_none() {
         return;

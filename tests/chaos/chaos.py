@@ -17,6 +17,7 @@ directory. The exit status is 1 if a round failed. Needs Python 3.8 and a Unix; 
 import argparse
 import concurrent.futures
 import csv
+import functools
 import json
 import os
 import random
@@ -46,10 +47,13 @@ class Round:
         self.log = []
         self.service = None
         self.has_faults = False
+        self.at_dps = False
         self.first_line = {}
 
-    def start(self, *, tls=False, faults=None):
-        """Starts the emulator. With TLS devices can register by certificate."""
+    def start(self, *, tls=False, faults=None, at_dps=False):
+        """Starts the emulator. With TLS devices can register by certificate. The commands are for its application, or for its
+        DPS instance."""
+        self.at_dps = at_dps
         arguments = [self.program, "emulator", "--rate", "1000000"]
         arguments += ["--tls", "--retry-after", "0"] if tls else []
         if faults is None:
@@ -77,17 +81,24 @@ class Round:
     def command(self, *arguments, service=True):
         command = [self.program, *arguments]
         if service:
-            command += ["--endpoint", self.first_line["endpoint"], "--rate", "1000000"]
+            dps = ["--dps", self.first_line["dps"]["name"]]
+            command += dps if self.at_dps else ["--endpoint", self.first_line["endpoint"]]
+            command += ["--rate", "1000000"]
             if "caFile" in self.first_line:
                 command += ["--ca-file", self.first_line["caFile"]]
         return command
 
     def dps(self):
+        if self.at_dps:
+            return []
         return ["--id-scope", self.first_line["idScope"], "--dps-endpoint", self.first_line["endpoint"]]
 
     def environment(self):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("IOT_ENROLL_")}
         environment["IOT_ENROLL_TOKEN"] = self.first_line.get("token", "")
+        if self.at_dps:
+            environment["IOT_ENROLL_ARM_ENDPOINT"] = self.first_line["arm"]["endpoint"]
+            environment["IOT_ENROLL_ARM_TOKEN"] = self.first_line["arm"]["token"]
         return environment
 
     def spawn(self, command):
@@ -185,6 +196,12 @@ class Round:
 
     def entry(self, group, entry):
         """The thumbprint that an entry holds and whether it is verified; None if it is empty."""
+        if self.at_dps:
+            references = self.json("dps", "enrollment-group", "show", group)["attestation"]["x509"]["caReferences"]
+            if entry not in references:
+                return None
+            shown = self.json("dps", "certificate", "show", references[entry])["properties"]
+            return shown["thumbprint"], shown["isVerified"]
         process = self.spawn(
             self.command("enrollment-group", "certificate", "show", group, "--entry", entry, "-o", "json")
         )
@@ -201,6 +218,17 @@ class Round:
             found = self.entry(group, entry)
             if found != expected:
                 raise Failure(f"{entry} of {group}: found {found}, expected {expected}")
+
+    def check_retired(self, group, file):
+        """Only that root is left. At DPS it is the primary one, because a group without one is not allowed."""
+        entries = (file, None) if self.at_dps else (None, file)
+        self.check_entries(group, *entries)
+
+    def check_devices(self, count):
+        """The application, or the instance, has so many devices."""
+        devices = self.json("dps", "enrollment", "list") if self.at_dps else self.json("device", "list")
+        if len(devices) != count:
+            raise Failure(f"{len(devices)} devices, expected {count}")
 
     def check_device(self, chain, root):
         self.run("cert", "verify", chain, "--ca", root, service=False)
@@ -235,9 +263,9 @@ class Round:
 PROVISION = ["provision", "--group", "g", "--root", "r", "--no-pfx"]
 
 
-def provision(it):
+def provision(it, at_dps=False):
     """provision, killed up to three times."""
-    it.start()
+    it.start(at_dps=at_dps)
     arguments = [*PROVISION, "--device", "d1", "--device", "d2"]
     for _ in range(it.random.randrange(1, 4)):
         it.kill_within(0.6, *arguments)
@@ -249,9 +277,9 @@ def provision(it):
     it.check_no_leftovers()
 
 
-def rollover(it):
+def rollover(it, at_dps=False):
     """provision, then rollover and --retire, each killed; then the commands they print."""
-    it.start()
+    it.start(at_dps=at_dps)
     it.rerun(*PROVISION, "--device", "d1")
     rollover = ["rollover", "--group", "g", "--root", "next", "--device", "d1", "--no-pfx"]
     it.kill_within(0.6, *rollover)
@@ -259,13 +287,13 @@ def rollover(it):
     it.check_entries("g", "r_cert.pem", "next_cert.pem")
     it.kill_within(0.3, *rollover, "--retire", "--yes")
     next_command = json.loads(it.shell(f"{next_command} --yes -o json"))["next"]
-    it.check_entries("g", None, "next_cert.pem")
+    it.check_retired("g", "next_cert.pem")
     it.shell(next_command)
-    it.check_entries("g", None, "next_cert.pem")
+    it.check_retired("g", "next_cert.pem")
     it.check_device("next/d1_fullchain.pem", "next_cert.pem")
     # The old command does not bring the retired root back.
     it.refused(*PROVISION, "--device", "d1")
-    it.check_entries("g", None, "next_cert.pem")
+    it.check_retired("g", "next_cert.pem")
     it.check_no_leftovers()
 
 
@@ -312,27 +340,26 @@ def register(it):
         raise Failure(f"{len(provisioned)} of 40 devices are provisioned")
 
 
-def everything(it):
+def everything(it, at_dps=False):
     """provision with a fleet, created and registered devices, killed."""
-    it.start(tls=True)
+    it.start(tls=True, at_dps=at_dps)
     arguments = [*PROVISION, "--count", "30", "--device", "single", "--create-devices", "--register", *it.dps()]
     it.kill_within(2.5, *arguments)
     it.rerun(*arguments)
     it.check_entries("g", "r_cert.pem")
     it.check_manifest("fleet/manifest.csv", 30)
-    if len(it.json("device", "list")) != 31:
-        raise Failure("not all devices were created")
+    it.check_devices(31)
     it.check_unchanged(*arguments)
     it.check_no_leftovers()
 
 
-def race(it):
+def race(it, at_dps=False):
     """Eight provisions at once, on one group and one directory."""
     # Slow answers leave more time for the others in between.
-    it.start(faults=it.random.choice([[], ["delay=40ms,times=always"]]))
+    it.start(faults=it.random.choice([[], ["delay=40ms,times=always"]]), at_dps=at_dps)
     if it.random.random() < 0.3:
         it.run("cert", "root", "r", "--no-pfx", service=False)
-    if it.random.random() < 0.3:
+    if it.random.random() < 0.3 and not at_dps:
         it.run("enrollment-group", "create", "g", "--display-name", "g")
     arguments = [*PROVISION, "--device", "d1", "--device", "d2"]
     arguments += it.random.choice([[], ["--count", "20"], ["--attest"], ["--create-devices"]])
@@ -356,26 +383,31 @@ def race_groups(it):
     it.check_no_leftovers()
 
 
-def race_rollover(it):
+def race_rollover(it, at_dps=False):
     """Eight rollovers at once, then eight that retire."""
-    it.start(faults=[])
+    it.start(faults=[], at_dps=at_dps)
     it.run(*PROVISION, "--device", "d1")
     rollover = ["rollover", "--group", "g", "--root", "next", "--device", "d1", "--no-pfx"]
     it.together([rollover] * 8)
     it.check_entries("g", "r_cert.pem", "next_cert.pem")
     it.check_device("next/d1_fullchain.pem", "next_cert.pem")
     it.together([[*rollover, "--retire", "--yes"]] * 8)
-    it.check_entries("g", None, "next_cert.pem")
+    it.check_retired("g", "next_cert.pem")
     it.check_no_leftovers()
 
 
 SCENARIOS = {
     "provision": provision,
     "race": race,
+    "provision-dps": functools.partial(provision, at_dps=True),
+    "race-dps": functools.partial(race, at_dps=True),
     "rollover": rollover,
+    "rollover-dps": functools.partial(rollover, at_dps=True),
     "everything": everything,
+    "everything-dps": functools.partial(everything, at_dps=True),
     "import": import_devices,
     "race-rollover": race_rollover,
+    "race-rollover-dps": functools.partial(race_rollover, at_dps=True),
     "register": register,
     "race-groups": race_groups,
     "fleet": fleet,
@@ -415,7 +447,7 @@ def main():
         finally:
             it.stop()
         done += 1
-        print(f"{name:<14} seed {this_seed:<8} {time.monotonic() - begin:5.1f} s  {outcome}", flush=True)
+        print(f"{name:<17} seed {this_seed:<8} {time.monotonic() - begin:5.1f} s  {outcome}", flush=True)
         if outcome == "ok":
             shutil.rmtree(directory)
         else:

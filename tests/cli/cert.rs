@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const MARKER: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.\n";
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    crate::support::temporary_directory()
 }
 
 fn cert(folder: &Path, arguments: &[&str]) -> Run {

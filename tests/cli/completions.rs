@@ -49,7 +49,7 @@ fn script(shell: &str) -> String {
 
 /// A directory with the script of a shell as the file `script`.
 fn folder(shell: &str) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     fs::write(folder.path().join("script"), script(shell)).expect("written");
     folder
 }

@@ -39,9 +39,10 @@ const NOT_RUN: [&str; 7] = [
 ];
 
 /// What differs between two runs, and what stands for it in the comparison.
-const NORMALISED: [(&str, &str); 9] = [
+const NORMALISED: [(&str, &str); 10] = [
     (r"[0-9A-F]{64}", "SHA-256"),
     (r"[0-9A-F]{40}", "SHA-1"),
+    (r"-[0-9A-F]{16}\b", "-BEGINNING"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
     (r"\b\d{4}-\d\d-\d\d(T[0-9:.]+Z)?( \d\d:\d\d(:\d\d)?)?", "DATE"),
     (r"^etag( +)\S+$", "etag${1}ETAG"),
@@ -162,6 +163,7 @@ impl Page {
             .replace("cargo run --release -- ", "iot-enroll ")
             .replace("--app contoso", &format!("--app {}", place.endpoint))
             .replace("IOT_ENROLL_APP=contoso", &format!("IOT_ENROLL_APP={}", place.endpoint))
+            .replace("contoso-dps", "emulated-dps")
             .replace("0ne00A1B2C3", &place.id_scope)
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", place.port))
     }
@@ -170,6 +172,8 @@ impl Page {
     fn restored(output: &str, place: &Place) -> String {
         output
             .replace(&format!("--app {}", place.endpoint), "--app contoso")
+            .replace("emulated-dps", "contoso-dps")
+            .replace(&place.endpoint, "https://contoso-dps.azure-devices-provisioning.net")
             .replace(&place.id_scope, "0ne00A1B2C3")
             .replace(&format!("127.0.0.1:{}", place.port), "127.0.0.1:8080")
             .replace(&format!("{}/", place.directory.display()), "/home/you/")
@@ -177,7 +181,7 @@ impl Page {
 
     /// Runs the commands. Returns what is wrong.
     fn run(&mut self, update: bool) -> Vec<String> {
-        let root = tempfile::tempdir().expect("a directory");
+        let root = crate::support::temporary_directory();
         let (directory, results) = (root.path().join("work"), root.path().join("results"));
         let programs = root.path().join("bin");
         for created in [&directory, &results, &programs] {
@@ -216,7 +220,7 @@ impl Page {
                 .expect("text");
         }
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a PATH"));
-        // Of the environment only what is named here: the token, and the provisioning service in place of the public one.
+        // Of the environment only what is named here: the tokens, and the services in place of the public ones.
         let ran = Command::new("timeout")
             .args(["120", "bash", "-c", &script])
             .current_dir(&directory)
@@ -226,6 +230,8 @@ impl Page {
             .env("SSL_CERT_FILE", &ca)
             .env("IOT_ENROLL_DPS_ENDPOINT", &service.endpoint)
             .env("IOT_ENROLL_TOKEN", &service.token)
+            .env("IOT_ENROLL_ARM_ENDPOINT", service.text("/arm/endpoint"))
+            .env("IOT_ENROLL_ARM_TOKEN", service.text("/arm/token"))
             .output()
             .expect("bash runs");
         let mut failures = vec![];
@@ -358,7 +364,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 
 #[test]
 fn every_environment_variable_of_the_help_has_a_row() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     Run::of(program(directory.path()).args(["man", "."])).ok();
     let variable = Regex::new(r"\bIOT_ENROLL_[A-Z_]+").expect("a pattern");
     let names = |text: &str| variable.find_iter(text).map(|found| found.as_str().to_owned()).collect::<BTreeSet<_>>();
@@ -378,7 +384,7 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn the_picture_shows_what_the_program_prints() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let mut command = program(directory.path());
     let run = Run::of(command.args(["provision", "--emulator", "--register"]));
     assert_eq!(run.status, 0, "{}", run.stderr);

@@ -9,7 +9,7 @@ use crate::support::{Run, authority_fixture, openssl, program};
 
 /// A folder with a root `r` and a device `d` under it.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     cert(folder.path(), &["root", "r"]).ok();
     cert(folder.path(), &["device", "d", "r"]).ok();
     folder

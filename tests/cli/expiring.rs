@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 /// A folder with the certificate of a device that runs out in 5 days.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     cert(folder.path(), &["device", "d", "--days", "5", "--no-pfx", "--dir", "."]).ok();
     fs::remove_file(folder.path().join("d_fullchain.pem")).expect("removed");
     folder
@@ -51,7 +51,7 @@ fn member(name: &str, size: usize) -> Vec<u8> {
 
 #[test]
 fn tar_members_are_searched_in_large_files() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     cert(folder.path(), &["root", "r", "--no-pfx", "--dir", "."]).ok();
     fs::create_dir(folder.path().join("f")).expect("a folder");
     let fleet = ["fleet", "r", "--count", "300", "--days", "3", "--format", "tar", "--out", "f/fleet.tar"];

@@ -16,7 +16,7 @@ const MARKER: &str = ".iot-enroll-set";
 const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.\n";
 
 fn lab() -> TempDir {
-    let lab = tempfile::tempdir().expect("a directory");
+    let lab = crate::support::temporary_directory();
     cert(lab.path(), &["root", "ca", "--no-pfx"]).ok();
     lab
 }
@@ -67,7 +67,7 @@ fn tar_readable_by_others_is_not_resumed() {
 #[test]
 fn link_in_place_of_a_tar_is_not_followed() {
     let lab = lab();
-    let elsewhere = tempfile::tempdir().expect("a directory");
+    let elsewhere = crate::support::temporary_directory();
     let target = elsewhere.path().join("target");
     for planted in ["fleet.tar", "fleet.tar.manifest.csv"] {
         let link = lab.path().join(planted);
@@ -89,7 +89,7 @@ fn planted_links_with_hidden_names_are_not_followed() {
         for planted in [".manifest.csv.tmp", ".0000.tmp", ".0001.tmp"] {
             let lab = lab();
             let fleet = lab.path().join("fleet");
-            let victim = tempfile::tempdir().expect("a directory");
+            let victim = crate::support::temporary_directory();
             let target = if planted.starts_with(".manifest") {
                 let file = victim.path().join("file");
                 fs::write(&file, "precious").expect("written");
@@ -170,7 +170,7 @@ fn only_marked_leftovers_of_a_set_are_removed() {
             fs::write(directory.join(MARKER), marker).expect("written");
         }
     }
-    let elsewhere = tempfile::tempdir().expect("a directory");
+    let elsewhere = crate::support::temporary_directory();
     fs::write(elsewhere.path().join(MARKER), MARKER_TITLE).expect("written");
     symlink(elsewhere.path(), lab.path().join(".y.link.tmp")).expect("a link");
     cert(lab.path(), &["device", "y", "ca", "--no-pfx"]).ok();
@@ -196,7 +196,7 @@ fn planted_committed_set_is_ignored() {
 fn kill_between_renames_leaves_no_old_file() {
     let lab = lab();
     cert(lab.path(), &["device", "y", "ca"]).ok();
-    let new = tempfile::tempdir().expect("a directory");
+    let new = crate::support::temporary_directory();
     for name in ["ca_cert.pem", "ca_key.pem"] {
         fs::copy(lab.path().join(name), new.path().join(name)).expect("copied");
     }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// Creates a directory with the root `r`.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::temporary_directory();
     cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
     folder
 }

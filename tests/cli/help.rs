@@ -73,13 +73,22 @@ fn commands() -> Vec<Vec<String>> {
 #[test]
 fn options_are_under_the_right_heading() {
     let service = ["app", "endpoint", "token-file", "entra", "tls-ca", "api-version", "rate"];
+    let instance = [
+        "dps",
+        "subscription",
+        "resource-group",
+        "arm-token-file",
+        "connection-string-file",
+        "arm-endpoint",
+        "arm-api-version",
+    ];
     let making = ["dir", "days", "algorithm", "pfx", "pfx-password-file", "pfx-legacy", "no-pfx", "force"];
-    let mut seen = [0, 0];
+    let mut seen = [0, 0, 0];
     for command in commands() {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
         let text = help(&words);
         for (index, (heading, allowed)) in
-            [("Service", &service[..]), ("Certificates", &making)].into_iter().enumerate()
+            [("Service", &service[..]), ("DPS instance", &instance), ("Certificates", &making)].into_iter().enumerate()
         {
             if text.contains(&format!("\n{heading}:\n")) {
                 let found = options(&text, heading);
@@ -88,7 +97,7 @@ fn options_are_under_the_right_heading() {
             }
         }
     }
-    assert!(seen[0] > 30 && seen[1] >= 5, "{seen:?}");
+    assert!(seen[0] > 30 && seen[1] > 15 && seen[2] >= 5, "{seen:?}");
 }
 
 #[test]

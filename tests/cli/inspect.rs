@@ -181,7 +181,7 @@ fn malformed_extension_is_named() {
 
 #[test]
 fn certificate_request_is_recognized() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let request = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/requests/secp384r1.compressed.csr");
     let pem = fs::read_to_string(&request).expect("read");
     let der = directory.path().join("request.der");
@@ -197,7 +197,7 @@ fn certificate_request_is_recognized() {
 
 #[test]
 fn name_with_a_comma_is_quoted() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let path = directory.path();
     let config = "[req]\ndistinguished_name=dn\nprompt=no\nx509_extensions=ext\n[dn]\nCN=d\n[ext]\n\
                   subjectAltName=@names\n[names]\nDNS.1=a.example, DNS:b.example\nURI.1=x:\u{1b}[31m\n";

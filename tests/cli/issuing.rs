@@ -11,7 +11,7 @@ use crate::support::{Run, authority_fixture, openssl, program};
 use tempfile::TempDir;
 
 fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory")
+    crate::support::temporary_directory()
 }
 
 fn cert(directory: &Path, arguments: &[&str]) -> Run {

@@ -10,6 +10,8 @@ mod completions;
 mod confirmation;
 mod device;
 mod documentation;
+mod dps;
+mod dps_provision;
 mod encodings;
 mod errors;
 mod expiring;

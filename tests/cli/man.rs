@@ -6,7 +6,7 @@ use crate::support::{Run, program};
 
 #[test]
 fn every_command_has_a_page() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::support::temporary_directory();
     let result =
         Run::of(program(dir.path()).args(["man", "pages", "-o", "json"]).env("IOT_ENROLL_APP", "contoso")).json();
     let pages: Vec<_> =
@@ -30,7 +30,7 @@ fn every_command_has_a_page() {
 
 #[test]
 fn pages_are_overwritten_with_force_only() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::support::temporary_directory();
     let other = dir.path().join("other");
     fs::write(&other, "kept").expect("written");
     symlink(&other, dir.path().join("iot-enroll-cert.1")).expect("a link");

@@ -6,7 +6,7 @@ use crate::support::{Run, openssl, program};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    crate::support::temporary_directory()
 }
 
 fn fixture(name: &str) -> String {

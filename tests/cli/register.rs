@@ -276,7 +276,7 @@ fn unavailable_application_is_noted() {
     let token = "SharedAccessSignature sr=x&sig=y&skn=z&se=1";
     command.args(["--endpoint", &lab.service.endpoint]).env("IOT_ENROLL_TOKEN", token);
     let error = Run::of(&mut command).fails(1);
-    holds(&error, &["could not look up the cause in the application", "possible cause:"]);
+    holds(&error, &["could not look up the cause", "possible cause:"]);
     assert!(!error.contains(hint), "{error}");
 }
 

@@ -30,7 +30,7 @@ const PROVISION: [&str; 8] =
 fn emulator_prints_its_endpoint_and_stops_on_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let service = Service::start();
-        assert_eq!(keys(&service.first_line), ["endpoint", "idScope", "token"]);
+        assert_eq!(keys(&service.first_line), ["arm", "dps", "endpoint", "idScope", "token"]);
         assert!(service.endpoint.starts_with("http://127.0.0.1:"), "{}", service.endpoint);
         assert_eq!(service.json(folder().path(), &["enrollment-group", "list"]), json!([]));
         let (status, rest) = service.end(signal);
@@ -60,7 +60,7 @@ fn emulator_uses_the_given_address_and_token() {
 #[test]
 fn emulator_with_tls_names_its_ca_file_and_removes_it() {
     let service = Service::with(&["--tls", "--rate", "1000000"]);
-    assert_eq!(keys(&service.first_line), ["caFile", "endpoint", "idScope", "token"]);
+    assert_eq!(keys(&service.first_line), ["arm", "caFile", "dps", "endpoint", "idScope", "token"]);
     assert!(service.endpoint.starts_with("https://127.0.0.1:"), "{}", service.endpoint);
     let file = Path::new(service.first_line["caFile"].as_str().expect("a path")).to_owned();
     assert!(file.is_absolute(), "{}", file.display());

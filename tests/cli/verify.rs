@@ -16,7 +16,7 @@ fn cert(folder: &Path, arguments: &[&str]) -> Run {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    crate::support::temporary_directory()
 }
 
 /// Creates a directory with a root `r`, an intermediate `i`, a device `d`, and both CAs in one file in either order.

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     certificate::{CertificateAuthority, CommonName, IssueOptions},
-    emulator::{DpsRight, Emulator},
+    emulator::{DpsRight, Emulator, EmulatorError},
 };
 use serde_json::{Value, json};
 
@@ -290,5 +290,20 @@ async fn the_instance_itself_cannot_be_changed() {
         let answer = lab.arm(method, "", None, Some(&body)).await;
         refused_by_arm(&answer, 405, "MethodNotAllowed");
         assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+    }
+}
+
+#[tokio::test]
+async fn invalid_names_of_the_instance_and_its_policies_are_refused() {
+    let all = || Emulator::builder().dps_policy("a", [DpsRight::EnrollmentRead]);
+    for builder in [
+        Emulator::builder().dps_name("my dps"),
+        Emulator::builder().dps_name(""),
+        all().dps_policy("A", [DpsRight::EnrollmentRead]),
+        all().dps_policy("provisioningserviceowner", []),
+        all().dps_policy("a/b", []),
+    ] {
+        let error = builder.start().await.expect_err("an invalid name");
+        assert!(matches!(error, EmulatorError::DpsInstance(_)), "{error}");
     }
 }

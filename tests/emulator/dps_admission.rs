@@ -216,6 +216,16 @@ async fn symmetric_keys_admit_individually_and_by_group() {
 }
 
 #[tokio::test]
+async fn registration_ids_follow_the_rule_of_enrollments() {
+    let lab = start().await;
+    let id = "-sensor.1";
+    lab.individual(id, &json!({ "type": "symmetricKey" })).await.expect(200);
+    let key = lab.keys(&format!("/enrollments/{id}")).await;
+    lab.register_by_key(id, &key).await.expect(202);
+    lab.register_by_key("sensor.", &key).await.refused(400, 400_004, "not a valid registration ID");
+}
+
+#[tokio::test]
 async fn a_tpm_enrollment_refuses_other_credentials() {
     let lab = start().await;
     let tpm = json!({ "type": "tpm", "tpm": { "endorsementKey": "AToAAQ==" } });

@@ -914,7 +914,7 @@ fn made_by_openssl(directory: &Path) -> Option<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_certificates_and_client_are_admitted_under_an_uploaded_intermediate() {
     let lab = Lab::empty(Emulator::builder().assign_after(0)).await;
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     let directory = directory.path();
     if made_by_openssl(directory).is_none() {
         return;

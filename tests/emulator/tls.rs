@@ -252,7 +252,7 @@ async fn a_request_in_progress_is_answered_over_tls_during_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_trusts_the_emulator_with_tls_1_2_and_1_3() {
     let emulator = start(Emulator::builder()).await;
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = crate::support::temporary_directory();
     std::fs::write(directory.path().join("ca.pem"), emulator.ca_pem().expect("PEM")).expect("written");
     let address = emulator.address().to_string();
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {

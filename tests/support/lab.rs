@@ -31,7 +31,7 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) async fn start() -> Self {
         let emulator = Emulator::builder().start().await.expect("a free loopback port");
-        Self { emulator, folder: tempfile::tempdir().expect("a folder") }
+        Self { emulator, folder: super::temporary_directory() }
     }
 
     pub(crate) fn path(&self) -> &Path {

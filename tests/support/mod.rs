@@ -27,8 +27,26 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 /// The length of a day.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Creates a directory for one test, in memory where that is possible: what the tests hold does not depend on a disk, and
+/// flushing thousands of files to one would take most of their time.
+pub(crate) fn temporary_directory() -> TempDir {
+    #[cfg(target_os = "linux")]
+    {
+        // Containers may have little of it.
+        const ENOUGH: u64 = 1 << 30;
+        let memory = Path::new("/dev/shm");
+        let has_room = rustix::fs::statvfs(memory).is_ok_and(|found| found.f_bavail * found.f_frsize >= ENOUGH);
+        if has_room && let Ok(directory) = tempfile::tempdir_in(memory) {
+            return directory;
+        }
+    }
+    tempfile::tempdir().expect("a directory")
+}
 
 /// The path of a file in `fixtures/authorities`.
 pub(crate) fn authority_fixture(name: &str) -> PathBuf {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::{Run, program};
 
 pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    super::temporary_directory()
 }
 
 /// `iot-enroll emulator` as a process of its own, ended with the test.
@@ -51,6 +51,21 @@ impl Service {
         command.args(arguments).args(["--endpoint", &self.endpoint, "--rate", "1000000"]);
         command.env("IOT_ENROLL_TOKEN", &self.token);
         command
+    }
+
+    /// A command that speaks to its DPS instance, as fast as it can.
+    pub(crate) fn dps_command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = program(folder);
+        command.args(arguments).args(["--rate", "1000000"]);
+        command.env("IOT_ENROLL_DPS", self.text("/dps/name"));
+        command.env("IOT_ENROLL_ARM_ENDPOINT", self.text("/arm/endpoint"));
+        command.env("IOT_ENROLL_ARM_TOKEN", self.text("/arm/token"));
+        command
+    }
+
+    /// A member of the first line.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        self.first_line.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}"))
     }
 
     /// Runs a command; the token is in nothing that it prints.

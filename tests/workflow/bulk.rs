@@ -20,7 +20,7 @@ async fn start() -> Lab {
     let builder = Emulator::builder().tls(true).registration_retry_after(Duration::ZERO);
     Lab {
         emulator: builder.start().await.expect("a free loopback port"),
-        folder: tempfile::tempdir().expect("a directory"),
+        folder: crate::support::temporary_directory(),
     }
 }
 

@@ -338,7 +338,7 @@ fn own_authority(lab: &Lab, certificate: PathBuf, key: PathBuf) -> ProvisionRequ
 
 #[tokio::test]
 async fn an_own_root_is_enrolled_and_signs_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
+    let (lab, elsewhere) = (Lab::start().await, crate::support::temporary_directory());
     let root = new_root("Contoso Root");
     write(elsewhere.path(), "Contoso Root", &root);
     let own = set(elsewhere.path(), "Contoso Root");
@@ -352,7 +352,7 @@ async fn an_own_root_is_enrolled_and_signs_the_devices() {
 
 #[tokio::test]
 async fn an_own_intermediate_is_enrolled_and_its_chain_goes_to_the_devices() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
+    let (lab, elsewhere) = (Lab::start().await, crate::support::temporary_directory());
     let root = new_root("Contoso Root");
     let root_certificate = root.certificate.clone();
     let root = root.into_authority(Timestamp::now()).expect("an authority");
@@ -385,7 +385,7 @@ async fn an_own_authority_with_an_encrypted_key_needs_its_password() {
 
 #[tokio::test]
 async fn an_own_authority_that_is_none_stops_it() {
-    let (lab, elsewhere) = (Lab::start().await, tempfile::tempdir().expect("a directory"));
+    let (lab, elsewhere) = (Lab::start().await, crate::support::temporary_directory());
     let root = new_root("root");
     write(elsewhere.path(), "root", &root);
     write(elsewhere.path(), "other", &new_root("other"));

@@ -59,7 +59,7 @@ async fn a_root_that_another_run_created_first_is_used() {
 #[tokio::test]
 async fn a_root_and_a_device_that_another_run_created_first_are_used() {
     let lab = Lab::start().await;
-    let source = tempfile::tempdir().expect("a directory");
+    let source = crate::support::temporary_directory();
     write(source.path(), ROOT, &new_root(ROOT));
     let authority = set(source.path(), ROOT).read_authority(None, Timestamp::now()).expect("an authority");
     let device = authority.issue_device(&DEVICE.parse().expect("an id"), &IssueOptions::default()).expect("issued");

@@ -26,7 +26,8 @@ use crate::emulator::{
     api_error::{ApiError, ErrorCode, http_date},
     body::{Json, json_response},
     context::{Context, SharedContext},
-    dps::model::{CaCertificate, Instance, MAX_CERTIFICATES, read_authority, read_one},
+    credential::{parse_authority, parse_certificate},
+    dps::model::{CaCertificate, Instance, MAX_CERTIFICATES},
     fields::Fields,
     path::path_parameter,
     precondition::IfMatch,
@@ -118,7 +119,7 @@ async fn put(
 ) -> Result<Response, ApiError> {
     let now = context.clock.timestamp();
     let body = CertificateBody::read(fields, version).map_err(|error| error.code(ErrorCode::Number(400_000)))?;
-    let certificate = read_authority(&body.certificate, now)
+    let certificate = parse_authority(&body.certificate, now)
         .map_err(|error| invalid(format!("TPM or X509 attestation is required: certificate: {error}")))?;
     let shown = context.store.with(|state| {
         let certificates = &mut state.instance.certificates;
@@ -188,7 +189,7 @@ async fn verify(
 ) -> Result<Response, ApiError> {
     let now = context.clock.timestamp();
     let proof = read_proof(fields).map_err(|error| error.code(ErrorCode::Number(400_000)))?;
-    let proof = read_one(&proof).map_err(|error| invalid(format!("certificate: {error}")))?;
+    let proof = parse_certificate(&proof).map_err(|error| invalid(format!("certificate: {error}")))?;
     let shown = context.store.with(|state| {
         let certificate = find(&mut state.instance, &name)?;
         check_required(&if_match, certificate)?;

@@ -46,7 +46,7 @@ pub(crate) fn routes() -> Router<SharedContext> {
         .route(INSTANCE, on_get(get))
 }
 
-/// What a path names above the instance's own resources: it exists.
+/// The subscription, resource group and instance in a path, which exist.
 pub(crate) struct InstancePath;
 
 impl FromRequestParts<SharedContext> for InstancePath {

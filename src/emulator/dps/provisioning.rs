@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::{
     admission::{Credential, admit},
     error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
-    model::{Instance, Kind, ReprovisionPolicy},
+    model::{ENROLLMENT_ID_RULE, Instance, Kind, ReprovisionPolicy, is_enrollment_id},
     registration::{Admission, Assignment, OperationId, Progress, Registration},
     rules::Scope,
 };
@@ -80,8 +80,12 @@ impl<'a> Identity<'a> {
         let Some(scope) = Scope::find(context, id_scope) else {
             return Err(DpsError::new(ID_SCOPE_NOT_FOUND, "Id scope not found."));
         };
-        if !Device::is_id(id) {
-            let message = format!("{id:?} is not a valid registration ID: use {}", Device::ID_RULE);
+        let (is_id, rule) = match scope {
+            Scope::Application => (Device::is_id(id), Device::ID_RULE),
+            Scope::Instance => (is_enrollment_id(id), ENROLLMENT_ID_RULE),
+        };
+        if !is_id {
+            let message = format!("{id:?} is not a valid registration ID: use {rule}");
             return Err(DpsError::new(INVALID_ARGUMENT, message));
         }
         Ok(Self { scope, id, credential })

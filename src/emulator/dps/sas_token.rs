@@ -5,6 +5,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{certificate::Timestamp, emulator::credential::SymmetricKey};
 
+/// Decodes a percent-encoded text. A plus sign is literal: a client that does not escape base64 does not mean a space.
+pub(crate) fn percent_decode(text: &str) -> String {
+    let escaped = text.replace('+', "%2B").replace('=', "%3D").replace('&', "%26");
+    form_urlencoded::parse(escaped.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+}
+
 /// A token that has not expired: `SharedAccessSignature sr=…&sig=…&se=…&skn=…`.
 pub(crate) struct SasToken {
     /// The resource (`sr`), decoded.
@@ -24,11 +30,7 @@ impl SasToken {
             let mut values = fields.split('&').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
             values.next().filter(|_| values.next().is_none())
         };
-        // A plus sign is literal: a client that does not escape base64 does not mean a space.
-        let decoded = |name: &str| {
-            let encoded = raw(name)?.replace('+', "%2B").replace('=', "%3D");
-            form_urlencoded::parse(encoded.as_bytes()).next().map(|(text, _)| text.into_owned())
-        };
+        let decoded = |name: &str| raw(name).map(percent_decode);
         let (resource, expiry) = (raw("sr")?, raw("se")?);
         let has_policy = fields.split('&').any(|field| field == "skn" || field.starts_with("skn="));
         expiry.parse::<i64>().ok().filter(|expiry| *expiry > now.unix_seconds())?;

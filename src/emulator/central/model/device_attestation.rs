@@ -22,7 +22,9 @@ use crate::{
     certificate::Thumbprint,
     emulator::{
         api_error::ApiError,
-        credential::{SymmetricKey, check_thumbprint, read_certificate_with_accepted_key, read_thumbprint},
+        credential::{
+            SymmetricKey, check_thumbprint, parse_certificate_with_accepted_key, read_certificate, read_thumbprint,
+        },
         fields::{FieldError, Fields},
         random::{self, RandomError},
     },
@@ -123,7 +125,7 @@ fn read_client_certificate(mut fields: Fields) -> Result<Thumbprint, FieldError>
         fields.finish()?;
         return Ok(given);
     }
-    let certificate = read_certificate_with_accepted_key(&mut fields)?;
+    let certificate = read_certificate(&mut fields, parse_certificate_with_accepted_key)?;
     check_thumbprint(given, &certificate, &fields)?;
     fields.finish()?;
     Ok(certificate.sha1_thumbprint())

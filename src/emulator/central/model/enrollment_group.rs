@@ -38,7 +38,7 @@ use crate::{
     emulator::{
         api_error::ApiError,
         credential::{
-            SymmetricKey, check_thumbprint, read_certificate, read_certificate_with_accepted_key, read_thumbprint,
+            SymmetricKey, check_thumbprint, parse_authority, parse_certificate, read_certificate, read_thumbprint,
         },
         etag::Etag,
         fields::{FieldError, Fields},
@@ -407,10 +407,7 @@ impl AttestationBody {
 
 impl CertificateBody {
     pub(crate) fn read(mut fields: Fields, now: Timestamp) -> Result<Self, FieldError> {
-        let certificate = read_certificate_with_accepted_key(&mut fields)?;
-        if let Err(error) = chain::check_authority(&certificate, now) {
-            return Err(fields.invalid("certificate", error));
-        }
+        let certificate = read_certificate(&mut fields, |text| parse_authority(text, now))?;
         check_thumbprint(read_thumbprint(&mut fields)?, &certificate, &fields)?;
         let verified = fields.boolean("verified")?.unwrap_or(false);
         let etag = fields.string("etag")?;
@@ -421,7 +418,7 @@ impl CertificateBody {
 
 /// Reads the body of `verify`, which is the proof of possession.
 pub(crate) fn read_proof(mut fields: Fields) -> Result<Certificate, FieldError> {
-    let proof = read_certificate(&mut fields)?;
+    let proof = read_certificate(&mut fields, parse_certificate)?;
     fields.finish()?;
     Ok(proof)
 }

@@ -15,12 +15,11 @@ use std::sync::Arc;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::ca_certificate::{read_authority, read_one};
 use crate::{
     certificate::{Certificate, Timestamp},
     emulator::{
         api_error::ApiError,
-        credential::{SymmetricKey, has_accepted_key},
+        credential::{self, SymmetricKey, parse_authority, parse_certificate_with_accepted_key},
         dps::registration::CertificateInfo,
         fields::{FieldError, Fields},
     },
@@ -188,15 +187,10 @@ fn read_certificate(
 ) -> Result<Option<Arc<Certificate>>, FieldError> {
     let Some(fields) = fields.object(name)? else { return Ok(None) };
     let mut fields = fields.without_nulls();
-    let text = fields.required("certificate", Fields::string)?;
-    let certificate = match ca_at {
-        Some(now) => read_authority(&text, now),
-        None => read_one(&text),
-    };
-    let certificate = certificate.map_err(|error| fields.invalid("certificate", error))?;
-    if !has_accepted_key(&certificate) {
-        return Err(fields.invalid("certificate", "its key is not supported"));
-    }
+    let certificate = credential::read_certificate(&mut fields, |text| match ca_at {
+        Some(now) => parse_authority(text, now),
+        None => parse_certificate_with_accepted_key(text),
+    })?;
     fields.any("info");
     fields.finish()?;
     Ok(Some(certificate.into()))

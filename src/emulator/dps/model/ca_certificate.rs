@@ -13,7 +13,6 @@ use std::sync::Arc;
 use crate::{
     certificate::{Certificate, Timestamp, chain},
     emulator::{
-        credential::has_accepted_key,
         etag::Etag,
         random::{self, RandomError},
     },
@@ -39,39 +38,13 @@ pub(crate) struct CaCertificate {
     pub(crate) etag: Etag,
 }
 
-/// A certificate that is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct CertificateError(String);
-
 /// A proof of possession that fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct ProofError(String);
 
-/// Reads one certificate in base64 of DER or PEM, or in PEM.
-pub(crate) fn read_one(text: &str) -> Result<Certificate, CertificateError> {
-    let mut all = Certificate::read_all(text.as_bytes())
-        .map_err(|error| CertificateError(format!("cannot read a certificate: {error}")))?;
-    match (all.pop(), all.len()) {
-        (Some(only), 0) => Ok(only),
-        (_, others) => Err(CertificateError(format!("expected one certificate, found {}", others + 1))),
-    }
-}
-
-/// Reads the certificate of a CA and checks that it could sign for a device.
-pub(crate) fn read_authority(text: &str, now: Timestamp) -> Result<Certificate, CertificateError> {
-    let certificate = read_one(text)?;
-    if !has_accepted_key(&certificate) {
-        let algorithm = certificate.public_key_algorithm();
-        return Err(CertificateError(format!("its key is {algorithm}; use RSA of 2048 bits or more, or a NIST curve")));
-    }
-    chain::check_authority(&certificate, now).map_err(|error| CertificateError(error.to_string()))?;
-    Ok(certificate)
-}
-
 impl CaCertificate {
-    /// Reads an uploaded certificate, which replaces the current one.
+    /// Creates a certificate, which replaces the current one. `text` is the certificate as it was uploaded.
     pub(crate) fn new(
         name: &str,
         text: String,

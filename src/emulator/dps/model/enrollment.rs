@@ -72,7 +72,7 @@ impl Kind {
     }
 }
 
-/// A version of the service API, as far as its members differ.
+/// A version of the service API. Versions with the same members are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServiceVersion {
     Stable,
@@ -293,6 +293,9 @@ fn read_allocation(fields: &mut Fields, members: &mut Map<String, Value>) -> Res
     Ok(first)
 }
 
+/// The rule of [`is_enrollment_id`], for error messages.
+pub(crate) const ENROLLMENT_ID_RULE: &str = "1 to 128 letters, digits and - . _ : with a letter, digit or - last";
+
 /// Returns whether a text can be a registration ID or the ID of an enrollment group.
 pub(crate) fn is_enrollment_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
@@ -302,7 +305,7 @@ pub(crate) fn is_enrollment_id(text: &str) -> bool {
 
 /// Describes an ID that is against the rule.
 pub(crate) fn invalid_id(id: &str) -> String {
-    format!("{id:?} is not a valid ID: use 1 to 128 letters, digits and - . _ : with a letter, digit or - last")
+    format!("{id:?} is not a valid ID: use {ENROLLMENT_ID_RULE}")
 }
 
 /// Returns whether a text can be the ID of a device at IoT Hub.

@@ -4,6 +4,7 @@
 //! - **A reference** to a CA certificate that does not exist is refused at once (400).
 //! - **A certificate in two entries** is 409: the same CA in another group, by the content of the certificates and not by
 //!   their names, or the same client certificate in another individual enrollment.
+//!   Replacing a CA certificate in place is not checked against the groups.
 //! - **Limits** are 400: 25 CA certificates, 100 groups with certificates, 100 with symmetric keys.
 //! - **Deleting an enrollment** also deletes the registration records of its devices.
 

@@ -7,8 +7,9 @@ mod instance;
 mod twin;
 
 pub(crate) use attestation::Attestation;
-pub(crate) use ca_certificate::{CaCertificate, read_authority, read_one};
+pub(crate) use ca_certificate::CaCertificate;
 pub(crate) use enrollment::{
-    Enrollment, EnrollmentBody, Kind, ReprovisionPolicy, ServiceVersion, invalid_id, is_enrollment_id,
+    ENROLLMENT_ID_RULE, Enrollment, EnrollmentBody, Kind, ReprovisionPolicy, ServiceVersion, invalid_id,
+    is_enrollment_id,
 };
 pub(crate) use instance::{Instance, MAX_CERTIFICATES};

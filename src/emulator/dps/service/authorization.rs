@@ -15,7 +15,7 @@ use crate::emulator::{
     context::Context,
     dps::{
         error::UNAUTHORIZED,
-        sas_token::SasToken,
+        sas_token::{SasToken, percent_decode},
         settings::{DpsRight, Policy},
     },
     origin::Origin,
@@ -82,7 +82,7 @@ fn covers(resource: &str, path: &str, hosts: &[&String]) -> bool {
         host.eq_ignore_ascii_case(authority) || host.eq_ignore_ascii_case(name)
     };
     hosts.iter().any(is_host)
-        && segments.all(|segment| path.next().is_some_and(|found| found.eq_ignore_ascii_case(segment)))
+        && segments.all(|segment| path.next().is_some_and(|found| percent_decode(found).eq_ignore_ascii_case(segment)))
 }
 
 fn required_right(method: &Method, path: &str) -> DpsRight {
