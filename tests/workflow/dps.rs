@@ -533,6 +533,12 @@ async fn a_refused_registration_is_explained_from_the_state_of_the_instance() {
     enrollments.create(&DEVICE.parse().expect("an id"), &other).await.expect("created");
     assert_eq!(causes(&lab, DEVICE).await, ["attestation-differs"]);
     enrollments.delete(&DEVICE.parse().expect("an id"), None).await.expect("deleted");
+    let leaf = files::read_certificates(&set(lab.path(), DEVICE).certificate()).expect("a certificate").swap_remove(0);
+    let own = NewAttestation::ClientCertificates(NewCertificates::new(leaf));
+    let disabled = NewIndividualEnrollment::new(own).settings(EnrollmentSettings::new().enabled(false));
+    enrollments.create(&DEVICE.parse().expect("an id"), &disabled).await.expect("created");
+    assert_eq!(causes(&lab, DEVICE).await, ["device-disabled"]);
+    enrollments.delete(&DEVICE.parse().expect("an id"), None).await.expect("deleted");
 
     let certificate = lab.certificates().await.swap_remove(0);
     let certificates = instance.resource().certificates();
