@@ -42,6 +42,8 @@ pub(super) struct DpsTarget<'a> {
     /// The group, as last read.
     found: Option<EnrollmentGroup>,
     entry: CertificateEntry,
+    /// The CA that was in the entry when its state was read. Nothing newer is replaced.
+    previous: Option<Thumbprint>,
     /// The name of the CA's certificate, once it is chosen.
     name: Option<DpsCertificateName>,
     /// The version of the CA's certificate, as last read or answered.
@@ -61,6 +63,7 @@ impl<'a> DpsTarget<'a> {
             policy,
             found: None,
             entry,
+            previous: None,
             name: None,
             etag: None,
         })
@@ -168,6 +171,7 @@ impl<'a> DpsTarget<'a> {
         let entries = self.entries_of(&certificates);
         let (entry, _) = self.policy.choose(&entries, wanted)?;
         self.entry = entry;
+        self.previous = entries.state(entry).sha1_thumbprint;
         if let Some(ours) = ours
             && !entries.state(entry).holds(wanted)
         {
@@ -210,6 +214,11 @@ impl<'a> DpsTarget<'a> {
                 let detail = format!("found {}, whose {entry} certificate is {name}{}", group.id, disabled_note(group));
                 self.name = Some(name.clone());
                 return Ok((Outcome::Unchanged, detail));
+            }
+            let EntryState { verified, sha1_thumbprint: found, .. } = *entries.state(entry);
+            if let Some(found) = found.filter(|_| found != self.previous && state != AnchorState::Uploaded) {
+                let (group, ours) = (self.group_id(), Some(ours.sha1_thumbprint()));
+                return Err(ProvisionError::OtherCertificate { group, entry, verified, found, ours });
             }
             match self.write(entry, name).await {
                 Ok(group) => {

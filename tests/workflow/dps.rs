@@ -122,6 +122,30 @@ async fn a_name_of_its_own_is_used_and_one_that_is_taken_is_refused() {
 }
 
 #[tokio::test]
+async fn any_common_name_makes_a_valid_certificate_name() {
+    let lab = DpsLab::start().await;
+    for (number, text) in ["Contoso Root CA (2026), für alle", &"x".repeat(64), "-"].into_iter().enumerate() {
+        let issued = new_root(text);
+        let files = ["cert.pem", "key.pem"].map(|it| lab.path().join(format!("{number}-{it}")));
+        fs::write(&files[0], issued.certificate.to_pem()).expect("written");
+        fs::write(&files[1], issued.key.to_pem().expect("PEM").as_bytes()).expect("written");
+        let [certificate, key] = files;
+        let group = format!("group-{number}").parse().expect("an id");
+        let request = ProvisionRequest::new(group, AuthoritySource::Files { certificate, key });
+        let request = request.device_type(DeviceType::IotEdge).directory(lab.path());
+        let report = lab.run(&request).await.expect("provisioned");
+        let name = report.certificate_name.expect("a name");
+        assert!(name.as_str().len() <= 64, "{name}");
+        let id = report.group.as_str().parse().expect("an id");
+        let group = lab.instance().client().enrollment_groups().get(&id).await.expect("the group");
+        assert_eq!(
+            (group.settings.iot_edge, group.ca_references().and_then(|it| it.primary.clone())),
+            (Some(true), Some(name))
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_is_found_by_its_thumbprint_under_any_name() {
     for verified in [false, true] {
         let lab = DpsLab::start().await;
@@ -532,6 +556,12 @@ async fn a_refused_registration_is_explained_from_the_state_of_the_instance() {
     let other = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(None));
     enrollments.create(&DEVICE.parse().expect("an id"), &other).await.expect("created");
     assert_eq!(causes(&lab, DEVICE).await, ["attestation-differs"]);
+    enrollments.delete(&DEVICE.parse().expect("an id"), None).await.expect("deleted");
+    let leaf = files::read_certificates(&set(lab.path(), DEVICE).certificate()).expect("a certificate").swap_remove(0);
+    let own = NewAttestation::ClientCertificates(NewCertificates::new(leaf));
+    let disabled = NewIndividualEnrollment::new(own).settings(EnrollmentSettings::new().enabled(false));
+    enrollments.create(&DEVICE.parse().expect("an id"), &disabled).await.expect("created");
+    assert_eq!(causes(&lab, DEVICE).await, ["device-disabled"]);
     enrollments.delete(&DEVICE.parse().expect("an id"), None).await.expect("deleted");
 
     let certificate = lab.certificates().await.swap_remove(0);

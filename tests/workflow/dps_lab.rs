@@ -82,6 +82,12 @@ impl DpsLab {
         DpsInstance::new(&self.arm, self.properties.clone(), self.client.clone())
     }
 
+    /// The instance, with clients of its own, as another program has it.
+    pub(crate) fn another_instance(&self) -> DpsInstance {
+        let client = service_client(&self.emulator, &self.properties, RetryPolicy::default());
+        DpsInstance::new(&arm_client(&self.emulator, RetryPolicy::default()), self.properties.clone(), client)
+    }
+
     /// The instance, with clients that do not retry.
     pub(crate) fn instance_without_retries(&self) -> DpsInstance {
         let client = service_client(&self.emulator, &self.properties, RetryPolicy::none());

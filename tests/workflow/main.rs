@@ -9,6 +9,7 @@ mod clocks;
 mod contract;
 mod dps;
 mod dps_lab;
+mod dps_races;
 mod dps_rollover;
 mod faults;
 mod provision;

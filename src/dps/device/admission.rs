@@ -11,7 +11,7 @@ pub(super) const SYMMETRIC_KEY: &str = "symmetricKey";
 
 /// The enrollment state of a service: its enrollment groups, its ID scope, and one device.
 ///
-/// `workflow::read_enrollment_state` reads that of an IoT Central application. Build it for another service or a test:
+/// `workflow::read_enrollment_state` reads that of an IoT Central application or a DPS instance. Build it for a test:
 ///
 /// ```
 /// use iot_enroll::{
@@ -86,7 +86,7 @@ pub struct EnrolledCertificate {
 pub struct DeviceState {
     /// Whether the device can connect.
     pub enabled: bool,
-    /// The individual attestation, if the device has one.
+    /// The individual attestation, if the device has one. At DPS it is that of an individual enrollment.
     pub attestation: Option<OwnAttestation>,
     /// The symmetric keys: those of its individual attestation, or else those of its credentials.
     pub keys: Vec<SymmetricKey>,

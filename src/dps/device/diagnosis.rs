@@ -151,8 +151,8 @@ pub(super) fn certain_refusal(attempt: &Attempt<'_>, endpoint: &ProvisioningEndp
 
 /// Finds the cause of a failed registration.
 ///
-/// With the service's enrollment state, the cause is found in most cases. To read the state of an IoT Central
-/// application, use `workflow::read_enrollment_state` and `workflow::read_device_state`. Without it,
+/// With the service's enrollment state, the cause is found in most cases. `workflow::read_enrollment_state` and
+/// `workflow::read_device_state` read the state of an IoT Central application or a DPS instance. Without it,
 /// [`Diagnosis::possible`] lists the possible causes.
 #[must_use]
 pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: Option<&EnrollmentState>) -> Diagnosis {
