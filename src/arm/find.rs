@@ -88,6 +88,8 @@ impl Client {
         }
         let named = |(_, resource): &(Call, Resource)| resource.name.eq_ignore_ascii_case(query.name.as_str());
         let (mut found, others): (Vec<_>, Vec<_>) = instances.into_iter().partition(named);
+        // Pages overlap if an instance is created while they are read.
+        found.dedup_by(|(_, one), (_, other)| one.id.eq_ignore_ascii_case(&other.id));
         let name = query.name.clone();
         if found.len() > 1 {
             let found = found.iter().filter_map(|(_, resource)| resource.id.parse().ok()).collect();

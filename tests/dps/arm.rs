@@ -200,6 +200,10 @@ async fn a_search_tells_none_several_and_not_visible_apart() {
     assert_eq!(found.iter().map(|id| id.resource_group.as_str()).collect::<Vec<_>>(), ["lab", "prod"]);
     assert!(error.to_string().contains("/resourceGroups/prod/"), "{error}");
 
+    let twice = list(&[resource(OTHER, "lab", "contoso-dps"), resource(OTHER, "LAB", "contoso-dps")]);
+    let (_server, client) = scripted([subscriptions(), twice, list(&[])]);
+    client.find(&query()).await.expect("one instance on two pages");
+
     let (_server, client) = scripted([subscriptions(), refused(403, "AuthorizationFailed"), list(&[])]);
     let error = client.find(&query()).await.expect_err("none that is visible");
     let FindError::NotFound { unreadable, .. } = &error else { panic!("{error}") };
