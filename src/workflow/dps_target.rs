@@ -352,7 +352,7 @@ impl AnchorTarget for DpsTarget<'_> {
         steps: &mut Steps<'_>,
     ) -> Result<bool, ProvisionError> {
         if let (Some(ours), false, Some(name)) = (ours, dry_run, self.name.clone()) {
-            steps.start(Step::Group, "letting the group refer to the certificate");
+            steps.start(Step::Group, "setting the group's reference to the certificate");
             let (outcome, detail) = self.refer(ours, &name).await?;
             steps.finish(Step::Group, outcome, detail);
             return Ok(true);

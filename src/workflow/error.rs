@@ -47,16 +47,17 @@ pub enum ProvisionError {
         existing: String,
     },
     /// The instance of the Device Provisioning Service is not active.
-    #[error("the provisioning service {instance} is not active but {state:?}: wait until it is active")]
+    #[error("the provisioning service {instance} is not active, its state is {state}: wait until it is active")]
     InstanceNotActive {
         /// The name of the instance.
         instance: String,
         /// Its state.
         state: String,
     },
-    /// Another group of the instance has the CA, and the service accepts it in one group only.
+    /// Another group of the instance has the CA, and the service accepts a CA in one group only.
     #[error(
-        "the enrollment group {other} already has the CA {ours}, which can be in one group only, so {group} cannot have it"
+        "the CA {ours} is in the enrollment group {other} already, and the service accepts a CA in one group only, so it was \
+         not added to {group}: use that group, or another CA"
     )]
     InOtherGroup {
         /// The group.

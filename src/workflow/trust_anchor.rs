@@ -113,8 +113,8 @@ pub(super) trait AnchorTarget: Send {
     /// Sends the proof of possession.
     fn verify(&mut self, proof: &Certificate) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Lets devices under the verified CA in through the group, if the verified CA alone does not. `ours` is its certificate,
-    /// unless a dry run would create it. Returns whether they are let in now.
+    /// Admits devices under the verified CA through the group, unless they are admitted already. `ours` is its certificate,
+    /// unless a dry run would create it. Returns whether they are admitted now.
     fn admit(
         &mut self,
         ours: Option<&Certificate>,
