@@ -9,6 +9,8 @@ use crate::transport::{Call, Error, Listing, Secret, SharedAccessKey, SharedAcce
 
 impl Instance {
     /// Lists the shared access policies of the instance, with their keys.
+    ///
+    /// Further pages are requested with GET, as the management SDKs do. The API describes only the first request.
     pub fn policies(&self) -> Listing<SharedAccessPolicy> {
         let call = Call::post_empty(&self.id.path(&["listkeys"])).reading();
         items(self.client.rest().clone(), call, None)

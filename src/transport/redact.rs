@@ -29,6 +29,11 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
 
 /// Replaces "expected struct Page with 2 elements", which names a type of this crate, by "expected an object".
 fn without_type_name(text: String) -> String {
-    let (Some(start), Some(end)) = (text.find("expected struct "), text.rfind(" at line ")) else { return text };
-    if start < end { format!("{}expected an object{}", &text[..start], &text[end..]) } else { text }
+    let Some((before, rest)) = text.split_once("expected struct ") else { return text };
+    let rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let rest = match rest.strip_prefix(" with ").and_then(|rest| rest.split_once(" element")) {
+        Some((_, rest)) => rest.strip_prefix('s').unwrap_or(rest),
+        None => rest,
+    };
+    format!("{before}expected an object{rest}")
 }

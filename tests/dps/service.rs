@@ -73,7 +73,7 @@ fn group() -> Value {
         "provisioningStatus": "enabled",
         "reprovisionPolicy": { "updateHubAssignment": true, "migrateDeviceData": false },
         "createdDateTimeUtc": "2026-01-02T03:04:05.1234567Z",
-        "lastUpdatedDateTimeUtc": "2026-01-02T03:04:05.1234567Z",
+        "lastUpdatedDateTimeUtc": "2026-01-02T03:04:05",
         "allocationPolicy": "custom",
         "customAllocationDefinition": { "webhookUrl": "https://f.example/api?code=topsecret", "apiVersion": "2019-03-31" },
         "iotHubs": ["h.azure-devices.net"],
@@ -424,6 +424,15 @@ async fn an_update_switches_a_reference_and_keeps_unknown_members_of_the_attesta
 }
 
 #[tokio::test]
+async fn the_key_of_a_function_that_an_update_keeps_is_in_no_message() {
+    let url = group()["customAllocationDefinition"]["webhookUrl"].as_str().expect("a URL").to_owned();
+    let (_server, client) = scripted([Reply::json(200, &group()), refused(400, 400_004, &format!("bad: {url}"))]);
+    let error =
+        client.enrollment_groups().update(&group_id(), &EnrollmentGroupUpdate::new()).await.expect_err("refused");
+    assert!(!error.to_string().contains("topsecret") && error.to_string().contains("[redacted]"), "{error}");
+}
+
+#[tokio::test]
 async fn a_policy_that_is_not_custom_has_no_function() {
     let (server, client) = scripted([Reply::json(200, &group()), Reply::json(200, &group())]);
     let settings = EnrollmentSettings::new().allocation_policy(AllocationPolicy::Hashed).iot_hubs(Vec::new());
@@ -530,6 +539,7 @@ async fn a_group_is_read_and_printed_with_what_the_client_does_not_know() {
     assert_eq!(found.settings.initial_twin.clone().expect("a twin").desired, json!({ "fan": 2 }).as_object().cloned());
     assert_eq!(found.other["credentialPolicyName"], "of a later version");
     assert_eq!(found.created_at.expect("a time").to_string(), "2026-01-02T03:04:05.1234567Z");
+    assert_eq!(found.updated_at.expect("a time").to_string(), "2026-01-02T03:04:05Z");
     let printed = serde_json::to_value(&found).expect("JSON");
     for name in
         ["enrollmentGroupId", "attestation", "etag", "provisioningStatus", "credentialPolicyName", "initialTwin"]
@@ -537,6 +547,32 @@ async fn a_group_is_read_and_printed_with_what_the_client_does_not_know() {
         assert!(printed.get(name).is_some(), "{name} in {printed}");
     }
     assert!(client.enrollment_groups().find(&group_id()).await.expect("an answer").is_none());
+}
+
+#[tokio::test]
+async fn an_answer_of_another_shape_is_an_error_that_repeats_no_value() {
+    for (member, value) in [
+        ("attestation", json!("topsecret")),
+        ("attestation", json!({ "type": "symmetricKey", "symmetricKey": { "primaryKey": ["topsecret"] } })),
+        ("attestation", json!({ "type": "x509", "x509": "topsecret" })),
+        ("enrollmentGroupId", json!("topsecret topsecret")),
+        ("initialTwin", json!("topsecret")),
+        ("iotHubs", json!({ "topsecret": 1 })),
+    ] {
+        let mut wrong = group();
+        wrong[member] = value;
+        let (_server, client) = scripted([Reply::json(200, &wrong), Reply::json(200, &json!([wrong]))]);
+        let error = client.enrollment_groups().get(&group_id()).await.expect_err("another shape");
+        assert!(matches!(error, Error::Answer(_)), "{error}");
+        let listed = client.enrollment_groups().list(&Query::new()).try_collect::<Vec<_>>().await;
+        for text in [error.to_string(), listed.expect_err("another shape").to_string()] {
+            assert!(text.contains(member) && !text.contains("topsecret") && !text.contains("Wire"), "{text}");
+        }
+        // An update of such a record must not panic either.
+        let (_server, client) = scripted([Reply::json(200, &wrong), Reply::json(200, &wrong)]);
+        let update = EnrollmentGroupUpdate::new().settings(EnrollmentSettings::new().iot_edge(true));
+        let _ = client.enrollment_groups().update(&group_id(), &update).await;
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub(crate) struct DpsLab {
     pub(crate) emulator: Emulator,
     pub(crate) folder: TempDir,
     pub(crate) properties: ProvisioningService,
+    arm: arm::Client,
+    client: service::Client,
 }
 
 impl DpsLab {
@@ -63,10 +65,12 @@ impl DpsLab {
 
     pub(crate) async fn with(builder: Builder) -> Self {
         let emulator = builder.start().await.expect("a free loopback port");
-        let folder = tempfile::tempdir().expect("a directory");
+        let folder = crate::support::temporary_directory();
         let query = InstanceQuery::new(emulator.dps_name().parse().expect("a name"));
-        let properties = arm_client(&emulator, RetryPolicy::default()).find(&query).await.expect("the instance");
-        Self { emulator, folder, properties }
+        let arm = arm_client(&emulator, RetryPolicy::default());
+        let properties = arm.find(&query).await.expect("the instance");
+        let client = service_client(&emulator, &properties, RetryPolicy::default());
+        Self { emulator, folder, properties, arm, client }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -75,20 +79,13 @@ impl DpsLab {
 
     /// The instance, with clients whose waiting takes no time.
     pub(crate) fn instance(&self) -> DpsInstance {
-        self.instance_with(RetryPolicy::default())
+        DpsInstance::new(&self.arm, self.properties.clone(), self.client.clone())
     }
 
-    pub(crate) fn instance_with(&self, retry: RetryPolicy) -> DpsInstance {
-        let connection = self.emulator.dps_connection_string().parse().expect("a connection string");
-        let mut client = service::Client::builder(self.properties.service_endpoint.clone())
-            .authorization(Authorization::from_connection_string(&connection))
-            .retry(retry.clone())
-            .clock(RealTime::clock());
-        if let Some(root) = self.emulator.ca_pem() {
-            client = client.add_root_certificate(root.as_bytes()).expect("a root");
-        }
-        let client = client.build().expect("a client");
-        DpsInstance::new(&arm_client(&self.emulator, retry), self.properties.clone(), client)
+    /// The instance, with clients that do not retry.
+    pub(crate) fn instance_without_retries(&self) -> DpsInstance {
+        let client = service_client(&self.emulator, &self.properties, RetryPolicy::none());
+        DpsInstance::new(&arm_client(&self.emulator, RetryPolicy::none()), self.properties.clone(), client)
     }
 
     /// A client with which devices register at the instance.
@@ -199,6 +196,18 @@ impl DpsLab {
 fn arm_client(emulator: &Emulator, retry: RetryPolicy) -> arm::Client {
     let mut client = arm::Client::builder(emulator.endpoint().parse().expect("an endpoint"))
         .authorization(Authorization::parse(format!("Bearer {}", emulator.arm_token())).expect("a token"))
+        .retry(retry)
+        .clock(RealTime::clock());
+    if let Some(root) = emulator.ca_pem() {
+        client = client.add_root_certificate(root.as_bytes()).expect("a root");
+    }
+    client.build().expect("a client")
+}
+
+fn service_client(emulator: &Emulator, properties: &ProvisioningService, retry: RetryPolicy) -> service::Client {
+    let connection = emulator.dps_connection_string().parse().expect("a connection string");
+    let mut client = service::Client::builder(properties.service_endpoint.clone())
+        .authorization(Authorization::from_connection_string(&connection))
         .retry(retry)
         .clock(RealTime::clock());
     if let Some(root) = emulator.ca_pem() {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use iot_enroll::{
     central::CertificateEntry,
     certificate::{Certificate, files},
-    dps::service::{CaReferences, EnrollmentGroupUpdate, RetryPolicy},
+    dps::service::{CaReferences, EnrollmentGroupUpdate},
     emulator::FaultKind,
     workflow::{
         AuthoritySource, Outcome, RetireReport, RetireRequest, RolloverError, RolloverReport, RolloverRequest, Step,
@@ -150,7 +150,7 @@ async fn a_rollover_that_fails_at_any_request_is_finished_by_the_next() {
         for at in 0.. {
             let lab = provisioned().await;
             lab.fault_at(at, &kind, 1);
-            let instance = lab.instance_with(RetryPolicy::none());
+            let instance = lab.instance_without_retries();
             let count = lab.emulator.requests().len();
             let _ = rollover(&instance, &request(&lab), &mut |_| ()).await;
             let sent = lab.emulator.requests().len() - count;
@@ -175,7 +175,7 @@ async fn an_end_that_fails_at_any_request_is_finished_by_the_next() {
             lab.fault_at(at, &kind, 1);
             let count = lab.emulator.requests().len();
             let retired = RetireRequest::new(lab.request().group, new.clone());
-            let _ = retire(&lab.instance_with(RetryPolicy::none()), &retired, &mut |_| ()).await;
+            let _ = retire(&lab.instance_without_retries(), &retired, &mut |_| ()).await;
             let sent = lab.emulator.requests().len() - count;
             lab.emulator.clear_faults();
             let report = end(&lab, &new).await.unwrap_or_else(|error| panic!("{kind:?} at {at}: {error}"));

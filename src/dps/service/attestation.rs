@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::super::DpsCertificateName;
+use super::{super::DpsCertificateName, record::shown_time};
 use crate::{
     certificate::{Certificate, Thumbprint, Timestamp},
     transport::{Secret, SymmetricKeys},
@@ -197,10 +197,10 @@ pub struct CertificateInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_name: Option<String>,
     /// The first moment of its validity.
-    #[serde(rename = "notBeforeUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "notBeforeUtc", deserialize_with = "shown_time", skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
     /// The last moment of its validity.
-    #[serde(rename = "notAfterUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "notAfterUtc", deserialize_with = "shown_time", skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
     /// The serial number in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use super::{
     client::Client,
     id::EnrollmentGroupId,
     query::Query,
-    record::{ATTESTATION, CREATED, ETAG, Record, UPDATED, remove_twin_metadata, take, take_required},
+    record::{ATTESTATION, CREATED, ETAG, Record, UPDATED, remove_twin_metadata, take, take_required, take_time},
     settings::EnrollmentSettings,
     update::{Edit, Path},
 };
@@ -197,8 +197,8 @@ impl EnrollmentGroup {
             attestation: take_required(&mut record, ATTESTATION)?,
             settings: EnrollmentSettings::take(&mut record)?,
             etag: take(&mut record, ETAG)?,
-            created_at: take(&mut record, CREATED)?,
-            updated_at: take(&mut record, UPDATED)?,
+            created_at: take_time(&mut record, CREATED)?,
+            updated_at: take_time(&mut record, UPDATED)?,
             other: record,
         })
     }

@@ -11,7 +11,7 @@ use super::{
     query::Query,
     record::{
         ATTESTATION, CREATED, DEVICE_INFORMATION, ETAG, REGISTRATION_STATE, Record, UPDATED, remove_twin_metadata,
-        take, take_required,
+        take, take_required, take_time,
     },
     registrations::RegistrationState,
     settings::EnrollmentSettings,
@@ -216,8 +216,8 @@ impl IndividualEnrollment {
             registration_state: take(&mut record, REGISTRATION_STATE)?,
             device_information: take(&mut record, DEVICE_INFORMATION)?,
             etag: take(&mut record, ETAG)?,
-            created_at: take(&mut record, CREATED)?,
-            updated_at: take(&mut record, UPDATED)?,
+            created_at: take_time(&mut record, CREATED)?,
+            updated_at: take_time(&mut record, UPDATED)?,
             other: record,
         })
     }

@@ -1,10 +1,10 @@
 //! Enrollments as the JSON that the service returns. An update changes this JSON, so that it keeps members that the client
 //! does not know.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::certificate::{Certificate, Thumbprint};
+use crate::certificate::{Certificate, Thumbprint, Timestamp};
 
 pub(super) type Record = Map<String, Value>;
 
@@ -29,6 +29,21 @@ pub(super) fn take<T: DeserializeOwned>(record: &mut Record, name: &str) -> Resu
         None | Some(Value::Null) => Ok(None),
         Some(value) => serde_json::from_value(value).map(Some).map_err(|error| format!("member {name}: {error}")),
     }
+}
+
+/// Takes a time out of a record.
+pub(super) fn take_time(record: &mut Record, name: &str) -> Result<Option<Timestamp>, String> {
+    Ok(take::<String>(record, name)?.and_then(|text| parse_time(&text)))
+}
+
+/// Parses a time, in UTC if it has no offset. Returns `None` for other text, since no decision depends on these times.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
+}
+
+/// Deserializes a time that is only shown.
+pub(super) fn shown_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| parse_time(&text)))
 }
 
 /// Takes a member out of a record that every record has.

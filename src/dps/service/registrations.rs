@@ -9,6 +9,7 @@ use super::{
     client::Client,
     id::{EnrollmentGroupId, RegistrationId},
     query::Query,
+    record::shown_time,
 };
 use crate::{
     certificate::Timestamp,
@@ -83,6 +84,7 @@ pub struct RegistrationState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_id: Option<RegistrationId>,
     /// How far the registration came.
+    #[serde(default)]
     pub status: RegistrationStatus,
     /// Why the device is assigned to its hub, such as `initialAssignment`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,10 +102,20 @@ pub struct RegistrationState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// When the device first registered.
-    #[serde(rename = "createdDateTimeUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "createdDateTimeUtc",
+        default,
+        deserialize_with = "shown_time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub created_at: Option<Timestamp>,
     /// When the record last changed.
-    #[serde(rename = "lastUpdatedDateTimeUtc", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "lastUpdatedDateTimeUtc",
+        default,
+        deserialize_with = "shown_time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub updated_at: Option<Timestamp>,
     /// The version of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,11 +126,12 @@ pub struct RegistrationState {
 }
 
 /// How far a registration came.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum RegistrationStatus {
     /// `unassigned`: the device has not registered.
+    #[default]
     Unassigned,
     /// `assigning`: the service is assigning the device to a hub.
     Assigning,

@@ -128,6 +128,11 @@ impl EnrollmentSettings {
     }
 }
 
+/// Returns the URL of the function in a record, which usually contains a key.
+pub(super) fn function_url(record: &Record) -> Option<Secret> {
+    Some(record.get(CUSTOM)?.get("webhookUrl")?.as_str()?.into())
+}
+
 /// What happens when a device that is assigned to a hub registers again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

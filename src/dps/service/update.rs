@@ -12,7 +12,7 @@ use super::{
     record::{
         ATTESTATION, ETAG, Record, covers, edit_object, fill, hidden_member, remove_read_only, remove_twin_metadata,
     },
-    settings::EnrollmentSettings,
+    settings::{EnrollmentSettings, function_url},
 };
 use crate::transport::{Call, Error, Etag, Secret};
 
@@ -85,6 +85,7 @@ impl Client {
             let mut record: Record = self.rest().read(&Call::get(&path)).await?;
             let current = record.get(ETAG).and_then(Value::as_str).map(Etag::new);
             let mut secrets = edit.secrets();
+            secrets.extend(function_url(&record));
             if edit.attestation.is_none() {
                 secrets.extend(self.complete(path, &mut record).await?);
             }
