@@ -3,7 +3,7 @@
 //!
 //! Client and server of both share the processors. `REGISTRATIONS=N` sets the number of devices.
 #![allow(missing_docs, reason = "a benchmark has no API")]
-#![allow(clippy::print_stdout, reason = "it prints its results")]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "it prints rates")]
 
 use std::{
     env, fs,
@@ -16,7 +16,9 @@ use std::{
 
 use iot_enroll::{
     central::{Authorization, Client, Endpoint},
-    certificate::{Certificate, CommonName, DeviceId, DeviceIssuer, IssueOptions, PrivateKey, Timestamp},
+    certificate::{
+        Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions, PrivateKey, Timestamp,
+    },
     dps::device::{Credential, DeviceCertificate, RegistrationClient},
     emulator::Emulator,
     workflow::{AuthoritySource, ProvisionRequest, provision},
@@ -109,12 +111,12 @@ async fn enroll(emulator: &Emulator, ca_pem: &str, directory: &std::path::Path) 
 fn devices(root: &Certificate, directory: &std::path::Path, count: usize) -> Vec<Device> {
     let key = PrivateKey::read(&fs::read(directory.join("benchroot_key.pem")).expect("the key"), None).expect("a key");
     let now = Timestamp::now();
-    let authority = iot_enroll::certificate::CertificateAuthority::new(vec![root.clone()], key, now).expect("a CA");
+    let authority = CertificateAuthority::new(vec![root.clone()], key, now).expect("a CA");
     let issuer = DeviceIssuer::new(&authority, &IssueOptions::new().at(now)).expect("an issuer");
     let device = |number| {
         let id = DeviceId::new(format!("device-{number:06}")).expect("an ID");
-        let issued = issuer.issue(&id).expect("a certificate");
-        Device { id, certificate: issued.certificate, key: issued.key }
+        let identity = issuer.issue(&id).expect("a certificate");
+        Device { id, certificate: identity.certificate, key: identity.key }
     };
     (0..count).map(device).collect()
 }

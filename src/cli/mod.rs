@@ -54,6 +54,7 @@ mod next_command;
 mod output;
 mod progress;
 mod provision;
+mod provision_target;
 mod registration;
 mod report;
 mod results_argument;

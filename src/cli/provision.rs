@@ -1,34 +1,28 @@
 //! `provision`: an enrollment group from nothing to verified.
 
-use std::{fmt::Write, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
 
 use super::{
     any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
     error::{AlreadyReported, UsageError},
     many_devices::ManyDevices,
-    output::{DIM, GOOD, Output},
+    output::{DIM, GOOD, Output, WARN},
     progress::{Steps, plan},
+    provision_target::Target,
     registration::{Provisioning, read_id_scope},
     service::block_on,
 };
 use crate::{
-    arm::{self, InstanceQuery},
-    central::{self, Authorization, CertificateEntry, DeviceType},
+    central::{CertificateEntry, DeviceType},
     certificate::{
         Certificate, CommonName, DeviceId,
         files::{FileSet, read_certificates},
     },
-    dps::{
-        DpsCertificateName,
-        device::{IdScope, RegistrationClient},
-        service::{self, ConnectionString},
-    },
-    emulator::Emulator,
+    dps::{DpsCertificateName, device::RegistrationClient},
     workflow::{
-        AuthoritySource, DpsInstance, EntryState, FleetRequest, FleetSummary, GroupId, Outcome, ProvisionReport,
-        ProvisionRequest, ProvisionedDevice, RefusedDevice, Service, Step, StepReport, WorkflowEvent, provision,
-        read_entries,
+        AuthoritySource, EntryState, FleetRequest, FleetSummary, GroupId, Outcome, ProvisionReport, ProvisionRequest,
+        ProvisionedDevice, RefusedDevice, Service, Step, StepReport, WorkflowEvent, provision, read_entries,
     },
 };
 
@@ -301,69 +295,6 @@ impl Provision {
     }
 }
 
-/// The service to provision at.
-struct Target {
-    emulator: Option<Emulator>,
-    service: Service,
-    /// The client that devices register with, if they do.
-    registration: Option<RegistrationClient>,
-}
-
-impl Target {
-    /// Starts an emulator for its application.
-    async fn start_application(register: bool) -> anyhow::Result<Self> {
-        let emulator = start_emulator(register).await?;
-        let mut client = central::Client::builder(emulator.endpoint().parse()?)
-            .authorization(Authorization::parse(emulator.token().to_owned())?)
-            .rate(NonZeroU32::MAX);
-        if let Some(root) = emulator.ca_pem() {
-            client = client.add_root_certificate(root.as_bytes())?;
-        }
-        let id_scope = emulator.id_scope().parse()?;
-        let registration = if register { Some(registration_client(&emulator, id_scope)?) } else { None };
-        Ok(Self { service: client.build()?.into(), registration, emulator: Some(emulator) })
-    }
-
-    /// Starts an emulator for its DPS instance.
-    async fn start_instance(register: bool) -> anyhow::Result<Self> {
-        let emulator = start_emulator(register).await?;
-        let root = emulator.ca_pem().map(str::as_bytes);
-        let token = emulator.arm_token().trim_start_matches("Bearer ");
-        let mut arm = arm::Client::builder(emulator.endpoint().parse()?)
-            .authorization(Authorization::parse(format!("Bearer {token}"))?)
-            .rate(NonZeroU32::MAX);
-        if let Some(root) = root {
-            arm = arm.add_root_certificate(root)?;
-        }
-        let arm = arm.build()?;
-        let found = arm.find(&InstanceQuery::new(emulator.dps_name().parse()?)).await?;
-        let connection: ConnectionString = emulator.dps_connection_string().parse()?;
-        let mut client = service::Client::builder(found.service_endpoint.clone())
-            .authorization(Authorization::from_connection_string(&connection))
-            .rate(NonZeroU32::MAX);
-        if let Some(root) = root {
-            client = client.add_root_certificate(root)?;
-        }
-        let registration = if register { Some(registration_client(&emulator, found.id_scope.clone())?) } else { None };
-        let service = DpsInstance::new(&arm, found, client.build()?).into();
-        Ok(Self { service, registration, emulator: Some(emulator) })
-    }
-}
-
-/// Starts an emulator, over TLS if devices register, because they do it with their certificates. Only this command uses it,
-/// so the clients need no limit.
-async fn start_emulator(register: bool) -> anyhow::Result<Emulator> {
-    Ok(Emulator::builder().tls(register).registration_retry_after(Duration::ZERO).start().await?)
-}
-
-fn registration_client(emulator: &Emulator, id_scope: IdScope) -> anyhow::Result<RegistrationClient> {
-    let mut client = RegistrationClient::builder(id_scope).endpoint(emulator.endpoint().parse()?).rate(NonZeroU32::MAX);
-    if let Some(root) = emulator.ca_pem() {
-        client = client.add_root_certificate(root.as_bytes())?;
-    }
-    Ok(client.build()?)
-}
-
 /// Asks before a verified certificate is replaced.
 async fn confirm_replacement(
     service: &Service,
@@ -395,7 +326,8 @@ async fn confirm_replacement(
 fn summary(report: &ProvisionReport) -> String {
     let ProvisionReport { group, entry, .. } = report;
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
-    let text = format!("The {entry} certificate of {group}, {thumbprint}, is {GOOD}verified{GOOD:#}.\n");
+    let (style, state) = if report.verified { (GOOD, "verified") } else { (WARN, "not verified") };
+    let text = format!("The {entry} certificate of {group}, {thumbprint}, is {style}{state}{style:#}.\n");
     let is_refused = |device: &ProvisionedDevice| report.refused.iter().any(|refused| refused.id == device.id);
     let devices = report.devices.iter().filter(|device| !is_refused(device));
     text + &connecting(devices, report.fleet.as_ref())

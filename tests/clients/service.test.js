@@ -138,7 +138,15 @@ test('a bulk operation reports each enrollment that failed', async () => {
     const again = await bulk('create', [...enrollments, { registrationId: 'bulk-3', attestation }]);
     assert.equal(again.isSuccessful, false);
     assert.deepEqual(again.errors.map((error) => error.registrationId).sort(), ['bulk-1', 'bulk-2']);
-    assert.equal((await service.getIndividualEnrollment('bulk-3')).responseBody.registrationId, 'bulk-3');
+
+    const found = (await service.getIndividualEnrollment('bulk-3')).responseBody;
+    const disabled = { ...found, provisioningStatus: 'disabled' };
+    assert.equal((await bulk('updateIfMatchETag', [disabled])).isSuccessful, true);
+    assert.equal((await service.getIndividualEnrollment('bulk-3')).responseBody.provisioningStatus, 'disabled');
+    assert.equal((await bulk('updateIfMatchETag', [disabled])).isSuccessful, false, 'the etag is stale now');
+    assert.equal((await bulk('update', [{ ...found, provisioningStatus: 'enabled' }])).isSuccessful, true);
+    assert.equal((await service.getIndividualEnrollment('bulk-3')).responseBody.provisioningStatus, 'enabled');
+
     assert.equal((await bulk('delete', enrollments)).isSuccessful, true);
     await assertAnswered(service.getIndividualEnrollment('bulk-1'), 404);
 

@@ -465,6 +465,11 @@ async fn sas_tokens_are_verified() {
     ] {
         get(&sas(resource, &primary, owner)).await.refused(401, "another resource");
     }
+    // A path with an escaped character is compared decoded.
+    for resource in [format!("{host}/enrollments/a:b"), format!("{encoded}%2Fenrollments%2Fa%3Ab")] {
+        let token = sas(&resource, &primary, owner);
+        lab.as_caller("GET", "/enrollments/a%3Ab", &token).await.refused(404, "a:b");
+    }
     let right = sas(&host, &primary, owner);
     let other_key = BASE64_STANDARD.encode([7; 64]);
     for (wrong, message) in [

@@ -1,6 +1,6 @@
 //! Secrets in the log of the emulator.
 
-use crate::support::app;
+use crate::support::{app, instance};
 use std::{
     fmt::Write,
     sync::{Arc, Mutex},
@@ -49,15 +49,46 @@ async fn secrets_are_neither_logged_nor_shown_by_debug() {
     let own = own.text("/symmetricKey/secondaryKey");
     app.send(app.request("GET", &format!("/enrollmentGroups?{VERSION}&unknown=1"))).await.expect(400);
     let derived_from_group = register(&app, &key).await;
+    let of_instance = manage_instance(&app).await;
     let debug = format!("{:?} {:?}", app.emulator, Emulator::builder().token("the-secret-token".to_owned()));
     app.emulator.stop().await;
     let logged = log.0.lock().expect("a lock").clone() + &debug;
     assert!(logged.contains("/api/enrollmentGroups/keys"), "requests are logged: {logged}");
     assert!(logged.contains("registration refused"), "and refusals: {logged}");
     let secrets = ["the-secret-token", key.as_str(), code.as_str(), derived.as_str(), own.as_str()];
-    for secret in secrets.into_iter().chain(derived_from_group.iter().map(String::as_str)) {
+    for secret in secrets.into_iter().chain(derived_from_group.iter().chain(&of_instance).map(String::as_str)) {
         assert!(!logged.contains(secret), "{logged}");
     }
+}
+
+/// Uses the bearer token, the policy keys and the keys of a group of the DPS instance, rightly and wrongly, and returns
+/// them.
+async fn manage_instance(app: &App) -> Vec<String> {
+    let emulator = &app.emulator;
+    let connection = emulator.dps_connection_string();
+    let (host, policy_key) =
+        connection.split_once(";SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=").expect("parts");
+    let host = host.trim_start_matches("HostName=");
+    let mut secrets = vec![emulator.arm_token().to_owned(), policy_key.to_owned()];
+    let group = format!("{}/enrollmentGroups/g", emulator.endpoint());
+    let body = serde_json::json!({ "enrollmentGroupId": "g", "attestation": { "type": "symmetricKey" } });
+    for (resource, status) in [(host, 200), ("example.com", 401)] {
+        let token = instance::sas(resource, policy_key, "provisioningserviceowner");
+        let put = app.http.put(format!("{group}?api-version=2021-10-01")).header("Authorization", &token);
+        assert_eq!(put.json(&body).send().await.expect("an answer").status().as_u16(), status);
+        let (_, rest) = token.split_once("sig=").expect("a signature");
+        secrets.push(rest.split('&').next().unwrap_or_default().to_owned());
+    }
+    let mechanism = app.http.post(format!("{group}/attestationmechanism?api-version=2021-10-01"));
+    let mechanism = mechanism.header("Authorization", format!("Bearer {}", emulator.arm_token())).send().await;
+    let mechanism: serde_json::Value = mechanism.expect("an answer").json().await.expect("JSON");
+    secrets.push(mechanism["symmetricKey"]["primaryKey"].as_str().expect("a key").to_owned());
+    let subscriptions = format!("{}/subscriptions?api-version=2020-01-01", emulator.endpoint());
+    for (token, status) in [(emulator.arm_token(), 200), (policy_key, 401)] {
+        let request = app.http.get(&subscriptions).header("Authorization", format!("Bearer {token}"));
+        assert_eq!(request.send().await.expect("an answer").status().as_u16(), status);
+    }
+    secrets
 }
 
 /// Registers a device with a key derived from the group's, with a valid and an expired token. Returns the key and the

@@ -65,7 +65,7 @@ impl DpsLab {
 
     pub(crate) async fn with(builder: Builder) -> Self {
         let emulator = builder.start().await.expect("a free loopback port");
-        let folder = tempfile::tempdir().expect("a directory");
+        let folder = crate::support::temporary_directory();
         let query = InstanceQuery::new(emulator.dps_name().parse().expect("a name"));
         let arm = arm_client(&emulator, RetryPolicy::default());
         let properties = arm.find(&query).await.expect("the instance");
