@@ -88,6 +88,19 @@ impl DpsLab {
         DpsInstance::new(&arm_client(&self.emulator, RetryPolicy::default()), self.properties.clone(), client)
     }
 
+    /// The instance, as if both of its APIs were served at this address.
+    pub(crate) fn instance_at(&self, url: &str) -> DpsInstance {
+        let arm = arm::Client::builder(url.parse().expect("an endpoint"))
+            .authorization(Authorization::parse("Bearer arm").expect("a token"))
+            .build()
+            .expect("a client");
+        let client = service::Client::builder(url.parse().expect("an endpoint"))
+            .authorization(Authorization::parse("Bearer dps").expect("a token"))
+            .build()
+            .expect("a client");
+        DpsInstance::new(&arm, self.properties.clone(), client)
+    }
+
     /// The instance, with clients that do not retry.
     pub(crate) fn instance_without_retries(&self) -> DpsInstance {
         let client = service_client(&self.emulator, &self.properties, RetryPolicy::none());

@@ -2,7 +2,10 @@
 
 use crate::{
     dps_lab::{DpsLab, group_id, is_change},
-    support::lab::{name, new_root, set},
+    support::{
+        lab::{name, new_root, set},
+        server::{Reply, Server},
+    },
 };
 use futures_util::future::join_all;
 use iot_enroll::{
@@ -15,6 +18,8 @@ use iot_enroll::{
         retire, rollover,
     },
 };
+
+use serde_json::{Value, json};
 
 use CertificateEntry::{Primary, Secondary};
 
@@ -193,4 +198,40 @@ async fn an_end_that_fails_at_any_request_is_finished_by_the_next() {
             }
         }
     }
+}
+
+/// The answers of an instance in which another group refers to the old certificate as well.
+fn shared_by_another_group(old: &Certificate, new: &Certificate) -> Vec<Reply> {
+    let certificate = |name: &str, certificate: &Certificate| {
+        let thumbprint = certificate.sha1_thumbprint().to_string();
+        json!({ "name": name, "etag": "AAA=", "properties": { "thumbprint": thumbprint, "isVerified": true } })
+    };
+    let certificates = Reply::json(200, &json!({ "value": [certificate("old", old), certificate("new", new)] }));
+    let group = |id: &str, references: &Value| {
+        json!({
+            "enrollmentGroupId": id, "etag": "\"g1\"",
+            "attestation": { "type": "x509", "x509": { "caReferences": references } },
+        })
+    };
+    let both = group("myx509eg", &json!({ "primary": "old", "secondary": "new" }));
+    let after = group("myx509eg", &json!({ "primary": "new" }));
+    let other = group("the-other", &json!({ "primary": "OLD" }));
+    let found = |group: &Value| Reply::json(200, group);
+    let query = Reply::json(200, &json!([after, other]));
+    let again = Reply::json(200, &json!({ "value": [certificate("old", old), certificate("new", new)] }));
+    // Both entries; the group as it is changed; all groups; both entries again.
+    vec![found(&both), certificates, found(&both), found(&after), query, found(&after), again]
+}
+
+#[tokio::test]
+async fn a_certificate_that_another_group_refers_to_is_kept() {
+    let (old, new) = (new_root("old").certificate, new_root("new").certificate);
+    let server = Server::start(shared_by_another_group(&old, &new));
+    let instance = DpsLab::start().await.instance_at(&server.url());
+    let request = RetireRequest::new("myx509eg".parse().expect("an id"), new);
+    let report = retire(&instance, &request, &mut |_| ()).await.expect("retired");
+    let log = server.log();
+    assert!(log.iter().all(|it| !it.starts_with("DELETE")), "{log:?}");
+    let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+    assert!(report.retired && step.detail.contains("kept") && step.detail.contains("the-other"), "{step:?}");
 }
