@@ -58,7 +58,7 @@ pub(super) struct Instance {
     /// Enrollments are managed with its key. Commands that only need enrollments then need no --dps.
     #[arg(long, value_name = "FILE")]
     connection_string_file: Option<PathBuf>,
-    /// URL of Resource Manager in another cloud, or of the emulator [env: IOT_ENROLL_ARM_ENDPOINT]
+    /// URL of Resource Manager elsewhere, or an emulator [env: IOT_ENROLL_ARM_ENDPOINT]
     ///
     /// [default: https://management.azure.com]
     #[arg(long, value_name = "URL")]

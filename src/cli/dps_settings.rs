@@ -28,7 +28,9 @@ pub(super) struct Settings {
     /// What happens when a device registers again [default: migrate]
     #[arg(long, value_name = "POLICY")]
     reprovision_policy: Option<Reprovision>,
-    /// JSON file with the initial twin, such as {"tags": {}, "properties": {"desired": {}}}
+    /// JSON file with the initial twin: tags and desired properties
+    ///
+    /// For example {"tags": {}, "properties": {"desired": {}}}.
     #[arg(long, value_name = "JSON")]
     initial_twin: Option<PathBuf>,
 }

@@ -43,7 +43,7 @@ pub(super) struct Emulator {
     /// Value of the Authorization header that requests must have [default: random]
     #[arg(long)]
     token: Option<String>,
-    /// Requests per second to each service; further requests are answered with status 429
+    /// Requests per second to each service; more are answered with status 429
     #[arg(long, value_name = "REQUESTS_PER_SECOND", default_value = "20")]
     rate: NonZeroU32,
     /// Serve over TLS, which devices need to register with a certificate

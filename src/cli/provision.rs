@@ -45,7 +45,9 @@ use crate::{
   iot-enroll provision --emulator dps --register")]
 #[command(group(clap::ArgGroup::new("which").args(["devices", "ids", "count", "emulator"]).multiple(true)))]
 pub(super) struct Provision {
-    /// Run against an embedded emulator that this command starts [default without a value: central]
+    /// Run against an embedded emulator of IoT Central, or of DPS
+    ///
+    /// Without a value it is IoT Central.
     #[arg(
         long,
         value_name = "SERVICE",
@@ -79,7 +81,9 @@ pub(super) struct Provision {
     /// Private key of --ca-cert
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
-    /// Name of the certificate in the DPS instance [default: from the CA's name and thumbprint]
+    /// Name of the certificate in the DPS instance [default: made of its name]
+    ///
+    /// The default is the CA's common name and the start of its thumbprint.
     #[arg(long, value_name = "NAME")]
     certificate_name: Option<DpsCertificateName>,
     #[command(flatten)]
@@ -92,7 +96,7 @@ pub(super) struct Provision {
     /// Directory for the files of --devices and --count [default: fleet in --dir]
     #[arg(long, value_name = "DIR", help_heading = "Many devices", requires = "many")]
     out: Option<PathBuf>,
-    /// Create the devices that the application does not have; at DPS, individual enrollments
+    /// Create the devices that are missing; at DPS, individual enrollments
     #[arg(long, requires = "which")]
     create_devices: bool,
     /// Device template of devices that are created, at IoT Central

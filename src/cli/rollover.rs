@@ -57,7 +57,9 @@ pub(super) struct Rollover {
     /// Private key of --ca-cert, not needed with --retire
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
-    /// Name of the new certificate in the DPS instance [default: from the CA's name and thumbprint]
+    /// Name of the new certificate in the DPS instance [default: made of its name]
+    ///
+    /// The default is the CA's common name and the start of its thumbprint.
     #[arg(long, value_name = "NAME")]
     certificate_name: Option<DpsCertificateName>,
     #[command(flatten)]

@@ -68,7 +68,7 @@ pub(super) struct Connection {
     /// [default: 2022-07-31, or 2022-10-31-preview for commands that need it; for DPS 2021-10-01]
     #[arg(long, value_name = "VERSION")]
     pub(super) api_version: Option<String>,
-    /// Maximum number of requests per second [default: 20, or 16 for DPS and registrations]
+    /// Maximum number of requests per second [default: 20, or 16 for DPS]
     ///
     /// All clients of an application or a DPS share its limit.
     #[arg(long, value_name = "REQUESTS_PER_SECOND")]
