@@ -266,7 +266,8 @@ pub struct ServiceError {
     pub status: u16,
     /// The service's error code, from the body or the header `x-ms-error-code`.
     pub code: Option<String>,
-    /// The service's message, shortened; or the start of the body if it does not have the service's form.
+    /// The service's message, shortened; or the start of the body if it does not have the service's form. Says that
+    /// the body is not shown if it may contain keys.
     pub message: String,
     /// The service's ID of the request, from the body or the header `x-ms-request-id`.
     pub request_id: Option<String>,
@@ -351,7 +352,7 @@ pub struct AnswerError {
     pub content_type: Option<String>,
     /// What is wrong with the answer.
     pub problem: AnswerProblem,
-    /// The start of the answer. Omitted if it looks like JSON, which may contain keys.
+    /// The start of the answer. Omitted if it may contain keys: it looks like JSON, or the call returns keys.
     pub excerpt: Option<String>,
     pub(super) profile: &'static ServiceProfile,
 }

@@ -148,7 +148,7 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
         let (call, page) = match from.paging {
             Paging::NextLink => {
                 let url = self.client.address().follow(link).map_err(refuse)?;
-                (Call::page(url.clone(), &from.operation()), url.into())
+                (Call::page(url.clone(), from), url.into())
             }
             Paging::Continuation => (from.clone().with_header(CONTINUATION, link), link.to_owned()),
         };

@@ -308,12 +308,17 @@ impl RestClient {
         let now = self.inner.clock.now();
         let operation = call.operation();
         let clean = |text: &str| sanitize(text, secrets);
+        let message = match details.message {
+            Some(message) if !call.returns_keys => clean(&message),
+            _ if text.is_empty() => String::new(),
+            _ => excerpt(call, &text, secrets).unwrap_or_else(|| HIDDEN.to_owned()),
+        };
         Error::Service(Box::new(ServiceError {
             answer_was_lost: status >= 500 && operation.changes(),
             operation,
             status,
             code: details.code.as_deref().or_else(|| header(headers, &ERROR_CODE)).map(clean),
-            message: clean(details.message.as_deref().unwrap_or(&text)),
+            message,
             request_id: details.request_id.as_deref().or_else(|| header(headers, &REQUEST_ID)).map(clean),
             retry_after: retry_after(headers, now),
             attempts: 1,
@@ -349,18 +354,26 @@ impl Answer {
     }
 
     fn unreadable(&self, call: &Call, problem: AnswerProblem) -> Error {
-        let text = String::from_utf8_lossy(&self.body);
-        let text = text.trim_start();
-        let shown = !text.is_empty() && !text.starts_with(['{', '[', '"']);
         Error::Answer(Box::new(AnswerError {
             operation: call.operation(),
             status: self.status,
             content_type: self.content_type.clone(),
             problem,
-            excerpt: shown.then(|| sanitize(text, &self.secrets)),
+            excerpt: excerpt(call, &String::from_utf8_lossy(&self.body), &self.secrets),
             profile: self.profile,
         }))
     }
+}
+
+/// What a message says instead of an answer that may contain keys.
+const HIDDEN: &str = "its answer is not shown, because it may contain keys";
+
+/// Returns the start of an answer that is not in the service's form, fit for a message. Returns `None` if it is empty or
+/// may contain keys: the call returns them, or the answer is JSON or a part of JSON.
+fn excerpt(call: &Call, text: &str, secrets: &[Secret]) -> Option<String> {
+    let start = sanitize(text, &[]);
+    let may_be_json = start.starts_with(['[', '"']) || ["{", "\":", "\" :"].iter().any(|part| start.contains(part));
+    (!call.returns_keys && !start.is_empty() && !may_be_json).then(|| sanitize(text, secrets))
 }
 
 /// Tokens are checked before they are sent, so this position is never shown.

@@ -494,3 +494,41 @@ async fn errors_say_what_to_do() {
     assert!(error.contains("Contributor"), "{error}");
     assert!(!error.contains("arm-token"), "{error}");
 }
+
+#[tokio::test]
+async fn answers_with_keys_are_never_quoted() {
+    let keys = json!({ "keyName": "owner", "primaryKey": KEY, "secondaryKey": KEY, "message": KEY });
+    let text = |status, body: &str| Reply::with(status, &[], body);
+    for (reply, part) in [
+        (text(200, &format!("x{keys}")), "not JSON"),
+        (text(200, &format!("primary key: {KEY}")), "not JSON"),
+        (Reply::json(400, &keys), "not shown"),
+        (text(400, KEY), "not shown"),
+        (refused(403, "AuthorizationFailed"), "AuthorizationFailed"),
+    ] {
+        let (_server, client) = scripted([reply]);
+        let error = instance(&client).policy("owner").await.expect_err("unusable").to_string();
+        assert!(error.contains(part) && !error.contains(KEY) && !error.contains("said"), "{error}");
+    }
+    // A further page of a list is requested with GET.
+    let server = Server::start([]);
+    let next = format!("{}/more", server.url());
+    server.then(Reply::json(200, &json!({ "value": [], "nextLink": next })));
+    server.then(text(400, KEY));
+    let client = builder(&server).build().expect("a client");
+    let error = instance(&client).policies().try_collect::<Vec<_>>().await.expect_err("refused").to_string();
+    assert!(!error.contains(KEY), "{error}");
+}
+
+#[tokio::test]
+async fn text_that_may_be_json_is_not_quoted() {
+    let body = format!("x{{\"primaryKey\":\"{KEY}\"}}");
+    for reply in [Reply::with(200, &[], &body), Reply::with(400, &[], &body), Reply::with(400, &[], &body[10..])] {
+        let (_server, client) = scripted([reply]);
+        let error = instance(&client).get().await.expect_err("unusable").to_string();
+        assert!(!error.contains(KEY), "{error}");
+    }
+    let (_server, client) = scripted([Reply::with(400, &[], "<html><p>Sign in to the proxy</p></html>")]);
+    let error = instance(&client).get().await.expect_err("refused").to_string();
+    assert!(error.contains("Sign in to the proxy"), "{error}");
+}

@@ -529,6 +529,15 @@ async fn an_update_whose_answer_was_lost_is_read_back() {
     assert!(matches!(error, Error::OutcomeUnknown { status: 412, .. }), "{error}");
 }
 
+#[tokio::test]
+async fn answers_with_the_keys_of_a_group_are_never_quoted() {
+    for reply in [Reply::json(400, &mechanism()), Reply::with(200, &[], &format!("x {PRIMARY_KEY}"))] {
+        let (_server, client) = scripted([reply]);
+        let error = client.enrollment_groups().attestation(&group_id()).await.expect_err("unusable").to_string();
+        assert!(!error.contains(PRIMARY_KEY) && !error.contains(SECONDARY_KEY), "{error}");
+    }
+}
+
 // --- Reading and deletion ------------------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Client {
     /// Reads the attestation of an enrollment, with its keys.
     pub(super) async fn attestation<T: DeserializeOwned>(&self, path: Path<'_>) -> Result<T, Error> {
         let [collection, id] = path;
-        self.rest().read(&Call::post_empty(&[collection, id, "attestationmechanism"]).reading()).await
+        self.rest().read(&Call::post_empty(&[collection, id, "attestationmechanism"]).reading_keys()).await
     }
 
     /// Adds to a record what reading it does not return, so that writing it back does not remove that. Returns the keys
