@@ -14,6 +14,7 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use serde_json::Value;
 use tracing::debug;
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     http::{JSON, MAX_ANSWER, header, read_body, redirect_target, retry_after, sensitive, server_date},
     profile::ServiceProfile,
     rate::Rate,
-    redact::sanitize,
+    redact::{sanitize, without_values},
     retry::{Attempts, Repeat, RetryPolicy},
     secret::Secret,
 };
@@ -154,6 +155,11 @@ impl RestClient {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Parses a part of an answer.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, call: &Call, part: Value) -> Result<T, Error> {
+        serde_json::from_value(part).map_err(|error| self.malformed(call, without_values(&error)))
     }
 
     /// Returns the error of an answer whose content is not what the API describes.

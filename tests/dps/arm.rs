@@ -477,6 +477,34 @@ async fn a_policy_key_signs_for_the_service_api() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_being_created_is_not_active() {
+    let mut creating = resource(SUBSCRIPTION, "lab", "contoso-dps");
+    creating["properties"] = json!({ "state": "Activating" });
+    let (_server, client) = scripted([Reply::json(200, &creating), list(&[creating.clone()])]);
+    let error = instance(&client).get().await.expect_err("no addresses");
+    assert!(matches!(&error, Error::NotActive { state, .. } if state == "Activating"), "{error}");
+    assert!(!error.to_string().contains("Check that the address"), "{error}");
+    let query = InstanceQuery::new("contoso-dps".parse().expect("a name"));
+    let query = query.subscription(SUBSCRIPTION.parse::<SubscriptionId>().expect("an id"));
+    let error = client.find(&query).await.expect_err("no addresses");
+    assert!(matches!(error, FindError::Call(Error::NotActive { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_instance_does_not_hide_another() {
+    let damaged = json!({ "id": 1, "name": "other-dps", "properties": null });
+    let all = [damaged, Value::Null, resource(SUBSCRIPTION, "lab", "contoso-dps")];
+    let (_server, client) = scripted([list(&all), list(&all)]);
+    let query = |name: &str| {
+        let query = InstanceQuery::new(name.parse().expect("a name"));
+        query.subscription(SUBSCRIPTION.parse::<SubscriptionId>().expect("an id"))
+    };
+    assert_eq!(client.find(&query("contoso-dps")).await.expect("found").id.name.as_str(), "contoso-dps");
+    let error = client.find(&query("other-dps")).await.expect_err("damaged");
+    assert!(matches!(error, FindError::Call(Error::Answer(_))), "{error}");
+}
+
+#[tokio::test]
 async fn keys_that_were_lost_on_the_way_are_read_again() {
     let policies = json!({ "value": [] });
     let (server, client) = scripted([Reply::lost(), refused(500, "InternalServerError"), Reply::json(200, &policies)]);
