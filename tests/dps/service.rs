@@ -559,6 +559,24 @@ async fn a_group_is_read_and_printed_with_what_the_client_does_not_know() {
 }
 
 #[tokio::test]
+async fn of_the_url_of_a_function_only_the_host_is_printed() {
+    for (url, printed) in [
+        ("https://f.example/api/key1?code=key2", "https://f.example/[redacted]"),
+        ("https://user:key1@f.example:8443", "https://f.example:8443/[redacted]"),
+        ("https://f.example#key1", "https://f.example/[redacted]"),
+        ("https://f.example/", "https://f.example"),
+        ("key1", "[redacted]"),
+    ] {
+        let mut record = group();
+        record["customAllocationDefinition"]["webhookUrl"] = json!(url);
+        let (_server, client) = scripted([Reply::json(200, &record)]);
+        let found = client.enrollment_groups().get(&group_id()).await.expect("a group");
+        let shown = serde_json::to_value(&found).expect("JSON");
+        assert_eq!(shown["customAllocationDefinition"]["webhookUrl"], printed);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_of_another_shape_is_an_error_that_repeats_no_value() {
     for (member, value) in [
         ("attestation", json!("topsecret")),
