@@ -625,6 +625,14 @@ async fn ids_ignore_case_and_follow_the_rules_of_the_service() {
 }
 
 #[tokio::test]
+async fn an_etag_that_cannot_be_sent_is_named() {
+    let (server, client) = scripted([]);
+    let error = client.enrollment_groups().delete(&group_id(), Some(&Etag::new("\"x\"\r\ny"))).await.expect_err("no");
+    assert!(error.to_string().contains("characters that cannot be sent"), "{error}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[tokio::test]
 async fn deletion_names_the_etag_as_it_is() {
     let (server, client) = scripted([Reply::no_content(), refused(412, 412_002, "stale"), Reply::no_content()]);
     client.enrollment_groups().delete(&group_id(), Some(&Etag::new(E1))).await.expect("deleted");
