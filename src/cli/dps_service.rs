@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use super::{
     error::UsageError,
-    input::secret,
+    input::{secret, secret_in_lines},
     next_command::NextCommand,
     service::{Connection, entra, from_variable, is_set},
 };
@@ -126,10 +126,16 @@ impl Instance {
             let hint = format!("use --dps NAME or --connection-string-file FILE, or set {DPS} or {CONNECTION_STRING}");
             return Err(UsageError::new("no DPS instance given").with_hint(hint).into());
         };
-        // A connection string has no scheme. The emulator may serve without TLS.
-        let emulator = Some(self.arm_endpoint()?).filter(|arm| !arm.is_https() && arm.host() == string.host());
-        let address = emulator.as_ref().map_or(string.host(), arm::Endpoint::as_str);
-        let endpoint = address.parse().context("the host of the connection string is not valid")?;
+        // A connection string has no scheme. Resource Manager at the same address has one. Otherwise, without --tls-ca, an
+        // address of this machine is that of an emulator without TLS: no public CA issues certificates for it.
+        let arm = self.arm_endpoint()?;
+        let is_plain = if arm.host() == string.host() { !arm.is_https() } else { connection.ca_file.is_none() };
+        let plain = format!("http://{}", string.host()).parse().ok();
+        let plain = plain.filter(|endpoint: &service::Endpoint| is_plain && endpoint.is_loopback());
+        let endpoint = match plain {
+            Some(endpoint) => endpoint,
+            None => string.host().parse().context("the host of the connection string is not valid")?,
+        };
         service_client(endpoint, Authorization::from_connection_string(&string), connection)
     }
 
@@ -201,8 +207,11 @@ impl Instance {
     }
 
     fn connection_string(&self) -> anyhow::Result<Option<ConnectionString>> {
-        let text = secret(self.connection_string_file.as_deref(), CONNECTION_STRING)?;
-        let parsed = text.map(|text| text.trim().parse::<ConnectionString>()).transpose();
+        let text = match &self.connection_string_file {
+            Some(file) => Some(secret_in_lines(file)?),
+            None => secret(None, CONNECTION_STRING)?,
+        };
+        let parsed = text.map(|text| text.parse::<ConnectionString>()).transpose();
         parsed.map_err(|error| UsageError::new(error.to_string()).into())
     }
 
