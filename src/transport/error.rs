@@ -320,8 +320,8 @@ impl ServiceError {
             404 => format!("Check the ID and the {short_name}'s address"),
             409 => "It exists already or is being changed: read it, then decide".to_owned(),
             412 => {
-                "It was changed or deleted since it was read: run it again; if an etag was given, give the current one, \
-                 or none if it is gone"
+                "It was changed or deleted since it was read: read it again, then repeat the change; if an etag was \
+                 given, with its new etag, or without an etag if it is gone"
                     .to_owned()
             }
             422 => "The service does not accept the values of the request: correct what it names".to_owned(),
