@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -130,9 +131,13 @@ impl RestClient {
         match call.paging {
             Paging::NextLink => {
                 let Linked { value, next_link } = answer.json(call)?;
-                Ok(Page { items: value, next: next_link })
+                let link = next_link.as_ref().and_then(|link| serde_json::to_string(link).ok()).unwrap_or_default();
+                Ok(Page { items: value, next: next_link, content: answer.hash_without(&link) })
             }
-            Paging::Continuation => Ok(Page { items: answer.json(call)?, next: answer.continuation.take() }),
+            Paging::Continuation => {
+                let (items, content) = (answer.json(call)?, answer.hash_without(""));
+                Ok(Page { items, next: answer.continuation.take(), content })
+            }
         }
     }
 
@@ -341,6 +346,8 @@ pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// The link or continuation token of the next page.
     pub(super) next: Option<String>,
+    /// A hash of the page without that link.
+    pub(super) content: u64,
 }
 
 /// The answer to a call that succeeded.
@@ -355,6 +362,17 @@ struct Answer {
 }
 
 impl Answer {
+    /// Returns a hash of the body without a text in it.
+    fn hash_without(&self, text: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let body = String::from_utf8_lossy(&self.body);
+        match body.rsplit_once(text) {
+            Some(parts) if !text.is_empty() => parts.hash(&mut hasher),
+            _ => body.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
     fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| self.unreadable(call, AnswerProblem::of_json(&error)))
     }

@@ -549,6 +549,20 @@ async fn answers_with_keys_are_never_quoted() {
 }
 
 #[tokio::test]
+async fn a_list_whose_links_are_new_but_whose_pages_are_not_ends() {
+    let server = Server::start([]);
+    for count in 0..9 {
+        let next = format!("{}/page?number={count}", server.url());
+        server.then(Reply::json(200, &json!({ "value": [certificate("e", true)], "nextLink": next })));
+    }
+    let client = builder(&server).build().expect("a client");
+    let list = instance(&client).certificates().list();
+    let error = list.try_collect::<Vec<_>>().await.expect_err("a loop");
+    assert!(matches!(error, Error::NextLink { .. }), "{error}");
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn text_that_may_be_json_is_not_quoted() {
     let body = format!("x{{\"primaryKey\":\"{KEY}\"}}");
     for reply in [Reply::with(200, &[], &body), Reply::with(400, &[], &body), Reply::with(400, &[], &body[10..])] {

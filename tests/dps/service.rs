@@ -681,6 +681,13 @@ async fn a_query_that_does_not_end_is_an_error() {
     assert!(matches!(error, Error::NextLink { .. }) && !error.answer_was_lost(), "{error}");
     assert_eq!(server.requests().len(), 2);
 
+    // Each page has another token, but no other content.
+    let pages = (0..20).map(|count| page(&[["a"], ["b"]][count % 2], Some(&format!("t{count}"))));
+    let (server, client) = scripted(pages);
+    let error = client.enrollment_groups().list(&Query::new()).try_collect::<Vec<_>>().await.expect_err("a loop");
+    assert!(matches!(error, Error::NextLink { .. }), "{error}");
+    assert_eq!(server.requests().len(), 5);
+
     let (server, client) = scripted([page(&["a", "b"], Some("t"))]);
     let two: Vec<_> = client.enrollment_groups().list(&Query::new().limit(2)).try_collect().await.expect("groups");
     assert_eq!((two.len(), server.requests().len()), (2, 1));
