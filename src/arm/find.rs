@@ -2,6 +2,7 @@
 
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     client::Client,
@@ -86,20 +87,24 @@ impl Client {
                 Err(_) => unreadable.push(subscription),
             }
         }
-        let named = |(_, resource): &(Call, Resource)| resource.name.eq_ignore_ascii_case(query.name.as_str());
-        let (mut found, others): (Vec<_>, Vec<_>) = instances.into_iter().partition(named);
+        let named = |(_, found): &(Call, Value)| {
+            name_of(found).is_some_and(|name| name.eq_ignore_ascii_case(query.name.as_str()))
+        };
+        let (found, others): (Vec<_>, Vec<_>) = instances.into_iter().partition(named);
+        let others = others.iter().filter_map(|(_, other)| name_of(other).map(str::to_owned)).collect();
+        let parse = |(call, found)| Ok((self.rest().parse::<Resource>(&call, found)?, call));
+        let mut found = found.into_iter().map(parse).collect::<Result<Vec<_>, Error>>()?;
         // Pages overlap if an instance is created while they are read.
-        found.dedup_by(|(_, one), (_, other)| one.id.eq_ignore_ascii_case(&other.id));
+        found.dedup_by(|(one, _), (other, _)| one.id.eq_ignore_ascii_case(&other.id));
         let name = query.name.clone();
         if found.len() > 1 {
-            let found = found.iter().filter_map(|(_, resource)| resource.id.parse().ok()).collect();
+            let found = found.iter().filter_map(|(resource, _)| resource.id.parse().ok()).collect();
             return Err(FindError::Several { name, found });
         }
-        if let Some((call, resource)) = found.pop() {
+        if let Some((resource, call)) = found.pop() {
             return Ok(self.describe(resource, &call).await?);
         }
         let resource_group = query.resource_group.clone();
-        let others = others.into_iter().map(|(_, resource)| resource.name).collect();
         Err(FindError::NotFound { name, subscriptions, resource_group, unreadable, others })
     }
 
@@ -112,15 +117,13 @@ impl Client {
 
     /// Lists the instances of a subscription. In a resource group, reads the one instance that can have the name, which
     /// needs no permission for others.
-    async fn search(
-        &self,
-        query: &InstanceQuery,
-        subscription: &SubscriptionId,
-    ) -> Result<Vec<(Call, Resource)>, Error> {
+    ///
+    /// They are not parsed: an instance that is being created or is damaged must not hide the others.
+    async fn search(&self, query: &InstanceQuery, subscription: &SubscriptionId) -> Result<Vec<(Call, Value)>, Error> {
         let mut path = instances_path(subscription, query.resource_group.as_ref());
         if query.resource_group.is_none() {
             let call = Call::get(&path);
-            let all: Vec<Resource> = items(self.rest().clone(), call.clone(), None).try_collect().await?;
+            let all: Vec<Value> = items(self.rest().clone(), call.clone(), None).try_collect().await?;
             return Ok(all.into_iter().map(|resource| (call.clone(), resource)).collect());
         }
         path.push(query.name.as_str());
@@ -131,6 +134,11 @@ impl Client {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Returns the name of a resource.
+fn name_of(resource: &Value) -> Option<&str> {
+    resource.get("name")?.as_str()
 }
 
 /// Explains why an instance was not found.

@@ -8,7 +8,7 @@ use crate::{
         device::{IdScope, ProvisioningEndpoint},
         service::{self, AllocationPolicy},
     },
-    transport::{Address, Call, Error, Etag, RestClient},
+    transport::{Address, Call, Error, Etag, RestClient, sanitize},
 };
 
 /// A version of the API that returns whether local authentication is off.
@@ -125,7 +125,6 @@ pub struct LinkedHub {
 #[derive(Deserialize)]
 pub(super) struct Resource {
     pub(super) id: String,
-    pub(super) name: String,
     location: Option<String>,
     etag: Option<Etag>,
     properties: Properties,
@@ -156,9 +155,14 @@ struct WireHub {
 
 impl Resource {
     fn into_service(self, rest: &RestClient, call: &Call) -> Result<ProvisioningService, Error> {
-        let Self { id, location, etag, properties, .. } = self;
+        let Self { id, location, etag, properties } = self;
         let malformed = |problem: String| rest.malformed(call, problem);
-        let missing = |name: &str| malformed(format!("missing field `{name}`"));
+        let state = properties.state.clone().filter(|state| !state.eq_ignore_ascii_case("Active"));
+        // An instance that is being created has no addresses yet.
+        let missing = |name: &str| match &state {
+            Some(state) => Error::NotActive { operation: call.operation(), state: sanitize(state, &[]) },
+            None => malformed(format!("missing field `{name}`")),
+        };
         let host = |text: Option<String>, name: &str| {
             let text = text.ok_or_else(|| missing(name))?;
             Address::named_by(rest.address(), &text).map_err(|_| malformed(format!("member {name} is not a host")))

@@ -12,7 +12,7 @@ impl Instance {
     ///
     /// Further pages are requested with GET, as the management SDKs do. The API describes only the first request.
     pub fn policies(&self) -> Listing<SharedAccessPolicy> {
-        let call = Call::post_empty(&self.id.path(&["listkeys"])).reading();
+        let call = Call::post_empty(&self.id.path(&["listkeys"])).reading_keys();
         items(self.client.rest().clone(), call, None)
     }
 
@@ -21,7 +21,7 @@ impl Instance {
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the policy does not exist.
     pub async fn policy(&self, name: &str) -> Result<SharedAccessPolicy, Error> {
-        let call = Call::post_empty(&self.id.path(&["keys", name, "listkeys"])).reading();
+        let call = Call::post_empty(&self.id.path(&["keys", name, "listkeys"])).reading_keys();
         self.client.rest().read(&call).await
     }
 }

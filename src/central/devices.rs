@@ -140,7 +140,7 @@ impl Devices {
     /// # Errors
     /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the device does not exist.
     pub async fn credentials(&self, id: &CentralDeviceId) -> Result<DeviceCredentials, Error> {
-        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str(), "credentials"])).await
+        self.client.rest().read(&Call::get(&[COLLECTION, id.as_str(), "credentials"]).reading_keys()).await
     }
 
     /// Reads a device's individual attestation.

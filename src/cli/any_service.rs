@@ -1,7 +1,7 @@
 //! The options of the commands that enroll at IoT Central or at DPS.
 
 use super::{
-    dps_service::{FoundInstance, Instance},
+    dps_service::{FoundInstance, Instance, Records},
     error::UsageError,
     next_command::NextCommand,
     service::{Application, Connection},
@@ -104,7 +104,7 @@ impl AnyService {
 
     /// Builds the clients of an instance that was found.
     pub(super) async fn open_instance(&self, found: FoundInstance) -> anyhow::Result<DpsInstance> {
-        let client = self.instance.service_of(&found, &self.connection).await?;
+        let client = self.instance.service_of(&found, Records::Enrollments, &self.connection).await?;
         Ok(DpsInstance::new(&found.arm, found.properties, client))
     }
 

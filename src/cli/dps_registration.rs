@@ -52,18 +52,18 @@ impl Command {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::List { group, top, service } => {
-                let registrations = service.client().await?.registrations();
+                let registrations = service.registrations_client().await?.registrations();
                 let found: Vec<_> = registrations.list(&group, &query(top)).try_collect().await?;
                 output.result(&found, || list(&found))
             }
             Self::Show { id, service } => {
-                let state = service.client().await?.registrations().get(&id).await?;
+                let state = service.registrations_client().await?.registrations().get(&id).await?;
                 output.result(&state, || fields(&rows(&state)))
             }
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the registration of {id}?"))?;
                 let etag = etag.map(Etag::new);
-                service.client().await?.registrations().delete(&id, etag.as_ref()).await?;
+                service.registrations_client().await?.registrations().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "registrationId": id, "deleted": true }), || {
                     format!("Deleted the registration of {id}.")
                 })

@@ -6,12 +6,15 @@ use anyhow::{Context, bail};
 
 use super::{
     error::UsageError,
-    input::secret,
+    input::{secret, secret_in_lines},
     next_command::NextCommand,
     service::{Connection, entra, from_variable, is_set},
 };
 use crate::{
-    arm::{self, AccessRight, InstanceName, InstanceQuery, ProvisioningService, ResourceGroupName, SubscriptionId},
+    arm::{
+        self, AccessRight, InstanceName, InstanceQuery, ProvisioningService, ResourceGroupName, SharedAccessPolicy,
+        SubscriptionId,
+    },
     certificate::NameError,
     dps::service::{self, ApiVersion, Authorization, ConnectionString, Secret},
 };
@@ -84,9 +87,14 @@ impl FoundInstance {
 }
 
 impl DpsService {
-    /// Builds a client of the service API, which manages enrollments.
+    /// Builds a client of the service API to manage enrollments.
     pub(super) async fn client(&self) -> anyhow::Result<service::Client> {
-        self.instance.service(&self.connection).await
+        self.instance.service(Records::Enrollments, &self.connection).await
+    }
+
+    /// Builds a client of the service API to manage registration records.
+    pub(super) async fn registrations_client(&self) -> anyhow::Result<service::Client> {
+        self.instance.service(Records::Registrations, &self.connection).await
     }
 
     /// Finds the instance.
@@ -96,7 +104,42 @@ impl DpsService {
 
     /// Builds a client of the service API of an instance that was found.
     pub(super) async fn client_of(&self, found: &FoundInstance) -> anyhow::Result<service::Client> {
-        self.instance.service_of(found, &self.connection).await
+        self.instance.service_of(found, Records::Enrollments, &self.connection).await
+    }
+}
+
+/// What a client of the service API manages, which needs different rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Records {
+    Enrollments,
+    Registrations,
+}
+
+impl Records {
+    /// Returns the rights to change the records, and to read them.
+    fn rights(self) -> [AccessRight; 2] {
+        match self {
+            Self::Enrollments => [AccessRight::EnrollmentWrite, AccessRight::EnrollmentRead],
+            Self::Registrations => [AccessRight::RegistrationStatusWrite, AccessRight::RegistrationStatusRead],
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Enrollments => Self::Registrations,
+            Self::Registrations => Self::Enrollments,
+        }
+    }
+
+    /// Chooses a policy: the one that may change these records, or else read them; among several the one with the most
+    /// rights on the other records.
+    fn choose(self, policies: Vec<SharedAccessPolicy>) -> Option<SharedAccessPolicy> {
+        let level = |records: Self, policy: &SharedAccessPolicy| {
+            let [write, read] = records.rights();
+            if policy.has(&write) { 2 } else { u8::from(policy.has(&read)) }
+        };
+        let usable = policies.into_iter().filter(|policy| level(self, policy) > 0);
+        usable.max_by_key(|policy| (level(self, policy), level(self.other(), policy)))
     }
 }
 
@@ -118,18 +161,24 @@ impl Instance {
 
     /// Builds a client of the service API. A named instance is found first: its address is not composed, and a connection
     /// string must be its own.
-    pub(super) async fn service(&self, connection: &Connection) -> anyhow::Result<service::Client> {
+    async fn service(&self, records: Records, connection: &Connection) -> anyhow::Result<service::Client> {
         if self.name()?.is_some() {
-            return self.service_of(&self.find(connection).await?, connection).await;
+            return self.service_of(&self.find(connection).await?, records, connection).await;
         }
         let Some(string) = self.connection_string()? else {
             let hint = format!("use --dps NAME or --connection-string-file FILE, or set {DPS} or {CONNECTION_STRING}");
             return Err(UsageError::new("no DPS instance given").with_hint(hint).into());
         };
-        // A connection string has no scheme. The emulator may serve without TLS.
-        let emulator = Some(self.arm_endpoint()?).filter(|arm| !arm.is_https() && arm.host() == string.host());
-        let address = emulator.as_ref().map_or(string.host(), arm::Endpoint::as_str);
-        let endpoint = address.parse().context("the host of the connection string is not valid")?;
+        // A connection string has no scheme. Resource Manager at the same address has one. Otherwise, without --tls-ca, an
+        // address of this machine is that of an emulator without TLS: no public CA issues certificates for it.
+        let arm = self.arm_endpoint()?;
+        let is_plain = if arm.host() == string.host() { !arm.is_https() } else { connection.ca_file.is_none() };
+        let plain = format!("http://{}", string.host()).parse().ok();
+        let plain = plain.filter(|endpoint: &service::Endpoint| is_plain && endpoint.is_loopback());
+        let endpoint = match plain {
+            Some(endpoint) => endpoint,
+            None => string.host().parse().context("the host of the connection string is not valid")?,
+        };
         service_client(endpoint, Authorization::from_connection_string(&string), connection)
     }
 
@@ -137,6 +186,7 @@ impl Instance {
     pub(super) async fn service_of(
         &self,
         found: &FoundInstance,
+        records: Records,
         connection: &Connection,
     ) -> anyhow::Result<service::Client> {
         let endpoint = &found.properties.service_endpoint;
@@ -150,7 +200,7 @@ impl Instance {
             }
             Authorization::from_connection_string(&string)
         } else if self.has_token() {
-            found.policy_key().await?
+            found.policy_key(records).await?
         } else {
             entra(service::ENTRA_SCOPE, connection.root()?.as_ref())?
         };
@@ -201,8 +251,11 @@ impl Instance {
     }
 
     fn connection_string(&self) -> anyhow::Result<Option<ConnectionString>> {
-        let text = secret(self.connection_string_file.as_deref(), CONNECTION_STRING)?;
-        let parsed = text.map(|text| text.trim().parse::<ConnectionString>()).transpose();
+        let text = match &self.connection_string_file {
+            Some(file) => Some(secret_in_lines(file)?),
+            None => secret(None, CONNECTION_STRING)?,
+        };
+        let parsed = text.map(|text| text.parse::<ConnectionString>()).transpose();
         parsed.map_err(|error| UsageError::new(error.to_string()).into())
     }
 
@@ -249,8 +302,8 @@ fn bearer(token: &str) -> anyhow::Result<Authorization> {
 }
 
 impl FoundInstance {
-    /// Reads a key of the instance that may change enrollments.
-    async fn policy_key(&self) -> anyhow::Result<Authorization> {
+    /// Reads a key of the instance that may change these records, or else only read them.
+    async fn policy_key(&self, records: Records) -> anyhow::Result<Authorization> {
         let name = &self.properties.id.name;
         if self.properties.disable_local_auth {
             let message = format!(
@@ -259,14 +312,11 @@ impl FoundInstance {
             let hint = "sign in with Microsoft Entra: omit --arm-token-file and IOT_ENROLL_ARM_TOKEN";
             return Err(UsageError::new(message).with_hint(hint).into());
         }
-        let mut policies: Vec<_> = self.resource().policies().try_collect().await?;
-        policies.retain(|policy| policy.has(&AccessRight::EnrollmentWrite));
-        // A policy that may also manage registration records is preferred.
-        let position = policies.iter().position(|policy| policy.has(&AccessRight::RegistrationStatusWrite));
-        if policies.is_empty() {
-            bail!("no shared access policy of {name} has the right EnrollmentWrite");
-        }
-        let policy = policies.swap_remove(position.unwrap_or_default());
+        let policies: Vec<_> = self.resource().policies().try_collect().await?;
+        let Some(policy) = records.choose(policies) else {
+            let [write, read] = records.rights();
+            bail!("no shared access policy of {name} has the right {write} or {read}");
+        };
         Ok(Authorization::from_shared_access_key(policy.key()?))
     }
 }
@@ -287,4 +337,33 @@ fn service_client(
         builder = root.context(builder.add_root_certificate(&root.bytes))?;
     }
     Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn chosen(records: Records, policies: &[(&str, &str)]) -> Option<String> {
+        let policy = |(name, rights): &(&str, &str)| {
+            let json = json!({ "keyName": name, "rights": rights, "primaryKey": "a2V5", "secondaryKey": "a2V5" });
+            serde_json::from_value(json).expect("a policy")
+        };
+        records.choose(policies.iter().map(policy).collect()).map(|policy| policy.name)
+    }
+
+    #[test]
+    fn policy_with_the_right_is_chosen_and_reading_is_enough() {
+        let (enrollments, registrations) = (Records::Enrollments, Records::Registrations);
+        let readers = [("d", "DeviceConnect"), ("e", "EnrollmentRead"), ("r", "RegistrationStatusRead")];
+        assert_eq!(chosen(enrollments, &readers).as_deref(), Some("e"));
+        assert_eq!(chosen(registrations, &readers).as_deref(), Some("r"));
+        assert_eq!(chosen(registrations, &readers[..2]), None);
+        let all = "EnrollmentWrite, RegistrationStatusWrite";
+        let writers =
+            [("e", "EnrollmentWrite"), ("all", all), ("r", "RegistrationStatusWrite"), ("x", "EnrollmentRead")];
+        assert_eq!(chosen(enrollments, &writers).as_deref(), Some("all"));
+        assert_eq!(chosen(registrations, &writers).as_deref(), Some("all"));
+    }
 }

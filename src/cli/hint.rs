@@ -26,6 +26,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if client_error(cause).is_some_and(is_untrusted) {
             return Some(TRUST_ROOT.to_owned());
         }
+        if client_error(cause).is_some_and(is_not_http) {
+            return Some("an emulator with --tls needs --tls-ca FILE, and https:// in its URL".to_owned());
+        }
         if let Some(FindError::Several { .. }) = cause.downcast_ref() {
             return Some("--subscription ID or --resource-group NAME selects one".to_owned());
         }
@@ -60,6 +63,11 @@ fn registration_hint(failure: &RegistrationFailure) -> Option<String> {
 /// Returns whether the connection failed because the server's certificate is not trusted.
 fn is_untrusted(error: &Error) -> bool {
     matches!(error, Error::Network(error) if error.failure == NetworkFailure::Tls)
+}
+
+/// Returns whether the answer was not HTTP, such as that of a server that expects TLS.
+fn is_not_http(error: &Error) -> bool {
+    matches!(error, Error::Network(error) if error.failure == NetworkFailure::NotHttp)
 }
 
 /// The command that failed: a hint must only name options that it has.

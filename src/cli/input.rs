@@ -45,6 +45,16 @@ pub(super) fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Re
     Ok(Some(Zeroizing::new(line.to_owned())))
 }
 
+/// Reads a secret from a file that may break it into lines.
+pub(super) fn secret_in_lines(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let bytes = read(file)?;
+    let secret = Zeroizing::new(text(file, &bytes)?.lines().map(str::trim).collect::<String>());
+    if secret.is_empty() {
+        bail!("{} is empty: it must hold the secret", file.display());
+    }
+    Ok(secret)
+}
+
 /// Reads secrets from a file, one a line. Empty lines are skipped; `what` names the secrets.
 pub(super) fn secret_lines<const N: usize>(file: &Path, what: &str) -> anyhow::Result<[Secret; N]> {
     let bytes = read(file)?;

@@ -6,9 +6,10 @@
 //! checked before the files are opened ([`check_files`]).
 
 use std::{
+    any::TypeId,
     ffi::{OsStr, OsString},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use clap::{ArgMatches, Command, error::ContextValue};
@@ -33,6 +34,9 @@ const SECRET_FILES: [(&str, Option<&str>); 8] = [
 
 /// The options that name a file with a private key.
 const KEY_FILES: [&str; 2] = ["ca-key", "key"];
+
+/// The arguments that name a file or directory to write, which need not exist.
+const OUTPUTS: [&str; 5] = ["dir", "directory", "out", "results", "ca_out"];
 
 /// Refuses a command line with a secret in it: an option that does not exist, such as `--token`, or a value with the form of
 /// a token or key.
@@ -96,8 +100,8 @@ pub(super) fn conceal(root: &Command, arguments: &[OsString], error: clap::Error
     error.into()
 }
 
-/// Checks the options that name files with secrets: refuses a secret instead of a file name, and notes a file that other
-/// users can read.
+/// Checks the arguments that name files to read: refuses a secret instead of a file name, and notes a file with a secret that
+/// other users can read.
 pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output) -> anyhow::Result<()> {
     let (mut command, mut matches) = (root, matches);
     while let Some((name, inner)) = matches.subcommand() {
@@ -105,22 +109,34 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
         (command, matches) = (found, inner);
     }
     for argument in command.get_arguments() {
-        let Some(name) = argument.get_long() else { continue };
-        let secret = SECRET_FILES.iter().any(|(known, _)| *known == name);
-        if !secret && !KEY_FILES.contains(&name) {
+        let id = argument.get_id().as_str();
+        let is_path = argument.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        if !is_path || OUTPUTS.contains(&id) {
             continue;
         }
-        let Ok(Some(mut values)) = matches.try_get_raw(argument.get_id().as_str()) else { continue };
-        let Some(file) = values.next() else { continue };
-        if (secret && is_not_a_file_name(file)) || (!secret && !exists(file) && may_be_secret(&file.to_string_lossy()))
-        {
-            let wanted = if secret { &[name][..] } else { &["symmetric-key-file", "group-key-file"] };
-            return Err(refusal(
-                &format!("the file of --{name} does not exist, and its value may be the secret itself"),
-                &available(command, wanted),
-            ));
+        let name = argument.get_long().unwrap_or_default();
+        let secret = SECRET_FILES.iter().any(|(known, _)| *known == name);
+        let holds_keys = name.ends_with("-key-file");
+        let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
+        for file in values {
+            let unusable =
+                if secret { is_not_a_file_name(file) } else { !exists(file) && may_be_secret(&file.to_string_lossy()) };
+            if unusable {
+                let wanted = if secret || holds_keys {
+                    &[name][..]
+                } else {
+                    &["symmetric-key-file", "group-key-file", "keys-file"]
+                };
+                let shown = if name.is_empty() { id.to_uppercase() } else { format!("--{name}") };
+                return Err(refusal(
+                    &format!("the file of {shown} does not exist, and its value may be the secret itself"),
+                    &available(command, wanted),
+                ));
+            }
+            if secret || KEY_FILES.contains(&name) {
+                note_readable(name, Path::new(file), output);
+            }
         }
-        note_readable(name, Path::new(file), output);
     }
     Ok(())
 }

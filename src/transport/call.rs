@@ -65,6 +65,8 @@ pub(crate) struct Call {
     /// Whether the service refuses the call with 409 if the resource exists.
     pub(super) creates: bool,
     reads: bool,
+    /// Whether the answer contains keys, so that no message may quote it.
+    pub(super) returns_keys: bool,
     pub(super) secrets: Vec<Secret>,
 }
 
@@ -99,6 +101,7 @@ impl Call {
             repeat: Repeat::Safe,
             paging: Paging::NextLink,
             creates: false,
+            returns_keys: false,
             secrets: Vec::new(),
         }
     }
@@ -131,8 +134,9 @@ impl Call {
     }
 
     /// A further page of a list.
-    pub(crate) fn page(link: Url, first: &Operation) -> Self {
-        Self { path: first.path.clone(), target: Target::Link(link), ..Self::get(&[]) }
+    pub(crate) fn page(link: Url, first: &Self) -> Self {
+        let returns_keys = first.returns_keys;
+        Self { path: first.path.clone(), target: Target::Link(link), returns_keys, ..Self::get(&[]) }
     }
 
     /// Returns the GET of the same resource.
@@ -164,6 +168,11 @@ impl Call {
     pub(crate) fn reading(mut self) -> Self {
         self.reads = true;
         self.repeatable()
+    }
+
+    /// Declares that the call reads keys. No message quotes its answer.
+    pub(crate) fn reading_keys(self) -> Self {
+        Self { returns_keys: true, ..self.reading() }
     }
 
     /// Declares that the service refuses the call with 409 if the resource exists.

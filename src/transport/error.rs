@@ -87,6 +87,24 @@ pub enum Error {
         /// What is missing.
         problem: &'static str,
     },
+    /// The resource is being created or deleted, so that a part of it that is needed is missing.
+    #[error("{operation}: it is not active: its state is {state}. Wait until it is active")]
+    NotActive {
+        /// The call.
+        operation: Operation,
+        /// The state, such as `Activating`.
+        state: String,
+    },
+    /// Other clients changed the resource again and again between its reading and its change. Nothing was changed.
+    #[error(
+        "{operation}: nothing was changed: at each of {attempts} attempts, another client changed it first. Run it again"
+    )]
+    Contention {
+        /// The call.
+        operation: Operation,
+        /// The number of attempts.
+        attempts: u32,
+    },
     /// An update was not sent, because it would remove something that it does not name: an update replaces the whole
     /// record, and the service does not return this part of it. Give it again with the update.
     #[error(
@@ -122,6 +140,8 @@ impl Error {
             | Self::OutcomeUnknown { operation, .. }
             | Self::AlreadyExists { operation }
             | Self::NotFound { operation, .. }
+            | Self::NotActive { operation, .. }
+            | Self::Contention { operation, .. }
             | Self::WouldRemove { operation, .. }
             | Self::TooManyItems { operation, .. } => operation,
             Self::Network(error) => &error.operation,
@@ -143,6 +163,7 @@ impl Error {
             Self::Service(error) => Some(error.status),
             Self::Answer(error) => Some(error.status),
             Self::Redirect { status, .. } => Some(*status),
+            Self::Contention { .. } => Some(412),
             _ => None,
         }
     }
@@ -247,7 +268,9 @@ impl fmt::Display for NetworkError {
             }
             NetworkFailure::TimedOut => "Try again, or allow more time",
             NetworkFailure::Broken => "Try again",
-            NetworkFailure::Request => "Shorten the request, for instance its filter",
+            NetworkFailure::Request => {
+                "Correct the request: a value has characters that cannot be sent, or is too long, such as a filter"
+            }
             NetworkFailure::NotHttp => "Check the address and port",
         };
         write!(f, "{operation}: {} {host}{}: {cause}. {remedy}", failure.summary(), AttemptCount(*attempts))
@@ -266,7 +289,8 @@ pub struct ServiceError {
     pub status: u16,
     /// The service's error code, from the body or the header `x-ms-error-code`.
     pub code: Option<String>,
-    /// The service's message, shortened; or the start of the body if it does not have the service's form.
+    /// The service's message, shortened; or the start of the body if it does not have the service's form. Says that
+    /// the body is not shown if it may contain keys.
     pub message: String,
     /// The service's ID of the request, from the body or the header `x-ms-request-id`.
     pub request_id: Option<String>,
@@ -296,8 +320,8 @@ impl ServiceError {
             404 => format!("Check the ID and the {short_name}'s address"),
             409 => "It exists already or is being changed: read it, then decide".to_owned(),
             412 => {
-                "It was changed or deleted since it was read: read it again, then repeat the change with its new etag, \
-                    or without an etag if it is gone"
+                "It was changed or deleted since it was read: read it again, then repeat the change; if an etag was \
+                 given, with its new etag, or without an etag if it is gone"
                     .to_owned()
             }
             422 => "The service does not accept the values of the request: correct what it names".to_owned(),
@@ -351,7 +375,7 @@ pub struct AnswerError {
     pub content_type: Option<String>,
     /// What is wrong with the answer.
     pub problem: AnswerProblem,
-    /// The start of the answer. Omitted if it looks like JSON, which may contain keys.
+    /// The start of the answer. Omitted if it may contain keys: it looks like JSON, or the call returns keys.
     pub excerpt: Option<String>,
     pub(super) profile: &'static ServiceProfile,
 }

@@ -21,6 +21,10 @@ use super::{
 /// would make all of them empty.
 const MAX_EMPTY_PAGES: usize = 1000;
 
+/// The maximum number of pages in a row that have the content of an earlier page. A short page can be repeated if a
+/// resource is created while the list is read.
+const MAX_REPEATED_PAGES: usize = 3;
+
 /// A list that is read from a service page by page.
 ///
 /// The first page is requested when the first item is. Once a page arrives, the next one is requested at once, so that
@@ -87,6 +91,10 @@ struct Pages<T> {
     seen: HashSet<String>,
     /// The number of empty pages in a row.
     empty: usize,
+    /// The contents of the pages that are not empty, as hashes.
+    contents: HashSet<u64>,
+    /// The number of pages in a row that have the content of an earlier page.
+    repeated: usize,
     /// How many items are still wanted.
     wanted: usize,
 }
@@ -99,7 +107,16 @@ pub(crate) fn pages<T: DeserializeOwned + Send + 'static>(
 ) -> Listing<Vec<T>> {
     let wanted = limit.unwrap_or(usize::MAX);
     let call = (wanted > 0).then_some(first);
-    let start = Pages { client, call, fetch: JoinSet::new(), seen: HashSet::new(), empty: 0, wanted };
+    let start = Pages {
+        client,
+        call,
+        fetch: JoinSet::new(),
+        seen: HashSet::new(),
+        empty: 0,
+        contents: HashSet::new(),
+        repeated: 0,
+        wanted,
+    };
     let pages = stream::try_unfold(start, |mut pages| async move {
         let page = pages.next().await?;
         Ok(page.map(|page| (page, pages)))
@@ -126,6 +143,9 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
             Some(Err(_)) | None => self.client.read_page(&call).await?,
         };
         self.empty = if page.items.is_empty() { self.empty + 1 } else { 0 };
+        if !page.items.is_empty() {
+            self.repeated = if self.contents.insert(page.content) { 0 } else { self.repeated + 1 };
+        }
         page.items.truncate(self.wanted);
         self.wanted -= page.items.len();
         let link = page.next.filter(|link| !link.is_empty() && self.wanted > 0);
@@ -145,10 +165,13 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
         if self.empty > MAX_EMPTY_PAGES {
             return Err(refuse(format!("the last {MAX_EMPTY_PAGES} pages were empty")));
         }
+        if self.repeated >= MAX_REPEATED_PAGES {
+            return Err(refuse(format!("the last {MAX_REPEATED_PAGES} pages have the content of earlier ones")));
+        }
         let (call, page) = match from.paging {
             Paging::NextLink => {
                 let url = self.client.address().follow(link).map_err(refuse)?;
-                (Call::page(url.clone(), &from.operation()), url.into())
+                (Call::page(url.clone(), from), url.into())
             }
             Paging::Continuation => (from.clone().with_header(CONTINUATION, link), link.to_owned()),
         };

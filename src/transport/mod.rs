@@ -57,7 +57,7 @@ pub(crate) use rate::Rate;
 pub(crate) use redact::sanitize;
 pub(crate) use rest::RestClient;
 pub use retry::RetryPolicy;
-pub(crate) use retry::{AttemptFailure, Attempts, Repeat};
+pub(crate) use retry::{AttemptFailure, Attempts, Repeat, conflict_delays};
 pub use secret::Secret;
 pub use shared_access::{ConnectionString, ConnectionStringError, SharedAccessKey, SharedAccessKeyError};
 pub(crate) use shared_access::{SharedAccessToken, TOKEN_LIFETIME};

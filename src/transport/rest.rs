@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use serde_json::Value;
 use tracing::debug;
 
 use super::{
@@ -26,7 +28,7 @@ use super::{
     http::{JSON, MAX_ANSWER, header, read_body, redirect_target, retry_after, sensitive, server_date},
     profile::ServiceProfile,
     rate::Rate,
-    redact::sanitize,
+    redact::{sanitize, without_values},
     retry::{Attempts, Repeat, RetryPolicy},
     secret::Secret,
 };
@@ -129,9 +131,13 @@ impl RestClient {
         match call.paging {
             Paging::NextLink => {
                 let Linked { value, next_link } = answer.json(call)?;
-                Ok(Page { items: value, next: next_link })
+                let link = next_link.as_ref().and_then(|link| serde_json::to_string(link).ok()).unwrap_or_default();
+                Ok(Page { items: value, next: next_link, content: answer.hash_without(&link) })
             }
-            Paging::Continuation => Ok(Page { items: answer.json(call)?, next: answer.continuation.take() }),
+            Paging::Continuation => {
+                let (items, content) = (answer.json(call)?, answer.hash_without(""));
+                Ok(Page { items, next: answer.continuation.take(), content })
+            }
         }
     }
 
@@ -154,6 +160,11 @@ impl RestClient {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Parses a part of an answer.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, call: &Call, part: Value) -> Result<T, Error> {
+        serde_json::from_value(part).map_err(|error| self.malformed(call, without_values(&error)))
     }
 
     /// Returns the error of an answer whose content is not what the API describes.
@@ -308,12 +319,17 @@ impl RestClient {
         let now = self.inner.clock.now();
         let operation = call.operation();
         let clean = |text: &str| sanitize(text, secrets);
+        let message = match details.message {
+            Some(message) if !call.returns_keys => clean(&message),
+            _ if text.is_empty() => String::new(),
+            _ => excerpt(call, &text, secrets).unwrap_or_else(|| HIDDEN.to_owned()),
+        };
         Error::Service(Box::new(ServiceError {
             answer_was_lost: status >= 500 && operation.changes(),
             operation,
             status,
             code: details.code.as_deref().or_else(|| header(headers, &ERROR_CODE)).map(clean),
-            message: clean(details.message.as_deref().unwrap_or(&text)),
+            message,
             request_id: details.request_id.as_deref().or_else(|| header(headers, &REQUEST_ID)).map(clean),
             retry_after: retry_after(headers, now),
             attempts: 1,
@@ -330,6 +346,8 @@ pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// The link or continuation token of the next page.
     pub(super) next: Option<String>,
+    /// A hash of the page without that link.
+    pub(super) content: u64,
 }
 
 /// The answer to a call that succeeded.
@@ -344,23 +362,42 @@ struct Answer {
 }
 
 impl Answer {
+    /// Returns a hash of the body without a text in it.
+    fn hash_without(&self, text: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let body = String::from_utf8_lossy(&self.body);
+        match body.rsplit_once(text) {
+            Some(parts) if !text.is_empty() => parts.hash(&mut hasher),
+            _ => body.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
     fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| self.unreadable(call, AnswerProblem::of_json(&error)))
     }
 
     fn unreadable(&self, call: &Call, problem: AnswerProblem) -> Error {
-        let text = String::from_utf8_lossy(&self.body);
-        let text = text.trim_start();
-        let shown = !text.is_empty() && !text.starts_with(['{', '[', '"']);
         Error::Answer(Box::new(AnswerError {
             operation: call.operation(),
             status: self.status,
             content_type: self.content_type.clone(),
             problem,
-            excerpt: shown.then(|| sanitize(text, &self.secrets)),
+            excerpt: excerpt(call, &String::from_utf8_lossy(&self.body), &self.secrets),
             profile: self.profile,
         }))
     }
+}
+
+/// What a message says instead of an answer that may contain keys.
+const HIDDEN: &str = "its answer is not shown, because it may contain keys";
+
+/// Returns the start of an answer that is not in the service's form, fit for a message. Returns `None` if it is empty or
+/// may contain keys: the call returns them, or the answer is JSON or a part of JSON.
+fn excerpt(call: &Call, text: &str, secrets: &[Secret]) -> Option<String> {
+    let start = sanitize(text, &[]);
+    let may_be_json = start.starts_with(['[', '"']) || ["{", "\":", "\" :"].iter().any(|part| start.contains(part));
+    (!call.returns_keys && !start.is_empty() && !may_be_json).then(|| sanitize(text, secrets))
 }
 
 /// Tokens are checked before they are sent, so this position is never shown.

@@ -85,6 +85,17 @@ impl RetryPolicy {
     }
 }
 
+/// Returns the delays before an update is started again because another client changed the resource in between. They are
+/// randomized, so that the same clients do not meet again.
+pub(crate) fn conflict_delays(count: u32) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(count as usize)
+        .with_jitter()
+        .build()
+}
+
 /// When a failed request can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {

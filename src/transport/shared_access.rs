@@ -142,7 +142,9 @@ impl FromStr for ConnectionString {
 
     fn from_str(text: &str) -> Result<Self, ConnectionStringError> {
         let (mut host, mut policy, mut key) = (None, None, None);
-        for part in text.trim().split(';').filter(|part| !part.is_empty()) {
+        // Files of variables have the value in quotation marks.
+        let text = text.trim().trim_matches(['"', '\'']);
+        for part in text.split(';').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').ok_or(ConnectionStringError::Form)?;
             let field = match name.trim() {
                 name if name.eq_ignore_ascii_case("HostName") => &mut host,

@@ -116,6 +116,30 @@ fn secret_instead_of_a_file_is_refused() {
 }
 
 #[test]
+fn secret_instead_of_any_file_is_not_repeated() {
+    let dps = |rest: &[&'static str]| [&["dps", "enrollment", "create", "d", "--dps", "x"][..], rest].concat();
+    for command in [
+        dps(&["--endorsement-key-file"]),
+        dps(&["--initial-twin"]),
+        dps(&["--tls-ca"]),
+        dps(&["--cert"]),
+        dps(&["--cert", "c.pem", "--secondary-cert"]),
+        vec!["dps", "enrollment-group", "create", "g", "--dps", "x", "--signing-certificate"],
+        vec!["dps", "certificate", "set", "c", "--dps", "x", "--file"],
+        vec!["device", "create", "d", "--app", "contoso", "--file"],
+        vec!["device", "register", "--id-scope", "0ne1", "--manifest"],
+        vec!["cert", "verify", "c.pem", "--ca-cert"],
+        vec!["cert", "fleet", "r", "--devices"],
+        vec!["cert", "inspect"],
+        vec!["cert", "thumbprint", "c.pem"],
+    ] {
+        refused(&[&command[..], &[KEY]].concat(), KEY, &[]);
+    }
+    // A directory to write is new.
+    run(folder().path(), &["cert", "root", "r", "--no-pfx", "--dir", "Fleet2026/devices/plantA"]).ok();
+}
+
+#[test]
 fn file_names_are_not_mistaken_for_secrets() {
     let folder = folder();
     for name in

@@ -337,6 +337,10 @@ fn connection_string_needs_no_resource_manager() {
     let by_variable = Run::of(program(lab.path()).args(list).env("IOT_ENROLL_DPS_CONNECTION_STRING", connection));
     assert!(by_variable.ok().contains('g'));
 
+    let without_root = ["dps", "enrollment-group", "list", "--connection-string-file", "connection"];
+    let error = Run::of(program(lab.path()).args(without_root)).fails(1);
+    assert!(error.contains("--tls-ca"), "{error}");
+
     let other = "contoso.azure-devices-provisioning.net";
     let wrong = connection.replace(connection.split(['=', ';']).nth(1).expect("a host"), other);
     fs::write(lab.path().join("wrong"), wrong).expect("written");
@@ -354,6 +358,26 @@ fn connection_string_reaches_an_emulator_without_tls() {
     command.env_remove("IOT_ENROLL_DPS").env_remove("IOT_ENROLL_ARM_TOKEN");
     command.env("IOT_ENROLL_DPS_CONNECTION_STRING", lab.service.text("/dps/connectionString"));
     assert_eq!(Run::of(&mut command).json(), json!([]));
+
+    // Nothing else is needed.
+    let mut command = program(lab.path());
+    command.args(["dps", "enrollment-group", "list", "-o", "json"]);
+    command.env("IOT_ENROLL_DPS_CONNECTION_STRING", lab.service.text("/dps/connectionString"));
+    assert_eq!(Run::of(&mut command).json(), json!([]));
+}
+
+#[test]
+fn connection_string_may_be_quoted_or_broken_into_lines() {
+    let lab = Lab::new();
+    let connection = lab.service.text("/dps/connectionString");
+    for text in [format!("\"{connection}\"\n"), format!("'{connection}'"), connection.replace(';', ";\r\n  ")] {
+        fs::write(lab.path().join("connection"), &text).expect("written");
+        let list = ["dps", "enrollment-group", "list", "-o", "json", "--connection-string-file", "connection"];
+        assert_eq!(Run::of(program(lab.path()).args(list)).json(), json!([]), "from a file: {text}");
+        let mut command = program(lab.path());
+        command.args(&list[..5]).env("IOT_ENROLL_DPS_CONNECTION_STRING", &text);
+        assert_eq!(Run::of(&mut command).json(), json!([]), "from a variable: {text}");
+    }
 }
 
 #[test]

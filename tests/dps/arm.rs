@@ -477,6 +477,34 @@ async fn a_policy_key_signs_for_the_service_api() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_being_created_is_not_active() {
+    let mut creating = resource(SUBSCRIPTION, "lab", "contoso-dps");
+    creating["properties"] = json!({ "state": "Activating" });
+    let (_server, client) = scripted([Reply::json(200, &creating), list(&[creating.clone()])]);
+    let error = instance(&client).get().await.expect_err("no addresses");
+    assert!(matches!(&error, Error::NotActive { state, .. } if state == "Activating"), "{error}");
+    assert!(!error.to_string().contains("Check that the address"), "{error}");
+    let query = InstanceQuery::new("contoso-dps".parse().expect("a name"));
+    let query = query.subscription(SUBSCRIPTION.parse::<SubscriptionId>().expect("an id"));
+    let error = client.find(&query).await.expect_err("no addresses");
+    assert!(matches!(error, FindError::Call(Error::NotActive { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_instance_does_not_hide_another() {
+    let damaged = json!({ "id": 1, "name": "other-dps", "properties": null });
+    let all = [damaged, Value::Null, resource(SUBSCRIPTION, "lab", "contoso-dps")];
+    let (_server, client) = scripted([list(&all), list(&all)]);
+    let query = |name: &str| {
+        let query = InstanceQuery::new(name.parse().expect("a name"));
+        query.subscription(SUBSCRIPTION.parse::<SubscriptionId>().expect("an id"))
+    };
+    assert_eq!(client.find(&query("contoso-dps")).await.expect("found").id.name.as_str(), "contoso-dps");
+    let error = client.find(&query("other-dps")).await.expect_err("damaged");
+    assert!(matches!(error, FindError::Call(Error::Answer(_))), "{error}");
+}
+
+#[tokio::test]
 async fn keys_that_were_lost_on_the_way_are_read_again() {
     let policies = json!({ "value": [] });
     let (server, client) = scripted([Reply::lost(), refused(500, "InternalServerError"), Reply::json(200, &policies)]);
@@ -493,4 +521,56 @@ async fn errors_say_what_to_do() {
     let error = instance(&client).get().await.expect_err("refused").to_string();
     assert!(error.contains("Contributor"), "{error}");
     assert!(!error.contains("arm-token"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_with_keys_are_never_quoted() {
+    let keys = json!({ "keyName": "owner", "primaryKey": KEY, "secondaryKey": KEY, "message": KEY });
+    let text = |status, body: &str| Reply::with(status, &[], body);
+    for (reply, part) in [
+        (text(200, &format!("x{keys}")), "not JSON"),
+        (text(200, &format!("primary key: {KEY}")), "not JSON"),
+        (Reply::json(400, &keys), "not shown"),
+        (text(400, KEY), "not shown"),
+        (refused(403, "AuthorizationFailed"), "AuthorizationFailed"),
+    ] {
+        let (_server, client) = scripted([reply]);
+        let error = instance(&client).policy("owner").await.expect_err("unusable").to_string();
+        assert!(error.contains(part) && !error.contains(KEY) && !error.contains("said"), "{error}");
+    }
+    // A further page of a list is requested with GET.
+    let server = Server::start([]);
+    let next = format!("{}/more", server.url());
+    server.then(Reply::json(200, &json!({ "value": [], "nextLink": next })));
+    server.then(text(400, KEY));
+    let client = builder(&server).build().expect("a client");
+    let error = instance(&client).policies().try_collect::<Vec<_>>().await.expect_err("refused").to_string();
+    assert!(!error.contains(KEY), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_whose_links_are_new_but_whose_pages_are_not_ends() {
+    let server = Server::start([]);
+    for count in 0..9 {
+        let next = format!("{}/page?number={count}", server.url());
+        server.then(Reply::json(200, &json!({ "value": [certificate("e", true)], "nextLink": next })));
+    }
+    let client = builder(&server).build().expect("a client");
+    let list = instance(&client).certificates().list();
+    let error = list.try_collect::<Vec<_>>().await.expect_err("a loop");
+    assert!(matches!(error, Error::NextLink { .. }), "{error}");
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn text_that_may_be_json_is_not_quoted() {
+    let body = format!("x{{\"primaryKey\":\"{KEY}\"}}");
+    for reply in [Reply::with(200, &[], &body), Reply::with(400, &[], &body), Reply::with(400, &[], &body[10..])] {
+        let (_server, client) = scripted([reply]);
+        let error = instance(&client).get().await.expect_err("unusable").to_string();
+        assert!(!error.contains(KEY), "{error}");
+    }
+    let (_server, client) = scripted([Reply::with(400, &[], "<html><p>Sign in to the proxy</p></html>")]);
+    let error = instance(&client).get().await.expect_err("refused").to_string();
+    assert!(error.contains("Sign in to the proxy"), "{error}");
 }

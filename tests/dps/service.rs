@@ -500,6 +500,16 @@ async fn an_update_without_an_etag_starts_again_after_a_conflict() {
     let last = &server.requests()[3];
     assert_eq!((last.header("if-match"), &last.json()["iotHubs"]), (Some(E2), &json!(["other"])));
 
+    // Clients that meet wait before they try again, and the last one is not sent to look for an etag that it never gave.
+    let server = Server::start((0..9).flat_map(|_| [Reply::json(200, &group()), conflict()]));
+    let clock = ManualClock::new();
+    let client = builder(&server, &clock).build().expect("a client");
+    let error = client.enrollment_groups().update(&group_id(), &update).await.expect_err("contention");
+    assert!(matches!(error, Error::Contention { attempts: 9, .. }) && error.status() == Some(412), "{error}");
+    assert!(!error.to_string().contains("etag") && !error.answer_was_lost(), "{error}");
+    assert_eq!(server.requests().len(), 18);
+    assert!(clock.elapsed() > Duration::from_secs(3), "{:?}", clock.elapsed());
+
     let (server, client) = scripted([Reply::json(200, &group()), conflict()]);
     let update = update.etag(Etag::new(E1));
     let error = client.enrollment_groups().update(&group_id(), &update).await.expect_err("a conflict");
@@ -529,6 +539,15 @@ async fn an_update_whose_answer_was_lost_is_read_back() {
     assert!(matches!(error, Error::OutcomeUnknown { status: 412, .. }), "{error}");
 }
 
+#[tokio::test]
+async fn answers_with_the_keys_of_a_group_are_never_quoted() {
+    for reply in [Reply::json(400, &mechanism()), Reply::with(200, &[], &format!("x {PRIMARY_KEY}"))] {
+        let (_server, client) = scripted([reply]);
+        let error = client.enrollment_groups().attestation(&group_id()).await.expect_err("unusable").to_string();
+        assert!(!error.contains(PRIMARY_KEY) && !error.contains(SECONDARY_KEY), "{error}");
+    }
+}
+
 // --- Reading and deletion ------------------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -547,6 +566,24 @@ async fn a_group_is_read_and_printed_with_what_the_client_does_not_know() {
         assert!(printed.get(name).is_some(), "{name} in {printed}");
     }
     assert!(client.enrollment_groups().find(&group_id()).await.expect("an answer").is_none());
+}
+
+#[tokio::test]
+async fn of_the_url_of_a_function_only_the_host_is_printed() {
+    for (url, printed) in [
+        ("https://f.example/api/key1?code=key2", "https://f.example/[redacted]"),
+        ("https://user:key1@f.example:8443", "https://f.example:8443/[redacted]"),
+        ("https://f.example#key1", "https://f.example/[redacted]"),
+        ("https://f.example/", "https://f.example"),
+        ("key1", "[redacted]"),
+    ] {
+        let mut record = group();
+        record["customAllocationDefinition"]["webhookUrl"] = json!(url);
+        let (_server, client) = scripted([Reply::json(200, &record)]);
+        let found = client.enrollment_groups().get(&group_id()).await.expect("a group");
+        let shown = serde_json::to_value(&found).expect("JSON");
+        assert_eq!(shown["customAllocationDefinition"]["webhookUrl"], printed);
+    }
 }
 
 #[tokio::test]
@@ -585,6 +622,14 @@ async fn ids_ignore_case_and_follow_the_rules_of_the_service() {
         assert!(bad.parse::<RegistrationId>().is_err(), "{bad}");
         assert!(bad.parse::<EnrollmentGroupId>().is_err(), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn an_etag_that_cannot_be_sent_is_named() {
+    let (server, client) = scripted([]);
+    let error = client.enrollment_groups().delete(&group_id(), Some(&Etag::new("\"x\"\r\ny"))).await.expect_err("no");
+    assert!(error.to_string().contains("characters that cannot be sent"), "{error}");
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -635,6 +680,13 @@ async fn a_query_that_does_not_end_is_an_error() {
     let error = client.enrollment_groups().list(&Query::new()).try_collect::<Vec<_>>().await.expect_err("a loop");
     assert!(matches!(error, Error::NextLink { .. }) && !error.answer_was_lost(), "{error}");
     assert_eq!(server.requests().len(), 2);
+
+    // Each page has another token, but no other content.
+    let pages = (0..20).map(|count| page(&[["a"], ["b"]][count % 2], Some(&format!("t{count}"))));
+    let (server, client) = scripted(pages);
+    let error = client.enrollment_groups().list(&Query::new()).try_collect::<Vec<_>>().await.expect_err("a loop");
+    assert!(matches!(error, Error::NextLink { .. }), "{error}");
+    assert_eq!(server.requests().len(), 5);
 
     let (server, client) = scripted([page(&["a", "b"], Some("t"))]);
     let two: Vec<_> = client.enrollment_groups().list(&Query::new().limit(2)).try_collect().await.expect("groups");

@@ -111,13 +111,12 @@ impl EnrollmentSettings {
         }
     }
 
-    /// Adds the settings to a record that is printed, without the secrets in the URL of a function.
+    /// Adds the settings to a record that is printed, without what can be secret in the URL of a function.
     pub(super) fn print(&self, record: &mut Record) {
         self.apply(record);
         if let Some(CustomAllocation { webhook_url, .. }) = &self.custom_allocation {
-            let shown = webhook_url.expose().split(['?', '#']).next().unwrap_or_default();
             edit_object(record, CUSTOM, |custom| {
-                custom.insert("webhookUrl".to_owned(), shown.into());
+                custom.insert("webhookUrl".to_owned(), origin(webhook_url).into());
             });
         }
     }
@@ -126,6 +125,16 @@ impl EnrollmentSettings {
     pub(super) fn secrets(&self) -> impl Iterator<Item = Secret> {
         self.custom_allocation.iter().map(|custom| custom.webhook_url.clone())
     }
+}
+
+/// Returns the scheme and host of a URL, and a mark in place of the rest: a user name, a path and a query can all be keys.
+fn origin(url: &Secret) -> String {
+    const HIDDEN: &str = "[redacted]";
+    let Some((scheme, rest)) = url.expose().split_once("://") else { return HIDDEN.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let is_whole = host == authority && path.trim_matches('/').is_empty();
+    if is_whole { format!("{scheme}://{host}") } else { format!("{scheme}://{host}/{HIDDEN}") }
 }
 
 /// Returns the URL of the function in a record, which usually contains a key.

@@ -14,10 +14,10 @@ use super::{
     },
     settings::{EnrollmentSettings, function_url},
 };
-use crate::transport::{Call, Error, Etag, Secret};
+use crate::transport::{Call, Error, Etag, Secret, conflict_delays};
 
 /// How often an update is started again because another client changed the record in between.
-const MAX_CONFLICTS: u32 = 3;
+const MAX_CONFLICTS: u32 = 8;
 
 /// The path of an enrollment: its collection and its ID.
 pub(super) type Path<'a> = [&'a str; 2];
@@ -80,7 +80,7 @@ impl Client {
         edit: &Edit<'_>,
         etag: Option<&Etag>,
     ) -> Result<T, Error> {
-        let mut conflicts = 0;
+        let (mut conflicts, mut delays) = (0, conflict_delays(MAX_CONFLICTS));
         loop {
             let mut record: Record = self.rest().read(&Call::get(&path)).await?;
             let current = record.get(ETAG).and_then(Value::as_str).map(Etag::new);
@@ -96,8 +96,12 @@ impl Client {
             let call = Call::put(&path, &record).with_if_match(Some(&condition)).with_secrets(secrets);
             match self.rest().read(&call).await {
                 Err(error @ Error::OutcomeUnknown { .. }) => return self.settle(path, record, error).await,
-                Err(error) if error.status() == Some(412) && etag.is_none() && conflicts < MAX_CONFLICTS => {
+                Err(error) if error.status() == Some(412) && etag.is_none() => {
                     conflicts += 1;
+                    let Some(delay) = delays.next() else {
+                        return Err(Error::Contention { operation: call.operation(), attempts: conflicts });
+                    };
+                    self.rest().sleep(delay).await;
                 }
                 result => return result,
             }
@@ -112,7 +116,7 @@ impl Client {
     /// Reads the attestation of an enrollment, with its keys.
     pub(super) async fn attestation<T: DeserializeOwned>(&self, path: Path<'_>) -> Result<T, Error> {
         let [collection, id] = path;
-        self.rest().read(&Call::post_empty(&[collection, id, "attestationmechanism"]).reading()).await
+        self.rest().read(&Call::post_empty(&[collection, id, "attestationmechanism"]).reading_keys()).await
     }
 
     /// Adds to a record what reading it does not return, so that writing it back does not remove that. Returns the keys
