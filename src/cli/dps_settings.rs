@@ -9,7 +9,7 @@ use super::{
     provision::DeviceKind,
 };
 use crate::dps::service::{
-    AllocationPolicy, Attestation, CertificateInfo, EnrolledCertificates, EnrollmentSettings, InitialTwin,
+    AllocationPolicy, Attestation, CertificateInfo, Change, EnrolledCertificates, EnrollmentSettings, InitialTwin,
     NewAttestation, NewCertificates, Query, ReprovisionPolicy,
 };
 
@@ -120,11 +120,25 @@ impl SymmetricKeyArgs {
 /// Reads the certificates of an enrollment; of a file with several, the first.
 pub(super) fn read_certificates(
     primary: &Path,
-    secondary: Option<&Path>,
+    secondary: Change<&Path>,
     password: &PfxPassword,
 ) -> anyhow::Result<NewCertificates> {
     let first = |file: &Path| Ok::<_, anyhow::Error>(password.read_certificates(file)?.swap_remove(0));
-    Ok(NewCertificates::new(first(primary)?).secondary(secondary.map(first).transpose()?))
+    let secondary = match secondary {
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::Set(file) => Change::Set(first(file)?),
+    };
+    Ok(NewCertificates::new(first(primary)?).secondary(secondary))
+}
+
+/// Returns the change that two options describe: one with the new value, and one that removes it.
+pub(super) fn change<T>(value: Option<T>, clear: bool) -> Change<T> {
+    match value {
+        Some(value) => Change::Set(value),
+        None if clear => Change::Clear,
+        None => Change::Keep,
+    }
 }
 
 /// Returns the query of a list.

@@ -233,6 +233,59 @@ fn individual_enrollment_is_created_updated_and_deleted() {
 }
 
 #[test]
+fn update_does_not_drop_a_second_certificate() {
+    let lab = Lab::new();
+    lab.verified("root");
+    for name in ["a", "b"] {
+        lab.cert(&["device", name]);
+        lab.cert(&["intermediate", &format!("ca-{name}"), "root"]);
+    }
+    let secondary = |value: &Value, kind: &str| value["attestation"]["x509"][kind]["secondary"].is_object();
+
+    let update = ["dps", "enrollment", "update", "a", "--enabled", "false", "--cert", "a_cert.pem"];
+    let create = ["dps", "enrollment", "create", "a", "--cert", "a_cert.pem"];
+    lab.run(&[&create[..], &["--secondary-cert", "b_cert.pem"]].concat()).ok();
+    let refused = lab.run(&update).fails(1);
+    assert!(refused.contains("--secondary-cert FILE") && refused.contains("--clear-secondary-cert"), "{refused}");
+    assert!(secondary(&lab.json(&["dps", "enrollment", "show", "a"]), "clientCertificates"), "nothing was written");
+    let kept = lab.json(&[&update[..], &["--secondary-cert", "b_cert.pem"]].concat());
+    assert!(secondary(&kept, "clientCertificates"), "{kept}");
+    let cleared = lab.json(&[&update[..], &["--clear-secondary-cert"]].concat());
+    assert!(!secondary(&cleared, "clientCertificates"), "{cleared}");
+    lab.run(&update).ok();
+
+    let first = ["--signing-certificate", "caa_cert.pem"];
+    let second = ["--secondary-signing-certificate", "cab_cert.pem"];
+    lab.run(&[&["dps", "enrollment-group", "create", "g"], &first[..], &second].concat()).ok();
+    let update = [&["dps", "enrollment-group", "update", "g", "--enabled", "false"], &first[..]].concat();
+    let refused = lab.run(&update).fails(1);
+    assert!(refused.contains("--secondary-signing-certificate FILE"), "{refused}");
+    let kept = lab.json(&[&update[..], &second].concat());
+    assert!(secondary(&kept, "signingCertificates"), "{kept}");
+    let cleared = lab.json(&[&update[..], &["--clear-secondary-certificate"]].concat());
+    assert!(!secondary(&cleared, "signingCertificates"), "{cleared}");
+}
+
+#[test]
+fn option_of_a_reference_does_not_replace_another_attestation() {
+    let lab = Lab::new();
+    lab.verified("root");
+    lab.cert(&["intermediate", "ca", "root"]);
+    let group = |arguments: &[&str]| lab.run(&[&["dps", "enrollment-group"], arguments].concat());
+    group(&["create", "keys", "--symmetric-key"]).ok();
+    group(&["create", "signing", "--signing-certificate", "ca_cert.pem"]).ok();
+    for id in ["keys", "signing"] {
+        let before = lab.json(&["dps", "enrollment-group", "show", id]);
+        for options in [&["--clear-secondary-certificate"][..], &["--secondary-certificate", "root"]] {
+            let refused = group(&[&["update", id], options].concat()).fails(2);
+            assert!(refused.contains("refers to no CA certificate") && refused.contains("--certificate"), "{refused}");
+        }
+        assert_eq!(lab.json(&["dps", "enrollment-group", "show", id]), before);
+    }
+    group(&["update", "keys", "--certificate", "root"]).ok();
+}
+
+#[test]
 fn registrations_are_listed_shown_and_deleted() {
     let lab = Lab::new();
     lab.run(&["dps", "enrollment-group", "create", "g", "--symmetric-key"]).ok();
