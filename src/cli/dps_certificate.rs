@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword},
+    args::{Confirmation, PfxPassword, etag},
     dps_service::{DpsService, FoundInstance},
     output::{GOOD, Output, WARN, fields, table, yes_no},
 };
@@ -31,8 +31,8 @@ pub(super) enum Command {
     Show(Named),
     /// Upload a root or intermediate certificate
     ///
-    /// Overwrites a certificate of that name, which is then not verified: until it is, devices of the groups that refer to it
-    /// cannot register. To replace a CA without downtime, use rollover.
+    /// Overwrites another certificate of that name, which is then not verified: until it is, devices of the groups that refer
+    /// to it cannot register. To replace a CA without downtime, use rollover.
     #[command(
         after_help = "Example:\n  iot-enroll dps certificate set root-2026 --file mytestrootcert_cert.pem --dps contoso-dps"
     )]
@@ -89,8 +89,8 @@ pub(super) struct Named {
 #[derive(clap::Args)]
 pub(super) struct Changed {
     /// Change the certificate only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
     #[command(flatten)]
     named: Named,
 }
@@ -111,14 +111,18 @@ impl Command {
                 let Changed { etag, named: Named { name, service } } = changed;
                 let certificates = service.find().await?.resource().certificates();
                 let existing = certificates.find(&name).await?;
-                if let Some(existing) = existing.as_ref().filter(|existing| existing.is_verified) {
-                    // Setting the same certificate again can lose its verification.
-                    if !(verified && existing.is(&certificate)) {
+                if let Some(existing) = &existing {
+                    let is_current = etag.as_ref().is_none_or(|etag| *etag == existing.etag || etag.as_str() == "*");
+                    // An upload would make the same certificate unverified.
+                    if existing.is(&certificate) && (existing.is_verified || !verified) && is_current {
+                        return show_state(existing, output);
+                    }
+                    if existing.is_verified {
                         let thumbprint = thumbprint(existing);
                         confirmation.ask(&format!("replace the verified certificate {name}, {thumbprint}?"))?;
                     }
                 }
-                let etag = etag.map(Etag::new).or(existing.map(|existing| existing.etag));
+                let etag = etag.or(existing.map(|existing| existing.etag));
                 let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
                 show_state(&certificates.set(&name, &certificate, possession, etag.as_ref()).await?, output)
             }
@@ -126,7 +130,7 @@ impl Command {
             Self::GenerateCode(Changed { etag, named: Named { name, service } }) => {
                 let certificates = service.find().await?.resource().certificates();
                 let etag = match etag {
-                    Some(etag) => Etag::new(etag),
+                    Some(etag) => etag,
                     None => certificates.get(&name).await?.etag,
                 };
                 let code = certificates.generate_verification_code(&name, &etag).await?;
@@ -137,7 +141,7 @@ impl Command {
                 let Changed { etag, named: Named { name, service } } = changed;
                 let certificates = service.find().await?.resource().certificates();
                 let etag = match etag {
-                    Some(etag) => Etag::new(etag),
+                    Some(etag) => etag,
                     None => certificates.get(&name).await?.etag,
                 };
                 certificates.verify(&name, &proof, &etag).await?;
@@ -168,11 +172,9 @@ impl Changed {
         };
         confirmation.ask(&format!("delete the certificate {name}{groups}?"))?;
         let certificates = found.resource().certificates();
-        let etag = match etag {
-            Some(etag) => Etag::new(etag),
-            None => certificates.get(&name).await?.etag,
-        };
-        certificates.delete(&name, &etag).await?;
+        // Deleting a certificate that does not exist succeeds.
+        let existing = certificates.get(&name).await?;
+        certificates.delete(&name, &etag.unwrap_or(existing.etag)).await?;
         output.result(&json!({ "name": name, "deleted": true }), || format!("Deleted the certificate {name}."))
     }
 }

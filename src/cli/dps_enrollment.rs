@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword, count},
+    args::{Confirmation, PfxPassword, count, etag},
     dps_service::DpsService,
     dps_settings::{
         Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, change, query, read_certificates, setting_rows,
@@ -45,8 +45,8 @@ pub(super) enum Command {
         /// Registration ID of the device
         id: RegistrationId,
         /// Delete the enrollment only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -119,8 +119,8 @@ pub(super) struct Update {
     #[command(flatten)]
     settings: Settings,
     /// Update the enrollment only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
     #[command(flatten)]
     service: DpsService,
 }
@@ -140,7 +140,6 @@ impl Command {
             Self::Update(update) => update.run(output).await,
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the individual enrollment {id}?"))?;
-                let etag = etag.map(Etag::new);
                 service.client().await?.individual_enrollments().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "registrationId": id, "deleted": true }), || {
                     format!("Deleted the individual enrollment {id}.")
@@ -188,7 +187,7 @@ impl Update {
             .attestation(attestation)
             .device_id(self.device_id)
             .settings(self.settings.read(self.enabled)?)
-            .etag(self.etag.map(Etag::new));
+            .etag(self.etag);
         show(&self.service.client().await?.individual_enrollments().update(&self.id, &update).await?, output)
     }
 }

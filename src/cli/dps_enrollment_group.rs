@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword, count},
+    args::{Confirmation, PfxPassword, count, etag},
     dps_service::DpsService,
     dps_settings::{
         Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, change, query, read_certificates, setting_rows,
@@ -48,8 +48,8 @@ pub(super) enum Command {
         /// ID of the enrollment group
         id: EnrollmentGroupId,
         /// Delete the group only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -132,8 +132,8 @@ pub(super) struct Update {
     #[command(flatten)]
     settings: Settings,
     /// Update the group only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
     #[command(flatten)]
     service: DpsService,
 }
@@ -151,7 +151,6 @@ impl Command {
             Self::Update(update) => update.run(output).await,
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the enrollment group {id}?"))?;
-                let etag = etag.map(Etag::new);
                 service.client().await?.enrollment_groups().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "enrollmentGroupId": id, "deleted": true }), || {
                     format!("Deleted the enrollment group {id}.")
@@ -208,7 +207,7 @@ impl Update {
         let is_empty = self.settings.is_empty() && self.enabled.is_none();
         let settings = self.settings.read(self.enabled)?;
         let groups = self.service.client().await?.enrollment_groups();
-        let mut etag = self.etag.map(Etag::new);
+        let mut etag = self.etag;
         let changed = [self.attestation.certificate.is_some(), self.attestation.secondary_certificate.is_some()];
         let mut earlier = None;
         let clears_reference = self.clear_secondary_certificate && self.attestation.signing_certificate.is_none();

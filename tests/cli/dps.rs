@@ -98,6 +98,33 @@ fn certificate_is_uploaded_proven_and_deleted() {
 }
 
 #[test]
+fn missing_resource_is_not_deleted_with_any_etag() {
+    let lab = Lab::new();
+    for delete in [
+        ["certificate", "delete"],
+        ["enrollment", "delete"],
+        ["enrollment-group", "delete"],
+        ["registration", "delete"],
+    ] {
+        let run = lab.run(&[&["dps"], &delete[..], &["missing", "--etag", "*", "--yes"]].concat());
+        assert!(run.fails(1).contains("404"), "{delete:?}");
+    }
+}
+
+#[test]
+fn malformed_etag_is_refused() {
+    let lab = Lab::new();
+    lab.run(&["dps", "enrollment-group", "create", "g", "--symmetric-key"]).ok();
+    for etag in ["", " ", "\"x\"\r\nX-Y: z", "\"\u{e4}\""] {
+        lab.run(&["dps", "enrollment-group", "update", "g", "--enabled", "false", "--etag", etag]).fails(2);
+        lab.run(&["dps", "enrollment-group", "delete", "g", "--yes", "--etag", etag]).fails(2);
+        lab.run(&["dps", "certificate", "generate-code", "g", "--etag", etag]).fails(2);
+        lab.run(&["dps", "registration", "delete", "g", "--yes", "--etag", etag]).fails(2);
+    }
+    assert_eq!(lab.json(&["dps", "enrollment-group", "show", "g"])["provisioningStatus"], "enabled");
+}
+
+#[test]
 fn proof_by_another_key_is_refused() {
     let lab = Lab::new();
     lab.cert(&["root", "a"]);
@@ -122,7 +149,12 @@ fn only_replacing_a_verified_certificate_needs_confirmation() {
     set("b_cert.pem", &[]).ok();
     set("b_cert.pem", &["--verified"]).ok();
     set("b_cert.pem", &["--verified"]).ok();
-    assert!(set("b_cert.pem", &[]).fails(2).contains("--yes"), "it would be verified no longer");
+    // The same certificate stays verified: it is not uploaded again.
+    let before = lab.json(&["dps", "certificate", "show", "x"]);
+    assert!(set("b_cert.pem", &["--yes"]).ok().contains("is verified"));
+    set("b_cert.pem", &["--etag", "*"]).ok();
+    assert_eq!(lab.json(&["dps", "certificate", "show", "x"]), before);
+    assert!(set("b_cert.pem", &["--etag", "AAAAAAAAAAA=", "--yes"]).fails(1).contains("412"));
     assert!(set("a_cert.pem", &["--verified"]).fails(2).contains("--yes"));
     set("a_cert.pem", &["--yes"]).ok();
     assert_eq!(lab.json(&["dps", "certificate", "show", "x"])["properties"]["subject"], "CN=a");
