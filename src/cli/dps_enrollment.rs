@@ -122,6 +122,8 @@ pub(super) struct Update {
     #[arg(long, value_parser = etag)]
     etag: Option<Etag>,
     #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
     service: DpsService,
 }
 
@@ -153,7 +155,7 @@ impl AttestationArgs {
     fn read(&self, clear_secondary: bool) -> anyhow::Result<Option<NewAttestation>> {
         if let Some(file) = &self.cert {
             let secondary = change(self.secondary_cert.as_deref(), clear_secondary);
-            let certificates = read_certificates(file, secondary, &self.pfx_password)?;
+            let certificates = read_certificates(file, &secondary, &self.pfx_password)?;
             return Ok(Some(NewAttestation::ClientCertificates(certificates)));
         }
         if let Some(file) = &self.endorsement_key_file {
@@ -183,12 +185,18 @@ impl Update {
         if attestation.is_none() && self.device_id.is_none() && self.enabled.is_none() && self.settings.is_empty() {
             return Err(UsageError::new("the update changes nothing: give at least one new value").into());
         }
+        let enrollments = self.service.client().await?.individual_enrollments();
+        if self.settings.has_allocation_policy() {
+            let existing = enrollments.get(&self.id).await?.settings;
+            let name = format!("the individual enrollment {}", self.id);
+            self.settings.confirm_allocation_policy(&existing, &self.confirmation, &name)?;
+        }
         let update = IndividualEnrollmentUpdate::new()
             .attestation(attestation)
             .device_id(self.device_id)
             .settings(self.settings.read(self.enabled)?)
             .etag(self.etag);
-        show(&self.service.client().await?.individual_enrollments().update(&self.id, &update).await?, output)
+        show(&enrollments.update(&self.id, &update).await?, output)
     }
 }
 

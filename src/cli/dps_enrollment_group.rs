@@ -135,6 +135,8 @@ pub(super) struct Update {
     #[arg(long, value_parser = etag)]
     etag: Option<Etag>,
     #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
     service: DpsService,
 }
 
@@ -176,7 +178,7 @@ impl AttestationArgs {
     fn read(self, earlier: Option<CaReferences>, clear_secondary: bool) -> anyhow::Result<Option<NewAttestation>> {
         if let Some(file) = &self.signing_certificate {
             let secondary = change(self.secondary_signing_certificate.as_deref(), clear_secondary);
-            let certificates = read_certificates(file, secondary, &self.pfx_password)?;
+            let certificates = read_certificates(file, &secondary, &self.pfx_password)?;
             return Ok(Some(NewAttestation::SigningCertificates(certificates)));
         }
         if self.certificate.is_none() && self.secondary_certificate.is_none() && earlier.is_none() {
@@ -205,8 +207,13 @@ impl Create {
 impl Update {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
         let is_empty = self.settings.is_empty() && self.enabled.is_none();
-        let settings = self.settings.read(self.enabled)?;
         let groups = self.service.client().await?.enrollment_groups();
+        if self.settings.has_allocation_policy() {
+            let existing = groups.get(&self.id).await?.settings;
+            let name = format!("the enrollment group {}", self.id);
+            self.settings.confirm_allocation_policy(&existing, &self.confirmation, &name)?;
+        }
+        let settings = self.settings.read(self.enabled)?;
         let mut etag = self.etag;
         let changed = [self.attestation.certificate.is_some(), self.attestation.secondary_certificate.is_some()];
         let mut earlier = None;

@@ -6,7 +6,13 @@ use crate::support::{
     Run, program,
     service::{Service, folder, keys},
 };
-use iot_enroll::emulator::Emulator;
+use iot_enroll::{
+    dps::service::{
+        AllocationPolicy, Authorization, Client, ConnectionString, CustomAllocation, EnrollmentSettings,
+        NewAttestation, NewEnrollmentGroup, NewIndividualEnrollment,
+    },
+    emulator::Emulator,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -216,6 +222,67 @@ fn initial_twin_is_read_from_a_file() {
 }
 
 #[test]
+fn initial_twin_that_the_service_would_not_return_is_refused() {
+    let lab = Lab::new();
+    let twins = [
+        json!({ "desired": { "interval": 5 } }),
+        json!({ "tags": {}, "properties": { "desirde": {} } }),
+        json!({}),
+        json!({ "tags": { "version": 3, "site": "a" } }),
+        json!({ "tags": { "count": "5" } }),
+        json!({ "properties": { "desired": { "$version": 1 } } }),
+        json!({ "properties": { "desired": { "metadata": {} } } }),
+    ];
+    for twin in twins {
+        fs::write(lab.path().join("twin.json"), twin.to_string()).expect("written");
+        let create = ["create", "g", "--symmetric-key", "--initial-twin", "twin.json"];
+        for kind in ["enrollment", "enrollment-group"] {
+            let error = lab.run(&[&["dps", kind], &create[..]].concat()).fails(1);
+            assert!(error.contains("twin.json"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn hubs_are_restricted_and_released() {
+    let lab = Lab::new();
+    let json = |arguments: &[&str]| lab.json(&[&["dps", "enrollment-group"], arguments].concat());
+    let created = json(&["create", "g", "--symmetric-key", "--hub", "h1.azure-devices.net"]);
+    assert_eq!(created["iotHubs"], json!(["h1.azure-devices.net"]));
+    let refused = lab.run(&["dps", "enrollment-group", "update", "g", "--hub", ""]).fails(2);
+    assert!(refused.contains("--all-hubs"), "{refused}");
+    let updated = json(&["update", "g", "--all-hubs"]);
+    assert!(updated.get("iotHubs").is_none_or(|hubs| *hubs == json!([])), "{updated}");
+}
+
+#[test]
+fn removing_an_allocation_function_needs_confirmation() {
+    let lab = Lab::new();
+    let connection: ConnectionString = lab.service.text("/dps/connectionString").parse().expect("a connection string");
+    let settings = EnrollmentSettings::new()
+        .allocation_policy(AllocationPolicy::Custom)
+        .custom_allocation(CustomAllocation::new("https://f.azurewebsites.net/api/f?code=k"));
+    let group = NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None)).settings(settings.clone());
+    let device = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(None)).settings(settings);
+    Runtime::new().expect("a runtime").block_on(async {
+        let endpoint = format!("http://{}", connection.host()).parse().expect("an endpoint");
+        let authorization = Authorization::from_connection_string(&connection);
+        let client = Client::builder(endpoint).authorization(authorization).build().expect("a client");
+        client.enrollment_groups().create(&"x".parse().expect("an ID"), &group).await.expect("created");
+        client.individual_enrollments().create(&"x".parse().expect("an ID"), &device).await.expect("created");
+    });
+    for kind in ["enrollment", "enrollment-group"] {
+        let update = |options: &[&str]| lab.run(&[&["dps", kind, "update", "x"], options].concat());
+        update(&["--enabled", "false"]).ok();
+        let refused = update(&["--allocation-policy", "hashed"]).fails(2);
+        assert!(refused.contains("allocation function") && refused.contains("--yes"), "{refused}");
+        assert_eq!(lab.json(&["dps", kind, "show", "x"])["allocationPolicy"], "custom");
+        update(&["--allocation-policy", "hashed", "--yes"]).ok();
+        update(&["--allocation-policy", "static"]).ok();
+    }
+}
+
+#[test]
 fn only_keys_prints_the_keys_of_a_group() {
     let lab = Lab::new();
     let shown = [
@@ -270,7 +337,7 @@ fn update_does_not_drop_a_second_certificate() {
     lab.verified("root");
     for name in ["a", "b"] {
         lab.cert(&["device", name]);
-        lab.cert(&["intermediate", &format!("ca-{name}"), "root"]);
+        lab.cert(&["intermediate", &format!("ca{name}"), "root"]);
     }
     let secondary = |value: &Value, kind: &str| value["attestation"]["x509"][kind]["secondary"].is_object();
 
