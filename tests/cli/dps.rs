@@ -98,6 +98,10 @@ fn certificate_is_uploaded_proven_and_deleted() {
     let refused = lab.run(&["dps", "certificate", "delete", "root-1"]).fails(2);
     assert!(refused.contains("--yes") && refused.contains("group group"), "{refused}");
     lab.run(&["dps", "enrollment-group", "delete", "group", "--yes"]).ok();
+    lab.cert(&["intermediate", "line", "root"]);
+    lab.run(&["dps", "enrollment-group", "create", "own", "--signing-certificate", "line_cert.pem"]).ok();
+    let refused = lab.run(&["dps", "certificate", "delete", "root-1"]).fails(2);
+    assert!(refused.contains("group own"), "its devices need a verified certificate above theirs: {refused}");
     let deleted = lab.json(&["dps", "certificate", "delete", "root-1", "--yes"]);
     assert_eq!(deleted, json!({ "name": "root-1", "deleted": true }));
     assert_eq!(lab.json(&["dps", "certificate", "list"]), json!([]));

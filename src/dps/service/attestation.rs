@@ -210,6 +210,14 @@ pub struct CertificateInfo {
     pub version: Option<u32>,
 }
 
+impl CertificateInfo {
+    /// Returns whether the certificate names itself as its issuer, as a root does.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject_name.is_some() && self.subject_name == self.issuer_name
+    }
+}
+
 /// How the devices of a new or changed enrollment prove their identity.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
