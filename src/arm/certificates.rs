@@ -93,8 +93,9 @@ impl Certificates {
     /// certificate is unverified until then, so that no device can register through it.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if the certificate exists and no etag is given, or another [`Error`]. If the etag is not
-    /// the current one, the status is 412, or the error is [`Error::OutcomeUnknown`] if an answer was lost before.
+    /// [`Error::AlreadyExists`] if the certificate exists and no etag is given, [`Error::Answer`] if the service answers
+    /// with another certificate, or another [`Error`]. If the etag is not the current one, the status is 412, or the error
+    /// is [`Error::OutcomeUnknown`] if an answer was lost before.
     pub async fn set(
         &self,
         name: &DpsCertificateName,
@@ -108,7 +109,7 @@ impl Certificates {
             return Err(Error::AlreadyExists { operation: call.operation() });
         }
         let call = if etag.is_none() { call.creating() } else { call };
-        match self.instance.client.rest().read(&call).await {
+        match self.instance.client.rest().read::<DpsCertificate>(&call).await {
             Err(error @ Error::OutcomeUnknown { .. }) => match self.find(name).await {
                 Ok(Some(found))
                     if found.is(certificate) && (found.is_verified || possession == Possession::ToBeProven) =>
@@ -120,6 +121,10 @@ impl Certificates {
             // Another client created it after the check.
             Err(error) if etag.is_none() && matches!(error.status(), Some(409 | 412)) => {
                 Err(Error::AlreadyExists { operation: call.operation() })
+            }
+            Ok(set) if set.name != *name || !set.is(certificate) => {
+                let problem = "it describes another certificate than the one that was sent";
+                Err(self.instance.client.rest().malformed(&call, problem))
             }
             result => result,
         }
@@ -140,9 +145,10 @@ impl Certificates {
 
     /// Deletes a certificate. Devices can no longer register through enrollment groups that refer to it.
     ///
+    /// Succeeds if the certificate does not exist: Resource Manager answers 204.
+    ///
     /// # Errors
-    /// [`Error`], for which [`is_not_found`](Error::is_not_found) is true if the certificate does not exist. If the etag is
-    /// not the current one, the status is 412.
+    /// [`Error`]. If the etag is not the current one, the status is 412.
     pub async fn delete(&self, name: &DpsCertificateName, etag: &Etag) -> Result<(), Error> {
         let call = Call::delete(&self.path(name, &[])).with_if_match(Some(etag));
         self.instance.client.rest().execute(&call).await

@@ -17,7 +17,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    central::CertificateEntry,
+    central::{CertificateEntry, Etag},
     certificate::{
         Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, content_kinds,
         files::{IfExists, PfxOptions, read_limited},
@@ -73,6 +73,17 @@ impl Confirmation {
     pub(super) fn ask(&self, question: &str) -> anyhow::Result<()> {
         Output::confirm(question, self.yes)
     }
+}
+
+/// Parses an etag, which is sent in a header.
+pub(super) fn etag(text: &str) -> Result<Etag, String> {
+    if text.trim().is_empty() {
+        return Err("the etag is empty: copy it from show, or omit the option".to_owned());
+    }
+    if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err("an etag has only printable ASCII characters, and no line breaks".to_owned());
+    }
+    Ok(Etag::new(text))
 }
 
 /// Parses a number of days.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::{Confirmation, comma_separated, count},
+    args::{Confirmation, comma_separated, count, etag},
     json_file::JsonFile,
     output::{Output, fields, table},
     service::{Service, block_on},
@@ -47,8 +47,8 @@ pub(super) enum Command {
         #[command(flatten)]
         change: Changes,
         /// Update the manifest only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         service: Service,
     },
@@ -99,8 +99,8 @@ pub(super) struct Create {
     #[arg(long = "organization", value_name = "ID")]
     organizations: Vec<String>,
     /// Overwrite the manifest only if it still has this etag
-    #[arg(long, conflicts_with = "force")]
-    etag: Option<String>,
+    #[arg(long, conflicts_with = "force", value_parser = etag)]
+    etag: Option<Etag>,
     /// Overwrite an existing manifest
     #[arg(long)]
     force: bool,
@@ -147,7 +147,7 @@ impl Command {
                     display_name: change.display_name.or(file.display_name),
                     data: file.data,
                     organizations: change.organizations.map(|ids| comma_separated(&ids)).or(file.organizations),
-                    etag: etag.map(Etag::new).or(file.etag),
+                    etag: etag.or(file.etag),
                 };
                 if update.display_name.is_none() && update.data.is_none() && update.organizations.is_none() {
                     bail!("the file changes nothing in the deployment manifest {id}");
@@ -188,7 +188,7 @@ impl Create {
                 Some(of_file) if organizations.is_empty() => of_file,
                 _ => organizations,
             },
-            etag: etag.map(Etag::new).or(file.etag),
+            etag: etag.or(file.etag),
         };
         let manifests = manifests(&service)?;
         // The service's PUT overwrites a manifest.

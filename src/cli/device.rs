@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, comma_separated, count},
+    args::{Confirmation, comma_separated, count, etag},
     device_attestation::{AttestationCommand, show_credentials},
     device_compute_key::ComputeKey,
     device_import::Import,
@@ -56,8 +56,8 @@ pub(super) enum Command {
         #[command(flatten)]
         change: Box<Changes>,
         /// Update the device only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         service: Service,
     },
@@ -127,8 +127,8 @@ pub(super) struct Create {
     )]
     file: Option<PathBuf>,
     /// Overwrite the device only if it still has this etag
-    #[arg(long, conflicts_with = "force")]
-    etag: Option<String>,
+    #[arg(long, conflicts_with = "force", value_parser = etag)]
+    etag: Option<Etag>,
     /// Overwrite an existing device
     #[arg(long)]
     force: bool,
@@ -203,7 +203,7 @@ impl Command {
             Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id, output)?;
-                let update = DeviceUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
+                let update = DeviceUpdate { etag: etag.or(update.etag), ..update };
                 show(&devices(&service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, confirmation, service } => {
@@ -238,7 +238,7 @@ impl Create {
                 etag: None,
             },
         };
-        let device = NewDevice { etag: self.etag.map(Etag::new).or(device.etag), ..device };
+        let device = NewDevice { etag: self.etag.or(device.etag), ..device };
         let devices = devices(&self.service)?;
         // The service's PUT overwrites a device.
         if !self.force && device.etag.is_none() && devices.find(&id).await?.is_some() {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, comma_separated, count},
+    args::{Confirmation, comma_separated, count, etag},
     device::{change, list as list_devices},
     json_file::JsonFile,
     output::{Output, fields, table},
@@ -45,8 +45,8 @@ pub(super) enum Command {
         #[command(flatten)]
         change: Changes,
         /// Update the group only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         service: Service,
     },
@@ -102,8 +102,8 @@ pub(super) struct Create {
     )]
     file: Option<PathBuf>,
     /// Overwrite the group only if it still has this etag
-    #[arg(long, conflicts_with = "force")]
-    etag: Option<String>,
+    #[arg(long, conflicts_with = "force", value_parser = etag)]
+    etag: Option<Etag>,
     /// Overwrite an existing group
     #[arg(long)]
     force: bool,
@@ -159,7 +159,7 @@ impl Command {
             Self::Create(create) => create.run(output).await,
             Self::Update { id, change, etag, service } => {
                 let update = change.update(&id)?;
-                let update = DeviceGroupUpdate { etag: etag.map(Etag::new).or(update.etag), ..update };
+                let update = DeviceGroupUpdate { etag: etag.or(update.etag), ..update };
                 show(&groups(&service)?.update(&id, &update).await?, output)
             }
             Self::Delete { id, confirmation, service } => {
@@ -186,7 +186,7 @@ impl Create {
                 ..NewDeviceGroup::new(display_name.unwrap_or_else(|| id.to_string()), filter.unwrap_or_default())
             },
         };
-        let group = NewDeviceGroup { etag: etag.map(Etag::new).or(group.etag), ..group };
+        let group = NewDeviceGroup { etag: etag.or(group.etag), ..group };
         let groups = groups(&service)?;
         // The service's PUT overwrites a group.
         if !force && group.etag.is_none() && groups.find(&id).await?.is_some() {

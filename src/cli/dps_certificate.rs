@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword},
+    args::{Confirmation, PfxPassword, etag},
     dps_service::{DpsService, FoundInstance},
     output::{GOOD, Output, WARN, fields, table, yes_no},
 };
@@ -14,7 +14,7 @@ use crate::{
     arm::{DpsCertificate, Possession},
     dps::{
         DpsCertificateName,
-        service::{Etag, Query},
+        service::{Attestation, CaReferences, CertificateInfo, EnrollmentGroup, Etag, Query},
     },
 };
 
@@ -31,8 +31,8 @@ pub(super) enum Command {
     Show(Named),
     /// Upload a root or intermediate certificate
     ///
-    /// Overwrites a certificate of that name, which is then not verified: until it is, devices of the groups that refer to it
-    /// cannot register. To replace a CA without downtime, use rollover.
+    /// Overwrites another certificate of that name, which is then not verified: until it is, devices of the groups that refer
+    /// to it cannot register. To replace a CA without downtime, use rollover.
     #[command(
         after_help = "Example:\n  iot-enroll dps certificate set root-2026 --file mytestrootcert_cert.pem --dps contoso-dps"
     )]
@@ -89,8 +89,8 @@ pub(super) struct Named {
 #[derive(clap::Args)]
 pub(super) struct Changed {
     /// Change the certificate only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
     #[command(flatten)]
     named: Named,
 }
@@ -111,14 +111,18 @@ impl Command {
                 let Changed { etag, named: Named { name, service } } = changed;
                 let certificates = service.find().await?.resource().certificates();
                 let existing = certificates.find(&name).await?;
-                if let Some(existing) = existing.as_ref().filter(|existing| existing.is_verified) {
-                    // Setting the same certificate again can lose its verification.
-                    if !(verified && existing.is(&certificate)) {
+                if let Some(existing) = &existing {
+                    let is_current = etag.as_ref().is_none_or(|etag| *etag == existing.etag || etag.as_str() == "*");
+                    // An upload would make the same certificate unverified.
+                    if existing.is(&certificate) && (existing.is_verified || !verified) && is_current {
+                        return show_state(existing, output);
+                    }
+                    if existing.is_verified {
                         let thumbprint = thumbprint(existing);
                         confirmation.ask(&format!("replace the verified certificate {name}, {thumbprint}?"))?;
                     }
                 }
-                let etag = etag.map(Etag::new).or(existing.map(|existing| existing.etag));
+                let etag = etag.or(existing.map(|existing| existing.etag));
                 let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
                 show_state(&certificates.set(&name, &certificate, possession, etag.as_ref()).await?, output)
             }
@@ -126,7 +130,7 @@ impl Command {
             Self::GenerateCode(Changed { etag, named: Named { name, service } }) => {
                 let certificates = service.find().await?.resource().certificates();
                 let etag = match etag {
-                    Some(etag) => Etag::new(etag),
+                    Some(etag) => etag,
                     None => certificates.get(&name).await?.etag,
                 };
                 let code = certificates.generate_verification_code(&name, &etag).await?;
@@ -137,7 +141,7 @@ impl Command {
                 let Changed { etag, named: Named { name, service } } = changed;
                 let certificates = service.find().await?.resource().certificates();
                 let etag = match etag {
-                    Some(etag) => Etag::new(etag),
+                    Some(etag) => etag,
                     None => certificates.get(&name).await?.etag,
                 };
                 certificates.verify(&name, &proof, &etag).await?;
@@ -156,39 +160,47 @@ impl Changed {
     async fn delete(self, confirmation: &Confirmation, output: &Output) -> anyhow::Result<()> {
         let Self { etag, named: Named { name, service } } = self;
         let found = service.find().await?;
-        let groups = referring_groups(&service, &found, &name).await;
-        let groups = groups.unwrap_or_else(|error| {
-            output.note(format_args!("could not check which enrollment groups refer to {name}: {error:#}"));
+        let certificates = found.resource().certificates();
+        // Deleting a certificate that does not exist succeeds.
+        let existing = certificates.get(&name).await?;
+        let groups = groups(&service, &found).await.unwrap_or_else(|error| {
+            output.note(format_args!("could not check which enrollment groups need {name}: {error:#}"));
             Vec::new()
         });
-        let groups = match &groups[..] {
-            [] => String::new(),
-            [group] => format!(", by which devices of the enrollment group {group} register"),
-            groups => format!(", by which devices of the enrollment groups {} register", groups.join(", ")),
-        };
-        confirmation.ask(&format!("delete the certificate {name}{groups}?"))?;
-        let certificates = found.resource().certificates();
-        let etag = match etag {
-            Some(etag) => Etag::new(etag),
-            None => certificates.get(&name).await?.etag,
-        };
-        certificates.delete(&name, &etag).await?;
+        let refers = |references: &CaReferences| references.names().any(|found| *found == name);
+        let by = ids(&groups, |group| group.ca_references().is_some_and(refers))
+            .map(|groups| format!(", by which devices of {groups} register"));
+        let above = ids(&groups, |group| may_be_above(&existing, group))
+            .map(|groups| format!(", under which the own certificates of {groups} may be"));
+        let [by, above] = [by, above].map(Option::unwrap_or_default);
+        confirmation.ask(&format!("delete the certificate {name}{by}{above}?"))?;
+        certificates.delete(&name, &etag.unwrap_or(existing.etag)).await?;
         output.result(&json!({ "name": name, "deleted": true }), || format!("Deleted the certificate {name}."))
     }
 }
 
-/// Returns the IDs of the enrollment groups that refer to a certificate. What happens to them if it is deleted is not
-/// documented.
-async fn referring_groups(
-    service: &DpsService,
-    found: &FoundInstance,
-    name: &DpsCertificateName,
-) -> anyhow::Result<Vec<String>> {
-    let groups = service.client_of(found).await?.enrollment_groups();
-    let groups: Vec<_> = groups.list(&Query::new()).try_collect().await?;
-    let refers = |references: &crate::dps::service::CaReferences| references.names().any(|found| found == name);
-    let referring = groups.iter().filter(|group| group.ca_references().is_some_and(refers));
-    Ok(referring.map(|group| group.id.to_string()).collect())
+/// Reads the enrollment groups. What happens to those that refer to a certificate that is deleted is not documented.
+async fn groups(service: &DpsService, found: &FoundInstance) -> anyhow::Result<Vec<EnrollmentGroup>> {
+    Ok(service.client_of(found).await?.enrollment_groups().list(&Query::new()).try_collect().await?)
+}
+
+/// Lists the enrollment groups that match, if any do.
+fn ids(groups: &[EnrollmentGroup], matches: impl Fn(&EnrollmentGroup) -> bool) -> Option<String> {
+    let ids: Vec<_> = groups.iter().filter(|group| matches(group)).map(|group| group.id.as_str()).collect();
+    match &ids[..] {
+        [] => None,
+        [id] => Some(format!("the enrollment group {id}")),
+        ids => Some(format!("the enrollment groups {}", ids.join(", "))),
+    }
+}
+
+/// Returns whether the own certificates of a group may be under a certificate of the instance. Devices of such a group can
+/// register only while a certificate above them is verified. The service does not return them, so only a root is known to
+/// have no other above it.
+fn may_be_above(certificate: &DpsCertificate, group: &EnrollmentGroup) -> bool {
+    let Attestation::SigningCertificates(own) = &group.attestation else { return false };
+    let same = |info: &CertificateInfo| info.sha1_thumbprint == certificate.sha1_thumbprint;
+    own.primary.iter().chain(&own.secondary).any(|info| !info.is_self_issued() || same(info))
 }
 
 fn list(certificates: &[DpsCertificate]) -> String {

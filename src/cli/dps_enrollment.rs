@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword, count},
+    args::{Confirmation, PfxPassword, count, etag},
     dps_service::DpsService,
     dps_settings::{
-        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, query, read_certificates, setting_rows,
+        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, change, query, read_certificates, setting_rows,
     },
     error::UsageError,
     input::secret_lines,
@@ -45,8 +45,8 @@ pub(super) enum Command {
         /// Registration ID of the device
         id: RegistrationId,
         /// Delete the enrollment only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -96,8 +96,8 @@ pub(super) struct Create {
 
 /// Update an individual enrollment
 ///
-/// Values that are not given stay unchanged. An enrollment with certificates is updated together with --cert, because the
-/// service does not return them.
+/// Values that are not given stay unchanged. An enrollment with certificates is updated together with --cert, and
+/// --secondary-cert if it has two, because the service does not return them.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  iot-enroll dps enrollment update sensor-1 --cert sensor1_cert.pem --enabled false --dps contoso-dps"
@@ -107,6 +107,9 @@ pub(super) struct Update {
     id: RegistrationId,
     #[command(flatten)]
     attestation: AttestationArgs,
+    /// Remove the second certificate
+    #[arg(long, requires = "cert", conflicts_with = "secondary_cert")]
+    clear_secondary_cert: bool,
     /// New device ID in the hub
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
@@ -116,8 +119,10 @@ pub(super) struct Update {
     #[command(flatten)]
     settings: Settings,
     /// Update the enrollment only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
+    #[command(flatten)]
+    confirmation: Confirmation,
     #[command(flatten)]
     service: DpsService,
 }
@@ -137,7 +142,6 @@ impl Command {
             Self::Update(update) => update.run(output).await,
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the individual enrollment {id}?"))?;
-                let etag = etag.map(Etag::new);
                 service.client().await?.individual_enrollments().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "registrationId": id, "deleted": true }), || {
                     format!("Deleted the individual enrollment {id}.")
@@ -148,9 +152,10 @@ impl Command {
 }
 
 impl AttestationArgs {
-    fn read(&self) -> anyhow::Result<Option<NewAttestation>> {
+    fn read(&self, clear_secondary: bool) -> anyhow::Result<Option<NewAttestation>> {
         if let Some(file) = &self.cert {
-            let certificates = read_certificates(file, self.secondary_cert.as_deref(), &self.pfx_password)?;
+            let secondary = change(self.secondary_cert.as_deref(), clear_secondary);
+            let certificates = read_certificates(file, &secondary, &self.pfx_password)?;
             return Ok(Some(NewAttestation::ClientCertificates(certificates)));
         }
         if let Some(file) = &self.endorsement_key_file {
@@ -163,7 +168,7 @@ impl AttestationArgs {
 
 impl Create {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let Some(attestation) = self.attestation.read()? else {
+        let Some(attestation) = self.attestation.read(false)? else {
             let hint = "use --cert FILE, --symmetric-key or --endorsement-key-file FILE";
             return Err(UsageError::new("no attestation of the individual enrollment given").with_hint(hint).into());
         };
@@ -176,16 +181,22 @@ impl Create {
 
 impl Update {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let attestation = self.attestation.read()?;
+        let attestation = self.attestation.read(self.clear_secondary_cert)?;
         if attestation.is_none() && self.device_id.is_none() && self.enabled.is_none() && self.settings.is_empty() {
             return Err(UsageError::new("the update changes nothing: give at least one new value").into());
+        }
+        let enrollments = self.service.client().await?.individual_enrollments();
+        if self.settings.has_allocation_policy() {
+            let existing = enrollments.get(&self.id).await?.settings;
+            let name = format!("the individual enrollment {}", self.id);
+            self.settings.confirm_allocation_policy(&existing, &self.confirmation, &name)?;
         }
         let update = IndividualEnrollmentUpdate::new()
             .attestation(attestation)
             .device_id(self.device_id)
             .settings(self.settings.read(self.enabled)?)
-            .etag(self.etag.map(Etag::new));
-        show(&self.service.client().await?.individual_enrollments().update(&self.id, &update).await?, output)
+            .etag(self.etag);
+        show(&enrollments.update(&self.id, &update).await?, output)
     }
 }
 

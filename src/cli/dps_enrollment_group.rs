@@ -6,10 +6,10 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword, count},
+    args::{Confirmation, PfxPassword, count, etag},
     dps_service::DpsService,
     dps_settings::{
-        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, query, read_certificates, setting_rows,
+        Settings, SymmetricKeyArgs, attestation_kind, attestation_rows, change, query, read_certificates, setting_rows,
     },
     error::UsageError,
     output::{Output, fields, table, yes_no},
@@ -48,8 +48,8 @@ pub(super) enum Command {
         /// ID of the enrollment group
         id: EnrollmentGroupId,
         /// Delete the group only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -111,7 +111,7 @@ pub(super) struct Create {
 /// Update an enrollment group
 ///
 /// Values that are not given stay unchanged. A group with certificates of intermediate CAs is updated together with
-/// --signing-certificate, because the service does not return these certificates.
+/// --signing-certificate, and --secondary-signing-certificate if it has two, because the service does not return them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll dps enrollment-group update myx509eg --enabled false --dps contoso-dps
@@ -121,8 +121,10 @@ pub(super) struct Update {
     id: EnrollmentGroupId,
     #[command(flatten)]
     attestation: AttestationArgs,
-    /// Remove the reference to the second certificate
-    #[arg(long, conflicts_with_all = ["secondary_certificate", "signing_certificate", "symmetric_key"])]
+    /// Remove the second certificate of the group
+    ///
+    /// Together with --signing-certificate, the second one of an intermediate CA.
+    #[arg(long, conflicts_with_all = ["secondary_certificate", "secondary_signing_certificate", "symmetric_key"])]
     clear_secondary_certificate: bool,
     /// Whether devices may register through the group
     #[arg(long, value_name = "BOOLEAN")]
@@ -130,8 +132,10 @@ pub(super) struct Update {
     #[command(flatten)]
     settings: Settings,
     /// Update the group only if it still has this etag
-    #[arg(long)]
-    etag: Option<String>,
+    #[arg(long, value_parser = etag)]
+    etag: Option<Etag>,
+    #[command(flatten)]
+    confirmation: Confirmation,
     #[command(flatten)]
     service: DpsService,
 }
@@ -149,7 +153,6 @@ impl Command {
             Self::Update(update) => update.run(output).await,
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the enrollment group {id}?"))?;
-                let etag = etag.map(Etag::new);
                 service.client().await?.enrollment_groups().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "enrollmentGroupId": id, "deleted": true }), || {
                     format!("Deleted the enrollment group {id}.")
@@ -172,10 +175,10 @@ impl Command {
 
 impl AttestationArgs {
     /// Returns the new attestation, if one is given. An update keeps the reference that is not given.
-    fn read(self, earlier: Option<CaReferences>) -> anyhow::Result<Option<NewAttestation>> {
+    fn read(self, earlier: Option<CaReferences>, clear_secondary: bool) -> anyhow::Result<Option<NewAttestation>> {
         if let Some(file) = &self.signing_certificate {
-            let secondary = self.secondary_signing_certificate.as_deref();
-            let certificates = read_certificates(file, secondary, &self.pfx_password)?;
+            let secondary = change(self.secondary_signing_certificate.as_deref(), clear_secondary);
+            let certificates = read_certificates(file, &secondary, &self.pfx_password)?;
             return Ok(Some(NewAttestation::SigningCertificates(certificates)));
         }
         if self.certificate.is_none() && self.secondary_certificate.is_none() && earlier.is_none() {
@@ -192,7 +195,7 @@ impl AttestationArgs {
 
 impl Create {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
-        let Some(attestation) = self.attestation.read(None)? else {
+        let Some(attestation) = self.attestation.read(None, false)? else {
             let hint = "use --certificate NAME, --signing-certificate FILE or --symmetric-key";
             return Err(UsageError::new("no attestation of the enrollment group given").with_hint(hint).into());
         };
@@ -204,13 +207,30 @@ impl Create {
 impl Update {
     async fn run(self, output: &Output) -> anyhow::Result<()> {
         let is_empty = self.settings.is_empty() && self.enabled.is_none();
-        let settings = self.settings.read(self.enabled)?;
         let groups = self.service.client().await?.enrollment_groups();
-        let mut etag = self.etag.map(Etag::new);
+        if self.settings.has_allocation_policy() {
+            let existing = groups.get(&self.id).await?.settings;
+            let name = format!("the enrollment group {}", self.id);
+            self.settings.confirm_allocation_policy(&existing, &self.confirmation, &name)?;
+        }
+        let settings = self.settings.read(self.enabled)?;
+        let mut etag = self.etag;
         let changed = [self.attestation.certificate.is_some(), self.attestation.secondary_certificate.is_some()];
         let mut earlier = None;
-        if self.clear_secondary_certificate || changed[0] != changed[1] {
+        let clears_reference = self.clear_secondary_certificate && self.attestation.signing_certificate.is_none();
+        if clears_reference || changed[0] != changed[1] {
             let group = groups.get(&self.id).await?;
+            // Only --certificate replaces an attestation of another kind.
+            if self.attestation.certificate.is_none() && group.ca_references().is_none() {
+                let hint = "--certificate NAME replaces its attestation; --signing-certificate FILE changes the \
+                            certificates of intermediate CAs";
+                let kind = attestation_kind(&group.attestation);
+                let message = format!(
+                    "the enrollment group {} refers to no CA certificate of the instance: its attestation is {kind}",
+                    self.id
+                );
+                return Err(UsageError::new(message).with_hint(hint).into());
+            }
             let mut names = group.ca_references().cloned().unwrap_or_default();
             if self.clear_secondary_certificate {
                 names.secondary = None;
@@ -219,7 +239,7 @@ impl Update {
             // The reference that is kept must be the one that was read.
             etag = etag.or(group.etag);
         }
-        let attestation = self.attestation.read(earlier)?;
+        let attestation = self.attestation.read(earlier, self.clear_secondary_certificate)?;
         if is_empty && attestation.is_none() {
             return Err(UsageError::new("the update changes nothing: give at least one new value").into());
         }

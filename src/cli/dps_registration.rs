@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, count},
+    args::{Confirmation, count, etag},
     dps_service::DpsService,
     dps_settings::query,
     output::{Output, fields, table},
@@ -39,8 +39,8 @@ pub(super) enum Command {
         /// Registration ID of the device
         id: RegistrationId,
         /// Delete the registration only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         confirmation: Confirmation,
         #[command(flatten)]
@@ -62,7 +62,6 @@ impl Command {
             }
             Self::Delete { id, etag, confirmation, service } => {
                 confirmation.ask(&format!("delete the registration of {id}?"))?;
-                let etag = etag.map(Etag::new);
                 service.registrations_client().await?.registrations().delete(&id, etag.as_ref()).await?;
                 output.result(&json!({ "registrationId": id, "deleted": true }), || {
                     format!("Deleted the registration of {id}.")

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
 use super::{
-    args::PfxPassword,
+    args::{Confirmation, PfxPassword},
     input::{parse_json, read, symmetric_keys},
     output::yes_no,
     provision::DeviceKind,
 };
 use crate::dps::service::{
-    AllocationPolicy, Attestation, CertificateInfo, EnrolledCertificates, EnrollmentSettings, InitialTwin,
+    AllocationPolicy, Attestation, CertificateInfo, Change, EnrolledCertificates, EnrollmentSettings, InitialTwin,
     NewAttestation, NewCertificates, Query, ReprovisionPolicy,
 };
 
@@ -20,8 +24,11 @@ pub(super) struct Settings {
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<DeviceKind>,
     /// Hub to assign devices to, may be repeated [default: all linked hubs]
-    #[arg(long = "hub", value_name = "HOST")]
+    #[arg(long = "hub", value_name = "HOST", value_parser = host)]
     hubs: Vec<String>,
+    /// Assign devices to all linked hubs
+    #[arg(long, conflicts_with = "hubs")]
+    all_hubs: bool,
     /// How a hub is chosen [default: the policy of the instance]
     #[arg(long, value_name = "POLICY")]
     allocation_policy: Option<Allocation>,
@@ -63,9 +70,29 @@ impl Settings {
     pub(super) fn is_empty(&self) -> bool {
         self.device_type.is_none()
             && self.hubs.is_empty()
+            && !self.all_hubs
             && self.allocation_policy.is_none()
             && self.reprovision_policy.is_none()
             && self.initial_twin.is_none()
+    }
+
+    /// Asks for confirmation if the new allocation policy removes the function of an enrollment: the URL of the function
+    /// contains a key, so that no option can set it again. `enrollment` names the enrollment.
+    pub(super) fn confirm_allocation_policy(
+        &self,
+        existing: &EnrollmentSettings,
+        confirmation: &Confirmation,
+        enrollment: &str,
+    ) -> anyhow::Result<()> {
+        if !self.has_allocation_policy() || existing.custom_allocation.is_none() {
+            return Ok(());
+        }
+        confirmation.ask(&format!("remove the allocation function of {enrollment}, which no option can set again?"))
+    }
+
+    /// Returns whether an allocation policy is given.
+    pub(super) fn has_allocation_policy(&self) -> bool {
+        self.allocation_policy.is_some()
     }
 
     pub(super) fn read(self, enabled: Option<bool>) -> anyhow::Result<EnrollmentSettings> {
@@ -73,7 +100,7 @@ impl Settings {
         Ok(EnrollmentSettings::new()
             .enabled(enabled)
             .iot_edge(self.device_type.map(|kind| kind == DeviceKind::IotEdge))
-            .iot_hubs((!self.hubs.is_empty()).then_some(self.hubs))
+            .iot_hubs((self.all_hubs || !self.hubs.is_empty()).then_some(self.hubs))
             .allocation_policy(self.allocation_policy.map(|policy| match policy {
                 Allocation::Hashed => AllocationPolicy::Hashed,
                 Allocation::GeoLatency => AllocationPolicy::GeoLatency,
@@ -93,8 +120,41 @@ impl Settings {
     }
 }
 
+/// Reads an initial twin. The service ignores members that it does not know, so they are errors here.
 fn read_twin(file: &Path) -> anyhow::Result<InitialTwin> {
-    parse_json(file, &read(file)?, "an initial twin, such as {\"tags\": {}, \"properties\": {\"desired\": {}}}")
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Twin {
+        tags: Option<Map<String, Value>>,
+        properties: Option<Properties>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(deny_unknown_fields)]
+    struct Properties {
+        desired: Option<Map<String, Value>>,
+    }
+    const EXPECTED: &str = "an initial twin, such as {\"tags\": {}, \"properties\": {\"desired\": {}}}";
+
+    let Twin { tags, properties } = parse_json(file, &read(file)?, EXPECTED)?;
+    let twin = InitialTwin::default().tags(tags).desired(properties.unwrap_or_default().desired);
+    let file = file.display();
+    if twin == InitialTwin::default() {
+        bail!("{file} does not hold {EXPECTED}");
+    }
+    if let Some(member) = twin.reserved_member() {
+        bail!(
+            "the initial twin in {file} has a member {member}, a name that the service uses for its own metadata: rename it"
+        );
+    }
+    Ok(twin)
+}
+
+/// Parses the host name of a hub.
+fn host(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("the host name is empty; an update with --all-hubs removes the restriction to some hubs".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// Symmetric keys as the attestation of an enrollment.
@@ -120,11 +180,25 @@ impl SymmetricKeyArgs {
 /// Reads the certificates of an enrollment; of a file with several, the first.
 pub(super) fn read_certificates(
     primary: &Path,
-    secondary: Option<&Path>,
+    secondary: &Change<&Path>,
     password: &PfxPassword,
 ) -> anyhow::Result<NewCertificates> {
     let first = |file: &Path| Ok::<_, anyhow::Error>(password.read_certificates(file)?.swap_remove(0));
-    Ok(NewCertificates::new(first(primary)?).secondary(secondary.map(first).transpose()?))
+    let secondary = match secondary {
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::Set(file) => Change::Set(first(file)?),
+    };
+    Ok(NewCertificates::new(first(primary)?).secondary(secondary))
+}
+
+/// Returns the change that two options describe: one with the new value, and one that removes it.
+pub(super) fn change<T>(value: Option<T>, clear: bool) -> Change<T> {
+    match value {
+        Some(value) => Change::Set(value),
+        None if clear => Change::Clear,
+        None => Change::Keep,
+    }
 }
 
 /// Returns the query of a list.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    args::{Confirmation, PfxPassword, certificate_entry, count},
+    args::{Confirmation, PfxPassword, certificate_entry, count, etag},
     error::UsageError,
     input::symmetric_keys,
     output::{GOOD, Output, WARN, fields, table, yes_no},
@@ -67,8 +67,8 @@ enum Action {
         #[arg(long = "type", value_name = "TYPE")]
         device_type: Option<DeviceKind>,
         /// Update the group only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         service: Service,
     },
@@ -154,8 +154,8 @@ enum CertificateCommand {
         #[arg(long)]
         verified: bool,
         /// Overwrite the certificate only if it still has this etag
-        #[arg(long)]
-        etag: Option<String>,
+        #[arg(long, value_parser = etag)]
+        etag: Option<Etag>,
         #[command(flatten)]
         pfx_password: PfxPassword,
         #[command(flatten)]
@@ -232,7 +232,7 @@ impl Action {
                     display_name,
                     enabled,
                     device_type: device_type.map(DeviceType::from),
-                    etag: etag.map(Etag::new),
+                    etag,
                     ..EnrollmentGroupUpdate::default()
                 };
                 show(&service.client()?.enrollment_groups().update(&id, &update).await?, false, output)
@@ -304,7 +304,6 @@ impl CertificateCommand {
                     let found = thumbprint(&replaced);
                     confirmation.ask(&format!("replace the verified {entry} certificate of {id}, {found}?"))?;
                 }
-                let etag = etag.map(Etag::new);
                 let possession = if verified { Possession::Attested } else { Possession::ToBeProven };
                 let set = groups.set_certificate(&id, entry, &certificate, possession, etag.as_ref()).await?;
                 show_certificate(&set, &id, entry, output)

@@ -32,8 +32,8 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(FindError::Several { .. }) = cause.downcast_ref() {
             return Some("--subscription ID or --resource-group NAME selects one".to_owned());
         }
-        if let Some(Error::WouldRemove { .. }) = cause.downcast_ref() {
-            return Some("--signing-certificate FILE of a group, --cert FILE of an individual enrollment".to_owned());
+        if let Some(Error::WouldRemove { member, .. }) = cause.downcast_ref() {
+            return attestation_hint(member).map(str::to_owned);
         }
         if let Some(failure) = cause.downcast_ref::<RegistrationFailure>() {
             return registration_hint(failure);
@@ -51,6 +51,22 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         certificate_hint(cause).map(str::to_owned)
     })
+}
+
+/// Returns the options that give a part of an attestation again, by its name in the service's API.
+fn attestation_hint(member: &str) -> Option<&'static str> {
+    let hints = [
+        ("signingCertificates.primary", "--signing-certificate FILE keeps it"),
+        (
+            "signingCertificates.secondary",
+            "--secondary-signing-certificate FILE keeps it, --clear-secondary-certificate removes it",
+        ),
+        ("clientCertificates.primary", "--cert FILE keeps it"),
+        ("clientCertificates.secondary", "--secondary-cert FILE keeps it, --clear-secondary-cert removes it"),
+        ("symmetric keys", "--symmetric-key --keys-file FILE keeps them"),
+        ("endorsement key", "--endorsement-key-file FILE keeps it"),
+    ];
+    hints.into_iter().find_map(|(name, hint)| member.ends_with(name).then_some(hint))
 }
 
 fn registration_hint(failure: &RegistrationFailure) -> Option<String> {

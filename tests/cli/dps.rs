@@ -6,7 +6,13 @@ use crate::support::{
     Run, program,
     service::{Service, folder, keys},
 };
-use iot_enroll::emulator::Emulator;
+use iot_enroll::{
+    dps::service::{
+        AllocationPolicy, Authorization, Client, ConnectionString, CustomAllocation, EnrollmentSettings,
+        NewAttestation, NewEnrollmentGroup, NewIndividualEnrollment,
+    },
+    emulator::Emulator,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -92,9 +98,40 @@ fn certificate_is_uploaded_proven_and_deleted() {
     let refused = lab.run(&["dps", "certificate", "delete", "root-1"]).fails(2);
     assert!(refused.contains("--yes") && refused.contains("group group"), "{refused}");
     lab.run(&["dps", "enrollment-group", "delete", "group", "--yes"]).ok();
+    lab.cert(&["intermediate", "line", "root"]);
+    lab.run(&["dps", "enrollment-group", "create", "own", "--signing-certificate", "line_cert.pem"]).ok();
+    let refused = lab.run(&["dps", "certificate", "delete", "root-1"]).fails(2);
+    assert!(refused.contains("group own"), "its devices need a verified certificate above theirs: {refused}");
     let deleted = lab.json(&["dps", "certificate", "delete", "root-1", "--yes"]);
     assert_eq!(deleted, json!({ "name": "root-1", "deleted": true }));
     assert_eq!(lab.json(&["dps", "certificate", "list"]), json!([]));
+}
+
+#[test]
+fn missing_resource_is_not_deleted_with_any_etag() {
+    let lab = Lab::new();
+    for delete in [
+        ["certificate", "delete"],
+        ["enrollment", "delete"],
+        ["enrollment-group", "delete"],
+        ["registration", "delete"],
+    ] {
+        let run = lab.run(&[&["dps"], &delete[..], &["missing", "--etag", "*", "--yes"]].concat());
+        assert!(run.fails(1).contains("404"), "{delete:?}");
+    }
+}
+
+#[test]
+fn malformed_etag_is_refused() {
+    let lab = Lab::new();
+    lab.run(&["dps", "enrollment-group", "create", "g", "--symmetric-key"]).ok();
+    for etag in ["", " ", "\"x\"\r\nX-Y: z", "\"\u{e4}\""] {
+        lab.run(&["dps", "enrollment-group", "update", "g", "--enabled", "false", "--etag", etag]).fails(2);
+        lab.run(&["dps", "enrollment-group", "delete", "g", "--yes", "--etag", etag]).fails(2);
+        lab.run(&["dps", "certificate", "generate-code", "g", "--etag", etag]).fails(2);
+        lab.run(&["dps", "registration", "delete", "g", "--yes", "--etag", etag]).fails(2);
+    }
+    assert_eq!(lab.json(&["dps", "enrollment-group", "show", "g"])["provisioningStatus"], "enabled");
 }
 
 #[test]
@@ -122,7 +159,12 @@ fn only_replacing_a_verified_certificate_needs_confirmation() {
     set("b_cert.pem", &[]).ok();
     set("b_cert.pem", &["--verified"]).ok();
     set("b_cert.pem", &["--verified"]).ok();
-    assert!(set("b_cert.pem", &[]).fails(2).contains("--yes"), "it would be verified no longer");
+    // The same certificate stays verified: it is not uploaded again.
+    let before = lab.json(&["dps", "certificate", "show", "x"]);
+    assert!(set("b_cert.pem", &["--yes"]).ok().contains("is verified"));
+    set("b_cert.pem", &["--etag", "*"]).ok();
+    assert_eq!(lab.json(&["dps", "certificate", "show", "x"]), before);
+    assert!(set("b_cert.pem", &["--etag", "AAAAAAAAAAA=", "--yes"]).fails(1).contains("412"));
     assert!(set("a_cert.pem", &["--verified"]).fails(2).contains("--yes"));
     set("a_cert.pem", &["--yes"]).ok();
     assert_eq!(lab.json(&["dps", "certificate", "show", "x"])["properties"]["subject"], "CN=a");
@@ -184,6 +226,67 @@ fn initial_twin_is_read_from_a_file() {
 }
 
 #[test]
+fn initial_twin_that_the_service_would_not_return_is_refused() {
+    let lab = Lab::new();
+    let twins = [
+        json!({ "desired": { "interval": 5 } }),
+        json!({ "tags": {}, "properties": { "desirde": {} } }),
+        json!({}),
+        json!({ "tags": { "version": 3, "site": "a" } }),
+        json!({ "tags": { "count": "5" } }),
+        json!({ "properties": { "desired": { "$version": 1 } } }),
+        json!({ "properties": { "desired": { "metadata": {} } } }),
+    ];
+    for twin in twins {
+        fs::write(lab.path().join("twin.json"), twin.to_string()).expect("written");
+        let create = ["create", "g", "--symmetric-key", "--initial-twin", "twin.json"];
+        for kind in ["enrollment", "enrollment-group"] {
+            let error = lab.run(&[&["dps", kind], &create[..]].concat()).fails(1);
+            assert!(error.contains("twin.json"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn hubs_are_restricted_and_released() {
+    let lab = Lab::new();
+    let json = |arguments: &[&str]| lab.json(&[&["dps", "enrollment-group"], arguments].concat());
+    let created = json(&["create", "g", "--symmetric-key", "--hub", "h1.azure-devices.net"]);
+    assert_eq!(created["iotHubs"], json!(["h1.azure-devices.net"]));
+    let refused = lab.run(&["dps", "enrollment-group", "update", "g", "--hub", ""]).fails(2);
+    assert!(refused.contains("--all-hubs"), "{refused}");
+    let updated = json(&["update", "g", "--all-hubs"]);
+    assert!(updated.get("iotHubs").is_none_or(|hubs| *hubs == json!([])), "{updated}");
+}
+
+#[test]
+fn removing_an_allocation_function_needs_confirmation() {
+    let lab = Lab::new();
+    let connection: ConnectionString = lab.service.text("/dps/connectionString").parse().expect("a connection string");
+    let settings = EnrollmentSettings::new()
+        .allocation_policy(AllocationPolicy::Custom)
+        .custom_allocation(CustomAllocation::new("https://f.azurewebsites.net/api/f?code=k"));
+    let group = NewEnrollmentGroup::new(NewAttestation::SymmetricKey(None)).settings(settings.clone());
+    let device = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(None)).settings(settings);
+    Runtime::new().expect("a runtime").block_on(async {
+        let endpoint = format!("http://{}", connection.host()).parse().expect("an endpoint");
+        let authorization = Authorization::from_connection_string(&connection);
+        let client = Client::builder(endpoint).authorization(authorization).build().expect("a client");
+        client.enrollment_groups().create(&"x".parse().expect("an ID"), &group).await.expect("created");
+        client.individual_enrollments().create(&"x".parse().expect("an ID"), &device).await.expect("created");
+    });
+    for kind in ["enrollment", "enrollment-group"] {
+        let update = |options: &[&str]| lab.run(&[&["dps", kind, "update", "x"], options].concat());
+        update(&["--enabled", "false"]).ok();
+        let refused = update(&["--allocation-policy", "hashed"]).fails(2);
+        assert!(refused.contains("allocation function") && refused.contains("--yes"), "{refused}");
+        assert_eq!(lab.json(&["dps", kind, "show", "x"])["allocationPolicy"], "custom");
+        update(&["--allocation-policy", "hashed", "--yes"]).ok();
+        update(&["--allocation-policy", "static"]).ok();
+    }
+}
+
+#[test]
 fn only_keys_prints_the_keys_of_a_group() {
     let lab = Lab::new();
     let shown = [
@@ -230,6 +333,59 @@ fn individual_enrollment_is_created_updated_and_deleted() {
     assert!(run(&["delete", "sensor-1"]).fails(2).contains("--yes"));
     run(&["delete", "sensor-1", "--yes"]).ok();
     assert!(run(&["show", "sensor-1"]).fails(1).contains("404"));
+}
+
+#[test]
+fn update_does_not_drop_a_second_certificate() {
+    let lab = Lab::new();
+    lab.verified("root");
+    for name in ["a", "b"] {
+        lab.cert(&["device", name]);
+        lab.cert(&["intermediate", &format!("ca{name}"), "root"]);
+    }
+    let secondary = |value: &Value, kind: &str| value["attestation"]["x509"][kind]["secondary"].is_object();
+
+    let update = ["dps", "enrollment", "update", "a", "--enabled", "false", "--cert", "a_cert.pem"];
+    let create = ["dps", "enrollment", "create", "a", "--cert", "a_cert.pem"];
+    lab.run(&[&create[..], &["--secondary-cert", "b_cert.pem"]].concat()).ok();
+    let refused = lab.run(&update).fails(1);
+    assert!(refused.contains("--secondary-cert FILE") && refused.contains("--clear-secondary-cert"), "{refused}");
+    assert!(secondary(&lab.json(&["dps", "enrollment", "show", "a"]), "clientCertificates"), "nothing was written");
+    let kept = lab.json(&[&update[..], &["--secondary-cert", "b_cert.pem"]].concat());
+    assert!(secondary(&kept, "clientCertificates"), "{kept}");
+    let cleared = lab.json(&[&update[..], &["--clear-secondary-cert"]].concat());
+    assert!(!secondary(&cleared, "clientCertificates"), "{cleared}");
+    lab.run(&update).ok();
+
+    let first = ["--signing-certificate", "caa_cert.pem"];
+    let second = ["--secondary-signing-certificate", "cab_cert.pem"];
+    lab.run(&[&["dps", "enrollment-group", "create", "g"], &first[..], &second].concat()).ok();
+    let update = [&["dps", "enrollment-group", "update", "g", "--enabled", "false"], &first[..]].concat();
+    let refused = lab.run(&update).fails(1);
+    assert!(refused.contains("--secondary-signing-certificate FILE"), "{refused}");
+    let kept = lab.json(&[&update[..], &second].concat());
+    assert!(secondary(&kept, "signingCertificates"), "{kept}");
+    let cleared = lab.json(&[&update[..], &["--clear-secondary-certificate"]].concat());
+    assert!(!secondary(&cleared, "signingCertificates"), "{cleared}");
+}
+
+#[test]
+fn option_of_a_reference_does_not_replace_another_attestation() {
+    let lab = Lab::new();
+    lab.verified("root");
+    lab.cert(&["intermediate", "ca", "root"]);
+    let group = |arguments: &[&str]| lab.run(&[&["dps", "enrollment-group"], arguments].concat());
+    group(&["create", "keys", "--symmetric-key"]).ok();
+    group(&["create", "signing", "--signing-certificate", "ca_cert.pem"]).ok();
+    for id in ["keys", "signing"] {
+        let before = lab.json(&["dps", "enrollment-group", "show", id]);
+        for options in [&["--clear-secondary-certificate"][..], &["--secondary-certificate", "root"]] {
+            let refused = group(&[&["update", id], options].concat()).fails(2);
+            assert!(refused.contains("refers to no CA certificate") && refused.contains("--certificate"), "{refused}");
+        }
+        assert_eq!(lab.json(&["dps", "enrollment-group", "show", id]), before);
+    }
+    group(&["update", "keys", "--certificate", "root"]).ok();
 }
 
 #[test]

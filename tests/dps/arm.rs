@@ -335,6 +335,24 @@ async fn an_upload_replaces_only_with_an_etag() {
 }
 
 #[tokio::test]
+async fn an_upload_that_stores_another_certificate_is_an_error() {
+    let other =
+        Certificate::read(include_bytes!("../../fixtures/authorities/ec-pkcs8_cert.pem")).expect("a certificate");
+    let mut by_thumbprint = certificate("e2", true);
+    by_thumbprint["properties"]["certificate"] = Value::Null;
+    let mut renamed = certificate("e2", true);
+    renamed["name"] = json!("someone-else");
+    let answers = [(certificate("e2", true), &other), (by_thumbprint, &other), (renamed, &root())];
+    for (answer, sent) in answers {
+        let (_server, certificates) = certificates([Reply::json(200, &answer)]);
+        let set = certificates.set(&name(), sent, Possession::Attested, Some(&etag("e1"))).await;
+        let error = set.expect_err("not what was sent");
+        assert!(matches!(error, Error::Answer(_)) && error.answer_was_lost(), "{error}");
+        assert!(error.to_string().contains("another certificate"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_old_version_of_the_api_takes_a_flat_body() {
     let server = Server::start([Reply::json(200, &certificate("e2", true))]);
     let client = builder(&server).api_version("2021-10-15".parse().expect("a version")).build().expect("a client");

@@ -12,7 +12,7 @@ use iot_enroll::{
     certificate::{Certificate, Timestamp},
     dps::device::{SymmetricKey, derive_device_key},
     dps::service::{
-        AllocationPolicy, Attestation, Authorization, AuthorizationError, BuildError, CaReferences, Client,
+        AllocationPolicy, Attestation, Authorization, AuthorizationError, BuildError, CaReferences, Change, Client,
         ClientBuilder, Clock, ConnectionString, ConnectionStringError, CustomAllocation, EnrollmentGroup,
         EnrollmentGroupId, EnrollmentGroupUpdate, EnrollmentSettings, Error, Etag, IndividualEnrollmentUpdate,
         InitialTwin, NewAttestation, NewCertificates, NewEnrollmentGroup, NewIndividualEnrollment, Query,
@@ -477,6 +477,27 @@ async fn an_update_that_would_lose_a_certificate_is_refused_unless_it_is_given_a
     );
     assert!(body.get("registrationState").is_none() && !body.to_string().contains("info"), "{body}");
     assert_described(&server);
+
+    // A second certificate is removed only on request.
+    let mut two = individual();
+    let pair = &mut two["attestation"]["x509"]["clientCertificates"];
+    pair["secondary"] = pair["primary"].clone();
+    let with_secondary = |secondary: Change<Certificate>| {
+        let certificates = NewCertificates::new(certificate()).secondary(secondary);
+        IndividualEnrollmentUpdate::new().attestation(NewAttestation::ClientCertificates(certificates))
+    };
+    let (server, client) = scripted([Reply::json(200, &two)]);
+    let update = with_secondary(Change::Keep);
+    let error = client.individual_enrollments().update(&device_id(), &update).await.expect_err("refused");
+    let Error::WouldRemove { member, .. } = &error else { panic!("{error}") };
+    assert!(member.contains("clientCertificates.secondary") && server.log().len() == 1, "{error}");
+    for (secondary, has_secondary) in [(Change::Clear, false), (Change::Set(certificate()), true)] {
+        let (server, client) = scripted([Reply::json(200, &two), Reply::json(200, &two)]);
+        client.individual_enrollments().update(&device_id(), &with_secondary(secondary)).await.expect("updated");
+        let body = server.requests()[1].json();
+        let pair = &body["attestation"]["x509"]["clientCertificates"];
+        assert_eq!(pair.get("secondary").is_some(), has_secondary, "{body}");
+    }
 
     // A service that returns the certificate loses nothing.
     let mut whole = individual();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{super::DpsCertificateName, record::shown_time};
 use crate::{
     certificate::{Certificate, Thumbprint, Timestamp},
-    transport::{Secret, SymmetricKeys},
+    transport::{Change, Secret, SymmetricKeys},
 };
 
 /// How the devices of an enrollment prove their identity, as the service returns it.
@@ -210,6 +210,14 @@ pub struct CertificateInfo {
     pub version: Option<u32>,
 }
 
+impl CertificateInfo {
+    /// Returns whether the certificate names itself as its issuer, as a root does.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject_name.is_some() && self.subject_name == self.issuer_name
+    }
+}
+
 /// How the devices of a new or changed enrollment prove their identity.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -243,20 +251,21 @@ impl From<CaReferences> for NewAttestation {
 pub struct NewCertificates {
     /// The primary one.
     pub primary: Certificate,
-    /// The secondary one.
-    pub secondary: Option<Certificate>,
+    /// The secondary one. With [`Change::Keep`], a new enrollment has none, and an update fails if the enrollment has one,
+    /// because the service does not return it.
+    pub secondary: Change<Certificate>,
 }
 
 impl NewCertificates {
     /// Returns one certificate, as the primary one.
     #[must_use]
     pub fn new(primary: Certificate) -> Self {
-        Self { primary, secondary: None }
+        Self { primary, secondary: Change::Keep }
     }
 
-    /// Sets the secondary certificate.
+    /// Sets or removes the secondary certificate.
     #[must_use]
-    pub fn secondary(mut self, certificate: impl Into<Option<Certificate>>) -> Self {
+    pub fn secondary(mut self, certificate: impl Into<Change<Certificate>>) -> Self {
         self.secondary = certificate.into();
         self
     }
@@ -264,7 +273,7 @@ impl NewCertificates {
     fn body(&self) -> Value {
         let entry = |certificate: &Certificate| json!({ "certificate": BASE64_STANDARD.encode(certificate.der()) });
         let mut body = json!({ "primary": entry(&self.primary) });
-        if let Some(secondary) = &self.secondary {
+        if let Change::Set(secondary) = &self.secondary {
             body["secondary"] = entry(secondary);
         }
         body
@@ -311,6 +320,18 @@ impl NewAttestation {
             x509.insert(member.to_owned(), content);
             attestation.insert(kind.to_owned(), x509.into());
         }
+    }
+
+    /// Returns what this would remove from an attestation without naming it, if there is any.
+    pub(super) fn omitted_member(&self, attestation: &Value) -> Option<String> {
+        let (kind, certificates) = match self {
+            Self::SigningCertificates(certificates) => ("signingCertificates", certificates),
+            Self::ClientCertificates(certificates) => ("clientCertificates", certificates),
+            _ => return None,
+        };
+        let found = attestation.pointer(&format!("/x509/{kind}/secondary")).and_then(Value::as_object);
+        let is_removed = matches!(certificates.secondary, Change::Keep) && found.is_some_and(|found| !found.is_empty());
+        is_removed.then(|| format!("the certificate in {kind}.secondary"))
     }
 
     /// Returns the texts that no message may repeat.

@@ -58,8 +58,8 @@ pub use crate::{
     certificate::NameError,
     transport::{
         AddressError, AnswerError, AnswerProblem, ApiVersion, ApiVersionError, Authorization, AuthorizationError,
-        BuildError, Clock, ConnectionString, ConnectionStringError, Error, Etag, Listing, NetworkError, NetworkFailure,
-        Operation, RetryPolicy, Secret, ServiceError, SharedAccessKey, SharedAccessKeyError, SymmetricKeys,
-        TokenCredential,
+        BuildError, Change, Clock, ConnectionString, ConnectionStringError, Error, Etag, Listing, NetworkError,
+        NetworkFailure, Operation, RetryPolicy, Secret, ServiceError, SharedAccessKey, SharedAccessKeyError,
+        SymmetricKeys, TokenCredential,
     },
 };

@@ -47,6 +47,9 @@ const CUSTOM: &str = "customAllocationDefinition";
 const HUBS: &str = "iotHubs";
 const TWIN: &str = "initialTwin";
 
+/// The names of the metadata in tags and desired properties.
+const METADATA: [&str; 5] = ["version", "count", "metadata", "$version", "$metadata"];
+
 impl EnrollmentSettings {
     /// Returns settings of which none is set.
     #[must_use]
@@ -259,6 +262,13 @@ setters!(InitialTwin {
 });
 
 impl InitialTwin {
+    /// Returns a member whose name is one of the service's metadata, if there is one. The service does not keep it.
+    #[must_use]
+    pub fn reserved_member(&self) -> Option<&str> {
+        let mut names = self.tags.iter().chain(&self.desired).flat_map(Map::keys);
+        names.find(|name| METADATA.contains(&name.as_str())).map(String::as_str)
+    }
+
     fn apply(&self, record: &mut Record) {
         if let Some(tags) = &self.tags {
             record.insert("tags".to_owned(), tags.clone().into());

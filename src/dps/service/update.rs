@@ -86,8 +86,13 @@ impl Client {
             let current = record.get(ETAG).and_then(Value::as_str).map(Etag::new);
             let mut secrets = edit.secrets();
             secrets.extend(function_url(&record));
-            if edit.attestation.is_none() {
-                secrets.extend(self.complete(path, &mut record).await?);
+            match edit.attestation {
+                None => secrets.extend(self.complete(path, &mut record).await?),
+                Some(new) => {
+                    if let Some(member) = record.get(ATTESTATION).and_then(|found| new.omitted_member(found)) {
+                        return Err(would_remove(path, member));
+                    }
+                }
             }
             remove_read_only(&mut record);
             edit.apply(&mut record);
@@ -131,7 +136,7 @@ impl Client {
             fill(attestation, self.attestation(path).await?);
         }
         if let Some(member) = hidden_member(attestation) {
-            return Err(Error::WouldRemove { operation: Call::put(&path, &()).operation(), member });
+            return Err(would_remove(path, member));
         }
         let keys = attestation.get("symmetricKey").and_then(Value::as_object);
         Ok(keys.into_iter().flat_map(Map::values).filter_map(Value::as_str).map(Secret::from).collect())
@@ -149,4 +154,8 @@ impl Client {
         }
         if covers(&found.into(), &sent.into()) { self.rest().read(&Call::get(&path)).await } else { Err(error) }
     }
+}
+
+fn would_remove(path: Path<'_>, member: String) -> Error {
+    Error::WouldRemove { operation: Call::put(&path, &()).operation(), member }
 }
