@@ -9,7 +9,7 @@ use super::{
     dps_group::{X509, check_attestation, device_type, disabled_note, entries},
     dps_instance::{DpsInstance, MAX_CERTIFICATES, MAX_X509_GROUPS, default_certificate_name},
     dps_references::{
-        has_authority, reference, references_update, refers_to, thumbprint, with_reference, without_reference,
+        has_authority, needed_by, reference, references_update, thumbprint, unneeded, with_reference, without_reference,
     },
     entries::{Entries, EntryState},
     entry_policy::EntryPolicy,
@@ -257,17 +257,17 @@ impl<'a> DpsTarget<'a> {
         groups.create(&self.group, &group.settings(EnrollmentSettings::new().iot_edge(iot_edge))).await
     }
 
-    /// Deletes a certificate that the group referred to, unless another group refers to it. Returns what became of it.
-    async fn delete_unreferenced(&self, name: &DpsCertificateName, old: Thumbprint) -> Result<String, RolloverError> {
+    /// Deletes a certificate that the group referred to, unless another group needs it. Returns what became of it.
+    async fn delete_unneeded(&self, name: &DpsCertificateName, old: Thumbprint) -> Result<String, RolloverError> {
         let groups = self.instance.read_groups().await?;
-        if let Some(other) = groups.iter().find(|group| refers_to(group, name)) {
-            return Ok(format!("; kept the certificate {name}, which {} refers to", other.id));
-        }
         let Some(found) = self.certificates().find(name).await? else {
             return Ok(format!("; the certificate {name} is gone already"));
         };
         if thumbprint(&found) != Some(old) {
             return Ok(format!("; kept the certificate {name}, which another client has replaced"));
+        }
+        if let Some(reason) = needed_by(&groups, &found) {
+            return Ok(format!("; kept the certificate {name}, {reason}"));
         }
         match self.certificates().delete(name, &found.etag).await {
             Ok(()) => Ok(format!(", and deleted the certificate {name}")),
@@ -412,7 +412,7 @@ impl AnchorTarget for DpsTarget<'_> {
         Ok(self.entries_of(&certificates))
     }
 
-    /// Removes the reference, then the certificate unless another group refers to it.
+    /// Removes the reference, then the certificate unless another group needs it.
     async fn remove(&mut self, entries: &Entries, entry: CertificateEntry) -> Result<(Outcome, String), RolloverError> {
         let EntryState { certificate_name: Some(name), sha1_thumbprint: Some(old), .. } = entries.state(entry) else {
             return Ok((Outcome::Unchanged, format!("{entry} is empty already")));
@@ -431,14 +431,14 @@ impl AnchorTarget for DpsTarget<'_> {
                 return Err(error.into());
             }
         }
-        let deleted = self.delete_unreferenced(name, *old).await?;
+        let deleted = self.delete_unneeded(name, *old).await?;
         Ok((Outcome::Done, format!("removed {old} from {entry}{deleted}")))
     }
 
-    async fn unreferenced(&mut self) -> Result<Vec<DpsCertificateName>, Error> {
+    async fn unneeded(&mut self) -> Result<Vec<DpsCertificateName>, Error> {
         let groups = self.instance.read_groups().await?;
-        let certificates = self.instance.read_certificates().await?.into_iter().map(|it| it.name);
-        Ok(certificates.filter(|name| !groups.iter().any(|group| refers_to(group, name))).collect())
+        let certificates = self.instance.read_certificates().await?;
+        Ok(unneeded(&groups, &certificates).cloned().collect())
     }
 
     fn rest(&self) -> &RestClient {

@@ -65,8 +65,8 @@ pub struct RetireReport {
 /// stays can connect.
 ///
 /// At DPS the group no longer refers to the old certificate, the one that stays becomes the primary one, and the old
-/// certificate is deleted unless another group refers to it. A run that is killed before that leaves the certificate; the
-/// next one names the certificates that no group refers to.
+/// certificate is deleted unless another group refers to it, or has certificates of its own that may be under it. A run that
+/// is killed before that leaves the certificate; the next one names the certificates that no group needs.
 ///
 /// Fails unless the group holds the certificate that stays as verified and it is valid now. Does nothing if the other entry
 /// is empty.
@@ -136,11 +136,10 @@ async fn retire_at<T: AnchorTarget>(
     } else {
         let mut detail = format!("{entry} is empty");
         // A run that was killed between its two changes left the certificate, and nothing tells which one it was.
-        let unreferenced = target.unreferenced().await?;
-        if !unreferenced.is_empty() {
-            let names: Vec<_> = unreferenced.iter().map(ToString::to_string).collect();
-            let _ =
-                write!(detail, "; no group refers to these certificates, which can be deleted: {}", names.join(", "));
+        let unneeded = target.unneeded().await?;
+        if !unneeded.is_empty() {
+            let names: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
+            let _ = write!(detail, "; no group needs these certificates, which can be deleted: {}", names.join(", "));
         }
         steps.finish(Step::Retire, Outcome::Unchanged, detail);
     }

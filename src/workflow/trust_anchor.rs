@@ -149,8 +149,8 @@ pub(super) trait AnchorTarget: Send {
         entry: CertificateEntry,
     ) -> impl Future<Output = Result<(Outcome, String), RolloverError>> + Send;
 
-    /// Reads the names of the CA certificates that no group refers to, if the service names certificates.
-    fn unreferenced(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
+    /// Reads the names of the CA certificates that no group needs, if the service names certificates.
+    fn unneeded(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
 

@@ -10,8 +10,8 @@ use crate::{
 use futures_util::future::join_all;
 use iot_enroll::{
     central::CertificateEntry,
-    certificate::{Certificate, files},
-    dps::service::{CaReferences, EnrollmentGroupUpdate},
+    certificate::{Certificate, CertificateAuthority, IssueOptions, Timestamp, files},
+    dps::service::{CaReferences, EnrollmentGroupUpdate, NewAttestation, NewCertificates, NewEnrollmentGroup},
     emulator::FaultKind,
     workflow::{
         AuthoritySource, Outcome, RetireReport, RetireRequest, RolloverError, RolloverReport, RolloverRequest, Step,
@@ -219,8 +219,9 @@ fn shared_by_another_group(old: &Certificate, new: &Certificate) -> Vec<Reply> {
     let found = |group: &Value| Reply::json(200, group);
     let query = Reply::json(200, &json!([after, other]));
     let again = Reply::json(200, &json!({ "value": [certificate("old", old), certificate("new", new)] }));
-    // Both entries; the group as it is changed; all groups; both entries again.
-    vec![found(&both), certificates, found(&both), found(&after), query, found(&after), again]
+    let one = Reply::json(200, &certificate("old", old));
+    // Both entries; the group as it is changed; all groups; the old certificate; both entries again.
+    vec![found(&both), certificates, found(&both), found(&after), query, one, found(&after), again]
 }
 
 #[tokio::test]
@@ -234,4 +235,32 @@ async fn a_certificate_that_another_group_refers_to_is_kept() {
     assert!(log.iter().all(|it| !it.starts_with("DELETE")), "{log:?}");
     let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
     assert!(report.retired && step.detail.contains("kept") && step.detail.contains("the-other"), "{step:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_may_be_above_the_own_certificates_of_a_group_is_kept() {
+    let lab = provisioned().await;
+    let old = read_root(&lab, crate::support::lab::ROOT);
+    let files = set(lab.path(), crate::support::lab::ROOT);
+    let key = files::read_key(&files.private_key(), None).expect("a key");
+    let authority = CertificateAuthority::new(vec![old.clone()], key, Timestamp::now()).expect("a CA");
+    let line = authority.issue_intermediate(&name("line"), &IssueOptions::default()).expect("an intermediate");
+    let groups = lab.instance().client().enrollment_groups();
+    for (id, own) in [("plant", line.certificate), ("apart", new_root("apart").certificate)] {
+        let group = NewEnrollmentGroup::new(NewAttestation::SigningCertificates(NewCertificates::new(own)));
+        groups.create(&id.parse().expect("an id"), &group).await.expect("created");
+    }
+    roll(&lab).await.expect("rolled over");
+    let new = read_root(&lab, NEW);
+    for _ in 0..2 {
+        let report = end(&lab, &new).await.expect("retired");
+        let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+        assert!(!step.detail.contains("deleted"), "{step:?}");
+        assert!(lab.certificates().await.iter().any(|it| it.is(&old)), "{step:?}");
+    }
+    // The certificates of the other group are a root, which needs no other.
+    groups.delete(&"plant".parse().expect("an id"), None).await.expect("deleted");
+    let report = end(&lab, &new).await.expect("retired");
+    let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+    assert!(step.detail.contains("can be deleted"), "{step:?}");
 }
