@@ -107,7 +107,8 @@ pub(super) struct Provision {
     /// Register the devices as they do it themselves, as a test that they can connect
     ///
     /// At IoT Central this needs --id-scope, or a device in the application. The outcome for each device of --devices
-    /// and --count is in manifest.registrations.csv; devices that it lists as assigned are skipped.
+    /// and --count is in manifest.registrations.csv; devices that it lists as assigned with the same certificate are
+    /// skipped.
     #[arg(long, requires = "which")]
     register: bool,
     #[command(flatten)]
