@@ -333,9 +333,7 @@ fn summary(report: &ProvisionReport) -> String {
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let (style, state) = if report.verified { (GOOD, "verified") } else { (WARN, "not verified") };
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {style}{state}{style:#}.\n");
-    let is_refused = |device: &ProvisionedDevice| report.refused.iter().any(|refused| refused.id == device.id);
-    let devices = report.devices.iter().filter(|device| !is_refused(device));
-    text + &connecting(devices, report.fleet.as_ref())
+    text + &connecting(&report.devices, &report.refused, report.fleet.as_ref())
 }
 
 /// Notes that new PFX files have the default password, if they have it.
@@ -350,13 +348,14 @@ pub(super) fn note_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
     }
 }
 
-/// Returns what the devices connect with.
-pub(super) fn connecting<'a>(
-    devices: impl IntoIterator<Item = &'a ProvisionedDevice>,
+/// Returns what the devices connect with, except those that were refused.
+pub(super) fn connecting(
+    devices: &[ProvisionedDevice],
+    refused: &[RefusedDevice],
     fleet: Option<&FleetSummary>,
 ) -> String {
     let mut text = String::new();
-    for device in devices {
+    for device in devices.iter().filter(|device| refused.iter().all(|refused| refused.id != device.id)) {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());
         let hub = device.assigned_hub.as_ref().map(|hub| format!(" to {hub}")).unwrap_or_default();
         let _ = writeln!(text, "{} connects{hub} with {chain} and {key}.", device.id);

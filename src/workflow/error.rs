@@ -283,6 +283,12 @@ pub enum CreateError {
     /// The device's certificate could not be read.
     #[error(transparent)]
     Files(#[from] FileError),
+    /// The device has an individual enrollment that does not admit it with its certificate.
+    #[error("its individual enrollment is for {found}: update the enrollment, or delete it")]
+    Enrolled {
+        /// What the enrollment is for.
+        found: String,
+    },
 }
 
 impl ProvisionError {

@@ -264,3 +264,14 @@ async fn a_certificate_that_may_be_above_the_own_certificates_of_a_group_is_kept
     let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
     assert!(step.detail.contains("can be deleted"), "{step:?}");
 }
+
+#[tokio::test]
+async fn devices_whose_enrollments_are_for_their_old_certificates_are_reported() {
+    let lab = DpsLab::start().await;
+    lab.run(&lab.request().create_devices(true)).await.expect("provisioned");
+    let report = roll(&lab).await.expect("rolled over");
+    let [refused] = &report.refused[..] else { panic!("{report:?}") };
+    assert!(refused.id == crate::support::lab::DEVICE && refused.reason.contains("another certificate"), "{refused:?}");
+    let failed: Vec<_> = report.steps.iter().filter(|it| it.outcome == Outcome::Failed).collect();
+    assert!(matches!(&failed[..], [it] if it.step == Step::Device), "{failed:?}");
+}
