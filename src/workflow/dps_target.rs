@@ -222,17 +222,17 @@ impl<'a> DpsTarget<'a> {
             }
             match self.write(entry, name).await {
                 Ok(group) => {
-                    let detail = match &self.found {
-                        Some(_) => {
-                            format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group))
-                        }
-                        None => format!(
+                    let was_found = self.found.is_some();
+                    self.confirm_reference(entry, name).await?;
+                    let detail = if was_found {
+                        format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group))
+                    } else {
+                        format!(
                             "created {} for {} devices, with {name} as its {entry} certificate",
                             group.id,
                             device_type(&group)
-                        ),
+                        )
                     };
-                    self.found = Some(group);
                     return Ok((Outcome::Done, detail));
                 }
                 Err(error) if conflicts < MAX_CONFLICTS && (is_race(&error) || error.answer_was_lost()) => {
@@ -242,6 +242,21 @@ impl<'a> DpsTarget<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Reads the group again. Fails unless it refers to the certificate.
+    async fn confirm_reference(
+        &mut self,
+        entry: CertificateEntry,
+        name: &DpsCertificateName,
+    ) -> Result<(), ProvisionError> {
+        self.read_group().await?;
+        let found = self.found.as_ref().and_then(|group| reference(group, entry));
+        if found == Some(name) {
+            return Ok(());
+        }
+        let found = found.map(ToString::to_string);
+        Err(ProvisionError::NotReferred { group: self.group_id(), entry, name: name.to_string(), found })
     }
 
     /// Creates the group with the reference, or changes the one that was read.

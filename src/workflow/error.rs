@@ -210,6 +210,22 @@ pub enum ProvisionError {
         /// The thumbprint of the CA.
         ours: Thumbprint,
     },
+    /// The service accepted the reference to a certificate, but the group does not have it.
+    #[error(
+        "the provisioning service accepted {name} as the {entry} certificate of {group}, but the group {}: another client may \
+         be changing it; check it, then run this again",
+        .found.as_ref().map_or_else(|| "has none there".to_owned(), |found| format!("has {found} there"))
+    )]
+    NotReferred {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// The name of the CA's certificate.
+        name: String,
+        /// The name of the certificate that the entry refers to.
+        found: Option<String>,
+    },
     /// A fleet could not be issued, or its directory holds something else.
     #[error(transparent)]
     Fleet(#[from] FleetError),
