@@ -291,17 +291,16 @@ fn observe(steps: &Steps<'_>, event: &WorkflowEvent<'_>, dry_run: bool) {
 fn summary(report: &RolloverReport, next: Option<&str>) -> String {
     let RolloverReport { group, from, to, .. } = report;
     let thumbprint = |of: Option<crate::certificate::Thumbprint>| of.map(|of| of.to_string()).unwrap_or_default();
-    let connecting = connecting(&report.devices, &report.refused, report.fleet.as_ref());
+    let connecting = connecting(&report.devices, &report.refused, report.fleet.as_ref(), report.obstacle.as_deref());
     let next = next.map(|next| {
         format!("When each device has its new certificate, remove the old root from the group with:\n  {next}\n")
     });
     format!(
         "{GOOD}{group} now accepts devices under either root{GOOD:#}: {}, as before, and {}, its {} certificate.\n\
-         {}{connecting}{}",
+         {connecting}{}",
         thumbprint(from.sha1_thumbprint),
         thumbprint(to.sha1_thumbprint),
         to.entry,
-        disabled(report.enabled),
         next.unwrap_or_default(),
     )
 }

@@ -419,6 +419,14 @@ impl AnchorTarget for DpsTarget<'_> {
         }
     }
 
+    fn obstacle(&self) -> Option<String> {
+        if self.found.as_ref().is_some_and(|group| !group.is_enabled()) {
+            return Some("the group is disabled".to_owned());
+        }
+        let has_hub = !self.instance.properties().iot_hubs.is_empty();
+        (!has_hub).then(|| format!("{} has no linked hub to assign it to", self.instance.name()))
+    }
+
     async fn entries(&mut self) -> Result<Entries, RolloverError> {
         let group = self.instance.client().enrollment_groups().get(&self.group).await?;
         self.check_group(&group)?;

@@ -257,6 +257,9 @@ pub struct ProvisionReport {
     /// The thumbprint of the CA; none if a dry run would create it.
     #[serde(serialize_with = "thumbprint_text")]
     pub sha1_thumbprint: Option<Thumbprint>,
+    /// Why no device can connect through the group although its CA is verified, such as that it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
     /// The devices of the list that have certificates now.
@@ -386,6 +389,7 @@ async fn provision_at<T: AnchorTarget>(
         entry: enrollment.anchor.target.entry(),
         certificate_name: enrollment.anchor.target.certificate_name(),
         verified,
+        obstacle: enrollment.anchor.target.obstacle(),
         sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
         steps: steps.into_reports(),
         devices,

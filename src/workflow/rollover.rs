@@ -189,6 +189,9 @@ pub struct RolloverReport {
     pub from: EntryState,
     /// The entry of the new CA.
     pub to: EntryState,
+    /// Why no device can connect through the group although its CA is verified, such as that it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
     /// The devices of the list that have new certificates now.
@@ -298,6 +301,7 @@ async fn rollover_at<T: AnchorTarget>(
     Ok(RolloverReport {
         group: request.group.clone(),
         enabled: entries.is_enabled,
+        obstacle: enrollment.anchor.target.obstacle(),
         from: entries.state(entry.other()).clone(),
         to: EntryState { verified, sha1_thumbprint, certificate_name, ..EntryState::empty(entry) },
         steps: steps.into_reports(),

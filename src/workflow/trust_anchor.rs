@@ -139,6 +139,9 @@ pub(super) trait AnchorTarget: Send {
     /// Returns the error for a CA that is not verified although the service accepted its proof.
     fn not_confirmed(&self, found: Option<AnchorContent>, ours: Thumbprint) -> ProvisionError;
 
+    /// Returns why no device can connect through the group, as last read, although its CA is verified.
+    fn obstacle(&self) -> Option<String>;
+
     /// Reads both entries of the group, which has to exist.
     fn entries(&mut self) -> impl Future<Output = Result<Entries, RolloverError>> + Send;
 

@@ -350,6 +350,7 @@ async fn an_instance_without_a_hub_is_only_a_note() {
     let report = lab.run(&lab.request()).await.expect("provisioned");
     let note = report.steps.iter().find(|it| it.step == Step::Instance).expect("the step");
     assert!(note.detail.contains("no linked hub"), "{note:?}");
+    assert!(report.obstacle.is_some_and(|obstacle| obstacle.contains("no linked hub")));
 }
 
 #[tokio::test]
