@@ -102,7 +102,7 @@ impl<'a> DpsTarget<'a> {
         }
     }
 
-    fn entries_of(&self, certificates: &[DpsCertificate]) -> Entries {
+    fn entries_of(&self, certificates: &[DpsCertificate]) -> Result<Entries, ProvisionError> {
         entries(self.group_id(), self.found.as_ref(), certificates)
     }
 
@@ -168,7 +168,7 @@ impl<'a> DpsTarget<'a> {
         let groups = self.instance.read_groups().await?;
         let certificates = self.instance.read_certificates().await?;
         let wanted = ours.map(Certificate::sha1_thumbprint);
-        let entries = self.entries_of(&certificates);
+        let entries = self.entries_of(&certificates)?;
         let (entry, _) = self.policy.choose(&entries, wanted)?;
         self.entry = entry;
         self.previous = entries.state(entry).sha1_thumbprint;
@@ -205,7 +205,7 @@ impl<'a> DpsTarget<'a> {
         loop {
             self.read_group().await?;
             let certificates = self.instance.read_certificates().await?;
-            let entries = self.entries_of(&certificates);
+            let entries = self.entries_of(&certificates)?;
             let (entry, state) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
             self.entry = entry;
             if let (Some(group), AnchorState::Verified) = (&self.found, state) {
@@ -432,12 +432,12 @@ impl AnchorTarget for DpsTarget<'_> {
         self.check_group(&group)?;
         self.found = Some(group);
         let certificates = self.instance.read_certificates().await?;
-        Ok(self.entries_of(&certificates))
+        Ok(self.entries_of(&certificates)?)
     }
 
     /// Removes the reference, then the certificate unless another group needs it.
     async fn remove(&mut self, entries: &Entries, entry: CertificateEntry) -> Result<(Outcome, String), RolloverError> {
-        let EntryState { certificate_name: Some(name), sha1_thumbprint: Some(old), .. } = entries.state(entry) else {
+        let EntryState { certificate_name: Some(name), sha1_thumbprint: old, .. } = entries.state(entry) else {
             return Ok((Outcome::Unchanged, format!("{entry} is empty already")));
         };
         // The group is changed only as it was when both entries were read.
@@ -454,6 +454,10 @@ impl AnchorTarget for DpsTarget<'_> {
                 return Err(error.into());
             }
         }
+        let Some(old) = old else {
+            let detail = format!("removed the reference to {name}, which does not exist, from {entry}");
+            return Ok((Outcome::Done, detail));
+        };
         let deleted = self.delete_unneeded(name, *old).await?;
         Ok((Outcome::Done, format!("removed {old} from {entry}{deleted}")))
     }

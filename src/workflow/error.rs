@@ -210,6 +210,19 @@ pub enum ProvisionError {
         /// The thumbprint of the CA.
         ours: Thumbprint,
     },
+    /// The service does not return the content or the thumbprint of a certificate that an entry refers to.
+    #[error(
+        "the {entry} certificate of {group} is {name}, and the provisioning service returns neither its content nor its \
+         thumbprint, so it cannot be told which CA it is"
+    )]
+    UnknownCertificate {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// The name of the certificate.
+        name: String,
+    },
     /// The service accepted the reference to a certificate, but the group does not have it.
     #[error(
         "the provisioning service accepted {name} as the {entry} certificate of {group}, but the group {}: another client may \

@@ -275,3 +275,45 @@ async fn devices_whose_enrollments_are_for_their_old_certificates_are_reported()
     let failed: Vec<_> = report.steps.iter().filter(|it| it.outcome == Outcome::Failed).collect();
     assert!(matches!(&failed[..], [it] if it.step == Step::Device), "{failed:?}");
 }
+
+/// The answers of an instance whose group has the new certificate as secondary, and a primary one that is named only.
+fn with_primary(name: &str, certificates: &[Value]) -> [Reply; 2] {
+    with_references(&json!({ "primary": name, "secondary": "new" }), certificates)
+}
+
+fn with_references(references: &Value, certificates: &[Value]) -> [Reply; 2] {
+    let attestation = json!({ "type": "x509", "x509": { "caReferences": references } });
+    let group = json!({ "enrollmentGroupId": "myx509eg", "etag": "\"g1\"", "attestation": attestation });
+    [Reply::json(200, &group), Reply::json(200, &json!({ "value": certificates }))]
+}
+
+#[tokio::test]
+async fn an_entry_whose_certificate_cannot_be_read_is_not_empty() {
+    let new = new_root("new").certificate;
+    let thumbprint = new.sha1_thumbprint().to_string();
+    let stays = json!({ "name": "new", "etag": "A=", "properties": { "thumbprint": thumbprint, "isVerified": true } });
+    let bare = json!({ "name": "bare", "etag": "A=", "properties": { "isVerified": true } });
+    let request = RetireRequest::new("myx509eg".parse().expect("an id"), new);
+    let lab = DpsLab::start().await;
+    let server = Server::start(with_primary("bare", &[stays.clone(), bare]));
+    let error = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect_err("it is not known");
+    assert!(error.to_string().contains("bare"), "{error}");
+
+    // A reference to nothing is removed, and what the group has then is read.
+    let gone = || with_primary("gone", std::slice::from_ref(&stays));
+    let [group, _] = gone();
+    let [changed, _] = gone();
+    let replies = gone().into_iter().chain([group, changed]).chain(gone());
+    let server = Server::start(replies);
+    let error = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect_err("it is still there");
+    assert!(matches!(&error, RolloverError::RefersAgain { name, .. } if name == "gone"), "{error}: {:?}", server.log());
+
+    let after = || with_references(&json!({ "primary": "new" }), std::slice::from_ref(&stays));
+    let [[group, _], [changed, _]] = [gone(), after()];
+    let server = Server::start(gone().into_iter().chain([group, changed]).chain(after()));
+    let report = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect("retired");
+    let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+    assert!(step.outcome == Outcome::Done && step.detail.contains("gone"), "{step:?}");
+    let removed = &server.requests()[3];
+    assert_eq!(removed.json()["attestation"]["x509"]["caReferences"], json!({ "primary": "new" }));
+}
