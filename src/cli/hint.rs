@@ -8,7 +8,7 @@ use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
-    workflow::{ProvisionError, ResultsError, RolloverError},
+    workflow::{CreateError, ProvisionError, ResultsError, RolloverError},
 };
 
 const KEY_PASSWORD: &str = "give the key's password with --key-password-file FILE, or set IOT_ENROLL_KEY_PASSWORD";
@@ -119,6 +119,12 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
             return Some(format!("--group {other} names the group that has it"));
         }
         ProvisionError::TooMany { .. } => "`iot-enroll dps show` prints how much of each limit is used",
+        ProvisionError::Create { id, error, .. } if matches!(**error, CreateError::Enrolled { .. }) => {
+            return Some(format!(
+                "`iot-enroll dps enrollment show {id}` prints it, `dps enrollment update {id} --cert FILE` sets its \
+                 certificate, `dps enrollment delete {id}` removes it"
+            ));
+        }
         ProvisionError::InOtherEntry { .. } => "omit --entry to use the entry that holds the CA",
         ProvisionError::BesideOther { .. } => {
             "name the verified CA with --root or --ca-cert; `iot-enroll rollover` replaces it without downtime; --add-ca \

@@ -107,7 +107,8 @@ pub(super) struct Provision {
     /// Register the devices as they do it themselves, as a test that they can connect
     ///
     /// At IoT Central this needs --id-scope, or a device in the application. The outcome for each device of --devices
-    /// and --count is in manifest.registrations.csv; devices that it lists as assigned are skipped.
+    /// and --count is in manifest.registrations.csv; devices that it lists as assigned with the same certificate are
+    /// skipped.
     #[arg(long, requires = "which")]
     register: bool,
     #[command(flatten)]
@@ -332,9 +333,7 @@ fn summary(report: &ProvisionReport) -> String {
     let thumbprint = report.sha1_thumbprint.map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     let (style, state) = if report.verified { (GOOD, "verified") } else { (WARN, "not verified") };
     let text = format!("The {entry} certificate of {group}, {thumbprint}, is {style}{state}{style:#}.\n");
-    let is_refused = |device: &ProvisionedDevice| report.refused.iter().any(|refused| refused.id == device.id);
-    let devices = report.devices.iter().filter(|device| !is_refused(device));
-    text + &connecting(devices, report.fleet.as_ref())
+    text + &connecting(&report.devices, &report.refused, report.fleet.as_ref(), report.obstacle.as_deref())
 }
 
 /// Notes that new PFX files have the default password, if they have it.
@@ -349,14 +348,23 @@ pub(super) fn note_password(pfx: Option<&Pfx>, fleet: Option<&FleetRequest>, ste
     }
 }
 
-/// Returns what the devices connect with.
-pub(super) fn connecting<'a>(
-    devices: impl IntoIterator<Item = &'a ProvisionedDevice>,
+/// Returns what the devices connect with, except those that were refused. `obstacle` is why none can connect.
+pub(super) fn connecting(
+    devices: &[ProvisionedDevice],
+    refused: &[RefusedDevice],
     fleet: Option<&FleetSummary>,
+    obstacle: Option<&str>,
 ) -> String {
     let mut text = String::new();
-    for device in devices {
+    if let Some(obstacle) = obstacle {
+        let _ = writeln!(text, "{WARN}No device can connect through the group{WARN:#}: {obstacle}.");
+    }
+    for device in devices.iter().filter(|device| refused.iter().all(|refused| refused.id != device.id)) {
         let (chain, key) = (device.record.fullchain.display(), device.record.private_key.display());
+        if obstacle.is_some() && device.assigned_hub.is_none() {
+            let _ = writeln!(text, "The files of {} are {chain} and {key}.", device.id);
+            continue;
+        }
         let hub = device.assigned_hub.as_ref().map(|hub| format!(" to {hub}")).unwrap_or_default();
         let _ = writeln!(text, "{} connects{hub} with {chain} and {key}.", device.id);
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
-    error::UsageError,
+    error::{AlreadyReported, UsageError},
     many_devices::ManyDevices,
     next_command::NextCommand,
     output::{GOOD, Output},
@@ -231,7 +231,10 @@ impl Rollover {
         note_password(pfx.as_ref(), request.fleet.as_ref(), &report.steps, output);
         let next = Some(next).filter(|_| !self.dry_run).map(|next| next.to_string());
         let text = || if self.dry_run { plan(&report.steps) } else { summary(&report, next.as_deref()) };
-        output.result(&WithNext { report: &report, next: next.as_deref() }, text)
+        let reasons: Vec<_> = report.refused.iter().map(|refused| refused.reason.clone()).collect();
+        output.failures(&reasons);
+        output.result(&WithNext { report: &report, next: next.as_deref() }, text)?;
+        if report.refused.is_empty() { Ok(()) } else { Err(AlreadyReported.into()) }
     }
 
     async fn retire(self, output: &Output) -> anyhow::Result<()> {
@@ -288,17 +291,16 @@ fn observe(steps: &Steps<'_>, event: &WorkflowEvent<'_>, dry_run: bool) {
 fn summary(report: &RolloverReport, next: Option<&str>) -> String {
     let RolloverReport { group, from, to, .. } = report;
     let thumbprint = |of: Option<crate::certificate::Thumbprint>| of.map(|of| of.to_string()).unwrap_or_default();
-    let connecting = connecting(&report.devices, report.fleet.as_ref());
+    let connecting = connecting(&report.devices, &report.refused, report.fleet.as_ref(), report.obstacle.as_deref());
     let next = next.map(|next| {
         format!("When each device has its new certificate, remove the old root from the group with:\n  {next}\n")
     });
     format!(
         "{GOOD}{group} now accepts devices under either root{GOOD:#}: {}, as before, and {}, its {} certificate.\n\
-         {}{connecting}{}",
+         {connecting}{}",
         thumbprint(from.sha1_thumbprint),
         thumbprint(to.sha1_thumbprint),
         to.entry,
-        disabled(report.enabled),
         next.unwrap_or_default(),
     )
 }

@@ -191,6 +191,11 @@ impl AnchorTarget for CentralTarget<'_> {
         }
     }
 
+    fn obstacle(&self) -> Option<String> {
+        let is_disabled = self.found.as_ref().is_some_and(|group| !group.enabled);
+        is_disabled.then(|| "the group is disabled".to_owned())
+    }
+
     async fn entries(&mut self) -> Result<Entries, RolloverError> {
         let found = self.client.enrollment_groups().get(&self.group).await?;
         check_attestation(&found)?;

@@ -30,7 +30,8 @@ pub(super) const MAX_LOOKUPS: usize = 100;
 pub struct CreatedDevices {
     /// The number of devices that were created.
     pub created: u64,
-    /// The number of devices that existed before. They were left unchanged.
+    /// The number of devices that existed before, at DPS with individual enrollments for their certificates. They were left
+    /// unchanged.
     pub existing: u64,
 }
 

@@ -36,26 +36,32 @@ pub(super) fn disabled_note(group: &EnrollmentGroup) -> &'static str {
     if group.is_enabled() { "" } else { "; it is disabled, so no device can connect through it" }
 }
 
-/// Returns the entries of a group. A reference to a certificate that does not exist admits no device, so its entry counts as
-/// empty.
-pub(super) fn entries(id: GroupId, group: Option<&EnrollmentGroup>, certificates: &[DpsCertificate]) -> Entries {
+/// Returns the entries of a group. A reference to a certificate that does not exist admits no device: its entry has the name
+/// only. Fails if the service does not tell which certificate an entry refers to.
+pub(super) fn entries(
+    id: GroupId,
+    group: Option<&EnrollmentGroup>,
+    certificates: &[DpsCertificate],
+) -> Result<Entries, ProvisionError> {
     let state = |entry| {
-        let name = group.and_then(|group| reference(group, entry));
-        let certificate = name.and_then(|name| certificates.iter().find(|it| it.name == *name));
-        certificate.map_or_else(
-            || EntryState::empty(entry),
-            |certificate| EntryState {
-                entry,
-                verified: certificate.is_verified,
-                sha1_thumbprint: thumbprint(certificate),
-                certificate_name: Some(certificate.name.clone()),
-            },
-        )
+        let Some(name) = group.and_then(|group| reference(group, entry)) else { return Ok(EntryState::empty(entry)) };
+        let Some(certificate) = certificates.iter().find(|it| it.name == *name) else {
+            return Ok(EntryState { certificate_name: Some(name.clone()), ..EntryState::empty(entry) });
+        };
+        let Some(thumbprint) = thumbprint(certificate) else {
+            return Err(ProvisionError::UnknownCertificate { group: id.clone(), entry, name: name.to_string() });
+        };
+        Ok(EntryState {
+            entry,
+            verified: certificate.is_verified,
+            sha1_thumbprint: Some(thumbprint),
+            certificate_name: Some(certificate.name.clone()),
+        })
     };
-    Entries {
-        group: id,
+    Ok(Entries {
+        primary: state(CertificateEntry::Primary)?,
+        secondary: state(CertificateEntry::Secondary)?,
         is_enabled: group.is_some_and(EnrollmentGroup::is_enabled),
-        primary: state(CertificateEntry::Primary),
-        secondary: state(CertificateEntry::Secondary),
-    }
+        group: id,
+    })
 }

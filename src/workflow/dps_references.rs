@@ -17,6 +17,33 @@ pub(super) fn refers_to(group: &EnrollmentGroup, name: &DpsCertificateName) -> b
     group.ca_references().is_some_and(|references| references.names().any(|it| it == name))
 }
 
+/// Returns why a certificate of the instance must stay: a group refers to it, or may need it.
+pub(super) fn needed_by(groups: &[EnrollmentGroup], certificate: &DpsCertificate) -> Option<String> {
+    if let Some(group) = groups.iter().find(|group| refers_to(group, &certificate.name)) {
+        return Some(format!("which {} refers to", group.id));
+    }
+    let group = groups.iter().find(|group| may_depend_on(group, certificate))?;
+    Some(format!("which {} may need, because its own certificates may be under it", group.id))
+}
+
+/// Returns the names of the certificates that no group needs.
+pub(super) fn unneeded<'a>(
+    groups: &'a [EnrollmentGroup],
+    certificates: &'a [DpsCertificate],
+) -> impl Iterator<Item = &'a DpsCertificateName> {
+    certificates.iter().filter(|it| needed_by(groups, it).is_none()).map(|it| &it.name)
+}
+
+/// Returns whether the own certificates of a group may be under a certificate of the instance. The service admits devices by
+/// them only while a certificate above them is verified. It does not return them, so only a root is known to need no other.
+fn may_depend_on(group: &EnrollmentGroup, certificate: &DpsCertificate) -> bool {
+    let Attestation::SigningCertificates(own) = &group.attestation else { return false };
+    infos(own).any(|(_, info)| {
+        let is_root = info.subject_name.is_some() && info.subject_name == info.issuer_name;
+        !is_root || info.sha1_thumbprint == thumbprint(certificate)
+    })
+}
+
 /// Returns whether a group has a CA, as a certificate of the instance or as its own.
 pub(super) fn has_authority(group: &EnrollmentGroup, authority: &Certificate, certificates: &[DpsCertificate]) -> bool {
     match &group.attestation {

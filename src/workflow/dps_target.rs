@@ -9,7 +9,7 @@ use super::{
     dps_group::{X509, check_attestation, device_type, disabled_note, entries},
     dps_instance::{DpsInstance, MAX_CERTIFICATES, MAX_X509_GROUPS, default_certificate_name},
     dps_references::{
-        has_authority, reference, references_update, refers_to, thumbprint, with_reference, without_reference,
+        has_authority, needed_by, reference, references_update, thumbprint, unneeded, with_reference, without_reference,
     },
     entries::{Entries, EntryState},
     entry_policy::EntryPolicy,
@@ -102,7 +102,7 @@ impl<'a> DpsTarget<'a> {
         }
     }
 
-    fn entries_of(&self, certificates: &[DpsCertificate]) -> Entries {
+    fn entries_of(&self, certificates: &[DpsCertificate]) -> Result<Entries, ProvisionError> {
         entries(self.group_id(), self.found.as_ref(), certificates)
     }
 
@@ -168,7 +168,7 @@ impl<'a> DpsTarget<'a> {
         let groups = self.instance.read_groups().await?;
         let certificates = self.instance.read_certificates().await?;
         let wanted = ours.map(Certificate::sha1_thumbprint);
-        let entries = self.entries_of(&certificates);
+        let entries = self.entries_of(&certificates)?;
         let (entry, _) = self.policy.choose(&entries, wanted)?;
         self.entry = entry;
         self.previous = entries.state(entry).sha1_thumbprint;
@@ -205,7 +205,7 @@ impl<'a> DpsTarget<'a> {
         loop {
             self.read_group().await?;
             let certificates = self.instance.read_certificates().await?;
-            let entries = self.entries_of(&certificates);
+            let entries = self.entries_of(&certificates)?;
             let (entry, state) = self.policy.choose(&entries, Some(ours.sha1_thumbprint()))?;
             self.entry = entry;
             if let (Some(group), AnchorState::Verified) = (&self.found, state) {
@@ -222,17 +222,17 @@ impl<'a> DpsTarget<'a> {
             }
             match self.write(entry, name).await {
                 Ok(group) => {
-                    let detail = match &self.found {
-                        Some(_) => {
-                            format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group))
-                        }
-                        None => format!(
+                    let was_found = self.found.is_some();
+                    self.confirm_reference(entry, name).await?;
+                    let detail = if was_found {
+                        format!("set the {entry} certificate of {} to {name}{}", group.id, disabled_note(&group))
+                    } else {
+                        format!(
                             "created {} for {} devices, with {name} as its {entry} certificate",
                             group.id,
                             device_type(&group)
-                        ),
+                        )
                     };
-                    self.found = Some(group);
                     return Ok((Outcome::Done, detail));
                 }
                 Err(error) if conflicts < MAX_CONFLICTS && (is_race(&error) || error.answer_was_lost()) => {
@@ -242,6 +242,21 @@ impl<'a> DpsTarget<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Reads the group again. Fails unless it refers to the certificate.
+    async fn confirm_reference(
+        &mut self,
+        entry: CertificateEntry,
+        name: &DpsCertificateName,
+    ) -> Result<(), ProvisionError> {
+        self.read_group().await?;
+        let found = self.found.as_ref().and_then(|group| reference(group, entry));
+        if found == Some(name) {
+            return Ok(());
+        }
+        let found = found.map(ToString::to_string);
+        Err(ProvisionError::NotReferred { group: self.group_id(), entry, name: name.to_string(), found })
     }
 
     /// Creates the group with the reference, or changes the one that was read.
@@ -257,17 +272,17 @@ impl<'a> DpsTarget<'a> {
         groups.create(&self.group, &group.settings(EnrollmentSettings::new().iot_edge(iot_edge))).await
     }
 
-    /// Deletes a certificate that the group referred to, unless another group refers to it. Returns what became of it.
-    async fn delete_unreferenced(&self, name: &DpsCertificateName, old: Thumbprint) -> Result<String, RolloverError> {
+    /// Deletes a certificate that the group referred to, unless another group needs it. Returns what became of it.
+    async fn delete_unneeded(&self, name: &DpsCertificateName, old: Thumbprint) -> Result<String, RolloverError> {
         let groups = self.instance.read_groups().await?;
-        if let Some(other) = groups.iter().find(|group| refers_to(group, name)) {
-            return Ok(format!("; kept the certificate {name}, which {} refers to", other.id));
-        }
         let Some(found) = self.certificates().find(name).await? else {
             return Ok(format!("; the certificate {name} is gone already"));
         };
         if thumbprint(&found) != Some(old) {
             return Ok(format!("; kept the certificate {name}, which another client has replaced"));
+        }
+        if let Some(reason) = needed_by(&groups, &found) {
+            return Ok(format!("; kept the certificate {name}, {reason}"));
         }
         match self.certificates().delete(name, &found.etag).await {
             Ok(()) => Ok(format!(", and deleted the certificate {name}")),
@@ -404,17 +419,25 @@ impl AnchorTarget for DpsTarget<'_> {
         }
     }
 
+    fn obstacle(&self) -> Option<String> {
+        if self.found.as_ref().is_some_and(|group| !group.is_enabled()) {
+            return Some("the group is disabled".to_owned());
+        }
+        let has_hub = !self.instance.properties().iot_hubs.is_empty();
+        (!has_hub).then(|| format!("{} has no linked hub to assign it to", self.instance.name()))
+    }
+
     async fn entries(&mut self) -> Result<Entries, RolloverError> {
         let group = self.instance.client().enrollment_groups().get(&self.group).await?;
         self.check_group(&group)?;
         self.found = Some(group);
         let certificates = self.instance.read_certificates().await?;
-        Ok(self.entries_of(&certificates))
+        Ok(self.entries_of(&certificates)?)
     }
 
-    /// Removes the reference, then the certificate unless another group refers to it.
+    /// Removes the reference, then the certificate unless another group needs it.
     async fn remove(&mut self, entries: &Entries, entry: CertificateEntry) -> Result<(Outcome, String), RolloverError> {
-        let EntryState { certificate_name: Some(name), sha1_thumbprint: Some(old), .. } = entries.state(entry) else {
+        let EntryState { certificate_name: Some(name), sha1_thumbprint: old, .. } = entries.state(entry) else {
             return Ok((Outcome::Unchanged, format!("{entry} is empty already")));
         };
         // The group is changed only as it was when both entries were read.
@@ -431,14 +454,18 @@ impl AnchorTarget for DpsTarget<'_> {
                 return Err(error.into());
             }
         }
-        let deleted = self.delete_unreferenced(name, *old).await?;
+        let Some(old) = old else {
+            let detail = format!("removed the reference to {name}, which does not exist, from {entry}");
+            return Ok((Outcome::Done, detail));
+        };
+        let deleted = self.delete_unneeded(name, *old).await?;
         Ok((Outcome::Done, format!("removed {old} from {entry}{deleted}")))
     }
 
-    async fn unreferenced(&mut self) -> Result<Vec<DpsCertificateName>, Error> {
+    async fn unneeded(&mut self) -> Result<Vec<DpsCertificateName>, Error> {
         let groups = self.instance.read_groups().await?;
-        let certificates = self.instance.read_certificates().await?.into_iter().map(|it| it.name);
-        Ok(certificates.filter(|name| !groups.iter().any(|group| refers_to(group, name))).collect())
+        let certificates = self.instance.read_certificates().await?;
+        Ok(unneeded(&groups, &certificates).cloned().collect())
     }
 
     fn rest(&self) -> &RestClient {

@@ -17,7 +17,7 @@ pub struct EntryState {
     /// The thumbprint of its certificate; none if it is empty.
     #[serde(serialize_with = "thumbprint_text")]
     pub sha1_thumbprint: Option<Thumbprint>,
-    /// The name of its certificate in the DPS instance; none at IoT Central.
+    /// The name of its certificate in the DPS instance, which may not exist; none at IoT Central.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_name: Option<DpsCertificateName>,
 }
@@ -27,7 +27,13 @@ impl EntryState {
         Self { entry, verified: false, sha1_thumbprint: None, certificate_name: None }
     }
 
+    /// Returns whether it holds nothing, not even a name.
     pub(super) fn is_empty(&self) -> bool {
+        self.sha1_thumbprint.is_none() && self.certificate_name.is_none()
+    }
+
+    /// Returns whether no device connects by it. It may have the name of a certificate that does not exist.
+    pub(super) fn is_free(&self) -> bool {
         self.sha1_thumbprint.is_none()
     }
 
@@ -62,13 +68,13 @@ impl Entries {
         let (to, from) = match (&self.primary, &self.secondary) {
             (to, from) if to.holds(ours) => (to, from),
             (from, to) if to.holds(ours) => (to, from),
-            (from, to) if to.is_empty() => (to, from),
-            (to, from) if to.is_empty() => (to, from),
+            (from, to) if to.is_free() => (to, from),
+            (to, from) if to.is_free() => (to, from),
             _ => return Err(RolloverError::BothTaken { group: group() }),
         };
         match ours {
             _ if from.verified => Ok(to.entry),
-            Some(ours) if to.holds(Some(ours)) && (to.verified || from.is_empty()) => {
+            Some(ours) if to.holds(Some(ours)) && (to.verified || from.is_free()) => {
                 Err(RolloverError::OnlyCertificate { group: group(), entry: to.entry, ours })
             }
             _ => Err(RolloverError::NotVerified { group: group() }),

@@ -210,6 +210,35 @@ pub enum ProvisionError {
         /// The thumbprint of the CA.
         ours: Thumbprint,
     },
+    /// The service does not return the content or the thumbprint of a certificate that an entry refers to.
+    #[error(
+        "the {entry} certificate of {group} is {name}, and the provisioning service returns neither its content nor its \
+         thumbprint, so it cannot be told which CA it is"
+    )]
+    UnknownCertificate {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// The name of the certificate.
+        name: String,
+    },
+    /// The service accepted the reference to a certificate, but the group does not have it.
+    #[error(
+        "the provisioning service accepted {name} as the {entry} certificate of {group}, but the group {}: another client may \
+         be changing it; check it, then run this again",
+        .found.as_ref().map_or_else(|| "has none there".to_owned(), |found| format!("has {found} there"))
+    )]
+    NotReferred {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// The name of the CA's certificate.
+        name: String,
+        /// The name of the certificate that the entry refers to.
+        found: Option<String>,
+    },
     /// A fleet could not be issued, or its directory holds something else.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -283,6 +312,12 @@ pub enum CreateError {
     /// The device's certificate could not be read.
     #[error(transparent)]
     Files(#[from] FileError),
+    /// The device has an individual enrollment that does not admit it with its certificate.
+    #[error("its individual enrollment is for {found}: update the enrollment, or delete it")]
+    Enrolled {
+        /// What the enrollment is for.
+        found: String,
+    },
 }
 
 impl ProvisionError {

@@ -30,7 +30,7 @@ use crate::{
 /// The columns of the results, by which a results file is known.
 pub(crate) const IMPORT_RESULT_COLUMNS: [&str; 4] = ["IOTC_DEVICEID", "line", "outcome", "message"];
 
-const FORMAT: ResultsFormat = ResultsFormat { columns: &IMPORT_RESULT_COLUMNS, run: "import" };
+const FORMAT: ResultsFormat = ResultsFormat { columns: &IMPORT_RESULT_COLUMNS, earlier: None, run: "import" };
 
 /// A device of a list.
 #[derive(Debug, Clone)]

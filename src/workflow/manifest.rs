@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     certificate::{
+        Certificate,
         files::{self, FileError, Passwords},
         pfx,
     },
@@ -19,7 +20,11 @@ use crate::{
 };
 
 /// The first line of a results file, by which one is known.
-pub(super) const RESULT_COLUMNS: [&str; 8] =
+pub(super) const RESULT_COLUMNS: [&str; 9] =
+    ["IOTC_DEVICEID", "line", "outcome", "idScope", "assignedHub", "deviceId", "sha1Thumbprint", "cause", "message"];
+
+/// The first line of a results file of version 0.1, whose rows do not tell which certificate a device registered with.
+pub(super) const EARLIER_RESULT_COLUMNS: [&str; 8] =
     ["IOTC_DEVICEID", "line", "outcome", "idScope", "assignedHub", "deviceId", "cause", "message"];
 
 /// The columns that are used, in lower case.
@@ -163,7 +168,7 @@ impl ManifestIds {
 
 impl Columns {
     fn read(rows: &CsvRows<BufReader<File>>) -> Result<Self, CsvError> {
-        if rows.header().iter().eq(RESULT_COLUMNS) {
+        if rows.header().iter().eq(RESULT_COLUMNS) || rows.header().iter().eq(EARLIER_RESULT_COLUMNS) {
             return Err(CsvError::content("it holds the results of a registration: name the manifest"));
         }
         let names = rows.names(&COLUMNS)?;
@@ -208,6 +213,17 @@ pub(super) enum UnreadableCredential {
 }
 
 impl DeviceFiles {
+    /// Reads the certificates: that of the device, which may not be the first one, and its chain.
+    pub(super) fn read_certificates(&self, passwords: Passwords<'_>) -> Result<Vec<Certificate>, UnreadableCredential> {
+        match self {
+            Self { certificate: Some(certificate), key: Some(_), .. } => {
+                Ok(files::read_certificates_with(certificate, passwords)?)
+            }
+            // A PFX file is whole or unreadable.
+            files => Ok(files.read(passwords)?.certificates().to_vec()),
+        }
+    }
+
     /// Reads the certificate, its chain and the key.
     pub(super) fn read(&self, passwords: Passwords<'_>) -> Result<DeviceCertificate, UnreadableCredential> {
         let (certificates, key) = match self {

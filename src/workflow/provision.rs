@@ -8,7 +8,7 @@ use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
     create::{CreatedDevices, DeviceCreation},
-    dps_devices::{KnownEnrollments, create_enrollments},
+    dps_devices::{KnownEnrollments, create_enrollments, find_unadmitted},
     dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
     entry_policy::EntryPolicy,
@@ -257,6 +257,9 @@ pub struct ProvisionReport {
     /// The thumbprint of the CA; none if a dry run would create it.
     #[serde(serialize_with = "thumbprint_text")]
     pub sha1_thumbprint: Option<Thumbprint>,
+    /// Why no device can connect through the group although its CA is verified, such as that it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
     /// The devices of the list that have certificates now.
@@ -267,7 +270,8 @@ pub struct ProvisionReport {
     /// How many of the devices the service has, if they were to be created there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<CreatedDevices>,
-    /// The devices that could not be registered; of a fleet the first ones.
+    /// The devices that could not be registered, of a fleet the first ones; if none were to be registered, those of the list
+    /// that cannot connect because of their individual enrollments in a DPS instance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedDevice>,
 }
@@ -285,8 +289,8 @@ pub struct ProvisionReport {
 /// run whose proof is refused because another run was first reads the entry again.
 ///
 /// A device that could not be registered is not an error: it is in the report's [`refused`](ProvisionReport::refused). The
-/// outcome for each device of a fleet is in a results file beside the manifest, and devices that it lists as registered are
-/// skipped, as in [`register_manifest`](super::register_manifest).
+/// outcome for each device of a fleet is in a results file beside the manifest, and devices that it lists as registered
+/// with the same certificate are skipped, as in [`register_manifest`](super::register_manifest).
 ///
 /// # Errors
 /// [`ProvisionError`]. Completed steps stay completed, and the next call resumes from there.
@@ -347,7 +351,7 @@ async fn provision_at<T: AnchorTarget>(
     let creation = DeviceCreation { devices: &request.devices, fleet: request.fleet.as_ref(), place: service.name() };
     let known = match service {
         Service::Dps(instance) if request.create_devices => {
-            KnownEnrollments::read(instance.client(), &creation).await?
+            KnownEnrollments::read_spelled(instance.client(), &creation).await?
         }
         _ => KnownEnrollments::default(),
     };
@@ -374,12 +378,18 @@ async fn provision_at<T: AnchorTarget>(
         } else {
             refused = registration.run(&mut devices, fleet.as_mut(), &mut steps).await?;
         }
+    } else if let Service::Dps(instance) = service
+        && !request.dry_run
+    {
+        let creation = DeviceCreation { fleet: None, ..creation };
+        refused = find_unadmitted(instance.client(), &creation, &devices, None, &mut steps).await?;
     }
     Ok(ProvisionReport {
         group: request.group.clone(),
         entry: enrollment.anchor.target.entry(),
         certificate_name: enrollment.anchor.target.certificate_name(),
         verified,
+        obstacle: enrollment.anchor.target.obstacle(),
         sha1_thumbprint: authority.map(|authority| authority.certificate().sha1_thumbprint()),
         steps: steps.into_reports(),
         devices,

@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{
     bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
-    manifest::{Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential},
+    manifest::{
+        EARLIER_RESULT_COLUMNS, Manifest, ManifestError, ManifestIds, ManifestRow, RESULT_COLUMNS, UnreadableCredential,
+    },
     record::lossy_path,
     registrar::Registrar,
     repeated_ids::id_hash,
@@ -38,7 +40,8 @@ use crate::{
 /// takes several requests.
 pub const DEFAULT_CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-const FORMAT: ResultsFormat = ResultsFormat { columns: &RESULT_COLUMNS, run: "registration" };
+const FORMAT: ResultsFormat =
+    ResultsFormat { columns: &RESULT_COLUMNS, earlier: Some(&EARLIER_RESULT_COLUMNS), run: "registration" };
 
 const ASSIGNED: &str = "assigned";
 const FAILED: &str = "failed";
@@ -182,7 +185,7 @@ pub enum RegisterError {
 /// Registers the devices of a manifest at the Device Provisioning Service.
 ///
 /// The outcome of each device is in the results file as soon as it is known. The next run skips devices that the file lists
-/// as assigned in the same ID scope, so a run that was killed is resumed by the same call. The first device goes ahead of the
+/// as assigned in the same ID scope with the same certificate, so a run that was killed is resumed by the same call. The first device goes ahead of the
 /// others, and an error that affects every device stops the run.
 ///
 /// # Errors
@@ -211,10 +214,12 @@ pub async fn register_manifest(
     let of = ids.count;
     let scope = registrar.client().id_scope().to_string();
     let file = ResultsFile::open(&request.results, FORMAT)?;
+    let current = if file.has_results() { request.read_credentials()? } else { HashSet::new() };
     let mut assigned = HashSet::new();
     let results = file.resume(|row| {
+        let id = row.get("IOTC_DEVICEID");
         let is_final = row.get("outcome") == ASSIGNED && row.get("idScope").eq_ignore_ascii_case(&scope);
-        is_final && assigned.insert(id_hash(row.get("IOTC_DEVICEID")))
+        is_final && current.contains(&credential_hash(id, row.get("sha1Thumbprint"))) && assigned.insert(id_hash(id))
     })?;
     let skipped = AtomicU64::new(0);
     let rows = unregistered_rows(request.manifest.rows()?, ids, &assigned, &skipped);
@@ -255,16 +260,16 @@ impl Recorder {
     fn record(
         &mut self,
         row: &ManifestRow,
-        outcome: Result<Assignment, Failure>,
+        outcome: Result<Registered, Failure>,
         reason: Option<StopReason>,
         observer: &mut Observer<'_>,
     ) -> Result<(), RunStop> {
         let Self { report, results, scope } = self;
         let (line, id) = (row.line.to_string(), &row.id);
         let written = match outcome {
-            Ok(Assignment { assigned_hub, device_id, .. }) => {
+            Ok(Registered { assignment: Assignment { assigned_hub, device_id, .. }, thumbprint }) => {
                 report.assigned += 1;
-                results.write(&[id, &line, ASSIGNED, scope, &assigned_hub, &device_id, "", ""])
+                results.write(&[id, &line, ASSIGNED, scope, &assigned_hub, &device_id, &thumbprint, "", ""])
             }
             Err(Failure { cause, message, signal }) => {
                 if let Some(reason) = reason {
@@ -275,7 +280,7 @@ impl Recorder {
                     return Ok(());
                 }
                 report.failed += 1;
-                let written = results.write(&[id, &line, FAILED, scope, "", "", cause, &message]);
+                let written = results.write(&[id, &line, FAILED, scope, "", "", "", cause, &message]);
                 observer(WorkflowEvent::RowFailed(&RowFailure { line: row.line, id: id.clone(), message }));
                 written
             }
@@ -305,6 +310,18 @@ fn unregistered_rows(
     })
 }
 
+/// Returns eight bytes that stand for a device with its certificate. The thumbprint is empty if it registers by a symmetric key.
+fn credential_hash(id: &str, thumbprint: &str) -> u64 {
+    id_hash(&format!("{id} {thumbprint}"))
+}
+
+/// A device that was registered.
+struct Registered {
+    assignment: Assignment,
+    /// The thumbprint of its certificate; empty if it has a symmetric key.
+    thumbprint: String,
+}
+
 /// Why a row failed.
 struct Failure {
     /// The cause as one word, if it is known.
@@ -314,23 +331,49 @@ struct Failure {
 }
 
 impl ManifestRegistration {
-    async fn register(&self, registrar: &Registrar, row: &ManifestRow) -> Result<Assignment, Failure> {
+    /// Reads the certificates that the devices have now. Eight bytes of each are held.
+    fn read_credentials(&self) -> Result<HashSet<u64>, ManifestError> {
+        let mut current = HashSet::new();
+        for row in self.manifest.rows()? {
+            let row = row?;
+            if self.group_key.is_some() {
+                current.insert(credential_hash(&row.id, ""));
+                continue;
+            }
+            // A device whose certificate cannot be read is not skipped, so its row fails.
+            for certificate in row.files.read_certificates(self.passwords()).into_iter().flatten() {
+                current.insert(credential_hash(&row.id, &certificate.sha1_thumbprint().to_string()));
+            }
+        }
+        Ok(current)
+    }
+
+    async fn register(&self, registrar: &Registrar, row: &ManifestRow) -> Result<Registered, Failure> {
         if let Some(problem) = &row.problem {
             return Err(Failure::not_sent("bad-row", row, problem));
         }
         let id =
             DeviceId::new(row.id.as_str()).map_err(|error| Failure::not_sent("bad-id", row, &error.to_string()))?;
         let credential = self.credential(&id, row)?;
-        registrar.register(&id, &credential).await.map_err(|unregistered| Failure::of(&unregistered))
+        let thumbprint = match &credential {
+            Credential::Certificate(own) => own.certificate().sha1_thumbprint().to_string(),
+            Credential::SymmetricKey(_) => String::new(),
+        };
+        let registered = registrar.register(&id, &credential).await;
+        let assignment = registered.map_err(|unregistered| Failure::of(&unregistered))?;
+        Ok(Registered { assignment, thumbprint })
+    }
+
+    fn passwords(&self) -> Passwords<'_> {
+        let [key, pfx] = [&self.key_password, &self.pfx_password].map(|it| it.as_ref().map(|it| it.as_str()));
+        Passwords { key, pfx }
     }
 
     fn credential(&self, id: &DeviceId, row: &ManifestRow) -> Result<Credential, Failure> {
         if let Some(key) = &self.group_key {
             return Ok(derive_device_key(key, id).into());
         }
-        let [key, pfx] = [&self.key_password, &self.pfx_password].map(|it| it.as_ref().map(|it| it.as_str()));
-        let passwords = Passwords { key, pfx };
-        row.files.read(passwords).map(Into::into).map_err(|error| Failure::unreadable(row, &error))
+        row.files.read(self.passwords()).map(Into::into).map_err(|error| Failure::unreadable(row, &error))
     }
 }
 

@@ -60,6 +60,8 @@ pub enum ResultsError {
 pub(super) struct ResultsFormat {
     /// The columns. A file is known by its first line.
     pub(super) columns: &'static [&'static str],
+    /// The columns of an earlier version, whose files are taken over without their rows.
+    pub(super) earlier: Option<&'static [&'static str]>,
     /// The kind of run, such as "import".
     pub(super) run: &'static str,
 }
@@ -120,6 +122,11 @@ impl ResultsFile {
             remove_rewrites(path, format);
         }
         Ok(Self { path: path.to_owned(), format, file, is_regular })
+    }
+
+    /// Returns whether there may be results of an earlier run.
+    pub(super) fn has_results(&self) -> bool {
+        self.is_regular && self.file.metadata().is_ok_and(|found| found.len() > 0)
     }
 
     /// Starts with no results.
@@ -253,8 +260,9 @@ fn remove_rewrites(path: &Path, format: ResultsFormat) {
 /// Returns whether a file is empty or begins with the columns.
 fn is_results(mut file: &File, format: ResultsFormat) -> io::Result<bool> {
     let mut line = Vec::new();
-    let header = format.columns.join(",");
-    BufReader::new(file.take(header.len() as u64 + 2)).read_until(b'\n', &mut line)?;
+    let headers = [Some(format.columns), format.earlier].map(|columns| columns.map(|columns| columns.join(",")));
+    let longest = headers.iter().flatten().map(String::len).max().unwrap_or_default();
+    BufReader::new(file.take(longest as u64 + 2)).read_until(b'\n', &mut line)?;
     file.rewind()?;
-    Ok(line.is_empty() || line.trim_ascii_end() == header.as_bytes())
+    Ok(line.is_empty() || headers.iter().flatten().any(|header| line.trim_ascii_end() == header.as_bytes()))
 }

@@ -65,8 +65,8 @@ pub struct RetireReport {
 /// stays can connect.
 ///
 /// At DPS the group no longer refers to the old certificate, the one that stays becomes the primary one, and the old
-/// certificate is deleted unless another group refers to it. A run that is killed before that leaves the certificate; the
-/// next one names the certificates that no group refers to.
+/// certificate is deleted unless another group refers to it, or has certificates of its own that may be under it. A run that
+/// is killed before that leaves the certificate; the next one names the certificates that no group needs.
 ///
 /// Fails unless the group holds the certificate that stays as verified and it is valid now. Does nothing if the other entry
 /// is empty.
@@ -111,8 +111,13 @@ async fn retire_at<T: AnchorTarget>(
     let mut report =
         RetireReport { group: group.clone(), enabled: entries.is_enabled, from, to, retired: false, steps: Vec::new() };
     let entry = report.from.entry;
-    if let Some(old) = report.from.sha1_thumbprint {
+    if !report.from.is_empty() {
+        let (old, name) = (report.from.sha1_thumbprint, report.from.certificate_name.as_ref());
         if *dry_run {
+            let old = match (old, name) {
+                (None, Some(name)) => format!("the reference to {name}, which does not exist,"),
+                _ => old.map(|old| old.to_string()).unwrap_or_default(),
+            };
             let detail = format!("would remove {old} from {entry}; only devices under {thumbprint} can connect then");
             steps.finish(Step::Retire, Outcome::Planned, detail);
             report.steps = steps.into_reports();
@@ -130,17 +135,19 @@ async fn retire_at<T: AnchorTarget>(
         if let Some(found) = after.state(entry).sha1_thumbprint {
             return Err(RolloverError::NotRetired { group: group.clone(), entry, found });
         }
+        if let Some(name) = &after.state(entry).certificate_name {
+            return Err(RolloverError::RefersAgain { group: group.clone(), entry, name: name.to_string() });
+        }
         let detail = format!("{entry} is empty, and {thumbprint} in {} is verified", to.entry);
         steps.finish(Step::Confirm, Outcome::Done, detail);
         report.to = to;
     } else {
         let mut detail = format!("{entry} is empty");
         // A run that was killed between its two changes left the certificate, and nothing tells which one it was.
-        let unreferenced = target.unreferenced().await?;
-        if !unreferenced.is_empty() {
-            let names: Vec<_> = unreferenced.iter().map(ToString::to_string).collect();
-            let _ =
-                write!(detail, "; no group refers to these certificates, which can be deleted: {}", names.join(", "));
+        let unneeded = target.unneeded().await?;
+        if !unneeded.is_empty() {
+            let names: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
+            let _ = write!(detail, "; no group needs these certificates, which can be deleted: {}", names.join(", "));
         }
         steps.finish(Step::Retire, Outcome::Unchanged, detail);
     }
@@ -149,17 +156,17 @@ async fn retire_at<T: AnchorTarget>(
     Ok(report)
 }
 
-/// Empties the entry that holds the old certificate. Starts again if another client changes the group in between.
+/// Empties the entry that holds the old certificate, or refers to one that does not exist. Starts again if another client changes the group in between.
 async fn remove_old<T: AnchorTarget>(
     target: &mut T,
     mut entries: Entries,
     stays: Thumbprint,
-    old: Thumbprint,
+    old: Option<Thumbprint>,
 ) -> Result<(Outcome, String), RolloverError> {
     let mut conflicts = 0;
     loop {
         let entry = entries.holding(stays)?.entry.other();
-        if let Some(found) = entries.state(entry).sha1_thumbprint.filter(|found| *found != old) {
+        if let Some(found) = entries.state(entry).sha1_thumbprint.filter(|found| Some(*found) != old) {
             return Err(RolloverError::NotRetired { group: entries.group, entry, found });
         }
         match target.remove(&entries, entry).await {

@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::{
     authority::{AuthorityFiles, AuthoritySource},
     central_target::CentralTarget,
+    create::DeviceCreation,
+    dps_devices::find_unadmitted,
     dps_target::DpsTarget,
     enrollment::{Enrolled, Enrollment},
     entries::EntryState,
@@ -14,6 +16,7 @@ use super::{
     fleet::{FleetRequest, FleetSummary},
     issue::Issuance,
     record::ProvisionedDevice,
+    registration::RefusedDevice,
     rollover_error::RolloverError,
     service::{GroupId, Service},
     step::{Observer, StepReport, Steps, WorkflowEvent},
@@ -186,6 +189,9 @@ pub struct RolloverReport {
     pub from: EntryState,
     /// The entry of the new CA.
     pub to: EntryState,
+    /// Why no device can connect through the group although its CA is verified, such as that it is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// The steps in their order.
     pub steps: Vec<StepReport>,
     /// The devices of the list that have new certificates now.
@@ -193,6 +199,10 @@ pub struct RolloverReport {
     /// The fleet, if one was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetSummary>,
+    /// The devices that cannot connect with their new certificates because of their individual enrollments in a DPS
+    /// instance; the first ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedDevice>,
 }
 
 /// Starts a rollover: uploads the new CA's certificate to the group's free entry, proves possession of its key, and issues
@@ -200,7 +210,8 @@ pub struct RolloverReport {
 /// [`retire`](super::retire).
 ///
 /// At DPS the new CA's certificate is uploaded under a name of its own, and the group's free entry refers to it once it is
-/// verified.
+/// verified. An individual enrollment takes precedence over a group and is not changed: devices that have one for another
+/// certificate are in the report's [`refused`](RolloverReport::refused).
 ///
 /// It is idempotent, as [`provision`](super::provision) is, and reads everything before it changes anything.
 ///
@@ -232,17 +243,18 @@ pub async fn rollover(
     // A rollover needs two verified CAs at a time.
     let policy = EntryPolicy { add_ca: true, ..EntryPolicy::new(request.group.clone(), None) };
     match &service {
-        Service::Central(client) => rollover_at(CentralTarget::new(client, policy)?, request, observer).await,
+        Service::Central(client) => rollover_at(&service, CentralTarget::new(client, policy)?, request, observer).await,
         Service::Dps(instance) => {
             let mut target = DpsTarget::new(instance, policy)?;
             target.requested_name = request.certificate_name.as_ref();
-            rollover_at(target, request, observer).await
+            rollover_at(&service, target, request, observer).await
         }
     }
 }
 
 /// Rolls over at one target of a service.
 async fn rollover_at<T: AnchorTarget>(
+    service: &Service,
     mut target: T,
     request: &RolloverRequest<'_>,
     observer: &mut Observer<'_>,
@@ -275,15 +287,26 @@ async fn rollover_at<T: AnchorTarget>(
     };
     let mut steps = Steps::new(observer);
     let Enrolled { authority, verified, devices, fleet } = enrollment.run(&mut steps).await?;
+    let refused = match service {
+        Service::Dps(instance) if !request.dry_run => {
+            let fleet_request = request.fleet.as_ref().filter(|_| fleet.is_some());
+            let creation = DeviceCreation { devices: &request.devices, fleet: fleet_request, place: service.name() };
+            let manifest = fleet.as_ref().map(|fleet| &*fleet.manifest);
+            find_unadmitted(instance.client(), &creation, &devices, manifest, &mut steps).await?
+        }
+        _ => Vec::new(),
+    };
     let sha1_thumbprint = authority.map(|authority| authority.certificate().sha1_thumbprint());
     let certificate_name = enrollment.anchor.target.certificate_name();
     Ok(RolloverReport {
         group: request.group.clone(),
         enabled: entries.is_enabled,
+        obstacle: enrollment.anchor.target.obstacle(),
         from: entries.state(entry.other()).clone(),
         to: EntryState { verified, sha1_thumbprint, certificate_name, ..EntryState::empty(entry) },
         steps: steps.into_reports(),
         devices,
         fleet,
+        refused,
     })
 }

@@ -77,6 +77,16 @@ pub enum RolloverError {
         /// The thumbprint of the certificate that was to stay.
         thumbprint: Thumbprint,
     },
+    /// The reference to a certificate was removed, and the entry has one again.
+    #[error("the {entry} entry of {group} was emptied, but refers to {name} now: another client may be changing it")]
+    RefersAgain {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        entry: CertificateEntry,
+        /// The name of the certificate, which does not exist.
+        name: String,
+    },
     /// The entry was emptied, and holds a certificate again.
     #[error("the {entry} entry of {group} was emptied, but holds {found} now: another client may be changing it")]
     NotRetired {

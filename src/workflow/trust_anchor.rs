@@ -139,6 +139,9 @@ pub(super) trait AnchorTarget: Send {
     /// Returns the error for a CA that is not verified although the service accepted its proof.
     fn not_confirmed(&self, found: Option<AnchorContent>, ours: Thumbprint) -> ProvisionError;
 
+    /// Returns why no device can connect through the group, as last read, although its CA is verified.
+    fn obstacle(&self) -> Option<String>;
+
     /// Reads both entries of the group, which has to exist.
     fn entries(&mut self) -> impl Future<Output = Result<Entries, RolloverError>> + Send;
 
@@ -149,8 +152,8 @@ pub(super) trait AnchorTarget: Send {
         entry: CertificateEntry,
     ) -> impl Future<Output = Result<(Outcome, String), RolloverError>> + Send;
 
-    /// Reads the names of the CA certificates that no group refers to, if the service names certificates.
-    fn unreferenced(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
+    /// Reads the names of the CA certificates that no group needs, if the service names certificates.
+    fn unneeded(&mut self) -> impl Future<Output = Result<Vec<DpsCertificateName>, Error>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
 

@@ -101,6 +101,35 @@ fn individual_enrollments_are_created_with_the_devices_certificates() {
 }
 
 #[test]
+fn nothing_connects_through_a_disabled_group() {
+    let lab = Lab::new();
+    let arguments = [&PROVISION[..], &["-q", "--device", "sensor-1"]].concat();
+    let text = lab.run(&arguments).ok();
+    assert!(text.contains("sensor-1 connects with"), "{text}");
+    lab.run(&["dps", "enrollment-group", "update", "g", "--enabled", "false"]).ok();
+    let roll = ["rollover", "--group", "g", "--root", "new", "--device", "sensor-1", "--no-pfx"];
+    for arguments in [&arguments[..], &roll] {
+        let text = lab.run(arguments).ok();
+        assert!(!text.contains("connects") && text.contains("the group is disabled"), "{text}");
+        assert!(text.contains("sensor1_key.pem"), "{text}");
+    }
+}
+
+#[test]
+fn a_device_with_an_enrollment_for_another_certificate_is_not_said_to_connect() {
+    let lab = Lab::new();
+    lab.run(&[&PROVISION[..], &["--device", "sensor-1", "--create-devices"]].concat()).ok();
+    let run = lab.run(&["rollover", "--group", "g", "--root", "new", "--device", "sensor-1", "--no-pfx"]);
+    assert!(!run.stdout.contains("connects") && run.stdout.contains("--retire"), "{}", run.stdout);
+    let text = run.fails(1);
+    assert!(text.contains("sensor-1") && text.contains("another certificate"), "{text}");
+    let arguments = [&PROVISION[..], &["--device", "sensor-2", "--create-devices"]].concat();
+    lab.run(&["dps", "enrollment", "create", "sensor-2", "--symmetric-key"]).ok();
+    let text = lab.run(&arguments).fails(1);
+    assert!(text.contains("symmetricKey") && text.contains("dps enrollment delete sensor-2"), "{text}");
+}
+
+#[test]
 fn replacing_a_verified_ca_needs_confirmation() {
     let lab = Lab::new();
     lab.run(&PROVISION).ok();

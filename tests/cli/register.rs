@@ -88,11 +88,11 @@ impl Lab {
     fn results(&self, file: &str) -> Vec<[String; 4]> {
         let text = fs::read_to_string(self.path().join(file)).expect("results");
         let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,cause,message"));
+        assert_eq!(lines.next(), Some(HEADER));
         let mut rows: Vec<_> = lines
             .map(|line| {
-                let parts: Vec<_> = line.splitn(8, ',').map(str::to_owned).collect();
-                [0, 2, 6, 7].map(|column| parts[column].clone())
+                let parts: Vec<_> = line.splitn(9, ',').map(str::to_owned).collect();
+                [0, 2, 7, 8].map(|column| parts[column].clone())
             })
             .collect();
         rows.sort();
@@ -464,6 +464,7 @@ fn payload_is_sent() {
 }
 
 const MANIFEST: [&str; 4] = ["--manifest", "fleet/manifest.csv", "--rate", "1000000"];
+const HEADER: &str = "IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,sha1Thumbprint,cause,message";
 const RESULTS: &str = "fleet/manifest.registrations.csv";
 
 #[test]
@@ -514,6 +515,27 @@ fn a_killed_run_s_last_row_may_be_cut_and_the_others_count() {
     let cut = text.trim_end().rfind(',').expect("a comma") - 5;
     fs::write(lab.path().join(RESULTS), &text[..cut]).expect("written");
     holds(&lab.register(&MANIFEST).ok(), &["1 registered, 2 registered before, 0 failed"]);
+    assert_eq!(lab.results(RESULTS).len(), 3);
+}
+
+#[test]
+fn devices_with_another_certificate_are_registered_again() {
+    let lab = Lab::enrolled();
+    let fleet = || lab.local(&["cert", "fleet", "Root", "--count", "3", "--prefix", "f-"]);
+    fleet();
+    lab.register(&MANIFEST).ok();
+    holds(&lab.register(&MANIFEST).ok(), &["0 registered, 3 registered before, 0 failed"]);
+    fs::remove_dir_all(lab.path().join("fleet/0000")).expect("removed");
+    fs::remove_file(lab.path().join("fleet/manifest.csv")).expect("removed");
+    fleet();
+    holds(&lab.register(&MANIFEST).ok(), &["3 registered, 0 failed"]);
+    assert_eq!(lab.results(RESULTS).len(), 3, "each device has one row");
+
+    // Results of version 0.1 do not tell the certificates.
+    let earlier = "IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,cause,message";
+    let row = format!("f-1,2,assigned,{},{HUB},f-1,,", lab.first_line("idScope"));
+    fs::write(lab.path().join(RESULTS), format!("{earlier}\n{row}\n")).expect("written");
+    holds(&lab.register(&MANIFEST).ok(), &["3 registered, 0 failed"]);
     assert_eq!(lab.results(RESULTS).len(), 3);
 }
 
@@ -638,7 +660,7 @@ fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
     );
     let file = folder.path().join("ids.registrations.csv");
     let rows = all_results(&file);
-    let told: Vec<_> = rows.iter().map(|row| [0, 1, 2, 6].map(|column| row[column].as_str())).collect();
+    let told: Vec<_> = rows.iter().map(|row| [0, 1, 2, 7].map(|column| row[column].as_str())).collect();
     assert_eq!(
         told,
         [
@@ -652,8 +674,8 @@ fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
             ["f", "12", "assigned", ""],
         ]
     );
-    holds(&rows[3][7], &["UTF-8"]);
-    holds(&rows[4][7], &["b: it has 3 fields"]);
+    holds(&rows[3][8], &["UTF-8"]);
+    holds(&rows[4][8], &["b: it has 3 fields"]);
     // What is assigned stays so, and its double fails again.
     let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 registered before, 6 failed"]);
@@ -678,8 +700,8 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
     assert_eq!(text.lines().count(), 3, "{text:?}");
     assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
     let rows = all_results(&folder.path().join("ids.registrations.csv"));
-    holds(&rows[0][7], &["another device"]);
-    holds(&rows[1][7], &["way"]);
+    holds(&rows[0][8], &["another device"]);
+    holds(&rows[1][8], &["way"]);
 }
 
 #[test]
@@ -761,6 +783,7 @@ fn what_is_no_manifest_is_refused_with_what_to_do() {
         ("I\0O\0T\0C\0_\0D\0E\0V\0I\0C\0E\0I\0D\0", "UTF-16"),
         ("IOTC_DEVICEID,pfx,PFX\na,,\n", "twice"),
         ("IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,cause,message\n", "results of a registration"),
+        (&format!("{HEADER}\n"), "results of a registration"),
         ("IOTC_DEVICEID\n", "no rows"),
     ] {
         fs::write(folder.path().join("ids.csv"), content).expect("written");

@@ -350,14 +350,14 @@ async fn an_instance_without_a_hub_is_only_a_note() {
     let report = lab.run(&lab.request()).await.expect("provisioned");
     let note = report.steps.iter().find(|it| it.step == Step::Instance).expect("the step");
     assert!(note.detail.contains("no linked hub"), "{note:?}");
+    assert!(report.obstacle.is_some_and(|obstacle| obstacle.contains("no linked hub")));
 }
 
 #[tokio::test]
 async fn devices_become_individual_enrollments_and_existing_ones_stay() {
     let lab = DpsLab::with(registering()).await;
-    let existing = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(None));
     let enrollments = lab.instance().client().individual_enrollments();
-    enrollments.create(&"d-3".parse().expect("an id"), &existing).await.expect("created");
+    lab.run(&lab.request().devices([device("d-3")]).create_devices(true)).await.expect("provisioned");
     let devices: Vec<_> = (1..=23).map(|number| device(&format!("d-{number}"))).collect();
     let request = lab.request().devices(devices).create_devices(true);
     let before = lab.emulator.requests().len();
@@ -371,12 +371,68 @@ async fn devices_become_individual_enrollments_and_existing_ones_stay() {
     let Attestation::ClientCertificates(own) = &found.attestation else { panic!("{found:?}") };
     let leaf = files::read_certificates(&set(lab.path(), "d-1").certificate()).expect("a certificate").swap_remove(0);
     assert_eq!(own.primary.as_ref().and_then(|it| it.sha1_thumbprint), Some(leaf.sha1_thumbprint()));
-    let kept = enrollments.get(&"d-3".parse().expect("an id")).await.expect("the enrollment");
-    assert_eq!(kept.attestation.kind(), "symmetricKey");
     let again = lab.run_without_a_change(&request).await.expect("provisioned");
     let counts = again.created.expect("counts");
     assert_eq!((counts.created, counts.existing), (0, 23));
     lab.registration().register(&device("d-1"), &credential(&lab, "d-1"), None).await.expect("registered");
+}
+
+/// The enrollment of a device for another certificate, and of one for symmetric keys.
+async fn enroll_otherwise(lab: &DpsLab, certificate: &str, keys: &str) {
+    let enrollments = lab.instance().client().individual_enrollments();
+    let own = NewAttestation::ClientCertificates(NewCertificates::new(new_root("another").certificate));
+    for (id, attestation) in [(certificate, own), (keys, NewAttestation::SymmetricKey(None))] {
+        let enrollment = NewIndividualEnrollment::new(attestation);
+        enrollments.create(&id.parse().expect("an id"), &enrollment).await.expect("created");
+    }
+}
+
+#[tokio::test]
+async fn an_enrollment_for_something_else_is_not_taken_for_that_of_the_certificate() {
+    let lab = DpsLab::start().await;
+    enroll_otherwise(&lab, "y-1", "y-2").await;
+    for (id, found) in [("y-1", "another certificate"), ("y-2", "symmetricKey")] {
+        let request = lab.request().devices([device(id)]);
+        let result = lab.run(&request.clone().create_devices(true)).await;
+        let Err(ProvisionError::Create { id: failed, error, .. }) = &result else { panic!("{result:?}") };
+        assert!(failed == id && error.to_string().contains(found), "{error}");
+        // Without a request to create it, the device cannot connect all the same.
+        let report = lab.run(&request).await.expect("provisioned");
+        assert!(report.refused.len() == 1 && report.refused[0].reason.contains(found), "{report:?}");
+        assert!(steps(&report).contains(&(Step::Device, Outcome::Failed)), "{report:?}");
+    }
+    // A certificate that was issued again.
+    let request = lab.request().create_devices(true);
+    lab.run(&request).await.expect("provisioned");
+    let files = set(lab.path(), DEVICE);
+    for path in [files.certificate(), files.private_key(), files.fullchain()] {
+        fs::remove_file(path).expect("removed");
+    }
+    let result = lab.run(&request).await;
+    assert!(matches!(&result, Err(ProvisionError::Create { id, .. }) if id == DEVICE), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enrollment_that_another_client_creates_meanwhile_is_compared_too() {
+    let lab = DpsLab::start().await;
+    let request = lab.request().create_devices(true);
+    let (instance, mut created) = (lab.instance(), None);
+    let result = provision(&lab.instance(), &request, &mut |event| {
+        if matches!(event, WorkflowEvent::Started(Step::Create, _)) {
+            let client = instance.client().clone();
+            created.get_or_insert_with(|| {
+                let enrollment = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(None));
+                tokio::task::block_in_place(|| {
+                    tokio::runtime::Handle::current().block_on(async {
+                        let id = DEVICE.parse().expect("an id");
+                        client.individual_enrollments().create(&id, &enrollment).await.expect("created");
+                    });
+                });
+            });
+        }
+    })
+    .await;
+    assert!(matches!(&result, Err(ProvisionError::Create { id, .. }) if id == DEVICE), "{result:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::thread;
 
 use crate::{
     dps_lab::{DpsLab, group_id},
-    support::lab::new_root,
+    support::{
+        lab::new_root,
+        server::{Reply, Server},
+    },
 };
 use iot_enroll::{
     arm::{DpsCertificate, Possession},
@@ -17,6 +20,7 @@ use iot_enroll::{
         DpsInstance, Outcome, ProvisionError, ProvisionReport, ProvisionRequest, Step, WorkflowEvent, provision,
     },
 };
+use serde_json::json;
 
 /// Runs while another client makes a change as soon as this run starts a step.
 async fn overtaken<F: Future<Output = ()>>(
@@ -203,4 +207,31 @@ async fn another_change_of_the_group_is_kept() {
     .expect("provisioned");
     assert_eq!(lab.entries().await, only(&ours));
     assert!(!lab.group().await.expect("the group").is_enabled(), "the other change is kept");
+}
+
+#[tokio::test]
+async fn a_reference_that_the_service_accepts_and_does_not_have_is_reported() {
+    let lab = DpsLab::start().await;
+    let ours = lab.write_root();
+    let thumbprint = ours.sha1_thumbprint().to_string();
+    let certificates = json!({ "value": [
+        { "name": "ours", "etag": "AAA=", "properties": { "thumbprint": thumbprint, "isVerified": true } },
+    ] });
+    let group = |name: &str| {
+        let attestation = json!({ "type": "x509", "x509": { "caReferences": { "primary": name } } });
+        Reply::json(200, &json!({ "enrollmentGroupId": "myx509eg", "etag": "\"g\"", "attestation": attestation }))
+    };
+    let missing = || Reply::json(404, &json!({ "errorCode": 404_201, "message": "Not found" }));
+    let list = || Reply::json(200, &certificates);
+    for (after, found) in [(missing(), None), (group("theirs"), Some("theirs"))] {
+        // The group, all groups and the certificates; the group and the certificates again; the change; the group.
+        let none = Reply::json(200, &json!([]));
+        let server = Server::start([missing(), none, list(), missing(), list(), group("ours"), after]);
+        let request = lab.request().devices([]);
+        let result = provision(&lab.instance_at(&server.url()), &request, &mut |_| ()).await;
+        let Err(ProvisionError::NotReferred { name, found: other, .. }) = &result else {
+            panic!("{result:?}: {:?}", server.log())
+        };
+        assert_eq!((name.as_str(), other.as_deref()), ("ours", found));
+    }
 }

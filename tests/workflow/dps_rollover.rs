@@ -10,8 +10,8 @@ use crate::{
 use futures_util::future::join_all;
 use iot_enroll::{
     central::CertificateEntry,
-    certificate::{Certificate, files},
-    dps::service::{CaReferences, EnrollmentGroupUpdate},
+    certificate::{Certificate, CertificateAuthority, IssueOptions, Timestamp, files},
+    dps::service::{CaReferences, EnrollmentGroupUpdate, NewAttestation, NewCertificates, NewEnrollmentGroup},
     emulator::FaultKind,
     workflow::{
         AuthoritySource, Outcome, RetireReport, RetireRequest, RolloverError, RolloverReport, RolloverRequest, Step,
@@ -219,8 +219,9 @@ fn shared_by_another_group(old: &Certificate, new: &Certificate) -> Vec<Reply> {
     let found = |group: &Value| Reply::json(200, group);
     let query = Reply::json(200, &json!([after, other]));
     let again = Reply::json(200, &json!({ "value": [certificate("old", old), certificate("new", new)] }));
-    // Both entries; the group as it is changed; all groups; both entries again.
-    vec![found(&both), certificates, found(&both), found(&after), query, found(&after), again]
+    let one = Reply::json(200, &certificate("old", old));
+    // Both entries; the group as it is changed; all groups; the old certificate; both entries again.
+    vec![found(&both), certificates, found(&both), found(&after), query, one, found(&after), again]
 }
 
 #[tokio::test]
@@ -234,4 +235,85 @@ async fn a_certificate_that_another_group_refers_to_is_kept() {
     assert!(log.iter().all(|it| !it.starts_with("DELETE")), "{log:?}");
     let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
     assert!(report.retired && step.detail.contains("kept") && step.detail.contains("the-other"), "{step:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_may_be_above_the_own_certificates_of_a_group_is_kept() {
+    let lab = provisioned().await;
+    let old = read_root(&lab, crate::support::lab::ROOT);
+    let files = set(lab.path(), crate::support::lab::ROOT);
+    let key = files::read_key(&files.private_key(), None).expect("a key");
+    let authority = CertificateAuthority::new(vec![old.clone()], key, Timestamp::now()).expect("a CA");
+    let line = authority.issue_intermediate(&name("line"), &IssueOptions::default()).expect("an intermediate");
+    let groups = lab.instance().client().enrollment_groups();
+    for (id, own) in [("plant", line.certificate), ("apart", new_root("apart").certificate)] {
+        let group = NewEnrollmentGroup::new(NewAttestation::SigningCertificates(NewCertificates::new(own)));
+        groups.create(&id.parse().expect("an id"), &group).await.expect("created");
+    }
+    roll(&lab).await.expect("rolled over");
+    let new = read_root(&lab, NEW);
+    for _ in 0..2 {
+        let report = end(&lab, &new).await.expect("retired");
+        let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+        assert!(!step.detail.contains("deleted"), "{step:?}");
+        assert!(lab.certificates().await.iter().any(|it| it.is(&old)), "{step:?}");
+    }
+    // The certificates of the other group are a root, which needs no other.
+    groups.delete(&"plant".parse().expect("an id"), None).await.expect("deleted");
+    let report = end(&lab, &new).await.expect("retired");
+    let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+    assert!(step.detail.contains("can be deleted"), "{step:?}");
+}
+
+#[tokio::test]
+async fn devices_whose_enrollments_are_for_their_old_certificates_are_reported() {
+    let lab = DpsLab::start().await;
+    lab.run(&lab.request().create_devices(true)).await.expect("provisioned");
+    let report = roll(&lab).await.expect("rolled over");
+    let [refused] = &report.refused[..] else { panic!("{report:?}") };
+    assert!(refused.id == crate::support::lab::DEVICE && refused.reason.contains("another certificate"), "{refused:?}");
+    let failed: Vec<_> = report.steps.iter().filter(|it| it.outcome == Outcome::Failed).collect();
+    assert!(matches!(&failed[..], [it] if it.step == Step::Device), "{failed:?}");
+}
+
+/// The answers of an instance whose group has the new certificate as secondary, and a primary one that is named only.
+fn with_primary(name: &str, certificates: &[Value]) -> [Reply; 2] {
+    with_references(&json!({ "primary": name, "secondary": "new" }), certificates)
+}
+
+fn with_references(references: &Value, certificates: &[Value]) -> [Reply; 2] {
+    let attestation = json!({ "type": "x509", "x509": { "caReferences": references } });
+    let group = json!({ "enrollmentGroupId": "myx509eg", "etag": "\"g1\"", "attestation": attestation });
+    [Reply::json(200, &group), Reply::json(200, &json!({ "value": certificates }))]
+}
+
+#[tokio::test]
+async fn an_entry_whose_certificate_cannot_be_read_is_not_empty() {
+    let new = new_root("new").certificate;
+    let thumbprint = new.sha1_thumbprint().to_string();
+    let stays = json!({ "name": "new", "etag": "A=", "properties": { "thumbprint": thumbprint, "isVerified": true } });
+    let bare = json!({ "name": "bare", "etag": "A=", "properties": { "isVerified": true } });
+    let request = RetireRequest::new("myx509eg".parse().expect("an id"), new);
+    let lab = DpsLab::start().await;
+    let server = Server::start(with_primary("bare", &[stays.clone(), bare]));
+    let error = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect_err("it is not known");
+    assert!(error.to_string().contains("bare"), "{error}");
+
+    // A reference to nothing is removed, and what the group has then is read.
+    let gone = || with_primary("gone", std::slice::from_ref(&stays));
+    let [group, _] = gone();
+    let [changed, _] = gone();
+    let replies = gone().into_iter().chain([group, changed]).chain(gone());
+    let server = Server::start(replies);
+    let error = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect_err("it is still there");
+    assert!(matches!(&error, RolloverError::RefersAgain { name, .. } if name == "gone"), "{error}: {:?}", server.log());
+
+    let after = || with_references(&json!({ "primary": "new" }), std::slice::from_ref(&stays));
+    let [[group, _], [changed, _]] = [gone(), after()];
+    let server = Server::start(gone().into_iter().chain([group, changed]).chain(after()));
+    let report = retire(&lab.instance_at(&server.url()), &request, &mut |_| ()).await.expect("retired");
+    let step = report.steps.iter().find(|it| it.step == Step::Retire).expect("the step");
+    assert!(step.outcome == Outcome::Done && step.detail.contains("gone"), "{step:?}");
+    let removed = &server.requests()[3];
+    assert_eq!(removed.json()["attestation"]["x509"]["caReferences"], json!({ "primary": "new" }));
 }
