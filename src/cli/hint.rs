@@ -46,6 +46,11 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(RolloverError::Provision(error)) = cause.downcast_ref() {
             return provision_hint(error, Workflow::Rollover);
         }
+        if let Some(RolloverError::BothTaken { group }) = cause.downcast_ref() {
+            return Some(format!(
+                "`iot-enroll rollover --group {group} --root NAME --retire`, with the root to keep, removes the other one"
+            ));
+        }
         if let Some(error) = cause.downcast_ref() {
             return provision_hint(error, Workflow::Provision);
         }
@@ -118,7 +123,12 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
         ProvisionError::InOtherGroup { other, .. } => {
             return Some(format!("--group {other} names the group that has it"));
         }
-        ProvisionError::TooMany { .. } => "`iot-enroll dps show` prints how much of each limit is used",
+        ProvisionError::TooManyCertificates { .. } => {
+            "`iot-enroll dps certificate list` prints them, `iot-enroll dps certificate delete NAME` deletes one"
+        }
+        ProvisionError::TooManyGroups { .. } => {
+            "`iot-enroll dps enrollment-group list` prints them, `iot-enroll dps enrollment-group delete ID` deletes one"
+        }
         ProvisionError::Create { id, error, .. } if matches!(**error, CreateError::Enrolled { .. }) => {
             return Some(format!(
                 "`iot-enroll dps enrollment show {id}` prints it, `dps enrollment update {id} --cert FILE` sets its \

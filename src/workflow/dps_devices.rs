@@ -244,26 +244,30 @@ async fn create_some(
         }
         // The errors of a bulk operation are short. The service's answer for one device tells why it failed, or that another
         // run created it.
-        let failure: CreateError = match enrollments.create(id, enrollment).await {
-            Ok(_) => {
-                creation.counts.created += 1;
-                continue;
-            }
-            Err(Error::AlreadyExists { .. }) => match enrollments.get(id).await {
-                Ok(found) => match KnownEnrollment::new(&found).mismatch(certificate) {
-                    Some(found) => CreateError::Enrolled { found },
-                    None => {
-                        creation.counts.existing += 1;
-                        continue;
-                    }
-                },
-                Err(error) => error.into(),
-            },
-            Err(error) => error.into(),
-        };
-        return Creation { failure: Some((id.to_string(), failure)), ..creation };
+        match create_one(enrollments, id, enrollment, certificate).await {
+            Ok(true) => creation.counts.created += 1,
+            Ok(false) => creation.counts.existing += 1,
+            Err(error) => return Creation { failure: Some((id.to_string(), error)), ..creation },
+        }
     }
     creation
+}
+
+/// Creates an individual enrollment. Returns false if another run has created it for the same certificate.
+async fn create_one(
+    enrollments: &IndividualEnrollments,
+    id: &RegistrationId,
+    enrollment: &NewIndividualEnrollment,
+    certificate: &Certificate,
+) -> Result<bool, CreateError> {
+    match enrollments.create(id, enrollment).await {
+        Ok(_) => Ok(true),
+        Err(Error::AlreadyExists { .. }) => {
+            let found = KnownEnrollment::new(&enrollments.get(id).await?).mismatch(certificate);
+            found.map_or(Ok(false), |found| Err(CreateError::Enrolled { found }))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads the certificate of a device.

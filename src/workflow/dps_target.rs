@@ -124,10 +124,12 @@ impl<'a> DpsTarget<'a> {
     fn choose_name(
         &self,
         ours: Option<&Certificate>,
+        groups: &[EnrollmentGroup],
         certificates: &[DpsCertificate],
     ) -> Result<Option<DpsCertificateName>, ProvisionError> {
         if certificates.len() >= MAX_CERTIFICATES {
-            return Err(ProvisionError::TooMany { what: "CA certificates", max: MAX_CERTIFICATES });
+            let unneeded = unneeded(groups, certificates).map(ToString::to_string).collect();
+            return Err(ProvisionError::TooManyCertificates { max: MAX_CERTIFICATES, unneeded });
         }
         let Some(name) = self.requested_name.cloned().or_else(|| default_certificate_name(ours?)) else {
             return Ok(None);
@@ -179,7 +181,7 @@ impl<'a> DpsTarget<'a> {
         }
         let is_x509 = |group: &&EnrollmentGroup| group.attestation.kind() == X509;
         if self.found.is_none() && groups.iter().filter(is_x509).count() >= MAX_X509_GROUPS {
-            return Err(ProvisionError::TooMany { what: "X.509 enrollment groups", max: MAX_X509_GROUPS });
+            return Err(ProvisionError::TooManyGroups { max: MAX_X509_GROUPS });
         }
         // The group refers to one of them, or else it is to refer to the one with the least left to do.
         let referred = entries.state(entry).certificate_name.as_ref();
@@ -191,7 +193,7 @@ impl<'a> DpsTarget<'a> {
             self.keep(uploaded);
             return Ok(if uploaded.is_verified { AnchorState::Verified } else { AnchorState::Uploaded });
         }
-        self.name = self.choose_name(ours, &certificates)?;
+        self.name = self.choose_name(ours, &groups, &certificates)?;
         Ok(AnchorState::Missing { is_taken: false })
     }
 

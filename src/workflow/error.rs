@@ -81,13 +81,22 @@ pub enum ProvisionError {
         /// Whether that certificate is verified.
         verified: bool,
     },
-    /// The instance has as many of something as the service allows.
+    /// The instance has as many CA certificates as the service allows.
     #[error(
-        "the provisioning service already has {max} {what}, the most that it can have: delete one that is not needed"
+        "the provisioning service already has {max} CA certificates, the most that it can have: delete one; {}",
+        if .unneeded.is_empty() { "groups need all of them".to_owned() } else { format!("no group needs {}", .unneeded.join(", ")) }
     )]
-    TooMany {
-        /// What it has.
-        what: &'static str,
+    TooManyCertificates {
+        /// How many it can have.
+        max: usize,
+        /// The names of those that no group needs.
+        unneeded: Vec<String>,
+    },
+    /// The instance has as many enrollment groups with X.509 attestation as the service allows.
+    #[error(
+        "the provisioning service already has {max} X.509 enrollment groups, the most that it can have: delete one"
+    )]
+    TooManyGroups {
         /// How many it can have.
         max: usize,
     },

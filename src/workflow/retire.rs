@@ -111,7 +111,16 @@ async fn retire_at<T: AnchorTarget>(
     let mut report =
         RetireReport { group: group.clone(), enabled: entries.is_enabled, from, to, retired: false, steps: Vec::new() };
     let entry = report.from.entry;
-    if !report.from.is_empty() {
+    if report.from.is_empty() {
+        let mut detail = format!("{entry} is empty");
+        // A run that was killed between its two changes left the certificate, and nothing tells which one it was.
+        let unneeded = target.unneeded().await?;
+        if !unneeded.is_empty() {
+            let names: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
+            let _ = write!(detail, "; no group needs these certificates, which can be deleted: {}", names.join(", "));
+        }
+        steps.finish(Step::Retire, Outcome::Unchanged, detail);
+    } else {
         let (old, name) = (report.from.sha1_thumbprint, report.from.certificate_name.as_ref());
         if *dry_run {
             let old = match (old, name) {
@@ -141,22 +150,14 @@ async fn retire_at<T: AnchorTarget>(
         let detail = format!("{entry} is empty, and {thumbprint} in {} is verified", to.entry);
         steps.finish(Step::Confirm, Outcome::Done, detail);
         report.to = to;
-    } else {
-        let mut detail = format!("{entry} is empty");
-        // A run that was killed between its two changes left the certificate, and nothing tells which one it was.
-        let unneeded = target.unneeded().await?;
-        if !unneeded.is_empty() {
-            let names: Vec<_> = unneeded.iter().map(ToString::to_string).collect();
-            let _ = write!(detail, "; no group needs these certificates, which can be deleted: {}", names.join(", "));
-        }
-        steps.finish(Step::Retire, Outcome::Unchanged, detail);
     }
     report.retired = true;
     report.steps = steps.into_reports();
     Ok(report)
 }
 
-/// Empties the entry that holds the old certificate, or refers to one that does not exist. Starts again if another client changes the group in between.
+/// Empties the entry that holds the old certificate, or refers to one that does not exist. Starts again if another client
+/// changes the group in between.
 async fn remove_old<T: AnchorTarget>(
     target: &mut T,
     mut entries: Entries,

@@ -101,6 +101,18 @@ fn individual_enrollments_are_created_with_the_devices_certificates() {
 }
 
 #[test]
+fn a_group_with_two_cas_takes_no_third_and_the_hint_removes_one() {
+    let lab = Lab::new();
+    lab.run(&PROVISION).ok();
+    let roll = |root| lab.run(&["rollover", "--group", "g", "--root", root, "--no-pfx"]);
+    roll("new").ok();
+    let text = roll("third").fails(1);
+    assert!(text.contains("both entries of g") && text.contains("rollover --group g --root NAME --retire"), "{text}");
+    lab.run(&["rollover", "--group", "g", "--root", "new", "--retire", "--yes"]).ok();
+    roll("third").ok();
+}
+
+#[test]
 fn nothing_connects_through_a_disabled_group() {
     let lab = Lab::new();
     let arguments = [&PROVISION[..], &["-q", "--device", "sensor-1"]].concat();

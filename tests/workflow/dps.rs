@@ -308,7 +308,8 @@ async fn the_limits_of_an_instance_are_checked() {
         lab.upload(&format!("c{number}"), &theirs, true).await;
     }
     let result = lab.run_without_a_change(&lab.request()).await;
-    assert!(matches!(result, Err(ProvisionError::TooMany { max: 25, .. })), "{result:?}");
+    let Err(error @ ProvisionError::TooManyCertificates { max: 25, .. }) = result else { panic!("{result:?}") };
+    assert!(error.to_string().contains("no group needs c") && error.to_string().contains("c24"), "{error}");
     // A certificate that is there needs no more room.
     write(lab.path(), ROOT, &new_root(ROOT));
     let certificates = lab.instance().resource().certificates();
@@ -334,7 +335,7 @@ async fn the_limit_of_groups_concerns_only_new_groups() {
     let authority = AuthoritySource::Root(name("another"));
     let another = ProvisionRequest::new("another".parse().expect("an id"), authority).directory(lab.path());
     let result = lab.run_without_a_change(&another).await;
-    assert!(matches!(result, Err(ProvisionError::TooMany { max: 100, .. })), "{result:?}");
+    assert!(matches!(result, Err(ProvisionError::TooManyGroups { max: 100, .. })), "{result:?}");
     // The CA of a group that has it as its own.
     let group = groups.find(&"g1".parse().expect("an id")).await.expect("an answer").expect("the group");
     assert!(matches!(group.attestation, Attestation::SigningCertificates(_)));
