@@ -492,6 +492,7 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
     assert_eq!(csv_rows(&std::fs::read(files.join("manifest.csv")).expect("read")).len(), 11);
     std::fs::remove_dir_all(files.join("0000")).expect("removed");
     refused("0000 before it is missing");
+    refused("manifest.csv if no numbered directory is left");
     std::fs::remove_dir_all(files.join("0001")).expect("removed");
     refused("remove it to issue the fleet again");
     std::fs::remove_file(files.join("manifest.csv")).expect("removed");

@@ -186,7 +186,8 @@ impl Fleet<'_> {
 }
 
 /// The remedy for an incomplete directory.
-const REISSUE: &str = "to issue it again, remove it and the numbered directories after it";
+const REISSUE: &str = "to issue it again, remove it and the numbered directories after it, and the fleet's manifest.csv if \
+                       no numbered directory is left";
 
 fn unfit(path: &Path, reason: String) -> FleetError {
     FleetError::cannot_resume(path, reason)
