@@ -251,14 +251,14 @@ async fn keys_are_in_no_debug_output_and_no_message() {
 
 #[tokio::test]
 async fn requests_are_reported_without_tokens_and_keys() {
-    let journal = Journal::default();
-    let _guard = tracing::subscriber::set_default(journal.clone());
-    let script = [Reply::json(200, &symmetric_group()), Reply::lost(), Reply::json(200, &mechanism())];
-    let (server, client) = scripted(script);
-    server.then(Reply::json(200, &symmetric_group()));
-    let update = EnrollmentGroupUpdate::new().settings(EnrollmentSettings::new().enabled(false));
-    client.enrollment_groups().update(&group_id(), &update).await.expect("updated");
-    let journal = journal.text();
+    let update = async || {
+        let script = [Reply::json(200, &symmetric_group()), Reply::lost(), Reply::json(200, &mechanism())];
+        let (server, client) = scripted(script);
+        server.then(Reply::json(200, &symmetric_group()));
+        let update = EnrollmentGroupUpdate::new().settings(EnrollmentSettings::new().enabled(false));
+        client.enrollment_groups().update(&group_id(), &update).await.expect("updated");
+    };
+    let journal = Journal::record(update).await;
     for part in ["method=PUT", "path=\"enrollmentGroups/eg/attestationmechanism\"", "attempt=2"] {
         assert!(journal.contains(part), "{part} is missing: {journal}");
     }

@@ -17,8 +17,17 @@ use tracing::{
 pub(crate) struct Journal(Arc<Mutex<String>>);
 
 impl Journal {
-    pub(crate) fn text(&self) -> String {
-        self.0.lock().expect("journal").clone()
+    /// Returns what an action reports. It must run on one thread.
+    ///
+    /// The action runs once before, because a place in the code that a concurrent test is the first to reach may be taken
+    /// for one that nobody listens to. Setting a subscriber corrects that for the places that are known then.
+    pub(crate) async fn record(action: impl AsyncFn()) -> String {
+        action().await;
+        let journal = Self::default();
+        let guard = tracing::subscriber::set_default(journal.clone());
+        action().await;
+        drop(guard);
+        journal.0.lock().expect("journal").clone()
     }
 }
 
