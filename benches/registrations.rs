@@ -58,7 +58,7 @@ fn main() {
 
 async fn run(count: usize) {
     let lab = tempfile::tempdir().expect("a directory");
-    let emulator = Emulator::builder().tls(true).assign_after(0).start().await.expect("a free port");
+    let emulator = Emulator::builder().tls(true).rate(None).assign_after(0).start().await.expect("a free port");
     let ca_pem = emulator.ca_pem().expect("TLS").to_owned();
     let root = enroll(&emulator, &ca_pem, lab.path()).await;
     let devices = devices(&root, lab.path(), count);
@@ -67,7 +67,7 @@ async fn run(count: usize) {
         .endpoint(emulator.endpoint().parse().expect("an address"))
         .add_root_certificate(ca_pem.as_bytes())
         .expect("a certificate")
-        .rate(NonZeroU32::MAX)
+        .rate(NonZeroU32::new(100_000).expect("not zero"))
         .build()
         .expect("a client");
     let handshakes = Handshakes::start(&root).await;
