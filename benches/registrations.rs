@@ -58,7 +58,14 @@ fn main() {
 
 async fn run(count: usize) {
     let lab = tempfile::tempdir().expect("a directory");
-    let emulator = Emulator::builder().tls(true).rate(None).assign_after(0).start().await.expect("a free port");
+    let emulator = Emulator::builder()
+        .tls(true)
+        .rate(None)
+        .assign_after(0)
+        .registration_retry_after(Duration::ZERO)
+        .start()
+        .await
+        .expect("a free port");
     let ca_pem = emulator.ca_pem().expect("TLS").to_owned();
     let root = enroll(&emulator, &ca_pem, lab.path()).await;
     let devices = devices(&root, lab.path(), count);
