@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 
 use super::{
-    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, rate::RateLimit,
-    request_log::RequestLog, state::Store,
+    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, hosts::Hosts,
+    rate::RateLimit, request_log::RequestLog, state::Store,
 };
 
 /// What all requests share.
@@ -19,9 +19,11 @@ pub(super) struct Context {
     pub(super) arm_token: String,
     pub(super) id_scope: String,
     pub(super) instance: InstanceSettings,
-    /// The host and port of the listener.
+    /// The hosts by which clients may reach the emulator.
+    pub(super) hosts: Hosts,
+    /// The host and port of the endpoint.
     pub(super) authority: String,
-    /// The URL of the listener, without a path.
+    /// The URL of the emulator, without a path.
     pub(super) endpoint: String,
     /// `http` or `https`.
     pub(super) scheme: &'static str,

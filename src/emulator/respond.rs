@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::{
     Router,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use hyper::{body::Incoming, service::Service as _};
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +20,7 @@ use super::{
     dps,
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
+    origin::Origin,
     random,
     tls::PeerCertificates,
 };
@@ -46,8 +47,18 @@ pub(super) async fn respond(
     // A response without an ID is better than none.
     let request_id = random::uuid().unwrap_or_default();
     let finish = |response| finish(response, context, api, &request_id);
-    let fault =
-        is_authenticated(&request, api, context).then(|| context.faults.take_for_request(&method, &path)).flatten();
+    let origin = match Origin::of(&request, context) {
+        Ok(origin) => origin,
+        Err(error) => {
+            let response = finish(error.into_response());
+            record(context, api, &method, &path, Some(response.status().as_u16()));
+            return Ok(response);
+        }
+    };
+    let fault = is_authenticated(&request, &origin, api, context)
+        .then(|| context.faults.take_for_request(&method, &path))
+        .flatten();
+    request.extensions_mut().insert(origin);
     let handled = async {
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
         finish(response)
@@ -78,20 +89,29 @@ pub(super) async fn respond(
     };
     let status = responded.as_ref().ok().map(|response| response.status().as_u16());
     tracing::debug!(method, path, status, request_id, "request");
-    context.log.add(&method, &path, status);
+    record(context, api, &method, &path, status);
     responded
+}
+
+/// Records a request to one of the services.
+fn record(context: &Context, api: Api, method: &str, path: &str, status: Option<u16>) {
+    if api != Api::Emulator {
+        context.log.add(method, path, status);
+    }
 }
 
 /// Returns whether a request carries credentials. Only those requests are affected by faults, so that a probe, or a
 /// client without the token, does not use them up.
 ///
 /// Choice: any certificate or token of a device counts, valid or not, since the service checks it later.
-fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, context: &Context) -> bool {
+fn is_authenticated<B>(request: &hyper::Request<B>, origin: &Origin, api: Api, context: &Context) -> bool {
     let headers = request.headers();
     match api {
+        // A probe or a look at the requests neither misbehaves nor uses up a fault.
+        Api::Emulator => false,
         Api::Central => central::authorize(headers, &context.token).is_ok(),
         Api::Arm => arm::authorize(headers, context).is_ok(),
-        Api::DpsService => dps::authorize(headers, request.uri().path(), context).is_ok(),
+        Api::DpsService => dps::authorize(headers, origin, request.uri().path(), context).is_ok(),
         Api::DpsDevice => {
             let certificates = request.extensions().get::<PeerCertificates>();
             headers.contains_key(header::AUTHORIZATION)
@@ -134,7 +154,7 @@ fn finish(mut response: Response, context: &Context, api: Api, request_id: &str)
 fn write_error(error: &ApiError, context: &Context, api: Api, request_id: &str) -> Response {
     let now = context.clock.timestamp();
     let (status, code, body) = match api {
-        Api::Central => {
+        Api::Central | Api::Emulator => {
             let (code, body) = central::error_body(error, request_id, now);
             (error.status, Some(HeaderValue::from_static(code)), body)
         }

@@ -2,7 +2,7 @@
 
 use axum::Router;
 
-use super::{arm, central, context::SharedContext, dps, path::unknown_path};
+use super::{arm, central, context::SharedContext, dps, health, path::unknown_path};
 
 /// Returns the routes of all services.
 pub(super) fn router(context: &SharedContext) -> Router {
@@ -11,6 +11,7 @@ pub(super) fn router(context: &SharedContext) -> Router {
         .merge(arm::router(context))
         .merge(dps::device_router())
         .merge(dps::service_router(context))
+        .merge(health::routes())
         .fallback(unknown_path)
         .with_state(SharedContext::clone(context))
 }

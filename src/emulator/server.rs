@@ -25,9 +25,10 @@ use super::{
     context::{Context, SharedContext},
     credential::SymmetricKey,
     dps::settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
-    error::EmulatorError,
+    error::{EmulatorError, MIN_REMOTE_TOKEN},
     etag::Etag,
     fault::{Fault, Faults, whole_seconds},
+    hosts::{Hosts, is_loopback},
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
@@ -48,6 +49,19 @@ pub struct Emulator {
     server: JoinHandle<()>,
 }
 
+/// Whether an emulator may listen on an address that other machines can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RemoteAccess {
+    /// Only loopback addresses.
+    #[default]
+    Refused,
+    /// All addresses, but only over TLS.
+    OverTls,
+    /// All addresses, also over plain HTTP: anyone on the network can read the token and the keys of devices.
+    OverPlainHttp,
+}
+
 /// The settings of an emulator.
 ///
 /// Every setting has a default, which starts an emulator on a free port of `127.0.0.1`, without TLS and rate limit.
@@ -55,6 +69,8 @@ pub struct Emulator {
 #[must_use = "call `start` to start the emulator"]
 pub struct Builder {
     listen: SocketAddr,
+    remote_access: RemoteAccess,
+    hosts: Vec<String>,
     token: Option<String>,
     rate: Option<NonZeroU32>,
     clock: Clock,
@@ -69,10 +85,26 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Sets the address to listen on, which must be a loopback address. Port 0 selects a free port. Default:
-    /// `127.0.0.1:0`.
+    /// Sets the address to listen on, which must be a loopback address unless [`remote_access`](Self::remote_access) is
+    /// allowed. Port 0 selects a free port. Default: `127.0.0.1:0`.
     pub fn listen(self, address: SocketAddr) -> Self {
         Self { listen: address, ..self }
+    }
+
+    /// Sets whether the emulator may listen on an address that other machines can reach. A token that is given must then
+    /// have at least 16 characters. Default: [`RemoteAccess::Refused`].
+    pub fn remote_access(self, access: RemoteAccess) -> Self {
+        Self { remote_access: access, ..self }
+    }
+
+    /// Adds a host by which clients may reach the emulator: a name, an address, or `*.` and a name for all names one level
+    /// below. It is added to the server certificate. Requests for other hosts are refused (421).
+    ///
+    /// Loopback addresses, `localhost`, names below `localhost` and the address that the emulator listens on are always
+    /// known.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
     }
 
     /// Sets the expected `Authorization` header of requests: an API token, or `Bearer …`. Default: a random API token.
@@ -106,8 +138,12 @@ impl Builder {
     /// Sets whether to serve over TLS 1.2 and 1.3 instead of plain HTTP. Devices need TLS to register by client
     /// certificate. Default: false.
     ///
-    /// The server certificate is for `localhost`, `127.0.0.1` and `::1`. Every start issues a new one that is valid for
-    /// 30 days. Clients must trust [`Emulator::ca_pem`].
+    /// The server certificate is for `localhost`, `*.localhost`, `127.0.0.1`, `::1`, the address that the emulator listens
+    /// on and the [hosts](Self::host). Every start issues a new one that is valid for 30 days. Clients must trust
+    /// [`Emulator::ca_pem`].
+    ///
+    /// Most TLS libraries accept no wildcard directly below a top-level name. For a name that only a wildcard covers, a
+    /// client therefore gets a certificate with this name, by its server name indication.
     pub fn tls(self, tls: bool) -> Self {
         Self { tls, ..self }
     }
@@ -145,23 +181,23 @@ impl Builder {
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
-    /// Returns [`EmulatorError`] if the address is not a loopback address or cannot be listened on, if the token is not
-    /// a valid header, if a name of the DPS instance is invalid, or if the certificates for TLS cannot be issued.
+    /// Returns [`EmulatorError`] if the address is not allowed or cannot be listened on, if the token is not a valid
+    /// header, if a host or a name of the DPS instance is invalid, or if the certificates for TLS cannot be issued.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
-        if !self.listen.ip().to_canonical().is_loopback() {
-            return Err(EmulatorError::NotLoopback(self.listen));
-        }
+        self.check_access()?;
+        let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
         let instance = new_instance(&self)?;
         let token = match self.token {
             Some(token) => check_token(token)?,
             None => new_token(self.clock.timestamp())?,
         };
-        let tls = if self.tls { Some(Tls::new()?) } else { None };
+        let tls = if self.tls { Some(Tls::new(&hosts)?) } else { None };
         let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
         let address = listener.local_addr().map_err(|source| listen_error(self.listen, source))?;
+        let authority = authority(address, &hosts);
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
             store: Store::default(),
@@ -173,8 +209,9 @@ impl Builder {
             arm_token: BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<48>()?),
             id_scope: new_id_scope()?,
             instance,
-            authority: address.to_string(),
-            endpoint: format!("{scheme}://{address}"),
+            endpoint: format!("{scheme}://{authority}"),
+            authority,
+            hosts,
             scheme,
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
@@ -192,6 +229,22 @@ impl Builder {
         tracing::debug!(endpoint = context.endpoint, "emulator started");
         Ok(Emulator { context, address, ca_pem, stop, server })
     }
+
+    /// Checks whether other machines may reach the emulator if they can.
+    fn check_access(&self) -> Result<(), EmulatorError> {
+        if is_loopback(self.listen.ip()) {
+            return Ok(());
+        }
+        match self.remote_access {
+            RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(self.listen)),
+            RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(self.listen)),
+            RemoteAccess::OverTls | RemoteAccess::OverPlainHttp => {}
+        }
+        if self.token.as_ref().is_some_and(|token| token.len() < MIN_REMOTE_TOKEN) {
+            return Err(EmulatorError::ShortToken);
+        }
+        Ok(())
+    }
 }
 
 impl Emulator {
@@ -199,6 +252,8 @@ impl Emulator {
     pub fn builder() -> Builder {
         Builder {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            remote_access: RemoteAccess::Refused,
+            hosts: Vec::new(),
             token: None,
             rate: None,
             clock: Clock::system(),
@@ -214,6 +269,9 @@ impl Emulator {
     }
 
     /// Returns the URL of the emulator, without a path: `http://127.0.0.1:PORT`, or `https` with TLS.
+    ///
+    /// If the emulator listens on all addresses, the URL has the first [host](Builder::host) that is not a wildcard, or
+    /// `localhost`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.context.endpoint.clone()
@@ -223,6 +281,12 @@ impl Emulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns whether other machines can reach the emulator, as far as its address is concerned.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        !is_loopback(self.address.ip())
     }
 
     /// Returns the CA certificate that clients must trust, as PEM. `None` without TLS.
@@ -344,6 +408,15 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("listen", &self.listen).field("rate", &self.rate).finish_non_exhaustive()
     }
+}
+
+/// Returns the host and port of the endpoint.
+fn authority(address: SocketAddr, hosts: &Hosts) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let host = hosts.first().unwrap_or_else(|| "localhost".to_owned());
+    format!("{host}:{}", address.port())
 }
 
 fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {

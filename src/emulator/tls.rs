@@ -20,7 +20,7 @@ use tokio_rustls::{
         SignatureScheme,
         client::danger::HandshakeSignatureValid,
         crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key},
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime},
+        pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime},
         server::danger::{ClientCertVerified, ClientCertVerifier},
         version::{TLS12, TLS13},
     },
@@ -28,10 +28,8 @@ use tokio_rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
-use super::error::EmulatorError;
-use crate::certificate::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime,
-};
+use super::{error::EmulatorError, hosts::Hosts, server_certificates::ServerCertificates};
+use crate::certificate::{AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime};
 
 /// The maximum duration of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,12 +37,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
 
-/// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use,
+/// The lifetime of the CA. It starts at the time of the system clock, which clients use,
 /// not of the emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
-
-/// The names in the server certificate.
-const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The TLS server configuration.
 pub(super) struct Tls {
@@ -54,34 +49,29 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Creates a CA and the server certificate. The CA's private key is dropped, since it signs nothing else.
-    pub(super) fn new() -> Result<Self, EmulatorError> {
-        let tls_error = |error: AuthorityError| EmulatorError::Tls(error.to_string());
-        let (server, ca_pem) = issue_server_certificate().map_err(tls_error)?;
-        let certificate = server.certificate.der().to_vec().into();
-        let key = server.key.to_pkcs8_der().map_err(|error| tls_error(error.into()))?;
-        let config = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
-            .map_err(|error| EmulatorError::Tls(error.to_string()))?;
+    /// Creates a CA and the server certificate for all hosts.
+    pub(super) fn new(hosts: &Hosts) -> Result<Self, EmulatorError> {
+        let authority = new_authority().map_err(|error| EmulatorError::Tls(error.to_string()))?;
+        let ca_pem = authority.certificate().to_pem();
+        let certificates = ServerCertificates::new(authority, hosts.clone())?;
+        let config = config(certificates).map_err(|error| EmulatorError::Tls(error.to_string()))?;
         Ok(Self { acceptor: Arc::new(config).into(), ca_pem })
     }
 }
 
-/// Issues a server certificate by a new CA, and returns it and the PEM of the CA.
-fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityError> {
+fn new_authority() -> Result<CertificateAuthority, AuthorityError> {
     let options = IssueOptions::new().lifetime(LIFETIME);
     let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
-    let ca = ca.into_authority(options.issue_time())?;
-    let server = ca.issue_server(&CommonName::new("iot-enroll emulator")?, &NAMES, &options)?;
-    Ok((server, ca.certificate().to_pem()))
+    ca.into_authority(options.issue_time())
 }
 
-fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
+fn config(certificates: ServerCertificates) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let any_client = AnyClient(provider.signature_verification_algorithms);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_single_cert(vec![certificate], key.into())?;
+        .with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -19,6 +19,8 @@ mod dps_admission;
 mod dps_service;
 mod enrollment_groups;
 mod faults;
+mod health;
+mod hosts;
 mod if_match;
 mod large_queries;
 mod organizations;
