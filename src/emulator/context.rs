@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 
 use super::{
-    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, hosts::Hosts,
-    rate::RateLimit, request_log::RequestLog, state::Store,
+    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, exchange_log::ExchangeLog,
+    fault::Faults, hosts::Hosts, rate::RateLimit, request_log::RequestLog, state::Store,
 };
 
 /// What all requests share.
@@ -47,6 +47,7 @@ pub(super) struct Context {
     pub(super) arm_rate: RateLimit,
     pub(super) faults: Faults,
     pub(super) log: RequestLog,
+    pub(super) exchanges: ExchangeLog,
 }
 
 pub(super) type SharedContext = Arc<Context>;

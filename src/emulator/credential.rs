@@ -63,6 +63,11 @@ impl SymmetricKey {
         Ok(key)
     }
 
+    /// Returns both keys in base64.
+    pub(super) fn encoded(&self) -> [&str; 2] {
+        [&self.primary, &self.secondary]
+    }
+
     /// Returns the primary key in base64.
     pub(super) fn primary(&self) -> &str {
         &self.primary

@@ -68,6 +68,7 @@
 //! descriptions.
 
 // From the top: the server, the router, the handlers in `central`, `dps` and `arm`, the state, the types.
+mod admin;
 mod api;
 mod api_error;
 mod arm;
@@ -80,6 +81,7 @@ mod credential;
 mod dps;
 mod error;
 mod etag;
+mod exchange_log;
 mod fault;
 mod fault_response;
 mod fault_syntax;
@@ -92,6 +94,7 @@ mod path;
 mod precondition;
 mod random;
 mod rate;
+mod redaction;
 mod request_log;
 mod respond;
 mod router;

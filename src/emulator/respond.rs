@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::{
     Router,
+    body::{Body, to_bytes},
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -18,6 +19,7 @@ use super::{
     central,
     context::{Context, SharedContext},
     dps,
+    exchange_log::{BodyRecorder, Exchange, RecordedBody, ResponseRecord},
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
     origin::Origin,
@@ -42,6 +44,7 @@ pub(super) async fn respond(
 ) -> Result<Response, Severed> {
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
+    let recording = Recording::start(&mut request, context);
     let api = Api::from_path(&path);
     canonicalize(&mut request, api);
     // A response without an ID is better than none.
@@ -51,8 +54,7 @@ pub(super) async fn respond(
         Ok(origin) => origin,
         Err(error) => {
             let response = finish(error.into_response());
-            record(context, api, &method, &path, Some(response.status().as_u16()));
-            return Ok(response);
+            return Ok(recording.finish(context, api, response).await);
         }
     };
     let fault = is_authenticated(&request, &origin, api, context)
@@ -63,6 +65,7 @@ pub(super) async fn respond(
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
         finish(response)
     };
+    let is_truncated = fault == Some(FaultKind::TruncateBody);
     let responded = match fault {
         None => Ok(handled.await),
         Some(FaultKind::Delay(time)) => {
@@ -89,14 +92,63 @@ pub(super) async fn respond(
     };
     let status = responded.as_ref().ok().map(|response| response.status().as_u16());
     tracing::debug!(method, path, status, request_id, "request");
-    record(context, api, &method, &path, status);
-    responded
+    match responded {
+        // Reading the body would fail like that of the client.
+        Ok(response) if !is_truncated => Ok(recording.finish(context, api, response).await),
+        responded => {
+            recording.end(context, api, status, None);
+            responded
+        }
+    }
 }
 
-/// Records a request to one of the services.
-fn record(context: &Context, api: Api, method: &str, path: &str, status: Option<u16>) {
-    if api != Api::Emulator {
-        context.log.add(method, path, status);
+/// The record of a request in progress.
+struct Recording {
+    exchange: Exchange,
+    body: BodyRecorder,
+}
+
+impl Recording {
+    /// Records the head of a request, and lets the reader of its body record that.
+    fn start<B>(request: &mut hyper::Request<B>, context: &Context) -> Self {
+        let body = BodyRecorder::default();
+        let uri = request.uri();
+        let exchange = Exchange {
+            time: context.clock.timestamp(),
+            method: request.method().as_str().to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+            headers: request.headers().clone(),
+            body: RecordedBody::None,
+            response: None,
+        };
+        request.extensions_mut().insert(body.clone());
+        Self { exchange, body }
+    }
+
+    /// Records a response, and returns it.
+    async fn finish(self, context: &Context, api: Api, response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        // The bodies of all responses are in memory.
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        let record = ResponseRecord {
+            status: parts.status,
+            headers: parts.headers.clone(),
+            body: RecordedBody::new(Some(body.clone())),
+        };
+        self.end(context, api, Some(parts.status.as_u16()), Some(record));
+        Response::from_parts(parts, Body::from(body))
+    }
+
+    /// Ends the record. The emulator's own paths are not recorded.
+    fn end(mut self, context: &Context, api: Api, status: Option<u16>, response: Option<ResponseRecord>) {
+        if api == Api::Emulator {
+            return;
+        }
+        context.log.add(&self.exchange.method, &self.exchange.path, status);
+        self.exchange.body = self.body.body();
+        self.exchange.response = response;
+        context.exchanges.add(self.exchange);
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
     dps::settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
     error::{EmulatorError, MIN_REMOTE_TOKEN},
     etag::Etag,
+    exchange_log::ExchangeLog,
     fault::{Fault, Faults, whole_seconds},
     hosts::{Hosts, is_loopback},
     random,
@@ -222,6 +223,7 @@ impl Builder {
             read_timeout: self.read_timeout,
             faults: Faults::default(),
             log: RequestLog::default(),
+            exchanges: ExchangeLog::default(),
         });
         let (stop, stopped) = watch::channel(false);
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();

@@ -26,5 +26,6 @@ mod large_queries;
 mod organizations;
 mod registration;
 mod request_checks;
+mod requests;
 mod server;
 mod tls;
