@@ -30,7 +30,7 @@ use crate::{
 /// its service API, and Azure Resource Manager. IoT Central has enrollment groups, devices, device groups, device templates,
 /// organizations and deployment manifests in the API versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The DPS
 /// instance has certificates, enrollment groups, individual enrollments and registration records. The state is kept in
-/// memory.
+/// memory, and with --state in a file.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
@@ -72,7 +72,7 @@ pub(super) struct Emulator {
     /// Serve over TLS, which devices need to register with a certificate
     ///
     /// The server certificate is valid for localhost, the names below it, the loopback addresses and the names of --host. Its
-    /// CA is created at each start. Devices can register with a symmetric key without TLS.
+    /// CA is created at each start, unless --state keeps it. Devices can register with a symmetric key without TLS.
     #[arg(long)]
     tls: bool,
     /// File for the CA certificate that clients must trust [default: a temporary file]
@@ -81,6 +81,12 @@ pub(super) struct Emulator {
     /// certificate of an earlier run.
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
+    /// File that keeps the state across restarts, created if missing
+    ///
+    /// An emulator that is started with the file of an earlier run has the same resources, tokens, ID scopes, keys and CA. It is
+    /// written when the emulator stops on Ctrl-C or SIGTERM. It holds secrets, so that only its owner can read it.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Number of polls that answer "assigning" before a device is assigned
     #[arg(long, value_name = "POLLS", default_value = "1")]
     assign_after: u32,
@@ -99,7 +105,7 @@ pub(super) struct Emulator {
 }
 
 /// The options that do not go with `--check`.
-const SERVING: [&str; 11] = [
+const SERVING: [&str; 12] = [
     "listen",
     "allow_remote",
     "allow_plain_http",
@@ -111,6 +117,7 @@ const SERVING: [&str; 11] = [
     "assign_after",
     "retry_after",
     "faults",
+    "state",
 ];
 
 /// Parses an address. localhost is 127.0.0.1.
@@ -135,6 +142,9 @@ impl Emulator {
                 .registration_retry_after(Duration::from_secs(self.retry_after.into()));
             for host in &self.hosts {
                 builder = builder.host(host);
+            }
+            if let Some(file) = &self.state {
+                builder = builder.state_file(file);
             }
             if let Some(token) = &self.token {
                 if let Err(error) = Authorization::parse(token.clone()) {
@@ -183,7 +193,7 @@ impl Emulator {
             Output::raw(format!("{line}\n").as_bytes())?;
             output.progress("Serving. Press Ctrl-C to stop.");
             stop.await;
-            server.stop().await;
+            server.stop_and_save().await?;
             Ok(())
         })
     }

@@ -1,6 +1,7 @@
 //! Symmetric keys and certificates in bodies.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +18,7 @@ const MIN_RSA_BITS: usize = 2048;
 const KEY_BYTES: usize = 64;
 
 /// A primary and a secondary symmetric key, in base64. Secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SymmetricKey {
     primary: String,
     secondary: String,

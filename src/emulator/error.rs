@@ -1,6 +1,6 @@
 //! The errors of the emulator itself, as opposed to those it answers requests with.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::random::RandomError;
 
@@ -50,6 +50,14 @@ pub enum EmulatorError {
     /// The fault cannot be injected.
     #[error("cannot inject the fault: {0}")]
     Fault(String),
+    /// The state file cannot be used. It is unchanged.
+    #[error("cannot use the state file {}: {problem}", path.display())]
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        problem: String,
+    },
     /// The certificates for TLS cannot be created or used.
     #[error("cannot set up TLS: {0}")]
     Tls(String),

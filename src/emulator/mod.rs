@@ -88,6 +88,8 @@ mod fault_syntax;
 mod fields;
 mod health;
 mod hosts;
+mod identity;
+mod json_text;
 mod origin;
 mod page_token;
 mod path;
@@ -100,7 +102,9 @@ mod respond;
 mod router;
 mod server;
 mod server_certificates;
+mod shared;
 mod state;
+mod state_file;
 mod tls;
 mod version;
 

@@ -4,39 +4,35 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use aws_lc_rs::hmac;
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{
     central::{
         PAGE_SIZE,
-        model::{Device, DeviceKeys, DeviceProperties},
+        model::{Device, DeviceProperties},
     },
     clock::Clock,
     connections::serve,
     context::{Context, SharedContext},
-    credential::SymmetricKey,
-    dps::settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
+    dps::settings::{DpsRight, OWNER_POLICY},
     error::{EmulatorError, MIN_REMOTE_TOKEN},
-    etag::Etag,
     exchange_log::ExchangeLog,
     fault::{Fault, Faults, whole_seconds},
     hosts::{Hosts, is_loopback},
+    identity::{Identity, check_token},
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
-    state::Store,
+    state::{State, Store},
+    state_file::StateFile,
     tls::Tls,
 };
-use crate::certificate::Timestamp;
 
 /// A running emulator: one IoT Central application and one DPS instance, which start empty.
 ///
@@ -46,6 +42,8 @@ pub struct Emulator {
     address: SocketAddr,
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
+    /// The state file and what it keeps beside the state.
+    saved: Option<(StateFile, Identity)>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -81,6 +79,7 @@ pub struct Builder {
     assign_after: u32,
     registration_retry_after: Duration,
     dps_name: String,
+    state_file: Option<PathBuf>,
     dps_policies: Vec<(String, Vec<DpsRight>)>,
     local_auth: bool,
 }
@@ -179,45 +178,65 @@ impl Builder {
         Self { local_auth, ..self }
     }
 
+    /// Sets the file that keeps the state across restarts. If it exists, the emulator continues with its content: resources,
+    /// tokens, ID scopes, keys, the name of the DPS instance and the CA of the server certificate. A [`token`](Self::token)
+    /// that is given takes precedence. [`Emulator::stop_and_save`] writes it. While the emulator runs, no other one can use the
+    /// file. Default: none.
+    ///
+    /// The file holds keys and tokens: only its owner can read it.
+    pub fn state_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { state_file: Some(path.into()), ..self }
+    }
+
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
     /// Returns [`EmulatorError`] if the address is not allowed or cannot be listened on, if the token is not a valid
-    /// header, if a host or a name of the DPS instance is invalid, or if the certificates for TLS cannot be issued.
+    /// header, if a host or a name of the DPS instance is invalid, if the state file cannot be used, or if the
+    /// certificates for TLS cannot be issued.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
         self.check_access()?;
         let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
-        let instance = new_instance(&self)?;
-        let token = match self.token {
-            Some(token) => check_token(token)?,
-            None => new_token(self.clock.timestamp())?,
+        let token = self.token.map(check_token).transpose()?;
+        let (mut file, content) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
+        let (mut identity, state) = match content.flatten() {
+            Some(content) => content,
+            None => (Identity::random(&self.dps_name, self.clock.timestamp())?, State::default()),
         };
-        let tls = if self.tls { Some(Tls::new(&hosts)?) } else { None };
+        identity.token = token.unwrap_or(identity.token);
+        identity.instance.local_auth = self.local_auth;
+        identity.add_policies(self.dps_policies)?;
+        let tls = match (self.tls, &file) {
+            (false, _) => None,
+            (true, None) => Some(Tls::new(&hosts)?),
+            (true, Some(_)) => Some(Tls::with_stored(&mut identity.authority, &hosts)?),
+        };
+        let store = Store::new(state);
         let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
         let address = listener.local_addr().map_err(|source| listen_error(self.listen, source))?;
         let authority = authority(address, &hosts);
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
-            store: Store::default(),
+            store,
             rate: RateLimit::new(self.rate, &self.clock),
             dps_rate: RateLimit::new(self.rate, &self.clock),
             arm_rate: RateLimit::new(self.rate, &self.clock),
             clock: self.clock,
-            token,
-            arm_token: BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<48>()?),
-            id_scope: new_id_scope()?,
-            instance,
+            token: identity.token.clone(),
+            arm_token: identity.arm_token.clone(),
+            id_scope: identity.id_scope.clone(),
+            instance: identity.instance.clone(),
             endpoint: format!("{scheme}://{authority}"),
             authority,
             hosts,
             scheme,
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
-            device_keys: DeviceKeys::random()?,
-            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?).into(),
+            device_keys: identity.device_keys.clone(),
+            assigned_hub: Arc::clone(&identity.assigned_hub),
             assign_after: self.assign_after,
             registration_retry_after: whole_seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
@@ -225,11 +244,16 @@ impl Builder {
             log: RequestLog::default(),
             exchanges: ExchangeLog::default(),
         });
+        if let Some(file) = &mut file {
+            // Clients know the tokens and keys from here on, also if the emulator is killed.
+            file.save(&identity, &context.store)?;
+        }
+        let saved = file.map(|file| (file, identity));
         let (stop, stopped) = watch::channel(false);
         let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
         let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&context), stopped));
         tracing::debug!(endpoint = context.endpoint, "emulator started");
-        Ok(Emulator { context, address, ca_pem, stop, server })
+        Ok(Emulator { context, address, ca_pem, saved, stop, server })
     }
 
     /// Checks whether other machines may reach the emulator if they can.
@@ -265,6 +289,7 @@ impl Emulator {
             assign_after: 1,
             registration_retry_after: Duration::from_secs(1),
             dps_name: "emulated-dps".to_owned(),
+            state_file: None,
             dps_policies: Vec::new(),
             local_auth: true,
         }
@@ -385,8 +410,24 @@ impl Emulator {
     }
 
     /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than
-    /// 3 seconds are cut off.
+    /// 3 seconds are cut off. The state is not saved.
     pub async fn stop(mut self) {
+        self.finish().await;
+    }
+
+    /// Stops the emulator as [`stop`](Self::stop) does, and then writes the [state file](Builder::state_file) if it has one.
+    ///
+    /// # Errors
+    /// Returns [`EmulatorError::StateFile`] if the file cannot be written. The earlier content is kept then.
+    pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
+        self.finish().await;
+        match &mut self.saved {
+            Some((file, identity)) => file.save(identity, &self.context.store),
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(&mut self) {
         // Sending fails only if the server has already stopped.
         let _ = self.stop.send(true);
         let _ = (&mut self.server).await;
@@ -426,55 +467,4 @@ fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {
         io::ErrorKind::AddrInUse => EmulatorError::AddressInUse(address),
         _ => EmulatorError::Listen { address, source },
     }
-}
-
-/// Creates the settings of the DPS instance.
-fn new_instance(builder: &Builder) -> Result<InstanceSettings, EmulatorError> {
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let owner = (OWNER_POLICY.to_owned(), DpsRight::ALL.to_vec());
-    let mut policies: Vec<Policy> = Vec::new();
-    for (name, rights) in [owner].into_iter().chain(builder.dps_policies.clone()) {
-        if !is_name(&name) || policies.iter().any(|policy| policy.name.eq_ignore_ascii_case(&name)) {
-            return Err(EmulatorError::DpsInstance(format!("{name:?} is not a valid name of another policy")));
-        }
-        policies.push(Policy { name, key: SymmetricKey::random()?, rights });
-    }
-    if !is_name(&builder.dps_name) {
-        let problem = format!("{:?} is not a valid name: use 1 to 64 letters, digits and hyphens", builder.dps_name);
-        return Err(EmulatorError::DpsInstance(problem));
-    }
-    Ok(InstanceSettings {
-        name: builder.dps_name.clone(),
-        subscription: "00000000-0000-0000-0000-000000000001".to_owned(),
-        resource_group: "emulated".to_owned(),
-        id_scope: new_id_scope()?,
-        etag: Etag::new()?,
-        hub: "emulated-hub.azure-devices.net".into(),
-        local_auth: builder.local_auth,
-        policies,
-    })
-}
-
-fn new_id_scope() -> Result<String, EmulatorError> {
-    Ok(format!("0ne{}", random::hexadecimal::<4>()?))
-}
-
-fn check_token(token: String) -> Result<String, EmulatorError> {
-    let is_valid = !token.is_empty() && token.trim() == token && token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_valid { Ok(token) } else { Err(EmulatorError::Token) }
-}
-
-/// Creates an API token in the form of the service: `SharedAccessSignature sr=…&sig=…&skn=…&se=…`. It expires in ten
-/// years, as milliseconds in `se`. The signature is random.
-fn new_token(now: Timestamp) -> Result<String, EmulatorError> {
-    let expiry = now.unix_seconds().saturating_add(10 * 365 * 24 * 60 * 60).saturating_mul(1000);
-    let parts = form_urlencoded::Serializer::new(String::new())
-        .append_pair("sr", &random::uuid()?)
-        .append_pair("sig", &BASE64_STANDARD.encode(random::bytes::<32>()?))
-        .append_pair("skn", "emulator")
-        .append_pair("se", &expiry.to_string())
-        .finish();
-    Ok(format!("SharedAccessSignature {parts}"))
 }

@@ -8,6 +8,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
@@ -29,7 +30,9 @@ use tokio_rustls::{
 use webpki::RawPublicKeyEntity;
 
 use super::{error::EmulatorError, hosts::Hosts, server_certificates::ServerCertificates};
-use crate::certificate::{AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime};
+use crate::certificate::{
+    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime, PrivateKey, Timestamp,
+};
 
 /// The maximum duration of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,9 +40,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
 
-/// The lifetime of the CA. It starts at the time of the system clock, which clients use,
-/// not of the emulator's clock.
+/// The lifetime of a CA that ends with the emulator. It starts at the time of the system clock, which clients use, not of the
+/// emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
+
+/// The lifetime of a CA in a state file.
+const STORED_LIFETIME: Lifetime = Lifetime::Days(365);
+
+/// The time before its end at which a CA in a state file is replaced: the lifetime of a server certificate.
+const RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The TLS server configuration.
 pub(super) struct Tls {
@@ -49,9 +58,27 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Creates a CA and the server certificate for all hosts.
+    /// Creates a CA that ends with the emulator, and the server certificate for all hosts.
     pub(super) fn new(hosts: &Hosts) -> Result<Self, EmulatorError> {
-        let authority = new_authority().map_err(|error| EmulatorError::Tls(error.to_string()))?;
+        Self::with_authority(new_authority(LIFETIME).map_err(tls_error)?, hosts)
+    }
+
+    /// Creates the server certificate for all hosts under the stored CA, or under a new one that is stored if there is none or
+    /// its end is near.
+    pub(super) fn with_stored(stored: &mut Option<StoredAuthority>, hosts: &Hosts) -> Result<Self, EmulatorError> {
+        let now = Timestamp::now();
+        if let Some(found) = stored.as_ref().filter(|found| found.certificate.not_after() >= now + RENEWAL) {
+            let key = PrivateKey::read(found.key.as_bytes(), None).map_err(|error| tls_error(error.into()))?;
+            let authority = CertificateAuthority::new(vec![found.certificate.clone()], key, now).map_err(tls_error)?;
+            return Self::with_authority(authority, hosts);
+        }
+        let authority = new_authority(STORED_LIFETIME).map_err(tls_error)?;
+        let key = authority.key().to_pem().map_err(|error| tls_error(error.into()))?;
+        *stored = Some(StoredAuthority { certificate: authority.certificate().clone(), key: key.to_string() });
+        Self::with_authority(authority, hosts)
+    }
+
+    fn with_authority(authority: CertificateAuthority, hosts: &Hosts) -> Result<Self, EmulatorError> {
         let ca_pem = authority.certificate().to_pem();
         let certificates = ServerCertificates::new(authority, hosts.clone())?;
         let config = config(certificates).map_err(|error| EmulatorError::Tls(error.to_string()))?;
@@ -59,8 +86,20 @@ impl Tls {
     }
 }
 
-fn new_authority() -> Result<CertificateAuthority, AuthorityError> {
-    let options = IssueOptions::new().lifetime(LIFETIME);
+/// The CA of the server certificate in a state file.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct StoredAuthority {
+    certificate: Certificate,
+    /// The private key, as PEM. Secret.
+    key: String,
+}
+
+fn tls_error(error: AuthorityError) -> EmulatorError {
+    EmulatorError::Tls(error.to_string())
+}
+
+fn new_authority(lifetime: Lifetime) -> Result<CertificateAuthority, AuthorityError> {
+    let options = IssueOptions::new().lifetime(lifetime);
     let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
     ca.into_authority(options.issue_time())
 }

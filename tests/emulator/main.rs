@@ -28,4 +28,5 @@ mod registration;
 mod request_checks;
 mod requests;
 mod server;
+mod state;
 mod tls;
