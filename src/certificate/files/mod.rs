@@ -187,6 +187,37 @@ impl FileSet {
         shared.map_or(Ok(()), |path| Err(FileError::SigningAuthority(path)))
     }
 
+    /// Returns whether a path leads to a file of the set, also through links.
+    #[must_use]
+    pub fn includes(&self, path: &Path) -> bool {
+        self.all().iter().any(|ours| is_same(ours, path))
+    }
+
+    /// Checks that the set can be written, as far as that is known before its certificate is. Changes nothing, but
+    /// finishes a set that a killed process had committed.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write`](Self::write).
+    pub fn check_available(&self, if_exists: IfExists) -> Result<(), FileError> {
+        check_writable(&self.directory)?;
+        if !self.directory.is_dir() {
+            return Ok(());
+        }
+        let _turn = self.lock()?;
+        self.finish()?;
+        self.check_replaceable(&[], if_exists)
+    }
+
+    /// Checks that the files that exist may be overwritten. The lock must be held.
+    fn check_replaceable(&self, above: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
+        self.check_owner(above)?;
+        let existing = self.present();
+        if if_exists == IfExists::Fail && !existing.is_empty() {
+            return Err(FileError::Exists(existing));
+        }
+        existing.into_iter().find(|path| path.is_dir()).map_or(Ok(()), |path| Err(FileError::NotAFile(path)))
+    }
+
     /// Checks that a certificate has the common name of the set: other names may have the same file names.
     ///
     /// # Errors
@@ -325,14 +356,7 @@ impl FileSet {
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
-        self.check_owner(fullchain.get(1..).unwrap_or_default())?;
-        let existing = self.present();
-        if if_exists == IfExists::Fail && !existing.is_empty() {
-            return Err(FileError::Exists(existing));
-        }
-        if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
-            return Err(FileError::NotAFile(directory));
-        }
+        self.check_replaceable(fullchain.get(1..).unwrap_or_default(), if_exists)?;
         self.remove_leftovers();
         let staging = self.stage(fullchain, key)?;
         let committed = self.committed();
