@@ -333,6 +333,21 @@ impl FileSet {
         self.commit(&fullchain, Some((&issued.key, pfx)), if_exists)
     }
 
+    /// Writes the set of a certificate for this key: certificate and chain, the certificate of the key first, the key, and a
+    /// PFX file if requested.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write`](Self::write).
+    pub fn write_with_key(
+        &self,
+        fullchain: &[&Certificate],
+        key: &PrivateKey,
+        pfx: Option<PfxOptions<'_>>,
+        if_exists: IfExists,
+    ) -> Result<(), FileError> {
+        self.commit(fullchain, Some((key, pfx)), if_exists)
+    }
+
     /// Writes the set of a device that keeps its own key: certificate and chain, the certificate of the device first.
     ///
     /// [`IfExists::Overwrite`] also removes the key and PFX files of an old set, which do not belong to the new certificate.

@@ -54,6 +54,8 @@ pub(crate) fn read_request(
         PublicKeyAlgorithm::EcP384 => {}
         other => return Err(invalid(format!("its key must be EC P-384, found {other}"))),
     }
+    // The certificate needs the ID as its common name, which is shorter.
+    DeviceId::new(id).and_then(|id| id.common_name()).map_err(|error| invalid(error.to_string()))?;
     match request.subject().common_name() {
         Some(name) if name.eq_ignore_ascii_case(id) => Ok(Some(request.public_key().into())),
         Some(name) => Err(invalid(format!("its common name must be the registration ID {id:?}, found {name:?}"))),
