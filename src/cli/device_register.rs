@@ -87,7 +87,7 @@ struct Assigned<'a> {
     payload: Option<&'a Value>,
     /// The operational certificate, with the members of `cert device`.
     #[serde(flatten)]
-    certificate: Option<Value>,
+    certificate: Option<&'a Stored>,
 }
 
 impl Register {
@@ -196,7 +196,7 @@ fn print(id: &DeviceId, assignment: &Assignment, stored: Option<&Stored>, output
         created_date_time_utc: assignment.created_at.map(|at| at.to_string()),
         last_updated_date_time_utc: assignment.updated_at.map(|at| at.to_string()),
         payload: assignment.payload.as_ref(),
-        certificate: stored.map(Stored::json).transpose()?,
+        certificate: stored,
     };
     output.result(&assigned, || {
         let mut rows =

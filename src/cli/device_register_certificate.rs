@@ -2,19 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use serde::{Serialize, Serializer, ser::Error};
 use serde_json::Value;
 
-use super::{
-    args::Pfx,
-    input::read,
-    output::Output,
-};
+use super::{args::Pfx, input::read, output::Output};
 use crate::{
     certificate::{CertificateRequest, DeviceId, Timestamp, files::IfExists},
     dps::device::Assignment,
     workflow::{CertificateRecord, OperationalFiles},
 };
-use anyhow::Context;
 
 const HEADING: &str = "Operational certificate";
 
@@ -83,6 +80,18 @@ pub(super) struct Stored {
     has_key: bool,
 }
 
+/// The members of `cert device -o json`. A key that the device keeps is null.
+impl Serialize for Stored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.has_key {
+            return self.record.serialize(serializer);
+        }
+        let mut json = serde_json::to_value(&self.record).map_err(S::Error::custom)?;
+        json["privateKey"] = Value::Null;
+        json.serialize(serializer)
+    }
+}
+
 impl Stored {
     /// Stores the certificate of an assignment, and notes when it expires.
     pub(super) fn write(
@@ -96,24 +105,15 @@ impl Stored {
             pfx.note_default_password(output);
         }
         if let Some(leaf) = assignment.certificate_chain.iter().flatten().next() {
-            let not_after = leaf.not_after();
-            let days = not_after.days_since(Timestamp::now());
-            let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
-            output.note(format_args!(
-                "the certificate expires in {days}: register again with a new request before {}",
-                not_after.date()
-            ));
+            let end = leaf.not_after().date();
+            let left = match (end - Timestamp::now().date()).whole_days() {
+                0 => "today".to_owned(),
+                1 => "tomorrow".to_owned(),
+                days => format!("in {days} days"),
+            };
+            output.note(format_args!("the certificate expires {left}: register again with a new request before {end}"));
         }
         Ok(Self { record, has_key: files.has_key() })
-    }
-
-    /// Returns the members of `cert device -o json`. A key that the device keeps is null.
-    pub(super) fn json(&self) -> anyhow::Result<Value> {
-        let mut json = serde_json::to_value(&self.record)?;
-        if !self.has_key {
-            json["privateKey"] = Value::Null;
-        }
-        Ok(json)
     }
 
     /// Returns the rows for people.

@@ -187,7 +187,9 @@ pub enum OperationalFilesError {
         hub: String,
     },
     /// The device is registered, and its certificate could not be written. It can be issued another one.
-    #[error("{id} is registered, but its certificate was not stored, and the service does not return it again: {error}")]
+    #[error(
+        "{id} is registered, but its certificate was not stored, and the service does not return it again: {error}"
+    )]
     NotWritten {
         /// The device.
         id: DeviceId,

@@ -248,10 +248,9 @@ impl Session<'_> {
                         reregistrations += 1;
                         is_certificate_lost = false;
                         request = registering.clone();
-                        attempts.allow(POLL_AFTER, client.clock.elapsed()).ok_or(Kind::TimedOut {
-                            budget: client.retry.budget,
-                            asked: POLL_AFTER,
-                        })?
+                        attempts
+                            .allow(POLL_AFTER, client.clock.elapsed())
+                            .ok_or(Kind::TimedOut { budget: client.retry.budget, asked: POLL_AFTER })?
                     }
                     "assigned" => return self.assignment(operation),
                     "assigning" | "unassigned" => {

@@ -38,7 +38,9 @@ mod operational;
 mod symmetric_key;
 mod tls;
 
-pub use crate::transport::{AnswerProblem, ApiVersion, ApiVersionError, BuildError, Clock, NetworkFailure, RetryPolicy, Secret};
+pub use crate::transport::{
+    AnswerProblem, ApiVersion, ApiVersionError, BuildError, Clock, NetworkFailure, RetryPolicy, Secret,
+};
 pub use admission::{DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation};
 pub use cause::Cause;
 pub use client::{API_VERSION, Assignment, ISSUING_API_VERSION, RegistrationClient, RegistrationClientBuilder};

@@ -26,8 +26,8 @@ use serde_json::{Value, json};
 
 use super::{
     admission::{Credential, admit},
-    error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
     device_version::DeviceVersion,
+    error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
     model::{ENROLLMENT_ID_RULE, Instance, Kind, ReprovisionPolicy, is_enrollment_id},
     operational::{RequestedKey, read_request, refuse_request},
     registration::{Admission, Assignment, OperationId, Progress, Registration},

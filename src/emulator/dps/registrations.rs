@@ -54,7 +54,9 @@ async fn register(
     if let Outcome::Assigning { operation_id } = &outcome {
         let location = format!(
             "{origin}/{}/registrations/{}/operations/{operation_id}?{API_VERSION}={}",
-            device.id_scope, device.id, device.version.as_str()
+            device.id_scope,
+            device.id,
+            device.version.as_str()
         );
         if let Ok(location) = HeaderValue::try_from(location) {
             response.headers_mut().insert(header::LOCATION, location);
