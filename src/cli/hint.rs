@@ -79,7 +79,8 @@ fn attestation_hint(member: &str) -> Option<&'static str> {
 
 fn operational_hint(error: &OperationalFilesError) -> Option<&'static str> {
     match error {
-        OperationalFilesError::Files(error) | OperationalFilesError::NotWritten { error, .. } => file_hint(error),
+        OperationalFilesError::Files(error) => file_hint(error),
+        OperationalFilesError::NotWritten { error, .. } => file_hint(error),
         OperationalFilesError::Input(_) => Some("--dir DIR writes the operational certificate elsewhere"),
         OperationalFilesError::UnknownKey(_) => Some("move the key away, or write to another directory with --dir DIR"),
         OperationalFilesError::NotIssued { .. } => {

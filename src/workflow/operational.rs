@@ -122,12 +122,11 @@ impl OperationalFiles {
                         self.if_exists = IfExists::Overwrite;
                     }
                 }
-                Ok(_) => {}
-                // With the default, the set exists, which is reported below.
                 Err(error) if self.if_exists == IfExists::Overwrite => {
                     return Err(OperationalFilesError::UnknownKey(error));
                 }
-                Err(_) => {}
+                // Without overwriting, the set that exists is reported below.
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(self.set.check_available(self.if_exists)?)
@@ -153,7 +152,7 @@ impl OperationalFiles {
             Some(key) => self.set.write_with_key(&chain, key, pfx, self.if_exists),
             None => self.set.write_without_key(&chain, self.if_exists),
         };
-        written.map_err(|error| OperationalFilesError::NotWritten { id: id.clone(), error })?;
+        written.map_err(|error| OperationalFilesError::NotWritten { id: id.clone(), error: error.into() })?;
         let pfx = (pfx.is_some() && self.has_key()).then(|| self.set.pfx());
         Ok(CertificateRecord::new(leaf, &self.set, pfx))
     }
@@ -195,6 +194,6 @@ pub enum OperationalFilesError {
         id: DeviceId,
         /// Why it was not written.
         #[source]
-        error: FileError,
+        error: Box<FileError>,
     },
 }

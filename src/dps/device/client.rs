@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use super::{
+    assignment::Assignment,
     credential::Credential,
     diagnosis::{Attempt, certain_refusal},
     endpoint::ProvisioningEndpoint,
@@ -21,7 +22,7 @@ use super::{
     tls::{self, Handshake},
 };
 use crate::{
-    certificate::{Certificate, DeviceId, Timestamp},
+    certificate::{DeviceId, Timestamp},
     transport::{
         AnswerProblem, ApiVersion, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
         NetworkFailure, Rate, Repeat, RetryPolicy, Secret, connection_setters, http_builder, is_out_of_time, is_tls,
@@ -77,31 +78,6 @@ struct Inner {
     /// Separate from `rate`, so that polls do not delay registrations.
     poll_rate: Rate,
     clock: Arc<dyn Clock>,
-}
-
-/// The result of a registration: the IoT hub that the device is assigned to.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Assignment {
-    /// The registration ID, as the service returns it.
-    pub registration_id: String,
-    /// The host name of the IoT hub that the device connects to.
-    pub assigned_hub: String,
-    /// The device ID at the hub.
-    pub device_id: String,
-    /// The kind of assignment, such as `initialAssignment`.
-    pub substatus: Option<String>,
-    /// When the device first registered.
-    pub created_at: Option<Timestamp>,
-    /// When the device last registered.
-    pub updated_at: Option<Timestamp>,
-    /// The version of the registration record.
-    pub etag: Option<String>,
-    /// The data that a custom allocation policy returns to the device.
-    pub payload: Option<Value>,
-    /// The certificate that was issued for the request, then those above it, each before its issuer. `None` without a
-    /// request, and if the service issued none: the enrollment needs a certificate policy.
-    pub certificate_chain: Option<Vec<Certificate>>,
 }
 
 impl RegistrationClient {

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use super::{Assignment, Cause, IssuedCertificateError};
+use super::{Cause, assignment::Assignment, operational::IssuedCertificateError};
 use crate::{
     certificate::{Certificate, DeviceId, Timestamp},
     transport::{AnswerProblem, AttemptCount, NetworkFailure},

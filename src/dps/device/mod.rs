@@ -27,6 +27,7 @@
 //! ([`RegistrationClient::register_for_certificate`]).
 
 mod admission;
+mod assignment;
 mod cause;
 mod client;
 mod credential;
@@ -42,8 +43,9 @@ pub use crate::transport::{
     AnswerProblem, ApiVersion, ApiVersionError, BuildError, Clock, NetworkFailure, RetryPolicy, Secret,
 };
 pub use admission::{DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation};
+pub use assignment::Assignment;
 pub use cause::Cause;
-pub use client::{API_VERSION, Assignment, ISSUING_API_VERSION, RegistrationClient, RegistrationClientBuilder};
+pub use client::{API_VERSION, ISSUING_API_VERSION, RegistrationClient, RegistrationClientBuilder};
 pub use credential::{Credential, CredentialError, DeviceCertificate};
 pub use diagnosis::{Attempt, DiagnosedError, Diagnosis, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};

@@ -18,8 +18,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use super::{device_version::DeviceVersion, error::DpsError};
 use crate::{
     certificate::{
-        AuthorityError, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssueOptions,
-        KeyAlgorithm, Lifetime, PublicKeyAlgorithm, Timestamp, chain,
+        AuthorityError, Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer,
+        IssueOptions, KeyAlgorithm, Lifetime, PublicKeyAlgorithm, Timestamp, chain,
     },
     emulator::fields::{FieldError, Fields},
 };
@@ -82,7 +82,7 @@ impl OperationalCa {
         let issuer = DeviceIssuer::new(&authority, &IssueOptions::new().lifetime(LIFETIME).at(now))?;
         let (leaf, _) = issuer.issue_for_key(&DeviceId::new(id)?, key)?;
         let above = std::iter::once(authority.certificate()).chain(authority.issuers());
-        let chain = std::iter::once(leaf.as_slice()).chain(above.map(|certificate| certificate.der()));
+        let chain = std::iter::once(leaf.as_slice()).chain(above.map(Certificate::der));
         Ok(chain.map(|der| BASE64_STANDARD.encode(der)).collect())
     }
 
