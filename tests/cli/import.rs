@@ -382,10 +382,10 @@ fn wait_until(done: impl Fn() -> bool) {
 #[test]
 fn two_thousand_devices_against_a_rate_limit_arrive_once_each() {
     const COUNT: usize = 2000;
-    let lab = Lab::limited(Some(200));
+    let lab = Lab::limited(Some(500));
     lab.write(many(COUNT));
     // Faster than the service allows: it has to answer 429 and lose nothing by it.
-    let run = Run::of(&mut lab.command(&["device", "import", "--file", "devices.csv", "--rate", "400"]));
+    let run = Run::of(&mut lab.command(&["device", "import", "--file", "devices.csv", "--rate", "1000"]));
     run.ok();
     let outcomes = lab.outcomes();
     assert!(outcomes.iter().map(|(id, _)| id).eq(&many_ids(COUNT)));

@@ -728,7 +728,7 @@ fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
 fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
     const LIMIT: usize = 48;
     if !Path::new("/proc/self/fd").exists() {
-        eprintln!("skipped: this system does not show the open files of a process");
+        crate::skipped(format_args!("this system does not show the open files of a process"));
         return;
     }
     // The first request is answered, and the others wait until the program has no free descriptor and keeps having none: it
@@ -827,9 +827,9 @@ fn no_more_registrations_are_under_way_than_allowed_and_a_throttled_one_is_tried
         atomic::{AtomicUsize, Ordering},
     };
     let under_way = AtomicUsize::new(0);
-    let most = std::sync::Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
     let throttled = Mutex::new(false);
-    let shared = std::sync::Arc::clone(&most);
+    let shared = Arc::clone(&most);
     let dps = Dps::start(move |request| {
         if request.method == "PUT" {
             if !std::mem::replace(&mut throttled.lock().expect("a flag"), true) {
