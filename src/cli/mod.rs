@@ -27,6 +27,7 @@ mod device_compute_key;
 mod device_group;
 mod device_import;
 mod device_register;
+mod device_register_certificate;
 mod device_register_many;
 mod dps;
 mod dps_certificate;

@@ -4,8 +4,10 @@
 //! [`registrations`] does. The [`service`] API manages the enrollments of the instance.
 
 mod admission;
+mod device_version;
 mod error;
 pub(super) mod model;
+mod operational;
 mod provisioning;
 pub(super) mod registration;
 mod registrations;
@@ -16,5 +18,6 @@ pub(super) mod settings;
 pub(super) mod timestamp;
 
 pub(super) use error::DpsError;
+pub(super) use operational::OperationalCa;
 pub(super) use registrations::routes as device_router;
 pub(super) use service::{authorize, router as service_router};
