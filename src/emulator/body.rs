@@ -109,15 +109,20 @@ async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     match body {
-        Ok(body) if body.len() <= MAX_BODY => serde_json::from_slice(&body).map_err(|error| {
-            // The position only: the parser's own text is not part of the API.
-            let (line, column) = (error.line(), error.column());
-            ApiError::bad_request(format!("the body is not JSON: syntax error at line {line}, column {column}"))
-        }),
+        Ok(body) if body.len() <= MAX_BODY => parse_json(&body),
         Ok(_) => Err(too_large()),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
         Err(_) => Err(ApiError::bad_request("the body could not be read completely")),
     }
+}
+
+/// Parses a body.
+pub(super) fn parse_json(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        // The position only: the parser's own text is not part of the API.
+        let (line, column) = (error.line(), error.column());
+        ApiError::bad_request(format!("the body is not JSON: syntax error at line {line}, column {column}"))
+    })
 }
 
 /// Checks the `Content-Type`.

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 
 use super::{
-    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, rate::RateLimit,
-    request_log::RequestLog, state::Store,
+    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, mqtt::clients::Clients,
+    rate::RateLimit, request_log::RequestLog, state::Store,
 };
 
 /// What all requests share.
@@ -43,6 +43,8 @@ pub(super) struct Context {
     pub(super) dps_rate: RateLimit,
     /// The rate limit of Resource Manager.
     pub(super) arm_rate: RateLimit,
+    /// The clients of the MQTT face, if there is one.
+    pub(super) mqtt: Option<Clients>,
     pub(super) faults: Faults,
     pub(super) log: RequestLog,
 }

@@ -84,6 +84,7 @@ mod fault;
 mod fault_response;
 mod fault_syntax;
 mod fields;
+mod mqtt;
 mod origin;
 mod page_token;
 mod path;
@@ -95,6 +96,7 @@ mod respond;
 mod router;
 mod server;
 mod state;
+mod stop;
 mod tls;
 mod version;
 

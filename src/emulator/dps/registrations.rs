@@ -32,7 +32,7 @@ use crate::emulator::{
 };
 
 /// The versions of the API that devices in use send.
-const VERSIONS: [&str; 3] = ["2019-03-31", "2021-06-01", "2021-10-01"];
+pub(crate) const VERSIONS: [&str; 3] = ["2019-03-31", "2021-06-01", "2021-10-01"];
 
 /// Returns the routes of the device API.
 pub(crate) fn routes() -> Router<SharedContext> {
