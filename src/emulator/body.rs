@@ -113,12 +113,7 @@ fn merge(target: &mut Value, patch: &Value) {
 
 async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -> Result<Value, ApiError> {
     check_media_type(request.headers(), media_types)?;
-    let body = read_bytes(request, context).await?;
-    serde_json::from_slice(&body).map_err(|error| {
-        // The position only: the parser's own text is not part of the API.
-        let (line, column) = (error.line(), error.column());
-        ApiError::bad_request(format!("the body is not JSON: syntax error at line {line}, column {column}"))
-    })
+    parse_json(&read_bytes(request, context).await?)
 }
 
 async fn read_bytes(request: Request, context: &SharedContext) -> Result<Bytes, ApiError> {
@@ -135,6 +130,15 @@ async fn read_bytes(request: Request, context: &SharedContext) -> Result<Bytes, 
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
         Err(_) => Err(ApiError::bad_request("the body could not be read completely")),
     }
+}
+
+/// Parses a body.
+pub(super) fn parse_json(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        // The position only: the parser's own text is not part of the API.
+        let (line, column) = (error.line(), error.column());
+        ApiError::bad_request(format!("the body is not JSON: syntax error at line {line}, column {column}"))
+    })
 }
 
 /// Checks the `Content-Type`.

@@ -9,6 +9,7 @@ use super::{
     clock::Clock,
     dps::{OperationalCa, settings::InstanceSettings},
     fault::Faults,
+    mqtt::clients::Clients,
     rate::RateLimit,
     request_log::RequestLog,
     state::Store,
@@ -50,6 +51,8 @@ pub(super) struct Context {
     pub(super) dps_rate: RateLimit,
     /// The rate limit of Resource Manager.
     pub(super) arm_rate: RateLimit,
+    /// The clients of the MQTT face, if there is one.
+    pub(super) mqtt: Option<Clients>,
     pub(super) faults: Faults,
     pub(super) log: RequestLog,
 }

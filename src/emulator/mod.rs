@@ -85,6 +85,7 @@ mod fault;
 mod fault_response;
 mod fault_syntax;
 mod fields;
+mod mqtt;
 mod origin;
 mod page_token;
 mod path;
@@ -96,6 +97,7 @@ mod respond;
 mod router;
 mod server;
 mod state;
+mod stop;
 mod tls;
 mod version;
 

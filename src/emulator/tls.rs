@@ -46,9 +46,10 @@ const LIFETIME: Lifetime = Lifetime::Days(30);
 /// The names in the server certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The TLS server configuration.
+/// The TLS server configurations, which have the same certificate.
 pub(super) struct Tls {
-    pub(super) acceptor: TlsAcceptor,
+    pub(super) http: TlsAcceptor,
+    pub(super) mqtt: TlsAcceptor,
     /// The CA certificate, as PEM.
     pub(super) ca_pem: String,
 }
@@ -60,9 +61,12 @@ impl Tls {
         let (server, ca_pem) = issue_server_certificate().map_err(tls_error)?;
         let certificate = server.certificate.der().to_vec().into();
         let key = server.key.to_pkcs8_der().map_err(|error| tls_error(error.into()))?;
-        let config = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
+        // Without ALPN, since clients name the protocol differently or not at all.
+        let mqtt = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
             .map_err(|error| EmulatorError::Tls(error.to_string()))?;
-        Ok(Self { acceptor: Arc::new(config).into(), ca_pem })
+        let mut http = mqtt.clone();
+        http.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { http: Arc::new(http).into(), mqtt: Arc::new(mqtt).into(), ca_pem })
     }
 }
 
@@ -78,12 +82,10 @@ fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityEr
 fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let any_client = AnyClient(provider.signature_verification_algorithms);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_single_cert(vec![certificate], key.into())?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_single_cert(vec![certificate], key.into())
 }
 
 /// The certificates that a client presented, its own first. The handshake proved only that the client has the private

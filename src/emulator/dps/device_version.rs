@@ -1,19 +1,21 @@
 //! The versions of the device API.
 
+use crate::emulator::{api_error::ApiError, version::parse_version};
+
 /// A version of the device API that the emulator accepts, over every protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceVersion(&'static str);
 
 impl DeviceVersion {
     /// The versions that devices in use send, then those that issue certificates.
-    pub(crate) const NAMES: [&str; 5] = ["2019-03-31", "2021-06-01", "2021-10-01", "2025-07-01-preview", "2026-11-01"];
+    const NAMES: [&str; 5] = ["2019-03-31", "2021-06-01", "2021-10-01", "2025-07-01-preview", "2026-11-01"];
 
     /// The versions that take a certificate request, `csr`.
     pub(crate) const ISSUING: [&str; 2] = ["2025-07-01-preview", "2026-11-01"];
 
-    /// Returns the version of that name.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        Self::NAMES.into_iter().find(|known| *known == name).map(Self)
+    /// Returns the version in a query.
+    pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
+        parse_version(query, &Self::NAMES).map(Self)
     }
 
     pub(crate) fn as_str(self) -> &'static str {

@@ -30,7 +30,7 @@ use crate::emulator::{
     origin::Origin,
     path::{path_parameter, unknown_method},
     tls::PeerCertificates,
-    version::{API_VERSION, parse_version},
+    version::API_VERSION,
 };
 
 /// Returns the routes of the device API.
@@ -108,7 +108,7 @@ impl FromRequestParts<SharedContext> for DeviceRequest {
     async fn from_request_parts(parts: &mut Parts, context: &SharedContext) -> Result<Self, ApiError> {
         let token = parts.headers.get(header::AUTHORIZATION).map(|token| token.to_str().unwrap_or_default().to_owned());
         let request = Self {
-            version: read_version(parts.uri.query().unwrap_or_default())?,
+            version: DeviceVersion::parse(parts.uri.query().unwrap_or_default())?,
             id_scope: path_parameter(parts, "idScope").await?,
             id: path_parameter(parts, "id").await?,
             operation_id: path_parameter(parts, "operationId").await.ok(),
@@ -119,12 +119,6 @@ impl FromRequestParts<SharedContext> for DeviceRequest {
         request.identity(context)?;
         Ok(request)
     }
-}
-
-fn read_version(query: &str) -> Result<DeviceVersion, ApiError> {
-    let name = parse_version(query, &DeviceVersion::NAMES)?;
-    // Every known name is that of a version.
-    DeviceVersion::find(name).ok_or_else(|| ApiError::bad_request("the version is unknown"))
 }
 
 impl DeviceRequest {
