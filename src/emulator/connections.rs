@@ -1,6 +1,8 @@
 //! Accepts and serves connections.
 
 use std::{
+    io,
+    net::SocketAddr,
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -14,7 +16,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
 };
@@ -22,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     context::{Context, SharedContext},
-    mqtt::{StreamChannel, serve as serve_mqtt},
+    mqtt::{PendingUpgrade, StreamChannel, serve as serve_mqtt},
     respond::respond,
     router::router,
     stop::{FLUSH, GRACE, wait_for_stop},
@@ -67,6 +69,7 @@ async fn accept(
     let mut handshakes = Handshakes::default();
     let mut connections = JoinSet::new();
     loop {
+        let wait = handshakes.time_to_wait();
         tokio::select! {
             () = wait_for_stop(&mut stopped) => break,
             // Removes ended connections.
@@ -74,7 +77,7 @@ async fn accept(
             Some(ended) = handshakes.next() => if let Some((stream, certificates)) = ended {
                 connections.spawn(server.clone().serve(stream, certificates));
             },
-            accepted = listener.accept() => match accepted {
+            accepted = accept_after(wait, &listener) => match accepted {
                 Ok(_) if context.faults.take_for_connection() => {}
                 Ok((stream, _)) => {
                     // Small responses must not wait for acknowledgements. Without the option they are only slower.
@@ -95,6 +98,14 @@ async fn accept(
     }
     drop((listener, handshakes));
     while connections.join_next().await.is_some() {}
+}
+
+/// Accepts a connection after some time.
+async fn accept_after(wait: Duration, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    listener.accept().await
 }
 
 /// Serves the connections of a protocol. Each has its own task, so that a slow one does not delay the others.
@@ -130,11 +141,29 @@ struct HttpServer {
 
 impl Server for HttpServer {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, certificates: PeerCertificates) {
-        let Self { context, router, mut stopped } = self;
+        let upgrade = PendingUpgrade::default();
+        self.serve_requests(stream, &certificates, &upgrade).await;
+        if let Some(channel) = upgrade.channel().await {
+            serve_mqtt(channel, certificates, self.context, self.stopped).await;
+        }
+    }
+}
+
+impl HttpServer {
+    /// Serves the requests of a connection, until it ends or is upgraded.
+    async fn serve_requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        certificates: &PeerCertificates,
+        upgrade: &PendingUpgrade,
+    ) {
+        let Self { context, router, stopped } = self;
+        let mut stopped = stopped.clone();
         let in_progress = AtomicUsize::new(0);
         let service = service_fn(|mut request| {
-            let (context, router, in_progress) = (&context, &router, &in_progress);
+            let in_progress = &in_progress;
             request.extensions_mut().insert(certificates.clone());
+            request.extensions_mut().insert(upgrade.clone());
             async move {
                 in_progress.fetch_add(1, Ordering::Relaxed);
                 let response = respond(context, router, request).await;
@@ -145,7 +174,8 @@ impl Server for HttpServer {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(context.read_timeout)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,

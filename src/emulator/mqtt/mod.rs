@@ -2,7 +2,8 @@
 //! [Communicate with DPS using the MQTT protocol](https://learn.microsoft.com/azure/iot/iot-mqtt-connect-to-iot-dps).
 //!
 //! A device connects with TLS, subscribes to `$dps/registrations/res/#`, publishes its request, and receives the response
-//! on `$dps/registrations/res/{status}/?$rid={request ID}`. The registration itself is that of the HTTP face.
+//! on `$dps/registrations/res/{status}/?$rid={request ID}`. The registration itself is that of the HTTP face. MQTT over
+//! WebSocket is on the HTTPS port ([`websocket`]).
 //!
 //! # Where the documentation is silent
 //! - **CONNECT** is checked for its form. The return codes are those that shipped clients tell apart: 1 for another
@@ -39,6 +40,8 @@ mod packets;
 mod reply;
 mod session;
 mod topic;
+mod websocket;
 
 pub(super) use channel::StreamChannel;
 pub(super) use connection::serve;
+pub(super) use websocket::{PATH as WEBSOCKET_PATH, PendingUpgrade, routes as websocket_routes};
