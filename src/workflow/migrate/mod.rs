@@ -4,12 +4,19 @@
 //! many, so they are never all in memory: [`Plan::read`] checks the whole file and keeps its [`PlanHeader`], and
 //! [`Plan::devices`] reads the devices one by one.
 
+mod ca_files;
+mod decision;
 mod fingerprint;
+mod inspection;
+mod make_plan;
+mod partial;
 mod plan;
 mod plan_error;
 mod plan_file;
+mod target;
 
 pub use fingerprint::KeyFingerprint;
+pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
     GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,
