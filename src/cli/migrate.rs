@@ -1,10 +1,11 @@
 //! `migrate`: from an IoT Central application to a DPS instance, with the device keys unchanged.
 
-use super::{migrate_plan::MakePlan, output::Output, service::block_on};
+use super::{migrate_apply::Apply, migrate_plan::MakePlan, output::Output, service::block_on};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     Plan(Box<MakePlan>),
+    Apply(Box<Apply>),
 }
 
 impl Command {
@@ -12,6 +13,7 @@ impl Command {
         block_on(async {
             match self {
                 Self::Plan(plan) => plan.run(output).await,
+                Self::Apply(apply) => apply.run(output).await,
             }
         })
     }

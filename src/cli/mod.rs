@@ -51,6 +51,7 @@ mod json_file;
 mod man;
 mod many_devices;
 mod migrate;
+mod migrate_apply;
 mod migrate_plan;
 mod next_command;
 mod output;
