@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap, fs, future::poll_fn, num::NonZeroU32, os::unix::fs::PermissionsExt, path::PathBuf, pin::pin,
-    task::Poll,
+    task::Poll, time::Duration,
 };
 
 use crate::{
@@ -91,7 +91,7 @@ impl Lab {
 
     /// An application without anything.
     async fn empty(builder: iot_enroll::emulator::Builder) -> Self {
-        let dps = DpsLab::with(builder).await;
+        let dps = DpsLab::with(builder.registration_retry_after(Duration::ZERO)).await;
         let root = new_root("Plant Root");
         let thumb = CertificateAuthority::self_signed_device(&id("thumb-1"), &IssueOptions::new()).expect("issued");
         let lab = Self { dps, root, thumb };
@@ -357,7 +357,7 @@ async fn an_interrupted_plan_is_resumed_without_asking_for_a_device_again() {
     loop {
         // Every run fails at one of its requests.
         for _ in 0..7 {
-            let skip = Fault::new(FaultKind::Delay(std::time::Duration::ZERO)).path_contains("/attestation");
+            let skip = Fault::new(FaultKind::Delay(Duration::ZERO)).path_contains("/attestation");
             lab.emulator().inject(skip).expect("a fault");
         }
         let fault = Fault::new(FaultKind::Status { status: 403, retry_after: None }).path_contains("/attestation");
@@ -484,7 +484,7 @@ async fn a_lost_answer_to_any_change_is_made_up_for() {
         let plan = lab.plan().await;
         let inject = |fault: Fault| lab.emulator().inject(fault.method(method)).expect("a fault");
         for _ in 0..number {
-            inject(Fault::new(FaultKind::Delay(std::time::Duration::ZERO)));
+            inject(Fault::new(FaultKind::Delay(Duration::ZERO)));
         }
         inject(Fault::new(FaultKind::CloseAfterHandling));
         let report = lab.apply(&plan).await;
