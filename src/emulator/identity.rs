@@ -15,7 +15,7 @@ use super::{
     error::EmulatorError,
     etag::Etag,
     random, shared,
-    tls::StoredAuthority,
+    stored_authority::StoredAuthority,
 };
 use crate::certificate::Timestamp;
 
@@ -36,6 +36,8 @@ pub(super) struct Identity {
     pub(super) instance: InstanceSettings,
     /// The CA of the server certificate. `None` if the emulator never served over TLS.
     pub(super) authority: Option<StoredAuthority>,
+    /// The CA of operational certificates. `None` if the emulator never issued one.
+    pub(super) operational_ca: Option<StoredAuthority>,
 }
 
 impl Identity {
@@ -64,6 +66,7 @@ impl Identity {
                 policies: vec![owner],
             },
             authority: None,
+            operational_ca: None,
         })
     }
 

@@ -9,8 +9,9 @@
 //! templates, organizations and deployment manifests. Other resources do not exist (404).
 //!
 //! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
-//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and `2021-10-01`, with the
-//! emulator's [ID scope](Emulator::id_scope), and then belongs to the application.
+//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01`, `2021-10-01`,
+//! `2025-07-01-preview` and `2026-11-01`, with the emulator's [ID scope](Emulator::id_scope), and then belongs to the
+//! application. At the ID scope of the instance, the last two versions issue a certificate for a request (`csr`).
 //!
 //! One DPS instance is on the port as well, with an [ID scope of its own](Emulator::dps_id_scope). Azure Resource Manager
 //! (`/subscriptions/…`) has the instance, its CA certificates and its keys, and takes the
@@ -90,6 +91,7 @@ mod health;
 mod hosts;
 mod identity;
 mod json_text;
+mod mqtt;
 mod origin;
 mod page_token;
 mod path;
@@ -105,6 +107,8 @@ mod server_certificates;
 mod shared;
 mod state;
 mod state_file;
+mod stop;
+mod stored_authority;
 mod tls;
 mod version;
 

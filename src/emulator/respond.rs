@@ -22,6 +22,7 @@ use super::{
     exchange_log::{BodyRecorder, Exchange, RecordedBody, ResponseRecord},
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
+    mqtt::WEBSOCKET_PATH,
     origin::Origin,
     random,
     tls::PeerCertificates,
@@ -164,6 +165,8 @@ fn is_authenticated<B>(request: &hyper::Request<B>, origin: &Origin, api: Api, c
         Api::Central => central::authorize(headers, &context.token).is_ok(),
         Api::Arm => arm::authorize(headers, context).is_ok(),
         Api::DpsService => dps::authorize(headers, origin, request.uri().path(), context).is_ok(),
+        // The requests over the WebSocket carry them.
+        Api::DpsDevice if request.uri().path() == WEBSOCKET_PATH => false,
         Api::DpsDevice => {
             let certificates = request.extensions().get::<PeerCertificates>();
             headers.contains_key(header::AUTHORIZATION)

@@ -18,14 +18,18 @@ use super::{
         model::{Device, DeviceProperties},
     },
     clock::Clock,
-    connections::serve,
+    connections::{Listener, serve},
     context::{Context, SharedContext},
-    dps::settings::{DpsRight, OWNER_POLICY},
+    dps::{
+        OperationalCa,
+        settings::{DpsRight, OWNER_POLICY},
+    },
     error::{EmulatorError, MIN_REMOTE_TOKEN},
     exchange_log::ExchangeLog,
     fault::{Fault, Faults, whole_seconds},
     hosts::{Hosts, is_loopback},
     identity::{Identity, check_token},
+    mqtt::clients::Clients,
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
@@ -40,6 +44,7 @@ use super::{
 pub struct Emulator {
     context: SharedContext,
     address: SocketAddr,
+    mqtt_address: Option<SocketAddr>,
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
     /// The state file and what it keeps beside the state.
@@ -76,6 +81,7 @@ pub struct Builder {
     page_size: usize,
     read_timeout: Duration,
     tls: bool,
+    mqtt: Option<SocketAddr>,
     assign_after: u32,
     registration_retry_after: Duration,
     dps_name: String,
@@ -148,6 +154,14 @@ impl Builder {
         Self { tls, ..self }
     }
 
+    /// Sets the address for devices that register over MQTT, which must be a loopback address. Port 0 selects a free port.
+    /// Needs [`tls`](Self::tls). MQTT over WebSocket is then at `/$iothub/websocket` of the HTTPS port. Default: no MQTT.
+    ///
+    /// The shipped SDKs connect to port 8883.
+    pub fn mqtt(self, address: SocketAddr) -> Self {
+        Self { mqtt: Some(address), ..self }
+    }
+
     /// Sets the number of polls of a registration that are answered with `assigning` before `assigned`. With 0, the
     /// device is assigned when it registers. Default: 1.
     pub fn assign_after(self, polls: u32) -> Self {
@@ -199,6 +213,9 @@ impl Builder {
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
         self.check_access()?;
+        if self.mqtt.is_some() && !self.tls {
+            return Err(EmulatorError::MqttWithoutTls);
+        }
         let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
         let token = self.token.map(check_token).transpose()?;
         let (mut file, content) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
@@ -215,8 +232,12 @@ impl Builder {
             (true, Some(_)) => Some(Tls::with_stored(&mut identity.authority, &hosts)?),
         };
         let store = Store::new(state);
-        let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
-        let address = listener.local_addr().map_err(|source| listen_error(self.listen, source))?;
+        let (listener, address) = bind(self.listen).await?;
+        let (mqtt_listener, mqtt_address) = match self.mqtt {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        }
+        .unzip();
         let authority = authority(address, &hosts);
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
@@ -224,7 +245,7 @@ impl Builder {
             rate: RateLimit::new(self.rate, &self.clock),
             dps_rate: RateLimit::new(self.rate, &self.clock),
             arm_rate: RateLimit::new(self.rate, &self.clock),
-            clock: self.clock,
+            clock: self.clock.clone(),
             token: identity.token.clone(),
             arm_token: identity.arm_token.clone(),
             id_scope: identity.id_scope.clone(),
@@ -236,10 +257,12 @@ impl Builder {
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: identity.device_keys.clone(),
+            operational_ca: OperationalCa::load(identity.operational_ca.as_ref(), self.clock.timestamp()),
             assigned_hub: Arc::clone(&identity.assigned_hub),
             assign_after: self.assign_after,
             registration_retry_after: whole_seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
+            mqtt: self.mqtt.map(|_| Clients::new()),
             faults: Faults::default(),
             log: RequestLog::default(),
             exchanges: ExchangeLog::default(),
@@ -250,20 +273,22 @@ impl Builder {
         }
         let saved = file.map(|file| (file, identity));
         let (stop, stopped) = watch::channel(false);
-        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
-        let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&context), stopped));
+        let mqtt_listener =
+            mqtt_listener.zip(tls.as_ref()).map(|(listener, tls)| Listener { listener, tls: Some(tls.mqtt.clone()) });
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.http, tls.ca_pem)).unzip();
+        let http = Listener { listener, tls: acceptor };
+        let server = tokio::spawn(serve(http, mqtt_listener, Arc::clone(&context), stopped));
         tracing::debug!(endpoint = context.endpoint, "emulator started");
-        Ok(Emulator { context, address, ca_pem, saved, stop, server })
+        Ok(Emulator { context, address, mqtt_address, ca_pem, saved, stop, server })
     }
 
     /// Checks whether other machines may reach the emulator if they can.
     fn check_access(&self) -> Result<(), EmulatorError> {
-        if is_loopback(self.listen.ip()) {
-            return Ok(());
-        }
+        let mut addresses = [self.listen].into_iter().chain(self.mqtt);
+        let Some(remote) = addresses.find(|address| !is_loopback(address.ip())) else { return Ok(()) };
         match self.remote_access {
-            RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(self.listen)),
-            RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(self.listen)),
+            RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(remote)),
+            RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(remote)),
             RemoteAccess::OverTls | RemoteAccess::OverPlainHttp => {}
         }
         if self.token.as_ref().is_some_and(|token| token.len() < MIN_REMOTE_TOKEN) {
@@ -286,6 +311,7 @@ impl Emulator {
             page_size: PAGE_SIZE,
             read_timeout: Duration::from_secs(30),
             tls: false,
+            mqtt: None,
             assign_after: 1,
             registration_retry_after: Duration::from_secs(1),
             dps_name: "emulated-dps".to_owned(),
@@ -313,7 +339,13 @@ impl Emulator {
     /// Returns whether other machines can reach the emulator, as far as its address is concerned.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        !is_loopback(self.address.ip())
+        [Some(self.address), self.mqtt_address].into_iter().flatten().any(|address| !is_loopback(address.ip()))
+    }
+
+    /// Returns the address of MQTT. `None` without [`Builder::mqtt`].
+    #[must_use]
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.mqtt_address
     }
 
     /// Returns the CA certificate that clients must trust, as PEM. `None` without TLS.
@@ -422,7 +454,10 @@ impl Emulator {
     pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
         self.finish().await;
         match &mut self.saved {
-            Some((file, identity)) => file.save(identity, &self.context.store),
+            Some((file, identity)) => {
+                identity.operational_ca = self.context.operational_ca.store();
+                file.save(identity, &self.context.store)
+            }
             None => Ok(()),
         }
     }
@@ -460,6 +495,13 @@ fn authority(address: SocketAddr, hosts: &Hosts) -> String {
     }
     let host = hosts.first().unwrap_or_else(|| "localhost".to_owned());
     format!("{host}:{}", address.port())
+}
+
+/// Listens on an address, and returns it with its port.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EmulatorError> {
+    let listener = TcpListener::bind(address).await.map_err(|source| listen_error(address, source))?;
+    let bound = listener.local_addr().map_err(|source| listen_error(address, source))?;
+    Ok((listener, bound))
 }
 
 fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {

@@ -4,11 +4,16 @@
 //! - **Client certificates** are requested but optional, without a list of authorities. A handshake fails only if the
 //!   client does not have the private key of its certificate. Whether the certificate admits the device is decided by
 //!   the service, whose response explains it.
-//! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: a new one replaces the oldest.
+//! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: further connections wait until one ends, or
+//!   until the oldest is 2 seconds old and is replaced. Thousands of devices that connect at once are served in turn, and
+//!   connections that send nothing do not keep them out.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
@@ -29,9 +34,11 @@ use tokio_rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
-use super::{error::EmulatorError, hosts::Hosts, server_certificates::ServerCertificates};
+use super::{
+    error::EmulatorError, hosts::Hosts, server_certificates::ServerCertificates, stored_authority::StoredAuthority,
+};
 use crate::certificate::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime, PrivateKey, Timestamp,
+    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime, Timestamp,
 };
 
 /// The maximum duration of a handshake.
@@ -39,6 +46,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
+
+/// The age from which a pending handshake can be replaced by a new one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lifetime of a CA that ends with the emulator. It starts at the time of the system clock, which clients use, not of the
 /// emulator's clock.
@@ -50,9 +60,10 @@ const STORED_LIFETIME: Lifetime = Lifetime::Days(365);
 /// The time before its end at which a CA in a state file is replaced: the lifetime of a server certificate.
 const RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The TLS server configuration.
+/// The TLS server configurations, which have the same certificate.
 pub(super) struct Tls {
-    pub(super) acceptor: TlsAcceptor,
+    pub(super) http: TlsAcceptor,
+    pub(super) mqtt: TlsAcceptor,
     /// The CA certificate, as PEM.
     pub(super) ca_pem: String,
 }
@@ -67,31 +78,23 @@ impl Tls {
     /// its end is near.
     pub(super) fn with_stored(stored: &mut Option<StoredAuthority>, hosts: &Hosts) -> Result<Self, EmulatorError> {
         let now = Timestamp::now();
-        if let Some(found) = stored.as_ref().filter(|found| found.certificate.not_after() >= now + RENEWAL) {
-            let key = PrivateKey::read(found.key.as_bytes(), None).map_err(|error| tls_error(error.into()))?;
-            let authority = CertificateAuthority::new(vec![found.certificate.clone()], key, now).map_err(tls_error)?;
-            return Self::with_authority(authority, hosts);
+        if let Some(found) = stored.as_ref().filter(|found| found.not_after() >= Some(now + RENEWAL)) {
+            return Self::with_authority(found.authority(now).map_err(tls_error)?, hosts);
         }
         let authority = new_authority(STORED_LIFETIME).map_err(tls_error)?;
-        let key = authority.key().to_pem().map_err(|error| tls_error(error.into()))?;
-        *stored = Some(StoredAuthority { certificate: authority.certificate().clone(), key: key.to_string() });
+        *stored = Some(StoredAuthority::new(&authority).map_err(tls_error)?);
         Self::with_authority(authority, hosts)
     }
 
     fn with_authority(authority: CertificateAuthority, hosts: &Hosts) -> Result<Self, EmulatorError> {
         let ca_pem = authority.certificate().to_pem();
         let certificates = ServerCertificates::new(authority, hosts.clone())?;
-        let config = config(certificates).map_err(|error| EmulatorError::Tls(error.to_string()))?;
-        Ok(Self { acceptor: Arc::new(config).into(), ca_pem })
+        // Without ALPN, since clients name the protocol differently or not at all.
+        let mqtt = config(certificates).map_err(|error| EmulatorError::Tls(error.to_string()))?;
+        let mut http = mqtt.clone();
+        http.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { http: Arc::new(http).into(), mqtt: Arc::new(mqtt).into(), ca_pem })
     }
-}
-
-/// The CA of the server certificate in a state file.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct StoredAuthority {
-    certificate: Certificate,
-    /// The private key, as PEM. Secret.
-    key: String,
 }
 
 fn tls_error(error: AuthorityError) -> EmulatorError {
@@ -107,12 +110,10 @@ fn new_authority(lifetime: Lifetime) -> Result<CertificateAuthority, AuthorityEr
 fn config(certificates: ServerCertificates) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let any_client = AnyClient(provider.signature_verification_algorithms);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    Ok(ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_cert_resolver(Arc::new(certificates)))
 }
 
 /// The certificates that a client presented, its own first. The handshake proved only that the client has the private
@@ -137,20 +138,28 @@ impl PeerCertificates {
 pub(super) struct Handshakes {
     tasks: JoinSet<Option<TlsStream<TcpStream>>>,
     /// The oldest first.
-    pending: VecDeque<AbortHandle>,
+    pending: VecDeque<(Instant, AbortHandle)>,
 }
 
 impl Handshakes {
-    /// Starts a handshake.
+    /// Returns the time to wait before the next handshake can start, unless one ends before.
+    pub(super) fn time_to_wait(&mut self) -> Duration {
+        self.pending.retain(|(_, handshake)| !handshake.is_finished());
+        match self.pending.front() {
+            Some((started, _)) if self.pending.len() >= MAX_HANDSHAKES => PATIENCE.saturating_sub(started.elapsed()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Starts a handshake. The oldest ends if there are too many.
     pub(super) fn start(&mut self, acceptor: &TlsAcceptor, stream: TcpStream) {
-        self.pending.retain(|handshake| !handshake.is_finished());
         if self.pending.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = self.pending.pop_front()
+            && let Some((_, oldest)) = self.pending.pop_front()
         {
             oldest.abort();
         }
         let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-        self.pending.push_back(self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let failure = match handshake.await {
                 Ok(Ok(stream)) => return Some(stream),
                 Ok(Err(error)) => error.to_string(),
@@ -158,7 +167,8 @@ impl Handshakes {
             };
             tracing::debug!(error = failure, "TLS handshake failed");
             None
-        }));
+        });
+        self.pending.push_back((Instant::now(), task));
     }
 
     /// Waits for the next handshake to end, and returns its stream and the client's certificates if it succeeded.

@@ -24,6 +24,7 @@ mod inspect;
 mod issuing;
 mod man;
 mod many_devices;
+mod operational;
 mod pfx;
 mod register;
 mod rollover;

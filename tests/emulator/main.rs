@@ -23,6 +23,7 @@ mod health;
 mod hosts;
 mod if_match;
 mod large_queries;
+mod operational;
 mod organizations;
 mod registration;
 mod request_checks;
