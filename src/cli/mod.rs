@@ -52,6 +52,7 @@ mod man;
 mod many_devices;
 mod next_command;
 mod output;
+mod planned_services;
 mod progress;
 mod provision;
 mod provision_target;

@@ -31,6 +31,7 @@ mod group_entries;
 mod import;
 mod issue;
 mod manifest;
+pub mod migrate;
 mod provision;
 mod record;
 mod register;

@@ -1,0 +1,19 @@
+//! The move from an IoT Central application to an instance of the Device Provisioning Service, with the device keys unchanged.
+//!
+//! A [`Plan`] is a file. [`make_plan`] writes it and changes nothing at the services; everything else reads it. Devices may be
+//! many, so they are never all in memory: [`Plan::read`] checks the whole file and keeps its [`PlanHeader`], and
+//! [`Plan::devices`] reads the devices one by one.
+
+mod fingerprint;
+mod plan;
+mod plan_error;
+mod plan_file;
+
+pub use fingerprint::KeyFingerprint;
+pub use plan::{
+    CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
+    GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,
+    PlannedEntry, PlannedGroup, PlannedInstance, PlannedKeys,
+};
+pub use plan_error::PlanError;
+pub use plan_file::{Plan, PlannedDevices};
