@@ -311,7 +311,7 @@ impl Importer {
 }
 
 /// Returns what a failure says about the rows after it.
-fn signal(error: &Error) -> Signal {
+pub(super) fn signal(error: &Error) -> Signal {
     match error {
         // The token is wrong, or the address.
         Error::Authorization { .. } | Error::Redirect { .. } => Signal::AffectsAll,

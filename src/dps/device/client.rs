@@ -86,6 +86,9 @@ pub struct Assignment {
     pub device_id: String,
     /// The kind of assignment, such as `initialAssignment`.
     pub substatus: Option<String>,
+    /// The enrollment group that admitted the device. `None` if it was an individual enrollment, or if the service does not
+    /// say.
+    pub enrollment_group: Option<String>,
     /// When the device first registered.
     pub created_at: Option<Timestamp>,
     /// When the device last registered.
@@ -423,8 +426,16 @@ struct WireState {
     last_updated_date_time_utc: Option<String>,
     etag: Option<String>,
     payload: Option<Value>,
+    x509: Option<WireAdmission>,
+    symmetric_key: Option<WireAdmission>,
     error_code: Option<Value>,
     error_message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "the admission of a device")]
+struct WireAdmission {
+    enrollment_group_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -455,6 +466,7 @@ impl WireOperation {
             assigned_hub,
             device_id,
             substatus: state.substatus,
+            enrollment_group: state.x509.or(state.symmetric_key).and_then(|admission| admission.enrollment_group_id),
             created_at: time(state.created_date_time_utc),
             updated_at: time(state.last_updated_date_time_utc),
             etag: state.etag,

@@ -5,11 +5,17 @@
 //! [`Plan::devices`] reads the devices one by one.
 
 mod fingerprint;
+mod move_devices;
+mod moves;
 mod plan;
 mod plan_error;
 mod plan_file;
+mod readiness;
+mod rehearse;
+mod status;
 
 pub use fingerprint::KeyFingerprint;
+pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
     GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,
@@ -17,3 +23,5 @@ pub use plan::{
 };
 pub use plan_error::PlanError;
 pub use plan_file::{Plan, PlannedDevices};
+pub use rehearse::{Rehearsal, RehearsalError, RehearsalRecord, rehearse};
+pub use status::{ArrivalCounts, ArrivalError, ArrivalState, Arrivals, DeviceArrival};
