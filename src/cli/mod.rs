@@ -50,6 +50,8 @@ mod issuer;
 mod json_file;
 mod man;
 mod many_devices;
+mod migrate;
+mod migrate_plan;
 mod next_command;
 mod output;
 mod planned_services;
@@ -114,6 +116,9 @@ enum Command {
     Cert(cert::Command),
     Provision(Box<provision::Provision>),
     Rollover(Box<rollover::Rollover>),
+    /// Move the devices of an application to a DPS instance, keys unchanged
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Manage enrollment groups and their certificates
     EnrollmentGroup(Box<enrollment_group::Command>),
     /// Manage, import and register devices
@@ -197,6 +202,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Cert(command) => command.run(output),
         Command::Provision(provision) => provision.run(output),
         Command::Rollover(rollover) => rollover.run(output),
+        Command::Migrate(command) => command.run(output),
         Command::EnrollmentGroup(command) => command.run(output),
         Command::Device(command) => command.run(output),
         Command::DeviceGroup(command) => command.run(output),

@@ -44,4 +44,5 @@ pub use diagnosis::{Attempt, DiagnosedError, Diagnosis, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
 pub use error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind};
 pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};
+pub(crate) use symmetric_key::derive_key;
 pub use symmetric_key::{SymmetricKey, SymmetricKeyError, derive_device_key};

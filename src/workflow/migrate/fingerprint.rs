@@ -27,4 +27,10 @@ impl KeyFingerprint {
         }
         Self(hexadecimal(&hash.finalize()[..LENGTH]))
     }
+
+    /// Returns the fingerprint as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }

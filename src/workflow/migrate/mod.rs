@@ -4,17 +4,24 @@
 //! many, so they are never all in memory: [`Plan::read`] checks the whole file and keeps its [`PlanHeader`], and
 //! [`Plan::devices`] reads the devices one by one.
 
+mod ca_files;
+mod decision;
 mod fingerprint;
+mod inspection;
+mod make_plan;
 mod move_devices;
 mod moves;
+mod partial;
 mod plan;
 mod plan_error;
 mod plan_file;
 mod readiness;
 mod rehearse;
 mod status;
+mod target;
 
 pub use fingerprint::KeyFingerprint;
+pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
 pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,

@@ -210,13 +210,6 @@ pub struct PlannedKeys {
     pub keys: Option<SymmetricKeys>,
 }
 
-impl PlannedKeys {
-    /// Describes keys in the plan with this ID, and includes them if asked to.
-    pub(super) fn new(plan_id: &str, keys: &SymmetricKeys, include: bool) -> Self {
-        Self { fingerprint: KeyFingerprint::new(plan_id, keys), keys: include.then(|| keys.clone()) }
-    }
-}
-
 /// The only place where keys are written: a plan that was asked to include them.
 mod included {
     use serde::{Deserializer, Serializer};
@@ -351,11 +344,14 @@ pub struct PlannedDevice {
     pub enabled: bool,
     /// Whether it has connected to the application.
     pub provisioned: bool,
+    /// Whether it runs IoT Edge, if the application tells it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub iot_edge: bool,
     /// How the application admits it.
     pub admission: DeviceAdmission,
     /// What is to be done.
     pub action: DeviceAction,
-    /// Why nothing can be done.
+    /// Why nothing can be done, or what is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<DeviceObstacle>,
 }
@@ -423,8 +419,8 @@ pub enum DeviceAction {
 }
 
 /// Why a device cannot be moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum DeviceObstacle {
     /// The application simulates it: there is no device.
@@ -443,6 +439,26 @@ pub enum DeviceObstacle {
     NoKeys,
     /// It proves its identity in a way that cannot be moved.
     OtherAttestation,
+    /// One of its two certificates is not at hand. It is enrolled with the other only.
+    OneCertificate,
+    /// The instance has another individual enrollment of its ID.
+    OtherEnrollment,
+}
+
+impl DeviceObstacle {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 10] = [
+        Self::IdRefused,
+        Self::IdCollision,
+        Self::NoCertificate,
+        Self::OneCertificate,
+        Self::DisabledWithoutCertificate,
+        Self::GroupNotMoved,
+        Self::NoKeys,
+        Self::OtherAttestation,
+        Self::OtherEnrollment,
+        Self::Simulated,
+    ];
 }
 
 impl fmt::Display for DeviceObstacle {
@@ -460,6 +476,10 @@ impl fmt::Display for DeviceObstacle {
             Self::GroupNotMoved => "its enrollment group is not moved",
             Self::NoKeys => "the application tells no keys of it",
             Self::OtherAttestation => "attestation of a kind that cannot be moved",
+            Self::OneCertificate => "no file has one of its two certificates: it is enrolled with the other only",
+            Self::OtherEnrollment => {
+                "the instance has another individual enrollment of this ID, which takes precedence over a group"
+            }
         })
     }
 }
@@ -477,6 +497,8 @@ pub struct DeviceCounts {
     pub enroll: u64,
     /// Those among these that are disabled.
     pub disabled: u64,
+    /// Those among these that the instance has an individual enrollment of already.
+    pub present: u64,
     /// Those that are not moved.
     pub not_moved: u64,
 }
