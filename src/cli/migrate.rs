@@ -1,10 +1,16 @@
 //! `migrate`: from an IoT Central application to a DPS instance, with the device keys unchanged.
 
-use super::{migrate_plan::MakePlan, output::Output, service::block_on};
+use super::{
+    migrate_move::Move, migrate_plan::MakePlan, migrate_rehearse::Rehearse, migrate_status::Status, output::Output,
+    service::block_on,
+};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     Plan(Box<MakePlan>),
+    Rehearse(Box<Rehearse>),
+    Move(Box<Move>),
+    Status(Box<Status>),
 }
 
 impl Command {
@@ -12,6 +18,9 @@ impl Command {
         block_on(async {
             match self {
                 Self::Plan(plan) => plan.run(output).await,
+                Self::Rehearse(rehearse) => rehearse.run(output).await,
+                Self::Move(devices) => devices.run(output).await,
+                Self::Status(status) => status.run(output).await,
             }
         })
     }
