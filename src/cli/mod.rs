@@ -51,6 +51,7 @@ mod json_file;
 mod man;
 mod many_devices;
 mod migrate;
+mod migrate_apply;
 mod migrate_move;
 mod migrate_plan;
 mod migrate_rehearse;

@@ -185,6 +185,11 @@ impl<'o> Steps<'o> {
         self.reports.push(report);
     }
 
+    /// Returns how many of the steps so far changed something, or would.
+    pub(super) fn changes(&self) -> usize {
+        self.reports.iter().filter(|report| matches!(report.outcome, Outcome::Done | Outcome::Planned)).count()
+    }
+
     pub(super) fn into_reports(self) -> Vec<StepReport> {
         self.reports
     }

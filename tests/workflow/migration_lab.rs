@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     central::{
-        self, Attestation as CentralAttestation, Authorization, CentralDeviceId, Client, NewEnrollmentGroup as NewCentralGroup,
+        self, Authorization, CentralDeviceId, Client, NewEnrollmentGroup as NewCentralGroup,
         RetryPolicy,
     },
     certificate::DeviceId,
@@ -46,7 +46,7 @@ impl MigrationLab {
         let dps = DpsLab::with(Emulator::builder().assign_after(0)).await;
         let lab = Self { dps };
         let groups = lab.client().enrollment_groups();
-        groups.replace(&GROUP.parse().expect("an ID"), &NewCentralGroup::symmetric(GROUP, keys(GROUP))).await.expect("set");
+        groups.replace(&GROUP.parse().expect("an ID"), &NewCentralGroup::x509(GROUP).attestation(central::NewAttestation::SymmetricKey(Some(keys(GROUP))))).await.expect("set");
         lab
     }
 

@@ -4,8 +4,13 @@
 //! many, so they are never all in memory: [`Plan::read`] checks the whole file and keeps its [`PlanHeader`], and
 //! [`Plan::devices`] reads the devices one by one.
 
+mod apply;
+mod apply_devices;
+mod apply_groups;
+mod apply_report;
 mod ca_files;
 mod decision;
+mod drift;
 mod fingerprint;
 mod inspection;
 mod make_plan;
@@ -20,6 +25,8 @@ mod rehearse;
 mod status;
 mod target;
 
+pub use apply::{ApplyError, ApplyRequest, apply_plan};
+pub use apply_report::{ApplyReport, ItemFailure, ItemKind};
 pub use fingerprint::KeyFingerprint;
 pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
 pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
