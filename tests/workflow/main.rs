@@ -12,6 +12,8 @@ mod dps_lab;
 mod dps_races;
 mod dps_rollover;
 mod faults;
+mod migrate_move;
+mod migration_lab;
 mod provision;
 mod races;
 mod resume;

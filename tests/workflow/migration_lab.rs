@@ -2,14 +2,11 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use crate::dps_lab::DpsLab;
+use crate::dps_lab::{DpsLab, RealTime};
 use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
-    central::{
-        self, Authorization, CentralDeviceId, Client, NewEnrollmentGroup as NewCentralGroup,
-        RetryPolicy,
-    },
+    central::{self, Authorization, CentralDeviceId, Client, NewEnrollmentGroup as NewCentralGroup, RetryPolicy},
     certificate::DeviceId,
     dps::{
         device::{Credential, RegistrationClient, SymmetricKey, derive_device_key},
@@ -34,10 +31,7 @@ pub(crate) fn key(text: &str) -> String {
 }
 
 fn keys(name: &str) -> SymmetricKeys {
-    SymmetricKeys {
-        primary_key: key(&format!("{name} 1")).into(),
-        secondary_key: key(&format!("{name} 2")).into(),
-    }
+    SymmetricKeys { primary_key: key(&format!("{name} 1")).into(), secondary_key: key(&format!("{name} 2")).into() }
 }
 
 impl MigrationLab {
@@ -46,7 +40,13 @@ impl MigrationLab {
         let dps = DpsLab::with(Emulator::builder().assign_after(0)).await;
         let lab = Self { dps };
         let groups = lab.client().enrollment_groups();
-        groups.replace(&GROUP.parse().expect("an ID"), &NewCentralGroup::x509(GROUP).attestation(central::NewAttestation::SymmetricKey(Some(keys(GROUP))))).await.expect("set");
+        groups
+            .replace(
+                &GROUP.parse().expect("an ID"),
+                &NewCentralGroup::x509(GROUP).attestation(central::NewAttestation::SymmetricKey(Some(keys(GROUP)))),
+            )
+            .await
+            .expect("set");
         lab
     }
 
@@ -69,7 +69,7 @@ impl MigrationLab {
     pub(crate) async fn connect(&self, ids: &[&str]) {
         let client = RegistrationClient::builder(self.emulator().id_scope().parse().expect("a scope"))
             .endpoint(self.emulator().endpoint().parse().expect("an endpoint"))
-            .rate(FAST)
+            .clock(RealTime::clock())
             .build()
             .expect("a client");
         for id in ids {
