@@ -147,7 +147,11 @@ fn summary(report: &PlanReport, command: &MakePlan) -> String {
         (disabled, present) => format!(", {disabled} of them disabled, {present} are there already"),
     };
     let _ = writeln!(text, "\n{} devices", counts.total);
-    let _ = writeln!(text, "  {GOOD}{}{GOOD:#} admitted by a group", counts.covered);
+    let presumed = match counts.presumed {
+        0 => String::new(),
+        presumed => format!(", {presumed} of them presumably by an X.509 group"),
+    };
+    let _ = writeln!(text, "  {GOOD}{}{GOOD:#} admitted by a group{presumed}", counts.covered);
     let _ = writeln!(text, "  {GOOD}{}{GOOD:#} with an individual enrollment{enroll}", counts.enroll);
     let style = if counts.not_moved > 0 { BAD } else { GOOD };
     let _ = writeln!(text, "  {style}{}{style:#} not moved", counts.not_moved);

@@ -40,13 +40,12 @@ async fn credentials(
 ) -> Result<Response, ApiError> {
     let mut shown = context.store.with(|state| {
         let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
-        Ok::<_, ApiError>(match &device.attestation {
-            Some(attestation) => json!({ attestation.name(): attestation.section() }),
-            None => {
-                let of_group = group_key(state, &id.text).map(|key| key.derive(&id_key(&id.text)));
-                json!({ "symmetricKey": of_group.unwrap_or_else(|| context.device_keys.derive(&id.text)).show() })
-            }
-        })
+        let Some(attestation) = &device.attestation else {
+            let of_group = group_key(state, &id.text).map(|key| key.derive(&id_key(&id.text)));
+            let key = of_group.unwrap_or_else(|| context.device_keys.derive(&id.text));
+            return Ok::<_, ApiError>(json!({ "symmetricKey": key.show() }));
+        };
+        Ok(json!({ attestation.name(): attestation.section() }))
     })?;
     shown["idScope"] = json!(context.id_scope);
     Ok(json_response(StatusCode::OK, &shown))

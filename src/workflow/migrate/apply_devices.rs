@@ -11,7 +11,7 @@ use super::{
     ca_files::read_certificate,
     drift::{DeviceDrift, admission_drift},
     inspection::{Identity, Inspector},
-    plan::{DeviceAdmission, PlannedDevice, PlannedKeys},
+    plan::{DeviceAdmission, PlannedDevice},
     target::{EnrollmentKind, KnownEnrollments},
 };
 use crate::{
@@ -111,13 +111,12 @@ impl DeviceMover {
     /// Reads a device again, and fails if it has changed. Returns its keys, if it has any.
     async fn read_keys(&self, device: &PlannedDevice) -> Result<Option<SymmetricKeys>, Failure> {
         let Some(inspector) = &self.inspector else {
-            let planned = match &device.admission {
-                DeviceAdmission::SymmetricKey(planned)
-                | DeviceAdmission::SymmetricGroup { keys: Some(planned), .. } => planned,
-                _ => return Ok(None),
+            let (DeviceAdmission::SymmetricKey(planned) | DeviceAdmission::SymmetricGroup { keys: Some(planned), .. }) =
+                &device.admission
+            else {
+                return Ok(None);
             };
-            let PlannedKeys { keys, .. } = planned;
-            return match keys {
+            return match &planned.keys {
                 Some(keys) => Ok(Some(keys.clone())),
                 None => Err(Failure::Other("the plan does not include its keys".to_owned())),
             };

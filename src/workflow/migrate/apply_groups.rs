@@ -269,19 +269,15 @@ impl GroupMover<'_> {
     /// Reads a CA with its key, or its certificate if the key is not at hand.
     fn read_ca(&self, planned: &PlannedCertificate) -> Result<Ca, GroupError> {
         let wanted = planned.sha1_thumbprint;
-        let certificate = match &planned.file {
-            Some(file) => read_certificate(file, wanted, self.passwords)?.ok_or_else(|| {
+        let certificate = if let Some(file) = &planned.file {
+            read_certificate(file, wanted, self.passwords)?.ok_or_else(|| {
                 GroupError::Other(format!("{} does not have the certificate {wanted} any more", file.display()))
-            })?,
-            None => {
-                let present = self.certificates.iter().find(|it| thumbprint(it) == Some(wanted));
-                let content = present.and_then(DpsCertificate::certificate);
-                content.ok_or_else(|| {
-                    GroupError::Other(format!(
-                        "the instance does not have the CA {wanted} any more, and there is no file"
-                    ))
-                })?
-            }
+            })?
+        } else {
+            let present = self.certificates.iter().find(|it| thumbprint(it) == Some(wanted));
+            present.and_then(DpsCertificate::certificate).ok_or_else(|| {
+                GroupError::Other(format!("the instance does not have the CA {wanted} any more, and there is no file"))
+            })?
         };
         let Some(key_file) = &planned.key_file else { return Ok(Ca::Certificate(Box::new(certificate))) };
         let key = read_key(key_file, self.passwords)?;

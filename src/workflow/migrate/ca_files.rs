@@ -11,10 +11,14 @@ use crate::certificate::{
     files::{FileError, Passwords, read_certificates_with, read_key},
 };
 
+/// How well a file fits a certificate: the lower, the better. Its own file is better than the chain of another certificate, and
+/// one without a password is better than a PFX file.
+type Rank = (bool, bool);
+
 /// The files below a directory that hold certificates. Little of each is kept, because there may be a million.
 #[derive(Default)]
 pub(super) struct CaFiles {
-    by_thumbprint: HashMap<Thumbprint, PathBuf>,
+    by_thumbprint: HashMap<Thumbprint, (Rank, PathBuf)>,
     /// The certificates that no CA has, by their common names in lower case.
     leaves: HashMap<String, PathBuf>,
     files: Vec<PathBuf>,
@@ -64,8 +68,8 @@ impl CaFiles {
         }
         match read_certificates_with(&path, passwords) {
             Ok(certificates) => {
-                for certificate in &certificates {
-                    self.add_certificate(certificate, &path);
+                for (position, certificate) in certificates.iter().enumerate() {
+                    self.add_certificate(certificate, position, &path);
                 }
                 self.files.push(path);
             }
@@ -81,8 +85,12 @@ impl CaFiles {
         }
     }
 
-    fn add_certificate(&mut self, certificate: &Certificate, path: &Path) {
-        self.by_thumbprint.entry(certificate.sha1_thumbprint()).or_insert_with(|| path.to_owned());
+    fn add_certificate(&mut self, certificate: &Certificate, position: usize, path: &Path) {
+        let rank = (position > 0, has_extension(path, &["pfx", "p12"]));
+        let thumbprint = certificate.sha1_thumbprint();
+        if self.by_thumbprint.get(&thumbprint).is_none_or(|(known, _)| rank < *known) {
+            self.by_thumbprint.insert(thumbprint, (rank, path.to_owned()));
+        }
         let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
         if let Some(name) = certificate.subject().common_name().filter(|_| !is_authority) {
             self.leaves.entry(name.to_ascii_lowercase()).or_insert_with(|| path.to_owned());
@@ -91,7 +99,7 @@ impl CaFiles {
 
     /// Returns the file that holds the certificate with this thumbprint.
     pub(super) fn file(&self, thumbprint: Thumbprint) -> Option<&PathBuf> {
-        self.by_thumbprint.get(&thumbprint)
+        self.by_thumbprint.get(&thumbprint).map(|(_, path)| path)
     }
 
     /// Returns the file of a device's certificate, by its common name.
@@ -136,8 +144,12 @@ fn named_keys(certificate: &Path) -> Vec<PathBuf> {
 }
 
 fn looks_like_certificate(path: &Path) -> bool {
+    has_extension(path, &["cer", "crt", "der", "p12", "p7b", "p7c", "pem", "pfx"])
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["cer", "crt", "der", "p12", "p7b", "p7c", "pem", "pfx"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Reads the certificate with a thumbprint from a file.

@@ -493,6 +493,9 @@ pub struct DeviceCounts {
     pub total: u64,
     /// Those that a group admits.
     pub covered: u64,
+    /// Those among these that are taken to be in an X.509 group, because they have neither an attestation of their own nor a
+    /// key of a group.
+    pub presumed: u64,
     /// Those that get an individual enrollment.
     pub enroll: u64,
     /// Those among these that are disabled.
@@ -507,7 +510,10 @@ impl DeviceCounts {
     pub(super) fn add(&mut self, device: &PlannedDevice) {
         self.total += 1;
         match device.action {
-            DeviceAction::Covered => self.covered += 1,
+            DeviceAction::Covered => {
+                self.covered += 1;
+                self.presumed += u64::from(matches!(device.admission, DeviceAdmission::X509Group { .. }));
+            }
             DeviceAction::Enroll => {
                 self.enroll += 1;
                 self.disabled += u64::from(!device.enabled);
