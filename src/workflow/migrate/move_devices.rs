@@ -529,6 +529,9 @@ fn outcome(sent: Result<DeviceCommand, Error>) -> (Moved, Signal) {
             Moved::new(MoveOutcome::Unknown, format!("the device may have received the command: {error}")),
             signal(&error),
         ),
+        Err(error) if error.is_not_found() => {
+            (Moved::new(MoveOutcome::Failed, format!("the device is not connected: {error}")), signal(&error))
+        }
         Err(error) => (Moved::new(MoveOutcome::Failed, error.to_string()), signal(&error)),
     }
 }
