@@ -5,8 +5,8 @@
 //! what the service checks: authorization, version, bodies, etags, certificates, proofs of possession, filters and
 //! queries. [`Fault`]s make it fail on request.
 //!
-//! It has enrollment groups and their certificates, devices with attestation and credentials, device groups, device
-//! templates, organizations and deployment manifests. Other resources do not exist (404).
+//! It has enrollment groups and their certificates, devices with attestation, credentials and commands, device groups,
+//! device templates, organizations and deployment manifests. Other resources do not exist (404).
 //!
 //! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
 //! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01`, `2021-10-01`,

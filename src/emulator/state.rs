@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     central::model::{
-        DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization, Versioned,
+        CommandHistory, DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization,
+        Versioned,
     },
     dps::{model::Instance, registration::Registration},
 };
@@ -25,6 +26,7 @@ pub(super) struct Store(Mutex<State>);
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
+    pub(super) commands: CommandHistory,
     pub(super) deployment_manifests: BTreeMap<String, Versioned<DeploymentManifest>>,
     pub(super) device_groups: BTreeMap<String, Versioned<DeviceGroup>>,
     pub(super) device_templates: BTreeMap<String, Versioned<DeviceTemplate>>,

@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod conditions;
 mod deployment_manifests;
+mod device_commands;
 mod device_groups;
 mod device_lists;
 mod device_templates;
