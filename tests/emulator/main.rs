@@ -29,6 +29,7 @@ mod organizations;
 mod registration;
 mod request_checks;
 mod requests;
+mod seeding;
 mod server;
 mod state;
 mod tls;
