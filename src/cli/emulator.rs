@@ -23,7 +23,7 @@ use crate::{
 /// Serve an emulated IoT Central application and DPS on a loopback port
 ///
 /// The first line on standard output is a JSON document with endpoint, token and idScope and, with --tls, caFile: the file
-/// with the certificate that clients must trust. Its members arm and dps are for the DPS instance. Then the emulator serves
+/// with the certificate that clients must trust. With --mqtt, its member mqtt is the host and port for MQTT. Its members arm and dps are for the DPS instance. Then the emulator serves
 /// until Ctrl-C or SIGTERM.
 ///
 /// All services share the port: the REST API of IoT Central, the Device Provisioning Service (DPS), where devices register,
@@ -35,6 +35,7 @@ use crate::{
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
   iot-enroll emulator --tls --ca-out emulator-ca.pem
+  iot-enroll emulator --tls --mqtt 127.0.0.1:8883
   iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
     /// Loopback address to listen on; port 0 picks a free port
@@ -52,6 +53,12 @@ pub(super) struct Emulator {
     /// can register with a symmetric key without TLS.
     #[arg(long)]
     tls: bool,
+    /// Loopback address for devices that register over MQTT
+    ///
+    /// MQTT 3.1.1 over TLS; the SDKs of Azure expect port 8883, and port 0 picks a free port. MQTT over WebSocket is then on
+    /// the HTTPS port, at /$iothub/websocket. A packet has at most 256 KiB.
+    #[arg(long, value_name = "ADDRESS", requires = "tls", value_parser = address)]
+    mqtt: Option<SocketAddr>,
     /// File for the CA certificate that clients must trust [default: a temporary file]
     ///
     /// The temporary file is removed when the emulator stops. A file that is named here stays, and overwrites the CA
@@ -91,6 +98,10 @@ impl Emulator {
                 .tls(self.tls)
                 .assign_after(self.assign_after)
                 .registration_retry_after(Duration::from_secs(self.retry_after.into()));
+            if let Some(address) = self.mqtt {
+                allow_many_connections();
+                builder = builder.mqtt(address);
+            }
             if let Some(token) = self.token {
                 if let Err(error) = Authorization::parse(token.clone()) {
                     output.note(format_args!("the other commands of this program cannot send this token: {error}"));
@@ -124,6 +135,9 @@ impl Emulator {
                     "connectionString": server.dps_connection_string(),
                 },
             });
+            if let Some(address) = server.mqtt_address() {
+                line["mqtt"] = json!(address.to_string());
+            }
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {
                 line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
@@ -134,6 +148,23 @@ impl Emulator {
             server.stop().await;
             Ok(())
         })
+    }
+}
+
+/// Raises the limit of open files to that of the administrator, as far as connections need them: many systems set it to
+/// 1,024, for programs that use `select`. Without it, fewer connections are accepted.
+fn allow_many_connections() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+
+        const ENOUGH: u64 = 1 << 15;
+        let mut limit = getrlimit(Resource::Nofile);
+        let raised = limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH));
+        if limit.current.is_some_and(|current| current < raised) {
+            limit.current = Some(raised);
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::mqtt::WEBSOCKET_PATH;
+
 /// An API on the emulator's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Api {
@@ -39,7 +41,7 @@ impl Api {
             Self::Arm
         } else if is_first("enrollmentGroups") || is_first("enrollments") || is_first("registrations") {
             Self::DpsService
-        } else if segments.next() == Some("registrations") && first != "api" {
+        } else if path == WEBSOCKET_PATH || segments.next() == Some("registrations") && first != "api" {
             Self::DpsDevice
         } else {
             Self::Central

@@ -22,6 +22,9 @@ pub enum EmulatorError {
         /// The error of the system.
         source: io::Error,
     },
+    /// MQTT is served over TLS only.
+    #[error("MQTT needs TLS: devices register over MQTT with TLS only")]
+    MqttWithoutTls,
     /// The token is empty or has characters that a header cannot carry. The message does not contain the token.
     #[error(
         "the token is not a valid Authorization header: use visible ASCII characters, with spaces only between them"

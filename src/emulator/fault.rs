@@ -16,6 +16,10 @@ use super::error::EmulatorError;
 /// without a valid token, and requests of devices with neither certificate nor token. [`CloseOnConnect`](FaultKind::CloseOnConnect) affects every connection. If
 /// several faults match a request, only the first injected one occurs.
 ///
+/// Over MQTT, a request of a device has the method and the path that it has over HTTP. `NotJson` and `Redirect` do not
+/// affect it. A fault with the method `CONNECT` affects the CONNECT packet of a client, whose path is
+/// `/{idScope}/registrations/{registrationId}`.
+///
 /// ```
 /// use iot_enroll::emulator::{Fault, FaultKind};
 ///
@@ -106,6 +110,11 @@ impl Fault {
             && path.contains(&self.path)
     }
 
+    /// Returns whether the fault is possible without HTTP.
+    fn is_for_messages(&self) -> bool {
+        !matches!(self.kind, FaultKind::NotJson | FaultKind::Redirect(_))
+    }
+
     /// Checks that the fault is possible, and describes the problem otherwise.
     pub(super) fn check(&self) -> Result<(), String> {
         match &self.kind {
@@ -143,6 +152,17 @@ impl Faults {
     /// Returns the fault that affects a request, and counts it.
     pub(super) fn take_for_request(&self, method: &str, path: &str) -> Option<FaultKind> {
         self.take_first(|fault| fault.matches(method, path))
+    }
+
+    /// Returns the fault that affects a message, and counts it.
+    pub(super) fn take_for_message(&self, method: &str, path: &str) -> Option<FaultKind> {
+        self.take_first(|fault| fault.is_for_messages() && fault.matches(method, path))
+    }
+
+    /// Returns the fault that affects the CONNECT packet of an MQTT client, and counts it. Only faults with the method
+    /// CONNECT do: others are meant for the requests that follow.
+    pub(super) fn take_for_connect(&self, path: &str) -> Option<FaultKind> {
+        self.take_first(|fault| fault.method.is_some() && fault.is_for_messages() && fault.matches("CONNECT", path))
     }
 
     /// Returns whether to close a new connection, and counts the fault.

@@ -115,6 +115,11 @@ impl Fields {
         self.members.contains_key(name)
     }
 
+    /// Returns whether the field is present and null.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(Value::is_null)
+    }
+
     /// Removes a string that `parse` accepts. `expected` lists the accepted strings for the error message.
     pub(super) fn choice<T>(
         &mut self,

@@ -9,8 +9,9 @@
 //! device templates, organizations and deployment manifests. Other resources do not exist (404).
 //!
 //! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
-//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and `2021-10-01`, with the
-//! emulator's [ID scope](Emulator::id_scope), and then belongs to the application.
+//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01`, `2021-10-01`,
+//! `2025-07-01-preview` and `2026-11-01`, with the emulator's [ID scope](Emulator::id_scope), and then belongs to the
+//! application. At the ID scope of the instance, the last two versions issue a certificate for a request (`csr`).
 //!
 //! One DPS instance is on the port as well, with an [ID scope of its own](Emulator::dps_id_scope). Azure Resource Manager
 //! (`/subscriptions/…`) has the instance, its CA certificates and its keys, and takes the
@@ -84,6 +85,7 @@ mod fault;
 mod fault_response;
 mod fault_syntax;
 mod fields;
+mod mqtt;
 mod origin;
 mod page_token;
 mod path;
@@ -95,6 +97,7 @@ mod respond;
 mod router;
 mod server;
 mod state;
+mod stop;
 mod tls;
 mod version;
 

@@ -20,6 +20,7 @@ use super::{
     dps,
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
+    mqtt::WEBSOCKET_PATH,
     random,
     tls::PeerCertificates,
 };
@@ -92,6 +93,8 @@ fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, context: &Context)
         Api::Central => central::authorize(headers, &context.token).is_ok(),
         Api::Arm => arm::authorize(headers, context).is_ok(),
         Api::DpsService => dps::authorize(headers, request.uri().path(), context).is_ok(),
+        // The requests over the WebSocket carry them.
+        Api::DpsDevice if request.uri().path() == WEBSOCKET_PATH => false,
         Api::DpsDevice => {
             let certificates = request.extensions().get::<PeerCertificates>();
             headers.contains_key(header::AUTHORIZATION)

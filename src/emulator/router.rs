@@ -2,11 +2,13 @@
 
 use axum::Router;
 
-use super::{arm, central, context::SharedContext, dps, path::unknown_path};
+use super::{arm, central, context::SharedContext, dps, mqtt::websocket_routes, path::unknown_path};
 
 /// Returns the routes of all services.
 pub(super) fn router(context: &SharedContext) -> Router {
-    Router::new()
+    let router = Router::new();
+    let router = if context.mqtt.is_some() { router.merge(websocket_routes()) } else { router };
+    router
         .nest("/api", central::router(context))
         .merge(arm::router(context))
         .merge(dps::device_router())

@@ -21,13 +21,17 @@ use super::{
         model::{Device, DeviceKeys, DeviceProperties},
     },
     clock::Clock,
-    connections::serve,
+    connections::{Listener, serve},
     context::{Context, SharedContext},
     credential::SymmetricKey,
-    dps::settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
+    dps::{
+        OperationalCa,
+        settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
+    },
     error::EmulatorError,
     etag::Etag,
     fault::{Fault, Faults, whole_seconds},
+    mqtt::clients::Clients,
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
@@ -42,6 +46,7 @@ use crate::certificate::Timestamp;
 pub struct Emulator {
     context: SharedContext,
     address: SocketAddr,
+    mqtt_address: Option<SocketAddr>,
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
     stop: watch::Sender<bool>,
@@ -61,6 +66,7 @@ pub struct Builder {
     page_size: usize,
     read_timeout: Duration,
     tls: bool,
+    mqtt: Option<SocketAddr>,
     assign_after: u32,
     registration_retry_after: Duration,
     dps_name: String,
@@ -112,6 +118,14 @@ impl Builder {
         Self { tls, ..self }
     }
 
+    /// Sets the address for devices that register over MQTT, which must be a loopback address. Port 0 selects a free port.
+    /// Needs [`tls`](Self::tls). MQTT over WebSocket is then at `/$iothub/websocket` of the HTTPS port. Default: no MQTT.
+    ///
+    /// The shipped SDKs connect to port 8883.
+    pub fn mqtt(self, address: SocketAddr) -> Self {
+        Self { mqtt: Some(address), ..self }
+    }
+
     /// Sets the number of polls of a registration that are answered with `assigning` before `assigned`. With 0, the
     /// device is assigned when it registers. Default: 1.
     pub fn assign_after(self, polls: u32) -> Self {
@@ -151,8 +165,13 @@ impl Builder {
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
-        if !self.listen.ip().to_canonical().is_loopback() {
-            return Err(EmulatorError::NotLoopback(self.listen));
+        for address in [self.listen].into_iter().chain(self.mqtt) {
+            if !address.ip().to_canonical().is_loopback() {
+                return Err(EmulatorError::NotLoopback(address));
+            }
+        }
+        if self.mqtt.is_some() && !self.tls {
+            return Err(EmulatorError::MqttWithoutTls);
         }
         let instance = new_instance(&self)?;
         let token = match self.token {
@@ -160,8 +179,12 @@ impl Builder {
             None => new_token(self.clock.timestamp())?,
         };
         let tls = if self.tls { Some(Tls::new()?) } else { None };
-        let listener = TcpListener::bind(self.listen).await.map_err(|source| listen_error(self.listen, source))?;
-        let address = listener.local_addr().map_err(|source| listen_error(self.listen, source))?;
+        let (listener, address) = bind(self.listen).await?;
+        let (mqtt_listener, mqtt_address) = match self.mqtt {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        }
+        .unzip();
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
             store: Store::default(),
@@ -179,18 +202,23 @@ impl Builder {
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
             device_keys: DeviceKeys::random()?,
+            operational_ca: OperationalCa::default(),
             assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?).into(),
             assign_after: self.assign_after,
             registration_retry_after: whole_seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
+            mqtt: self.mqtt.map(|_| Clients::new()),
             faults: Faults::default(),
             log: RequestLog::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
-        let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&context), stopped));
+        let mqtt_listener =
+            mqtt_listener.zip(tls.as_ref()).map(|(listener, tls)| Listener { listener, tls: Some(tls.mqtt.clone()) });
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.http, tls.ca_pem)).unzip();
+        let http = Listener { listener, tls: acceptor };
+        let server = tokio::spawn(serve(http, mqtt_listener, Arc::clone(&context), stopped));
         tracing::debug!(endpoint = context.endpoint, "emulator started");
-        Ok(Emulator { context, address, ca_pem, stop, server })
+        Ok(Emulator { context, address, mqtt_address, ca_pem, stop, server })
     }
 }
 
@@ -205,6 +233,7 @@ impl Emulator {
             page_size: PAGE_SIZE,
             read_timeout: Duration::from_secs(30),
             tls: false,
+            mqtt: None,
             assign_after: 1,
             registration_retry_after: Duration::from_secs(1),
             dps_name: "emulated-dps".to_owned(),
@@ -223,6 +252,12 @@ impl Emulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address of MQTT. `None` without [`Builder::mqtt`].
+    #[must_use]
+    pub fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.mqtt_address
     }
 
     /// Returns the CA certificate that clients must trust, as PEM. `None` without TLS.
@@ -344,6 +379,13 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("listen", &self.listen).field("rate", &self.rate).finish_non_exhaustive()
     }
+}
+
+/// Listens on an address, and returns it with its port.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EmulatorError> {
+    let listener = TcpListener::bind(address).await.map_err(|source| listen_error(address, source))?;
+    let bound = listener.local_addr().map_err(|source| listen_error(address, source))?;
+    Ok((listener, bound))
 }
 
 fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {

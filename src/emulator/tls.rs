@@ -4,9 +4,15 @@
 //! - **Client certificates** are requested but optional, without a list of authorities. A handshake fails only if the
 //!   client does not have the private key of its certificate. Whether the certificate admits the device is decided by
 //!   the service, whose response explains it.
-//! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: a new one replaces the oldest.
+//! - **A pending handshake** lasts at most 10 seconds. At most 256 are pending: further connections wait until one ends, or
+//!   until the oldest is 2 seconds old and is replaced. Thousands of devices that connect at once are served in turn, and
+//!   connections that send nothing do not keep them out.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::TcpStream,
@@ -39,6 +45,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of pending handshakes.
 const MAX_HANDSHAKES: usize = 256;
 
+/// The age from which a pending handshake can be replaced by a new one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use,
 /// not of the emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
@@ -46,9 +55,10 @@ const LIFETIME: Lifetime = Lifetime::Days(30);
 /// The names in the server certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The TLS server configuration.
+/// The TLS server configurations, which have the same certificate.
 pub(super) struct Tls {
-    pub(super) acceptor: TlsAcceptor,
+    pub(super) http: TlsAcceptor,
+    pub(super) mqtt: TlsAcceptor,
     /// The CA certificate, as PEM.
     pub(super) ca_pem: String,
 }
@@ -60,9 +70,12 @@ impl Tls {
         let (server, ca_pem) = issue_server_certificate().map_err(tls_error)?;
         let certificate = server.certificate.der().to_vec().into();
         let key = server.key.to_pkcs8_der().map_err(|error| tls_error(error.into()))?;
-        let config = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
+        // Without ALPN, since clients name the protocol differently or not at all.
+        let mqtt = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
             .map_err(|error| EmulatorError::Tls(error.to_string()))?;
-        Ok(Self { acceptor: Arc::new(config).into(), ca_pem })
+        let mut http = mqtt.clone();
+        http.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { http: Arc::new(http).into(), mqtt: Arc::new(mqtt).into(), ca_pem })
     }
 }
 
@@ -78,12 +91,10 @@ fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityEr
 fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let any_client = AnyClient(provider.signature_verification_algorithms);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_single_cert(vec![certificate], key.into())?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_single_cert(vec![certificate], key.into())
 }
 
 /// The certificates that a client presented, its own first. The handshake proved only that the client has the private
@@ -108,20 +119,28 @@ impl PeerCertificates {
 pub(super) struct Handshakes {
     tasks: JoinSet<Option<TlsStream<TcpStream>>>,
     /// The oldest first.
-    pending: VecDeque<AbortHandle>,
+    pending: VecDeque<(Instant, AbortHandle)>,
 }
 
 impl Handshakes {
-    /// Starts a handshake.
+    /// Returns the time to wait before the next handshake can start, unless one ends before.
+    pub(super) fn time_to_wait(&mut self) -> Duration {
+        self.pending.retain(|(_, handshake)| !handshake.is_finished());
+        match self.pending.front() {
+            Some((started, _)) if self.pending.len() >= MAX_HANDSHAKES => PATIENCE.saturating_sub(started.elapsed()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Starts a handshake. The oldest ends if there are too many.
     pub(super) fn start(&mut self, acceptor: &TlsAcceptor, stream: TcpStream) {
-        self.pending.retain(|handshake| !handshake.is_finished());
         if self.pending.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = self.pending.pop_front()
+            && let Some((_, oldest)) = self.pending.pop_front()
         {
             oldest.abort();
         }
         let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-        self.pending.push_back(self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let failure = match handshake.await {
                 Ok(Ok(stream)) => return Some(stream),
                 Ok(Err(error)) => error.to_string(),
@@ -129,7 +148,8 @@ impl Handshakes {
             };
             tracing::debug!(error = failure, "TLS handshake failed");
             None
-        }));
+        });
+        self.pending.push_back((Instant::now(), task));
     }
 
     /// Waits for the next handshake to end, and returns its stream and the client's certificates if it succeeded.

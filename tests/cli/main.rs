@@ -25,6 +25,7 @@ mod man;
 mod many_devices;
 mod migrate_end_to_end;
 mod migrate_move;
+mod operational;
 mod pfx;
 mod register;
 mod rollover;

@@ -22,6 +22,7 @@ mod enrollment_groups;
 mod faults;
 mod if_match;
 mod large_queries;
+mod operational;
 mod organizations;
 mod registration;
 mod request_checks;

@@ -67,6 +67,12 @@ impl OpenApi {
         Self { document: upgrade(text), error: "ProvisioningServiceErrorDetails" }
     }
 
+    /// Loads the description of the device API of DPS 2026-11-01, which issues certificates.
+    pub(crate) fn dps_device_issuing() -> Self {
+        let text = include_str!("../../fixtures/dps-device-2026-11-01.openapi.json");
+        Self { document: upgrade(text), error: "ProvisioningServiceErrorDetails" }
+    }
+
     /// Loads the description of the DPS certificates in Resource Manager 2026-11-01.
     pub(crate) fn arm() -> Self {
         let text = include_str!("../../fixtures/dps-arm-2026-11-01.openapi.json");

@@ -12,6 +12,7 @@ mod dps_lab;
 mod dps_races;
 mod dps_rollover;
 mod faults;
+mod migrate;
 mod migrate_move;
 mod migration_lab;
 mod provision;

@@ -245,7 +245,10 @@ impl Run<'_> {
                     let message = error.to_string();
                     self.outcomes.add(ItemKind::Group, id, ItemOutcome::Failed, &message)?;
                     // Every other item would fail the same way.
-                    if error.service().is_some_and(|error| signal(error) == Signal::AffectsAll) {
+                    if error
+                        .service()
+                        .is_some_and(|error| matches!(signal(error), Signal::AffectsAll | Signal::Forbidden))
+                    {
                         self.outcomes.report.stopped = Some(message);
                         return Ok(());
                     }

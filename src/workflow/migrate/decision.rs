@@ -279,9 +279,10 @@ impl<'a> DeviceDecisions<'a> {
             Some(obstacle) => (DeviceAction::None, Some(obstacle)),
             None => self.action(device),
         };
+        // An individual enrollment takes precedence over the group that admits the device.
         if let Some(existing) = existing
-            && device.obstacle.is_none()
-            && existing.kind != enrollment_kind(&device.admission)
+            && device.action != DeviceAction::None
+            && (device.action == DeviceAction::Covered || !is_kind(existing.kind, device))
         {
             device.obstacle = Some(DeviceObstacle::OtherEnrollment);
             device.action = DeviceAction::None;
@@ -341,15 +342,19 @@ impl<'a> DeviceDecisions<'a> {
     }
 }
 
-/// Returns the kind of the individual enrollment for a device.
-fn enrollment_kind(admission: &DeviceAdmission) -> EnrollmentKind {
-    match admission {
-        DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::SymmetricKey(_) => EnrollmentKind::SymmetricKey,
-        DeviceAdmission::X509 { primary, secondary, .. } => {
-            EnrollmentKind::x509([*primary, *secondary].into_iter().flatten())
+/// Returns whether an individual enrollment is of the kind that the device needs. The certificates of some are not known
+/// before they are read.
+fn is_kind(found: EnrollmentKind, device: &PlannedDevice) -> bool {
+    match &device.admission {
+        DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::SymmetricKey(_) => {
+            found == EnrollmentKind::SymmetricKey
         }
-        DeviceAdmission::Tpm { .. } => EnrollmentKind::Tpm,
-        _ => EnrollmentKind::Other,
+        DeviceAdmission::X509 { primary, secondary, .. } if device.obstacle.is_none() => {
+            found == EnrollmentKind::x509([*primary, *secondary].into_iter().flatten())
+        }
+        DeviceAdmission::X509 { .. } | DeviceAdmission::X509Group { .. } => matches!(found, EnrollmentKind::X509(_)),
+        DeviceAdmission::Tpm { .. } => found == EnrollmentKind::Tpm,
+        DeviceAdmission::Other { .. } | DeviceAdmission::Simulated => false,
     }
 }
 
