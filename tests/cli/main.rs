@@ -23,6 +23,7 @@ mod inspect;
 mod issuing;
 mod man;
 mod many_devices;
+mod migrate;
 mod operational;
 mod pfx;
 mod register;

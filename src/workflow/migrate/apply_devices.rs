@@ -281,7 +281,8 @@ fn merged(one: Signal, other: Signal) -> Signal {
         Signal::ServiceFailed => 2,
         Signal::Unreachable => 3,
         Signal::OutOfFiles => 4,
-        Signal::AffectsAll => 5,
+        Signal::Forbidden => 5,
+        Signal::AffectsAll => 6,
     };
     if rank(other) > rank(one) { other } else { one }
 }
