@@ -21,6 +21,8 @@ mod enrollment_groups;
 mod faults;
 mod if_match;
 mod large_queries;
+mod mqtt;
+mod mqtt_limits;
 mod organizations;
 mod registration;
 mod request_checks;
