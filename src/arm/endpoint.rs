@@ -1,8 +1,8 @@
 //! The address of Resource Manager.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use crate::transport::{Address, AddressError};
+use crate::transport::{Address, AddressError, endpoint};
 
 /// The public cloud's.
 const PUBLIC: &str = "https://management.azure.com";
@@ -24,39 +24,13 @@ const PUBLIC: &str = "https://management.azure.com";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint(Address);
 
+endpoint!(Endpoint);
+
 impl Endpoint {
-    /// Returns the endpoint as text, without a trailing slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Returns the host, with the port unless it is the scheme's default.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.host()
-    }
-
-    /// Returns whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
-    }
-
-    /// Returns whether requests are encrypted.
-    #[must_use]
-    pub fn is_https(&self) -> bool {
-        self.0.is_https()
-    }
-
     /// Returns the scope of Microsoft Entra tokens for this address, such as [`ENTRA_SCOPE`](super::ENTRA_SCOPE).
     #[must_use]
     pub fn entra_scope(&self) -> String {
         format!("{self}/.default")
-    }
-
-    pub(super) fn address(&self) -> &Address {
-        &self.0
     }
 }
 
@@ -72,18 +46,6 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         Ok(Self(Address::parse_host_or_url(text)?))
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({self})")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The client of an application, and its builder.
 
-use std::{fmt, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use serde::{
     Deserialize,
@@ -8,10 +8,7 @@ use serde::{
 };
 
 use super::endpoint::{ApiVersion, Endpoint};
-use crate::transport::{
-    Authorization, BuildError, Call, ConnectionOptions, Error, ErrorDetails, RestClient, ServiceProfile,
-    connection_setters,
-};
+use crate::transport::{Call, Error, ErrorDetails, RestClient, ServiceProfile, client_builder};
 
 /// The scope of Microsoft Entra tokens for IoT Central.
 pub const ENTRA_SCOPE: &str = "https://apps.azureiotcentral.com/.default";
@@ -69,12 +66,7 @@ pub struct Client {
 impl Client {
     /// Starts building a client of the application at this address.
     pub fn builder(endpoint: Endpoint) -> ClientBuilder {
-        ClientBuilder {
-            endpoint,
-            version: ApiVersion::default(),
-            authorization: None,
-            connection: ConnectionOptions::default(),
-        }
+        ClientBuilder::new(endpoint, ApiVersion::default())
     }
 
     /// Returns the application's address.
@@ -112,68 +104,11 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("endpoint", &self.endpoint)
-            .field("version", &self.version)
-            .field("authorization", self.rest.authorization())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`Client`].
-#[must_use]
-pub struct ClientBuilder {
-    endpoint: Endpoint,
-    version: ApiVersion,
-    authorization: Option<Authorization>,
-    connection: ConnectionOptions,
-}
-
-impl ClientBuilder {
-    /// Sets the token or credential. Required.
-    pub fn authorization(mut self, authorization: Authorization) -> Self {
-        self.authorization = Some(authorization);
-        self
-    }
-
-    /// Sets the version of the API. Default: `2022-07-31`.
-    pub fn api_version(mut self, version: ApiVersion) -> Self {
-        self.version = version;
-        self
-    }
-
-    connection_setters!();
-
-    /// Sets the most requests per second that all clones send, retries included. Default: 20, the service's limit for
-    /// an application.
-    ///
-    /// Requests are evenly spaced. When the service throttles them (429) because other clients use the application too,
-    /// the rate is halved, then rises again within 30 seconds.
-    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
-        self.connection.rate = Some(per_second);
-        self
-    }
-
-    /// Builds the client. Nothing is sent.
-    ///
-    /// # Errors
-    /// [`BuildError`] if no token was given, if it has expired, or if TLS cannot be set up.
-    pub fn build(self) -> Result<Client, BuildError> {
-        let authorization = self.authorization.ok_or(BuildError::NoAuthorization)?;
-        let address = self.endpoint.address().clone();
-        let rest = RestClient::new(&PROFILE, address, authorization, self.version.as_str(), self.connection)?;
-        Ok(Client { rest, endpoint: self.endpoint, version: self.version })
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("endpoint", &self.endpoint)
-            .field("version", &self.version)
-            .field("authorization", &self.authorization)
-            .finish_non_exhaustive()
-    }
+client_builder! {
+    profile: &PROFILE,
+    version: ApiVersion, |version: &ApiVersion| version.as_str(),
+    authorization_doc: "Sets the token or credential. Required.",
+    version_doc: "Sets the version of the API. Default: `2022-07-31`.",
+    rate_doc: "Sets the most requests per second that all clones send, retries included. Default: 20, the service's limit for an application.",
+    shared: "application",
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::transport::{Address, AddressError};
+use crate::transport::{Address, AddressError, endpoint};
 
 /// The maximum length of a label of a host name (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
@@ -25,6 +25,8 @@ const BASE_DOMAIN: &str = "azureiotcentral.com";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint(Address);
 
+endpoint!(Endpoint);
+
 impl Endpoint {
     /// Returns the endpoint of an application in the public cloud: `https://SUBDOMAIN.azureiotcentral.com`.
     ///
@@ -42,34 +44,6 @@ impl Endpoint {
             Err(EndpointError::Subdomain(excerpt(subdomain)))
         }
     }
-
-    /// Returns the endpoint as text, without a trailing slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Returns the host, with the port unless it is the scheme's default.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.host()
-    }
-
-    /// Returns whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
-    }
-
-    /// Returns whether requests are encrypted.
-    #[must_use]
-    pub fn is_https(&self) -> bool {
-        self.0.is_https()
-    }
-
-    pub(super) fn address(&self) -> &Address {
-        &self.0
-    }
 }
 
 impl FromStr for Endpoint {
@@ -77,18 +51,6 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         Ok(Self(Address::parse(text, "/api")?))
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({self})")
     }
 }
 

@@ -192,7 +192,13 @@ impl PrivateKey {
     /// Returns whether this is the key of a certificate, whichever way the certificate encodes its public key.
     #[must_use]
     pub fn belongs_to(&self, certificate: &Certificate) -> bool {
-        RcgenKey(self).subject_public_key_info() == *certificate.uncompressed_public_key()
+        self.public_key() == *certificate.uncompressed_public_key()
+    }
+
+    /// Returns the public key as the DER of its `SubjectPublicKeyInfo`, with an EC point uncompressed.
+    #[must_use]
+    pub fn public_key(&self) -> Vec<u8> {
+        RcgenKey(self).subject_public_key_info()
     }
 
     /// Returns the public key: a point, or the DER of an `RSAPublicKey`.

@@ -1,18 +1,22 @@
 //! Certificate signing requests (PKCS#10, RFC 2986), for devices whose key never leaves them.
 
+use rcgen::{CertificateParams, DistinguishedName, DnType};
 use x509_parser::{oid_registry::Oid, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
 use super::{
-    Name, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
-    der::{BIT_STRING, CONTEXT_0, DerReader, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET},
+    CommonName, Name, PrivateKey, PublicKeyAlgorithm, ReadError, SignatureAlgorithm, SignatureError,
+    der::{BIT_STRING, CONTEXT_0, DerReader, Element, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, SET},
     ec_point::uncompressed,
+    key::RcgenKey,
     oid::oid_name,
+    pem::pem_block,
     read::{ContentKind, Damage, decode, list_kinds},
 };
 
 /// A certificate signing request with a valid signature, which proves possession of the private key.
 #[derive(Debug, Clone)]
 pub struct CertificateRequest {
+    der: Vec<u8>,
     subject: Name,
     public_key: Vec<u8>,
     public_key_algorithm: PublicKeyAlgorithm,
@@ -20,6 +24,18 @@ pub struct CertificateRequest {
 }
 
 impl CertificateRequest {
+    /// Creates a request for a common name, signed with the key. It asks for no extensions.
+    ///
+    /// # Errors
+    /// Returns [`RequestError::Creation`] if the cryptographic library fails.
+    pub fn new(name: &CommonName, key: &PrivateKey) -> Result<Self, RequestError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name.as_str());
+        let request = params.serialize_request(&RcgenKey(key)).map_err(|_| RequestError::Creation)?;
+        Self::from_der(request.der())
+    }
+
     /// Reads a request in any encoding that [`Certificate::read_all`](super::Certificate::read_all) accepts, and checks its
     /// signature and its key.
     ///
@@ -42,11 +58,16 @@ impl CertificateRequest {
         }
     }
 
-    /// Reads the parts one by one (RFC 2986 section 4.2): x509-parser refuses requests whose attributes are absent or
-    /// malformed. The signature is checked over the original bytes.
-    fn from_der(der: &[u8]) -> Result<Self, RequestError> {
+    /// Reads a request from exactly its DER, with the checks of [`read`](Self::read).
+    ///
+    /// # Errors
+    /// Returns the errors of [`read`](Self::read), except those about other encodings.
+    pub fn from_der(der: &[u8]) -> Result<Self, RequestError> {
+        // Part by part (RFC 2986 section 4.2): x509-parser refuses requests whose attributes are absent or malformed. The
+        // signature is checked over the original bytes.
         let malformed = |what: &str| RequestError::Malformed(what.to_owned());
-        let mut outer = DerReader::new(der).inside(SEQUENCE).ok_or_else(|| malformed("it is not a sequence"))?;
+        let whole = Element::only_tagged(der, SEQUENCE).ok_or_else(|| malformed("it is not one sequence"))?;
+        let mut outer = whole.elements();
         let signed = sequence(&mut outer).ok_or_else(|| malformed("its signed part is missing"))?;
         let algorithm = sequence(&mut outer).and_then(SignatureAlgorithm::from_der);
         let algorithm = algorithm.ok_or_else(|| malformed("its signature algorithm does not decode"))?;
@@ -75,7 +96,19 @@ impl CertificateRequest {
         })?;
         // The signature was checked with the key as it is in the request.
         let public_key = uncompressed(public_key.raw).ok_or(RequestError::Point)?.into_owned();
-        Ok(Self { subject, public_key, public_key_algorithm, ignored: attributes(info) })
+        Ok(Self { der: der.to_vec(), subject, public_key, public_key_algorithm, ignored: attributes(info) })
+    }
+
+    /// Returns the request in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Returns the request in PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem_block("CERTIFICATE REQUEST", &self.der)
     }
 
     /// Returns the requested subject.
@@ -201,4 +234,7 @@ pub enum RequestError {
     /// The services do not accept keys of this kind.
     #[error("its key is {0}; the services accept RSA of 2048 bits or more, and EC on P-256, P-384 or P-521")]
     Key(PublicKeyAlgorithm),
+    /// A new request could not be created.
+    #[error("the certificate request could not be created: the cryptographic library failed")]
+    Creation,
 }

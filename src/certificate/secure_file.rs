@@ -92,6 +92,22 @@ pub(crate) fn open_own(path: &Path, access: Access) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file for reading. Links are followed.
+///
+/// # Errors
+/// Returns an error with the reason if it is not a regular file, belongs to another user, or has too wide permissions.
+#[cfg(feature = "client")]
+pub(crate) fn open_to_read(path: &Path, access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe without a writer must not hold up the program.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    check_own(&file, access)?;
+    Ok(file)
+}
+
 #[cfg(unix)]
 fn check_own(file: &File, access: Access) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;

@@ -94,6 +94,9 @@ pub(super) fn days(text: &str) -> Result<NonZeroU32, String> {
     if let Some(days) = number(text) {
         return NonZeroU32::new(days).ok_or_else(|| "a certificate must be valid for at least 1 day".to_owned());
     }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("a certificate cannot be valid past the year 9999".to_owned());
+    }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c.is_whitespace());
     let unit = text[digits.len()..].trim().to_ascii_lowercase();
     let factor = match unit.as_str() {

@@ -59,12 +59,17 @@ impl Import {
                 anyhow::Error::from_boxed(error).context(format!("could not read {}", self.file.display()))
             }
         })?;
-        if report.exists > 0 {
-            output.note(format_args!(
-                "{} devices exist and differ from the file; they were left unchanged, and --replace changes them to what \
-                 the file says",
-                report.exists
-            ));
+        let note = match report.exists {
+            0 => None,
+            1 => Some(
+                "1 device exists and differs from the file; it was left unchanged, and --replace changes it".to_owned(),
+            ),
+            count => Some(format!(
+                "{count} devices exist and differ from the file; they were left unchanged, and --replace changes them"
+            )),
+        };
+        if let Some(note) = note {
+            output.note(format_args!("{note} to what the file says"));
         }
         output.result(&report, || summary(&report))?;
         let (done, failed) = (report.done(), report.failed);

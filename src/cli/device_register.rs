@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    device_register_certificate::{OperationalArgs, Stored},
     device_register_many::{self, Many},
     error::UsageError,
     input::{read, secret},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     certificate::{Certificate, DeviceId, Timestamp},
     dps::device::{Assignment, Attempt, Cause, Credential, SymmetricKey, derive_device_key, objections},
-    workflow::{self, ManifestError},
+    workflow::{self, ManifestError, OperationalFiles},
 };
 
 // The endings of the names of a certificate file and of the file beside it that has the chain too.
@@ -31,6 +32,9 @@ const FULL_CHAIN: &str = "_fullchain.pem";
 /// If the device is refused, the error names the cause if it can be found. Add --app and a token, or --dps, to look up the
 /// cause at the service; nothing there is changed. The ID scope is read from there too unless it is given.
 ///
+/// --new-key also requests an operational certificate, which the device connects to the hub with. It is stored as cert
+/// device does. It is valid for some weeks: register again with a new request before it expires.
+///
 /// --manifest registers all devices of a fleet. The outcome of each row is written to the results file. Run the same command
 /// again to resume: devices that are already assigned are skipped. With --group-key-file the devices use keys derived from
 /// the group's key, and the files in the manifest are ignored. IOT_ENROLL_GROUP_KEY is only used if the manifest names no
@@ -41,6 +45,7 @@ const FULL_CHAIN: &str = "_fullchain.pem";
   iot-enroll device register sensor-1 --cert sensor1.pfx --app contoso --token-file token
   iot-enroll device register sensor-1 --cert sensor1.pfx --dps contoso-dps
   iot-enroll device register sensor-1 --group-key-file group.key --id-scope 0ne00A1B2C3
+  iot-enroll device register sensor-1 --cert sensor1.pfx --dps contoso-dps --new-key --dir operational
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
 pub(super) struct Register {
@@ -55,6 +60,8 @@ pub(super) struct Register {
     /// File with the device's symmetric key in base64 on its first line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["group_key_file", "manifest"])]
     symmetric_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    operational: OperationalArgs,
     #[command(flatten)]
     registration: RegistrationArgs,
     // Last, because the heading of a flattened struct also applies to the options after it.
@@ -78,6 +85,9 @@ struct Assigned<'a> {
     last_updated_date_time_utc: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a Value>,
+    /// The operational certificate, with the members of `cert device`.
+    #[serde(flatten)]
+    certificate: Option<&'a Stored>,
 }
 
 impl Register {
@@ -87,15 +97,28 @@ impl Register {
         };
         let (credential, unsent) = self.credential(id)?;
         let full_chain = self.full_chain();
-        let registrar = self.registration.registrar().await?;
+        let operational = self.operational.is_requested().then(|| self.prepare(id)).transpose()?;
+        let pfx = self.operational.pfx().map(|legacy| self.registration.pfx(legacy)).transpose()?;
+        let registrar = match operational {
+            Some(_) => self.registration.issuing_registrar().await?,
+            None => self.registration.registrar().await?,
+        };
         let attempt = Attempt { id, id_scope: registrar.client.id_scope(), credential: &credential, unsent: &unsent };
         for objection in objections(&attempt, Timestamp::now()) {
             if matches!(objection, Cause::Expired { .. } | Cause::NotYetValid { .. } | Cause::Certificate { .. }) {
                 output.note(format_args!("{objection}; the service may refuse it"));
             }
         }
-        match registrar.register(id, &credential).await {
-            Ok(assignment) => print(id, &assignment, output),
+        let registered = match &operational {
+            Some(files) => registrar.register_for_certificate(files.request(), &credential).await,
+            None => registrar.register(id, &credential).await,
+        };
+        match registered {
+            Ok(assignment) => {
+                // Before anything else, since the service does not return the certificate again.
+                let stored = operational.map(|files| Stored::write(&files, &assignment, pfx.as_ref(), output));
+                print(id, &assignment, stored.transpose()?.as_ref(), output)
+            }
             Err(error) => {
                 let mut failure = registrar.explain(&attempt, error, output).await;
                 if let Some(file) = full_chain.filter(|file| file.exists() && failure.lacks_chain()) {
@@ -129,6 +152,12 @@ impl Register {
         device_register_many::run(request, &registrar, unavailable, output).await
     }
 
+    /// Checks that an operational certificate can be requested and stored.
+    fn prepare(&self, id: &DeviceId) -> anyhow::Result<OperationalFiles> {
+        let inputs = [&self.cert, &self.key, &self.symmetric_key_file];
+        self.operational.prepare(id, &inputs.into_iter().filter_map(Option::as_deref).collect::<Vec<_>>())
+    }
+
     /// Returns the credential of the device, and certificates of its chain that are known but not sent.
     fn credential(&self, id: &DeviceId) -> anyhow::Result<(Credential, Vec<Certificate>)> {
         if let Some(file) = &self.cert {
@@ -157,7 +186,7 @@ impl Register {
     }
 }
 
-fn print(id: &DeviceId, assignment: &Assignment, output: &Output) -> anyhow::Result<()> {
+fn print(id: &DeviceId, assignment: &Assignment, stored: Option<&Stored>, output: &Output) -> anyhow::Result<()> {
     let assigned = Assigned {
         registration_id: &assignment.registration_id,
         status: "assigned",
@@ -167,12 +196,14 @@ fn print(id: &DeviceId, assignment: &Assignment, output: &Output) -> anyhow::Res
         created_date_time_utc: assignment.created_at.map(|at| at.to_string()),
         last_updated_date_time_utc: assignment.updated_at.map(|at| at.to_string()),
         payload: assignment.payload.as_ref(),
+        certificate: stored,
     };
     output.result(&assigned, || {
         let mut rows =
             vec![("assigned hub", assignment.assigned_hub.clone()), ("device ID", assignment.device_id.clone())];
         rows.extend(assignment.substatus.clone().map(|substatus| ("substatus", substatus)));
         rows.extend(assigned.created_date_time_utc.clone().map(|at| ("first registered", at)));
+        rows.extend(stored.map(Stored::rows).unwrap_or_default());
         format!("{GOOD}Registered {id}.{GOOD:#}\n{}", fields(&rows))
     })
 }

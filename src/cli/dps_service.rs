@@ -17,6 +17,7 @@ use crate::{
     },
     certificate::NameError,
     dps::service::{self, ApiVersion, Authorization, ConnectionString, Secret},
+    workflow::migrate::PlannedInstance,
 };
 
 const DPS: &str = "IOT_ENROLL_DPS";
@@ -153,9 +154,26 @@ impl Instance {
             Some(id) => Some(id.clone()),
             None => from_variable(SUBSCRIPTION, |text| text.parse().map_err(|error: NameError| error.to_string()))?,
         };
-        let arm = self.resource_manager(connection)?;
         let query = InstanceQuery::new(name).subscription(subscription).resource_group(self.resource_group.clone());
-        let properties = arm.find(&query).await?;
+        self.find_by(&query, connection).await
+    }
+
+    /// Finds the instance of a plan. What is given on the command line takes precedence, for the caller to compare.
+    pub(super) async fn find_planned(
+        &self,
+        planned: &PlannedInstance,
+        connection: &Connection,
+    ) -> anyhow::Result<FoundInstance> {
+        let name = self.name()?.unwrap_or_else(|| planned.name.clone());
+        let subscription = self.subscription.as_ref().unwrap_or(&planned.subscription);
+        let group = self.resource_group.as_ref().unwrap_or(&planned.resource_group);
+        let query = InstanceQuery::new(name).subscription(subscription.clone()).resource_group(group.clone());
+        self.find_by(&query, connection).await
+    }
+
+    async fn find_by(&self, query: &InstanceQuery, connection: &Connection) -> anyhow::Result<FoundInstance> {
+        let arm = self.resource_manager(connection)?;
+        let properties = arm.find(query).await?;
         Ok(FoundInstance { arm, properties })
     }
 

@@ -8,7 +8,7 @@ use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
-    workflow::{CreateError, ProvisionError, ResultsError, RolloverError},
+    workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError},
 };
 
 const KEY_PASSWORD: &str = "give the key's password with --key-password-file FILE, or set IOT_ENROLL_KEY_PASSWORD";
@@ -34,6 +34,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(Error::WouldRemove { member, .. }) = cause.downcast_ref() {
             return attestation_hint(member).map(str::to_owned);
+        }
+        if let Some(error) = cause.downcast_ref() {
+            return operational_hint(error).map(str::to_owned);
         }
         if let Some(failure) = cause.downcast_ref::<RegistrationFailure>() {
             return registration_hint(failure);
@@ -72,6 +75,19 @@ fn attestation_hint(member: &str) -> Option<&'static str> {
         ("endorsement key", "--endorsement-key-file FILE keeps it"),
     ];
     hints.into_iter().find_map(|(name, hint)| member.ends_with(name).then_some(hint))
+}
+
+fn operational_hint(error: &OperationalFilesError) -> Option<&'static str> {
+    match error {
+        OperationalFilesError::Files(error) => file_hint(error),
+        OperationalFilesError::NotWritten { error, .. } => file_hint(error),
+        OperationalFilesError::Input(_) => Some("--dir DIR writes the operational certificate elsewhere"),
+        OperationalFilesError::UnknownKey(_) => Some("move the key away, or write to another directory with --dir DIR"),
+        OperationalFilesError::NotIssued { .. } => {
+            Some("the enrollment group or individual enrollment of the device needs a certificate policy")
+        }
+        _ => None,
+    }
 }
 
 fn registration_hint(failure: &RegistrationFailure) -> Option<String> {

@@ -27,6 +27,7 @@ mod device_compute_key;
 mod device_group;
 mod device_import;
 mod device_register;
+mod device_register_certificate;
 mod device_register_many;
 mod dps;
 mod dps_certificate;
@@ -50,8 +51,15 @@ mod issuer;
 mod json_file;
 mod man;
 mod many_devices;
+mod migrate;
+mod migrate_apply;
+mod migrate_move;
+mod migrate_plan;
+mod migrate_rehearse;
+mod migrate_status;
 mod next_command;
 mod output;
+mod planned_services;
 mod progress;
 mod provision;
 mod provision_target;
@@ -68,6 +76,8 @@ mod stop_signal;
 use std::{env, ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing::Level;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{
     output::{Format, Output},
@@ -113,6 +123,9 @@ enum Command {
     Cert(cert::Command),
     Provision(Box<provision::Provision>),
     Rollover(Box<rollover::Rollover>),
+    /// Move the devices of an application to a DPS instance, keys unchanged
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Manage enrollment groups and their certificates
     EnrollmentGroup(Box<enrollment_group::Command>),
     /// Manage, import and register devices
@@ -196,6 +209,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Cert(command) => command.run(output),
         Command::Provision(provision) => provision.run(output),
         Command::Rollover(rollover) => rollover.run(output),
+        Command::Migrate(command) => command.run(output),
         Command::EnrollmentGroup(command) => command.run(output),
         Command::Device(command) => command.run(output),
         Command::DeviceGroup(command) => command.run(output),
@@ -210,14 +224,13 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
 fn init_tracing(verbose: u8) {
     let filter = match verbose {
         0 => return,
-        1 => "iot_enroll=debug",
-        _ => "debug,h2=info",
+        1 => Targets::new().with_target("iot_enroll", Level::DEBUG),
+        _ => Targets::new().with_default(Level::DEBUG).with_target("h2", Level::INFO),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
-        .init();
+        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 #[cfg(test)]

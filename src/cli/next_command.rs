@@ -16,6 +16,11 @@ impl NextCommand {
         Self { words: vec!["iot-enroll".into(), subcommand.into()] }
     }
 
+    /// Adds a subcommand or an argument without an option.
+    pub(super) fn word(&mut self, word: impl AsRef<OsStr>) {
+        self.words.push(word.as_ref().to_owned());
+    }
+
     /// Adds an option and its value.
     pub(super) fn option(&mut self, name: &str, value: impl AsRef<OsStr>) {
         let value = value.as_ref();

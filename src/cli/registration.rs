@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     any_service::{AnyService, ServiceKind},
-    args::{KeyPassword, PfxPassword},
+    args::{KeyPassword, Pfx, PfxPassword},
     error::UsageError,
     input::{parse_json, read, secret},
     output::Output,
@@ -23,15 +23,18 @@ use crate::{
     central::{Client, DeviceQuery},
     certificate::{Certificate, DeviceId, ReadError, files, pfx},
     dps::device::{
-        Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState, IdScope,
-        IdScopeError, ProvisioningEndpoint, ProvisioningEndpointError, RegistrationClient, RegistrationError,
-        SymmetricKey, diagnose,
+        ApiVersion, Assignment, Attempt, Cause, Credential, DeviceCertificate, DiagnosedError, EnrollmentState,
+        ISSUING_API_VERSION, IdScope, IdScopeError, OperationalRequest, ProvisioningEndpoint,
+        ProvisioningEndpointError, RegistrationClient, RegistrationClientBuilder, RegistrationError,
+        RegistrationErrorKind, SymmetricKey, diagnose,
     },
     workflow,
 };
 
 const ID_SCOPE: &str = "IOT_ENROLL_ID_SCOPE";
 const DPS_ENDPOINT: &str = "IOT_ENROLL_DPS_ENDPOINT";
+/// The first version of the device API that takes certificate requests.
+const FIRST_ISSUING: &str = "2025-07-01";
 const PROVISIONING: &str = "Provisioning service";
 pub(super) const GROUP_KEY: &str = "IOT_ENROLL_GROUP_KEY";
 
@@ -92,6 +95,10 @@ pub(super) struct Place {
 impl Place {
     /// Builds a client with the trusted root and the rate of the service options.
     pub(super) fn client(self, connection: &Connection) -> anyhow::Result<RegistrationClient> {
+        Ok(self.builder(connection)?.build()?)
+    }
+
+    fn builder(self, connection: &Connection) -> anyhow::Result<RegistrationClientBuilder> {
         let mut builder = RegistrationClient::builder(self.id_scope).endpoint(self.endpoint);
         if let Some(root) = connection.root()? {
             builder = root.context(builder.add_root_certificate(&root.bytes))?;
@@ -99,7 +106,7 @@ impl Place {
         if let Some(rate) = connection.rate {
             builder = builder.rate(rate);
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 }
 
@@ -175,11 +182,36 @@ impl RegistrationArgs {
         Ok(Passwords { pfx: self.pfx_password.given()?, key: self.key_password.given()? })
     }
 
+    /// Returns the options of a new PFX file.
+    pub(super) fn pfx(&self, legacy: bool) -> anyhow::Result<Pfx> {
+        Pfx::new(&self.pfx_password, legacy)
+    }
+
     /// Connects to the provisioning service. Without an ID scope, reads it from the service that is named.
     pub(super) async fn registrar(self) -> anyhow::Result<Registrar> {
+        self.registrar_with(None).await
+    }
+
+    /// Connects as [`registrar`](Self::registrar) does, to register with certificate requests. `--api-version` is then that
+    /// of the device API, and not of the service that a cause is looked up at.
+    pub(super) async fn issuing_registrar(mut self) -> anyhow::Result<Registrar> {
+        let version = self.service.connection.version::<ApiVersion>()?;
+        if let Some(version) = version.as_ref().filter(|version| version.is_before(FIRST_ISSUING)) {
+            let hint = format!("omit --api-version, or use {ISSUING_API_VERSION}");
+            let message = format!("version {version} of the device API takes no certificate request");
+            return Err(UsageError::new(message).with_hint(hint).into());
+        }
+        self.service.connection.api_version = None;
+        self.registrar_with(version).await
+    }
+
+    async fn registrar_with(self, version: Option<ApiVersion>) -> anyhow::Result<Registrar> {
         let payload = self.payload.as_deref().map(|file| parse_json(file, &read(file)?, "JSON")).transpose()?;
-        let client = self.place().await?.client(&self.service.connection)?;
-        Ok(Registrar { client, payload, service: self.service, enrollment: OnceCell::new() })
+        let mut builder = self.place().await?.builder(&self.service.connection)?;
+        if let Some(version) = version {
+            builder = builder.api_version(version);
+        }
+        Ok(Registrar { client: builder.build()?, payload, service: self.service, enrollment: OnceCell::new() })
     }
 
     async fn place(&self) -> anyhow::Result<Place> {
@@ -259,6 +291,14 @@ impl Registrar {
         self.client.register(id, credential, self.payload.as_ref()).await
     }
 
+    pub(super) async fn register_for_certificate(
+        &self,
+        request: &OperationalRequest,
+        credential: &Credential,
+    ) -> Result<Assignment, RegistrationError> {
+        self.client.register_for_certificate(request, credential, self.payload.as_ref()).await
+    }
+
     /// Finds out why a device was not registered. Reads the service only if that can tell.
     pub(super) async fn explain(
         &self,
@@ -275,6 +315,10 @@ impl Registrar {
         let asks_for_service = diagnosis.needs_application
             && !self.service.is_usable()
             && !matches!(diagnosis.first(), Some(Cause::TlsIntercepted { .. }));
+        if matches!(error.kind, RegistrationErrorKind::IssuedCertificate { .. }) {
+            let hint = Some("nothing was written; the same command requests another certificate".to_owned());
+            return RegistrationFailure { unregistered: DiagnosedError::new(error, diagnosis), hint };
+        }
         let hint = "give --app SUBDOMAIN or --endpoint URL and a token, or --dps NAME, to look up what is enrolled, verified \
                     and enabled";
         RegistrationFailure {

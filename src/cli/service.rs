@@ -116,7 +116,11 @@ impl Service {
 impl Application {
     /// Builds a client.
     pub(super) fn client(&self, connection: &Connection) -> anyhow::Result<Client> {
-        let endpoint = self.address()?;
+        self.client_at(self.address()?, connection)
+    }
+
+    /// Builds a client of the application at this address.
+    pub(super) fn client_at(&self, endpoint: Endpoint, connection: &Connection) -> anyhow::Result<Client> {
         let root = connection.root()?;
         let authorization = if self.entra {
             entra(ENTRA_SCOPE, root.as_ref())?
@@ -169,21 +173,22 @@ impl Application {
     /// Returns the address. The command line overrides the environment. clap cannot read the variables, because it would
     /// report a conflict between `--endpoint` and `IOT_ENROLL_APP`.
     fn address(&self) -> anyhow::Result<Endpoint> {
-        if let Some(endpoint) = &self.endpoint {
-            return Ok(endpoint.clone());
-        }
-        if let Some(app) = &self.app {
-            return parsed("the value of --app", app, application);
-        }
-        if let Some(endpoint) =
-            from_variable(ENDPOINT, |text| text.parse().map_err(|error: EndpointError| error.to_string()))?
-        {
-            return Ok(endpoint);
-        }
-        from_variable(APP, application)?.ok_or_else(|| {
+        self.named()?.ok_or_else(|| {
             let hint = format!("use --app SUBDOMAIN or --endpoint URL, or set {APP} or {ENDPOINT}");
             UsageError::new("no application given").with_hint(hint).into()
         })
+    }
+
+    /// Returns the address of the application that is named, on the command line or in the environment.
+    pub(super) fn named(&self) -> anyhow::Result<Option<Endpoint>> {
+        if let Some(endpoint) = &self.endpoint {
+            return Ok(Some(endpoint.clone()));
+        }
+        if let Some(app) = &self.app {
+            return parsed("the value of --app", app, application).map(Some);
+        }
+        let endpoint = from_variable(ENDPOINT, |text| text.parse().map_err(|error: EndpointError| error.to_string()))?;
+        if endpoint.is_some() { Ok(endpoint) } else { from_variable(APP, application) }
     }
 }
 

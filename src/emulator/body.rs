@@ -45,6 +45,18 @@ impl FromRequest<SharedContext> for Json {
     }
 }
 
+/// The members of a body, if it is a JSON object. Its media type is not checked.
+pub(super) struct OptionalJson(pub(super) Option<Fields>);
+
+impl FromRequest<SharedContext> for OptionalJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, context: &SharedContext) -> Result<Self, ApiError> {
+        let body = read_bytes(request, context).await?;
+        Ok(Self(serde_json::from_slice(&body).ok().and_then(|body| Fields::from_body(body).ok())))
+    }
+}
+
 /// A JSON merge patch (RFC 7396). Its type is `application/merge-patch+json` or `application/json`: the API description
 /// lists both, and shipped clients send the latter.
 pub(super) struct MergePatch(Value);
@@ -101,6 +113,10 @@ fn merge(target: &mut Value, patch: &Value) {
 
 async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -> Result<Value, ApiError> {
     check_media_type(request.headers(), media_types)?;
+    parse_json(&read_bytes(request, context).await?)
+}
+
+async fn read_bytes(request: Request, context: &SharedContext) -> Result<Bytes, ApiError> {
     let body = tokio::time::timeout(context.read_timeout, Bytes::from_request(request, context))
         .await
         .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
@@ -109,7 +125,7 @@ async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     match body {
-        Ok(body) if body.len() <= MAX_BODY => parse_json(&body),
+        Ok(body) if body.len() <= MAX_BODY => Ok(body),
         Ok(_) => Err(too_large()),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
         Err(_) => Err(ApiError::bad_request("the body could not be read completely")),

@@ -5,8 +5,14 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 
 use super::{
-    central::model::DeviceKeys, clock::Clock, dps::settings::InstanceSettings, fault::Faults, mqtt::clients::Clients,
-    rate::RateLimit, request_log::RequestLog, state::Store,
+    central::model::DeviceKeys,
+    clock::Clock,
+    dps::{OperationalCa, settings::InstanceSettings},
+    fault::Faults,
+    mqtt::clients::Clients,
+    rate::RateLimit,
+    request_log::RequestLog,
+    state::Store,
 };
 
 /// What all requests share.
@@ -30,6 +36,8 @@ pub(super) struct Context {
     pub(super) page_key: hmac::Key,
     /// Derives the keys of devices. Secret.
     pub(super) device_keys: DeviceKeys,
+    /// Issues the operational certificates of devices.
+    pub(super) operational_ca: OperationalCa,
     /// The IoT hub that the application's devices are assigned to.
     pub(super) assigned_hub: Arc<str>,
     /// The number of polls that are answered with `assigning`.

@@ -1,5 +1,6 @@
 //! Symmetric keys and certificates in bodies.
 
+use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
@@ -30,6 +31,16 @@ impl SymmetricKey {
 
     pub(super) fn random() -> Result<Self, RandomError> {
         Ok(Self::new(&random::bytes::<KEY_BYTES>()?, &random::bytes::<KEY_BYTES>()?))
+    }
+
+    /// Derives the keys of a device of an enrollment group that has these.
+    pub(super) fn derive(&self, id: &str) -> Self {
+        let derive = |key: &str| {
+            // It is valid base64 since it was created.
+            let key = BASE64_STANDARD.decode(key).unwrap_or_default();
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes())
+        };
+        Self::new(derive(&self.primary).as_ref(), derive(&self.secondary).as_ref())
     }
 
     /// Returns the bytes of both keys, the primary first.

@@ -42,10 +42,10 @@ impl FromStr for Fault {
                 return Err(name.error("duplicate option"));
             }
             fault = match name.text {
-                "method" if !value.text.is_empty() && value.text.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                "method" if METHODS.iter().any(|method| method.eq_ignore_ascii_case(value.text)) => {
                     fault.method(value.text)
                 }
-                "method" => return Err(value.error("expected a method, as in PUT")),
+                "method" => return Err(value.error("expected a method: GET, PUT, PATCH, POST or DELETE")),
                 "path" if value.text.is_empty() => return Err(value.error("expected a part of the path")),
                 "path" => fault.path_contains(value.text),
                 "times" if value.text == "always" => fault.always(),
@@ -63,6 +63,9 @@ impl FromStr for Fault {
 
 const KINDS: &str = "expected a status from 400 to 599, delay=TIME, close-on-connect, close-before, close-after, \
      truncate, not-json or redirect=URL";
+/// The methods of requests that the emulated services answer.
+const METHODS: [&str; 5] = ["GET", "PUT", "PATCH", "POST", "DELETE"];
+
 const OPTIONS: &str = "expected method=METHOD, path=PART, times=N or times=always";
 const STATUS_OPTIONS: &str = "expected retry-after=SECONDS or retry-after-date=+TIME";
 

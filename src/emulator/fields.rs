@@ -1,6 +1,6 @@
 //! JSON objects, read and checked field by field.
 
-use std::fmt::Display;
+use std::{fmt::Display, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
@@ -54,6 +54,19 @@ impl Fields {
         self.take(name, "true or false", |value| value.as_bool().ok_or(value))
     }
 
+    /// Removes an integer of a range.
+    pub(super) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, FieldError> {
+        let (min, max) = (range.start(), range.end());
+        let number = self.take(name, &format!("an integer from {min} to {max}"), |value| {
+            if value.is_number() { Ok(value.as_u64().filter(|number| range.contains(number))) } else { Err(value) }
+        })?;
+        match number {
+            Some(None) => Err(self.invalid(name, format_args!("expected an integer from {min} to {max}"))),
+            Some(found) => Ok(found),
+            None => Ok(None),
+        }
+    }
+
     /// Removes an object.
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
         let path = self.path_of(name);
@@ -100,6 +113,11 @@ impl Fields {
     /// Returns whether the field is present.
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.contains_key(name)
+    }
+
+    /// Returns whether the field is present and null.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(Value::is_null)
     }
 
     /// Removes a string that `parse` accepts. `expected` lists the accepted strings for the error message.

@@ -5,12 +5,13 @@
 //! what the service checks: authorization, version, bodies, etags, certificates, proofs of possession, filters and
 //! queries. [`Fault`]s make it fail on request.
 //!
-//! It has enrollment groups and their certificates, devices with attestation and credentials, device groups, device
-//! templates, organizations and deployment manifests. Other resources do not exist (404).
+//! It has enrollment groups and their certificates, devices with attestation, credentials and commands, device groups,
+//! device templates, organizations and deployment manifests. Other resources do not exist (404).
 //!
 //! The Device Provisioning Service is on the same port: a device registers with its certificate or key at
-//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01` and `2021-10-01`, with the
-//! emulator's [ID scope](Emulator::id_scope), and then belongs to the application.
+//! `/{idScope}/registrations/{registrationId}/register`, versions `2019-03-31`, `2021-06-01`, `2021-10-01`,
+//! `2025-07-01-preview` and `2026-11-01`, with the emulator's [ID scope](Emulator::id_scope), and then belongs to the
+//! application. At the ID scope of the instance, the last two versions issue a certificate for a request (`csr`).
 //!
 //! One DPS instance is on the port as well, with an [ID scope of its own](Emulator::dps_id_scope). Azure Resource Manager
 //! (`/subscriptions/…`) has the instance, its CA certificates and its keys, and takes the

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     central::model::{
-        DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization, Versioned,
+        CommandHistory, DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization,
+        Versioned,
     },
     dps::{model::Instance, registration::Registration},
 };
@@ -20,6 +21,7 @@ pub(super) struct Store(Mutex<State>);
 /// All resources by ID. Collections list them in this order. Those without a remark belong to the application.
 #[derive(Default)]
 pub(super) struct State {
+    pub(super) commands: CommandHistory,
     pub(super) deployment_manifests: BTreeMap<String, Versioned<DeploymentManifest>>,
     pub(super) device_groups: BTreeMap<String, Versioned<DeviceGroup>>,
     pub(super) device_templates: BTreeMap<String, Versioned<DeviceTemplate>>,

@@ -1,6 +1,6 @@
 //! One request to a service, described before it is sent.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::{
     Method, Url,
@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(super) headers: Vec<(HeaderName, String)>,
     /// The version of the API, if it is not the client's.
     pub(super) api_version: Option<&'static str>,
+    /// The longest time that the service waits before it answers, in addition to the client's time-out.
+    pub(super) wait: Duration,
     pub(super) repeat: Repeat,
     pub(super) paging: Paging,
     /// Whether the service refuses the call with 409 if the resource exists.
@@ -98,6 +100,7 @@ impl Call {
             body: None,
             headers: Vec::new(),
             api_version: None,
+            wait: Duration::ZERO,
             repeat: Repeat::Safe,
             paging: Paging::NextLink,
             creates: false,
@@ -205,6 +208,12 @@ impl Call {
     /// Uses a version of the API that is not the client's.
     pub(crate) fn with_api_version(mut self, version: &'static str) -> Self {
         self.api_version = Some(version);
+        self
+    }
+
+    /// Allows for the time that the service waits before it answers.
+    pub(crate) fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
         self
     }
 

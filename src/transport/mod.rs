@@ -8,8 +8,10 @@ mod api_version;
 mod authorization;
 mod call;
 mod change;
+mod client_builder;
 mod clock;
 mod connection;
+mod endpoint;
 #[cfg(feature = "entra")]
 mod entra;
 #[cfg(feature = "entra")]
@@ -37,9 +39,11 @@ pub(crate) use call::Call;
 pub use call::Operation;
 pub use change::Change;
 pub(crate) use change::{json_of, object, setters};
+pub(crate) use client_builder::client_builder;
 pub use clock::Clock;
 pub use connection::BuildError;
 pub(crate) use connection::{ConnectionOptions, connection_setters};
+pub(crate) use endpoint::endpoint;
 #[cfg(feature = "entra")]
 pub use entra::{EntraCredential, EntraCredentialBuilder};
 pub use error::{AnswerError, AnswerProblem, Error, NetworkError, ServiceError};

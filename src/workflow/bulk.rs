@@ -33,6 +33,8 @@ pub(super) enum Signal {
     Unreachable,
     /// The service failed, or the network.
     ServiceFailed,
+    /// The service refused the caller: for every device, unless it has answered for another one.
+    Forbidden,
     /// Every other device would fail the same way.
     AffectsAll,
     /// This computer cannot open more files and connections. The device was not tried.
@@ -48,6 +50,14 @@ pub enum RunStop {
     AffectsAll {
         /// The line of the device in its file.
         line: u64,
+        /// Why it failed.
+        message: String,
+    },
+    /// A failure affects every device, not only the one that is named.
+    #[error("the failure of {id} affects every device: {message}")]
+    AffectsEvery {
+        /// The device.
+        id: String,
         /// Why it failed.
         message: String,
     },
@@ -83,6 +93,14 @@ impl RunStop {
             StopReason::Unreachable => Self::Unreachable { message },
             StopReason::ServiceFailures => Self::ServiceFailures { message },
             StopReason::OutOfFiles => Self::OutOfFiles,
+        }
+    }
+
+    /// Describes why the failure of a device that is on no line of a file stops the run.
+    pub(super) fn of_device(reason: StopReason, id: &str, message: &str) -> Self {
+        match reason {
+            StopReason::AffectsAll => Self::AffectsEvery { id: id.to_owned(), message: message.to_owned() },
+            reason => Self::new(reason, 0, message),
         }
     }
 }
@@ -185,6 +203,8 @@ struct Breaker {
     wanted: usize,
     unreachable: usize,
     failures: usize,
+    /// Whether the service has answered for a device.
+    has_answered: bool,
 }
 
 impl Breaker {
@@ -192,19 +212,20 @@ impl Breaker {
         let wanted = bulk.concurrency.get();
         // If the first device cannot reach the service, none can. After that it may be a short outage.
         let (concurrency, unreachable) = if bulk.probes { (1, MAX_UNREACHABLE - 1) } else { (wanted, 0) };
-        Self { concurrency, wanted, unreachable, failures: 0 }
+        Self { concurrency, wanted, unreachable, failures: 0, has_answered: false }
     }
 
     fn record(&mut self, signal: Signal) -> Option<StopReason> {
         match signal {
             Signal::NotSent => return None,
             Signal::OutOfFiles => return Some(StopReason::OutOfFiles),
+            Signal::Forbidden if !self.has_answered => return Some(StopReason::AffectsAll),
             Signal::AffectsAll => return Some(StopReason::AffectsAll),
             Signal::Unreachable => {
                 self.unreachable += 1;
                 self.failures += 1;
             }
-            Signal::ServiceFailed => {
+            Signal::ServiceFailed | Signal::Forbidden => {
                 self.unreachable = 0;
                 self.failures += 1;
                 self.concurrency = self.wanted;
@@ -212,6 +233,7 @@ impl Breaker {
             Signal::Answered => {
                 self.unreachable = 0;
                 self.failures = 0;
+                self.has_answered = true;
                 self.concurrency = self.wanted;
             }
         }

@@ -18,6 +18,9 @@ pub(super) const MAX_CERTIFICATES: usize = 25;
 /// The most enrollment groups with X.509 attestation that an instance has.
 pub(super) const MAX_X509_GROUPS: usize = 100;
 
+/// The most enrollment groups with symmetric keys that an instance has.
+pub(super) const MAX_GROUPS: usize = 100;
+
 /// An instance of the Device Provisioning Service: what Resource Manager says about it, and the clients of its two APIs.
 ///
 /// Clones are cheap: they share the connections, tokens and rate limits of the clients.

@@ -36,6 +36,8 @@ pub(super) struct DpsTarget<'a> {
     group: EnrollmentGroupId,
     /// The type that the group has to be of.
     pub(super) device_type: Option<&'a DeviceType>,
+    /// Whether a group that is created admits devices; the service's default if none.
+    pub(super) is_enabled: Option<bool>,
     /// The name of a certificate that is uploaded.
     pub(super) requested_name: Option<&'a DpsCertificateName>,
     policy: EntryPolicy,
@@ -59,6 +61,7 @@ impl<'a> DpsTarget<'a> {
             instance,
             group,
             device_type: None,
+            is_enabled: None,
             requested_name: None,
             policy,
             found: None,
@@ -271,7 +274,8 @@ impl<'a> DpsTarget<'a> {
         }
         let iot_edge = self.device_type.map(|it| *it == DeviceType::IotEdge);
         let group = NewEnrollmentGroup::new(with_reference(CaReferences::default(), entry, name.clone()));
-        groups.create(&self.group, &group.settings(EnrollmentSettings::new().iot_edge(iot_edge))).await
+        let settings = EnrollmentSettings::new().iot_edge(iot_edge).enabled(self.is_enabled);
+        groups.create(&self.group, &group.settings(settings)).await
     }
 
     /// Deletes a certificate that the group referred to, unless another group needs it. Returns what became of it.

@@ -311,7 +311,7 @@ impl Importer {
 }
 
 /// Returns what a failure says about the rows after it.
-fn signal(error: &Error) -> Signal {
+pub(super) fn signal(error: &Error) -> Signal {
     match error {
         // The token is wrong, or the address.
         Error::Authorization { .. } | Error::Redirect { .. } => Signal::AffectsAll,
@@ -320,7 +320,9 @@ fn signal(error: &Error) -> Signal {
             NetworkFailure::Connect | NetworkFailure::Tls | NetworkFailure::CertificateOutOfTime => Signal::AffectsAll,
             _ => Signal::ServiceFailed,
         },
-        Error::Service(error) if matches!(error.status, 401 | 403) => Signal::AffectsAll,
+        Error::Service(error) if error.status == 401 => Signal::AffectsAll,
+        // The token may have no rights at all, or none in the organization of one row.
+        Error::Service(error) if error.status == 403 => Signal::Forbidden,
         Error::Service(error) if error.status == 429 || error.status >= 500 => Signal::ServiceFailed,
         Error::Answer(_) => Signal::ServiceFailed,
         _ => Signal::Answered,

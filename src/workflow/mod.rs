@@ -31,6 +31,8 @@ mod group_entries;
 mod import;
 mod issue;
 mod manifest;
+pub mod migrate;
+mod operational;
 mod provision;
 mod record;
 mod register;
@@ -61,6 +63,7 @@ pub use group_entries::read_entries;
 pub(crate) use import::IMPORT_RESULT_COLUMNS;
 pub use import::{ImportError, ImportReport, ImportRequest, ImportRow, import_devices};
 pub use manifest::ManifestError;
+pub use operational::{OperationalFiles, OperationalFilesError};
 pub use provision::{ProvisionReport, ProvisionRequest, provision};
 #[cfg(feature = "cli")]
 pub(crate) use record::lossy_path;

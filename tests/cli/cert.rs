@@ -388,6 +388,7 @@ fn invalid_input_is_reported_and_writes_nothing() {
         (&["root", "x", "--days", "2 weeks"], 2, "the unit: 14"),
         (&["root", "x", "--days", "-1"], 2, "1 or more"),
         (&["root", "x", "--days", "4000000000"], 1, "9999"),
+        (&["root", "x", "--days", "4294967296"], 2, "9999"),
         (&["root", "x", "--algorithm", "ed25519"], 2, "ec-p256"),
         (&["root", "x", "--pfx-password-file", "missing"], 1, "missing"),
         (&["device", "d", "r", "--no-pfx", "--key-password-file", "empty"], 1, "the first line of empty is empty"),

@@ -69,11 +69,17 @@ fn deleting_on_a_terminal_asks() {
     let (service, folder, commands) = lab();
     for command in commands {
         let command = command.join(" ");
-        for answer in ["\n", "n\n", "no\n", "yes please\n"] {
-            let Some((status, screen)) = on_a_terminal(&service, folder.path(), &command, answer) else { return };
-            assert_eq!(status, Some(1), "{command} {answer:?}: {screen}");
-            assert!(screen.contains("[y/N]") && screen.contains("nothing was changed"), "{screen}");
-        }
+        // At once, since `script` waits a while after the end of its command.
+        std::thread::scope(|scope| {
+            for answer in ["\n", "n\n", "no\n", "yes please\n"] {
+                let (service, path, command) = (&service, folder.path(), &command);
+                scope.spawn(move || {
+                    let Some((status, screen)) = on_a_terminal(service, path, command, answer) else { return };
+                    assert_eq!(status, Some(1), "{command} {answer:?}: {screen}");
+                    assert!(screen.contains("[y/N]") && screen.contains("nothing was changed"), "{screen}");
+                });
+            }
+        });
         let Some((status, screen)) = on_a_terminal(&service, folder.path(), &command, "y\n") else { return };
         assert_eq!(status, Some(0), "{command}: {screen}");
     }

@@ -1,6 +1,15 @@
 //! `device register` and `device compute-key`, against the emulator with TLS and a scripted service.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use crate::support::devices::{DEVICE, days_ago, issue_at, root_at};
 use crate::support::dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error, unauthorized};
@@ -717,15 +726,26 @@ fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
 
 #[test]
 fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
-    use std::sync::{Condvar, Mutex};
-    // The first is let through, and the others hold their connections until several do.
-    let (waiting, enough) = (Mutex::new(0), Condvar::new());
+    const LIMIT: usize = 48;
+    if !Path::new("/proc/self/fd").exists() {
+        crate::skipped(format_args!("this system does not show the open files of a process"));
+        return;
+    }
+    // The first request is answered, and the others wait until the program has no free descriptor and keeps having none: it
+    // has more connections to open, and no open one ends meanwhile.
+    let (process, is_first, is_full) = (Arc::new(OnceLock::new()), AtomicBool::new(true), OnceLock::new());
+    let register_process = Arc::clone(&process);
     let dps = Dps::start(move |request| {
-        let mut waiting = waiting.lock().expect("a count");
-        *waiting += 1;
-        enough.notify_all();
-        if *waiting > 1 {
-            drop(enough.wait_while(waiting, |waiting| *waiting < 12).expect("a count"));
+        if !is_first.swap(false, Ordering::Relaxed) {
+            is_full.get_or_init(|| {
+                let files = format!("/proc/{}/fd", register_process.wait());
+                let open_files = || fs::read_dir(&files).map_or(LIMIT, Iterator::count);
+                let mut full_in_a_row = 0;
+                while full_in_a_row < 20 {
+                    full_in_a_row = if open_files() < LIMIT { 0 } else { full_in_a_row + 1 };
+                    thread::sleep(std::time::Duration::from_millis(10));
+                }
+            });
         }
         assigned(request.id())
     });
@@ -741,9 +761,11 @@ fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
     };
     let register_many = register("512");
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 48 && exec \"$0\" \"$@\""]);
+    limited.args(["-c", &format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"")]);
     limited.arg(register_many.get_program()).args(register_many.get_args()).current_dir(folder.path());
-    let run = Run::of(&mut limited);
+    let running = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    process.set(running.id()).expect("one process");
+    let run = Run::ended(running.wait_with_output().expect("the program ends"));
     holds(&run.stdout, &[" 0 failed", "not tried"]);
     holds(&run.fails(1), &["ulimit -n", "--concurrency 512", "of 200 rows"]);
     let results = || all_results(&folder.path().join(RESULTS));
@@ -805,9 +827,9 @@ fn no_more_registrations_are_under_way_than_allowed_and_a_throttled_one_is_tried
         atomic::{AtomicUsize, Ordering},
     };
     let under_way = AtomicUsize::new(0);
-    let most = std::sync::Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
     let throttled = Mutex::new(false);
-    let shared = std::sync::Arc::clone(&most);
+    let shared = Arc::clone(&most);
     let dps = Dps::start(move |request| {
         if request.method == "PUT" {
             if !std::mem::replace(&mut throttled.lock().expect("a flag"), true) {

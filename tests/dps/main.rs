@@ -8,4 +8,5 @@ mod arm;
 mod client;
 mod diagnosis;
 mod emulated;
+mod operational;
 mod service;

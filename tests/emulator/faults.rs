@@ -239,6 +239,7 @@ fn a_syntax_error_in_a_fault_is_refused_with_the_position() {
         ("truncate,size=1", 10, "expected method=METHOD"),
         ("truncate,path=", 15, "expected a part of the path"),
         ("truncate,method=P T", 17, "expected a method"),
+        ("truncate,method=PUTT", 17, "GET, PUT, PATCH, POST or DELETE"),
         ("truncate,times=0", 16, "expected a positive number"),
         ("truncate,path=/\u{e4},times=-1", 24, "expected a positive number"),
         ("truncate,times=1,times=2", 18, "duplicate option"),

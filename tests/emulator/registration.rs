@@ -227,7 +227,7 @@ async fn exactly_the_versions_of_devices_are_accepted() {
     let sensor = lab.sensor();
     let body = json!({ "registrationId": ID, "payload": { "any": [1] }, "unknown": true });
     let path = format!("/{}/registrations/{ID}/register", lab.emulator.id_scope());
-    for version in ["2019-03-31", "2021-06-01", "2021-10-01"] {
+    for version in ["2019-03-31", "2021-06-01", "2021-10-01", "2025-07-01-preview", "2026-11-01"] {
         let path = format!("{path}?api-version={version}&forceRegistration=true&more=1");
         let answer = sensor.send("PUT", &path, "", Some(&body)).await.expect(202);
         assert!(answer.header("location").is_some_and(|location| location.ends_with(version)));

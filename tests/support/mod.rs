@@ -99,7 +99,10 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command.output().expect("the program runs");
+        Self::ended(command.output().expect("the program runs"))
+    }
+
+    pub(crate) fn ended(output: Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).expect("UTF-8"),

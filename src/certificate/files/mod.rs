@@ -187,6 +187,37 @@ impl FileSet {
         shared.map_or(Ok(()), |path| Err(FileError::SigningAuthority(path)))
     }
 
+    /// Returns whether a path leads to a file of the set, also through links.
+    #[must_use]
+    pub fn includes(&self, path: &Path) -> bool {
+        self.all().iter().any(|ours| is_same(ours, path))
+    }
+
+    /// Checks that the set can be written, as far as that is known before its certificate is. Changes nothing, but
+    /// finishes a set that a killed process had committed.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write`](Self::write).
+    pub fn check_available(&self, if_exists: IfExists) -> Result<(), FileError> {
+        check_writable(&self.directory)?;
+        if !self.directory.is_dir() {
+            return Ok(());
+        }
+        let _turn = self.lock()?;
+        self.finish()?;
+        self.check_replaceable(&[], if_exists)
+    }
+
+    /// Checks that the files that exist may be overwritten. The lock must be held.
+    fn check_replaceable(&self, above: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
+        self.check_owner(above)?;
+        let existing = self.present();
+        if if_exists == IfExists::Fail && !existing.is_empty() {
+            return Err(FileError::Exists(existing));
+        }
+        existing.into_iter().find(|path| path.is_dir()).map_or(Ok(()), |path| Err(FileError::NotAFile(path)))
+    }
+
     /// Checks that a certificate has the common name of the set: other names may have the same file names.
     ///
     /// # Errors
@@ -302,6 +333,21 @@ impl FileSet {
         self.commit(&fullchain, Some((&issued.key, pfx)), if_exists)
     }
 
+    /// Writes the set of a certificate for this key: certificate and chain, the certificate of the key first, the key, and a
+    /// PFX file if requested.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write`](Self::write).
+    pub fn write_with_key(
+        &self,
+        fullchain: &[&Certificate],
+        key: &PrivateKey,
+        pfx: Option<PfxOptions<'_>>,
+        if_exists: IfExists,
+    ) -> Result<(), FileError> {
+        self.commit(fullchain, Some((key, pfx)), if_exists)
+    }
+
     /// Writes the set of a device that keeps its own key: certificate and chain, the certificate of the device first.
     ///
     /// [`IfExists::Overwrite`] also removes the key and PFX files of an old set, which do not belong to the new certificate.
@@ -325,14 +371,7 @@ impl FileSet {
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
-        self.check_owner(fullchain.get(1..).unwrap_or_default())?;
-        let existing = self.present();
-        if if_exists == IfExists::Fail && !existing.is_empty() {
-            return Err(FileError::Exists(existing));
-        }
-        if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
-            return Err(FileError::NotAFile(directory));
-        }
+        self.check_replaceable(fullchain.get(1..).unwrap_or_default(), if_exists)?;
         self.remove_leftovers();
         let staging = self.stage(fullchain, key)?;
         let committed = self.committed();

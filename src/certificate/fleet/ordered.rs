@@ -38,7 +38,10 @@ pub(super) fn in_order<I, T: Default + Send, E: Send>(
         window: parallelism.window(),
     };
     let worker = || {
-        while let Some((number, item)) = lock(&source).next_batch() {
+        loop {
+            // A statement of its own, so that the lock is released before the work begins.
+            let batch = lock(&source).next_batch();
+            let Some((number, item)) = batch else { return };
             let Some(mut result) = results.reserve(number) else { return };
             let done = item.and_then(|item| work(item, &mut result)).map(|()| result);
             if !results.add(number, done) {
@@ -138,4 +141,32 @@ impl<T: Default, E, F: FnMut(&mut T) -> Result<(), E>> Results<T, E, F> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn threads_work_on_batches_at_the_same_time() {
+        let threads = NonZeroUsize::new(3).expect("not zero");
+        let (mut left, working, changed) = (threads.get(), Mutex::new(0), Condvar::new());
+        in_order(
+            Parallelism { threads, ahead: 1 },
+            || {
+                left = left.saturating_sub(1);
+                Ok((left > 0).then_some(()))
+            },
+            |(), (): &mut ()| {
+                *lock(&working) += 1;
+                changed.notify_all();
+                let wait = changed.wait_timeout_while(lock(&working), Duration::from_secs(20), |count| *count < 2);
+                if wait.expect("no panic").1.timed_out() { Err("the other batch did not begin") } else { Ok(()) }
+            },
+            |()| Ok(()),
+        )
+        .expect("two batches at once");
+    }
 }

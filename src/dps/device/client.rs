@@ -12,25 +12,30 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use super::{
+    assignment::Assignment,
     credential::Credential,
     diagnosis::{Attempt, certain_refusal},
     endpoint::ProvisioningEndpoint,
     error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind as Kind},
     id_scope::IdScope,
+    operational::OperationalRequest,
     tls::{self, Handshake},
 };
 use crate::{
     certificate::{DeviceId, Timestamp},
     transport::{
-        AnswerProblem, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
+        AnswerProblem, ApiVersion, AttemptFailure, Attempts, BuildError, Clock, ConnectionOptions, JSON, MAX_ANSWER,
         NetworkFailure, Rate, Repeat, RetryPolicy, Secret, connection_setters, http_builder, is_out_of_time, is_tls,
         network_cause, read_body, redirect_target, retry_after, root_cause, sanitize, sensitive, server_date,
         tls_cause,
     },
 };
 
-/// The version of the API.
-const API_VERSION: &str = "2021-06-01";
+/// The version of the API, unless another is set.
+pub const API_VERSION: ApiVersion = ApiVersion::from_static("2021-06-01");
+
+/// The version of the API for a registration with a certificate request, unless another is set.
+pub const ISSUING_API_VERSION: ApiVersion = ApiVersion::from_static("2026-11-01");
 
 /// The delay between polls if the service does not ask for one. The service allows a device five polls in 10 seconds.
 const POLL_AFTER: Duration = Duration::from_secs(2);
@@ -63,6 +68,7 @@ pub struct RegistrationClient {
 struct Inner {
     endpoint: ProvisioningEndpoint,
     id_scope: IdScope,
+    api_version: Option<ApiVersion>,
     /// `None` without TLS, so that the platform's roots are not read.
     verifier: Option<Arc<dyn ServerCertVerifier>>,
     connect_timeout: Duration,
@@ -74,34 +80,13 @@ struct Inner {
     clock: Arc<dyn Clock>,
 }
 
-/// The result of a registration: the IoT hub that the device is assigned to.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Assignment {
-    /// The registration ID, as the service returns it.
-    pub registration_id: String,
-    /// The host name of the IoT hub that the device connects to.
-    pub assigned_hub: String,
-    /// The device ID at the hub.
-    pub device_id: String,
-    /// The kind of assignment, such as `initialAssignment`.
-    pub substatus: Option<String>,
-    /// When the device first registered.
-    pub created_at: Option<Timestamp>,
-    /// When the device last registered.
-    pub updated_at: Option<Timestamp>,
-    /// The version of the registration record.
-    pub etag: Option<String>,
-    /// The data that a custom allocation policy returns to the device.
-    pub payload: Option<Value>,
-}
-
 impl RegistrationClient {
     /// Starts building a client for an ID scope.
     pub fn builder(id_scope: IdScope) -> RegistrationClientBuilder {
         RegistrationClientBuilder {
             endpoint: ProvisioningEndpoint::default(),
             id_scope,
+            api_version: None,
             connection: ConnectionOptions::default(),
         }
     }
@@ -133,8 +118,38 @@ impl RegistrationClient {
         credential: &Credential,
         payload: Option<&Value>,
     ) -> Result<Assignment, RegistrationError> {
+        self.run(id, None, credential, payload).await
+    }
+
+    /// Registers a device as [`register`](Self::register) does, and requests an operational certificate. It is in
+    /// [`Assignment::certificate_chain`], checked: it is for the key of the request and for the device, each certificate is
+    /// signed by the next, and all are valid now.
+    ///
+    /// The service answers the certificate once. If that answer may have been lost, the device registers again with the same
+    /// request. The API is called with version [`ISSUING_API_VERSION`] unless another is
+    /// [set](RegistrationClientBuilder::api_version).
+    ///
+    /// # Errors
+    /// [`RegistrationError`]. With [`RegistrationErrorKind::IssuedCertificate`](super::RegistrationErrorKind) the device is
+    /// registered, and the certificate cannot be used.
+    pub async fn register_for_certificate(
+        &self,
+        request: &OperationalRequest,
+        credential: &Credential,
+        payload: Option<&Value>,
+    ) -> Result<Assignment, RegistrationError> {
+        self.run(request.id(), Some(request), credential, payload).await
+    }
+
+    async fn run(
+        &self,
+        id: &DeviceId,
+        request: Option<&OperationalRequest>,
+        credential: &Credential,
+        payload: Option<&Value>,
+    ) -> Result<Assignment, RegistrationError> {
         let mut session =
-            Session { client: &self.inner, id, handshake: Arc::default(), server_date: None, answered: false };
+            Session { client: &self.inner, id, request, handshake: Arc::default(), server_date: None, answered: false };
         let result = session.register(credential, payload).await;
         result.map_err(|kind| RegistrationError {
             id: id.clone(),
@@ -157,6 +172,7 @@ impl fmt::Debug for RegistrationClient {
 struct Session<'a> {
     client: &'a Inner,
     id: &'a DeviceId,
+    request: Option<&'a OperationalRequest>,
     handshake: Arc<Handshake>,
     server_date: Option<Timestamp>,
     answered: bool,
@@ -190,24 +206,29 @@ impl Session<'_> {
             return Err(Kind::NotSent(Box::new(cause)));
         }
         let http = self.http(credential)?;
-        let mut body = json!({ "registrationId": self.id.as_str() });
-        if let Some(payload) = payload {
-            body["payload"] = payload.clone();
-        }
-        let registering = Request {
-            method: Method::PUT,
-            url: self.url(&["register"]),
-            // An object with text keys serializes without an error.
-            body: Some(serde_json::to_vec(&body).unwrap_or_default()),
-        };
+        let registering = self.registering(payload);
         let mut request = registering.clone();
         let mut reregistrations = 0;
         let mut polls = 0;
+        // Whether an answer may have had the certificate and did not arrive.
+        let mut is_certificate_lost = false;
         let mut attempts = Attempts::new(&client.retry);
         loop {
             let wait = match self.send(&http, &request, credential, &mut attempts).await {
                 Ok(Answer { operation, retry_after }) => match operation.status.to_ascii_lowercase().as_str() {
-                    "assigned" => return operation.assignment(self.id),
+                    "assigned"
+                        if is_certificate_lost
+                            && operation.issued_chain().is_none()
+                            && reregistrations < MAX_REREGISTRATIONS =>
+                    {
+                        reregistrations += 1;
+                        is_certificate_lost = false;
+                        request = registering.clone();
+                        attempts
+                            .allow(POLL_AFTER, client.clock.elapsed())
+                            .ok_or(Kind::TimedOut { budget: client.retry.budget, asked: POLL_AFTER })?
+                    }
+                    "assigned" => return self.assignment(operation),
                     "assigning" | "unassigned" => {
                         let id = operation.operation_id.ok_or_else(|| missing("operationId"))?;
                         let url = self.url(&["operations", &id]);
@@ -229,9 +250,29 @@ impl Session<'_> {
                     let kind = Kind::Refused(refusal);
                     attempts.allow(POLL_AFTER, client.clock.elapsed()).ok_or(kind)?
                 }
-                Err(kind) => self.pause_after(&kind, &mut attempts).ok_or(kind)?,
+                Err(kind) => {
+                    is_certificate_lost |= self.request.is_some() && request.is_poll();
+                    self.pause_after(&kind, &mut attempts).ok_or(kind)?
+                }
             };
             client.clock.sleep(wait).await;
+        }
+    }
+
+    /// Returns the request that registers.
+    fn registering(&self, payload: Option<&Value>) -> Request {
+        let mut body = json!({ "registrationId": self.id.as_str() });
+        if let Some(payload) = payload {
+            body["payload"] = payload.clone();
+        }
+        if let Some(request) = self.request {
+            body["csr"] = request.encoded().into();
+        }
+        Request {
+            method: Method::PUT,
+            url: self.url(&["register"]),
+            // An object with text keys serializes without an error.
+            body: Some(serde_json::to_vec(&body).unwrap_or_default()),
         }
     }
 
@@ -275,8 +316,24 @@ impl Session<'_> {
     fn url(&self, suffix: &[&str]) -> reqwest::Url {
         let prefix = [self.client.id_scope.as_str(), "registrations", self.id.as_str()];
         let mut url = self.client.endpoint.address().url([&prefix, suffix].concat());
-        url.query_pairs_mut().append_pair("api-version", API_VERSION);
+        let default = if self.request.is_some() { &ISSUING_API_VERSION } else { &API_VERSION };
+        let version = self.client.api_version.as_ref().unwrap_or(default);
+        url.query_pairs_mut().append_pair("api-version", version.as_str());
         url
+    }
+
+    /// Returns the assignment of an operation that ended with one, and its certificate after all checks.
+    fn assignment(&self, operation: WireOperation) -> Result<Assignment, Kind> {
+        let chain = operation.issued_chain().cloned();
+        let mut assignment = operation.assignment(self.id)?;
+        let (Some(request), Some(chain)) = (self.request, chain) else { return Ok(assignment) };
+        match request.check(&chain, self.client.clock.now().into()) {
+            Ok(chain) => {
+                assignment.certificate_chain = Some(chain);
+                Ok(assignment)
+            }
+            Err(error) => Err(Kind::IssuedCertificate { assignment: Box::new(assignment), error }),
+        }
     }
 
     async fn send(
@@ -423,8 +480,18 @@ struct WireState {
     last_updated_date_time_utc: Option<String>,
     etag: Option<String>,
     payload: Option<Value>,
+    /// Read only if a certificate was requested.
+    issued_certificate_chain: Option<Value>,
+    x509: Option<WireAdmission>,
+    symmetric_key: Option<WireAdmission>,
     error_code: Option<Value>,
     error_message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "the admission of a device")]
+struct WireAdmission {
+    enrollment_group_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -436,6 +503,12 @@ struct WireError {
 }
 
 impl WireOperation {
+    /// Returns the certificate that was issued, with its chain. An empty chain is none.
+    fn issued_chain(&self) -> Option<&Value> {
+        let chain = self.registration_state.as_ref()?.issued_certificate_chain.as_ref()?;
+        Some(chain).filter(|chain| !chain.is_null() && chain.as_array().is_none_or(|chain| !chain.is_empty()))
+    }
+
     fn assignment(self, id: &DeviceId) -> Result<Assignment, Kind> {
         let state = self.registration_state.ok_or_else(|| missing("registrationState"))?;
         let assigned_hub = state.assigned_hub.ok_or_else(|| missing("assignedHub"))?;
@@ -455,10 +528,12 @@ impl WireOperation {
             assigned_hub,
             device_id,
             substatus: state.substatus,
+            enrollment_group: state.x509.or(state.symmetric_key).and_then(|admission| admission.enrollment_group_id),
             created_at: time(state.created_date_time_utc),
             updated_at: time(state.last_updated_date_time_utc),
             etag: state.etag,
             payload: state.payload.filter(|payload| !payload.is_null()),
+            certificate_chain: None,
         })
     }
 
@@ -478,6 +553,7 @@ impl WireOperation {
 pub struct RegistrationClientBuilder {
     endpoint: ProvisioningEndpoint,
     id_scope: IdScope,
+    api_version: Option<ApiVersion>,
     connection: ConnectionOptions,
 }
 
@@ -485,6 +561,13 @@ impl RegistrationClientBuilder {
     /// Sets the service's address. Default: `https://global.azure-devices-provisioning.net`.
     pub fn endpoint(mut self, endpoint: ProvisioningEndpoint) -> Self {
         self.endpoint = endpoint;
+        self
+    }
+
+    /// Sets the version of the API. Default: [`API_VERSION`], or [`ISSUING_API_VERSION`] for a registration with a
+    /// certificate request, which versions before `2025-07-01-preview` do not take.
+    pub fn api_version(mut self, version: ApiVersion) -> Self {
+        self.api_version = Some(version);
         self
     }
 
@@ -511,6 +594,7 @@ impl RegistrationClientBuilder {
             verifier: verifier.map_err(|error| BuildError::Tls(tls_cause(&error)))?,
             endpoint: self.endpoint,
             id_scope: self.id_scope,
+            api_version: self.api_version,
             connect_timeout,
             timeout,
             retry,

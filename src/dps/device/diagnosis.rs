@@ -178,7 +178,7 @@ pub fn diagnose(attempt: &Attempt<'_>, error: &RegistrationError, application: O
             disabled(attempt, observations, application)
         }
         Kind::Ended { error_code: Some(401_000..404_000), .. } => refused(attempt, observations, application),
-        Kind::Ended { .. } => Diagnosis::unknown(),
+        Kind::Ended { .. } | Kind::IssuedCertificate { .. } => Diagnosis::unknown(),
         Kind::Redirect { .. } | Kind::Answer { .. } | Kind::Tls(_) => {
             Diagnosis::of(certificate_not_requested(attempt, observations))
         }

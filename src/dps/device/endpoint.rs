@@ -1,8 +1,8 @@
 //! The address of the Device Provisioning Service.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use crate::transport::{Address, AddressError};
+use crate::transport::{Address, AddressError, endpoint};
 
 /// The global device endpoint of the public cloud.
 const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
@@ -24,37 +24,11 @@ const GLOBAL: &str = "https://global.azure-devices-provisioning.net";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ProvisioningEndpoint(Address);
 
+endpoint!(ProvisioningEndpoint);
+
 impl ProvisioningEndpoint {
     pub(crate) fn from_address(address: Address) -> Self {
         Self(address)
-    }
-
-    /// Returns the endpoint as text, without a trailing slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Returns the host, with the port unless it is the scheme's default.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.host()
-    }
-
-    /// Returns whether the endpoint is on this machine.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
-    }
-
-    /// Returns whether requests are encrypted.
-    #[must_use]
-    pub fn is_https(&self) -> bool {
-        self.0.is_https()
-    }
-
-    pub(super) fn address(&self) -> &Address {
-        &self.0
     }
 }
 
@@ -70,18 +44,6 @@ impl FromStr for ProvisioningEndpoint {
 
     fn from_str(text: &str) -> Result<Self, ProvisioningEndpointError> {
         Ok(Self(Address::parse_host_or_url(text)?))
-    }
-}
-
-impl fmt::Display for ProvisioningEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for ProvisioningEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProvisioningEndpoint({self})")
     }
 }
 

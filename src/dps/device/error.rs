@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use super::Cause;
+use super::{Cause, assignment::Assignment, operational::IssuedCertificateError};
 use crate::{
     certificate::{Certificate, DeviceId, Timestamp},
     transport::{AnswerProblem, AttemptCount, NetworkFailure},
@@ -70,6 +70,13 @@ pub enum RegistrationErrorKind {
         problem: AnswerProblem,
         /// The start of the answer.
         excerpt: String,
+    },
+    /// The device is registered, but the certificate that it was issued cannot be used.
+    IssuedCertificate {
+        /// Where the device is assigned. Its certificate chain is `None`.
+        assignment: Box<Assignment>,
+        /// What is wrong with the certificate.
+        error: IssuedCertificateError,
     },
     /// TLS cannot be set up.
     Tls(String),
@@ -187,6 +194,13 @@ impl RegistrationError {
 impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use RegistrationErrorKind as Kind;
+        if let Kind::IssuedCertificate { assignment, error } = &self.kind {
+            return write!(
+                f,
+                "{} is registered at {}, but the certificate that the service issued cannot be used: {error}",
+                self.id, assignment.assigned_hub
+            );
+        }
         write!(f, "{} was not registered: ", self.id)?;
         match &self.kind {
             Kind::NotSent(cause) => write!(f, "nothing was sent: {cause}"),
@@ -230,6 +244,8 @@ impl fmt::Display for RegistrationError {
                 f.write_str(". Check that the address is that of a Device Provisioning Service")
             }
             Kind::Tls(reason) => write!(f, "cannot set up TLS: {reason}"),
+            // Printed above: the device was registered.
+            Kind::IssuedCertificate { error, .. } => error.fmt(f),
         }
     }
 }

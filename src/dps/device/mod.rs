@@ -22,9 +22,12 @@
 //! ```
 //!
 //! The API is described at <https://learn.microsoft.com/rest/api/iot-dps/device/runtime-registration>, version
-//! 2021-06-01.
+//! 2021-06-01. Version 2026-11-01 adds operational certificates: a device sends an [`OperationalRequest`] when it registers,
+//! and is issued a certificate for the hub that is valid for some weeks
+//! ([`RegistrationClient::register_for_certificate`]).
 
 mod admission;
+mod assignment;
 mod cause;
 mod client;
 mod credential;
@@ -32,16 +35,22 @@ mod diagnosis;
 mod endpoint;
 mod error;
 mod id_scope;
+mod operational;
 mod symmetric_key;
 mod tls;
 
-pub use crate::transport::{AnswerProblem, BuildError, Clock, NetworkFailure, RetryPolicy, Secret};
+pub use crate::transport::{
+    AnswerProblem, ApiVersion, ApiVersionError, BuildError, Clock, NetworkFailure, RetryPolicy, Secret,
+};
 pub use admission::{DeviceState, EnrolledCertificate, EnrollmentState, GroupAttestation, GroupState, OwnAttestation};
+pub use assignment::Assignment;
 pub use cause::Cause;
-pub use client::{Assignment, RegistrationClient, RegistrationClientBuilder};
+pub use client::{API_VERSION, ISSUING_API_VERSION, RegistrationClient, RegistrationClientBuilder};
 pub use credential::{Credential, CredentialError, DeviceCertificate};
 pub use diagnosis::{Attempt, DiagnosedError, Diagnosis, diagnose, objections};
 pub use endpoint::{ProvisioningEndpoint, ProvisioningEndpointError};
 pub use error::{Distrust, Observations, Refusal, RegistrationError, RegistrationErrorKind};
 pub use id_scope::{IdScope, IdScopeError, MAX_ID_SCOPE};
+pub use operational::{IssuedCertificateError, OperationalRequest, OperationalRequestError};
+pub(crate) use symmetric_key::derive_key;
 pub use symmetric_key::{SymmetricKey, SymmetricKeyError, derive_device_key};

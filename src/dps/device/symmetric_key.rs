@@ -61,8 +61,13 @@ impl SymmetricKey {
 /// ```
 #[must_use]
 pub fn derive_device_key(group_key: &SymmetricKey, id: &DeviceId) -> SymmetricKey {
+    derive_key(group_key, id.as_str())
+}
+
+/// Derives the key for any ID, as [`derive_device_key`] does: an application has devices whose IDs are no registration IDs.
+pub(crate) fn derive_key(group_key: &SymmetricKey, id: &str) -> SymmetricKey {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &group_key.0);
-    SymmetricKey(Zeroizing::new(hmac::sign(&key, id.as_str().as_bytes()).as_ref().to_vec()))
+    SymmetricKey(Zeroizing::new(hmac::sign(&key, id.as_bytes()).as_ref().to_vec()))
 }
 
 impl PartialEq for SymmetricKey {

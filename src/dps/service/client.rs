@@ -1,14 +1,11 @@
 //! The client of an instance, and its builder.
 
-use std::{fmt, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
-use crate::transport::{
-    ApiVersion, Authorization, BuildError, ConnectionOptions, ErrorDetails, Refused, RestClient, ServiceProfile,
-    connection_setters,
-};
+use crate::transport::{ApiVersion, ErrorDetails, Refused, RestClient, ServiceProfile, client_builder};
 
 /// The scope of Microsoft Entra tokens for the service API in the public cloud.
 pub const ENTRA_SCOPE: &str = "https://azure-devices-provisioning.net/.default";
@@ -91,7 +88,7 @@ pub struct Client {
 impl Client {
     /// Starts building a client of the instance at this address.
     pub fn builder(endpoint: Endpoint) -> ClientBuilder {
-        ClientBuilder { endpoint, version: API_VERSION, authorization: None, connection: ConnectionOptions::default() }
+        ClientBuilder::new(endpoint, API_VERSION)
     }
 
     /// Returns the instance's address.
@@ -111,68 +108,11 @@ impl Client {
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("endpoint", &self.endpoint)
-            .field("version", &self.version)
-            .field("authorization", self.rest.authorization())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`Client`].
-#[must_use]
-pub struct ClientBuilder {
-    endpoint: Endpoint,
-    version: ApiVersion,
-    authorization: Option<Authorization>,
-    connection: ConnectionOptions,
-}
-
-impl ClientBuilder {
-    /// Sets the token, key or credential. Required.
-    pub fn authorization(mut self, authorization: Authorization) -> Self {
-        self.authorization = Some(authorization);
-        self
-    }
-
-    /// Sets the version of the API. Default: [`API_VERSION`].
-    pub fn api_version(mut self, version: ApiVersion) -> Self {
-        self.version = version;
-        self
-    }
-
-    connection_setters!();
-
-    /// Sets the most requests per second that all clones send, retries included. Default: 16, because the service allows
-    /// an instance 1,000 per minute.
-    ///
-    /// Requests are evenly spaced. When the service throttles them (429) because other clients use the instance too, the
-    /// rate is halved, then rises again within 30 seconds.
-    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
-        self.connection.rate = Some(per_second);
-        self
-    }
-
-    /// Builds the client. Nothing is sent.
-    ///
-    /// # Errors
-    /// [`BuildError`] if no token was given, if it has expired or belongs to another host, or if TLS cannot be set up.
-    pub fn build(self) -> Result<Client, BuildError> {
-        let authorization = self.authorization.ok_or(BuildError::NoAuthorization)?;
-        let address = self.endpoint.address().clone();
-        let rest = RestClient::new(&PROFILE, address, authorization, self.version.text(), self.connection)?;
-        Ok(Client { rest, endpoint: self.endpoint, version: self.version })
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("endpoint", &self.endpoint)
-            .field("version", &self.version)
-            .field("authorization", &self.authorization)
-            .finish_non_exhaustive()
-    }
+client_builder! {
+    profile: &PROFILE,
+    version: ApiVersion, ApiVersion::text,
+    authorization_doc: "Sets the token, key or credential. Required.",
+    version_doc: "Sets the version of the API. Default: [`API_VERSION`].",
+    rate_doc: "Sets the most requests per second that all clones send, retries included. Default: 16, because the service allows an instance 1,000 per minute.",
+    shared: "instance",
 }

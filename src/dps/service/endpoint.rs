@@ -1,8 +1,8 @@
 //! The address of the service API of an instance.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use crate::transport::{Address, AddressError};
+use crate::transport::{Address, AddressError, endpoint};
 
 /// The address of the service API of an instance: scheme, host and port.
 ///
@@ -20,37 +20,11 @@ use crate::transport::{Address, AddressError};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint(Address);
 
+endpoint!(Endpoint);
+
 impl Endpoint {
     pub(crate) fn from_address(address: Address) -> Self {
         Self(address)
-    }
-
-    /// Returns the endpoint as text, without a trailing slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Returns the host, with the port unless it is the scheme's default.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.0.host()
-    }
-
-    /// Returns whether the endpoint is on this machine: `localhost`, `127.0.0.0/8` or `::1`.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
-    }
-
-    /// Returns whether requests are encrypted.
-    #[must_use]
-    pub fn is_https(&self) -> bool {
-        self.0.is_https()
-    }
-
-    pub(super) fn address(&self) -> &Address {
-        &self.0
     }
 }
 
@@ -59,18 +33,6 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         Ok(Self(Address::parse_host_or_url(text)?))
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({self})")
     }
 }
 

@@ -1,7 +1,8 @@
 //! The handlers of individual attestations and of device credentials.
 //!
 //! # Where the documentation is silent
-//! - **Credentials** have the content of the attestation, with certificates as thumbprints.
+//! - **Credentials** have the content of the attestation, with certificates as thumbprints. A device without one that
+//!   registered through a symmetric-key group has keys that are derived from that group's.
 
 use axum::{Router, extract, http::StatusCode, middleware::from_fn, response::Response, routing::get as on_get};
 use serde_json::{Value, json};
@@ -9,12 +10,13 @@ use serde_json::{Value, json};
 use super::{
     id::Id,
     middleware::{no_if_match, no_parameters},
-    model::{Device, DeviceAttestation},
+    model::{Device, DeviceAttestation, id_key},
 };
 use crate::emulator::{
     api_error::ApiError,
     body::{Json, MergePatch, json_response},
     context::SharedContext,
+    credential::SymmetricKey,
     fields::Fields,
     state::State,
 };
@@ -38,13 +40,21 @@ async fn credentials(
 ) -> Result<Response, ApiError> {
     let mut shown = context.store.with(|state| {
         let device = state.devices.get(&id.text).ok_or_else(|| id.not_found())?;
-        Ok::<_, ApiError>(match &device.attestation {
-            Some(attestation) => json!({ attestation.name(): attestation.section() }),
-            None => json!({ "symmetricKey": context.device_keys.derive(&id.text).show() }),
-        })
+        let Some(attestation) = &device.attestation else {
+            let of_group = group_key(state, &id.text).map(|key| key.derive(&id_key(&id.text)));
+            let key = of_group.unwrap_or_else(|| context.device_keys.derive(&id.text));
+            return Ok::<_, ApiError>(json!({ "symmetricKey": key.show() }));
+        };
+        Ok(json!({ attestation.name(): attestation.section() }))
     })?;
     shown["idScope"] = json!(context.id_scope);
     Ok(json_response(StatusCode::OK, &shown))
+}
+
+/// Returns the keys of the symmetric-key group that a device registered through.
+fn group_key<'a>(state: &'a State, id: &str) -> Option<&'a SymmetricKey> {
+    let group = state.registrations.get(&id_key(id))?.group_id()?;
+    state.enrollment_groups.get(group)?.value.symmetric_key()
 }
 
 async fn get(extract::State(context): extract::State<SharedContext>, id: Id<Device>) -> Result<Response, ApiError> {

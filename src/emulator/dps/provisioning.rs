@@ -5,10 +5,13 @@
 //!   as `forceRegistration`. A `tpm` in a body is an error (400).
 //! - **The ID in the body** is required and must be that of the request, without regard to case.
 //! - **A device that registers again** during its registration, with the same credential, gets the same operation: the
-//!   first response may have been lost. Otherwise a new operation replaces the previous one.
+//!   first response may have been lost. A certificate request replaces the previous one. Otherwise a new operation replaces
+//!   the previous one.
 //! - **An operation** is shown only to a device that proves its identity with the same certificate, or with a key of
 //!   the same group (401). The operation of another device is unknown (404).
 //! - **Polls** are counted, look-ups are not.
+//! - **An issued certificate** is in the first answer `assigned` of its operation, and in no other: the emulator does not
+//!   keep it.
 //! - **An existing device** keeps its properties and becomes provisioned. An unknown device is created with its ID as
 //!   display name, enabled, and as an IoT Edge device if its group is for those. The model ID in its payload,
 //!   `{"modelId": …}`, becomes the template of a device that has none.
@@ -23,8 +26,10 @@ use serde_json::{Value, json};
 
 use super::{
     admission::{Credential, admit},
+    device_version::DeviceVersion,
     error::{DpsError, ID_SCOPE_NOT_FOUND, INVALID_ARGUMENT, REGISTRATION_NOT_FOUND, UNAUTHORIZED},
     model::{ENROLLMENT_ID_RULE, Instance, Kind, ReprovisionPolicy, is_enrollment_id},
+    operational::{RequestedKey, read_request, refuse_request},
     registration::{Admission, Assignment, OperationId, Progress, Registration},
     rules::Scope,
 };
@@ -59,6 +64,16 @@ impl Outcome {
                 json!({ "operationId": operation_id.to_string(), "status": "assigned", "registrationState": state })
             }
         }
+    }
+
+    /// Issues the requested certificate of an assigned device, and adds its chain.
+    fn with_certificate(mut self, context: &Context, id: &str, key: &[u8]) -> Result<Self, DpsError> {
+        if let Self::Assigned { state, .. } = &mut self {
+            let chain = context.operational_ca.issue(id, key, context.clock.timestamp());
+            state["issuedCertificateChain"] =
+                json!(chain.map_err(|error| DpsError::from_status(500, error.to_string()))?);
+        }
+        Ok(self)
     }
 }
 
@@ -129,16 +144,26 @@ fn registrations_mut(state: &mut State, scope: Scope) -> &mut BTreeMap<String, B
 }
 
 /// Starts the registration of a device. The body is that of the request.
-pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -> Result<Outcome, DpsError> {
-    let template = read_template(body, device.id)?;
+pub(crate) fn register(
+    context: &Context,
+    device: &Identity<'_>,
+    body: Fields,
+    version: DeviceVersion,
+) -> Result<Outcome, DpsError> {
+    let RegistrationBody { template, requested_key } = RegistrationBody::read(body, device.id, version)?;
     context.store.with(|state| {
         let admission = device.admit(context, state)?;
+        let requested_key = requested_key.filter(|_| device.scope == Scope::Instance);
         let previous = device.find(state);
         if let Some(previous) = previous
             && matches!(previous.progress, Progress::Assigning { .. })
             && previous.admission.has_same_credential(&admission)
         {
-            return Ok(Outcome::Assigning { operation_id: previous.operation_id });
+            let operation_id = previous.operation_id;
+            if let Some(previous) = registrations_mut(state, device.scope).get_mut(&id_key(device.id)) {
+                previous.requested_key = requested_key;
+            }
+            return Ok(Outcome::Assigning { operation_id });
         }
         let now = context.clock.timestamp();
         let mut registration = Registration {
@@ -150,6 +175,7 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
                 template,
                 previous_hub: previous.and_then(Registration::hub).cloned(),
             },
+            requested_key,
             created: previous.map_or(now, |previous| previous.created),
             updated: now,
             etag: Etag::new()?,
@@ -165,7 +191,7 @@ pub(crate) fn register(context: &Context, device: &Identity<'_>, body: Fields) -
 
 /// Returns the progress of an operation.
 pub(crate) fn poll(context: &Context, device: &Identity<'_>, operation_id: &str) -> Result<Outcome, DpsError> {
-    context.store.with(|state| {
+    let (outcome, requested_key) = context.store.with(|state| {
         let admission = device.admit(context, state)?;
         if device.find(state).is_none_or(|registration| registration.operation_id.to_string() != operation_id) {
             return Err(DpsError::new(REGISTRATION_NOT_FOUND, "Operation not found."));
@@ -175,13 +201,23 @@ pub(crate) fn poll(context: &Context, device: &Identity<'_>, operation_id: &str)
             return Err(device.not_found());
         };
         let outcome = advance(&mut registration, device.scope, context, state, &admission);
+        let requested_key = match &outcome {
+            Ok(Outcome::Assigned { .. }) => registration.requested_key.take(),
+            _ => None,
+        };
         registrations_mut(state, device.scope).insert(id_key(device.id), registration);
-        outcome
-    })
+        outcome.map(|outcome| (outcome, requested_key))
+    })?;
+    // Not under the lock, since signing takes time.
+    match requested_key {
+        Some(key) => outcome.with_certificate(context, device.id, &key),
+        None => Ok(outcome),
+    }
 }
 
-/// Returns the `registrationState` of a device.
-pub(crate) fn look_up(context: &Context, device: &Identity<'_>) -> Result<Value, DpsError> {
+/// Returns the `registrationState` of a device. The body is that of the request, if it has one.
+pub(crate) fn look_up(context: &Context, device: &Identity<'_>, body: Option<&Fields>) -> Result<Value, DpsError> {
+    body.map_or(Ok(()), refuse_request)?;
     context.store.with(|state| {
         device.admit(context, state)?;
         let registration = device.find(state).ok_or_else(|| device.not_found())?;
@@ -189,18 +225,28 @@ pub(crate) fn look_up(context: &Context, device: &Identity<'_>) -> Result<Value,
     })
 }
 
-/// Checks the body of a registration and returns the model ID in it.
-fn read_template(mut fields: Fields, id: &str) -> Result<Option<String>, DpsError> {
-    let given = fields.required("registrationId", Fields::string)?;
-    if !given.eq_ignore_ascii_case(id) {
-        let problem = format_args!("found {given:?}, but the request is for {id:?}");
-        return Err(fields.invalid("registrationId", problem).into());
+/// What the body of a registration asks for.
+struct RegistrationBody {
+    /// The model ID in the payload.
+    template: Option<String>,
+    requested_key: Option<RequestedKey>,
+}
+
+impl RegistrationBody {
+    fn read(mut fields: Fields, id: &str, version: DeviceVersion) -> Result<Self, DpsError> {
+        let given = fields.required("registrationId", Fields::string)?;
+        if !given.eq_ignore_ascii_case(id) {
+            let problem = format_args!("found {given:?}, but the request is for {id:?}");
+            return Err(fields.invalid("registrationId", problem).into());
+        }
+        if fields.any("tpm").is_some_and(|tpm| !tpm.is_null()) {
+            return Err(fields.invalid("tpm", "TPM attestation is not emulated").into());
+        }
+        let requested_key = read_request(&mut fields, id, version)?;
+        let payload = fields.any("payload").unwrap_or_default();
+        let template = payload["modelId"].as_str().filter(|model| !model.is_empty()).map(str::to_owned);
+        Ok(Self { template, requested_key })
     }
-    if fields.any("tpm").is_some_and(|tpm| !tpm.is_null()) {
-        return Err(fields.invalid("tpm", "TPM attestation is not emulated").into());
-    }
-    let payload = fields.any("payload").unwrap_or_default();
-    Ok(payload["modelId"].as_str().filter(|model| !model.is_empty()).map(str::to_owned))
 }
 
 /// Counts a poll, and assigns the device with the last one.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::timestamp::timestamp;
+use super::{operational::RequestedKey, timestamp::timestamp};
 use crate::{
     certificate::{Certificate, Thumbprint, Timestamp},
     emulator::{
@@ -20,6 +20,8 @@ pub(crate) struct Registration {
     pub(crate) operation_id: OperationId,
     pub(crate) admission: Admission,
     pub(crate) progress: Progress,
+    /// The key that a certificate was requested for and not yet issued.
+    pub(crate) requested_key: Option<RequestedKey>,
     pub(crate) created: Timestamp,
     pub(crate) updated: Timestamp,
     pub(crate) etag: Etag,

@@ -6,7 +6,8 @@
 //! # Where the documentation is silent
 //! - **Checks** come in this order: fault, path (404, 405), version (400), ID scope, without regard to case (404),
 //!   registration ID (400), body (415, 413, 400), credential (401), existence (404).
-//! - **Query parameters** that are unknown are ignored. The body of a look-up is not read.
+//! - **Query parameters** that are unknown are ignored. The body of a look-up may be absent or anything; only a `csr` in it
+//!   is an error (400).
 
 use axum::{
     Router,
@@ -18,21 +19,19 @@ use axum::{
 
 use super::{
     admission::Credential,
+    device_version::DeviceVersion,
     error::DpsError,
     provisioning::{self, Identity, Outcome},
 };
 use crate::emulator::{
     api_error::{ApiError, ErrorCode},
-    body::{Json, MAX_READ, json_response},
+    body::{Json, MAX_READ, OptionalJson, json_response},
     context::{Context, SharedContext},
     origin::Origin,
     path::{path_parameter, unknown_method},
     tls::PeerCertificates,
-    version::{API_VERSION, parse_version},
+    version::API_VERSION,
 };
-
-/// The versions of the API that devices in use send.
-pub(crate) const VERSIONS: [&str; 3] = ["2019-03-31", "2021-06-01", "2021-10-01"];
 
 /// Returns the routes of the device API.
 pub(crate) fn routes() -> Router<SharedContext> {
@@ -50,12 +49,14 @@ async fn register(
     origin: Origin,
     Json(fields): Json,
 ) -> Result<Response, ApiError> {
-    let outcome = provisioning::register(&context, &device.identity(&context)?, fields)?;
+    let outcome = provisioning::register(&context, &device.identity(&context)?, fields, device.version)?;
     let mut response = respond(&context, &outcome);
     if let Outcome::Assigning { operation_id } = &outcome {
         let location = format!(
             "{origin}/{}/registrations/{}/operations/{operation_id}?{API_VERSION}={}",
-            device.id_scope, device.id, device.version
+            device.id_scope,
+            device.id,
+            device.version.as_str()
         );
         if let Ok(location) = HeaderValue::try_from(location) {
             response.headers_mut().insert(header::LOCATION, location);
@@ -70,8 +71,12 @@ async fn poll(State(context): State<SharedContext>, device: DeviceRequest) -> Re
     Ok(respond(&context, &outcome))
 }
 
-async fn look_up(State(context): State<SharedContext>, device: DeviceRequest) -> Result<Response, ApiError> {
-    let state = provisioning::look_up(&context, &device.identity(&context)?)?;
+async fn look_up(
+    State(context): State<SharedContext>,
+    device: DeviceRequest,
+    OptionalJson(body): OptionalJson,
+) -> Result<Response, ApiError> {
+    let state = provisioning::look_up(&context, &device.identity(&context)?, body.as_ref())?;
     Ok(json_response(StatusCode::OK, &state))
 }
 
@@ -88,7 +93,7 @@ fn respond(context: &Context, outcome: &Outcome) -> Response {
 
 /// The path, version and credential of a request.
 struct DeviceRequest {
-    version: &'static str,
+    version: DeviceVersion,
     id_scope: String,
     id: String,
     operation_id: Option<String>,
@@ -103,7 +108,7 @@ impl FromRequestParts<SharedContext> for DeviceRequest {
     async fn from_request_parts(parts: &mut Parts, context: &SharedContext) -> Result<Self, ApiError> {
         let token = parts.headers.get(header::AUTHORIZATION).map(|token| token.to_str().unwrap_or_default().to_owned());
         let request = Self {
-            version: parse_version(parts.uri.query().unwrap_or_default(), &VERSIONS)?,
+            version: DeviceVersion::parse(parts.uri.query().unwrap_or_default())?,
             id_scope: path_parameter(parts, "idScope").await?,
             id: path_parameter(parts, "id").await?,
             operation_id: path_parameter(parts, "operationId").await.ok(),

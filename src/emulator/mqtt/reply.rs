@@ -11,7 +11,7 @@ use crate::emulator::{
     api_error::ApiError,
     body::parse_json,
     context::Context,
-    dps::{DpsError, Outcome, poll, register},
+    dps::{DpsError, Outcome, poll, refuse_request, register},
     fault::{FaultKind, whole_seconds},
     fields::Fields,
     random,
@@ -78,7 +78,7 @@ pub(super) async fn reply(
         ) => Err(End::Fault),
     };
     let status = reply.as_ref().ok().map(|reply| reply.status);
-    tracing::debug!(method, path, status, version = session.version, "request over MQTT");
+    tracing::debug!(method, path, status, version = session.version.as_str(), "request over MQTT");
     context.log.add(method, &path, status);
     reply
 }
@@ -87,9 +87,15 @@ fn handle(context: &Context, session: &Session, operation: &Operation, payload: 
     let outcome = session.identity(context).and_then(|device| match operation {
         Operation::Register => {
             let body = parse_json(payload).map_err(|error: ApiError| DpsError::from(&error))?;
-            register(context, &device, Fields::from_body(body)?)
+            register(context, &device, Fields::from_body(body)?, session.version)
         }
-        Operation::Poll { operation_id } => poll(context, &device, operation_id),
+        Operation::Poll { operation_id } => {
+            // Any other payload is ignored: SDKs send a space.
+            if let Some(fields) = parse_json(payload).ok().and_then(|body| Fields::from_body(body).ok()) {
+                refuse_request(&fields)?;
+            }
+            poll(context, &device, operation_id)
+        }
     });
     match outcome {
         Ok(outcome @ Outcome::Assigning { .. }) => {

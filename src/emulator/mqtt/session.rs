@@ -7,9 +7,8 @@ use mqtt_proto::v3::{Connect, ConnectReturnCode};
 use super::limits::MAX_SILENCE;
 use crate::emulator::{
     context::Context,
-    dps::{Credential, DEVICE_API_VERSIONS, DpsError, Identity, SasToken},
+    dps::{Credential, DeviceVersion, DpsError, Identity, SasToken},
     tls::PeerCertificates,
-    version::parse_version,
 };
 
 /// The session of a device.
@@ -17,7 +16,7 @@ pub(super) struct Session {
     pub(super) id_scope: String,
     pub(super) id: String,
     /// The version of the API.
-    pub(super) version: &'static str,
+    pub(super) version: DeviceVersion,
     certificates: PeerCertificates,
     /// The SAS token. Secret.
     token: Option<String>,
@@ -34,7 +33,7 @@ impl Session {
     ) -> Result<Self, ConnectReturnCode> {
         let user_name = connect.username.as_deref().unwrap_or_default();
         let (id_scope, id, query) = parse_user_name(user_name).ok_or(ConnectReturnCode::BadUserNameOrPassword)?;
-        let version = parse_version(query, &DEVICE_API_VERSIONS);
+        let version = DeviceVersion::parse(query);
         let version = version.map_err(|_| ConnectReturnCode::BadUserNameOrPassword)?;
         if !connect.client_id.eq_ignore_ascii_case(id) {
             return Err(ConnectReturnCode::IdentifierRejected);

@@ -105,6 +105,11 @@ impl Device {
         Ok(())
     }
 
+    /// Returns whether the device counts as connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.properties.enabled && (self.properties.provisioned || self.properties.simulated)
+    }
+
     /// Returns the sort key in an order.
     pub(crate) fn sort_key(&self, order: Order) -> Vec<String> {
         order.key(&self.properties.display_name, &id_key(&self.properties.id))

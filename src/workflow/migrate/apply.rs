@@ -1,0 +1,336 @@
+//! Carrying out a plan at the instance.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use super::{
+    super::{
+        bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
+        dps_instance::DpsInstance,
+        import::signal,
+        repeated_ids::id_hash,
+        results::ResultsError,
+        step::{Step, Steps, WorkflowEvent},
+    },
+    apply_devices::{DeviceMover, Moved},
+    apply_groups::{GroupError, GroupMover},
+    apply_report::{ApplyReport, ItemKind, ItemOutcome, Outcomes, default_results},
+    drift::{DeviceDrift, DriftError, group_drift},
+    inspection::{Inspector, SymmetricGroup},
+    make_plan::read_groups,
+    plan::{DeviceAction, GroupAction, GroupAttestation, PlannedDevice, PlannedGroup},
+    plan_error::PlanError,
+    plan_file::Plan,
+    target::KnownEnrollments,
+};
+use crate::{
+    central::{Attestation, Client, EnrollmentGroup},
+    certificate::files::Passwords,
+    dps::service::MAX_BULK,
+    transport::{Error, SymmetricKeys},
+};
+
+/// How many bulk operations are under way at once. Each reads ten devices.
+const CALLS_UNDER_WAY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+
+/// How to carry out a plan.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ApplyRequest<'a> {
+    /// The results file.
+    pub results: PathBuf,
+    /// Whether to only read, and report what would be done.
+    pub dry_run: bool,
+    /// Whether to upload certificates as verified, without a proof of possession.
+    pub skip_proof: bool,
+    /// The password of private keys and PFX files.
+    pub key_password: Option<&'a str>,
+}
+
+impl<'a> ApplyRequest<'a> {
+    /// Carries out a plan with the outcomes in a file beside it, `plan.results.csv` for `plan.json`.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        Self { results: default_results(plan.path()), dry_run: false, skip_proof: false, key_password: None }
+    }
+
+    /// Sets the results file.
+    #[must_use]
+    pub fn results(mut self, path: impl Into<PathBuf>) -> Self {
+        self.results = path.into();
+        self
+    }
+
+    /// Sets whether to only read, and report what would be done.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Sets whether to upload certificates as verified, without a proof of possession.
+    #[must_use]
+    pub fn skip_proof(mut self, skip: bool) -> Self {
+        self.skip_proof = skip;
+        self
+    }
+
+    /// Sets the password of private keys and PFX files.
+    #[must_use]
+    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
+        self.key_password = password.into();
+        self
+    }
+}
+
+/// Why a plan could not be carried out. Failures of items are in the report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// A service refused a call, or could not be reached, before anything was done.
+    #[error(transparent)]
+    Service(#[from] Error),
+    /// The plan could not be read.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The results cannot be kept.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// The instance is not active.
+    #[error("the provisioning service {instance} is not active, its state is {state}: wait until it is active")]
+    NotActive {
+        /// The name of the instance.
+        instance: String,
+        /// Its state.
+        state: String,
+    },
+    /// Neither the application is given nor are its keys in the plan.
+    #[error("the plan includes no keys, so the application has to be read")]
+    NoKeys,
+}
+
+impl From<DriftError> for ApplyError {
+    fn from(error: DriftError) -> Self {
+        match error {
+            DriftError::Service(error) => Self::Service(error),
+            DriftError::Plan(error) => Self::Plan(error),
+        }
+    }
+}
+
+/// Carries out a plan at the instance: uploads and verifies CA certificates, and creates enrollment groups and individual
+/// enrollments. The application is only read, to see whether it has changed since the plan was made: a group or device that has
+/// is left out, and is a failure in the report. Without an application, the keys of the plan are used, and changes go unnoticed.
+///
+/// It is idempotent. What the instance has is read first, and nothing in it is overwritten: a group or enrollment of the same ID
+/// that is another one is a failure. The outcome of each item is in a results file as soon as it is known. A call that was
+/// interrupted is resumed by the same call, which skips the devices that the results file lists as completed and the instance
+/// has.
+///
+/// # Errors
+/// [`ApplyError`] if nothing was done. Failures of items, and why the run stopped, are in the report.
+pub async fn apply_plan(
+    plan: &Plan,
+    application: Option<&Client>,
+    instance: &DpsInstance,
+    request: &ApplyRequest<'_>,
+    observer: &mut (dyn FnMut(WorkflowEvent<'_>) + Send),
+) -> Result<ApplyReport, ApplyError> {
+    if application.is_none() && !plan.header().includes_keys {
+        return Err(ApplyError::NoKeys);
+    }
+    let properties = instance.properties();
+    if !properties.is_active() {
+        let state = properties.state.clone().unwrap_or_default();
+        return Err(ApplyError::NotActive { instance: properties.id.name.to_string(), state });
+    }
+    let report = ApplyReport::new(plan.path(), &request.results);
+    let mut outcomes = Outcomes::open(report, &plan.header().id, request.dry_run)?;
+    let groups = match application {
+        Some(application) => Some(read_groups(application).await?),
+        None => None,
+    };
+    let drift = match application {
+        Some(application) => DeviceDrift::read(application, plan).await?,
+        None => DeviceDrift::default(),
+    };
+    let known = KnownEnrollments::read(instance).await?;
+    outcomes.start(&known)?;
+    outcomes.report.new_devices = drift.new;
+    let mut steps = Steps::new(observer);
+    let mut run = Run { plan, request, outcomes };
+    let mover = GroupMover {
+        instance,
+        header: plan.header(),
+        certificates: instance.read_certificates().await?,
+        passwords: Passwords::new().key(request.key_password),
+        skip_proof: request.skip_proof,
+        dry_run: request.dry_run,
+    };
+    run.apply_groups(&mover, groups.as_deref(), &mut steps).await?;
+    for (id, change) in &drift.covered {
+        run.outcomes.add(ItemKind::Device, id, ItemOutcome::Failed, change)?;
+    }
+    let inspector =
+        application.zip(groups.as_deref()).map(|(application, groups)| inspector(plan, application, groups));
+    if run.outcomes.report.stopped.is_none() {
+        let mover = DeviceMover {
+            enrollments: instance.client().individual_enrollments(),
+            inspector,
+            drift,
+            known,
+            key_password: request.key_password.map(|password| password.to_owned().into()),
+            dry_run: request.dry_run,
+        };
+        run.apply_devices(mover, &mut steps).await?;
+    } else {
+        run.outcomes.report.remaining = plan.header().counts.enroll;
+    }
+    let mut report = run.outcomes.report;
+    report.steps = steps.into_reports();
+    Ok(report)
+}
+
+/// Returns what reads devices as they were read for the plan.
+fn inspector(plan: &Plan, application: &Client, groups: &[EnrollmentGroup]) -> Inspector {
+    let symmetric = groups.iter().filter_map(|group| Some(SymmetricGroup::new(group.id.clone(), keys_of(group)?)));
+    Inspector {
+        devices: application.devices(),
+        plan_id: plan.header().id.clone(),
+        include_keys: false,
+        groups: symmetric.collect(),
+        has_x509_groups: groups.iter().any(|group| matches!(group.attestation, Attestation::X509 { .. })),
+    }
+}
+
+fn keys_of(group: &EnrollmentGroup) -> Option<&SymmetricKeys> {
+    if let Attestation::SymmetricKey(keys) = &group.attestation { keys.as_ref() } else { None }
+}
+
+/// A run over the items of a plan.
+struct Run<'a> {
+    plan: &'a Plan,
+    request: &'a ApplyRequest<'a>,
+    outcomes: Outcomes,
+}
+
+impl Run<'_> {
+    /// Moves the groups. `now` are those of the application.
+    async fn apply_groups(
+        &mut self,
+        mover: &GroupMover<'_>,
+        now: Option<&[EnrollmentGroup]>,
+        steps: &mut Steps<'_>,
+    ) -> Result<(), ResultsError> {
+        let header = self.plan.header();
+        let by_id: Option<HashMap<&str, &EnrollmentGroup>> =
+            now.map(|groups| groups.iter().map(|group| (group.id.as_str(), group)).collect());
+        for group in header.groups.iter().filter(|group| group.action != GroupAction::None) {
+            let id = group.id.as_str();
+            let drift = by_id.as_ref().and_then(|by_id| group_drift(group, by_id.get(id).copied(), &header.id));
+            let result = match drift {
+                Some(change) => Err(GroupError::Other(change)),
+                None => mover.apply(group, group_keys(group, by_id.as_ref()), steps).await,
+            };
+            match result {
+                Ok(outcome) => self.outcomes.add(ItemKind::Group, id, outcome, "")?,
+                Err(error) => {
+                    let message = error.to_string();
+                    self.outcomes.add(ItemKind::Group, id, ItemOutcome::Failed, &message)?;
+                    // Every other item would fail the same way.
+                    if error
+                        .service()
+                        .is_some_and(|error| matches!(signal(error), Signal::AffectsAll | Signal::Forbidden))
+                    {
+                        self.outcomes.report.stopped = Some(message);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let is_planned = |group: &&EnrollmentGroup| header.groups.iter().any(|planned| planned.id == group.id);
+        for group in now.unwrap_or_default().iter().filter(|group| !is_planned(group)) {
+            let message = "the plan does not have this group: make the plan again";
+            self.outcomes.add(ItemKind::Group, group.id.as_str(), ItemOutcome::Failed, message)?;
+        }
+        Ok(())
+    }
+
+    /// Creates the individual enrollments.
+    async fn apply_devices(&mut self, mover: DeviceMover, steps: &mut Steps<'_>) -> Result<(), ApplyError> {
+        let of = self.plan.header().counts.enroll;
+        if of == 0 {
+            return Ok(());
+        }
+        steps.start(
+            Step::Create,
+            if self.request.dry_run { "reading devices" } else { "creating individual enrollments" },
+        );
+        let mover = Arc::new(mover);
+        let outcomes = &mut self.outcomes;
+        let (completed, earlier) = (outcomes.take_completed(), AtomicU64::new(0));
+        let is_wanted = |device: &PlannedDevice| {
+            let is_completed = completed.contains(&id_hash(device.id.as_str()));
+            earlier.fetch_add(u64::from(is_completed), Relaxed);
+            !is_completed
+        };
+        let mut devices = self.plan.devices()?.filter(|device| {
+            device.as_ref().map_or(true, |device| device.action == DeviceAction::Enroll && is_wanted(device))
+        });
+        let chunks = std::iter::from_fn(|| {
+            let chunk: Vec<_> = devices.by_ref().take(MAX_BULK).collect();
+            let chunk = (!chunk.is_empty()).then(|| chunk.into_iter().collect::<Result<Vec<_>, _>>());
+            chunk.map(|chunk| chunk.map_err(|error| RunStop::Unreadable(error.to_string())))
+        });
+        let mut tried = 0;
+        let bulk = Bulk { concurrency: CALLS_UNDER_WAY, order: ReportOrder::Ended, probes: true };
+        let work = |devices: Vec<PlannedDevice>| Arc::clone(&mover).apply(devices);
+        let ended = bulk.run(chunks, work, |moved: Vec<Moved>, reason| {
+            let mut last = String::new();
+            for Moved { id, outcome, message } in moved {
+                outcomes.add(ItemKind::Device, &id, outcome, &message)?;
+                tried += 1;
+                if outcome == ItemOutcome::Failed {
+                    last = message;
+                }
+            }
+            if let Some(reason) = reason {
+                outcomes.report.stopped = Some(stop_message(reason, &last));
+            }
+            steps.progress(Step::Create, earlier.load(Relaxed) + tried, of);
+            Ok(())
+        });
+        if let Err(stop) = ended.await {
+            outcomes.report.stopped = Some(stop.to_string());
+        }
+        outcomes.report.earlier = earlier.load(Relaxed);
+        outcomes.report.remaining = of.saturating_sub(outcomes.report.earlier + tried);
+        Ok(())
+    }
+}
+
+fn stop_message(reason: StopReason, message: &str) -> String {
+    match reason {
+        StopReason::AffectsAll => format!("this affects every device: {message}"),
+        reason => RunStop::new(reason, 0, message).to_string(),
+    }
+}
+
+/// Returns the keys of a group: those that it has at the application, or those of the plan.
+fn group_keys<'a>(
+    group: &'a PlannedGroup,
+    now: Option<&HashMap<&str, &'a EnrollmentGroup>>,
+) -> Option<&'a SymmetricKeys> {
+    match (now, &group.attestation) {
+        (Some(now), _) => now.get(group.id.as_str()).and_then(|group| keys_of(group)),
+        (None, GroupAttestation::SymmetricKey(planned)) => planned.keys.as_ref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,491 @@
+//! Making a plan: reads the application and the instance, and changes nothing.
+
+use std::{
+    collections::HashSet,
+    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::rand;
+use serde::Serialize;
+
+use super::{
+    super::{
+        bulk::{Bulk, ReportOrder, Signal},
+        create::REQUESTS_UNDER_WAY,
+        dps_instance::DpsInstance,
+        repeated_ids::id_hash,
+    },
+    ca_files::CaFiles,
+    decision::{DeviceDecisions, decide_certificates, decide_groups, describe_group},
+    inspection::{Inspection, Inspector, ListedDevice, SymmetricGroup},
+    partial::{Partial, PartialHeader},
+    plan::{
+        DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAttestation, PLAN_VERSION, PlanHeader, PlannedApplication,
+        PlannedCertificate, PlannedDevice, PlannedGroup, PlannedInstance,
+    },
+    plan_error::PlanError,
+    plan_file::write_plan,
+    target::Target,
+};
+use crate::{
+    central::{
+        ApiVersion, Attestation, CertificateEntry, Client, Device, DeviceQuery, DeviceType, EnrollmentGroup, Listing,
+    },
+    certificate::{Timestamp, files::Passwords},
+    transport::Error,
+};
+
+/// How many devices are named for each obstacle.
+const NAMED: usize = 10;
+
+/// How to make a plan.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlanRequest<'a> {
+    /// The file of the plan.
+    pub out: PathBuf,
+    /// The directory with the certificates and keys of CAs, and the certificates of devices.
+    pub ca_directory: Option<PathBuf>,
+    /// Whether the plan includes symmetric keys.
+    pub include_keys: bool,
+    /// The passwords of files in the directory.
+    pub passwords: Passwords<'a>,
+}
+
+impl<'a> PlanRequest<'a> {
+    /// Writes a plan to this file, without keys and without a directory of CAs.
+    #[must_use]
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self { out: out.into(), ca_directory: None, include_keys: false, passwords: Passwords::new() }
+    }
+
+    /// Sets the directory with the certificates and keys of CAs, and the certificates of devices.
+    #[must_use]
+    pub fn ca_directory(mut self, directory: impl Into<Option<PathBuf>>) -> Self {
+        self.ca_directory = directory.into();
+        self
+    }
+
+    /// Sets whether the plan includes symmetric keys.
+    #[must_use]
+    pub fn include_keys(mut self, include: bool) -> Self {
+        self.include_keys = include;
+        self
+    }
+
+    /// Sets the passwords of files in the directory.
+    #[must_use]
+    pub fn passwords(mut self, passwords: Passwords<'a>) -> Self {
+        self.passwords = passwords;
+        self
+    }
+}
+
+/// What happens while a plan is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanEvent {
+    /// The enrollment groups, the instance and the files were read.
+    Prepared,
+    /// So many devices were listed.
+    Listed(u64),
+    /// An earlier run was interrupted, and so many devices that it inspected are taken over.
+    Resumed(u64),
+    /// What an earlier run left cannot be used, because the groups of the application have changed since, or the request.
+    StartedOver,
+    /// So many devices are known.
+    Inspected {
+        /// Their number.
+        done: u64,
+        /// The number of all devices.
+        of: u64,
+    },
+}
+
+/// The result of making a plan. It serializes without the devices, of which there may be many.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PlanReport {
+    /// The file of the plan.
+    #[serde(serialize_with = "super::super::lossy_path")]
+    pub plan: PathBuf,
+    /// Everything of the plan but its devices.
+    #[serde(flatten)]
+    pub header: PlanHeader,
+    /// Why devices are not moved, or not all of them.
+    pub device_obstacles: Vec<ObstacleCount>,
+    /// The files in the directory that look like certificates and could not be read.
+    pub unreadable: Vec<UnreadableFile>,
+    /// Whether the instance has no linked hub, so that no device can be assigned yet.
+    pub has_no_hub: bool,
+    /// Whether the application does not tell which devices run IoT Edge.
+    pub edge_unknown: bool,
+}
+
+/// The devices with the same obstacle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ObstacleCount {
+    /// The obstacle.
+    pub reason: DeviceObstacle,
+    /// What it means.
+    pub message: String,
+    /// The number of devices.
+    pub count: u64,
+    /// The first ones.
+    pub devices: Vec<String>,
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnreadableFile {
+    /// The file.
+    #[serde(serialize_with = "super::super::lossy_path")]
+    pub file: PathBuf,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// Why a plan could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MakePlanError {
+    /// A service refused a call, or could not be reached.
+    #[error(transparent)]
+    Service(#[from] Error),
+    /// The plan could not be written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The directory of CAs could not be read.
+    #[error("could not read {}: {error}", .directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system gave no random number.
+    #[error("the system has no random numbers")]
+    Random,
+}
+
+/// Reads an application and an instance, and writes a plan that moves the devices of the one to the other with their keys
+/// unchanged. Changes nothing at either.
+///
+/// What is known so far is kept in a file beside that of the plan, `PLAN.partial`, so a call that was interrupted is continued
+/// by the same call. Each device costs one or two requests to the application.
+///
+/// # Errors
+/// [`MakePlanError`]. What was read is kept for the next call.
+pub async fn make_plan(
+    application: &Client,
+    instance: &DpsInstance,
+    request: &PlanRequest<'_>,
+    observer: &mut (dyn FnMut(PlanEvent) + Send),
+) -> Result<PlanReport, MakePlanError> {
+    if request.out.symlink_metadata().is_ok() {
+        return Err(PlanError::Exists(request.out.clone()).into());
+    }
+    let (mut partial, earlier) = Partial::open(&request.out)?;
+    let files = read_files(request)?;
+    let target = Target::read(instance).await?;
+    let read = read_groups(application).await?;
+    let plan_id = match &earlier {
+        Some(earlier) => earlier.id.clone(),
+        None => random_id()?,
+    };
+    let symmetric = read.iter().filter_map(|group| match &group.attestation {
+        Attestation::SymmetricKey(Some(keys)) => Some(SymmetricGroup::new(group.id.clone(), keys)),
+        _ => None,
+    });
+    let has_x509_groups = read.iter().any(|group| matches!(group.attestation, Attestation::X509 { .. }));
+    let inspector = Inspector {
+        devices: application.devices(),
+        plan_id: plan_id.clone(),
+        include_keys: request.include_keys,
+        groups: symmetric.collect(),
+        has_x509_groups,
+    };
+    let mut groups: Vec<_> =
+        read.into_iter().map(|group| describe_group(group, &plan_id, request.include_keys)).collect();
+    let header = PartialHeader {
+        version: PLAN_VERSION,
+        id: plan_id,
+        application: application.endpoint().as_str().to_owned(),
+        includes_keys: request.include_keys,
+        groups: groups.iter().filter_map(fingerprint).collect(),
+        has_x509_groups,
+    };
+    match &earlier {
+        Some(earlier) if *earlier == header => {
+            partial.resume()?;
+            observer(PlanEvent::Resumed(partial.known()));
+        }
+        found => {
+            partial.start(&header)?;
+            if found.is_some() {
+                observer(PlanEvent::StartedOver);
+            }
+        }
+    }
+    observer(PlanEvent::Prepared);
+    let listed = ListedDevices::read(application, &request.out, observer).await?;
+    inspect(inspector, &listed, &mut partial, observer).await?;
+    let certificates = decide_certificates(&groups, &target, &files, request.passwords);
+    decide_groups(&mut groups, &certificates, &target);
+    let head = Head { application, instance, id: header.id, include_keys: request.include_keys };
+    let found = Found { certificates, groups, files, target, listed };
+    finish(&head, found, partial)
+}
+
+/// Returns the ID and the fingerprint of the keys of a symmetric-key group.
+fn fingerprint(group: &PlannedGroup) -> Option<(String, String)> {
+    let GroupAttestation::SymmetricKey(keys) = &group.attestation else { return None };
+    Some((group.id.to_string(), keys.fingerprint.as_str().to_owned()))
+}
+
+fn random_id() -> Result<String, MakePlanError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| MakePlanError::Random)?;
+    Ok(crate::certificate::hex::hexadecimal(&bytes).to_ascii_lowercase())
+}
+
+fn read_files(request: &PlanRequest<'_>) -> Result<CaFiles, MakePlanError> {
+    let Some(directory) = &request.ca_directory else { return Ok(CaFiles::default()) };
+    CaFiles::read(directory, request.passwords)
+        .map_err(|error| MakePlanError::Directory { directory: directory.clone(), error })
+}
+
+/// Reads the enrollment groups with their certificates, which the list does not always include.
+pub(super) async fn read_groups(application: &Client) -> Result<Vec<EnrollmentGroup>, Error> {
+    let groups = application.enrollment_groups();
+    let mut listed: Vec<EnrollmentGroup> = groups.list().try_collect().await?;
+    for group in &mut listed {
+        if let Attestation::X509 { primary, secondary } = &mut group.attestation {
+            for (entry, found) in [(CertificateEntry::Primary, primary), (CertificateEntry::Secondary, secondary)] {
+                if found.is_none() {
+                    *found = groups.find_certificate(&group.id, entry).await?;
+                }
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// The devices of the application, in a file without a name: they are listed in a minute, before they are inspected for an
+/// hour, and may be too many for the memory.
+struct ListedDevices {
+    file: std::fs::File,
+    count: u64,
+    /// The IDs that occur more than once without regard to case, as hashes.
+    repeated: HashSet<u64>,
+    /// Whether the application does not tell which devices run IoT Edge.
+    edge_unknown: bool,
+}
+
+impl ListedDevices {
+    async fn read(
+        application: &Client,
+        plan: &Path,
+        observer: &mut (dyn FnMut(PlanEvent) + Send),
+    ) -> Result<Self, MakePlanError> {
+        let unwritable = |error: io::Error| PlanError::Write { path: plan.to_owned(), error };
+        let directory = plan.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::tempfile_in(directory).map_err(unwritable)?;
+        let mut writer = BufWriter::new(file);
+        let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
+        let mut count = 0;
+        let (mut pages, edge_unknown, mut page) = first_page(application).await?;
+        while let Some(devices) = page {
+            for device in devices {
+                let listed = ListedDevice {
+                    iot_edge: device.device_types.contains(&DeviceType::IotEdge),
+                    id: device.id,
+                    enabled: device.enabled,
+                    provisioned: device.provisioned,
+                    simulated: device.simulated,
+                };
+                let hash = id_hash(listed.id.as_str());
+                if !seen.insert(hash) {
+                    repeated.insert(hash);
+                }
+                serde_json::to_writer(&mut writer, &listed).map_err(|error| unwritable(error.into()))?;
+                writer.write_all(b"\n").map_err(unwritable)?;
+                count += 1;
+            }
+            observer(PlanEvent::Listed(count));
+            page = pages.next().await.transpose()?;
+        }
+        let file = writer.into_inner().map_err(|error| unwritable(error.into_error()))?;
+        Ok(Self { file, count, repeated, edge_unknown })
+    }
+
+    fn devices(&self) -> io::Result<impl Iterator<Item = io::Result<ListedDevice>> + use<>> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        let lines = BufReader::new(file).split(b'\n');
+        Ok(lines.map(|line| Ok(serde_json::from_slice(&line?)?)))
+    }
+}
+
+type Page = Option<Vec<Device>>;
+
+/// Reads the first page of devices, with their types if the application has the version of the API that tells them.
+async fn first_page(application: &Client) -> Result<(Listing<Vec<Device>>, bool, Page), Error> {
+    let preview = application.with_api_version(ApiVersion::V2022_10_31Preview);
+    let mut pages = preview.devices().list_pages(&DeviceQuery::new());
+    match pages.next().await.transpose() {
+        Ok(page) => return Ok((pages, false, page)),
+        // The service may end a preview.
+        Err(error) if matches!(error.status(), Some(400 | 404 | 410)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut pages = application.devices().list_pages(&DeviceQuery::new());
+    let page = pages.next().await.transpose()?;
+    Ok((pages, true, page))
+}
+
+/// Inspects the devices that are not known yet.
+async fn inspect(
+    inspector: Inspector,
+    listed: &ListedDevices,
+    partial: &mut Partial,
+    observer: &mut (dyn FnMut(PlanEvent) + Send),
+) -> Result<(), MakePlanError> {
+    let path = partial.plan().to_owned();
+    let unreadable = move |error| MakePlanError::Plan(PlanError::Read { path: path.clone(), error });
+    let (mut unknown, mut done) = (HashSet::new(), 0);
+    for (number, device) in listed.devices().map_err(&unreadable)?.enumerate() {
+        if partial.list(&device.map_err(&unreadable)?) {
+            unknown.insert(number);
+        } else {
+            done += 1;
+        }
+    }
+    let of = listed.count;
+    observer(PlanEvent::Inspected { done, of });
+    let inspector = Arc::new(inspector);
+    let work = move |device: ListedDevice| {
+        let inspector = Arc::clone(&inspector);
+        async move {
+            let inspected = inspector.inspect(&device).await;
+            let signal = if inspected.is_ok() { Signal::Answered } else { Signal::AffectsAll };
+            (inspected, signal)
+        }
+    };
+    let devices = listed.devices().map_err(&unreadable)?.enumerate();
+    let devices = devices.filter(|(number, _)| unknown.contains(number)).map(|(_, device)| device.map_err(&unreadable));
+    // A failed request was retried for minutes, so the first one stops the run. The next one continues.
+    let bulk = Bulk { concurrency: REQUESTS_UNDER_WAY, order: ReportOrder::Ended, probes: true };
+    bulk.run(devices, work, |inspected: Result<Option<Inspection>, Error>, _| {
+        if let Some(Inspection { device, id_scope }) = inspected? {
+            partial.add(&device)?;
+            if let Some(scope) = id_scope {
+                partial.add_scope(scope)?;
+            }
+        }
+        done += 1;
+        observer(PlanEvent::Inspected { done, of });
+        Ok(())
+    })
+    .await
+}
+
+/// What the header of a plan says about the request.
+struct Head<'a> {
+    application: &'a Client,
+    instance: &'a DpsInstance,
+    id: String,
+    include_keys: bool,
+}
+
+/// What was read for a plan.
+struct Found {
+    certificates: Vec<PlannedCertificate>,
+    groups: Vec<PlannedGroup>,
+    files: CaFiles,
+    target: Target,
+    listed: ListedDevices,
+}
+
+/// Decides what becomes of the devices, and writes the plan.
+fn finish(head: &Head<'_>, found: Found, partial: Partial) -> Result<PlanReport, MakePlanError> {
+    let Found { certificates, mut groups, files, target, listed } = found;
+    let decisions = DeviceDecisions::new(&groups, &files, &target, &listed.repeated);
+    let mut counts = DeviceCounts::default();
+    let mut obstacles: Vec<ObstacleCount> = Vec::new();
+    let mut symmetric: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    for device in partial.devices()? {
+        let mut device = device?;
+        counts.present += u64::from(decisions.decide(&mut device));
+        counts.add(&device);
+        if let DeviceAdmission::SymmetricGroup { group, .. } = &device.admission {
+            *symmetric.entry(group.to_string()).or_default() += 1;
+        }
+        count_obstacle(&device, &mut obstacles);
+    }
+    for group in &mut groups {
+        if let GroupAttestation::SymmetricKey(_) = group.attestation {
+            group.devices = Some(symmetric.get(group.id.as_str()).copied().unwrap_or_default());
+        }
+    }
+    obstacles.sort_by_key(|it| DeviceObstacle::ALL.iter().position(|known| *known == it.reason));
+    let properties = head.instance.properties();
+    let header = PlanHeader {
+        version: PLAN_VERSION,
+        id: head.id.clone(),
+        created_at: Timestamp::now(),
+        application: PlannedApplication {
+            endpoint: head.application.endpoint().as_str().to_owned(),
+            id_scope: partial.id_scope.clone(),
+        },
+        instance: PlannedInstance {
+            name: properties.id.name.clone(),
+            subscription: properties.id.subscription.clone(),
+            resource_group: properties.id.resource_group.clone(),
+            id_scope: properties.id_scope.as_str().to_owned(),
+            service_endpoint: properties.service_endpoint.as_str().to_owned(),
+            device_endpoint: properties.device_endpoint.as_str().to_owned(),
+            iot_hubs: properties.iot_hubs.iter().map(|hub| hub.host_name.clone()).collect(),
+        },
+        includes_keys: head.include_keys,
+        certificates,
+        groups,
+        counts,
+    };
+    let devices = partial.devices()?.map(|device| {
+        let mut device = device?;
+        decisions.decide(&mut device);
+        Ok(device)
+    });
+    write_plan(partial.plan(), &header, devices)?;
+    let plan = partial.plan().to_owned();
+    partial.remove()?;
+    let unreadable = files.unreadable.into_iter().map(|(file, reason)| UnreadableFile { file, reason });
+    Ok(PlanReport {
+        plan,
+        has_no_hub: header.instance.iot_hubs.is_empty(),
+        header,
+        device_obstacles: obstacles,
+        unreadable: unreadable.collect(),
+        edge_unknown: listed.edge_unknown,
+    })
+}
+
+fn count_obstacle(device: &PlannedDevice, obstacles: &mut Vec<ObstacleCount>) {
+    let Some(reason) = device.obstacle else { return };
+    let position = obstacles.iter().position(|it| it.reason == reason).unwrap_or_else(|| {
+        let message = reason.to_string();
+        obstacles.push(ObstacleCount { reason, message, count: 0, devices: Vec::new() });
+        obstacles.len() - 1
+    });
+    let obstacle = &mut obstacles[position];
+    obstacle.count += 1;
+    if obstacle.devices.len() < NAMED {
+        obstacle.devices.push(device.id.to_string());
+    }
+}
