@@ -12,6 +12,7 @@ mod device;
 mod documentation;
 mod dps;
 mod dps_provision;
+mod emulator;
 mod encodings;
 mod errors;
 mod expiring;
