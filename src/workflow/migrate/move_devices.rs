@@ -33,8 +33,8 @@ use crate::{
     },
 };
 
-/// How many commands are under way at once. A killed run leaves so many devices at most of which it is not known whether the
-/// command was sent.
+/// How many commands are under way at once. A killed run leaves at most so many devices of which it is not known whether they
+/// received the command.
 const UNDER_WAY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19);
 
 /// The member of the command's payload with the new ID scope, as the interface `dtmi:azureiot:DeviceMigration;1` names it.
@@ -481,21 +481,34 @@ impl Mover {
     }
 
     /// Does what is to be done for a device. Returns no outcome if nothing can be recorded any more.
-    async fn perform(&self, id: &CentralDeviceId, task: Task) -> Result<(Option<Moved>, Signal), ResultsError> {
-        match task {
-            Task::Send => {
-                if !self.record(id, &Moved::new(MoveOutcome::Sending, ""))? {
-                    return Ok((None, Signal::NotSent));
-                }
-                let sent = self.devices.run_command(id, &self.command, &self.request).await;
-                let (moved, signal) = outcome(sent);
-                Ok((Some(moved), signal))
-            }
-            Task::Settle(older) => {
-                let (moved, signal) = self.settle(id, older).await;
-                Ok((Some(moved), signal))
-            }
+    async fn perform(
+        self: &Arc<Self>,
+        id: &CentralDeviceId,
+        task: Task,
+    ) -> Result<(Option<Moved>, Signal), ResultsError> {
+        if let Task::Settle(older) = task {
+            let (moved, signal) = self.settle(id, older).await;
+            return Ok((Some(moved), signal));
         }
+        // Recorded when its turn by the rate limit has come: if the run is killed, few devices have this row last.
+        let failure = Arc::new(Mutex::new(None));
+        let (mover, device, failed) = (Arc::clone(self), id.clone(), Arc::clone(&failure));
+        let gate = move || match mover.record(&device, &Moved::new(MoveOutcome::Sending, "")) {
+            Ok(is_recorded) => is_recorded,
+            Err(error) => {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                false
+            }
+        };
+        let sent = self.devices.run_gated_command(id, &self.command, &self.request, Some(Arc::new(gate))).await;
+        if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        if let Err(Error::Withdrawn { .. }) = sent {
+            return Ok((None, Signal::NotSent));
+        }
+        let (moved, signal) = outcome(sent);
+        Ok((Some(moved), signal))
     }
 
     /// Finds out by the history of the command whether an earlier run sent it.
