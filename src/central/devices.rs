@@ -61,6 +61,10 @@ impl Devices {
         pages(self.client.rest().clone(), self.first(query), query.limit)
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn first(&self, query: &DeviceQuery) -> Call {
         Call::get(&[COLLECTION]).with_query(query.parameters(self.client.api_version()))
     }

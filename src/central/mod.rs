@@ -22,6 +22,7 @@
 //! 2022-10-31-preview.
 
 mod client;
+mod commands;
 mod deployment_manifests;
 mod device_groups;
 mod devices;
@@ -31,6 +32,7 @@ mod filter;
 mod id;
 
 pub use client::{Client, ClientBuilder, ENTRA_SCOPE};
+pub use commands::{CommandPath, CommandPathError, DeviceCommand, NewCommand};
 pub use deployment_manifests::{
     DeploymentManifest, DeploymentManifestUpdate, DeploymentManifests, NewDeploymentManifest,
 };

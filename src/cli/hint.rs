@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 
-use super::{error::UsageError, registration::RegistrationFailure, service_answer::client_error};
+use super::{
+    emulator_check::Unhealthy, error::UsageError, registration::RegistrationFailure, service_answer::client_error,
+};
 use crate::{
     arm::FindError,
     central::{Error, NetworkFailure},
@@ -28,6 +30,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if client_error(cause).is_some_and(is_not_http) {
             return Some("an emulator with --tls needs --tls-ca FILE, and https:// in its URL".to_owned());
+        }
+        if cause.downcast_ref::<Unhealthy>().is_some_and(|unhealthy| unhealthy.needs_root) {
+            return Some("--tls-ca FILE names the file with the CA certificate of the emulator".to_owned());
         }
         if let Some(FindError::Several { .. }) = cause.downcast_ref() {
             return Some("--subscription ID or --resource-group NAME selects one".to_owned());

@@ -69,7 +69,6 @@ impl BothServices {
     }
 
     /// Does the same with a client that may manage registration records.
-    #[expect(dead_code, reason = "for `migrate rehearse` and `migrate status`")]
     pub(super) async fn planned_registrations(&self, plan: &PlanHeader) -> anyhow::Result<service::Client> {
         Ok(self.open_planned(plan, Records::Registrations).await?.client().clone())
     }

@@ -47,7 +47,7 @@ impl<'a> Steps<'a> {
                 self.live.set_position(*done);
             }
             // The causes are in the results file, and the first ones are reported at the end.
-            WorkflowEvent::RowFailed(_) => {}
+            WorkflowEvent::RowFailed(_) | WorkflowEvent::DeviceFailed { .. } => {}
             WorkflowEvent::Finished(report) => {
                 self.live.disable_steady_tick();
                 self.live.unset_length();
@@ -100,6 +100,9 @@ impl<'a> RowProgress<'a> {
                 self.bar.set_position(*done);
             }
             WorkflowEvent::RowFailed(failure) => self.bar.suspend(|| self.output.progress(failure_line(failure))),
+            WorkflowEvent::DeviceFailed { id, message } => self.bar.suspend(|| {
+                self.output.progress(format_args!("{BAD}{}{BAD:#}: {}", clean(id), clean(message)));
+            }),
             WorkflowEvent::Started(..) | WorkflowEvent::Finished(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! JSON objects, read and checked field by field.
 
-use std::fmt::Display;
+use std::{fmt::Display, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
@@ -52,6 +52,19 @@ impl Fields {
     /// Removes a boolean.
     pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, FieldError> {
         self.take(name, "true or false", |value| value.as_bool().ok_or(value))
+    }
+
+    /// Removes an integer of a range.
+    pub(super) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, FieldError> {
+        let (min, max) = (range.start(), range.end());
+        let number = self.take(name, &format!("an integer from {min} to {max}"), |value| {
+            if value.is_number() { Ok(value.as_u64().filter(|number| range.contains(number))) } else { Err(value) }
+        })?;
+        match number {
+            Some(None) => Err(self.invalid(name, format_args!("expected an integer from {min} to {max}"))),
+            Some(found) => Ok(found),
+            None => Ok(None),
+        }
     }
 
     /// Removes an object.

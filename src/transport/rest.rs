@@ -52,6 +52,7 @@ struct Inner {
     retry: RetryPolicy,
     rate: Rate,
     clock: Arc<dyn Clock>,
+    timeout: Duration,
     /// The `Date` header of the last answer.
     service_date: Mutex<Option<Timestamp>>,
 }
@@ -77,6 +78,7 @@ impl RestClient {
             retry: options.retry,
             rate: Rate::new(options.rate.unwrap_or(profile.rate), Arc::clone(&options.clock)),
             clock: options.clock,
+            timeout: options.timeout,
             service_date: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner), api_version: api_version.into() })
@@ -241,6 +243,9 @@ impl RestClient {
         let token = inner.authorization.header(inner.clock.now(), inner.address.host()).await.map_err(unauthorized)?;
         attempts.begin(turn.wait().await);
         let attempt = attempts.count();
+        if attempt == 1 && call.gate.as_ref().is_some_and(|gate| !gate()) {
+            return Err(Error::Withdrawn { operation: call.operation() });
+        }
         let request =
             self.request(call).header(AUTHORIZATION, sensitive(&token).ok_or_else(|| unauthorized(UNPRINTABLE))?);
         let broken = |error| {
@@ -282,6 +287,8 @@ impl RestClient {
     /// Returns the request for a call, without its token.
     fn request(&self, call: &Call) -> RequestBuilder {
         let request = self.inner.http.request(call.method.clone(), self.url(call)).header(ACCEPT, JSON);
+        let request =
+            if call.wait.is_zero() { request } else { request.timeout(self.inner.timeout.saturating_add(call.wait)) };
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         match &call.body {
             Some((content_type, body)) => request.header(CONTENT_TYPE, *content_type).body(body.clone()),

@@ -53,6 +53,14 @@ pub enum RunStop {
         /// Why it failed.
         message: String,
     },
+    /// A failure affects every device, not only the one that is named.
+    #[error("the failure of {id} affects every device: {message}")]
+    AffectsEvery {
+        /// The device.
+        id: String,
+        /// Why it failed.
+        message: String,
+    },
     /// The service could not be reached.
     #[error("nobody answers: {message}")]
     Unreachable {
@@ -85,6 +93,14 @@ impl RunStop {
             StopReason::Unreachable => Self::Unreachable { message },
             StopReason::ServiceFailures => Self::ServiceFailures { message },
             StopReason::OutOfFiles => Self::OutOfFiles,
+        }
+    }
+
+    /// Describes why the failure of a device that is on no line of a file stops the run.
+    pub(super) fn of_device(reason: StopReason, id: &str, message: &str) -> Self {
+        match reason {
+            StopReason::AffectsAll => Self::AffectsEvery { id: id.to_owned(), message: message.to_owned() },
+            reason => Self::new(reason, 0, message),
         }
     }
 }

@@ -157,11 +157,8 @@ impl ResultsFile {
         let mut writer = ResultsWriter::new(path.clone(), file, true);
         let mut write = |record: &StringRecord| writer.csv.write_record(record).map_err(csv_unwritable(&path));
         write(&format.columns.iter().collect())?;
-        let rows = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(&earlier));
-        for record in rows.into_records() {
-            // A killed run may have left a part of a row, which may not be UTF-8.
-            let Ok(record) = record else { continue };
-            if record.len() == format.columns.len() && keep(&ResultsRow { columns: format.columns, record: &record }) {
+        for record in whole_records(&earlier, format) {
+            if keep(&ResultsRow { columns: format.columns, record: &record }) {
                 write(&record)?;
             }
         }
@@ -169,6 +166,32 @@ impl ResultsFile {
         temporary.persist(&path).map_err(|failed| unwritable(&path)(failed.error))?;
         Ok(ResultsWriter { _earlier: Some(earlier), ..writer })
     }
+}
+
+/// Reads the rows of a results file without locking it. A missing file has none.
+pub(super) fn read_results(
+    path: &Path,
+    format: ResultsFormat,
+    mut read: impl FnMut(&ResultsRow<'_>),
+) -> Result<(), ResultsError> {
+    let unreadable = |error| ResultsError::Read { path: path.to_owned(), error };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(unreadable)?,
+    };
+    if !is_results(&file, format).map_err(unreadable)? {
+        return Err(ResultsError::NotResults { path: path.to_owned(), run: format.run });
+    }
+    for record in whole_records(&file, format) {
+        read(&ResultsRow { columns: format.columns, record: &record });
+    }
+    Ok(())
+}
+
+/// Returns the rows of a results file. A killed run may have left a part of a row, which may not be UTF-8.
+fn whole_records(file: &File, format: ResultsFormat) -> impl Iterator<Item = StringRecord> {
+    let rows = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(file));
+    rows.into_records().filter_map(Result::ok).filter(move |record| record.len() == format.columns.len())
 }
 
 /// A row of an earlier run.
@@ -217,6 +240,16 @@ impl ResultsWriter {
         });
         self.has_failed = written.is_err();
         written
+    }
+
+    /// Waits until the rows are on the disk, where they outlive a power failure.
+    pub(super) fn sync(&mut self) -> Result<(), ResultsError> {
+        if !self.is_regular || self.has_failed {
+            return Ok(());
+        }
+        let synced = self.csv.get_ref().get_ref().sync_data().map_err(unwritable(&self.path));
+        self.has_failed = synced.is_err();
+        synced
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Step {
     Register,
     /// Remove the certificate of the old CA.
     Retire,
+    /// Send devices to another ID scope.
+    Move,
 }
 
 impl Step {
@@ -55,6 +57,7 @@ impl Step {
             Self::Create => "create",
             Self::Register => "register",
             Self::Retire => "retire",
+            Self::Move => "move",
         }
     }
 }
@@ -109,6 +112,13 @@ pub enum WorkflowEvent<'a> {
     },
     /// A row of a device list failed; the others go on.
     RowFailed(&'a RowFailure),
+    /// A device that is on no line of a file failed; the others go on.
+    DeviceFailed {
+        /// The device's ID.
+        id: &'a str,
+        /// Why it failed.
+        message: &'a str,
+    },
     /// A step has finished.
     Finished(&'a StepReport),
 }

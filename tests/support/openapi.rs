@@ -42,10 +42,15 @@ impl OpenApi {
     pub(crate) fn load() -> Self {
         let read = |text| serde_json::from_str::<Value>(text).expect("the description is JSON");
         let mut all = read(include_str!("../../fixtures/iotcentral-2022-07-31.openapi.json"));
-        let more = read(include_str!("../../fixtures/iotcentral-2022-07-31-templates.openapi.json"));
-        for part in ["/paths", "/components/parameters", "/components/schemas"] {
-            let members = more.pointer(part).and_then(Value::as_object).expect(part).clone();
-            all.pointer_mut(part).and_then(Value::as_object_mut).expect(part).extend(members);
+        for more in [
+            include_str!("../../fixtures/iotcentral-2022-07-31-templates.openapi.json"),
+            include_str!("../../fixtures/iotcentral-2022-07-31-commands.openapi.json"),
+        ] {
+            let more = read(more);
+            for part in ["/paths", "/components/parameters", "/components/schemas"] {
+                let members = more.pointer(part).and_then(Value::as_object).expect(part).clone();
+                all.pointer_mut(part).and_then(Value::as_object_mut).expect(part).extend(members);
+            }
         }
         Self { document: all, error: "Error" }
     }

@@ -27,10 +27,10 @@ use tempfile::TempDir;
 
 /// A clock that shows the time, by which tokens are signed, and that nobody waits for.
 #[derive(Default)]
-struct RealTime(Arc<Mutex<Duration>>);
+pub(crate) struct RealTime(Arc<Mutex<Duration>>);
 
 impl RealTime {
-    fn clock() -> Arc<Self> {
+    pub(crate) fn clock() -> Arc<Self> {
         Arc::default()
     }
 }

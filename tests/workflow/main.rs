@@ -13,6 +13,8 @@ mod dps_races;
 mod dps_rollover;
 mod faults;
 mod migrate;
+mod migrate_move;
+mod migration_lab;
 mod provision;
 mod races;
 mod resume;

@@ -16,6 +16,9 @@ pub struct Assignment {
     pub device_id: String,
     /// The kind of assignment, such as `initialAssignment`.
     pub substatus: Option<String>,
+    /// The enrollment group that admitted the device. `None` if it was an individual enrollment, or if the service does not
+    /// say.
+    pub enrollment_group: Option<String>,
     /// When the device first registered.
     pub created_at: Option<Timestamp>,
     /// When the device last registered.

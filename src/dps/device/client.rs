@@ -482,8 +482,16 @@ struct WireState {
     payload: Option<Value>,
     /// Read only if a certificate was requested.
     issued_certificate_chain: Option<Value>,
+    x509: Option<WireAdmission>,
+    symmetric_key: Option<WireAdmission>,
     error_code: Option<Value>,
     error_message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "the admission of a device")]
+struct WireAdmission {
+    enrollment_group_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -520,6 +528,7 @@ impl WireOperation {
             assigned_hub,
             device_id,
             substatus: state.substatus,
+            enrollment_group: state.x509.or(state.symmetric_key).and_then(|admission| admission.enrollment_group_id),
             created_at: time(state.created_date_time_utc),
             updated_at: time(state.last_updated_date_time_utc),
             etag: state.etag,

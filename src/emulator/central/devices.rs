@@ -125,6 +125,7 @@ async fn delete(
     context.store.with(|state| {
         if_match.check(Some(&state.devices.get(&id.text).ok_or_else(|| id.not_found())?.etag))?;
         state.devices.remove(&id.text);
+        state.commands.forget(&id.text);
         Ok(StatusCode::NO_CONTENT)
     })
 }

@@ -2,6 +2,7 @@
 
 mod api_version;
 mod device_attestation;
+mod device_commands;
 mod device_groups;
 mod device_list;
 mod device_templates;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn, middleware::from_fn_with_state};
 
 use super::{
-    device_attestation, device_groups, device_templates, devices, documents, enrollment_groups,
+    device_attestation, device_commands, device_groups, device_templates, devices, documents, enrollment_groups,
     middleware::{check, preview_only},
     model::{DeploymentManifest, Organization},
 };
@@ -20,6 +20,7 @@ pub(crate) fn router(context: &SharedContext) -> Router<SharedContext> {
     enrollment_groups::routes()
         .merge(devices::routes())
         .merge(device_attestation::routes())
+        .merge(device_commands::routes())
         .merge(device_groups::routes())
         .merge(device_templates::routes())
         .merge(documents::routes::<DeploymentManifest>().route_layer(from_fn(preview_only)))

@@ -14,16 +14,22 @@ mod drift;
 mod fingerprint;
 mod inspection;
 mod make_plan;
+mod move_devices;
+mod moves;
 mod partial;
 mod plan;
 mod plan_error;
 mod plan_file;
+mod readiness;
+mod rehearse;
+mod status;
 mod target;
 
 pub use apply::{ApplyError, ApplyRequest, apply_plan};
 pub use apply_report::{ApplyReport, ItemFailure, ItemKind};
 pub use fingerprint::KeyFingerprint;
 pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
+pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
     GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,
@@ -31,3 +37,5 @@ pub use plan::{
 };
 pub use plan_error::PlanError;
 pub use plan_file::{Plan, PlannedDevices};
+pub use rehearse::{Rehearsal, RehearsalError, RehearsalRecord, rehearse};
+pub use status::{ArrivalCounts, ArrivalError, ArrivalState, Arrivals, DeviceArrival};
