@@ -10,7 +10,7 @@ use crate::{
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
-    workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError},
+    workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError, migrate::PlanError},
 };
 
 const KEY_PASSWORD: &str = "give the key's password with --key-password-file FILE, or set IOT_ENROLL_KEY_PASSWORD";
@@ -50,6 +50,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref()
         {
             return Some("--results names another file".to_owned());
+        }
+        if let Some(PlanError::Exists(_)) = cause.downcast_ref() {
+            return Some("--out names another file; remove this one if the plan is to be made again".to_owned());
         }
         if let Some(RolloverError::Provision(error)) = cause.downcast_ref() {
             return provision_hint(error, Workflow::Rollover);

@@ -8,16 +8,12 @@
 //!   until the oldest is 2 seconds old and is replaced. Thousands of devices that connect at once are served in turn, and
 //!   connections that send nothing do not keep them out.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor,

@@ -25,6 +25,7 @@ mod inspect;
 mod issuing;
 mod man;
 mod many_devices;
+mod migrate;
 mod migrate_end_to_end;
 mod migrate_move;
 mod operational;

@@ -24,6 +24,8 @@ mod health;
 mod hosts;
 mod if_match;
 mod large_queries;
+mod mqtt;
+mod mqtt_limits;
 mod operational;
 mod organizations;
 mod registration;
