@@ -13,6 +13,7 @@ mod documentation;
 mod dps;
 mod dps_provision;
 mod emulator;
+mod emulator_examples;
 mod encodings;
 mod errors;
 mod expiring;
