@@ -9,7 +9,7 @@ use super::{
     devices::{self, Devices},
     id::CentralDeviceId,
 };
-use crate::transport::{Call, Error, Listing, items, json_of, object, setters};
+use crate::transport::{Call, Error, Gate, Listing, items, json_of, object, setters};
 
 /// The longest time that the service waits for a device to connect, and again for its answer.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -209,7 +209,18 @@ impl Devices {
         path: &CommandPath,
         command: &NewCommand,
     ) -> Result<DeviceCommand, Error> {
-        let call = Call::post(&path.segments(id), &command.body()).with_wait(command.wait());
+        self.run_gated_command(id, path, command, None).await
+    }
+
+    /// Does the same as [`run_command`](Self::run_command), with a check right before the command is sent.
+    pub(crate) async fn run_gated_command(
+        &self,
+        id: &CentralDeviceId,
+        path: &CommandPath,
+        command: &NewCommand,
+        gate: Option<Gate>,
+    ) -> Result<DeviceCommand, Error> {
+        let call = Call::post(&path.segments(id), &command.body()).with_wait(command.wait()).with_gate(gate);
         self.client().rest().read(&call).await
     }
 

@@ -1,6 +1,6 @@
 //! One request to a service, described before it is sent.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::{
     Method, Url,
@@ -49,6 +49,9 @@ impl fmt::Display for Operation {
     }
 }
 
+/// A check before a request is sent. If it returns false, nothing is sent.
+pub(crate) type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Describes one call to a service: what to send, and whether it can be repeated.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -62,6 +65,8 @@ pub(crate) struct Call {
     pub(super) api_version: Option<&'static str>,
     /// The longest time that the service waits before it answers, in addition to the client's time-out.
     pub(super) wait: Duration,
+    /// Runs right before the first attempt is sent, when its turn by the rate limit has come.
+    pub(super) gate: Option<Gate>,
     pub(super) repeat: Repeat,
     pub(super) paging: Paging,
     /// Whether the service refuses the call with 409 if the resource exists.
@@ -101,6 +106,7 @@ impl Call {
             headers: Vec::new(),
             api_version: None,
             wait: Duration::ZERO,
+            gate: None,
             repeat: Repeat::Safe,
             paging: Paging::NextLink,
             creates: false,
@@ -214,6 +220,12 @@ impl Call {
     /// Allows for the time that the service waits before it answers.
     pub(crate) fn with_wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Runs a check right before the first attempt is sent.
+    pub(crate) fn with_gate(mut self, gate: Option<Gate>) -> Self {
+        self.gate = gate;
         self
     }
 

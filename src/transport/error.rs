@@ -127,6 +127,12 @@ pub enum Error {
         /// The maximum.
         max: usize,
     },
+    /// A call was not sent, because the caller withdrew it before its turn.
+    #[error("{operation}: nothing was sent: it was withdrawn")]
+    Withdrawn {
+        /// The call.
+        operation: Operation,
+    },
 }
 
 impl Error {
@@ -139,6 +145,7 @@ impl Error {
             | Self::NextLink { operation, .. }
             | Self::OutcomeUnknown { operation, .. }
             | Self::AlreadyExists { operation }
+            | Self::Withdrawn { operation }
             | Self::NotFound { operation, .. }
             | Self::NotActive { operation, .. }
             | Self::Contention { operation, .. }

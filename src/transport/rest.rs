@@ -243,6 +243,9 @@ impl RestClient {
         let token = inner.authorization.header(inner.clock.now(), inner.address.host()).await.map_err(unauthorized)?;
         attempts.begin(turn.wait().await);
         let attempt = attempts.count();
+        if attempt == 1 && call.gate.as_ref().is_some_and(|gate| !gate()) {
+            return Err(Error::Withdrawn { operation: call.operation() });
+        }
         let request =
             self.request(call).header(AUTHORIZATION, sensitive(&token).ok_or_else(|| unauthorized(UNPRINTABLE))?);
         let broken = |error| {

@@ -301,7 +301,7 @@ fn assign_to_application(
         state.devices.insert(Device::new_provisioned(&registration.id, template, is_for_iot_edge)?);
         registration.id.clone()
     };
-    Ok(Assignment { hub: Arc::clone(&context.assigned_hub), device_id, substatus: INITIAL_ASSIGNMENT })
+    Ok(Assignment { hub: Arc::clone(&context.assigned_hub), device_id, substatus: INITIAL_ASSIGNMENT.into() })
 }
 
 /// Chooses the hub and the device ID by the enrollment, and by the hub of the previous registration.
@@ -321,5 +321,5 @@ fn assign_to_instance(registration: &Registration, context: &Context, instance: 
         _ => (hub, INITIAL_ASSIGNMENT),
     };
     let device_id = settings.and_then(|settings| settings.device_id.as_deref()).unwrap_or(&registration.id);
-    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus }
+    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus: substatus.into() }
 }

@@ -244,11 +244,7 @@ impl Run<'_> {
                 Err(error) => {
                     let message = error.to_string();
                     self.outcomes.add(ItemKind::Group, id, ItemOutcome::Failed, &message)?;
-                    // Every other item would fail the same way.
-                    if error
-                        .service()
-                        .is_some_and(|error| matches!(signal(error), Signal::AffectsAll | Signal::Forbidden))
-                    {
+                    if error.service().is_some_and(is_for_all) {
                         self.outcomes.report.stopped = Some(message);
                         return Ok(());
                     }
@@ -314,6 +310,11 @@ impl Run<'_> {
         outcomes.report.remaining = of.saturating_sub(outcomes.report.earlier + tried);
         Ok(())
     }
+}
+
+/// Returns whether every other item would fail the same way.
+fn is_for_all(error: &Error) -> bool {
+    matches!(signal(error), Signal::AffectsAll | Signal::Forbidden)
 }
 
 fn stop_message(reason: StopReason, message: &str) -> String {

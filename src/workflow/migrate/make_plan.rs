@@ -110,7 +110,7 @@ pub enum PlanEvent {
 #[non_exhaustive]
 pub struct PlanReport {
     /// The file of the plan.
-    #[serde(serialize_with = "super::super::lossy_path")]
+    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
     pub plan: PathBuf,
     /// Everything of the plan but its devices.
     #[serde(flatten)]
@@ -144,7 +144,7 @@ pub struct ObstacleCount {
 #[non_exhaustive]
 pub struct UnreadableFile {
     /// The file.
-    #[serde(serialize_with = "super::super::lossy_path")]
+    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
     pub file: PathBuf,
     /// Why it could not be read.
     pub reason: String,

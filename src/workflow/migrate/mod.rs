@@ -15,6 +15,8 @@ mod fingerprint;
 mod inspection;
 mod make_plan;
 mod move_devices;
+mod move_request;
+mod mover;
 mod moves;
 mod partial;
 mod plan;
@@ -29,7 +31,8 @@ pub use apply::{ApplyError, ApplyRequest, apply_plan};
 pub use apply_report::{ApplyReport, ItemFailure, ItemKind};
 pub use fingerprint::KeyFingerprint;
 pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
-pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
+pub use move_devices::{PreparedMove, prepare_move};
+pub use move_request::{MoveError, MoveReport, MoveRequest, MoveTargets, Resend};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
     GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,
