@@ -10,9 +10,11 @@ mod apply_groups;
 mod apply_report;
 mod ca_files;
 mod decision;
+mod device_decision;
 mod drift;
 mod fingerprint;
 mod inspection;
+mod listed_devices;
 mod make_plan;
 mod move_devices;
 mod moves;
@@ -20,6 +22,7 @@ mod partial;
 mod plan;
 mod plan_error;
 mod plan_file;
+mod plan_report;
 mod readiness;
 mod rehearse;
 mod status;
@@ -28,7 +31,7 @@ mod target;
 pub use apply::{ApplyError, ApplyRequest, apply_plan};
 pub use apply_report::{ApplyReport, ItemFailure, ItemKind};
 pub use fingerprint::KeyFingerprint;
-pub use make_plan::{MakePlanError, ObstacleCount, PlanEvent, PlanReport, PlanRequest, UnreadableFile, make_plan};
+pub use make_plan::{MakePlanError, PlanEvent, PlanRequest, make_plan};
 pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
@@ -37,5 +40,6 @@ pub use plan::{
 };
 pub use plan_error::PlanError;
 pub use plan_file::{Plan, PlannedDevices};
+pub use plan_report::{ObstacleCount, PlanReport, UnreadableFile};
 pub use rehearse::{Rehearsal, RehearsalError, RehearsalRecord, rehearse};
 pub use status::{ArrivalCounts, ArrivalError, ArrivalState, Arrivals, DeviceArrival};
