@@ -5,6 +5,7 @@
 mod support;
 
 mod arguments;
+mod authority_request;
 mod cert;
 mod completions;
 mod confirmation;
@@ -12,6 +13,7 @@ mod device;
 mod documentation;
 mod dps;
 mod dps_provision;
+mod edge;
 mod encodings;
 mod errors;
 mod expiring;
@@ -24,9 +26,11 @@ mod issuing;
 mod man;
 mod many_devices;
 mod operational;
+mod pair;
 mod pfx;
 mod register;
 mod rollover;
+mod server;
 mod service;
 mod verify;
 
