@@ -474,6 +474,30 @@ impl Emulator {
         self.context.faults.clear();
     }
 
+    /// Serves a device over MQTT that sends these bytes and closes the connection. Returns what it receives.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub async fn exchange_mqtt(&self, sent: &[u8]) -> Vec<u8> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (device, service) = tokio::io::duplex(1 << 16);
+        let (mut received, mut sender) = tokio::io::split(device);
+        let served = super::mqtt::serve(
+            super::mqtt::StreamChannel(service),
+            super::tls::PeerCertificates::default(),
+            Arc::clone(&self.context),
+            self.stop.subscribe(),
+        );
+        let mut answer = Vec::new();
+        let send = async {
+            // The emulator may close the connection before.
+            let _ = sender.write_all(sent).await;
+            let _ = sender.shutdown().await;
+        };
+        let _ = tokio::join!(served, send, received.read_to_end(&mut answer));
+        answer
+    }
+
     /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than
     /// 3 seconds are cut off. The state is not saved.
     pub async fn stop(mut self) {
