@@ -170,7 +170,13 @@ impl Emulator {
             if let Some(token) = &self.token {
                 builder = builder.token(token.as_str());
             }
-            let server = builder.start().await.map_err(|error| match error {
+            let started = builder.start().await;
+            if !matches!(started, Err(EmulatorError::Token))
+                && let Some(Err(error)) = self.token.clone().map(Authorization::parse)
+            {
+                output.note(format_args!("the other commands of this program cannot send this token: {error}"));
+            }
+            let server = started.map_err(|error| match error {
                 EmulatorError::NotLoopback(_) => {
                     UsageError::new(error.to_string()).with_hint("--allow-remote with --tls allows it").into()
                 }
@@ -182,9 +188,6 @@ impl Emulator {
                 }
                 other => other.into(),
             })?;
-            if let Some(Err(error)) = self.token.clone().map(Authorization::parse) {
-                output.note(format_args!("the other commands of this program cannot send this token: {error}"));
-            }
             for fault in &self.faults {
                 server.inject(fault.clone())?;
             }
