@@ -450,6 +450,24 @@ impl PartialEq for Certificate {
 
 impl Eq for Certificate {}
 
+/// Serializes as base64 of the DER encoding.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Certificate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(self.der()))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Certificate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let der = BASE64_STANDARD.decode(&*text).map_err(|_| D::Error::custom("expected a certificate in base64"))?;
+        Self::from_der(&der).map_err(D::Error::custom)
+    }
+}
+
 /// One certificate is a list of one, for functions that take several certificates.
 impl AsRef<[Certificate]> for Certificate {
     fn as_ref(&self) -> &[Certificate] {

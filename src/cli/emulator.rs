@@ -13,11 +13,11 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
-use super::{error::UsageError, output::Output, service::block_on, stop_signal::stop_signal};
+use super::{emulator_check, error::UsageError, output::Output, service::block_on, stop_signal::stop_signal};
 use crate::{
     central::Authorization,
     certificate::Certificate,
-    emulator::{Emulator as Server, EmulatorError, Fault},
+    emulator::{Emulator as Server, EmulatorError, Fault, RemoteAccess},
 };
 
 /// Serve an emulated IoT Central application and DPS on a loopback port
@@ -30,7 +30,7 @@ use crate::{
 /// its service API, and Azure Resource Manager. IoT Central has enrollment groups, devices, device groups, device templates,
 /// organizations and deployment manifests in the API versions 2022-07-31, 2022-10-31-preview and 2022-06-30-preview. The DPS
 /// instance has certificates, enrollment groups, individual enrollments and registration records. The state is kept in
-/// memory.
+/// memory, and with --state in a file.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll emulator --listen 127.0.0.1:8080 --token 'SharedAccessSignature sr=local'
@@ -38,9 +38,32 @@ use crate::{
   iot-enroll emulator --tls --mqtt 127.0.0.1:8883
   iot-enroll emulator --fault 503,method=PUT,times=2 --fault close-after,path=/verify")]
 pub(super) struct Emulator {
-    /// Loopback address to listen on; port 0 picks a free port
+    /// Address to listen on; port 0 picks a free port
+    ///
+    /// Addresses that other machines can reach need --allow-remote.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
+    /// Allow addresses that other machines can reach, as in a container
+    ///
+    /// It needs --tls, and a value of --token has at least 16 characters. With 0.0.0.0 or [::], endpoint has the first name
+    /// of --host, or localhost.
+    #[arg(long)]
+    allow_remote: bool,
+    /// Allow remote access without TLS: the network can read tokens and keys
+    #[arg(long, requires = "allow_remote")]
+    allow_plain_http: bool,
+    /// Name or address by which clients reach the emulator; can be repeated
+    ///
+    /// It is added to the server certificate. *.NAME is all names one level below NAME. Requests for other hosts are refused.
+    /// Loopback addresses, localhost and the names below localhost are always known.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Check whether the emulator at URL serves, and exit with status 0 or 1
+    #[arg(long, value_name = "URL", value_parser = emulator_check::url, conflicts_with_all = SERVING)]
+    check: Option<reqwest::Url>,
+    /// With --check, file with the CA certificate of an emulator with TLS, in PEM
+    #[arg(long, value_name = "FILE", alias = "ca-file", requires = "check")]
+    tls_ca: Option<PathBuf>,
     /// Value of the Authorization header that requests must have [default: random]
     #[arg(long)]
     token: Option<String>,
@@ -49,8 +72,8 @@ pub(super) struct Emulator {
     rate: NonZeroU32,
     /// Serve over TLS, which devices need to register with a certificate
     ///
-    /// The server certificate is valid for localhost and the loopback addresses. Its CA is created at each start. Devices
-    /// can register with a symmetric key without TLS.
+    /// The server certificate is valid for localhost, the names below it, the loopback addresses and the names of --host. Its
+    /// CA is created at each start, unless --state keeps it. Devices can register with a symmetric key without TLS.
     #[arg(long)]
     tls: bool,
     /// Loopback address for devices that register over MQTT
@@ -65,6 +88,17 @@ pub(super) struct Emulator {
     /// certificate of an earlier run.
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
+    /// File that keeps the state across restarts, created if missing
+    ///
+    /// An emulator that is started with the file of an earlier run has the same resources, tokens, ID scopes, keys and CA. It is
+    /// written when the emulator stops on Ctrl-C or SIGTERM. It holds secrets, so that only its owner can read it.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// JSON file with groups, devices and certificates to start with
+    ///
+    /// Resources that exist, from --state, stay as they are. If one is invalid, the emulator does not start.
+    #[arg(long, value_name = "FILE")]
+    import: Option<PathBuf>,
     /// Number of polls that answer "assigning" before a device is assigned
     #[arg(long, value_name = "POLLS", default_value = "1")]
     assign_after: u32,
@@ -82,6 +116,24 @@ pub(super) struct Emulator {
     faults: Vec<Fault>,
 }
 
+/// The options that do not go with `--check`.
+const SERVING: [&str; 14] = [
+    "listen",
+    "allow_remote",
+    "allow_plain_http",
+    "hosts",
+    "token",
+    "rate",
+    "tls",
+    "mqtt",
+    "ca_out",
+    "assign_after",
+    "retry_after",
+    "faults",
+    "state",
+    "import",
+];
+
 /// Parses an address. localhost is 127.0.0.1.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
@@ -91,31 +143,50 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 impl Emulator {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        if let Some(url) = &self.check {
+            return block_on(emulator_check::check(url, self.tls_ca.as_deref(), output));
+        }
         block_on(async {
             let mut builder = Server::builder()
                 .listen(self.listen)
                 .rate(Some(self.rate))
                 .tls(self.tls)
+                .remote_access(self.remote_access())
                 .assign_after(self.assign_after)
                 .registration_retry_after(Duration::from_secs(self.retry_after.into()));
             if let Some(address) = self.mqtt {
                 allow_many_connections();
                 builder = builder.mqtt(address);
             }
-            if let Some(token) = self.token {
+            for host in &self.hosts {
+                builder = builder.host(host);
+            }
+            if let Some(file) = &self.state {
+                builder = builder.state_file(file);
+            }
+            if let Some(file) = &self.import {
+                builder = builder.import_file(file);
+            }
+            if let Some(token) = &self.token {
                 if let Err(error) = Authorization::parse(token.clone()) {
                     output.note(format_args!("the other commands of this program cannot send this token: {error}"));
                 }
-                builder = builder.token(token);
+                builder = builder.token(token.as_str());
             }
             let server = builder.start().await.map_err(|error| match error {
-                EmulatorError::NotLoopback(_) | EmulatorError::Token => {
+                EmulatorError::NotLoopback(_) => {
+                    UsageError::new(error.to_string()).with_hint("--allow-remote with --tls allows it").into()
+                }
+                EmulatorError::RemotePlainHttp(_) => UsageError::new(error.to_string())
+                    .with_hint("add --tls, or --allow-plain-http if everyone on the network may read them")
+                    .into(),
+                EmulatorError::Token | EmulatorError::ShortToken | EmulatorError::Host(_) => {
                     anyhow::Error::from(UsageError::new(error.to_string()))
                 }
                 other => other.into(),
             })?;
-            for fault in self.faults {
-                server.inject(fault)?;
+            for fault in &self.faults {
+                server.inject(fault.clone())?;
             }
             let stop = stop_signal()?;
             let mut line = json!({
@@ -135,19 +206,36 @@ impl Emulator {
                     "connectionString": server.dps_connection_string(),
                 },
             });
-            if let Some(address) = server.mqtt_address() {
-                line["mqtt"] = json!(address.to_string());
+            if let Some(endpoint) = server.mqtt_endpoint() {
+                line["mqtt"] = json!(endpoint);
             }
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {
                 line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
             }
+            self.warn_of_remote_access(&server);
             Output::raw(format!("{line}\n").as_bytes())?;
             output.progress("Serving. Press Ctrl-C to stop.");
             stop.await;
-            server.stop().await;
+            server.stop_and_save().await?;
             Ok(())
         })
+    }
+
+    fn remote_access(&self) -> RemoteAccess {
+        match (self.allow_remote, self.allow_plain_http) {
+            (false, _) => RemoteAccess::Refused,
+            (true, false) => RemoteAccess::OverTls,
+            (true, true) => RemoteAccess::OverPlainHttp,
+        }
+    }
+
+    /// Says that other machines can reach the emulator, also with `--quiet`.
+    fn warn_of_remote_access(&self, server: &Server) {
+        if server.is_remote() {
+            let unencrypted = if self.tls { "" } else { ", and the network can read tokens and keys: it has no TLS" };
+            Output::warning(format_args!("other machines can reach the emulator on {}{unencrypted}", server.address()));
+        }
     }
 }
 

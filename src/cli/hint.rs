@@ -2,13 +2,15 @@
 
 use std::error::Error as StdError;
 
-use super::{error::UsageError, registration::RegistrationFailure, service_answer::client_error};
+use super::{
+    emulator_check::Unhealthy, error::UsageError, registration::RegistrationFailure, service_answer::client_error,
+};
 use crate::{
     arm::FindError,
     central::{Error, NetworkFailure},
     certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
     dps::device::Cause,
-    workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError},
+    workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError, migrate::PlanError},
 };
 
 const KEY_PASSWORD: &str = "give the key's password with --key-password-file FILE, or set IOT_ENROLL_KEY_PASSWORD";
@@ -29,6 +31,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if client_error(cause).is_some_and(is_not_http) {
             return Some("an emulator with --tls needs --tls-ca FILE, and https:// in its URL".to_owned());
         }
+        if cause.downcast_ref::<Unhealthy>().is_some_and(|unhealthy| unhealthy.needs_root) {
+            return Some("--tls-ca FILE names the file with the CA certificate of the emulator".to_owned());
+        }
         if let Some(FindError::Several { .. }) = cause.downcast_ref() {
             return Some("--subscription ID or --resource-group NAME selects one".to_owned());
         }
@@ -45,6 +50,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref()
         {
             return Some("--results names another file".to_owned());
+        }
+        if let Some(PlanError::Exists(_)) = cause.downcast_ref() {
+            return Some("--out names another file; remove this one if the plan is to be made again".to_owned());
         }
         if let Some(RolloverError::Provision(error)) = cause.downcast_ref() {
             return provision_hint(error, Workflow::Rollover);

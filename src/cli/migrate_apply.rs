@@ -10,7 +10,7 @@ use super::{
     progress::{Steps, plan as planned_steps},
     results_argument::results_file,
 };
-use crate::workflow::migrate::{ApplyReport, ApplyRequest, Plan, apply_plan};
+use crate::workflow::migrate::{ApplyError, ApplyReport, ApplyRequest, Plan, apply_plan};
 
 /// Carry out a plan at the DPS instance; the application is only read
 ///
@@ -77,7 +77,12 @@ impl Apply {
         let applied =
             apply_plan(&plan, application.as_ref(), &instance, &request, &mut |event| steps.show(&event)).await;
         steps.finish();
-        let report = applied?;
+        let report = applied.map_err(|error| match error {
+            ApplyError::Service(error) => anyhow::Error::from(error),
+            ApplyError::Plan(error) => error.into(),
+            ApplyError::Results(error) => error.into(),
+            error => error.into(),
+        })?;
         if report.new_devices > 0 {
             output.note(format_args!(
                 "the application has {} devices that the plan does not have; those with an attestation of their own are not \

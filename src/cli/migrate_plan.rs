@@ -69,6 +69,7 @@ impl MakePlan {
             MakePlanError::Service(error) => {
                 anyhow!(error).context("the plan is not complete; the same command resumes when the cause is removed")
             }
+            MakePlanError::Plan(error) => error.into(),
             error => error.into(),
         })?;
         note(&report, output);

@@ -38,6 +38,7 @@ mod dps_service;
 mod dps_settings;
 mod dps_show;
 mod emulator;
+mod emulator_check;
 mod enrollment_group;
 mod error;
 mod examples;

@@ -133,6 +133,11 @@ impl Output {
         }
     }
 
+    /// Prints a warning at once, also if notes are kept or suppressed.
+    pub(super) fn warning(text: impl Display) {
+        Self::diagnostic(format_args!("{WARN}warning{WARN:#}: {}", clean_lines(&text.to_string())));
+    }
+
     fn print_note(text: &str) {
         Self::diagnostic(format_args!("{WARN}note{WARN:#}: {}", clean_lines(text)));
     }

@@ -11,6 +11,8 @@ pub(super) enum Api {
     DpsDevice,
     DpsService,
     Arm,
+    /// What the services do not have: the emulator's own paths.
+    Emulator,
 }
 
 /// The constant segments of Resource Manager's paths.
@@ -34,6 +36,9 @@ const DPS_SERVICE_SEGMENTS: &[&str] =
 impl Api {
     /// Returns the API of a path.
     pub(super) fn from_path(path: &str) -> Self {
+        if path == "/health" || path.starts_with("/__admin/") {
+            return Self::Emulator;
+        }
         let mut segments = path.split('/').skip(1);
         let first = segments.next().unwrap_or_default();
         let is_first = |name: &str| first.eq_ignore_ascii_case(name);
@@ -55,7 +60,7 @@ impl Api {
     /// `/enrollments/`.
     pub(super) fn canonical_path(self, path: &str) -> Cow<'_, str> {
         let (constants, is_constant): (_, fn(usize, &str) -> bool) = match self {
-            Self::Central | Self::DpsDevice => return Cow::Borrowed(path),
+            Self::Central | Self::DpsDevice | Self::Emulator => return Cow::Borrowed(path),
             // IDs and names are at the odd positions, except in `providers/Microsoft.Devices/provisioningServices`.
             Self::Arm => (ARM_SEGMENTS, |position, segment| {
                 position % 2 == 0 || segment.eq_ignore_ascii_case("Microsoft.Devices")

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     api_error::ApiError,
     context::SharedContext,
+    exchange_log::BodyRecorder,
     fields::{FieldError, Fields},
 };
 
@@ -117,9 +118,13 @@ async fn read(request: Request, context: &SharedContext, media_types: &[&str]) -
 }
 
 async fn read_bytes(request: Request, context: &SharedContext) -> Result<Bytes, ApiError> {
+    let recorder = request.extensions().get::<BodyRecorder>().cloned();
     let body = tokio::time::timeout(context.read_timeout, Bytes::from_request(request, context))
         .await
         .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
+    if let (Ok(body), Some(recorder)) = (&body, recorder) {
+        recorder.keep(body);
+    }
     let too_large = || {
         let message = format!("the body is too large: the maximum is {MAX_BODY} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)

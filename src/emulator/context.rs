@@ -8,7 +8,9 @@ use super::{
     central::model::DeviceKeys,
     clock::Clock,
     dps::{OperationalCa, settings::InstanceSettings},
+    exchange_log::ExchangeLog,
     fault::Faults,
+    hosts::Hosts,
     mqtt::clients::Clients,
     rate::RateLimit,
     request_log::RequestLog,
@@ -25,9 +27,11 @@ pub(super) struct Context {
     pub(super) arm_token: String,
     pub(super) id_scope: String,
     pub(super) instance: InstanceSettings,
-    /// The host and port of the listener.
+    /// The hosts by which clients may reach the emulator.
+    pub(super) hosts: Hosts,
+    /// The host and port of the endpoint.
     pub(super) authority: String,
-    /// The URL of the listener, without a path.
+    /// The URL of the emulator, without a path.
     pub(super) endpoint: String,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
@@ -55,6 +59,7 @@ pub(super) struct Context {
     pub(super) mqtt: Option<Clients>,
     pub(super) faults: Faults,
     pub(super) log: RequestLog,
+    pub(super) exchanges: ExchangeLog,
 }
 
 pub(super) type SharedContext = Arc<Context>;

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +19,7 @@ const MIN_RSA_BITS: usize = 2048;
 const KEY_BYTES: usize = 64;
 
 /// A primary and a secondary symmetric key, in base64. Secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SymmetricKey {
     primary: String,
     secondary: String,
@@ -72,6 +73,11 @@ impl SymmetricKey {
             fields.finish()?;
         }
         Ok(key)
+    }
+
+    /// Returns both keys in base64.
+    pub(super) fn encoded(&self) -> [&str; 2] {
+        [&self.primary, &self.secondary]
     }
 
     /// Returns the primary key in base64.

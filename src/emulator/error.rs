@@ -1,16 +1,30 @@
 //! The errors of the emulator itself, as opposed to those it answers requests with.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::random::RandomError;
+
+/// The minimum length of a token for an emulator that other machines can reach.
+pub(super) const MIN_REMOTE_TOKEN: usize = 16;
 
 /// An error while starting or configuring an emulator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmulatorError {
-    /// The address is reachable from other machines. The emulator is for tests: its token and keys travel unencrypted.
+    /// The address is reachable from other machines, and remote access is refused.
     #[error("cannot listen on {0}: the emulator listens on loopback addresses only, such as 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
+    /// The address is reachable from other machines, and the emulator does not serve over TLS.
+    #[error("cannot listen on {0} without TLS: other machines could read the token and the keys of devices")]
+    RemotePlainHttp(SocketAddr),
+    /// The token is too short for an emulator that other machines can reach. The message does not contain the token.
+    #[error(
+        "the token is too short for an address that other machines can reach: use at least {MIN_REMOTE_TOKEN} characters"
+    )]
+    ShortToken,
+    /// The text is not a host name or an address.
+    #[error("{0:?} is not a host: use a name, *. and a name, or an address, without a port")]
+    Host(String),
     /// Another process listens on the address.
     #[error("{0} is already in use; choose another port, or port 0 for a free one")]
     AddressInUse(SocketAddr),
@@ -39,6 +53,22 @@ pub enum EmulatorError {
     /// The fault cannot be injected.
     #[error("cannot inject the fault: {0}")]
     Fault(String),
+    /// The seeds cannot be imported. Nothing is.
+    #[error("cannot import {}: {problem}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// The member and what is wrong with it.
+        problem: String,
+    },
+    /// The state file cannot be used. It is unchanged.
+    #[error("cannot use the state file {}: {problem}", path.display())]
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        problem: String,
+    },
     /// The certificates for TLS cannot be created or used.
     #[error("cannot set up TLS: {0}")]
     Tls(String),

@@ -57,7 +57,7 @@
 //!   where the API description does not list it, and a parameter that is given twice with different values. Twice with
 //!   the same value counts once, since shipped clients add the version to a `nextLink` that already has it.
 //! - `If-Match` is honored for everything that has an etag, and an error (400) for everything else.
-//! - `nextLink` has the host and port of the request's `Host` header.
+//! - `nextLink` has the host and port of the request's `Host` header, which must be known to the emulator.
 //! - A skip token is valid only for the list that it was issued for: the same collection, filter and order (400
 //!   otherwise).
 //! - HEAD is GET without a body (RFC 9110 section 9.3.2).
@@ -69,6 +69,7 @@
 //! descriptions.
 
 // From the top: the server, the router, the handlers in `central`, `dps` and `arm`, the state, the types.
+mod admin;
 mod api;
 mod api_error;
 mod arm;
@@ -81,10 +82,15 @@ mod credential;
 mod dps;
 mod error;
 mod etag;
+mod exchange_log;
 mod fault;
 mod fault_response;
 mod fault_syntax;
 mod fields;
+mod health;
+mod hosts;
+mod identity;
+mod json_text;
 mod mqtt;
 mod origin;
 mod page_token;
@@ -92,12 +98,18 @@ mod path;
 mod precondition;
 mod random;
 mod rate;
+mod redaction;
 mod request_log;
 mod respond;
 mod router;
+mod seeds;
 mod server;
+mod server_certificates;
+mod shared;
 mod state;
+mod state_file;
 mod stop;
+mod stored_authority;
 mod tls;
 mod version;
 
@@ -111,4 +123,4 @@ pub use error::EmulatorError;
 pub use fault::{Fault, FaultKind};
 pub use fault_syntax::FaultSyntaxError;
 pub use request_log::RequestRecord;
-pub use server::{Builder, Emulator};
+pub use server::{Builder, Emulator, RemoteAccess};

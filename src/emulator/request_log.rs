@@ -36,6 +36,10 @@ impl RequestLog {
         log.push_back(record);
     }
 
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn all(&self) -> Vec<RequestRecord> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use axum::{
     Router,
+    body::{Body, to_bytes},
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use hyper::{body::Incoming, service::Service as _};
 use hyper_util::service::TowerToHyperService;
@@ -18,9 +19,11 @@ use super::{
     central,
     context::{Context, SharedContext},
     dps,
+    exchange_log::{BodyRecorder, Exchange, RecordedBody, ResponseRecord},
     fault::{FaultKind, whole_seconds},
     fault_response::{self, Severed},
     mqtt::WEBSOCKET_PATH,
+    origin::Origin,
     random,
     tls::PeerCertificates,
 };
@@ -42,17 +45,28 @@ pub(super) async fn respond(
 ) -> Result<Response, Severed> {
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
+    let recording = Recording::start(&mut request, context);
     let api = Api::from_path(&path);
     canonicalize(&mut request, api);
     // A response without an ID is better than none.
     let request_id = random::uuid().unwrap_or_default();
     let finish = |response| finish(response, context, api, &request_id);
-    let fault =
-        is_authenticated(&request, api, context).then(|| context.faults.take_for_request(&method, &path)).flatten();
+    let origin = match Origin::of(&request, context) {
+        Ok(origin) => origin,
+        Err(error) => {
+            let response = finish(error.into_response());
+            return Ok(recording.finish(context, api, response).await);
+        }
+    };
+    let fault = is_authenticated(&request, &origin, api, context)
+        .then(|| context.faults.take_for_request(&method, &path))
+        .flatten();
+    request.extensions_mut().insert(origin);
     let handled = async {
         let response = router.call(request).await.unwrap_or_else(|never| match never {});
         finish(response)
     };
+    let is_truncated = fault == Some(FaultKind::TruncateBody);
     let responded = match fault {
         None => Ok(handled.await),
         Some(FaultKind::Delay(time)) => {
@@ -79,20 +93,79 @@ pub(super) async fn respond(
     };
     let status = responded.as_ref().ok().map(|response| response.status().as_u16());
     tracing::debug!(method, path, status, request_id, "request");
-    context.log.add(&method, &path, status);
-    responded
+    match responded {
+        // Reading the body would fail like that of the client.
+        Ok(response) if !is_truncated => Ok(recording.finish(context, api, response).await),
+        responded => {
+            recording.end(context, api, status, None);
+            responded
+        }
+    }
+}
+
+/// The record of a request in progress.
+struct Recording {
+    exchange: Exchange,
+    body: BodyRecorder,
+}
+
+impl Recording {
+    /// Records the head of a request, and lets the reader of its body record that.
+    fn start<B>(request: &mut hyper::Request<B>, context: &Context) -> Self {
+        let body = BodyRecorder::default();
+        let uri = request.uri();
+        let exchange = Exchange {
+            protocol: "http",
+            time: context.clock.timestamp(),
+            method: request.method().as_str().to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().map(str::to_owned),
+            headers: request.headers().clone(),
+            body: RecordedBody::None,
+            response: None,
+        };
+        request.extensions_mut().insert(body.clone());
+        Self { exchange, body }
+    }
+
+    /// Records a response, and returns it.
+    async fn finish(self, context: &Context, api: Api, response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        // The bodies of all responses are in memory.
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        let record = ResponseRecord {
+            status: parts.status,
+            headers: parts.headers.clone(),
+            body: RecordedBody::new(Some(body.clone())),
+        };
+        self.end(context, api, Some(parts.status.as_u16()), Some(record));
+        Response::from_parts(parts, Body::from(body))
+    }
+
+    /// Ends the record. The emulator's own paths are not recorded.
+    fn end(mut self, context: &Context, api: Api, status: Option<u16>, response: Option<ResponseRecord>) {
+        if api == Api::Emulator {
+            return;
+        }
+        context.log.add(&self.exchange.method, &self.exchange.path, status);
+        self.exchange.body = self.body.body();
+        self.exchange.response = response;
+        context.exchanges.add(self.exchange);
+    }
 }
 
 /// Returns whether a request carries credentials. Only those requests are affected by faults, so that a probe, or a
 /// client without the token, does not use them up.
 ///
 /// Choice: any certificate or token of a device counts, valid or not, since the service checks it later.
-fn is_authenticated<B>(request: &hyper::Request<B>, api: Api, context: &Context) -> bool {
+fn is_authenticated<B>(request: &hyper::Request<B>, origin: &Origin, api: Api, context: &Context) -> bool {
     let headers = request.headers();
     match api {
+        // A probe or a look at the requests neither misbehaves nor uses up a fault.
+        Api::Emulator => false,
         Api::Central => central::authorize(headers, &context.token).is_ok(),
         Api::Arm => arm::authorize(headers, context).is_ok(),
-        Api::DpsService => dps::authorize(headers, request.uri().path(), context).is_ok(),
+        Api::DpsService => dps::authorize(headers, origin, request.uri().path(), context).is_ok(),
         // The requests over the WebSocket carry them.
         Api::DpsDevice if request.uri().path() == WEBSOCKET_PATH => false,
         Api::DpsDevice => {
@@ -137,7 +210,7 @@ fn finish(mut response: Response, context: &Context, api: Api, request_id: &str)
 fn write_error(error: &ApiError, context: &Context, api: Api, request_id: &str) -> Response {
     let now = context.clock.timestamp();
     let (status, code, body) = match api {
-        Api::Central => {
+        Api::Central | Api::Emulator => {
             let (code, body) = central::error_body(error, request_id, now);
             (error.status, Some(HeaderValue::from_static(code)), body)
         }

@@ -2,7 +2,7 @@
 
 use axum::Router;
 
-use super::{arm, central, context::SharedContext, dps, mqtt::websocket_routes, path::unknown_path};
+use super::{admin, arm, central, context::SharedContext, dps, health, mqtt::websocket_routes, path::unknown_path};
 
 /// Returns the routes of all services.
 pub(super) fn router(context: &SharedContext) -> Router {
@@ -13,6 +13,8 @@ pub(super) fn router(context: &SharedContext) -> Router {
         .merge(arm::router(context))
         .merge(dps::device_router())
         .merge(dps::service_router(context))
+        .merge(health::routes())
+        .nest("/__admin", admin::router(context))
         .fallback(unknown_path)
         .with_state(SharedContext::clone(context))
 }

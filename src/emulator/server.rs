@@ -4,41 +4,40 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use aws_lc_rs::hmac;
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{
     central::{
         PAGE_SIZE,
-        model::{Device, DeviceKeys, DeviceProperties},
+        model::{Device, DeviceProperties},
     },
     clock::Clock,
     connections::{Listener, serve},
     context::{Context, SharedContext},
-    credential::SymmetricKey,
     dps::{
         OperationalCa,
-        settings::{DpsRight, InstanceSettings, OWNER_POLICY, Policy},
+        settings::{DpsRight, OWNER_POLICY},
     },
-    error::EmulatorError,
-    etag::Etag,
+    error::{EmulatorError, MIN_REMOTE_TOKEN},
+    exchange_log::ExchangeLog,
     fault::{Fault, Faults, whole_seconds},
+    hosts::{Hosts, is_loopback},
+    identity::{Identity, check_token},
     mqtt::clients::Clients,
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
-    state::Store,
+    seeds::Seeds,
+    state::{State, Store},
+    state_file::StateFile,
     tls::Tls,
 };
-use crate::certificate::Timestamp;
 
 /// A running emulator: one IoT Central application and one DPS instance, which start empty.
 ///
@@ -49,8 +48,23 @@ pub struct Emulator {
     mqtt_address: Option<SocketAddr>,
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
+    /// The state file and what it keeps beside the state.
+    saved: Option<(StateFile, Identity)>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+}
+
+/// Whether an emulator may listen on an address that other machines can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RemoteAccess {
+    /// Only loopback addresses.
+    #[default]
+    Refused,
+    /// All addresses, but only over TLS.
+    OverTls,
+    /// All addresses, also over plain HTTP: anyone on the network can read the token and the keys of devices.
+    OverPlainHttp,
 }
 
 /// The settings of an emulator.
@@ -60,6 +74,8 @@ pub struct Emulator {
 #[must_use = "call `start` to start the emulator"]
 pub struct Builder {
     listen: SocketAddr,
+    remote_access: RemoteAccess,
+    hosts: Vec<String>,
     token: Option<String>,
     rate: Option<NonZeroU32>,
     clock: Clock,
@@ -70,15 +86,33 @@ pub struct Builder {
     assign_after: u32,
     registration_retry_after: Duration,
     dps_name: String,
+    state_file: Option<PathBuf>,
+    import_file: Option<PathBuf>,
     dps_policies: Vec<(String, Vec<DpsRight>)>,
     local_auth: bool,
 }
 
 impl Builder {
-    /// Sets the address to listen on, which must be a loopback address. Port 0 selects a free port. Default:
-    /// `127.0.0.1:0`.
+    /// Sets the address to listen on, which must be a loopback address unless [`remote_access`](Self::remote_access) is
+    /// allowed. Port 0 selects a free port. Default: `127.0.0.1:0`.
     pub fn listen(self, address: SocketAddr) -> Self {
         Self { listen: address, ..self }
+    }
+
+    /// Sets whether the emulator may listen on an address that other machines can reach. A token that is given must then
+    /// have at least 16 characters. Default: [`RemoteAccess::Refused`].
+    pub fn remote_access(self, access: RemoteAccess) -> Self {
+        Self { remote_access: access, ..self }
+    }
+
+    /// Adds a host by which clients may reach the emulator: a name, an address, or `*.` and a name for all names one level
+    /// below. It is added to the server certificate. Requests for other hosts are refused (421).
+    ///
+    /// Loopback addresses, `localhost`, names below `localhost` and the address that the emulator listens on are always
+    /// known.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
     }
 
     /// Sets the expected `Authorization` header of requests: an API token, or `Bearer …`. Default: a random API token.
@@ -112,8 +146,12 @@ impl Builder {
     /// Sets whether to serve over TLS 1.2 and 1.3 instead of plain HTTP. Devices need TLS to register by client
     /// certificate. Default: false.
     ///
-    /// The server certificate is for `localhost`, `127.0.0.1` and `::1`. Every start issues a new one that is valid for
-    /// 30 days. Clients must trust [`Emulator::ca_pem`].
+    /// The server certificate is for `localhost`, `*.localhost`, `127.0.0.1`, `::1`, the address that the emulator listens
+    /// on and the [hosts](Self::host). Every start issues a new one that is valid for 30 days. Clients must trust
+    /// [`Emulator::ca_pem`].
+    ///
+    /// Most TLS libraries accept no wildcard directly below a top-level name. For a name that only a wildcard covers, a
+    /// client therefore gets a certificate with this name, by its server name indication.
     pub fn tls(self, tls: bool) -> Self {
         Self { tls, ..self }
     }
@@ -156,61 +194,106 @@ impl Builder {
         Self { local_auth, ..self }
     }
 
+    /// Sets the file that keeps the state across restarts. If it exists, the emulator continues with its content: resources,
+    /// tokens, ID scopes, keys, the name of the DPS instance and the CA of the server certificate. A [`token`](Self::token)
+    /// that is given takes precedence. [`Emulator::stop_and_save`] writes it. While the emulator runs, no other one can use the
+    /// file. Default: none.
+    ///
+    /// The file holds keys and tokens: only its owner can read it.
+    pub fn state_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { state_file: Some(path.into()), ..self }
+    }
+
+    /// Sets a JSON file with resources that the emulator starts with: enrollment groups, devices, certificates and so on. Each
+    /// has the body of the API. Those that exist, from the [state file](Self::state_file), stay as they are. Default: none.
+    ///
+    /// ```json
+    /// {
+    ///   "enrollmentGroups": [{
+    ///     "id": "g", "displayName": "G", "type": "iot", "attestation": { "type": "x509" },
+    ///     "certificates": { "primary": { "certificateFile": "root.pem", "verified": true } }
+    ///   }],
+    ///   "devices": [{ "id": "sensor-1" }],
+    ///   "dps": { "certificates": [{ "name": "root", "certificateFile": "root.pem", "isVerified": true }] }
+    /// }
+    /// ```
+    pub fn import_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { import_file: Some(path.into()), ..self }
+    }
+
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
-    /// Returns [`EmulatorError`] if the address is not a loopback address or cannot be listened on, if the token is not
-    /// a valid header, if a name of the DPS instance is invalid, or if the certificates for TLS cannot be issued.
+    /// Returns [`EmulatorError`] if the address is not allowed or cannot be listened on, if the token is not a valid
+    /// header, if a host or a name of the DPS instance is invalid, if the state file or the seeds cannot be used, or if the
+    /// certificates for TLS cannot be issued.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub async fn start(self) -> Result<Emulator, EmulatorError> {
-        for address in [self.listen].into_iter().chain(self.mqtt) {
-            if !address.ip().to_canonical().is_loopback() {
-                return Err(EmulatorError::NotLoopback(address));
-            }
-        }
+        self.check_access()?;
         if self.mqtt.is_some() && !self.tls {
             return Err(EmulatorError::MqttWithoutTls);
         }
-        let instance = new_instance(&self)?;
-        let token = match self.token {
-            Some(token) => check_token(token)?,
-            None => new_token(self.clock.timestamp())?,
+        let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
+        let token = self.token.map(check_token).transpose()?;
+        let (mut file, content) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
+        let (mut identity, mut state) = match content.flatten() {
+            Some(content) => content,
+            None => (Identity::random(&self.dps_name, self.clock.timestamp())?, State::default()),
         };
-        let tls = if self.tls { Some(Tls::new()?) } else { None };
+        if let Some(path) = &self.import_file {
+            Seeds::read(path)?.apply(&mut state, self.clock.timestamp())?;
+        }
+        identity.token = token.unwrap_or(identity.token);
+        identity.instance.local_auth = self.local_auth;
+        identity.add_policies(self.dps_policies)?;
+        let tls = match (self.tls, &file) {
+            (false, _) => None,
+            (true, None) => Some(Tls::new(&hosts)?),
+            (true, Some(_)) => Some(Tls::with_stored(&mut identity.authority, &hosts)?),
+        };
+        let store = Store::new(state);
         let (listener, address) = bind(self.listen).await?;
         let (mqtt_listener, mqtt_address) = match self.mqtt {
             Some(address) => Some(bind(address).await?),
             None => None,
         }
         .unzip();
+        let authority = authority(address, &hosts);
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
-            store: Store::default(),
+            store,
             rate: RateLimit::new(self.rate, &self.clock),
             dps_rate: RateLimit::new(self.rate, &self.clock),
             arm_rate: RateLimit::new(self.rate, &self.clock),
-            clock: self.clock,
-            token,
-            arm_token: BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<48>()?),
-            id_scope: new_id_scope()?,
-            instance,
-            authority: address.to_string(),
-            endpoint: format!("{scheme}://{address}"),
+            clock: self.clock.clone(),
+            token: identity.token.clone(),
+            arm_token: identity.arm_token.clone(),
+            id_scope: identity.id_scope.clone(),
+            instance: identity.instance.clone(),
+            endpoint: format!("{scheme}://{authority}"),
+            authority,
+            hosts,
             scheme,
             page_size: self.page_size,
             page_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?),
-            device_keys: DeviceKeys::random()?,
-            operational_ca: OperationalCa::default(),
-            assigned_hub: format!("iotc-{}.azure-devices.net", random::uuid()?).into(),
+            device_keys: identity.device_keys.clone(),
+            operational_ca: OperationalCa::load(identity.operational_ca.as_ref(), self.clock.timestamp()),
+            assigned_hub: Arc::clone(&identity.assigned_hub),
             assign_after: self.assign_after,
             registration_retry_after: whole_seconds(self.registration_retry_after),
             read_timeout: self.read_timeout,
             mqtt: self.mqtt.map(|_| Clients::new()),
             faults: Faults::default(),
             log: RequestLog::default(),
+            exchanges: ExchangeLog::default(),
         });
+        if let Some(file) = &mut file {
+            // Clients know the tokens and keys from here on, also if the emulator is killed.
+            file.save(&identity, &context.store)?;
+        }
+        let saved = file.map(|file| (file, identity));
         let (stop, stopped) = watch::channel(false);
         let mqtt_listener =
             mqtt_listener.zip(tls.as_ref()).map(|(listener, tls)| Listener { listener, tls: Some(tls.mqtt.clone()) });
@@ -218,7 +301,22 @@ impl Builder {
         let http = Listener { listener, tls: acceptor };
         let server = tokio::spawn(serve(http, mqtt_listener, Arc::clone(&context), stopped));
         tracing::debug!(endpoint = context.endpoint, "emulator started");
-        Ok(Emulator { context, address, mqtt_address, ca_pem, stop, server })
+        Ok(Emulator { context, address, mqtt_address, ca_pem, saved, stop, server })
+    }
+
+    /// Checks whether other machines may reach the emulator if they can.
+    fn check_access(&self) -> Result<(), EmulatorError> {
+        let mut addresses = [self.listen].into_iter().chain(self.mqtt);
+        let Some(remote) = addresses.find(|address| !is_loopback(address.ip())) else { return Ok(()) };
+        match self.remote_access {
+            RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(remote)),
+            RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(remote)),
+            RemoteAccess::OverTls | RemoteAccess::OverPlainHttp => {}
+        }
+        if self.token.as_ref().is_some_and(|token| token.len() < MIN_REMOTE_TOKEN) {
+            return Err(EmulatorError::ShortToken);
+        }
+        Ok(())
     }
 }
 
@@ -227,6 +325,8 @@ impl Emulator {
     pub fn builder() -> Builder {
         Builder {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            remote_access: RemoteAccess::Refused,
+            hosts: Vec::new(),
             token: None,
             rate: None,
             clock: Clock::system(),
@@ -237,12 +337,17 @@ impl Emulator {
             assign_after: 1,
             registration_retry_after: Duration::from_secs(1),
             dps_name: "emulated-dps".to_owned(),
+            state_file: None,
+            import_file: None,
             dps_policies: Vec::new(),
             local_auth: true,
         }
     }
 
     /// Returns the URL of the emulator, without a path: `http://127.0.0.1:PORT`, or `https` with TLS.
+    ///
+    /// If the emulator listens on all addresses, the URL has the first [host](Builder::host) that is not a wildcard, or
+    /// `localhost`.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.context.endpoint.clone()
@@ -252,6 +357,18 @@ impl Emulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns whether other machines can reach the emulator, as far as its address is concerned.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        [Some(self.address), self.mqtt_address].into_iter().flatten().any(|address| !is_loopback(address.ip()))
+    }
+
+    /// Returns the host and port of MQTT, by the rule of [`endpoint`](Self::endpoint). `None` without [`Builder::mqtt`].
+    #[must_use]
+    pub fn mqtt_endpoint(&self) -> Option<String> {
+        self.mqtt_address.map(|address| authority(address, &self.context.hosts))
     }
 
     /// Returns the address of MQTT. `None` without [`Builder::mqtt`].
@@ -353,9 +470,52 @@ impl Emulator {
         self.context.faults.clear();
     }
 
+    /// Serves a device over MQTT that sends these bytes and closes the connection. Returns what it receives.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub async fn exchange_mqtt(&self, sent: &[u8]) -> Vec<u8> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (device, service) = tokio::io::duplex(1 << 16);
+        let (mut received, mut sender) = tokio::io::split(device);
+        let served = super::mqtt::serve(
+            super::mqtt::StreamChannel(service),
+            super::tls::PeerCertificates::default(),
+            Arc::clone(&self.context),
+            self.stop.subscribe(),
+        );
+        let mut answer = Vec::new();
+        let send = async {
+            // The emulator may close the connection before.
+            let _ = sender.write_all(sent).await;
+            let _ = sender.shutdown().await;
+        };
+        let _ = tokio::join!(served, send, received.read_to_end(&mut answer));
+        answer
+    }
+
     /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than
-    /// 3 seconds are cut off.
+    /// 3 seconds are cut off. The state is not saved.
     pub async fn stop(mut self) {
+        self.finish().await;
+    }
+
+    /// Stops the emulator as [`stop`](Self::stop) does, and then writes the [state file](Builder::state_file) if it has one.
+    ///
+    /// # Errors
+    /// Returns [`EmulatorError::StateFile`] if the file cannot be written. The earlier content is kept then.
+    pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
+        self.finish().await;
+        match &mut self.saved {
+            Some((file, identity)) => {
+                identity.operational_ca = self.context.operational_ca.store();
+                file.save(identity, &self.context.store)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(&mut self) {
         // Sending fails only if the server has already stopped.
         let _ = self.stop.send(true);
         let _ = (&mut self.server).await;
@@ -381,6 +541,15 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// Returns the host and port of the endpoint.
+fn authority(address: SocketAddr, hosts: &Hosts) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let host = hosts.first().unwrap_or_else(|| "localhost".to_owned());
+    format!("{host}:{}", address.port())
+}
+
 /// Listens on an address, and returns it with its port.
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EmulatorError> {
     let listener = TcpListener::bind(address).await.map_err(|source| listen_error(address, source))?;
@@ -393,55 +562,4 @@ fn listen_error(address: SocketAddr, source: io::Error) -> EmulatorError {
         io::ErrorKind::AddrInUse => EmulatorError::AddressInUse(address),
         _ => EmulatorError::Listen { address, source },
     }
-}
-
-/// Creates the settings of the DPS instance.
-fn new_instance(builder: &Builder) -> Result<InstanceSettings, EmulatorError> {
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let owner = (OWNER_POLICY.to_owned(), DpsRight::ALL.to_vec());
-    let mut policies: Vec<Policy> = Vec::new();
-    for (name, rights) in [owner].into_iter().chain(builder.dps_policies.clone()) {
-        if !is_name(&name) || policies.iter().any(|policy| policy.name.eq_ignore_ascii_case(&name)) {
-            return Err(EmulatorError::DpsInstance(format!("{name:?} is not a valid name of another policy")));
-        }
-        policies.push(Policy { name, key: SymmetricKey::random()?, rights });
-    }
-    if !is_name(&builder.dps_name) {
-        let problem = format!("{:?} is not a valid name: use 1 to 64 letters, digits and hyphens", builder.dps_name);
-        return Err(EmulatorError::DpsInstance(problem));
-    }
-    Ok(InstanceSettings {
-        name: builder.dps_name.clone(),
-        subscription: "00000000-0000-0000-0000-000000000001".to_owned(),
-        resource_group: "emulated".to_owned(),
-        id_scope: new_id_scope()?,
-        etag: Etag::new()?,
-        hub: "emulated-hub.azure-devices.net".into(),
-        local_auth: builder.local_auth,
-        policies,
-    })
-}
-
-fn new_id_scope() -> Result<String, EmulatorError> {
-    Ok(format!("0ne{}", random::hexadecimal::<4>()?))
-}
-
-fn check_token(token: String) -> Result<String, EmulatorError> {
-    let is_valid = !token.is_empty() && token.trim() == token && token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_valid { Ok(token) } else { Err(EmulatorError::Token) }
-}
-
-/// Creates an API token in the form of the service: `SharedAccessSignature sr=…&sig=…&skn=…&se=…`. It expires in ten
-/// years, as milliseconds in `se`. The signature is random.
-fn new_token(now: Timestamp) -> Result<String, EmulatorError> {
-    let expiry = now.unix_seconds().saturating_add(10 * 365 * 24 * 60 * 60).saturating_mul(1000);
-    let parts = form_urlencoded::Serializer::new(String::new())
-        .append_pair("sr", &random::uuid()?)
-        .append_pair("sig", &BASE64_STANDARD.encode(random::bytes::<32>()?))
-        .append_pair("skn", "emulator")
-        .append_pair("se", &expiry.to_string())
-        .finish();
-    Ok(format!("SharedAccessSignature {parts}"))
 }

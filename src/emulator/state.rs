@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     central::model::{
         CommandHistory, DeploymentManifest, DeviceGroup, DeviceIndex, DeviceTemplate, EnrollmentGroup, Organization,
@@ -19,7 +21,10 @@ use super::{
 pub(super) struct Store(Mutex<State>);
 
 /// All resources by ID. Collections list them in this order. Those without a remark belong to the application.
-#[derive(Default)]
+///
+/// The state file has all of it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct State {
     pub(super) commands: CommandHistory,
     pub(super) deployment_manifests: BTreeMap<String, Versioned<DeploymentManifest>>,
@@ -35,6 +40,10 @@ pub(super) struct State {
 }
 
 impl Store {
+    pub(super) fn new(state: State) -> Self {
+        Self(Mutex::new(state))
+    }
+
     /// Runs one request's part on the state. It must change the state in one step, after everything that can fail.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         // The rule above keeps the state consistent even if a holder of the lock panicked.

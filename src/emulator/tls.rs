@@ -8,16 +8,12 @@
 //!   until the oldest is 2 seconds old and is replaced. Thousands of devices that connect at once are served in turn, and
 //!   connections that send nothing do not keep them out.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -26,7 +22,7 @@ use tokio_rustls::{
         SignatureScheme,
         client::danger::HandshakeSignatureValid,
         crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key},
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime},
+        pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime},
         server::danger::{ClientCertVerified, ClientCertVerifier},
         version::{TLS12, TLS13},
     },
@@ -34,9 +30,11 @@ use tokio_rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
-use super::error::EmulatorError;
+use super::{
+    error::EmulatorError, hosts::Hosts, server_certificates::ServerCertificates, stored_authority::StoredAuthority,
+};
 use crate::certificate::{
-    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, IssuedCertificate, Lifetime,
+    AuthorityError, Certificate, CertificateAuthority, CommonName, IssueOptions, Lifetime, Timestamp,
 };
 
 /// The maximum duration of a handshake.
@@ -48,12 +46,15 @@ const MAX_HANDSHAKES: usize = 256;
 /// The age from which a pending handshake can be replaced by a new one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The lifetime of the CA and of the server certificate. It starts at the time of the system clock, which clients use,
-/// not of the emulator's clock.
+/// The lifetime of a CA that ends with the emulator. It starts at the time of the system clock, which clients use, not of the
+/// emulator's clock.
 const LIFETIME: Lifetime = Lifetime::Days(30);
 
-/// The names in the server certificate.
-const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// The lifetime of a CA in a state file.
+const STORED_LIFETIME: Lifetime = Lifetime::Days(365);
+
+/// The time before its end at which a CA in a state file is replaced: the lifetime of a server certificate.
+const RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The TLS server configurations, which have the same certificate.
 pub(super) struct Tls {
@@ -64,37 +65,51 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Creates a CA and the server certificate. The CA's private key is dropped, since it signs nothing else.
-    pub(super) fn new() -> Result<Self, EmulatorError> {
-        let tls_error = |error: AuthorityError| EmulatorError::Tls(error.to_string());
-        let (server, ca_pem) = issue_server_certificate().map_err(tls_error)?;
-        let certificate = server.certificate.der().to_vec().into();
-        let key = server.key.to_pkcs8_der().map_err(|error| tls_error(error.into()))?;
+    /// Creates a CA that ends with the emulator, and the server certificate for all hosts.
+    pub(super) fn new(hosts: &Hosts) -> Result<Self, EmulatorError> {
+        Self::with_authority(new_authority(LIFETIME).map_err(tls_error)?, hosts)
+    }
+
+    /// Creates the server certificate for all hosts under the stored CA, or under a new one that is stored if there is none or
+    /// its end is near.
+    pub(super) fn with_stored(stored: &mut Option<StoredAuthority>, hosts: &Hosts) -> Result<Self, EmulatorError> {
+        let now = Timestamp::now();
+        if let Some(found) = stored.as_ref().filter(|found| found.not_after() >= Some(now + RENEWAL)) {
+            return Self::with_authority(found.authority(now).map_err(tls_error)?, hosts);
+        }
+        let authority = new_authority(STORED_LIFETIME).map_err(tls_error)?;
+        *stored = Some(StoredAuthority::new(&authority).map_err(tls_error)?);
+        Self::with_authority(authority, hosts)
+    }
+
+    fn with_authority(authority: CertificateAuthority, hosts: &Hosts) -> Result<Self, EmulatorError> {
+        let ca_pem = authority.certificate().to_pem();
+        let certificates = ServerCertificates::new(authority, hosts.clone())?;
         // Without ALPN, since clients name the protocol differently or not at all.
-        let mqtt = config(certificate, PrivatePkcs8KeyDer::from(key.to_vec()))
-            .map_err(|error| EmulatorError::Tls(error.to_string()))?;
+        let mqtt = config(certificates).map_err(|error| EmulatorError::Tls(error.to_string()))?;
         let mut http = mqtt.clone();
         http.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { http: Arc::new(http).into(), mqtt: Arc::new(mqtt).into(), ca_pem })
     }
 }
 
-/// Issues a server certificate by a new CA, and returns it and the PEM of the CA.
-fn issue_server_certificate() -> Result<(IssuedCertificate, String), AuthorityError> {
-    let options = IssueOptions::new().lifetime(LIFETIME);
-    let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
-    let ca = ca.into_authority(options.issue_time())?;
-    let server = ca.issue_server(&CommonName::new("iot-enroll emulator")?, &NAMES, &options)?;
-    Ok((server, ca.certificate().to_pem()))
+fn tls_error(error: AuthorityError) -> EmulatorError {
+    EmulatorError::Tls(error.to_string())
 }
 
-fn config(certificate: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) -> Result<ServerConfig, Error> {
+fn new_authority(lifetime: Lifetime) -> Result<CertificateAuthority, AuthorityError> {
+    let options = IssueOptions::new().lifetime(lifetime);
+    let ca = CertificateAuthority::new_root(&CommonName::new("iot-enroll emulator CA")?, &options)?;
+    ca.into_authority(options.issue_time())
+}
+
+fn config(certificates: ServerCertificates) -> Result<ServerConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let any_client = AnyClient(provider.signature_verification_algorithms);
-    ServerConfig::builder_with_provider(provider)
+    Ok(ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(Arc::new(any_client))
-        .with_single_cert(vec![certificate], key.into())
+        .with_cert_resolver(Arc::new(certificates)))
 }
 
 /// The certificates that a client presented, its own first. The handshake proved only that the client has the private

@@ -139,7 +139,7 @@ async fn every_patch_accepts_both_media_types() {
 
 #[tokio::test]
 async fn a_next_link_over_tls_keeps_https_and_the_default_port() {
-    let app = App::with(Emulator::builder().tls(true)).await;
+    let app = App::with(Emulator::builder().tls(true).host("app.example")).await;
     app.emulator.add_devices((0..30).map(|number| DeviceProperties::new(format!("d{number}")))).expect("devices");
     let caller = crate::support::caller::Caller::new(&app.emulator);
     // A client on port 443 omits the port.

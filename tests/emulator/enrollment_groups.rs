@@ -235,7 +235,7 @@ async fn paging_neither_repeats_nor_skips_a_group_during_changes() {
 
 #[tokio::test]
 async fn a_next_link_keeps_the_host_and_port_that_the_client_used() {
-    let app = App::with(Emulator::builder().page_size(NonZeroUsize::MIN)).await;
+    let app = App::with(Emulator::builder().page_size(NonZeroUsize::MIN).host("app.example")).await;
     for id in ["a", "b"] {
         app.put(&format!("/enrollmentGroups/{id}"), &x509_group()).await.expect(200);
     }
@@ -244,12 +244,6 @@ async fn a_next_link_keeps_the_host_and_port_that_the_client_used() {
         let request = app.request("GET", &format!("/enrollmentGroups?{VERSION}")).header("Host", host);
         let link = app.send(request).await.expect(200).text("/nextLink");
         assert!(link.starts_with(&format!("http://{host}/api/enrollmentGroups?")), "{host}: {link}");
-    }
-    let endpoint = format!("{}/api/", app.emulator.endpoint());
-    for host in ["", "user@app.example", "app example"] {
-        let request = app.request("GET", &format!("/enrollmentGroups?{VERSION}")).header("Host", host);
-        let link = app.send(request).await.expect(200).text("/nextLink");
-        assert!(link.starts_with(&endpoint), "{host}: {link}");
     }
 }
 

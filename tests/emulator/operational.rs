@@ -9,13 +9,16 @@ use iot_enroll::{
     },
     emulator::{Clock, Emulator},
 };
+use mqtt_proto::{QoS, v3::ConnectReturnCode};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P384_SHA384};
 use serde_json::{Value, json};
 
+use crate::mqtt::builder as mqtt_builder;
 use crate::support::{
     DAY,
     caller::{Answer, Caller, Identity},
     instance::{DpsLab, ca_references, new_root},
+    mqtt,
     openapi::OpenApi,
 };
 
@@ -111,7 +114,11 @@ fn encoded(der: &[u8]) -> Value {
 
 /// The chain of an answer.
 fn chain_of(answer: &Answer) -> Vec<Certificate> {
-    let chain = answer.body["registrationState"]["issuedCertificateChain"].as_array().expect("a chain");
+    chain_in(&answer.body["registrationState"])
+}
+
+fn chain_in(state: &Value) -> Vec<Certificate> {
+    let chain = state["issuedCertificateChain"].as_array().expect("a chain");
     let read = |der: &Value| {
         let der = BASE64_STANDARD.decode(der.as_str().expect("text")).expect("base64");
         Certificate::from_der(&der).expect("a certificate")
@@ -228,14 +235,57 @@ async fn the_id_scope_of_the_application_issues_no_certificate() {
 }
 
 #[tokio::test]
-async fn a_device_that_registers_again_gets_a_certificate_for_its_last_request() {
+async fn a_request_over_mqtt_and_websocket_is_signed_as_over_http() {
+    let lab = Lab::with(mqtt_builder()).await;
+    let key = p384();
+    let csr = encoded(&request(&[(DnType::CommonName, ID)], &key));
+    let scope = lab.dps.emulator.dps_id_scope();
+    let body = json!({ "registrationId": ID, "csr": csr }).to_string();
+    let caller = || Caller::presenting(&lab.dps.emulator, Identity::of(&lab.identity)).at_instance();
+    for is_websocket in [false, true] {
+        let open = |caller| async move {
+            if is_websocket { mqtt::Device::open_websocket(&caller).await } else { mqtt::Device::open(&caller).await }
+        };
+        let mut device = open(caller()).await;
+        let name = mqtt::user_name(scope, ID).replace("2019-03-31", VERSION);
+        assert_eq!(device.connect(mqtt::connect(ID, &name, None)).await, ConnectReturnCode::Accepted);
+        device.subscribe(&[(mqtt::RESPONSES, QoS::Level1)]).await;
+        let operation = device.request(mqtt::REGISTER, &body).await.text("/operationId");
+        // A poll takes no request.
+        let topic = format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=r&operationId={operation}");
+        let refused = device.request(&topic, &body).await.expect(400, "$rid=r");
+        assert!(refused.text("/message").contains("register again"), "{}", refused.body);
+        let state = loop {
+            let response = device.poll(&operation).await;
+            if response.body["status"] == "assigned" {
+                break response.body["registrationState"].clone();
+            }
+        };
+        let issued = chain_in(&state);
+        let expected = CertificateRequest::read(csr.as_str().expect("text").as_bytes()).expect("a request");
+        assert_eq!((issued.len(), issued[0].public_key()), (3, expected.public_key()));
+        let again = device.poll(&operation).await.body;
+        assert_eq!(again["registrationState"]["issuedCertificateChain"], Value::Null);
+
+        // An older version has no requests.
+        let mut device = open(caller()).await.log_in(scope, ID, None).await;
+        let refused = device.request(mqtt::REGISTER, &body).await.expect(400, "$rid=r");
+        assert!(refused.text("/message").contains("api-version 2019-03-31"), "{}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_continues_its_registration_and_another_one_replaces_it() {
     let lab = Lab::start().await;
     let device = lab.device();
     let keys = [p384(), p384()];
     let requests = keys.each_ref().map(|key| request(&[(DnType::CommonName, ID)], key));
     let first = device.register(VERSION, &encoded(&requests[0])).await.expect(202);
+    let again = device.register(VERSION, &encoded(&requests[0])).await.expect(202);
+    assert_eq!(first.text("/operationId"), again.text("/operationId"));
     let second = device.register(VERSION, &encoded(&requests[1])).await.expect(202);
-    assert_eq!(first.text("/operationId"), second.text("/operationId"));
+    assert_ne!(first.text("/operationId"), second.text("/operationId"));
+    device.poll(VERSION, &first).await.refused(404, 404_202, "not found");
     let leaf = chain_of(&device.assigned(VERSION, &second).await).swap_remove(0);
     assert_eq!(leaf.public_key(), CertificateRequest::from_der(&requests[1]).expect("a request").public_key());
 }

@@ -4,7 +4,7 @@ use crate::support::raw;
 use std::{net::SocketAddr, time::Duration};
 
 use crate::support::app::{App, symmetric_group, x509_group};
-use iot_enroll::emulator::{Emulator, EmulatorError};
+use iot_enroll::emulator::{Emulator, EmulatorError, RemoteAccess};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 #[tokio::test]
@@ -15,6 +15,26 @@ async fn it_listens_on_loopback_addresses_only() {
         assert!(matches!(error, EmulatorError::NotLoopback(refused) if refused == address));
         assert!(error.to_string().contains("loopback"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn remote_access_needs_tls_or_a_second_permission_and_a_token_that_is_not_short() {
+    let remote = |access| Emulator::builder().listen("0.0.0.0:0".parse().expect("an address")).remote_access(access);
+    let error = remote(RemoteAccess::OverTls).start().await.expect_err("refused");
+    assert!(matches!(error, EmulatorError::RemotePlainHttp(_)) && error.to_string().contains("without TLS"), "{error}");
+    for (token, is_accepted) in [("fifteen-letters", false), ("sixteen--letters", true)] {
+        let started = remote(RemoteAccess::OverPlainHttp).token(token).start().await;
+        assert_eq!(started.is_ok(), is_accepted, "{token}");
+        if let Err(error) = started {
+            assert!(matches!(error, EmulatorError::ShortToken) && !error.to_string().contains("fifteen"), "{error}");
+        }
+    }
+    let started = remote(RemoteAccess::OverTls).tls(true).start().await.expect("started");
+    assert!(started.is_remote());
+    assert_eq!(started.endpoint(), format!("https://localhost:{}", started.address().port()));
+    let named = remote(RemoteAccess::OverTls).tls(true).host("*.lab.example").host("emulator.lab.example");
+    let endpoint = named.start().await.expect("started").endpoint();
+    assert!(endpoint.starts_with("https://emulator.lab.example:"), "{endpoint}");
 }
 
 #[tokio::test]

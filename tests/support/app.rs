@@ -232,6 +232,15 @@ impl Authority {
         parameters.signed_by(&key, &self.issuer).expect("a certificate").pem()
     }
 
+    /// Issues a device certificate, another one each time, and returns it with its chain.
+    pub(crate) fn device(&self, id: &str) -> super::caller::Identity {
+        let mut parameters = parameters(id);
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
+        super::caller::Identity::from_der(vec![certificate.der().to_vec(), self.der.clone()], key.serialize_der())
+    }
+
     pub(crate) fn proof(&self, code: &str) -> String {
         self.issue(code, |_| {})
     }

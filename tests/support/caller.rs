@@ -1,7 +1,7 @@
 //! Hand-written HTTP over TLS, for tests that choose the TLS version, the certificate and where the request stops.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use iot_enroll::{
     certificate::{Certificate, IssuedCertificate, PrivateKey},
@@ -142,7 +142,20 @@ impl<'a> Caller<'a> {
 
     /// Connects to the emulator, whose certificate must be for this name.
     pub(crate) async fn handshake(&self, name: &'static str) -> std::io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.emulator.address()).await?;
+        self.handshake_at(self.emulator.address(), name).await
+    }
+
+    pub(crate) fn emulator(&self) -> &'a Emulator {
+        self.emulator
+    }
+
+    /// Connects to another address of the emulator.
+    pub(crate) async fn handshake_at(
+        &self,
+        address: SocketAddr,
+        name: &'static str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(address).await?;
         let config = Arc::clone(self.config.as_ref().expect("an emulator with TLS"));
         TlsConnector::from(config).connect(ServerName::try_from(name).expect("a name"), stream).await
     }
@@ -194,6 +207,14 @@ impl<'a> Caller<'a> {
             }
         }
     }
+}
+
+/// Connects to an emulator that has this CA.
+pub(crate) async fn handshake_with(ca: &str, address: SocketAddr) -> TlsStream<TcpStream> {
+    let config = Arc::new(configuration(ca, None, &[&TLS13]));
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    TlsConnector::from(config).connect(name, stream).await.expect("a handshake")
 }
 
 pub(crate) fn request(emulator: &Emulator, method: &str, path: &str, headers: &str, body: Option<&Value>) -> String {

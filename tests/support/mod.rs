@@ -10,6 +10,7 @@ pub(crate) mod dps;
 pub(crate) mod instance;
 pub(crate) mod journal;
 pub(crate) mod lab;
+pub(crate) mod mqtt;
 pub(crate) mod openapi;
 pub(crate) mod proxy;
 pub(crate) mod raw;

@@ -27,6 +27,7 @@ fn error_code(status: StatusCode) -> &'static str {
         StatusCode::CONFLICT => "Conflict",
         StatusCode::PRECONDITION_FAILED => "PreconditionFailed",
         StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLarge",
+        StatusCode::MISDIRECTED_REQUEST => "MisdirectedRequest",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "UnsupportedMediaType",
         StatusCode::UNPROCESSABLE_ENTITY => "InvalidBody",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",

@@ -9,7 +9,7 @@
 //! - **A request** that is refused is an error before the credential is checked (400). Its common name is compared with the
 //!   registration ID without regard to case, and the certificate has the ID as in the request.
 //! - **The CA** is a P-384 root with an issuing CA below it. Both are created with the first certificate, and are lost with
-//!   the emulator. Certificates are valid for 30 days, which is within the policies of the service.
+//!   the emulator unless a state file keeps them. Certificates are valid for 30 days, which is within the policies of the service.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +21,10 @@ use crate::{
         AuthorityError, Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer,
         IssueOptions, KeyAlgorithm, Lifetime, PublicKeyAlgorithm, Timestamp, chain,
     },
-    emulator::fields::{FieldError, Fields},
+    emulator::{
+        fields::{FieldError, Fields},
+        stored_authority::StoredAuthority,
+    },
 };
 
 /// The validity of an operational certificate. Policies of the service have 7 to 90 days.
@@ -76,6 +79,18 @@ pub(crate) fn refuse_request(fields: &Fields) -> Result<(), DpsError> {
 pub(crate) struct OperationalCa(Mutex<Option<Arc<CertificateAuthority>>>);
 
 impl OperationalCa {
+    /// Creates the CA that a state file has, if it has one.
+    pub(crate) fn load(stored: Option<&StoredAuthority>, now: Timestamp) -> Self {
+        // One that is no longer valid is replaced when it is needed, like any other.
+        Self(Mutex::new(stored.and_then(|stored| stored.authority(now).ok()).map(Arc::new)))
+    }
+
+    /// Returns the CA for a state file, if there is one.
+    pub(crate) fn store(&self) -> Option<StoredAuthority> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_deref().and_then(|authority| StoredAuthority::new(authority).ok())
+    }
+
     /// Issues a certificate. Returns its chain in base64, the certificate first, the root last.
     pub(crate) fn issue(&self, id: &str, key: &[u8], now: Timestamp) -> Result<Vec<String>, AuthorityError> {
         let authority = self.authority(now)?;

@@ -4,9 +4,9 @@
 //! - **Members of bodies** that are unknown are ignored, since devices in the field send more than is documented, such
 //!   as `forceRegistration`. A `tpm` in a body is an error (400).
 //! - **The ID in the body** is required and must be that of the request, without regard to case.
-//! - **A device that registers again** during its registration, with the same credential, gets the same operation: the
-//!   first response may have been lost. A certificate request replaces the previous one. Otherwise a new operation replaces
-//!   the previous one.
+//! - **A device that registers again** during its registration, with the same credential and for the same key if it requests
+//!   a certificate, gets the same operation: the first response may have been lost. Otherwise a new operation replaces the
+//!   previous one.
 //! - **An operation** is shown only to a device that proves its identity with the same certificate, or with a key of
 //!   the same group (401). The operation of another device is unknown (404).
 //! - **Polls** are counted, look-ups are not.
@@ -158,12 +158,9 @@ pub(crate) fn register(
         if let Some(previous) = previous
             && matches!(previous.progress, Progress::Assigning { .. })
             && previous.admission.has_same_credential(&admission)
+            && previous.requested_key == requested_key
         {
-            let operation_id = previous.operation_id;
-            if let Some(previous) = registrations_mut(state, device.scope).get_mut(&id_key(device.id)) {
-                previous.requested_key = requested_key;
-            }
-            return Ok(Outcome::Assigning { operation_id });
+            return Ok(Outcome::Assigning { operation_id: previous.operation_id });
         }
         let now = context.clock.timestamp();
         let mut registration = Registration {
@@ -304,7 +301,7 @@ fn assign_to_application(
         state.devices.insert(Device::new_provisioned(&registration.id, template, is_for_iot_edge)?);
         registration.id.clone()
     };
-    Ok(Assignment { hub: Arc::clone(&context.assigned_hub), device_id, substatus: INITIAL_ASSIGNMENT })
+    Ok(Assignment { hub: Arc::clone(&context.assigned_hub), device_id, substatus: INITIAL_ASSIGNMENT.into() })
 }
 
 /// Chooses the hub and the device ID by the enrollment, and by the hub of the previous registration.
@@ -324,5 +321,5 @@ fn assign_to_instance(registration: &Registration, context: &Context, instance: 
         _ => (hub, INITIAL_ASSIGNMENT),
     };
     let device_id = settings.and_then(|settings| settings.device_id.as_deref()).unwrap_or(&registration.id);
-    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus }
+    Assignment { hub: Arc::clone(hub), device_id: device_id.into(), substatus: substatus.into() }
 }

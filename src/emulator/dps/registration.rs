@@ -1,7 +1,8 @@
 //! The registration of a device.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{operational::RequestedKey, timestamp::timestamp};
@@ -10,10 +11,12 @@ use crate::{
     emulator::{
         etag::Etag,
         random::{self, RandomError},
+        shared,
     },
 };
 
 /// The registration of a device.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Registration {
     /// The ID in the spelling of the last request.
     pub(crate) id: Box<str>,
@@ -28,7 +31,7 @@ pub(crate) struct Registration {
 }
 
 /// The ID of an operation. It cannot be guessed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OperationId([u8; 24]);
 
 impl OperationId {
@@ -47,6 +50,7 @@ impl fmt::Display for OperationId {
 }
 
 /// The progress of a registration.
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Progress {
     Assigning {
         /// The number of polls that are still answered with `assigning`.
@@ -54,38 +58,42 @@ pub(crate) enum Progress {
         /// The template for a device that has none.
         template: Option<String>,
         /// The hub of the previous registration.
+        #[serde(with = "shared::option")]
         previous_hub: Option<Arc<str>>,
     },
     Assigned(Assignment),
 }
 
 /// Where a device is assigned.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Assignment {
+    #[serde(with = "shared")]
     pub(crate) hub: Arc<str>,
     pub(crate) device_id: Box<str>,
-    pub(crate) substatus: &'static str,
+    pub(crate) substatus: Cow<'static, str>,
 }
 
 /// The admission of a device: the credential that it proved its identity with, and the enrollment group that admits it.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Admission {
     pub(crate) credential: AdmittedCredential,
     pub(crate) group: Option<AdmittingGroup>,
 }
 
 /// The enrollment group that admits a device.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AdmittingGroup {
     pub(crate) id: Box<str>,
     pub(crate) is_for_iot_edge: bool,
 }
 
 /// The credential of an admitted device.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum AdmittedCredential {
     Certificate {
         leaf: Box<CertificateInfo>,
         /// The certificate of the group that the chain leads to, shared with the group.
+        #[serde(with = "shared::option")]
         signer: Option<Arc<Certificate>>,
     },
     SymmetricKey,
@@ -125,7 +133,7 @@ impl Admission {
 }
 
 /// What the service shows of a certificate. A fraction of the size of a [`Certificate`], since a lab has a million devices.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct CertificateInfo {
     subject: Box<str>,
     issuer: Box<str>,
@@ -216,7 +224,7 @@ impl Registration {
         });
         if let Progress::Assigned(assignment) = &self.progress {
             shown["status"] = json!("assigned");
-            shown["substatus"] = json!(assignment.substatus);
+            shown["substatus"] = json!(&*assignment.substatus);
             shown["assignedHub"] = json!(&*assignment.hub);
             shown["deviceId"] = json!(&*assignment.device_id);
         }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::emulator::{credential::SymmetricKey, etag::Etag};
+use serde::{Deserialize, Serialize};
+
+use crate::emulator::{credential::SymmetricKey, etag::Etag, shared};
 
 /// The name of the policy that every instance has.
 pub(crate) const OWNER_POLICY: &str = "provisioningserviceowner";
 
 /// The DPS instance and where Resource Manager has it.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct InstanceSettings {
     pub(crate) name: String,
     pub(crate) subscription: String,
@@ -15,6 +18,7 @@ pub(crate) struct InstanceSettings {
     pub(crate) id_scope: String,
     pub(crate) etag: Etag,
     /// The host name of the linked IoT hub.
+    #[serde(with = "shared")]
     pub(crate) hub: Arc<str>,
     /// Whether SAS tokens are accepted.
     pub(crate) local_auth: bool,
@@ -22,6 +26,7 @@ pub(crate) struct InstanceSettings {
 }
 
 /// A shared access policy. Its keys are secret.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Policy {
     pub(crate) name: String,
     pub(crate) key: SymmetricKey,
@@ -29,7 +34,7 @@ pub(crate) struct Policy {
 }
 
 /// A right of a shared access policy of a DPS instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DpsRight {
     /// Manage the instance. No operation of the service API needs it.

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use mqtt_proto::{
     Error, Protocol,
-    v3::{Header, Packet},
+    v3::{Header, Packet, SubscribeReturnCode},
 };
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
@@ -12,6 +12,9 @@ use super::{channel::Channel, limits::MAX_PACKET};
 
 /// A buffer that is larger than this is freed when it is empty.
 const KEPT_BUFFER: usize = 4096;
+
+/// The return code of a refused topic filter (MQTT 3.1.1 section 3.9.3).
+const SUBACK_FAILURE: u8 = 0x80;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +154,13 @@ fn encode(packets: &[Packet]) -> Result<Vec<u8>, End> {
     for packet in packets {
         // Encoding fails for a packet over the maximum of the protocol only.
         bytes.extend_from_slice(packet.encode().map_err(|_| End::TooLarge)?.as_ref());
+        if let Packet::Suback(suback) = packet {
+            // The codes are at the end. Version 0.4.0 of the codec writes 3 for a failure.
+            let codes = bytes.iter_mut().rev().zip(suback.topics.iter().rev());
+            for (byte, _) in codes.filter(|(_, code)| **code == SubscribeReturnCode::Failure) {
+                *byte = SUBACK_FAILURE;
+            }
+        }
     }
     Ok(bytes)
 }

@@ -22,9 +22,9 @@ use super::{
     apply_devices::{DeviceMover, Moved},
     apply_groups::{GroupError, GroupMover},
     apply_report::{ApplyReport, ItemKind, ItemOutcome, Outcomes, default_results},
-    drift::{DeviceDrift, DriftError, group_drift},
+    drift::{DeviceDrift, group_drift},
     inspection::{Inspector, SymmetricGroup},
-    make_plan::read_groups,
+    listed_devices::{ListError, read_groups},
     plan::{DeviceAction, GroupAction, GroupAttestation, PlannedDevice, PlannedGroup},
     plan_error::PlanError,
     plan_file::Plan,
@@ -116,11 +116,11 @@ pub enum ApplyError {
     NoKeys,
 }
 
-impl From<DriftError> for ApplyError {
-    fn from(error: DriftError) -> Self {
+impl From<ListError> for ApplyError {
+    fn from(error: ListError) -> Self {
         match error {
-            DriftError::Service(error) => Self::Service(error),
-            DriftError::Plan(error) => Self::Plan(error),
+            ListError::Service(error) => Self::Service(error),
+            ListError::Plan(error) => Self::Plan(error),
         }
     }
 }
@@ -244,11 +244,7 @@ impl Run<'_> {
                 Err(error) => {
                     let message = error.to_string();
                     self.outcomes.add(ItemKind::Group, id, ItemOutcome::Failed, &message)?;
-                    // Every other item would fail the same way.
-                    if error
-                        .service()
-                        .is_some_and(|error| matches!(signal(error), Signal::AffectsAll | Signal::Forbidden))
-                    {
+                    if error.service().is_some_and(is_for_all) {
                         self.outcomes.report.stopped = Some(message);
                         return Ok(());
                     }
@@ -314,6 +310,11 @@ impl Run<'_> {
         outcomes.report.remaining = of.saturating_sub(outcomes.report.earlier + tried);
         Ok(())
     }
+}
+
+/// Returns whether every other item would fail the same way.
+fn is_for_all(error: &Error) -> bool {
+    matches!(signal(error), Signal::AffectsAll | Signal::Forbidden)
 }
 
 fn stop_message(reason: StopReason, message: &str) -> String {

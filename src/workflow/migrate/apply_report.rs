@@ -90,10 +90,10 @@ pub struct ItemFailure {
 #[non_exhaustive]
 pub struct ApplyReport {
     /// The file of the plan.
-    #[serde(serialize_with = "super::super::lossy_path")]
+    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
     pub plan: PathBuf,
     /// The results file: a row for each group and each individual enrollment.
-    #[serde(serialize_with = "super::super::lossy_path")]
+    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
     pub results: PathBuf,
     /// The number of groups and individual enrollments that were created or brought up to date.
     pub created: u64,

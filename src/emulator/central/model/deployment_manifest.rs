@@ -7,6 +7,7 @@
 //! - **Assigned manifests** stay with their devices when the manifest is replaced or deleted.
 //! - **Null in a patch** removes organizations, or a member of `data`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,11 +15,13 @@ use super::{
     organization::read_organizations,
     resource::{self, NAME_RULE, Resource, is_name},
 };
-use crate::emulator::{api_error::ApiError, etag::Etag, fields::Fields};
+use crate::emulator::{api_error::ApiError, etag::Etag, fields::Fields, json_text};
 
 /// A deployment manifest.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct DeploymentManifest {
     display_name: String,
+    #[serde(with = "json_text")]
     data: Value,
     organizations: Vec<String>,
 }

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -35,6 +36,7 @@ use crate::{
         central::api_version::ApiVersion,
         etag::Etag,
         fields::{FieldError, Fields},
+        json_text,
         precondition::check_etag,
         random::RandomError,
     },
@@ -44,12 +46,13 @@ use crate::{
 pub(crate) const IOT_EDGE: &str = "iotEdge";
 
 /// A device.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) properties: DeviceProperties,
     /// The individual attestation, if any.
     pub(crate) attestation: Option<Box<DeviceAttestation>>,
     /// The deployment manifest that was assigned last.
+    #[serde(with = "json_text")]
     pub(crate) manifest: Option<Value>,
     pub(crate) etag: Etag,
 }

@@ -15,6 +15,7 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::device_properties::id_key;
@@ -26,12 +27,12 @@ use crate::{
             SymmetricKey, check_thumbprint, parse_certificate_with_accepted_key, read_certificate, read_thumbprint,
         },
         fields::{FieldError, Fields},
-        random::{self, RandomError},
+        random::RandomError,
     },
 };
 
 /// The individual attestation of a device.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum DeviceAttestation {
     SymmetricKey(SymmetricKey),
     X509 { primary: Thumbprint, secondary: Option<Thumbprint> },
@@ -132,15 +133,33 @@ fn read_client_certificate(mut fields: Fields) -> Result<Thumbprint, FieldError>
 }
 
 /// The keys that those of devices without an individual attestation are derived from. Secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "SymmetricKey", into = "SymmetricKey")]
 pub(crate) struct DeviceKeys {
+    keys: SymmetricKey,
     primary: hmac::Key,
     secondary: hmac::Key,
 }
 
+impl From<SymmetricKey> for DeviceKeys {
+    fn from(keys: SymmetricKey) -> Self {
+        let mut hmac_keys = keys.keys().map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key));
+        let mut next = || hmac_keys.next().unwrap_or_else(|| hmac::Key::new(hmac::HMAC_SHA256, &[]));
+        let (primary, secondary) = (next(), next());
+        drop(hmac_keys);
+        Self { keys, primary, secondary }
+    }
+}
+
+impl From<DeviceKeys> for SymmetricKey {
+    fn from(keys: DeviceKeys) -> Self {
+        keys.keys
+    }
+}
+
 impl DeviceKeys {
     pub(crate) fn random() -> Result<Self, RandomError> {
-        let key = || random::bytes::<64>().map(|bytes| hmac::Key::new(hmac::HMAC_SHA256, &bytes));
-        Ok(Self { primary: key()?, secondary: key()? })
+        SymmetricKey::random().map(Self::from)
     }
 
     /// Derives the keys of a device.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::device_properties::id_key;
 use crate::emulator::{
     fields::{FieldError, Fields},
+    json_text,
     random::{self, RandomError},
 };
 
@@ -14,10 +16,12 @@ use crate::emulator::{
 const ANSWERED: u16 = 200;
 
 /// A command that was sent to a device, and that the device answered.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct DeviceCommand {
     id: String,
     connection_timeout: Option<u64>,
     response_timeout: Option<u64>,
+    #[serde(with = "json_text")]
     request: Option<Value>,
 }
 
@@ -65,11 +69,31 @@ impl NewDeviceCommand {
 }
 
 /// The last run of each command of each device: by the key of the device ID, then by component and command.
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(from = "Vec<(String, CommandKey, DeviceCommand)>")]
 pub(crate) struct CommandHistory(BTreeMap<String, BTreeMap<CommandKey, DeviceCommand>>);
 
 /// The component, if there is one, and the name of the command.
 pub(crate) type CommandKey = (Option<String>, String);
+
+/// A list of all commands: JSON has no keys with several parts.
+impl Serialize for CommandHistory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(
+            self.0
+                .iter()
+                .flat_map(|(device, commands)| commands.iter().map(move |(key, command)| (device, key, command))),
+        )
+    }
+}
+
+impl From<Vec<(String, CommandKey, DeviceCommand)>> for CommandHistory {
+    fn from(commands: Vec<(String, CommandKey, DeviceCommand)>) -> Self {
+        let mut history = Self::default();
+        commands.into_iter().for_each(|(device, key, command)| history.record(&device, key, command));
+        history
+    }
+}
 
 impl CommandHistory {
     pub(crate) fn last(&self, device_id: &str, key: &CommandKey) -> Option<&DeviceCommand> {

@@ -8,9 +8,11 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    condition::SyntaxError,
     document::Document,
     group_query::GroupQuery,
     organization::read_organizations,
@@ -19,18 +21,39 @@ use super::{
 use crate::emulator::{api_error::ApiError, etag::Etag, fields::Fields};
 
 /// A device group.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct DeviceGroup {
     display_name: String,
     description: Option<String>,
-    /// The text of the query.
-    filter: String,
-    query: Arc<GroupQuery>,
+    filter: ParsedQuery,
     organizations: Vec<String>,
+}
+
+/// A query and its text.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct ParsedQuery {
+    text: String,
+    query: Arc<GroupQuery>,
+}
+
+impl TryFrom<String> for ParsedQuery {
+    type Error = SyntaxError;
+
+    fn try_from(text: String) -> Result<Self, SyntaxError> {
+        Ok(Self { query: Arc::new(GroupQuery::parse(&text)?), text })
+    }
+}
+
+impl From<ParsedQuery> for String {
+    fn from(query: ParsedQuery) -> Self {
+        query.text
+    }
 }
 
 impl DeviceGroup {
     pub(crate) fn query(&self) -> Arc<GroupQuery> {
-        Arc::clone(&self.query)
+        Arc::clone(&self.filter.query)
     }
 }
 
@@ -52,11 +75,10 @@ impl Document for DeviceGroup {
     fn read(fields: &mut Fields, id: &str) -> Result<Self, ApiError> {
         let filter = fields.required("filter", Fields::string)?;
         resource::read_id::<Self>(fields, id)?;
-        let query = GroupQuery::parse(&filter).map_err(|error| fields.invalid("filter", error))?;
+        let filter = ParsedQuery::try_from(filter).map_err(|error| fields.invalid("filter", error))?;
         Ok(Self {
             display_name: fields.required("displayName", Fields::string)?,
             description: fields.string("description")?,
-            query: Arc::new(query),
             filter,
             organizations: read_organizations(fields)?,
         })
@@ -70,7 +92,7 @@ impl Document for DeviceGroup {
         let mut shown = json!({
             "id": id,
             "displayName": self.display_name,
-            "filter": self.filter,
+            "filter": self.filter.text,
             "etag": etag.encoded(),
         });
         if let Some(description) = &self.description {

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use super::{device::Device, device_properties::id_key, order::Order, resource::after_id};
 
 /// The devices by ID, and an index of their display names. A page in either order takes time in proportion to its own
@@ -16,12 +18,28 @@ use super::{device::Device, device_properties::id_key, order::Order, resource::a
 ///
 /// Devices are shared, so that a search can look at them without the lock. Changing a device copies it if a search
 /// holds it.
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(from = "Vec<Device>")]
 pub(crate) struct DeviceIndex {
     /// By the key of the ID.
     by_id: BTreeMap<String, Arc<Device>>,
     /// The display name and the key of the ID of each device.
     by_name: BTreeSet<(String, String)>,
+}
+
+/// A list of all devices.
+impl Serialize for DeviceIndex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.by_id.values().map(Arc::as_ref))
+    }
+}
+
+impl From<Vec<Device>> for DeviceIndex {
+    fn from(devices: Vec<Device>) -> Self {
+        let mut index = Self::default();
+        devices.into_iter().for_each(|device| index.insert(device));
+        index
+    }
 }
 
 impl DeviceIndex {

@@ -1,5 +1,7 @@
 //! The properties of a device.
 
+use serde::{Deserialize, Serialize};
+
 /// The properties of a device that `$filter` and the queries of device groups can test.
 ///
 /// ```
@@ -8,7 +10,7 @@
 /// let device = DeviceProperties::new("thermostat-1").simulated(true);
 /// assert_eq!(device.display_name, "thermostat-1");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeviceProperties {
     /// The ID: 1 to 128 letters, digits and `-` `.` `_` `:`, the first a letter or digit, the last a letter, digit or

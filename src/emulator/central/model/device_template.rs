@@ -13,6 +13,7 @@
 //!   `displayName` only.
 //! - **Null in a patch** removes the display name, description, context or manifest, or a member of the model.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,18 +21,22 @@ use super::{
     document::Document,
     resource::{Resource, consists_of},
 };
-use crate::emulator::{api_error::ApiError, etag::Etag, fields::Fields};
+use crate::emulator::{api_error::ApiError, etag::Etag, fields::Fields, json_text};
 
 /// The type of the templates of IoT Edge devices.
 const EDGE_MODEL: &str = "EdgeModel";
 
 /// A device template.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct DeviceTemplate {
     types: Vec<String>,
+    #[serde(with = "json_text")]
     capability_model: Value,
     display_name: Option<String>,
     description: Option<String>,
+    #[serde(with = "json_text")]
     context: Option<Value>,
+    #[serde(with = "json_text")]
     deployment_manifest: Option<Value>,
 }
 

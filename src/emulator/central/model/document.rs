@@ -1,5 +1,6 @@
 //! Documents: resources that have an etag, and that one set of handlers lists, gets, sets, patches and deletes.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::resource::Resource;
@@ -31,6 +32,7 @@ pub(crate) trait Document: Resource + Send + 'static {
 }
 
 /// A value and its etag.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Versioned<T> {
     pub(crate) value: T,
     pub(crate) etag: Etag,

@@ -27,6 +27,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -44,6 +45,7 @@ use crate::{
         fields::{FieldError, Fields},
         precondition::{IfMatch, check_etag},
         random::{self, RandomError},
+        shared,
     },
 };
 
@@ -52,6 +54,7 @@ use crate::{
 const CODE_BYTES: usize = 24;
 
 /// An enrollment group.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct EnrollmentGroup {
     display_name: String,
     enabled: bool,
@@ -59,14 +62,14 @@ pub(crate) struct EnrollmentGroup {
     attestation: Attestation,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum DeviceType {
     Iot,
     IotEdge,
 }
 
 /// The way in which the devices of a group prove their identity.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 enum Attestation {
     X509(Box<SigningCertificates>),
     SymmetricKey(SymmetricKey),
@@ -78,16 +81,17 @@ enum AttestationType {
     SymmetricKey,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct SigningCertificates {
     primary: Option<SigningCertificate>,
     secondary: Option<SigningCertificate>,
 }
 
 /// A certificate that the chains of the group's devices must lead to.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SigningCertificate {
     /// Shared with the registrations of devices.
+    #[serde(with = "shared")]
     certificate: Arc<Certificate>,
     verified: bool,
     /// The current verification code.

@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,6 +24,7 @@ use crate::emulator::{
 };
 
 /// An organization.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Organization {
     display_name: String,
     parent: Option<String>,

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 };
 
 /// The attestation of an enrollment.
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Attestation {
     Tpm {
         endorsement_key: String,
@@ -33,14 +35,15 @@ pub(crate) enum Attestation {
     },
     SymmetricKey(SymmetricKey),
     /// The certificates of one device.
-    ClientCertificates(Box<Pair<Arc<Certificate>>>),
+    ClientCertificates(#[serde(with = "shared_pair")] Box<Pair<Arc<Certificate>>>),
     /// The certificates of CAs.
-    SigningCertificates(Box<Pair<Arc<Certificate>>>),
+    SigningCertificates(#[serde(with = "shared_pair")] Box<Pair<Arc<Certificate>>>),
     /// The names of the instance's CA certificates.
     CaReferences(Pair<String>),
 }
 
 /// A primary and an optional secondary value.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Pair<T> {
     pub(crate) primary: T,
     pub(crate) secondary: Option<T>,
@@ -49,6 +52,10 @@ pub(crate) struct Pair<T> {
 impl<T> Pair<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         [Some(&self.primary), self.secondary.as_ref()].into_iter().flatten()
+    }
+
+    fn map<'a, U>(&'a self, map: impl Fn(&'a T) -> U) -> Pair<U> {
+        Pair { primary: map(&self.primary), secondary: self.secondary.as_ref().map(map) }
     }
 
     /// Removes a pair from an X.509 section.
@@ -194,4 +201,24 @@ fn read_certificate(
     fields.any("info");
     fields.finish()?;
     Ok(Some(certificate.into()))
+}
+
+/// A pair of shared certificates by their content, for serde.
+mod shared_pair {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Certificate, Pair};
+
+    pub(super) fn serialize<S: Serializer>(pair: &Pair<Arc<Certificate>>, serializer: S) -> Result<S::Ok, S::Error> {
+        pair.map(Arc::as_ref).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Box<Pair<Arc<Certificate>>>, D::Error> {
+        let pair = Pair::<Certificate>::deserialize(deserializer)?;
+        Ok(Box::new(Pair { primary: pair.primary.into(), secondary: pair.secondary.map(Into::into) }))
+    }
 }

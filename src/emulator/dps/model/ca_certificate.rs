@@ -10,11 +10,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     certificate::{Certificate, Timestamp, chain},
     emulator::{
         etag::Etag,
         random::{self, RandomError},
+        shared,
     },
 };
 
@@ -22,13 +25,14 @@ use crate::{
 const CODE_BYTES: usize = 24;
 
 /// A CA certificate.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct CaCertificate {
     /// The name in the spelling of its creation.
     pub(crate) name: String,
     /// The member `certificate` as it was uploaded.
     pub(crate) text: String,
     /// Shared with the registrations of devices.
+    #[serde(with = "shared")]
     pub(crate) certificate: Arc<Certificate>,
     pub(crate) is_verified: bool,
     /// The current verification code.

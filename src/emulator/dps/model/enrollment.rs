@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -27,7 +28,9 @@ use crate::{
         dps::timestamp::timestamp,
         etag::Etag,
         fields::{FieldError, Fields},
+        json_text,
         random::RandomError,
+        shared,
     },
 };
 
@@ -94,6 +97,7 @@ impl ServiceVersion {
 }
 
 /// An individual enrollment or an enrollment group.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Enrollment {
     pub(crate) id: String,
     pub(crate) attestation: Attestation,
@@ -104,6 +108,7 @@ pub(crate) struct Enrollment {
 }
 
 /// The settings of an enrollment: what decides on the registration of a device, and everything as JSON.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) is_enabled: bool,
     pub(crate) is_for_iot_edge: bool,
@@ -111,12 +116,14 @@ pub(crate) struct Settings {
     /// The ID of the device at the hub, if it is not the registration ID.
     pub(crate) device_id: Option<String>,
     /// The first hub of the enrollment.
+    #[serde(with = "shared::option")]
     pub(crate) hub: Option<Arc<str>>,
+    #[serde(with = "json_text")]
     members: Map<String, Value>,
 }
 
 /// What happens when a device registers again and its enrollment has another hub.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ReprovisionPolicy {
     pub(crate) updates_hub: bool,
     pub(crate) migrates_data: bool,

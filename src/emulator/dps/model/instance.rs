@@ -10,6 +10,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     attestation::Attestation,
     ca_certificate::CaCertificate,
@@ -27,12 +29,14 @@ pub(crate) const MAX_CERTIFICATES: usize = 25;
 const MAX_GROUPS: usize = 100;
 
 /// The resources of the instance. The keys of all maps are IDs and names in lower case.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Instance {
     pub(crate) certificates: BTreeMap<String, CaCertificate>,
     individuals: BTreeMap<String, Enrollment>,
     groups: BTreeMap<String, Enrollment>,
     /// The enrollment that has a certificate in its attestation.
+    #[serde(skip)]
     owners: BTreeMap<Thumbprint, (Kind, String)>,
     pub(crate) registrations: BTreeMap<String, Box<Registration>>,
 }
@@ -43,6 +47,19 @@ pub(crate) fn key(id: &str) -> String {
 }
 
 impl Instance {
+    /// Builds the index of certificates after the enrollments were loaded.
+    pub(crate) fn index(&mut self) {
+        for kind in [Kind::Individual, Kind::Group] {
+            let owned: Vec<_> = self
+                .enrollments(kind)
+                .iter()
+                .flat_map(|(key, enrollment)| enrollment.attestation.certificates().map(move |found| (found, key)))
+                .map(|(certificate, key)| (certificate.sha256_thumbprint(), (kind, key.clone())))
+                .collect();
+            self.owners.extend(owned);
+        }
+    }
+
     /// Returns the enrollments of a kind, in the order of their keys.
     pub(crate) fn enrollments(&self, kind: Kind) -> &BTreeMap<String, Enrollment> {
         match kind {

@@ -43,7 +43,12 @@ impl Caller<'_> {
 }
 
 /// Authenticates a request to a path of the service API.
-pub(crate) fn authorize<'a>(headers: &HeaderMap, path: &str, context: &'a Context) -> Result<Caller<'a>, ApiError> {
+pub(crate) fn authorize<'a>(
+    headers: &HeaderMap,
+    origin: &Origin,
+    path: &str,
+    context: &'a Context,
+) -> Result<Caller<'a>, ApiError> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(given), None) = (all.next(), all.next()) else {
         return Err(unauthorized("send one Authorization header, with a SAS token or a bearer token"));
@@ -62,7 +67,7 @@ pub(crate) fn authorize<'a>(headers: &HeaderMap, path: &str, context: &'a Contex
     let Some(token) = SasToken::parse(given, context.clock.timestamp()) else {
         return Err(unauthorized("the SAS token is malformed or has expired"));
     };
-    if !covers(&token.resource, path, &[&Origin::new(headers, context).authority, &context.authority]) {
+    if !covers(&token.resource, path, &[&origin.authority, &context.authority]) {
         return Err(unauthorized("the SAS token is for another resource"));
     }
     let policy = token.policy.as_deref().and_then(|name| context.instance.policy(name));

@@ -14,6 +14,7 @@ use crate::emulator::{
     body::MAX_READ,
     context::SharedContext,
     dps::model::{Kind, ServiceVersion},
+    origin::Origin,
     path::unknown_method,
     version::parse_version,
 };
@@ -41,9 +42,9 @@ pub(crate) fn router(context: &SharedContext) -> Router<SharedContext> {
 }
 
 /// Checks authentication, rate, rights and version of every request.
-async fn check(State(context): State<SharedContext>, mut request: Request, next: Next) -> Response {
+async fn check(State(context): State<SharedContext>, origin: Origin, mut request: Request, next: Next) -> Response {
     let uri = request.uri();
-    let checked = authorize(request.headers(), uri.path(), &context)
+    let checked = authorize(request.headers(), &origin, uri.path(), &context)
         .and_then(|caller| context.dps_rate.check().map(|()| caller))
         .and_then(|caller| caller.check_right(request.method(), uri.path()))
         .and_then(|()| parse_version(uri.query().unwrap_or_default(), &VERSIONS.map(|(text, _)| text)));

@@ -1,0 +1,110 @@
+//! `emulator`: the check of its health, and the addresses that other machines can reach.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Run, program, service::Service, temporary_directory};
+
+fn check(arguments: &[&str]) -> Run {
+    Run::of(program(temporary_directory().path()).args(["emulator", "--check"]).args(arguments))
+}
+
+#[test]
+fn check_succeeds_while_the_emulator_serves_and_fails_afterwards() {
+    let service = Service::start();
+    let endpoint = service.endpoint.clone();
+    assert_eq!(check(&[&endpoint]).ok(), format!("{endpoint} is healthy\n"));
+    assert_eq!(check(&[&format!("{endpoint}/health"), "-o", "json"]).json()["status"], "ok");
+    service.end("-TERM");
+    let error = check(&[&endpoint]).fails(1);
+    assert!(error.contains("not healthy") && error.contains("cannot connect"), "{error}");
+}
+
+#[test]
+fn check_over_tls_needs_the_ca_and_says_so() {
+    let service = Service::with(&["--tls"]);
+    let ca_file = service.text("/caFile");
+    for option in ["--tls-ca", "--ca-file"] {
+        check(&[&service.endpoint, option, ca_file]).ok();
+    }
+    let error = check(&[&service.endpoint]).fails(1);
+    assert!(error.contains("--tls-ca"), "{error}");
+    let other = Service::with(&["--tls"]);
+    check(&[&service.endpoint, "--tls-ca", other.text("/caFile")]).fails(1);
+    let plain = service.endpoint.replace("https", "http");
+    check(&[&plain]).fails(1);
+    assert!(check(&[&plain, "--tls-ca", ca_file]).fails(2).contains("https://"));
+}
+
+#[test]
+fn check_refuses_what_is_not_the_url_of_an_emulator() {
+    for url in ["127.0.0.1:80", "ftp://localhost", "http://localhost/api", "http://user:pass@localhost", "http://a?b"] {
+        check(&[url]).fails(2);
+    }
+    check(&["http://127.0.0.1:1", "--tls"]).fails(2);
+    let error = Run::of(program(temporary_directory().path()).args(["emulator", "--tls-ca", "ca.pem"])).fails(2);
+    assert!(error.contains("--check"), "{error}");
+}
+
+#[test]
+fn check_of_another_server_or_a_silent_one_fails_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut silent = Vec::new();
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let mut stream = stream;
+            if number == 0 {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+            silent.push(stream);
+        }
+    });
+    let url = format!("http://{address}");
+    assert!(check(&[&url]).fails(1).contains("status 200"));
+    let begun = Instant::now();
+    let error = check(&[&url]).fails(1);
+    assert!(error.contains("no answer in time") && begun.elapsed() < Duration::from_secs(20), "{error}");
+}
+
+#[test]
+fn remote_access_is_refused_with_the_option_that_allows_it_and_announced_otherwise() {
+    let folder = temporary_directory();
+    let emulator = |arguments: &[&str]| {
+        let mut command = program(folder.path());
+        command.args(["emulator", "--listen", "0.0.0.0:0"]).args(arguments);
+        command
+    };
+    assert!(Run::of(&mut emulator(&[])).fails(2).contains("--allow-remote"));
+    assert!(Run::of(&mut emulator(&["--allow-remote"])).fails(2).contains("--allow-plain-http"));
+    assert!(Run::of(&mut emulator(&["--allow-plain-http"])).fails(2).contains("--allow-remote"));
+    let error = Run::of(&mut emulator(&["--allow-remote", "--tls", "--token", "short-secret"])).fails(2);
+    assert!(!error.contains("short-secret"), "{error}");
+    let started = [
+        (&["--tls", "--quiet"][..], "https://localhost:", false),
+        (&["--allow-plain-http"], "http://localhost:", true),
+    ];
+    for (options, endpoint, is_plain) in started {
+        let mut command = emulator(&["--allow-remote"]);
+        let mut process =
+            command.args(options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("standard output")).read_line(&mut line).expect("a line");
+        process.kill().expect("killed");
+        let stderr = process.wait_with_output().expect("its end").stderr;
+        let stderr = String::from_utf8(stderr).expect("UTF-8");
+        let first_line: Value = serde_json::from_str(&line).expect("JSON");
+        assert!(first_line["endpoint"].as_str().is_some_and(|found| found.starts_with(endpoint)), "{line}");
+        assert_ne!(first_line["token"], json!(null));
+        assert!(stderr.contains("other machines can reach"), "{stderr}");
+        assert_eq!(stderr.contains("no TLS"), is_plain, "{stderr}");
+    }
+}
