@@ -94,6 +94,11 @@ pub(super) struct Emulator {
     /// written when the emulator stops on Ctrl-C or SIGTERM. It holds secrets, so that only its owner can read it.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// JSON file with groups, devices and certificates to start with
+    ///
+    /// Resources that exist, from --state, stay as they are. If one is invalid, the emulator does not start.
+    #[arg(long, value_name = "FILE")]
+    import: Option<PathBuf>,
     /// Number of polls that answer "assigning" before a device is assigned
     #[arg(long, value_name = "POLLS", default_value = "1")]
     assign_after: u32,
@@ -112,7 +117,7 @@ pub(super) struct Emulator {
 }
 
 /// The options that do not go with `--check`.
-const SERVING: [&str; 13] = [
+const SERVING: [&str; 14] = [
     "listen",
     "allow_remote",
     "allow_plain_http",
@@ -126,6 +131,7 @@ const SERVING: [&str; 13] = [
     "retry_after",
     "faults",
     "state",
+    "import",
 ];
 
 /// Parses an address. localhost is 127.0.0.1.
@@ -157,6 +163,9 @@ impl Emulator {
             }
             if let Some(file) = &self.state {
                 builder = builder.state_file(file);
+            }
+            if let Some(file) = &self.import {
+                builder = builder.import_file(file);
             }
             if let Some(token) = &self.token {
                 if let Err(error) = Authorization::parse(token.clone()) {
@@ -197,8 +206,8 @@ impl Emulator {
                     "connectionString": server.dps_connection_string(),
                 },
             });
-            if let Some(address) = server.mqtt_address() {
-                line["mqtt"] = json!(address.to_string());
+            if let Some(endpoint) = server.mqtt_endpoint() {
+                line["mqtt"] = json!(endpoint);
             }
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {

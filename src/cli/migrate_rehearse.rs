@@ -1,6 +1,6 @@
 //! `migrate rehearse`: one device registers at the new ID scope with its own credential.
 
-use std::path::PathBuf;
+use std::{fmt::Write, path::PathBuf};
 
 use anyhow::Context;
 
@@ -8,7 +8,7 @@ use super::{
     args::{KeyPassword, PfxPassword},
     error::{AlreadyReported, UsageError},
     input::secret,
-    output::{BAD, GOOD, Output, fields},
+    output::{BAD, GOOD, Output, clean, fields},
     planned_services::BothServices,
     registration::{GroupKey, Passwords, RegistrationFailure},
 };
@@ -146,11 +146,11 @@ fn summary(rehearsal: &Rehearsal) -> String {
         ("registration", record.to_owned()),
     ]);
     if rehearsal.differences.is_empty() {
-        text.push_str(&format!("{GOOD}The device registers as planned.{GOOD:#}\n"));
+        let _ = writeln!(text, "{GOOD}The device registers as planned.{GOOD:#}");
     } else {
-        text.push_str(&format!("{BAD}The result differs from the plan:{BAD:#}\n"));
+        let _ = writeln!(text, "{BAD}The result differs from the plan:{BAD:#}");
         for difference in &rehearsal.differences {
-            text.push_str(&format!("  {}\n", super::output::clean(difference)));
+            let _ = writeln!(text, "  {}", clean(difference));
         }
     }
     text

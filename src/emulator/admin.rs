@@ -101,6 +101,7 @@ fn redaction(context: &Context) -> Redaction<'_> {
 
 fn show(exchange: &Exchange, redaction: &Redaction<'_>) -> Value {
     let mut shown = json!({
+        "protocol": exchange.protocol,
         "time": dps::timestamp::timestamp(exchange.time),
         "method": exchange.method,
         "path": redaction.text(&exchange.path),

@@ -53,6 +53,14 @@ pub enum EmulatorError {
     /// The fault cannot be injected.
     #[error("cannot inject the fault: {0}")]
     Fault(String),
+    /// The seeds cannot be imported. Nothing is.
+    #[error("cannot import {}: {problem}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// The member and what is wrong with it.
+        problem: String,
+    },
     /// The state file cannot be used. It is unchanged.
     #[error("cannot use the state file {}: {problem}", path.display())]
     StateFile {

@@ -13,6 +13,8 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 
+use serde_json::Value;
+
 use crate::certificate::Timestamp;
 
 /// The number of exchanges that are kept.
@@ -27,6 +29,8 @@ const MAX_SIZE: usize = 8 << 20;
 /// A request and its response.
 #[derive(Clone)]
 pub(super) struct Exchange {
+    /// `http`, or `mqtt` for a request that has the method and the path that it would have over HTTP.
+    pub(super) protocol: &'static str,
     pub(super) time: Timestamp,
     pub(super) method: String,
     /// The path as it was sent.
@@ -73,6 +77,34 @@ impl RecordedBody {
 }
 
 impl Exchange {
+    /// Records a request over MQTT. `response` is its status and body.
+    pub(super) fn over_mqtt(
+        method: &str,
+        path: &str,
+        body: &[u8],
+        response: Option<(u16, &Value)>,
+        time: Timestamp,
+    ) -> Self {
+        let response = response.and_then(|(status, body)| {
+            let body = if body.is_null() { None } else { serde_json::to_vec(body).ok() };
+            Some(ResponseRecord {
+                status: StatusCode::from_u16(status).ok()?,
+                headers: HeaderMap::new(),
+                body: RecordedBody::new(body.map(Bytes::from)),
+            })
+        });
+        Self {
+            protocol: "mqtt",
+            time,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: None,
+            headers: HeaderMap::new(),
+            body: RecordedBody::new(Some(Bytes::copy_from_slice(body))),
+            response,
+        }
+    }
+
     fn size(&self) -> usize {
         let of_headers = |headers: &HeaderMap| -> usize {
             headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()

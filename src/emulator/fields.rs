@@ -153,6 +153,11 @@ impl Fields {
         FieldError::new(&self.path_of(name), problem)
     }
 
+    /// Returns the path of the object. Empty for that of a body.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     fn take<T>(
         &mut self,
         name: &str,

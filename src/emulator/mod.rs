@@ -102,6 +102,7 @@ mod redaction;
 mod request_log;
 mod respond;
 mod router;
+mod seeds;
 mod server;
 mod server_certificates;
 mod shared;

@@ -29,7 +29,8 @@ pub(super) fn check_etag(given: Option<&str>, current: Option<&Etag>) -> Result<
     Err(ApiError::precondition_failed(format!("the etag {given:?} does not match: {problem}")))
 }
 
-/// The `If-Match` header of a request. A request without it matches everything.
+/// The `If-Match` header of a request. A request without it, the default, matches everything.
+#[derive(Default)]
 pub(super) struct IfMatch(Option<Vec<String>>);
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {

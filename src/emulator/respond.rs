@@ -115,6 +115,7 @@ impl Recording {
         let body = BodyRecorder::default();
         let uri = request.uri();
         let exchange = Exchange {
+            protocol: "http",
             time: context.clock.timestamp(),
             method: request.method().as_str().to_owned(),
             path: uri.path().to_owned(),

@@ -33,6 +33,7 @@ use super::{
     random,
     rate::RateLimit,
     request_log::{RequestLog, RequestRecord},
+    seeds::Seeds,
     state::{State, Store},
     state_file::StateFile,
     tls::Tls,
@@ -86,6 +87,7 @@ pub struct Builder {
     registration_retry_after: Duration,
     dps_name: String,
     state_file: Option<PathBuf>,
+    import_file: Option<PathBuf>,
     dps_policies: Vec<(String, Vec<DpsRight>)>,
     local_auth: bool,
 }
@@ -202,11 +204,28 @@ impl Builder {
         Self { state_file: Some(path.into()), ..self }
     }
 
+    /// Sets a JSON file with resources that the emulator starts with: enrollment groups, devices, certificates and so on. Each
+    /// has the body of the API. Those that exist, from the [state file](Self::state_file), stay as they are. Default: none.
+    ///
+    /// ```json
+    /// {
+    ///   "enrollmentGroups": [{
+    ///     "id": "g", "displayName": "G", "type": "iot", "attestation": { "type": "x509" },
+    ///     "certificates": { "primary": { "certificateFile": "root.pem", "verified": true } }
+    ///   }],
+    ///   "devices": [{ "id": "sensor-1" }],
+    ///   "dps": { "certificates": [{ "name": "root", "certificateFile": "root.pem", "isVerified": true }] }
+    /// }
+    /// ```
+    pub fn import_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { import_file: Some(path.into()), ..self }
+    }
+
     /// Starts the emulator, which serves in the background.
     ///
     /// # Errors
     /// Returns [`EmulatorError`] if the address is not allowed or cannot be listened on, if the token is not a valid
-    /// header, if a host or a name of the DPS instance is invalid, if the state file cannot be used, or if the
+    /// header, if a host or a name of the DPS instance is invalid, if the state file or the seeds cannot be used, or if the
     /// certificates for TLS cannot be issued.
     ///
     /// # Panics
@@ -219,10 +238,13 @@ impl Builder {
         let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
         let token = self.token.map(check_token).transpose()?;
         let (mut file, content) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
-        let (mut identity, state) = match content.flatten() {
+        let (mut identity, mut state) = match content.flatten() {
             Some(content) => content,
             None => (Identity::random(&self.dps_name, self.clock.timestamp())?, State::default()),
         };
+        if let Some(path) = &self.import_file {
+            Seeds::read(path)?.apply(&mut state, self.clock.timestamp())?;
+        }
         identity.token = token.unwrap_or(identity.token);
         identity.instance.local_auth = self.local_auth;
         identity.add_policies(self.dps_policies)?;
@@ -316,6 +338,7 @@ impl Emulator {
             registration_retry_after: Duration::from_secs(1),
             dps_name: "emulated-dps".to_owned(),
             state_file: None,
+            import_file: None,
             dps_policies: Vec::new(),
             local_auth: true,
         }
@@ -340,6 +363,12 @@ impl Emulator {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         [Some(self.address), self.mqtt_address].into_iter().flatten().any(|address| !is_loopback(address.ip()))
+    }
+
+    /// Returns the host and port of MQTT, by the rule of [`endpoint`](Self::endpoint). `None` without [`Builder::mqtt`].
+    #[must_use]
+    pub fn mqtt_endpoint(&self) -> Option<String> {
+        self.mqtt_address.map(|address| authority(address, &self.context.hosts))
     }
 
     /// Returns the address of MQTT. `None` without [`Builder::mqtt`].

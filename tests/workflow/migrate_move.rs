@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    migration_lab::{COMMAND, GROUP, MigrationLab, client_at},
+    migration_lab::{COMMAND, GROUP, MigrationLab, client_at, request},
     support::server::{Reply, Server},
 };
 use iot_enroll::{
@@ -74,11 +74,11 @@ async fn a_dry_run_sends_and_writes_nothing() {
     let (lab, plan) = ready().await;
     lab.send(&plan, &["pump-1"]).await;
     let before = fs::read(lab.path("plan.moves.csv")).expect("results");
-    let report = lab.run(&plan, &lab.request(&plan, &IDS).dry_run(true)).await;
+    let report = lab.run(&plan, &request(&plan, &IDS).dry_run(true)).await;
     assert_eq!((report.planned, report.earlier, report.sent), (2, 1, 0), "{report:?}");
     assert_eq!(fs::read(lab.path("plan.moves.csv")).expect("results"), before);
     fs::remove_file(lab.path("plan.moves.csv")).expect("removed");
-    let report = lab.run(&plan, &lab.request(&plan, &IDS).dry_run(true)).await;
+    let report = lab.run(&plan, &request(&plan, &IDS).dry_run(true)).await;
     assert_eq!(report.planned, 3);
     assert!(!lab.path("plan.moves.csv").exists());
     assert_eq!(IDS.map(|id| lab.received(id)), [1, 0, 0]);
@@ -93,11 +93,11 @@ async fn devices_that_the_instance_would_not_admit_are_skipped() {
     lab.emulator().add_devices([DeviceProperties::new("fake").simulated(true)]).expect("a device");
     let plan = lab.plan().await;
     let skips = async |ids: &[&str]| {
-        let request = lab.request(&plan, ids);
-        let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &request).await.expect("prepared");
+        let wanted = request(&plan, ids);
+        let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &wanted).await.expect("prepared");
         let reasons: Vec<_> = prepared.skipped().map(|(id, reason)| format!("{id}: {reason}")).collect();
         let report = prepared.run(&mut |_| ()).await;
-        assert_eq!(report.skipped as usize, reasons.len());
+        assert_eq!(report.skipped, reasons.len() as u64);
         assert_eq!(report.is_complete(), reasons.is_empty());
         reasons
     };
@@ -208,9 +208,9 @@ async fn a_device_that_answers_with_an_error_is_not_moved() {
     };
     let server = Server::start([answer(404), answer(200)]);
     let client = client_at(&server.url(), lab.emulator().token());
-    let request = lab.request(&plan, &["pump-1"]);
+    let wanted = request(&plan, &["pump-1"]);
     for (sent, refused) in [(0, 1), (1, 0)] {
-        let prepared = prepare_move(&client, &lab.dps.instance(), &plan, &request).await.expect("prepared");
+        let prepared = prepare_move(&client, &lab.dps.instance(), &plan, &wanted).await.expect("prepared");
         let report = prepared.run(&mut |_| ()).await;
         assert_eq!((report.sent, report.refused), (sent, refused), "{report:?}");
     }
@@ -232,8 +232,8 @@ async fn an_error_that_affects_all_devices_stops_the_run() {
 #[tokio::test]
 async fn nothing_is_sent_that_cannot_be_recorded() {
     let (lab, plan) = ready().await;
-    let request = lab.request(&plan, &IDS);
-    let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &request).await.expect("prepared");
+    let wanted = request(&plan, &IDS);
+    let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &wanted).await.expect("prepared");
     fs::remove_file(lab.path("plan.moves.csv")).expect("removed");
     let report = prepared.run(&mut |_| ()).await;
     assert!(matches!(report.stopped, Some(RunStop::Results(_))), "{report:?}");
@@ -243,9 +243,9 @@ async fn nothing_is_sent_that_cannot_be_recorded() {
 #[tokio::test]
 async fn two_runs_with_the_same_results_are_refused() {
     let (lab, plan) = ready().await;
-    let request = lab.request(&plan, &["pump-1"]);
-    let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &request).await.expect("prepared");
-    let second = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &request).await.err().expect("locked");
+    let wanted = request(&plan, &["pump-1"]);
+    let prepared = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &wanted).await.expect("prepared");
+    let second = prepare_move(&lab.client(), &lab.dps.instance(), &plan, &wanted).await.err().expect("locked");
     assert!(second.to_string().contains("another move is under way"), "{second}");
     assert_eq!(prepared.run(&mut |_| ()).await.sent, 1);
 }

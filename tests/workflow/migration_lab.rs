@@ -59,12 +59,6 @@ impl MigrationLab {
         client_at(&self.emulator().endpoint(), self.emulator().token())
     }
 
-    /// The credential of a device of the group.
-    pub(crate) fn credential(&self, id: &str) -> Credential {
-        let key = SymmetricKey::from_base64(&key(&format!("{GROUP} 1"))).expect("a key");
-        derive_device_key(&key, &device_id(id)).into()
-    }
-
     /// Registers devices at the application by the group's key.
     pub(crate) async fn connect(&self, ids: &[&str]) {
         let client = RegistrationClient::builder(self.emulator().id_scope().parse().expect("a scope"))
@@ -73,7 +67,7 @@ impl MigrationLab {
             .build()
             .expect("a client");
         for id in ids {
-            client.register(&device_id(id), &self.credential(id), None).await.expect("registered");
+            client.register(&device_id(id), &credential(id), None).await.expect("registered");
         }
     }
 
@@ -105,11 +99,6 @@ impl MigrationLab {
         self.create_group_with(keys("other")).await;
     }
 
-    pub(crate) fn request(&self, plan: &Plan, ids: &[&str]) -> MoveRequest {
-        let ids = ids.iter().map(|id| CentralDeviceId::new(*id).expect("an ID")).collect();
-        MoveRequest::new(plan, MoveTargets::Devices(ids), COMMAND.parse().expect("a command"))
-    }
-
     /// Sends devices to the instance.
     pub(crate) async fn run(&self, plan: &Plan, request: &MoveRequest) -> MoveReport {
         let prepared = prepare_move(&self.client(), &self.dps.instance(), plan, request).await.expect("prepared");
@@ -117,11 +106,11 @@ impl MigrationLab {
     }
 
     pub(crate) async fn send(&self, plan: &Plan, ids: &[&str]) -> MoveReport {
-        self.run(plan, &self.request(plan, ids)).await
+        self.run(plan, &request(plan, ids)).await
     }
 
     pub(crate) async fn resend(&self, plan: &Plan, ids: &[&str], resend: Resend) -> MoveReport {
-        self.run(plan, &self.request(plan, ids).resend(resend)).await
+        self.run(plan, &request(plan, ids).resend(resend)).await
     }
 
     /// The number of commands that reached a device.
@@ -151,4 +140,15 @@ pub(crate) fn client_at(url: &str, token: &str) -> Client {
         .retry(RetryPolicy::none())
         .build()
         .expect("a client")
+}
+
+/// The credential of a device of the group.
+fn credential(id: &str) -> Credential {
+    let key = SymmetricKey::from_base64(&key(&format!("{GROUP} 1"))).expect("a key");
+    derive_device_key(&key, &device_id(id)).into()
+}
+
+pub(crate) fn request(plan: &Plan, ids: &[&str]) -> MoveRequest {
+    let ids = ids.iter().map(|id| CentralDeviceId::new(*id).expect("an ID")).collect();
+    MoveRequest::new(plan, MoveTargets::Devices(ids), COMMAND.parse().expect("a command"))
 }

@@ -22,6 +22,7 @@ use super::{
     instance::{INSTANCE, InstancePath, instance_id},
     version::ArmVersion,
 };
+use crate::certificate::Timestamp;
 use crate::emulator::{
     api_error::{ApiError, ErrorCode, http_date},
     body::{Json, json_response},
@@ -31,6 +32,7 @@ use crate::emulator::{
     fields::Fields,
     path::path_parameter,
     precondition::IfMatch,
+    state,
 };
 
 /// The error code of a proof of possession that fails.
@@ -53,7 +55,12 @@ impl<S: Sync> FromRequestParts<S> for CertificateName {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let name = path_parameter(parts, "name").await?;
+        Self::new(path_parameter(parts, "name").await?)
+    }
+}
+
+impl CertificateName {
+    fn new(name: String) -> Result<Self, ApiError> {
         let is_name = (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         if is_name {
@@ -131,10 +138,7 @@ async fn put(
                 let message = format!("the certificate {name:?} exists; send its etag in If-Match to replace it");
                 return Err(ApiError::precondition_failed(message).code(ErrorCode::Number(412_000)));
             }
-            None if certificates.len() >= MAX_CERTIFICATES => {
-                return Err(invalid(format!("the instance has {MAX_CERTIFICATES} certificates, its limit")));
-            }
-            None => {}
+            None => check_limit(certificates.len())?,
         }
         let created = CaCertificate::new(&name, body.certificate, body.is_verified, certificate, current, now)?;
         let shown = show(&context, &created);
@@ -142,6 +146,30 @@ async fn put(
         Ok::<_, ApiError>(shown)
     })?;
     Ok(json_response(StatusCode::OK, &shown))
+}
+
+fn check_limit(count: usize) -> Result<(), ApiError> {
+    if count < MAX_CERTIFICATES {
+        return Ok(());
+    }
+    Err(invalid(format!("the instance has {MAX_CERTIFICATES} certificates, its limit")))
+}
+
+/// Creates the certificate of a seed, unless there is one with its name. It has the members `name`, `certificate` and
+/// `isVerified`.
+pub(crate) fn seed(state: &mut state::State, mut fields: Fields, now: Timestamp) -> Result<(), ApiError> {
+    let CertificateName(name) = CertificateName::new(fields.required("name", Fields::string)?)?;
+    let text = fields.required("certificate", Fields::string)?;
+    let certificate = parse_authority(&text, now).map_err(|error| fields.invalid("certificate", error))?;
+    let is_verified = fields.boolean("isVerified")?.unwrap_or(false);
+    fields.finish()?;
+    let certificates = &mut state.instance.certificates;
+    let key = name.to_ascii_lowercase();
+    if !certificates.contains_key(&key) {
+        check_limit(certificates.len())?;
+        certificates.insert(key, CaCertificate::new(&name, text, is_verified, certificate, None, now)?);
+    }
+    Ok(())
 }
 
 async fn delete(

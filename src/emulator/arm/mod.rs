@@ -14,5 +14,6 @@ mod keys;
 mod router;
 mod version;
 
+pub(super) use certificates::seed as seed_certificate;
 pub(super) use error_body::error_body;
 pub(super) use router::{authorize, router};

@@ -214,13 +214,13 @@ async fn delete<D: StoredDocument>(
 }
 
 /// The body of a PUT, or the result of a patch.
-struct ParsedBody<D: Document> {
+pub(crate) struct ParsedBody<D: Document> {
     body: D::Body,
     etag: Option<String>,
 }
 
 impl<D: Document> ParsedBody<D> {
-    fn read(mut fields: Fields, id: &str) -> Result<Self, ApiError> {
+    pub(crate) fn read(mut fields: Fields, id: &str) -> Result<Self, ApiError> {
         let body = D::read(&mut fields, id)?;
         let etag = fields.string("etag")?;
         fields.finish()?;
@@ -228,7 +228,7 @@ impl<D: Document> ParsedBody<D> {
     }
 
     /// Creates the document that replaces the current one.
-    fn into_document(self, current: Option<&Versioned<D>>) -> Result<Versioned<D>, ApiError> {
+    pub(crate) fn into_document(self, current: Option<&Versioned<D>>) -> Result<Versioned<D>, ApiError> {
         check_etag(self.etag.as_deref(), current.map(|document| &document.etag))?;
         Ok(Versioned { value: D::from_body(self.body, current.map(|document| &document.value))?, etag: Etag::new()? })
     }

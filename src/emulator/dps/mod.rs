@@ -24,4 +24,4 @@ pub(super) use operational::{OperationalCa, refuse_request};
 pub(super) use provisioning::{Identity, Outcome, poll, register};
 pub(super) use registrations::routes as device_router;
 pub(super) use sas_token::{SasToken, percent_decode};
-pub(super) use service::{authorize, router as service_router};
+pub(super) use service::{authorize, router as service_router, seed_enrollment};

@@ -6,6 +6,7 @@ use mqtt_proto::{
     QoS, QosPid, TopicName,
     v3::{Connack, Connect, ConnectReturnCode, Packet, Publish, Suback, Subscribe, SubscribeReturnCode},
 };
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::emulator::{
     context::{Context, SharedContext},
+    exchange_log::Exchange,
     fault::FaultKind,
     stop::{FLUSH, GRACE, wait_for_stop},
     tls::PeerCertificates,
@@ -115,6 +117,13 @@ async fn connect(
     session.map_err(|code| End::Refused(code as u8))
 }
 
+/// Records a CONNECT packet.
+fn record(context: &Context, path: &str, status: Option<u16>) {
+    context.log.add("CONNECT", path, status);
+    let response = status.map(|status| (status, &Value::Null));
+    context.exchanges.add(Exchange::over_mqtt("CONNECT", path, &[], response, context.clock.timestamp()));
+}
+
 /// Decides on a CONNECT packet, and logs it with the status that comes nearest.
 async fn admit(
     connect: &Connect,
@@ -135,11 +144,11 @@ async fn admit(
         }
         Some(FaultKind::Status { status, .. } | FaultKind::StatusUntil { status, .. }) => Some(status),
         Some(_) => {
-            context.log.add("CONNECT", &path, None);
+            record(context, &path, None);
             return Err(End::Fault);
         }
     };
-    context.log.add("CONNECT", &path, Some(refused.unwrap_or(200)));
+    record(context, &path, Some(refused.unwrap_or(200)));
     Ok(match refused {
         None => Ok(session),
         Some(400) => Err(ConnectReturnCode::BadUserNameOrPassword),

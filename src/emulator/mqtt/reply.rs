@@ -12,6 +12,7 @@ use crate::emulator::{
     body::parse_json,
     context::Context,
     dps::{DpsError, Outcome, poll, refuse_request, register},
+    exchange_log::Exchange,
     fault::{FaultKind, whole_seconds},
     fields::Fields,
     random,
@@ -80,6 +81,8 @@ pub(super) async fn reply(
     let status = reply.as_ref().ok().map(|reply| reply.status);
     tracing::debug!(method, path, status, version = session.version.as_str(), "request over MQTT");
     context.log.add(method, &path, status);
+    let response = reply.as_ref().ok().map(|reply| (reply.status, &reply.body));
+    context.exchanges.add(Exchange::over_mqtt(method, &path, payload, response, context.clock.timestamp()));
     reply
 }
 

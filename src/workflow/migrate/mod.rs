@@ -17,6 +17,8 @@ mod inspection;
 mod listed_devices;
 mod make_plan;
 mod move_devices;
+mod move_request;
+mod mover;
 mod moves;
 mod partial;
 mod plan;
@@ -32,7 +34,8 @@ pub use apply::{ApplyError, ApplyRequest, apply_plan};
 pub use apply_report::{ApplyReport, ItemFailure, ItemKind};
 pub use fingerprint::KeyFingerprint;
 pub use make_plan::{MakePlanError, PlanEvent, PlanRequest, make_plan};
-pub use move_devices::{MoveError, MoveReport, MoveRequest, MoveTargets, PreparedMove, Resend, prepare_move};
+pub use move_devices::{PreparedMove, prepare_move};
+pub use move_request::{MoveError, MoveReport, MoveRequest, MoveTargets, Resend};
 pub use plan::{
     CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAction,
     GroupAttestation, GroupObstacle, PLAN_VERSION, PlanHeader, PlannedApplication, PlannedCertificate, PlannedDevice,

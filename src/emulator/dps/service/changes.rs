@@ -8,8 +8,10 @@ use crate::{
         api_error::{ApiError, ErrorCode},
         dps::{
             error::ENROLLMENT_NOT_FOUND,
-            model::{Enrollment, EnrollmentBody, Instance, Kind},
+            model::{Enrollment, EnrollmentBody, Instance, Kind, ServiceVersion},
         },
+        fields::Fields,
+        state::State,
     },
 };
 
@@ -58,6 +60,15 @@ pub(crate) fn find<'a>(instance: &'a Instance, kind: Kind, id: &str) -> Result<&
         let message = format!("there is no {} {id:?}", kind.name());
         ApiError::new(StatusCode::NOT_FOUND, message).code(ErrorCode::Number(ENROLLMENT_NOT_FOUND))
     })
+}
+
+/// Creates the enrollment of a seed, unless there is one with its ID.
+pub(crate) fn seed(state: &mut State, fields: Fields, kind: Kind, now: Timestamp) -> Result<(), ApiError> {
+    let body = EnrollmentBody::read(fields, kind, ServiceVersion::Namespace, now)?;
+    if state.instance.find(kind, &body.id).is_some() {
+        return Ok(());
+    }
+    set(&mut state.instance, kind, body, now)
 }
 
 fn set(instance: &mut Instance, kind: Kind, body: EnrollmentBody, now: Timestamp) -> Result<(), ApiError> {

@@ -16,4 +16,5 @@ mod records;
 mod router;
 
 pub(crate) use authorization::authorize;
+pub(crate) use changes::seed as seed_enrollment;
 pub(crate) use router::router;
