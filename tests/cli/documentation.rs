@@ -168,6 +168,8 @@ impl Page {
             .replace("contoso-dps", "emulated-dps")
             .replace("0ne00A1B2C3", &place.id_scope)
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", place.port))
+            // That of MQTT, which another test may use.
+            .replace("127.0.0.1:8883", "127.0.0.1:0")
     }
 
     /// The reverse, for what was printed.
