@@ -22,9 +22,9 @@ use super::{
     apply_devices::{DeviceMover, Moved},
     apply_groups::{GroupError, GroupMover},
     apply_report::{ApplyReport, ItemKind, ItemOutcome, Outcomes, default_results},
-    drift::{DeviceDrift, DriftError, group_drift},
+    drift::{DeviceDrift, group_drift},
     inspection::{Inspector, SymmetricGroup},
-    make_plan::read_groups,
+    listed_devices::{ListError, read_groups},
     plan::{DeviceAction, GroupAction, GroupAttestation, PlannedDevice, PlannedGroup},
     plan_error::PlanError,
     plan_file::Plan,
@@ -116,11 +116,11 @@ pub enum ApplyError {
     NoKeys,
 }
 
-impl From<DriftError> for ApplyError {
-    fn from(error: DriftError) -> Self {
+impl From<ListError> for ApplyError {
+    fn from(error: ListError) -> Self {
         match error {
-            DriftError::Service(error) => Self::Service(error),
-            DriftError::Plan(error) => Self::Plan(error),
+            ListError::Service(error) => Self::Service(error),
+            ListError::Plan(error) => Self::Plan(error),
         }
     }
 }

@@ -1,26 +1,26 @@
-//! What becomes of each certificate, group and device.
+//! What becomes of each CA certificate and each group.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
     super::dps_instance::{MAX_CERTIFICATES, MAX_GROUPS, MAX_X509_GROUPS, default_certificate_name},
     ca_files::{CaFiles, read_certificate},
     fingerprint::KeyFingerprint,
     plan::{
-        CertificateAction, CertificateObstacle, DeviceAction, DeviceAdmission, DeviceObstacle, GroupAction,
-        GroupAttestation, GroupObstacle, PlannedCertificate, PlannedDevice, PlannedEntry, PlannedGroup, PlannedKeys,
+        CertificateAction, CertificateObstacle, GroupAction, GroupAttestation, GroupObstacle, PlannedCertificate,
+        PlannedEntry, PlannedGroup, PlannedKeys,
     },
-    target::{EnrollmentKind, KnownEnrollments, Target},
+    target::Target,
 };
 use crate::{
     central::{self, DeviceType},
-    certificate::{Certificate, MAX_COMMON_NAME, Thumbprint, files::Passwords},
-    dps::service::{EnrollmentGroupId, RegistrationId},
+    certificate::{Certificate, Thumbprint, files::Passwords},
+    dps::service::EnrollmentGroupId,
 };
 
 /// The kinds of attestation of groups, as the service names them.
-const X509: &str = "x509";
-const SYMMETRIC_KEY: &str = "symmetricKey";
+pub(super) const X509: &str = "x509";
+pub(super) const SYMMETRIC_KEY: &str = "symmetricKey";
 
 /// Describes a group of the application.
 pub(super) fn describe_group(group: central::EnrollmentGroup, plan_id: &str, include_keys: bool) -> PlannedGroup {
@@ -237,124 +237,6 @@ fn kind_of(group: &crate::dps::service::EnrollmentGroup) -> &str {
     match &group.attestation {
         crate::dps::service::Attestation::SigningCertificates(_) => "certificates of its own (signingCertificates)",
         other => other.kind(),
-    }
-}
-
-/// Decides what becomes of devices.
-pub(super) struct DeviceDecisions<'a> {
-    files: &'a CaFiles,
-    enrollments: &'a KnownEnrollments,
-    /// The IDs, in lower case as hashes, that several devices have.
-    repeated: &'a HashSet<u64>,
-    /// The IDs of the symmetric-key groups that are moved.
-    symmetric: HashSet<String>,
-    /// Whether an X.509 group is moved.
-    has_x509: bool,
-}
-
-impl<'a> DeviceDecisions<'a> {
-    pub(super) fn new(
-        groups: &[PlannedGroup],
-        files: &'a CaFiles,
-        target: &'a Target,
-        repeated: &'a HashSet<u64>,
-    ) -> Self {
-        let moved = |kind: &'static str| {
-            groups.iter().filter(move |group| group.kind() == kind && group.action != GroupAction::None)
-        };
-        Self {
-            files,
-            enrollments: &target.enrollments,
-            repeated,
-            symmetric: moved(SYMMETRIC_KEY).map(|group| group.id.to_string()).collect(),
-            has_x509: moved(X509).next().is_some(),
-        }
-    }
-
-    /// Decides what becomes of a device. Returns whether the instance has an individual enrollment of its ID.
-    pub(super) fn decide(&self, device: &mut PlannedDevice) -> bool {
-        let id = device.id.as_str();
-        let existing = self.enrollments.get(id);
-        (device.action, device.obstacle) = match self.obstacle(device) {
-            Some(obstacle) => (DeviceAction::None, Some(obstacle)),
-            None => self.action(device),
-        };
-        // An individual enrollment takes precedence over the group that admits the device.
-        if let Some(existing) = existing
-            && device.action != DeviceAction::None
-            && (device.action == DeviceAction::Covered || !is_kind(existing.kind, device))
-        {
-            device.obstacle = Some(DeviceObstacle::OtherEnrollment);
-            device.action = DeviceAction::None;
-        }
-        existing.is_some() && device.action == DeviceAction::Enroll
-    }
-
-    /// Returns why a device cannot be moved, whatever its attestation.
-    fn obstacle(&self, device: &PlannedDevice) -> Option<DeviceObstacle> {
-        let id = device.id.as_str();
-        let has_certificate =
-            matches!(device.admission, DeviceAdmission::X509 { .. } | DeviceAdmission::X509Group { .. });
-        match &device.admission {
-            DeviceAdmission::Simulated => Some(DeviceObstacle::Simulated),
-            _ if RegistrationId::new(id).is_err() => Some(DeviceObstacle::IdRefused),
-            // Its common name is the registration ID.
-            _ if has_certificate && id.len() > MAX_COMMON_NAME => Some(DeviceObstacle::IdRefused),
-            _ if self.repeated.contains(&super::super::repeated_ids::id_hash(id)) => Some(DeviceObstacle::IdCollision),
-            DeviceAdmission::Other { .. } => Some(DeviceObstacle::OtherAttestation),
-            _ => None,
-        }
-    }
-
-    fn action(&self, device: &mut PlannedDevice) -> (DeviceAction, Option<DeviceObstacle>) {
-        let (id, enabled) = (device.id.as_str(), device.enabled);
-        let none = |obstacle| (DeviceAction::None, Some(obstacle));
-        match &mut device.admission {
-            DeviceAdmission::SymmetricGroup { group, .. } if !self.symmetric.contains(group.as_str()) => {
-                none(DeviceObstacle::GroupNotMoved)
-            }
-            DeviceAdmission::X509Group { .. } if !self.has_x509 => none(DeviceObstacle::GroupNotMoved),
-            DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::X509Group { .. } if enabled => {
-                (DeviceAction::Covered, None)
-            }
-            DeviceAdmission::X509Group { file } => {
-                *file = self.files.leaf(id).cloned();
-                if file.is_some() {
-                    (DeviceAction::Enroll, None)
-                } else {
-                    none(DeviceObstacle::DisabledWithoutCertificate)
-                }
-            }
-            DeviceAdmission::X509 { primary, secondary, files } => {
-                let wanted: Vec<_> = [*primary, *secondary].into_iter().flatten().collect();
-                *files = wanted.iter().filter_map(|thumbprint| self.files.file(*thumbprint)).cloned().collect();
-                match files.len() {
-                    0 => none(DeviceObstacle::NoCertificate),
-                    found if found < wanted.len() => (DeviceAction::Enroll, Some(DeviceObstacle::OneCertificate)),
-                    _ => (DeviceAction::Enroll, None),
-                }
-            }
-            DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::SymmetricKey(_) | DeviceAdmission::Tpm { .. } => {
-                (DeviceAction::Enroll, None)
-            }
-            DeviceAdmission::Other { .. } | DeviceAdmission::Simulated => none(DeviceObstacle::OtherAttestation),
-        }
-    }
-}
-
-/// Returns whether an individual enrollment is of the kind that the device needs. The certificates of some are not known
-/// before they are read.
-fn is_kind(found: EnrollmentKind, device: &PlannedDevice) -> bool {
-    match &device.admission {
-        DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::SymmetricKey(_) => {
-            found == EnrollmentKind::SymmetricKey
-        }
-        DeviceAdmission::X509 { primary, secondary, .. } if device.obstacle.is_none() => {
-            found == EnrollmentKind::x509([*primary, *secondary].into_iter().flatten())
-        }
-        DeviceAdmission::X509 { .. } | DeviceAdmission::X509Group { .. } => matches!(found, EnrollmentKind::X509(_)),
-        DeviceAdmission::Tpm { .. } => found == EnrollmentKind::Tpm,
-        DeviceAdmission::Other { .. } | DeviceAdmission::Simulated => false,
     }
 }
 

@@ -7,14 +7,13 @@ use futures_util::TryStreamExt;
 use super::{
     super::repeated_ids::id_hash,
     decision::describe_group,
+    listed_devices::ListError,
     plan::{DeviceAction, DeviceAdmission, GroupAttestation, PlannedDevice, PlannedGroup, PlannedKeys},
-    plan_error::PlanError,
     plan_file::Plan,
 };
 use crate::{
     central::{Client, Device, DeviceQuery, EnrollmentGroup},
     certificate::Thumbprint,
-    transport::Error,
 };
 
 /// Returns what has changed of a group since the plan was made. `now` is the group as it is.
@@ -112,7 +111,7 @@ struct Planned {
 
 impl DeviceDrift {
     /// Lists the devices of the application, and compares them with those of the plan.
-    pub(super) async fn read(application: &Client, plan: &Plan) -> Result<Self, DriftError> {
+    pub(super) async fn read(application: &Client, plan: &Plan) -> Result<Self, ListError> {
         let mut planned = HashMap::new();
         for device in plan.devices()? {
             let device = device?;
@@ -163,13 +162,4 @@ impl Planned {
             is_listed: false,
         }
     }
-}
-
-/// Why the devices could not be compared.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DriftError {
-    #[error(transparent)]
-    Service(#[from] Error),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
 }

@@ -1,44 +1,40 @@
 //! Making a plan: reads the application and the instance, and changes nothing.
 
 use std::{
-    collections::HashSet,
-    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
-    path::{Path, PathBuf},
+    collections::{HashMap, HashSet},
+    io,
+    path::PathBuf,
     sync::Arc,
 };
 
 use aws_lc_rs::rand;
-use serde::Serialize;
 
 use super::{
     super::{
         bulk::{Bulk, ReportOrder, Signal},
         create::REQUESTS_UNDER_WAY,
         dps_instance::DpsInstance,
-        repeated_ids::id_hash,
     },
     ca_files::CaFiles,
-    decision::{DeviceDecisions, decide_certificates, decide_groups, describe_group},
+    decision::{decide_certificates, decide_groups, describe_group},
+    device_decision::DeviceDecisions,
     inspection::{Inspection, Inspector, ListedDevice, SymmetricGroup},
+    listed_devices::{ListError, ListedDevices, read_groups},
     partial::{Partial, PartialHeader},
     plan::{
         DeviceAdmission, DeviceCounts, DeviceObstacle, GroupAttestation, PLAN_VERSION, PlanHeader, PlannedApplication,
-        PlannedCertificate, PlannedDevice, PlannedGroup, PlannedInstance,
+        PlannedCertificate, PlannedGroup, PlannedInstance,
     },
     plan_error::PlanError,
     plan_file::write_plan,
+    plan_report::{PlanReport, UnreadableFile, count_obstacle},
     target::Target,
 };
 use crate::{
-    central::{
-        ApiVersion, Attestation, CertificateEntry, Client, Device, DeviceQuery, DeviceType, EnrollmentGroup, Listing,
-    },
-    certificate::{Timestamp, files::Passwords},
+    central::{Attestation, Client},
+    certificate::{Timestamp, files::Passwords, hex::hexadecimal},
     transport::Error,
 };
-
-/// How many devices are named for each obstacle.
-const NAMED: usize = 10;
 
 /// How to make a plan.
 #[derive(Debug, Clone)]
@@ -104,52 +100,6 @@ pub enum PlanEvent {
     },
 }
 
-/// The result of making a plan. It serializes without the devices, of which there may be many.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct PlanReport {
-    /// The file of the plan.
-    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
-    pub plan: PathBuf,
-    /// Everything of the plan but its devices.
-    #[serde(flatten)]
-    pub header: PlanHeader,
-    /// Why devices are not moved, or not all of them.
-    pub device_obstacles: Vec<ObstacleCount>,
-    /// The files in the directory that look like certificates and could not be read.
-    pub unreadable: Vec<UnreadableFile>,
-    /// Whether the instance has no linked hub, so that no device can be assigned yet.
-    pub has_no_hub: bool,
-    /// Whether the application does not tell which devices run IoT Edge.
-    pub edge_unknown: bool,
-}
-
-/// The devices with the same obstacle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ObstacleCount {
-    /// The obstacle.
-    pub reason: DeviceObstacle,
-    /// What it means.
-    pub message: String,
-    /// The number of devices.
-    pub count: u64,
-    /// The first ones.
-    pub devices: Vec<String>,
-}
-
-/// A file that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct UnreadableFile {
-    /// The file.
-    #[serde(serialize_with = "crate::workflow::record::lossy_path")]
-    pub file: PathBuf,
-    /// Why it could not be read.
-    pub reason: String,
-}
-
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -171,6 +121,15 @@ pub enum MakePlanError {
     /// The system gave no random number.
     #[error("the system has no random numbers")]
     Random,
+}
+
+impl From<ListError> for MakePlanError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Service(error) => Self::Service(error),
+            ListError::Plan(error) => Self::Plan(error),
+        }
+    }
 }
 
 /// Reads an application and an instance, and writes a plan that moves the devices of the one to the other with their keys
@@ -233,7 +192,8 @@ pub async fn make_plan(
         }
     }
     observer(PlanEvent::Prepared);
-    let listed = ListedDevices::read(application, &request.out, observer).await?;
+    let listed =
+        ListedDevices::read(application, &request.out, &mut |count| observer(PlanEvent::Listed(count))).await?;
     inspect(inspector, &listed, &mut partial, observer).await?;
     let certificates = decide_certificates(&groups, &target, &files, request.passwords);
     decide_groups(&mut groups, &certificates, &target);
@@ -251,102 +211,13 @@ fn fingerprint(group: &PlannedGroup) -> Option<(String, String)> {
 fn random_id() -> Result<String, MakePlanError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| MakePlanError::Random)?;
-    Ok(crate::certificate::hex::hexadecimal(&bytes).to_ascii_lowercase())
+    Ok(hexadecimal(&bytes).to_ascii_lowercase())
 }
 
 fn read_files(request: &PlanRequest<'_>) -> Result<CaFiles, MakePlanError> {
     let Some(directory) = &request.ca_directory else { return Ok(CaFiles::default()) };
     CaFiles::read(directory, request.passwords)
         .map_err(|error| MakePlanError::Directory { directory: directory.clone(), error })
-}
-
-/// Reads the enrollment groups with their certificates, which the list does not always include.
-pub(super) async fn read_groups(application: &Client) -> Result<Vec<EnrollmentGroup>, Error> {
-    let groups = application.enrollment_groups();
-    let mut listed: Vec<EnrollmentGroup> = groups.list().try_collect().await?;
-    for group in &mut listed {
-        if let Attestation::X509 { primary, secondary } = &mut group.attestation {
-            for (entry, found) in [(CertificateEntry::Primary, primary), (CertificateEntry::Secondary, secondary)] {
-                if found.is_none() {
-                    *found = groups.find_certificate(&group.id, entry).await?;
-                }
-            }
-        }
-    }
-    Ok(listed)
-}
-
-/// The devices of the application, in a file without a name: they are listed in a minute, before they are inspected for an
-/// hour, and may be too many for the memory.
-struct ListedDevices {
-    file: std::fs::File,
-    count: u64,
-    /// The IDs that occur more than once without regard to case, as hashes.
-    repeated: HashSet<u64>,
-    /// Whether the application does not tell which devices run IoT Edge.
-    edge_unknown: bool,
-}
-
-impl ListedDevices {
-    async fn read(
-        application: &Client,
-        plan: &Path,
-        observer: &mut (dyn FnMut(PlanEvent) + Send),
-    ) -> Result<Self, MakePlanError> {
-        let unwritable = |error: io::Error| PlanError::Write { path: plan.to_owned(), error };
-        let directory = plan.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::tempfile_in(directory).map_err(unwritable)?;
-        let mut writer = BufWriter::new(file);
-        let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
-        let mut count = 0;
-        let (mut pages, edge_unknown, mut page) = first_page(application).await?;
-        while let Some(devices) = page {
-            for device in devices {
-                let listed = ListedDevice {
-                    iot_edge: device.device_types.contains(&DeviceType::IotEdge),
-                    id: device.id,
-                    enabled: device.enabled,
-                    provisioned: device.provisioned,
-                    simulated: device.simulated,
-                };
-                let hash = id_hash(listed.id.as_str());
-                if !seen.insert(hash) {
-                    repeated.insert(hash);
-                }
-                serde_json::to_writer(&mut writer, &listed).map_err(|error| unwritable(error.into()))?;
-                writer.write_all(b"\n").map_err(unwritable)?;
-                count += 1;
-            }
-            observer(PlanEvent::Listed(count));
-            page = pages.next().await.transpose()?;
-        }
-        let file = writer.into_inner().map_err(|error| unwritable(error.into_error()))?;
-        Ok(Self { file, count, repeated, edge_unknown })
-    }
-
-    fn devices(&self) -> io::Result<impl Iterator<Item = io::Result<ListedDevice>> + use<>> {
-        let mut file = self.file.try_clone()?;
-        file.rewind()?;
-        let lines = BufReader::new(file).split(b'\n');
-        Ok(lines.map(|line| Ok(serde_json::from_slice(&line?)?)))
-    }
-}
-
-type Page = Option<Vec<Device>>;
-
-/// Reads the first page of devices, with their types if the application has the version of the API that tells them.
-async fn first_page(application: &Client) -> Result<(Listing<Vec<Device>>, bool, Page), Error> {
-    let preview = application.with_api_version(ApiVersion::V2022_10_31Preview);
-    let mut pages = preview.devices().list_pages(&DeviceQuery::new());
-    match pages.next().await.transpose() {
-        Ok(page) => return Ok((pages, false, page)),
-        // The service may end a preview.
-        Err(error) if matches!(error.status(), Some(400 | 404 | 410)) => {}
-        Err(error) => return Err(error),
-    }
-    let mut pages = application.devices().list_pages(&DeviceQuery::new());
-    let page = pages.next().await.transpose()?;
-    Ok((pages, true, page))
 }
 
 /// Inspects the devices that are not known yet.
@@ -417,8 +288,8 @@ fn finish(head: &Head<'_>, found: Found, partial: Partial) -> Result<PlanReport,
     let Found { certificates, mut groups, files, target, listed } = found;
     let decisions = DeviceDecisions::new(&groups, &files, &target, &listed.repeated);
     let mut counts = DeviceCounts::default();
-    let mut obstacles: Vec<ObstacleCount> = Vec::new();
-    let mut symmetric: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut obstacles = Vec::new();
+    let mut symmetric: HashMap<String, u64> = HashMap::new();
     for device in partial.devices()? {
         let mut device = device?;
         counts.present += u64::from(decisions.decide(&mut device));
@@ -474,18 +345,4 @@ fn finish(head: &Head<'_>, found: Found, partial: Partial) -> Result<PlanReport,
         unreadable: unreadable.collect(),
         edge_unknown: listed.edge_unknown,
     })
-}
-
-fn count_obstacle(device: &PlannedDevice, obstacles: &mut Vec<ObstacleCount>) {
-    let Some(reason) = device.obstacle else { return };
-    let position = obstacles.iter().position(|it| it.reason == reason).unwrap_or_else(|| {
-        let message = reason.to_string();
-        obstacles.push(ObstacleCount { reason, message, count: 0, devices: Vec::new() });
-        obstacles.len() - 1
-    });
-    let obstacle = &mut obstacles[position];
-    obstacle.count += 1;
-    if obstacle.devices.len() < NAMED {
-        obstacle.devices.push(device.id.to_string());
-    }
 }

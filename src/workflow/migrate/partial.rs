@@ -80,7 +80,7 @@ impl Partial {
         name.push(SUFFIX);
         let path = PathBuf::from(name);
         let unreadable = |error| PlanError::Read { path: path.clone(), error };
-        let file = open_own(&path, Access::Owner).map_err(unreadable)?;
+        let file = open_own(&path, Access::Owner).map_err(|error| PlanError::Write { path: path.clone(), error })?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(PlanError::Locked(plan.to_owned())),
             // Some file systems have no locks, and must work too.
