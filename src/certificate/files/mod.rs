@@ -419,7 +419,7 @@ impl FileSet {
             }
             // A directory that cannot be removed is harmless.
             let _ = match read_marker(&entry.path()) {
-                Some(_) => fs::remove_dir_all(entry.path()),
+                Some(_) => remove_staged(&entry.path()),
                 // The process may have been killed before it wrote the marker. This removes only an empty directory.
                 None => fs::remove_dir(entry.path()),
             };
@@ -543,6 +543,18 @@ impl FileSet {
         }
         Ok(certificates)
     }
+}
+
+/// Removes a hidden directory, its marker last: if the process is killed in between, the next one removes the rest.
+fn remove_staged(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() != MARKER {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_file(directory.join(MARKER))?;
+    fs::remove_dir(directory)
 }
 
 /// Returns the file names in the marker of a hidden directory. `None` if it has no valid marker.
