@@ -23,8 +23,9 @@ use iot_enroll::{
         fleet::{MANIFEST, MANIFEST_COLUMNS, read_manifest},
         objections, pfx,
     },
-    emulator::{ApiVersion, DeviceProperties, Filter, GroupQuery},
+    emulator::{ApiVersion, DeviceProperties, Emulator, Filter, GroupQuery},
 };
+use mqtt_proto::v3::Packet;
 
 /// The moment at which certificates are judged: 2026-06-01 00:00:00 UTC.
 const AT: i64 = 1_780_272_000;
@@ -74,6 +75,26 @@ fn check(certificate: &Certificate) {
 /// Texts for people have no control characters that a terminal would follow.
 fn check_text(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
+}
+
+/// Sends bytes to the emulator as an MQTT client. It answers in whole packets: first a CONNACK, or nothing.
+pub fn mqtt(data: &[u8]) {
+    static EMULATOR: LazyLock<(tokio::runtime::Runtime, Emulator)> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let builder = Emulator::builder().tls(true).mqtt(([127, 0, 0, 1], 0).into());
+        let emulator = runtime.block_on(builder.start()).expect("free ports");
+        (runtime, emulator)
+    });
+    let (runtime, emulator) = &*EMULATOR;
+    let answer = runtime.block_on(emulator.exchange_mqtt(data));
+    let mut rest = answer.as_slice();
+    while !rest.is_empty() {
+        let packet = Packet::decode(rest).expect("a packet").expect("a whole packet");
+        let is_first = rest.len() == answer.len();
+        assert_eq!(matches!(packet, Packet::Connack(_)), is_first, "{packet:?}");
+        assert!(!matches!(packet, Packet::Connect(_) | Packet::Pingreq | Packet::Disconnect), "{packet:?}");
+        rest = &rest[packet.encode_len().expect("a length")..];
+    }
 }
 
 /// Reads a private key; what was read is read again from our own encodings.
@@ -422,4 +443,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("filter", filter),
     ("csv", csv),
     ("manifest", manifest),
+    ("mqtt", mqtt),
 ];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, SanType};
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, PublicKeyData, SanType};
 
 use super::{
     AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, PrivateKey, Profile,
@@ -118,7 +118,7 @@ impl CertificateAuthority {
     /// Returns [`AuthorityError::Lifetime`] if X.509 cannot express the lifetime, and other errors if the cryptographic
     /// library fails.
     pub fn new_root(name: &CommonName, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
-        self_signed(Profile::Root, name, options)
+        self_signed(Profile::Root, name, |_| (), options)
     }
 
     /// Issues a self-signed device certificate, for the individual attestation of one device.
@@ -127,7 +127,7 @@ impl CertificateAuthority {
     /// Returns [`AuthorityError::Name`] if the ID is longer than a common name may be; otherwise the errors of
     /// [`new_root`](Self::new_root).
     pub fn self_signed_device(id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
-        self_signed(Profile::Device, &id.common_name()?, options)
+        self_signed(Profile::Device, &id.common_name()?, |_| (), options)
     }
 
     /// Returns the certificate of the CA.
@@ -164,7 +164,7 @@ impl CertificateAuthority {
         name: &CommonName,
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Intermediate, name, Vec::new(), options)
+        self.issue(Profile::Intermediate, name, |_| (), options)
     }
 
     /// Issues a device certificate, with the ID as its common name.
@@ -173,7 +173,7 @@ impl CertificateAuthority {
     /// Returns [`AuthorityError::Invalid`] if the certificate would not be valid; otherwise the errors of
     /// [`self_signed_device`](Self::self_signed_device).
     pub fn issue_device(&self, id: &DeviceId, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
-        self.issue(Profile::Device, &id.common_name()?, Vec::new(), options)
+        self.issue(Profile::Device, &id.common_name()?, |_| (), options)
     }
 
     /// Issues a proof of possession: a certificate whose common name is the verification code.
@@ -187,7 +187,7 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(Profile::Verification, code, Vec::new(), &options)?;
+        let issued = self.issue_unchecked(Profile::Verification, code, |_| (), &options)?;
         chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.issue_time())
             .map_err(|error| invalid(&issued.certificate, error))?;
         Ok(issued)
@@ -195,6 +195,9 @@ impl CertificateAuthority {
 
     /// Issues a TLS server certificate. `alternative_names` are the DNS names and IP addresses by which clients reach the
     /// server; clients compare only these (RFC 9525 section 6.3).
+    ///
+    /// DNS names are only required to be ASCII, as those that a client asked for. For names that a person chose, parse them
+    /// as [`AlternativeName`](super::AlternativeName) and use [`issue_leaf`](Self::issue_leaf).
     ///
     /// # Errors
     /// Returns [`AuthorityError::AlternativeName`] if a name is neither, [`AuthorityError::Invalid`] if the certificate
@@ -211,18 +214,21 @@ impl CertificateAuthority {
             (Err(_), Err(_)) => Err(AuthorityError::AlternativeName((*name).to_owned())),
         };
         let names = alternative_names.iter().map(alternative_name).collect::<Result<_, _>>()?;
-        self.issue(Profile::Server, name, names, options)
+        let issued = self.issue(Profile::Server, name, |params| params.subject_alt_names = names, options)?;
+        self.check_server_chain(&issued.certificate)?;
+        Ok(issued)
     }
 
-    fn issue(
+    /// Issues a certificate. `adjust` changes what differs from the profile.
+    pub(super) fn issue(
         &self,
         profile: Profile,
         name: &CommonName,
-        alternative_names: Vec<SanType>,
+        adjust: impl FnOnce(&mut CertificateParams),
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(profile, name, alternative_names, &options)?;
+        let issued = self.issue_unchecked(profile, name, adjust, &options)?;
         self.check_issued(&issued.certificate, options.issue_time())?;
         Ok(issued)
     }
@@ -259,30 +265,52 @@ impl CertificateAuthority {
         &self,
         profile: Profile,
         name: &CommonName,
-        alternative_names: Vec<SanType>,
+        adjust: impl FnOnce(&mut CertificateParams),
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        // The CA may have expired since it was loaded.
-        chain::check_authority(&self.certificate, options.issue_time()).map_err(AuthorityError::Unfit)?;
-        let path_length = match self.path_limit() {
-            Some((0, limiting)) if profile.is_authority() => {
-                return Err(AuthorityError::PathLength(limiting.subject().to_string()));
-            }
-            // Limits above 255 do not occur in practice; rcgen stores the number in one octet.
-            limit => limit.map(|(limit, _)| u8::try_from(limit.saturating_sub(1)).unwrap_or(u8::MAX)),
-        };
+        let path_length = self.path_length_below(profile, options.issue_time())?;
         let (validity, shortened_from) = profile.validity(options, Some(&self.certificate))?;
         let key = PrivateKey::generate(options.key_algorithm())?;
         let mut params = profile.params(name, validity, path_length)?;
-        params.subject_alt_names = alternative_names;
-        let signed = params.signed_by(&RcgenKey(&key), &self.rcgen_issuer()).map_err(AuthorityError::encoding)?;
-        let mut certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
-        let issuer_name = self.certificate.subject().der();
-        if certificate.issuer().der() != issuer_name {
-            certificate = with_issuer_name(&certificate, issuer_name, &self.key)?;
-        }
+        adjust(&mut params);
+        let certificate = self.sign(&params, &RcgenKey(&key), None)?;
         let issuers = std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect();
         Ok(IssuedCertificate { certificate, key, issuers, shortened_from })
+    }
+
+    /// Checks that this CA can sign now, and returns the path length of a new certificate of that kind.
+    pub(super) fn path_length_below(&self, profile: Profile, at: Timestamp) -> Result<Option<u8>, AuthorityError> {
+        // The CA may have expired since it was loaded.
+        chain::check_authority(&self.certificate, at).map_err(AuthorityError::Unfit)?;
+        if !profile.is_authority() {
+            return Ok(None);
+        }
+        match self.path_limit() {
+            Some((0, limiting)) => Err(AuthorityError::PathLength(limiting.subject().to_string())),
+            Some((limit, _)) => {
+                // Limits above 255 do not occur in practice; rcgen stores the number in one octet.
+                let inherited = u8::try_from(limit - 1).unwrap_or(u8::MAX);
+                Ok(Some(profile.path_length().map_or(inherited, |own| own.min(inherited))))
+            }
+            None => Ok(profile.path_length()),
+        }
+    }
+
+    /// Signs a certificate for a public key. `subject` is a name in DER that replaces the subject of the parameters.
+    pub(super) fn sign(
+        &self,
+        params: &CertificateParams,
+        key: &impl PublicKeyData,
+        subject: Option<&[u8]>,
+    ) -> Result<Certificate, AuthorityError> {
+        let signed = params.signed_by(key, &self.rcgen_issuer()).map_err(AuthorityError::encoding)?;
+        let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
+        let issuer = self.certificate.subject().der();
+        let subject = subject.unwrap_or(certificate.subject().der());
+        if certificate.issuer().der() == issuer && certificate.subject().der() == subject {
+            return Ok(certificate);
+        }
+        with_names(&certificate, issuer, subject, &self.key)
     }
 
     fn rcgen_issuer(&self) -> Issuer<'static, RcgenKey<'_>> {
@@ -298,41 +326,59 @@ impl CertificateAuthority {
     }
 }
 
-fn self_signed(
+pub(super) fn self_signed(
     profile: Profile,
     name: &CommonName,
+    adjust: impl FnOnce(&mut CertificateParams),
     options: &IssueOptions,
 ) -> Result<IssuedCertificate, AuthorityError> {
     let (validity, shortened_from) = profile.validity(options, None)?;
     let key = PrivateKey::generate(options.key_algorithm())?;
-    let params = profile.params(name, validity, None)?;
+    let mut params = profile.params(name, validity, profile.path_length())?;
+    adjust(&mut params);
     let signed = params.self_signed(&RcgenKey(&key)).map_err(AuthorityError::encoding)?;
     let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
     Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
 }
 
-fn invalid(certificate: &Certificate, error: ChainError) -> AuthorityError {
+pub(super) fn invalid(certificate: &Certificate, error: ChainError) -> AuthorityError {
     AuthorityError::Invalid { subject: certificate.subject().to_string(), error: Box::new(error) }
 }
 
-/// Replaces the issuer name of a certificate and signs it again.
+/// Replaces the names of a certificate and signs it again.
 ///
 /// rcgen encodes names from its own model, which has neither several attributes of one type (`DC=contoso, DC=com`) nor
-/// every string type. The issuer name must be the subject of the CA byte for byte.
-fn with_issuer_name(certificate: &Certificate, issuer: &[u8], key: &PrivateKey) -> Result<Certificate, AuthorityError> {
+/// every string type. The issuer name must be the subject of the CA byte for byte, and the subject that of a request.
+fn with_names(
+    certificate: &Certificate,
+    issuer: &[u8],
+    subject: &[u8],
+    key: &PrivateKey,
+) -> Result<Certificate, AuthorityError> {
     let malformed = || AuthorityError::Certificate(ReadError::Certificate("made with a malformed frame".to_owned()));
     let (_, outer, _) = der_element(certificate.der()).ok_or_else(malformed)?;
-    let (tbs, content, rest) = der_element(outer).ok_or_else(malformed)?;
+    let (_, content, rest) = der_element(outer).ok_or_else(malformed)?;
     let (algorithm, ..) = der_element(rest).ok_or_else(malformed)?;
-    debug_assert_eq!(tbs.len() + rest.len(), outer.len());
-    let old = certificate.issuer().der();
-    let start = content.windows(old.len()).position(|window| window == old).ok_or_else(malformed)?;
-    let tbs = der_sequence(&[&content[..start], issuer, &content[start + old.len()..]]);
+    let mut parts = Vec::new();
+    let mut rest = content;
+    while !rest.is_empty() {
+        let (part, _, after) = der_element(rest).ok_or_else(malformed)?;
+        parts.push(part);
+        rest = after;
+    }
+    // Version, serial number and signature algorithm are before the issuer; the validity is between the names.
+    *parts.get_mut(ISSUER).ok_or_else(malformed)? = issuer;
+    *parts.get_mut(SUBJECT).ok_or_else(malformed)? = subject;
+    let tbs = der_sequence(&parts);
     let signature = key.sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
     // A bit string begins with the number of unused bits, none.
     let signature = der_frame(BIT_STRING, &[&[0], &signature]);
     Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature])).map_err(AuthorityError::Certificate)
 }
+
+/// The positions of the names among the parts of a version 3 certificate (RFC 5280 section 4.1).
+const ISSUER: usize = 3;
+const SUBJECT: usize = 5;
 
 fn subjects(certificates: &[Certificate]) -> String {
     certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(", ")

@@ -32,6 +32,17 @@ pub enum AuthorityError {
         /// Why it would not be valid.
         error: Box<ChainError>,
     },
+    /// An Edge CA would expire too soon, together with its issuer.
+    #[error(
+        "no certificate was issued for {subject}, since its issuer expires at {not_after}: an Edge CA needs at least 90 \
+         days, unless fewer are requested"
+    )]
+    ShortValidity {
+        /// The subject of the certificate.
+        subject: String,
+        /// When the issuer expires.
+        not_after: String,
+    },
     /// The lifetime is empty, or ends after the year 9999.
     #[error("a certificate cannot be valid for {0}: at least one day, and not past the year 9999")]
     Lifetime(Lifetime),
@@ -41,6 +52,12 @@ pub enum AuthorityError {
     /// A subject alternative name is neither a DNS name nor an IP address.
     #[error("{0:?} is neither a DNS name nor an IP address")]
     AlternativeName(String),
+    /// A server certificate has no subject alternative name; holds its common name.
+    #[error(
+        "no client would accept a server certificate for {0:?}: that is neither a DNS name nor an IP address, and there \
+         is no subject alternative name"
+    )]
+    NoAlternativeName(String),
     /// The key could not be read, made or encoded.
     #[error(transparent)]
     Key(#[from] KeyError),

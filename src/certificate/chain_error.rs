@@ -58,6 +58,12 @@ pub enum ChainError {
         /// The subject of the CA certificate.
         subject: String,
     },
+    /// The extended key usage of a CA certificate excludes server authentication.
+    #[error("{subject} may not issue server certificates: its extended key usage lacks server authentication")]
+    NotForServers {
+        /// The subject of the CA certificate.
+        subject: String,
+    },
     /// The hash of the signature is broken, so that the signature can be forged.
     #[error("{subject} is signed with {algorithm}, which is broken")]
     WeakSignature {

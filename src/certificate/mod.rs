@@ -3,7 +3,7 @@
 //! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
-//! certificates (`files`) and certificates for many devices (`fleet`).
+//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`).
 
 mod ber;
 mod der;
@@ -43,13 +43,19 @@ mod pbe;
 pub mod pfx;
 
 #[cfg(feature = "issue")]
+mod alternative_name;
+#[cfg(feature = "issue")]
 mod authority;
 #[cfg(feature = "issue")]
 mod authority_error;
 #[cfg(feature = "issue")]
+mod authority_request;
+#[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
 mod ec_point;
+#[cfg(feature = "issue")]
+pub mod edge;
 #[cfg(feature = "issue")]
 pub mod files;
 #[cfg(feature = "issue")]
@@ -62,6 +68,8 @@ mod key;
 mod key_encryption;
 #[cfg(feature = "issue")]
 mod key_error;
+#[cfg(feature = "issue")]
+mod leaf;
 #[cfg(feature = "issue")]
 mod lifetime;
 #[cfg(feature = "issue")]
@@ -97,9 +105,13 @@ pub use objection::{Objection, objections};
 pub use signature_check::SignatureError;
 
 #[cfg(feature = "issue")]
+pub use alternative_name::{AlternativeName, AlternativeNameError};
+#[cfg(feature = "issue")]
 pub use authority::{CertificateAuthority, IssuedCertificate};
 #[cfg(feature = "issue")]
 pub use authority_error::AuthorityError;
+#[cfg(feature = "issue")]
+pub use authority_request::{AuthorityRequestError, SignedRequest};
 #[cfg(feature = "issue")]
 pub use device_issuer::{DeviceIdentity, DeviceIssuer};
 #[cfg(feature = "issue")]
@@ -108,6 +120,8 @@ pub use issue_options::IssueOptions;
 pub use key::{KeyAlgorithm, PrivateKey};
 #[cfg(feature = "issue")]
 pub use key_error::KeyError;
+#[cfg(feature = "issue")]
+pub use leaf::LeafParams;
 #[cfg(feature = "issue")]
 pub use lifetime::Lifetime;
 #[cfg(feature = "issue")]

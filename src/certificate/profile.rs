@@ -21,6 +21,8 @@ pub enum Profile {
     Root,
     /// An intermediate CA.
     Intermediate,
+    /// The CA of an IoT Edge device, which signs the server certificates of its modules.
+    EdgeAuthority,
     /// A device certificate, for TLS client authentication.
     Device,
     /// A proof of possession, which is uploaded once.
@@ -33,19 +35,26 @@ impl Profile {
     /// Returns whether certificates of this kind may sign others.
     #[must_use]
     pub fn is_authority(self) -> bool {
-        matches!(self, Self::Root | Self::Intermediate)
+        matches!(self, Self::Root | Self::Intermediate | Self::EdgeAuthority)
     }
 
-    /// Returns the default lifetime: 10 years for a root, 5 years for an intermediate, 1 year for a device, 1 day for a
-    /// proof of possession, 90 days for a server.
+    /// Returns how many further CAs may follow below a certificate of this kind, if the kind limits it.
+    ///
+    /// IoT Edge 1.2 and later sign server certificates with the Edge CA itself. Version 1.1 puts a workload CA between.
+    pub(super) fn path_length(self) -> Option<u8> {
+        (self == Self::EdgeAuthority).then_some(1)
+    }
+
+    /// Returns the default lifetime: 10 years for a root, 5 years for an intermediate, 2 years for an Edge CA, 1 year for a
+    /// device or server, 1 day for a proof of possession.
     #[must_use]
     pub fn default_lifetime(self) -> Lifetime {
         match self {
             Self::Root => Lifetime::Years(10),
             Self::Intermediate => Lifetime::Years(5),
-            Self::Device => Lifetime::Years(1),
+            Self::EdgeAuthority => Lifetime::Years(2),
+            Self::Device | Self::Server => Lifetime::Years(1),
             Self::Verification => Lifetime::Days(1),
-            Self::Server => Lifetime::Days(90),
         }
     }
 

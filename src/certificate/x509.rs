@@ -307,9 +307,18 @@ impl Certificate {
     /// Returns whether the extended key usage is absent, or includes `clientAuth` or `anyExtendedKeyUsage`.
     #[must_use]
     pub fn allows_client_authentication(&self) -> bool {
-        self.extended_key_usage().is_none_or(|usages| {
-            usages.iter().any(|usage| [CLIENT_AUTHENTICATION, ANY_EXTENDED_KEY_USAGE].contains(&usage.as_str()))
-        })
+        self.allows_usage(CLIENT_AUTHENTICATION)
+    }
+
+    /// Returns whether the extended key usage is absent, or includes `serverAuth` or `anyExtendedKeyUsage`.
+    #[must_use]
+    pub fn allows_server_authentication(&self) -> bool {
+        self.allows_usage(SERVER_AUTHENTICATION)
+    }
+
+    fn allows_usage(&self, wanted: &str) -> bool {
+        self.extended_key_usage()
+            .is_none_or(|usages| usages.iter().any(|usage| [wanted, ANY_EXTENDED_KEY_USAGE].contains(&usage.as_str())))
     }
 
     /// Returns the subject alternative names (SAN), if the certificate has the extension.
@@ -375,6 +384,7 @@ impl Certificate {
     }
 }
 
+const SERVER_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.1";
 const CLIENT_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.2";
 const ANY_EXTENDED_KEY_USAGE: &str = "2.5.29.37.0";
 

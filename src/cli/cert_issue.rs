@@ -1,19 +1,20 @@
-//! `cert root`, `intermediate`, `device` and `verification`: issue one certificate.
+//! `cert root`, `intermediate`, `device` and `verification`: issue a certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{
     args::{IssueArgs, KeyPassword, Pfx},
+    cert_pair::issue_pair,
+    cert_request::{sign_authority_request, sign_device_request},
     certificate_text::{name_of, note_shortened, note_weak_signature},
-    input::read,
     issuer::{Issuer, MISSING_ISSUER},
     output::{Output, clean, fields},
 };
 use crate::{
     certificate::{
-        Certificate, CertificateAuthority, CertificateRequest, CommonName, DeviceId, DeviceIssuer, IssuedCertificate,
+        AlternativeName, CertificateAuthority, CommonName, DeviceId, IssuedCertificate, LeafParams,
         files::{self, FileSet, Passwords},
     },
     workflow::CertificateRecord,
@@ -32,9 +33,14 @@ pub(super) struct Root {
 }
 
 /// Issue an intermediate CA certificate
+///
+/// With --csr, the certificate is for the key of a request, as Azure Device Registry creates one for an issuing CA under a
+/// root of yours. The subject is that of the request, the path length is 0, and the certificate is valid for at least 365
+/// days. The full chain file is in the order that the service takes: the certificate, then its issuers up to the root.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert intermediate factory-1 mytestrootcert
+  iot-enroll cert intermediate contoso-ica mytestrootcert --csr contoso-ica.csr
   iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem")]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
 #[command(override_usage = "iot-enroll cert intermediate [OPTIONS] <NAME> <PARENT|--ca-cert <FILE>>")]
@@ -44,6 +50,11 @@ pub(super) struct Intermediate {
     name: CommonName,
     #[command(flatten)]
     issuer: Issuer,
+    /// Certificate request (PKCS#10) to sign instead of creating a key
+    ///
+    /// The common name of its subject must be NAME, and its key an EC key. - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
+    csr: Option<PathBuf>,
     #[command(flatten)]
     issue: IssueArgs,
 }
@@ -55,7 +66,8 @@ pub(super) struct Intermediate {
 #[command(after_help = "Examples:
   iot-enroll cert device sample-device-01 mytestrootcert
   iot-enroll cert device sample-device-01 --ca-cert company_cert.pem --ca-key company_key.pem
-  iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr")]
+  iot-enroll cert device sample-device-01 mytestrootcert --csr sample-device-01.csr
+  iot-enroll cert device sample-device-01 --pair")]
 #[command(group(clap::ArgGroup::new("issuer").args(["parent", "ca_cert"])))]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 1 year]")))]
 pub(super) struct Device {
@@ -71,6 +83,14 @@ pub(super) struct Device {
     /// Issue the certificate for the ID even if the subject of the request differs
     #[arg(long, requires = "csr")]
     replace_subject: bool,
+    /// DNS name or IP address to add as subject alternative name (can be repeated)
+    #[arg(long = "san", value_name = "NAME-OR-ADDRESS", value_delimiter = ',', conflicts_with = "csr")]
+    alternative_names: Vec<AlternativeName>,
+    /// Create two self-signed certificates, for an individual enrollment
+    ///
+    /// The files of the secondary certificate are named after the ID and Secondary.
+    #[arg(long, conflicts_with_all = ["issuer", "csr"])]
+    pair: bool,
     #[command(flatten)]
     issue: IssueArgs,
 }
@@ -110,6 +130,9 @@ impl Root {
 impl Intermediate {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let authority = read_issuer(&self.issuer, &self.issue)?.context(MISSING_ISSUER)?;
+        if let Some(csr) = &self.csr {
+            return sign_authority_request(csr, &self.name, &authority, &self.issue, output);
+        }
         let files = FileSet::new(&self.issue.dir, &self.name)?;
         files.check_apart(&authority)?;
         let issued = authority.issue_intermediate(&self.name, &self.issue.options())?;
@@ -119,70 +142,31 @@ impl Intermediate {
 
 impl Device {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let authority = read_issuer(&self.issuer, &self.issue)?;
         if let Some(csr) = &self.csr {
-            return self.sign_request(csr, output);
+            let authority = authority.context(MISSING_ISSUER)?;
+            return sign_device_request(csr, &self.id, self.replace_subject, &authority, &self.issue, output);
+        }
+        let leaf = LeafParams::device(&self.id)?.alternative_names(self.alternative_names.iter().cloned());
+        if self.pair {
+            return issue_pair(&self.id, &leaf, &self.issue, output);
         }
         let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
-        let issued = match read_issuer(&self.issuer, &self.issue)? {
-            Some(authority) => {
-                files.check_apart(&authority)?;
-                authority.issue_device(&self.id, &self.issue.options())?
-            }
-            None => CertificateAuthority::self_signed_device(&self.id, &self.issue.options())?,
-        };
+        let issued = issue_leaf(&leaf, authority.as_ref(), &files, &self.issue)?;
         write("device certificate", &files, &issued, &self.issue, output)
     }
+}
 
-    /// Issues a certificate for the key of a request.
-    fn sign_request(&self, file: &Path, output: &Output) -> anyhow::Result<()> {
-        let authority = read_issuer(&self.issuer, &self.issue)?.context(MISSING_ISSUER)?;
-        let request = CertificateRequest::read(&read(file)?)
-            .with_context(|| format!("could not sign the request in {}", file.display()))?;
-        self.check_subject(file, &request)?;
-        let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
-        files.check_apart(&authority)?;
-        let issuer = DeviceIssuer::new(&authority, &self.issue.options())?;
-        let (der, _) = issuer.issue_for_key(&self.id, request.public_key())?;
-        let certificate = Certificate::from_der(&der)?;
-        let chain: Vec<_> = [&certificate, authority.certificate()].into_iter().chain(authority.issuers()).collect();
-        files.write_without_key(&chain, self.issue.if_exists())?;
-        note_shortened(certificate.not_after(), issuer.shortened_from(), output);
-        note_weak_signature(chain.last().copied(), output);
-        for name in request.ignored() {
-            output.note(format_args!("{} of the request was ignored", clean(name)));
-        }
-        let record = CertificateRecord::new(&certificate, &files, None);
-        let text = format!(
-            "Signed the request of {}, issued by {}, valid until {}.\n{}",
-            clean(&name_of(&certificate)),
-            clean(&name_of(authority.certificate())),
-            certificate.not_after().date(),
-            fields(&[
-                ("certificate", record.certificate.display().to_string()),
-                ("full chain", record.fullchain.display().to_string()),
-                ("thumbprint", record.sha1_thumbprint.clone()),
-            ])
-        );
-        // The same members as for any other certificate, but the key is not here.
-        let mut signed = serde_json::to_value(&record)?;
-        signed["privateKey"] = serde_json::Value::Null;
-        signed["passedOver"] = request.ignored().into();
-        output.result(&signed, || text)
-    }
-
-    fn check_subject(&self, file: &Path, request: &CertificateRequest) -> anyhow::Result<()> {
-        let id = self.id.as_str();
-        let found = match request.subject().common_name() {
-            _ if self.replace_subject => return Ok(()),
-            Some(name) if name == id => return Ok(()),
-            Some(name) => format!("has the common name {name:?}"),
-            None => "has no common name".to_owned(),
-        };
-        bail!(
-            "the request in {} {found}, but the device ID is {id:?}: --replace-subject issues it for the device ID",
-            file.display()
-        );
-    }
+/// Issues a certificate under a CA whose files differ from those of the certificate, or self-signed.
+pub(super) fn issue_leaf(
+    leaf: &LeafParams,
+    authority: Option<&CertificateAuthority>,
+    files: &FileSet,
+    issue: &IssueArgs,
+) -> anyhow::Result<IssuedCertificate> {
+    let Some(authority) = authority else { return Ok(leaf.self_signed(&issue.options())?) };
+    files.check_apart(authority)?;
+    Ok(authority.issue_leaf(leaf, &issue.options())?)
 }
 
 impl Verification {
@@ -202,7 +186,7 @@ impl Verification {
     }
 }
 
-fn read_issuer(issuer: &Issuer, issue: &IssueArgs) -> anyhow::Result<Option<CertificateAuthority>> {
+pub(super) fn read_issuer(issuer: &Issuer, issue: &IssueArgs) -> anyhow::Result<Option<CertificateAuthority>> {
     issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().issue_time())
 }
 
@@ -226,7 +210,7 @@ fn holds_proof_for_another_code(files: &FileSet, code: &CommonName) -> bool {
 }
 
 /// Writes the files of a certificate and prints what was written.
-fn write(
+pub(super) fn write(
     kind: &str,
     files: &FileSet,
     issued: &IssuedCertificate,

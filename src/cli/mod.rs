@@ -12,10 +12,14 @@
 mod any_service;
 mod args;
 mod cert;
+mod cert_edge;
 mod cert_expiring;
 mod cert_fleet;
 mod cert_inspect;
 mod cert_issue;
+mod cert_pair;
+mod cert_request;
+mod cert_server;
 mod cert_verify;
 mod certificate_search;
 mod certificate_text;

@@ -245,7 +245,14 @@ impl Builder {
         if let Some(path) = &self.import_file {
             Seeds::read(path)?.apply(&mut state, self.clock.timestamp())?;
         }
-        identity.token = token.unwrap_or(identity.token);
+        identity.token = match token {
+            Some(token) => token,
+            None => check_token(identity.token)?,
+        };
+        let is_remote = [self.listen].into_iter().chain(self.mqtt).any(|address| !is_loopback(address.ip()));
+        if is_remote && identity.token.len() < MIN_REMOTE_TOKEN {
+            return Err(EmulatorError::ShortToken);
+        }
         identity.instance.local_auth = self.local_auth;
         identity.add_policies(self.dps_policies)?;
         let tls = match (self.tls, &file) {
@@ -312,9 +319,6 @@ impl Builder {
             RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(remote)),
             RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(remote)),
             RemoteAccess::OverTls | RemoteAccess::OverPlainHttp => {}
-        }
-        if self.token.as_ref().is_some_and(|token| token.len() < MIN_REMOTE_TOKEN) {
-            return Err(EmulatorError::ShortToken);
         }
         Ok(())
     }
@@ -468,6 +472,30 @@ impl Emulator {
     /// Removes all injected faults.
     pub fn clear_faults(&self) {
         self.context.faults.clear();
+    }
+
+    /// Serves a device over MQTT that sends these bytes and closes the connection. Returns what it receives.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    pub async fn exchange_mqtt(&self, sent: &[u8]) -> Vec<u8> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (device, service) = tokio::io::duplex(1 << 16);
+        let (mut received, mut sender) = tokio::io::split(device);
+        let served = super::mqtt::serve(
+            super::mqtt::StreamChannel(service),
+            super::tls::PeerCertificates::default(),
+            Arc::clone(&self.context),
+            self.stop.subscribe(),
+        );
+        let mut answer = Vec::new();
+        let send = async {
+            // The emulator may close the connection before.
+            let _ = sender.write_all(sent).await;
+            let _ = sender.shutdown().await;
+        };
+        let _ = tokio::join!(served, send, received.read_to_end(&mut answer));
+        answer
     }
 
     /// Stops the emulator: refuses new connections and finishes the requests in progress. Clients that take longer than

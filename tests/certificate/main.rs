@@ -19,6 +19,8 @@ mod forge;
 #[cfg(feature = "cli")]
 mod issuing;
 #[cfg(feature = "cli")]
+mod leaf;
+#[cfg(feature = "cli")]
 mod names;
 #[cfg(feature = "issue")]
 mod pfx;

@@ -5,6 +5,7 @@
 mod support;
 
 mod arguments;
+mod authority_request;
 mod cert;
 mod completions;
 mod confirmation;
@@ -12,7 +13,9 @@ mod device;
 mod documentation;
 mod dps;
 mod dps_provision;
+mod edge;
 mod emulator;
+mod emulator_examples;
 mod encodings;
 mod errors;
 mod expiring;
@@ -28,9 +31,11 @@ mod migrate;
 mod migrate_end_to_end;
 mod migrate_move;
 mod operational;
+mod pair;
 mod pfx;
 mod register;
 mod rollover;
+mod server;
 mod service;
 mod verify;
 

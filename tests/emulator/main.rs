@@ -31,6 +31,7 @@ mod organizations;
 mod registration;
 mod request_checks;
 mod requests;
+mod seeding;
 mod server;
 mod state;
 mod tls;

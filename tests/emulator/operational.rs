@@ -275,14 +275,17 @@ async fn a_request_over_mqtt_and_websocket_is_signed_as_over_http() {
 }
 
 #[tokio::test]
-async fn a_device_that_registers_again_gets_a_certificate_for_its_last_request() {
+async fn a_repeated_request_continues_its_registration_and_another_one_replaces_it() {
     let lab = Lab::start().await;
     let device = lab.device();
     let keys = [p384(), p384()];
     let requests = keys.each_ref().map(|key| request(&[(DnType::CommonName, ID)], key));
     let first = device.register(VERSION, &encoded(&requests[0])).await.expect(202);
+    let again = device.register(VERSION, &encoded(&requests[0])).await.expect(202);
+    assert_eq!(first.text("/operationId"), again.text("/operationId"));
     let second = device.register(VERSION, &encoded(&requests[1])).await.expect(202);
-    assert_eq!(first.text("/operationId"), second.text("/operationId"));
+    assert_ne!(first.text("/operationId"), second.text("/operationId"));
+    device.poll(VERSION, &first).await.refused(404, 404_202, "not found");
     let leaf = chain_of(&device.assigned(VERSION, &second).await).swap_remove(0);
     assert_eq!(leaf.public_key(), CertificateRequest::from_der(&requests[1]).expect("a request").public_key());
 }

@@ -140,7 +140,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(super) fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
+    pub(in crate::certificate) fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
         // Removes the path that `tempfile` adds to its errors: it is a hidden file with a random name.
         let error = match error.to_string().split_once(" at path \"") {
             Some((reason, _)) if error.get_ref().is_some() => io::Error::new(error.kind(), reason),

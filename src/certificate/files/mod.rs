@@ -56,6 +56,9 @@ pub struct FileSet {
 /// The stem of the files of proofs.
 const VERIFICATION: &str = "verification";
 
+/// The end of the stem of the files of a secondary certificate.
+const SECONDARY: &str = "Secondary";
+
 /// The suffix of the hidden directory in which a set is written.
 const STAGING: &str = ".tmp";
 
@@ -132,6 +135,17 @@ impl FileSet {
     pub fn new(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
         let (directory, stem) = (directory.into(), name.file_stem()?);
         Ok(Self { directory, stem, name: Some(name.as_str().to_owned()) })
+    }
+
+    /// Returns the files of the secondary certificate of a name, beside those of its primary one: for an individual
+    /// enrollment with two certificates. The stem of the file names ends with `Secondary`.
+    ///
+    /// # Errors
+    /// Returns a [`NameError`] if files cannot have that name.
+    pub fn secondary(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
+        let mut files = Self::new(directory, name)?;
+        files.stem.push_str(SECONDARY);
+        Ok(files)
     }
 
     /// Returns the files of a proof of possession, which are named `verification` for every code.

@@ -4,9 +4,9 @@
 //! - **Members of bodies** that are unknown are ignored, since devices in the field send more than is documented, such
 //!   as `forceRegistration`. A `tpm` in a body is an error (400).
 //! - **The ID in the body** is required and must be that of the request, without regard to case.
-//! - **A device that registers again** during its registration, with the same credential, gets the same operation: the
-//!   first response may have been lost. A certificate request replaces the previous one. Otherwise a new operation replaces
-//!   the previous one.
+//! - **A device that registers again** during its registration, with the same credential and for the same key if it requests
+//!   a certificate, gets the same operation: the first response may have been lost. Otherwise a new operation replaces the
+//!   previous one.
 //! - **An operation** is shown only to a device that proves its identity with the same certificate, or with a key of
 //!   the same group (401). The operation of another device is unknown (404).
 //! - **Polls** are counted, look-ups are not.
@@ -158,12 +158,9 @@ pub(crate) fn register(
         if let Some(previous) = previous
             && matches!(previous.progress, Progress::Assigning { .. })
             && previous.admission.has_same_credential(&admission)
+            && previous.requested_key == requested_key
         {
-            let operation_id = previous.operation_id;
-            if let Some(previous) = registrations_mut(state, device.scope).get_mut(&id_key(device.id)) {
-                previous.requested_key = requested_key;
-            }
-            return Ok(Outcome::Assigning { operation_id });
+            return Ok(Outcome::Assigning { operation_id: previous.operation_id });
         }
         let now = context.clock.timestamp();
         let mut registration = Registration {

@@ -3,8 +3,6 @@
 //! # Where the documentation is silent
 //! - **The handshake** needs version 13 (426 otherwise) and the subprotocol `mqtt` (400 otherwise). It is not affected by
 //!   faults, so that a fault for requests of devices does the same with and without WebSocket.
-//! - **An `Origin`** must be that of the emulator (403 otherwise): browsers send it, and a page of another site must not
-//!   use the emulator. The SDKs send their own host or nothing.
 //! - **A text message** closes the connection ([MQTT-6.0.0-1]). A message has at most the size of a packet.
 
 use std::{
@@ -90,9 +88,6 @@ async fn accept(mut request: Request) -> Result<Response, ApiError> {
     if !has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         return Err(ApiError::bad_request("the subprotocol must be mqtt"));
     }
-    if !is_same_origin(headers) {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "pages of other sites cannot use the emulator"));
-    }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| BASE64_STANDARD.decode(key).is_ok());
     let key = key.ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key must be given, in base64"))?;
     let accept = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
@@ -121,15 +116,6 @@ fn upgrade(request: &mut Request) -> Option<OnUpgrade> {
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
-}
-
-/// Returns whether a request comes from a page of the emulator itself, or from no page at all.
-fn is_same_origin(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
-    // Port 443 is the default of HTTPS, which some clients write.
-    let without_default = |authority: &str| authority.trim_end_matches(":443").to_ascii_lowercase();
-    let host = text(header::HOST).map(without_default);
-    text(header::ORIGIN).is_none_or(|origin| origin.strip_prefix("https://").map(without_default) == host)
 }
 
 /// A WebSocket as a channel.
