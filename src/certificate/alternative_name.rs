@@ -47,14 +47,11 @@ impl AlternativeName {
     /// # Errors
     /// Returns an [`AlternativeNameError`] if the text is neither a DNS name nor an IP address.
     pub fn new(text: &str) -> Result<Self, AlternativeNameError> {
-        let kind = match text.parse() {
-            Ok(address) => Kind::Address(address),
-            Err(_) => {
-                check_dns_name(text).map_err(|reason| AlternativeNameError { reason })?;
-                Kind::Dns(text.to_ascii_lowercase())
-            }
-        };
-        Ok(Self(kind))
+        if let Ok(address) = text.parse() {
+            return Ok(Self(Kind::Address(address)));
+        }
+        check_dns_name(text).map_err(|reason| AlternativeNameError { reason })?;
+        Ok(Self(Kind::Dns(text.to_ascii_lowercase())))
     }
 
     /// Returns the DNS name, in lower case.

@@ -178,6 +178,20 @@ impl EdgeFiles {
         }
         Ok(())
     }
+
+    /// Checks that an existing configuration is that of this device. Files of another are never overwritten.
+    fn check_config_owner(&self, registration_id: &str) -> Result<(), FileError> {
+        let Ok(existing) = fs::read_to_string(&self.config) else { return Ok(()) };
+        let setting = |line: &str| line.strip_prefix("registration_id = \"")?.strip_suffix('"').map(str::to_owned);
+        match existing.lines().find_map(setting) {
+            Some(found) if found == registration_id => Ok(()),
+            found => Err(FileError::SharedFiles {
+                path: self.config.clone(),
+                name: registration_id.to_owned(),
+                other: found.unwrap_or_else(|| "another configuration".to_owned()),
+            }),
+        }
+    }
 }
 
 impl CertificateAuthority {
@@ -280,10 +294,15 @@ impl EdgeCertificates {
         if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
             return Err(FileError::NotAFile(directory.clone()));
         }
+        files.check_config_owner(self.registration_id())?;
         files.identity.write(&self.identity, None, if_exists)?;
         files.edge_ca.write(&self.edge_ca, None, if_exists)?;
         write_file(&files.trust_bundle, &self.trust_anchor().to_pem(), if_exists)?;
         write_file(&files.config, &self.config(files, settings)?, if_exists)
+    }
+
+    fn registration_id(&self) -> &str {
+        self.identity.certificate.subject().common_name().unwrap_or_default()
     }
 
     /// Returns the part of `/etc/aziot/config.toml` that names the files.
@@ -293,9 +312,9 @@ impl EdgeCertificates {
             Some(id_scope) => format!("id_scope = \"{}\"", id_scope.escape_default()),
             None => "# id_scope = \"\"  # the ID scope of the Device Provisioning Service".to_owned(),
         };
-        let registration_id = self.identity.certificate.subject().common_name().unwrap_or_default();
+        let registration_id = self.registration_id();
         Ok(format!(
-            "# A part of /etc/aziot/config.toml. Host name, IDs and file names need no escapes.\n\
+            "# A part of /etc/aziot/config.toml.\n\
              hostname = \"{}\"\n\
              trust_bundle_cert = \"{}\"\n\
              \n\
@@ -325,18 +344,11 @@ impl EdgeCertificates {
 
 /// Returns the URI of a file (RFC 8089), in its own directory or in one of the device.
 fn file_uri(path: &Path, installed_in: Option<&str>) -> Result<String, FileError> {
-    let path = match installed_in {
-        Some(directory) => {
-            let name = path.file_name().unwrap_or_default();
-            Path::new(directory.trim_end_matches('/')).join(name)
-        }
-        None => {
-            // The file may not exist yet, but its directory does.
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let directory = directory.canonicalize().map_err(|error| FileError::io("find", directory, error))?;
-            directory.join(path.file_name().unwrap_or_default())
-        }
-    };
+    // The file may not exist yet, but its directory does.
+    let own = directory_of(path);
+    let resolved = || own.canonicalize().map_err(|error| FileError::io("find", own, error));
+    let directory = installed_in.map(PathBuf::from).map_or_else(resolved, Ok)?;
+    let path = directory.join(path.file_name().unwrap_or_default());
     let mut uri = "file://".to_owned();
     for &octet in path.as_os_str().as_encoded_bytes() {
         // Unreserved characters (RFC 3986 section 2.3), and the separator.
@@ -349,10 +361,14 @@ fn file_uri(path: &Path, installed_in: Option<&str>) -> Result<String, FileError
     Ok(uri)
 }
 
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file that everyone may read, completely or not at all.
 fn write_file(path: &Path, content: &str, if_exists: IfExists) -> Result<(), FileError> {
     let failed = |error| FileError::io("write", path, error);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".tmp");
     #[cfg(unix)]

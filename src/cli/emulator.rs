@@ -168,9 +168,6 @@ impl Emulator {
                 builder = builder.import_file(file);
             }
             if let Some(token) = &self.token {
-                if let Err(error) = Authorization::parse(token.clone()) {
-                    output.note(format_args!("the other commands of this program cannot send this token: {error}"));
-                }
                 builder = builder.token(token.as_str());
             }
             let server = builder.start().await.map_err(|error| match error {
@@ -185,6 +182,9 @@ impl Emulator {
                 }
                 other => other.into(),
             })?;
+            if let Some(Err(error)) = self.token.clone().map(Authorization::parse) {
+                output.note(format_args!("the other commands of this program cannot send this token: {error}"));
+            }
             for fault in &self.faults {
                 server.inject(fault.clone())?;
             }

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Register one device of a plan at the DPS instance, and remove its registration again
+/// Register one device at the DPS instance, and remove its registration again
 ///
 /// Needs the credential of a real device, such as one in the lab. Compares the result with the plan: the device ID, the hub,
 /// and the enrollment group or individual enrollment that admitted the device. Run it after migrate apply, for a device of

@@ -122,11 +122,14 @@ fn show_response(status: StatusCode, headers: &HeaderMap, body: &RecordedBody, r
     shown
 }
 
-/// Adds `body`, or `bodySize` if the body was too large to be kept.
+/// Adds `body`, or `bodySize` if the body is not JSON or was too large to be kept.
 fn show_body(shown: &mut Value, body: &RecordedBody, redaction: &Redaction<'_>) {
     match body {
         RecordedBody::None => {}
-        RecordedBody::Bytes(bytes) => shown["body"] = redaction.body(bytes),
+        RecordedBody::Bytes(bytes) => match redaction.body(bytes) {
+            Some(body) => shown["body"] = body,
+            None => shown["bodySize"] = json!(bytes.len()),
+        },
         RecordedBody::TooLarge(size) => shown["bodySize"] = json!(size),
     }
 }

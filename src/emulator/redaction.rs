@@ -52,12 +52,9 @@ impl<'a> Redaction<'a> {
             .collect()
     }
 
-    /// Returns a body: as JSON if it is, or as text.
-    pub(super) fn body(&self, body: &[u8]) -> Value {
-        match serde_json::from_slice(body) {
-            Ok(value) => self.value(value),
-            Err(_) => json!(self.text(&String::from_utf8_lossy(body))),
-        }
+    /// Returns a body that is JSON. In anything else, secrets could not be found.
+    pub(super) fn body(&self, body: &[u8]) -> Option<Value> {
+        serde_json::from_slice(body).ok().map(|value| self.value(value))
     }
 
     fn value(&self, value: Value) -> Value {
@@ -70,11 +67,24 @@ impl<'a> Redaction<'a> {
     }
 
     fn members(&self, members: Map<String, Value>) -> Map<String, Value> {
-        let member = |(name, value): (String, Value)| match value {
-            Value::String(_) | Value::Number(_) if is_secret_name(&name) => (self.text(&name), json!(REDACTED)),
-            value => (self.text(&name), self.value(value)),
+        let member = |(name, value): (String, Value)| {
+            let value = if is_secret_name(&name) { self.secret(value) } else { self.value(value) };
+            (self.text(&name), value)
         };
         members.into_iter().map(member).collect()
+    }
+
+    /// Removes all texts and numbers below a member with a secret name.
+    fn secret(&self, value: Value) -> Value {
+        match value {
+            Value::Array(all) => all.into_iter().map(|value| self.secret(value)).collect(),
+            Value::Object(members) => {
+                let member = |(name, value): (String, Value)| (self.text(&name), self.secret(value));
+                Value::Object(members.into_iter().map(member).collect())
+            }
+            Value::String(_) | Value::Number(_) => json!(REDACTED),
+            other => other,
+        }
     }
 
     fn named(&self, name: &str, value: &str) -> String {

@@ -245,7 +245,14 @@ impl Builder {
         if let Some(path) = &self.import_file {
             Seeds::read(path)?.apply(&mut state, self.clock.timestamp())?;
         }
-        identity.token = token.unwrap_or(identity.token);
+        identity.token = match token {
+            Some(token) => token,
+            None => check_token(identity.token)?,
+        };
+        let is_remote = [self.listen].into_iter().chain(self.mqtt).any(|address| !is_loopback(address.ip()));
+        if is_remote && identity.token.len() < MIN_REMOTE_TOKEN {
+            return Err(EmulatorError::ShortToken);
+        }
         identity.instance.local_auth = self.local_auth;
         identity.add_policies(self.dps_policies)?;
         let tls = match (self.tls, &file) {
@@ -312,9 +319,6 @@ impl Builder {
             RemoteAccess::Refused => return Err(EmulatorError::NotLoopback(remote)),
             RemoteAccess::OverTls if !self.tls => return Err(EmulatorError::RemotePlainHttp(remote)),
             RemoteAccess::OverTls | RemoteAccess::OverPlainHttp => {}
-        }
-        if self.token.as_ref().is_some_and(|token| token.len() < MIN_REMOTE_TOKEN) {
-            return Err(EmulatorError::ShortToken);
         }
         Ok(())
     }

@@ -62,6 +62,7 @@ impl StateFile {
     pub(super) fn open(path: &Path) -> Result<(Self, Option<(Identity, State)>), EmulatorError> {
         let failed = |problem: String| EmulatorError::StateFile { path: path.to_owned(), problem };
         let unreadable = |error: io::Error| failed(format!("cannot open it: {error}"));
+        close_empty(path);
         let mut lock = loop {
             let file = open_own(path, Access::Owner).map_err(unreadable)?;
             match file.try_lock() {
@@ -85,12 +86,27 @@ impl StateFile {
     /// Replaces the file.
     pub(super) fn save(&mut self, identity: &Identity, store: &Store) -> Result<(), EmulatorError> {
         let failed = |problem: String| EmulatorError::StateFile { path: self.path.clone(), problem };
+        // Another emulator may have created it after it was removed.
+        if check_in_place(&self.lock, &self.path).is_err() && self.path.symlink_metadata().is_ok() {
+            return Err(failed("it was replaced while the emulator ran, and is left as it is".to_owned()));
+        }
         let text = store
             .with(|state| serde_json::to_vec(&Written { format: FORMAT, version: VERSION, identity, state }))
             .map_err(|_| failed("the state cannot be written as JSON".to_owned()))?;
         self.lock = replace(&self.path, &text).map_err(|error| failed(format!("cannot write it: {error}")))?;
         Ok(())
     }
+}
+
+/// Makes an empty file, as `touch` creates it, readable by its owner only. It holds no secret yet.
+fn close_empty(path: &Path) {
+    #[cfg(unix)]
+    if path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == 0) {
+        // If it fails, opening it fails with the reason.
+        let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// Replaces a file, and returns it. It is locked before it has its name, so that no other emulator can lock it.

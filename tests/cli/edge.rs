@@ -133,9 +133,13 @@ fn configuration_can_name_the_directory_on_the_device() {
     // A file that is not ours is in the way.
     fs::create_dir(path.join("other")).expect("created");
     fs::write(path.join("other/config.toml"), "mine").expect("written");
-    let error = cert(path, &["edge", "e", "--hostname", "e", "--out", "other"]).fails(1);
-    assert!(error.contains("config.toml"), "{error}");
-    assert_eq!(fs::read_dir(path.join("other")).expect("read").count(), 1, "nothing was written");
+    for force in [&[][..], &["--force"]] {
+        let error = cert(path, &[&["edge", "e", "--hostname", "e", "--out", "other"], force].concat()).fails(1);
+        assert!(error.contains("config.toml"), "{error}");
+        assert_eq!(fs::read_dir(path.join("other")).expect("read").count(), 1, "nothing was written");
+    }
+    let error = cert(path, &["edge", "e", "--hostname", "e", "--out", "a b", "--force"]).fails(1);
+    assert!(error.contains("\"Edge.1\""), "the files of another device are not overwritten: {error}");
 }
 
 #[test]

@@ -107,11 +107,22 @@ async fn they_show_no_secret() {
     let connection = emulator.dps_connection_string();
     let policy_key = connection.rsplit_once("SharedAccessKey=").expect("a key").1.to_owned();
     app.put("/devices/f", &json!({ "displayName": policy_key })).await.expect(200);
+    for body in
+        ["{\"symmetricKey\":{\"primaryKey\":\"U0VDUkVUS0VZ", "{\"symmetricKey\":[\"U0VDUkVUS0VZ\"]}", "U0VDUkVUS0VZ"]
+    {
+        let request = app.request("PUT", &format!("/devices/d/attestation?{VERSION}"));
+        let answer = app.send(request.header("Content-Type", "application/json").body(body)).await;
+        assert!(answer.status >= 400, "{body}");
+    }
+    let nested = json!({ "type": "symmetricKey", "symmetricKey": { "primary": { "value": "U0VDUkVUS0VZ" } } });
+    app.put("/devices/d/attestation", &nested).await.expect(422);
     app.http.get(format!("{}/{}", emulator.endpoint(), emulator.arm_token())).send().await.expect("an answer");
     let shown = recorded(&app, "").await;
     let text = json!(shown).to_string();
     let signature = emulator.token().split("sig=").nth(1).and_then(|rest| rest.split('&').next()).expect("a signature");
-    for secret in [emulator.token(), signature, emulator.arm_token(), &primary, &code, &derived, &policy_key] {
+    for secret in
+        ["U0VDUkVUS0VZ", emulator.token(), signature, emulator.arm_token(), &primary, &code, &derived, &policy_key]
+    {
         assert!(!text.contains(secret), "{secret}: {text}");
     }
     assert_eq!(shown[0]["headers"]["authorization"], "(redacted)");

@@ -253,6 +253,56 @@ async fn a_file_that_cannot_be_read_completely_is_refused_and_unchanged() {
     builder(&file).tls(true).start().await.expect("started");
 }
 
+#[tokio::test]
+async fn a_file_that_was_replaced_is_left_as_it_is() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    let first = builder(&file).start().await.expect("started");
+    fs::remove_file(&file).expect("removed");
+    let second = builder(&file).start().await.expect("started");
+    let error = first.stop_and_save().await.expect_err("refused");
+    assert!(error.to_string().contains("replaced"), "{error}");
+    let token = second.token().to_owned();
+    second.stop_and_save().await.expect("saved");
+    let third = builder(&file).start().await.expect("started");
+    assert_eq!(third.token(), token);
+    // A file that was only removed is created again.
+    fs::remove_file(&file).expect("removed");
+    third.stop_and_save().await.expect("saved");
+    assert_eq!(builder(&file).start().await.expect("started").token(), token);
+}
+
+#[tokio::test]
+async fn the_token_of_the_file_is_checked_like_a_given_one() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    builder(&file).token("short").start().await.expect("started").stop_and_save().await.expect("saved");
+    let remote = || {
+        let address = "0.0.0.0:0".parse().expect("an address");
+        builder(&file).listen(address).remote_access(iot_enroll::emulator::RemoteAccess::OverTls).tls(true)
+    };
+    let error = remote().start().await.expect_err("refused");
+    assert!(matches!(error, EmulatorError::ShortToken), "{error}");
+    remote().token("a longer token for it").start().await.expect("started").stop_and_save().await.expect("saved");
+    let good = fs::read_to_string(&file).expect("a file");
+    for bad in ["\"\"", "\"a\\nb\""] {
+        fs::write(&file, good.replacen("\"a longer token for it\"", bad, 1)).expect("written");
+        assert!(matches!(builder(&file).start().await, Err(EmulatorError::Token)), "{bad}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_empty_file_is_a_new_one_whoever_can_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    fs::write(&file, "").expect("written");
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("changed");
+    builder(&file).start().await.expect("started");
+    assert_eq!(file.metadata().expect("a file").permissions().mode() & 0o777, 0o600);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn only_the_owner_can_read_it_and_a_file_that_others_can_read_is_refused() {
