@@ -237,9 +237,9 @@ impl Builder {
         }
         let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
         let token = self.token.map(check_token).transpose()?;
-        let (mut file, content) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
-        let (mut identity, mut state) = match content.flatten() {
-            Some(content) => content,
+        let (mut file, stored) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
+        let (mut identity, mut state) = match stored.flatten() {
+            Some(stored) => stored,
             None => (Identity::random(&self.dps_name, self.clock.timestamp())?, State::default()),
         };
         if let Some(path) = &self.import_file {
@@ -477,7 +477,7 @@ impl Emulator {
     /// Serves a device over MQTT that sends these bytes and closes the connection. Returns what it receives.
     #[cfg(feature = "fuzzing")]
     #[doc(hidden)]
-    pub async fn exchange_mqtt(&self, sent: &[u8]) -> Vec<u8> {
+    pub async fn exchange_mqtt(&self, bytes: &[u8]) -> Vec<u8> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
         let (device, service) = tokio::io::duplex(1 << 16);
@@ -491,7 +491,7 @@ impl Emulator {
         let mut answer = Vec::new();
         let send = async {
             // The emulator may close the connection before.
-            let _ = sender.write_all(sent).await;
+            let _ = sender.write_all(bytes).await;
             let _ = sender.shutdown().await;
         };
         let _ = tokio::join!(served, send, received.read_to_end(&mut answer));

@@ -25,6 +25,7 @@ pub(crate) mod option {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[allow(clippy::ref_option, reason = "serde passes the field")]
     pub(crate) fn serialize<T: Serialize + ?Sized, S: Serializer>(
         value: &Option<Arc<T>>,
         serializer: S,

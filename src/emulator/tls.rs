@@ -67,7 +67,7 @@ pub(super) struct Tls {
 impl Tls {
     /// Creates a CA that ends with the emulator, and the server certificate for all hosts.
     pub(super) fn new(hosts: &Hosts) -> Result<Self, EmulatorError> {
-        Self::with_authority(new_authority(LIFETIME).map_err(tls_error)?, hosts)
+        Self::with_authority(new_authority(LIFETIME).map_err(|error| tls_error(&error))?, hosts)
     }
 
     /// Creates the server certificate for all hosts under the stored CA, or under a new one that is stored if there is none or
@@ -75,10 +75,10 @@ impl Tls {
     pub(super) fn with_stored(stored: &mut Option<StoredAuthority>, hosts: &Hosts) -> Result<Self, EmulatorError> {
         let now = Timestamp::now();
         if let Some(found) = stored.as_ref().filter(|found| found.not_after() >= Some(now + RENEWAL)) {
-            return Self::with_authority(found.authority(now).map_err(tls_error)?, hosts);
+            return Self::with_authority(found.authority(now).map_err(|error| tls_error(&error))?, hosts);
         }
-        let authority = new_authority(STORED_LIFETIME).map_err(tls_error)?;
-        *stored = Some(StoredAuthority::new(&authority).map_err(tls_error)?);
+        let authority = new_authority(STORED_LIFETIME).map_err(|error| tls_error(&error))?;
+        *stored = Some(StoredAuthority::new(&authority).map_err(|error| tls_error(&error))?);
         Self::with_authority(authority, hosts)
     }
 
@@ -93,7 +93,7 @@ impl Tls {
     }
 }
 
-fn tls_error(error: AuthorityError) -> EmulatorError {
+fn tls_error(error: &AuthorityError) -> EmulatorError {
     EmulatorError::Tls(error.to_string())
 }
 

@@ -37,7 +37,9 @@ impl Serialize for DeviceIndex {
 impl From<Vec<Device>> for DeviceIndex {
     fn from(devices: Vec<Device>) -> Self {
         let mut index = Self::default();
-        devices.into_iter().for_each(|device| index.insert(device));
+        for device in devices {
+            index.insert(device);
+        }
         index
     }
 }
