@@ -90,7 +90,9 @@ impl Serialize for CommandHistory {
 impl From<Vec<(String, CommandKey, DeviceCommand)>> for CommandHistory {
     fn from(commands: Vec<(String, CommandKey, DeviceCommand)>) -> Self {
         let mut history = Self::default();
-        commands.into_iter().for_each(|(device, key, command)| history.record(&device, key, command));
+        for (device, key, command) in commands {
+            history.record(&device, key, command);
+        }
         history
     }
 }
