@@ -49,7 +49,7 @@ pub struct Emulator {
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
     /// The state file and what it keeps beside the state.
-    saved: Option<(StateFile, Identity)>,
+    saved: Option<Box<(StateFile, Identity)>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -316,7 +316,7 @@ impl Builder {
             // Clients know the tokens and keys from here on, also if the emulator is killed.
             file.save(&identity, &context.store)?;
         }
-        let saved = file.map(|file| (file, identity));
+        let saved = file.map(|file| Box::new((file, identity)));
         let (stop, stopped) = watch::channel(false);
         let mqtt_listener =
             mqtt_listener.zip(tls.as_ref()).map(|(listener, tls)| Listener { listener, tls: Some(tls.mqtt.clone()) });
@@ -526,7 +526,7 @@ impl Emulator {
     /// Returns [`EmulatorError::StateFile`] if the file cannot be written. The earlier content is kept then.
     pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
         self.finish().await;
-        match &mut self.saved {
+        match self.saved.as_deref_mut() {
             Some((file, identity)) => {
                 identity.operational_ca = self.context.operational_ca.store();
                 file.save(identity, &self.context.store)
