@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use super::{
     args::IssueArgs,
     certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
-    input::read,
+    input::{file_name, read},
     output::{Output, clean, fields},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn sign_device_request(
     if !replace_subject && let Some(found) = other_name(&request, id.as_str()) {
         bail!(
             "the request in {} {found}, but the device ID is {:?}: --replace-subject issues it for the device ID",
-            file.display(),
+            file_name(file),
             id.as_str()
         );
     }
@@ -63,7 +63,7 @@ pub(super) fn sign_authority_request(
     {
         bail!(
             "the request in {} {found}, not {:?}: the subject is never changed, so give that common name as NAME",
-            file.display(),
+            file_name(file),
             name.as_str()
         );
     }
@@ -71,14 +71,14 @@ pub(super) fn sign_authority_request(
     files.check_apart(authority)?;
     let signed = authority
         .sign_authority_request(&request, &issue.options())
-        .with_context(|| format!("could not sign the request in {}", file.display()))?;
+        .with_context(|| format!("could not sign the request in {}", file_name(file)))?;
     let ignored = request.ignored().iter().map(String::as_str).filter(|name| !OF_AUTHORITIES.contains(name)).collect();
     let chain = signed.fullchain().collect();
     Signed { chain, shortened_from: signed.shortened_from, ignored }.write(&files, issue, output)
 }
 
 fn read_request(file: &Path) -> anyhow::Result<CertificateRequest> {
-    CertificateRequest::read(&read(file)?).with_context(|| format!("could not sign the request in {}", file.display()))
+    CertificateRequest::read(&read(file)?).with_context(|| format!("could not sign the request in {}", file_name(file)))
 }
 
 /// Returns what the common name of a request is instead of this one.

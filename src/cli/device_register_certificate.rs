@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     args::Pfx,
     certificate_text::note_removed,
-    input::read,
+    input::{file_name, read},
     output::Output,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl OperationalArgs {
     pub(super) fn prepare(&self, id: &DeviceId, inputs: &[&Path]) -> anyhow::Result<OperationalFiles> {
         let files = match &self.csr {
             Some(file) => {
-                let context = || format!("could not use the request in {}", file.display());
+                let context = || format!("could not use the request in {}", file_name(file));
                 let request = CertificateRequest::read(&read(file)?).with_context(context)?;
                 OperationalFiles::for_request(id, request, &self.dir).with_context(context)?
             }

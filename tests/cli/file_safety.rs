@@ -292,6 +292,15 @@ fn key_of_a_request_is_kept_and_another_one_is_removed_with_a_note() {
     }
 }
 
+#[test]
+fn errors_about_a_request_from_standard_input_say_so() {
+    let lab = lab();
+    for arguments in [&["device", "d", "ca", "--csr", "-"][..], &["intermediate", "d", "ca", "--csr", "-"]] {
+        let error = cert(lab.path(), arguments).fails(1);
+        assert!(error.contains("the request in standard input"), "{error}");
+    }
+}
+
 fn start(directory: &Path, arguments: &[&str]) -> Child {
     program(directory)
         .arg("cert")
