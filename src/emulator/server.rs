@@ -156,7 +156,8 @@ impl Builder {
         Self { tls, ..self }
     }
 
-    /// Sets the address for devices that register over MQTT, which must be a loopback address. Port 0 selects a free port.
+    /// Sets the address for devices that register over MQTT, which must be a loopback address without
+    /// [`remote_access`](Self::remote_access). Port 0 selects a free port.
     /// Needs [`tls`](Self::tls). MQTT over WebSocket is then at `/$iothub/websocket` of the HTTPS port. Default: no MQTT.
     ///
     /// The shipped SDKs connect to port 8883.
