@@ -52,7 +52,8 @@ pub(super) struct Intermediate {
     issuer: Issuer,
     /// Certificate request (PKCS#10) to sign instead of creating a key
     ///
-    /// The common name of its subject must be NAME, and its key an EC key. - is standard input.
+    /// The common name of its subject must be NAME, and its key an EC key. - is standard input. A key file of the
+    /// set that belongs to the request is kept; --force removes another key and the PFX file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
     csr: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +78,8 @@ pub(super) struct Device {
     issuer: Issuer,
     /// Certificate request (PKCS#10) to sign instead of creating a key
     ///
-    /// The common name of its subject must be the ID. - is standard input.
+    /// The common name of its subject must be the ID. - is standard input. A key file of the
+    /// set that belongs to the request is kept; --force removes another key and the PFX file.
     #[arg(long, value_name = "FILE", requires = "issuer", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
     csr: Option<PathBuf>,
     /// Issue the certificate for the ID even if the subject of the request differs

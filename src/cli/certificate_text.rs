@@ -29,7 +29,7 @@ pub(super) fn note_shortened(not_after: Timestamp, requested: Option<Timestamp>,
 /// Notes which files of an overwritten set were removed, because the new set does not have them.
 pub(super) fn note_removed(before: &[PathBuf], output: &Output) {
     for file in before.iter().filter(|file| file.symlink_metadata().is_err()) {
-        output.note(format_args!("{} was removed: it belonged to the overwritten certificate", file.display()));
+        output.note(format_args!("{} was removed with the overwritten set", file.display()));
     }
 }
 

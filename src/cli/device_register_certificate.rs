@@ -41,7 +41,7 @@ pub(super) struct OperationalArgs {
     /// Overwrite existing files of the same name
     ///
     /// Files that the device registers with are never overwritten. With --csr, a private key that belongs to the request is
-    /// kept, and files of another key are removed.
+    /// kept; another key and the PFX file are removed.
     #[arg(long, requires = "request", help_heading = HEADING)]
     force: bool,
     /// Encrypt the PFX file with 3DES and SHA-1 for Windows Server 2016 and macOS

@@ -435,12 +435,11 @@ impl FileSet {
         let _turn = self.lock()?;
         self.finish()?;
         let above = fullchain.get(1..).unwrap_or_default();
-        let is_key_kept = match (key, fullchain.first()) {
-            (None, Some(leaf)) => self.check_keeping(above, if_exists, &leaf.uncompressed_public_key())?,
-            _ => {
-                self.check_replaceable(above, if_exists, None)?;
-                false
-            }
+        let is_key_kept = if let (None, Some(leaf)) = (key, fullchain.first()) {
+            self.check_keeping(above, if_exists, &leaf.uncompressed_public_key())?
+        } else {
+            self.check_replaceable(above, if_exists, None)?;
+            false
         };
         self.remove_leftovers();
         let staging = self.stage(fullchain, key, is_key_kept)?;
