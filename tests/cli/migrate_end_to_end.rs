@@ -225,6 +225,27 @@ fn a_rehearsal_reports_what_differs_from_the_plan() {
 }
 
 #[test]
+fn an_x509_group_that_is_not_ready_blocks_no_device_of_a_group_that_is_named() {
+    let lab = Lab::start();
+    let old = lab.service.text("/idScope");
+    lab.fill_application();
+    let (id, credential) = DEVICES[1];
+    lab.register(id, credential, old).ok();
+    lab.run(&["migrate", "plan", "--ca-dir", ".", "--out", "plan.json"]).ok();
+    lab.run(&["migrate", "apply", "plan.json"]).ok();
+    lab.run(&["dps", "enrollment-group", "delete", "g-root", "--yes"]).ok();
+    let send = ["migrate", "move", "plan.json", "--device", id, "--dry-run"];
+    let run = lab.run(&send);
+    let (reason, way_on) = ("no enrollment group g-root", "unless its group is named");
+    assert!(run.stderr.contains(reason) && run.stderr.contains(way_on), "{}", run.stderr);
+    run.fails(1);
+    lab.run(&[&send[..], &["--x509-group", "g-root"]].concat()).fails(1);
+    assert!(lab.run(&[&send[..], &["--x509-group", "G-INT"]].concat()).ok().contains("1 to send"));
+    let error = lab.run(&[&send[..], &["--x509-group", "g-sas"]].concat()).fails(1);
+    assert!(error.contains("the plan moves no X.509 group g-sas"), "{error}");
+}
+
+#[test]
 fn status_tells_what_it_cannot_determine() {
     let lab = Lab::start();
     lab.run(&["migrate", "status", "missing.json"]).fails(3);

@@ -16,6 +16,7 @@ mod fingerprint;
 mod inspection;
 mod listed_devices;
 mod make_plan;
+mod move_check;
 mod move_devices;
 mod move_request;
 mod mover;
