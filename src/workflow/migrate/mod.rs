@@ -27,6 +27,7 @@ mod plan_error;
 mod plan_file;
 mod plan_report;
 mod readiness;
+mod rehearsal_marker;
 mod rehearse;
 mod status;
 mod target;
