@@ -225,17 +225,17 @@ impl Arrivals {
         let planned = self.planned.remove(&hash);
         let record = self.records.by_id.get(&hash);
         let (state, reason) = match (record, planned) {
-            (Some(record), Some(Planned::Moved(_))) if record.of_rehearsal && record.is_assigned => {
-                let reason =
-                    "only a rehearsal that was interrupted has registered it: rehearse it again, which removes that";
-                (ArrivalState::Waiting, Some(reason.to_owned()))
-            }
-            (Some(record), planned) if record.is_assigned => {
+            (Some(record), planned) if record.is_assigned && !record.of_rehearsal => {
                 let differences = record.differences(id.as_str(), planned.as_ref());
                 (ArrivalState::Arrived, (!differences.is_empty()).then(|| differences.join("; ")))
             }
             _ if simulated => (ArrivalState::Simulated, None),
             _ if !enabled => (ArrivalState::Disabled, None),
+            (Some(record), _) if record.of_rehearsal => {
+                let reason =
+                    "only a rehearsal that was interrupted has registered it: rehearse it again, which removes that";
+                (ArrivalState::Waiting, Some(reason.to_owned()))
+            }
             (Some(record), _) => {
                 (ArrivalState::Failed, Some(record.problem.as_deref().unwrap_or("it is being assigned").to_owned()))
             }
