@@ -7,24 +7,25 @@ use anyhow::anyhow;
 use super::{
     args::Confirmation,
     error::AlreadyReported,
-    output::{BAD, GOOD, Output},
+    output::{BAD, GOOD, Output, counted},
     planned_services::BothServices,
     progress::RowProgress,
     results_argument::results_file,
 };
 use crate::{
-    central::{CentralDeviceId, CommandPath, DeviceGroupId},
+    central::{CentralDeviceId, CommandPath, DeviceGroupId, EnrollmentGroupId},
     workflow::migrate::{MoveReport, MoveRequest, MoveTargets, Plan, Resend, prepare_move},
 };
 
 /// Tell devices the new ID scope by a command of the application
 ///
 /// The firmware of the devices has to have the command, which gets the payload {"idScope": "..."}, and has to register at that
-/// ID scope then. A device must be connected to receive it. Devices are skipped if the plan does not move them, or if the DPS
-/// instance would not admit them yet. A device group is resolved to its devices.
+/// ID scope then. A device must be connected to receive it. Devices are skipped if the plan does not move them, if the
+/// application has them as disabled or not any more, or if the DPS instance would not admit them yet. A device group is
+/// resolved to its devices.
 ///
 /// The outcome of each device is written to a results file. Run the same command again to resume: devices that received the
-/// command are not sent it again, and neither are those of which it is not known because a run was interrupted or an answer was
+/// same command are not sent it again, and neither are those of which it is not known because a run was interrupted or an answer was
 /// lost. The application is asked for the last command of these; --resend sends it again.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["device", "device_group"])))]
@@ -44,6 +45,12 @@ pub(super) struct Move {
     /// Command of the devices, as COMPONENT.COMMAND or COMMAND
     #[arg(long, value_name = "COMPONENT.COMMAND", default_value = "migration.DeviceMove")]
     command: CommandPath,
+    /// X.509 group that admits the devices that are presumably in one
+    ///
+    /// The application does not tell which X.509 group admits a device. Unless it is named, all X.509 groups of the plan have
+    /// to be ready. It is not verified that the devices are in the group.
+    #[arg(long, value_name = "GROUP")]
+    x509_group: Option<EnrollmentGroupId>,
     /// Results file [default: the plan's name with .moves.csv]
     #[arg(long, value_name = "CSV", value_parser = results_file())]
     results: Option<PathBuf>,
@@ -79,7 +86,7 @@ impl Move {
         let prepared = prepare_move(&client, &instance, &plan, &request).await?;
         let count = prepared.to_send();
         if count > 0 && !self.dry_run {
-            let devices = if count == 1 { "1 device".to_owned() } else { format!("{count} devices") };
+            let devices = counted(count as u64, "device");
             let (scope, endpoint) = (&plan.header().instance.id_scope, &plan.header().application.endpoint);
             let question = format!("send {} with the ID scope {scope} to {devices} of {endpoint}?", self.command);
             self.confirmation.ask(&question)?;
@@ -89,16 +96,17 @@ impl Move {
         progress.finish();
         if report.unknown > 0 {
             output.note(format_args!(
-                "it is not known whether {} devices received the command; `migrate status` prints which devices have \
-                 arrived, and --resend sends it to these devices again",
-                report.unknown
+                "it is not known whether {} received the command; `migrate status` prints which devices have arrived, and \
+                 --resend sends it again where it is not known",
+                counted(report.unknown, "device")
             ));
         }
         output.result(&report, || summary(&report))?;
         let remaining = report.remaining;
         match report.stopped.take() {
             Some(stop) => Err(anyhow!(stop).context(format!(
-                "the run stopped, and {remaining} devices were not tried; the same command resumes when the cause is removed"
+                "the run stopped with {} not tried; the same command resumes when the cause is removed",
+                counted(remaining, "device")
             ))),
             None if report.is_complete() => Ok(()),
             None => Err(AlreadyReported.into()),
@@ -116,6 +124,10 @@ impl Move {
             Some(Which::All) => Resend::All,
         };
         let request = MoveRequest::new(plan, targets, self.command.clone()).resend(resend).dry_run(self.dry_run);
+        let request = match &self.x509_group {
+            Some(group) => request.x509_group(group.clone()),
+            None => request,
+        };
         match &self.results {
             Some(results) => request.results(results),
             None => request,

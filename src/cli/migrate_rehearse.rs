@@ -27,7 +27,8 @@ use crate::{
 /// and the enrollment group or individual enrollment that admitted the device. Run it after migrate apply, for a device of
 /// each group, before devices are moved.
 ///
-/// The registration record is removed again, unless there was one before: then the device itself may have arrived. The identity
+/// The registration record is removed again, unless there was one before: then the device itself may have arrived. If the
+/// command is interrupted, the file plan.json.rehearsal-ID remains: rehearse the device again to remove its record. The identity
 /// of the device at its hub stays, because DPS does not remove it with the record.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

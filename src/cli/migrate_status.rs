@@ -19,7 +19,8 @@ use crate::workflow::migrate::{ArrivalCounts, Arrivals, DeviceArrival, Plan};
 /// Show which devices have arrived at the DPS instance
 ///
 /// Compares the devices of the application with the registration records of the instance, and changes nothing. A device has
-/// arrived if it registered and is assigned to a hub.
+/// arrived if it registered and is assigned to a hub. A reason is shown if its group or its ID in the hub is not that of the
+/// plan, or if what admitted it is disabled now.
 ///
 /// The exit status is 0 if every device of the application has arrived, except for disabled and simulated ones; 1 if some have
 /// not, also those that the plan cannot move; and 3 if it could not be determined.

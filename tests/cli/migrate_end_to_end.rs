@@ -225,6 +225,108 @@ fn a_rehearsal_reports_what_differs_from_the_plan() {
 }
 
 #[test]
+fn the_record_of_a_rehearsal_that_was_killed_is_not_an_arrival_and_the_next_one_removes_it() {
+    let lab = Lab::start();
+    let (old, new) = (lab.service.text("/idScope"), lab.service.text("/dps/idScope"));
+    lab.fill_application();
+    let (id, credential) = DEVICES[3];
+    lab.register(id, credential, old).ok();
+    lab.run(&["migrate", "plan", "--ca-dir", ".", "--out", "plan.json"]).ok();
+    lab.run(&["migrate", "apply", "plan.json"]).ok();
+    let marker = lab.folder.path().join("plan.json.rehearsal-s-group");
+    let rehearse = [&["migrate", "rehearse", "plan.json", "--device", id], credential].concat();
+
+    lab.run(&rehearse).ok();
+    assert!(!marker.exists());
+    // What a kill between the registration and its removal leaves.
+    lab.register(id, credential, new).ok();
+    let now = iot_enroll::certificate::Timestamp::now();
+    let write = |text: &str| {
+        fs::write(&marker, text).expect("written");
+        fs::set_permissions(&marker, fs::Permissions::from_mode(0o600)).expect("set");
+    };
+    write(&format!("\n{now}\n\n2026-0"));
+    let shown = lab.run(&["migrate", "status", "plan.json"]);
+    let text = shown.stdout.clone();
+    assert!(text.contains("0 of 3 devices have arrived") && text.contains("rehearsal that was interrupted"), "{text}");
+    let rehearsal = lab.run(&rehearse).ok();
+    assert!(rehearsal.contains("registration  removed"), "{rehearsal}");
+    assert!(!marker.exists());
+    lab.run(&["dps", "registration", "show", id]).fails(1);
+
+    // The device itself registered long after the rehearsal, or the rehearsal was killed before it registered.
+    lab.register(id, credential, new).ok();
+    for text in ["\n2020-01-01T00:00:00Z\n", "", "\n2020-01"] {
+        write(text);
+        let shown = lab.run(&["migrate", "status", "plan.json"]);
+        assert!(shown.stdout.contains("1 of 3 devices have arrived"), "{}", shown.stdout);
+        assert!(lab.run(&rehearse).ok().contains("registration  kept"));
+        assert!(!marker.exists());
+    }
+}
+
+#[test]
+fn an_arrival_that_differs_from_the_plan_has_a_reason() {
+    let lab = Lab::start();
+    let (old, new) = (lab.service.text("/idScope"), lab.service.text("/dps/idScope"));
+    lab.fill_application();
+    let (id, credential) = DEVICES[3];
+    lab.register(id, credential, old).ok();
+    lab.run(&["migrate", "plan", "--ca-dir", ".", "--out", "plan.json"]).ok();
+    lab.run(&["migrate", "apply", "plan.json"]).ok();
+    let reason = || {
+        let (_, shown) = lab.status();
+        let devices = shown["devices"].as_array().expect("devices").clone();
+        let device = devices.into_iter().find(|it| it["id"] == id).expect("the device");
+        assert_eq!(device["state"], "arrived", "{device}");
+        let csv = lab.run(&["migrate", "status", "plan.json", "--format", "csv"]).stdout;
+        let reason = device["reason"].as_str().unwrap_or_default().to_owned();
+        assert!(csv.contains(&reason), "{csv}");
+        reason
+    };
+    lab.register(id, credential, new).ok();
+    assert_eq!(reason(), "");
+    lab.run(&["dps", "enrollment-group", "delete", "g-sas", "--yes"]).ok();
+    lab.run(&["dps", "registration", "delete", id, "--yes"]);
+    lab.run(&["dps", "enrollment-group", "create", "other", "--symmetric-key", "--keys-file", "group.keys"]).ok();
+    lab.register(id, credential, new).ok();
+    assert_eq!(reason(), "the plan has enrollment group g-sas");
+    // A device that writes its ID in another case.
+    lab.run(&["dps", "registration", "delete", id, "--yes"]).ok();
+    lab.register("S-Group", credential, new).ok();
+    assert_eq!(reason(), "its ID at the hub is S-Group; the plan has enrollment group g-sas");
+    lab.run(&["dps", "enrollment-group", "update", "other", "--enabled", "false"]).ok();
+    assert!(reason().ends_with("its enrollment group is disabled at the instance, so that it cannot register again"));
+}
+
+#[test]
+fn an_x509_group_that_is_not_ready_blocks_no_device_of_a_group_that_is_named() {
+    let lab = Lab::start();
+    let old = lab.service.text("/idScope");
+    lab.fill_application();
+    let (id, credential) = DEVICES[1];
+    lab.register(id, credential, old).ok();
+    lab.run(&["migrate", "plan", "--ca-dir", ".", "--out", "plan.json"]).ok();
+    lab.run(&["migrate", "apply", "plan.json"]).ok();
+    lab.run(&["dps", "enrollment-group", "delete", "g-root", "--yes"]).ok();
+    let send = ["migrate", "move", "plan.json", "--device", id, "--dry-run"];
+    let run = lab.run(&send);
+    let (reason, way_on) = ("no enrollment group g-root", "unless its group is named");
+    assert!(run.stderr.contains(reason) && run.stderr.contains(way_on), "{}", run.stderr);
+    run.fails(1);
+    lab.run(&[&send[..], &["--x509-group", "g-root"]].concat()).fails(1);
+    assert!(lab.run(&[&send[..], &["--x509-group", "G-INT"]].concat()).ok().contains("1 to send"));
+    let error = lab.run(&[&send[..], &["--x509-group", "g-sas"]].concat()).fails(1);
+    assert!(error.contains("the plan moves no X.509 group g-sas"), "{error}");
+    // The group of symmetric keys moves too, and is another one than the plan presumes.
+    let differs = lab.run(&["migrate", "rehearse", "plan.json", "--device", id, "--group-key-file", "group1.key"]);
+    let difference =
+        "the enrollment group g-sas of symmetric keys admitted it, and the plan has it presumably in an X.509 group";
+    assert!(differs.stdout.contains(difference), "{}{}", differs.stdout, differs.stderr);
+    differs.fails(1);
+}
+
+#[test]
 fn status_tells_what_it_cannot_determine() {
     let lab = Lab::start();
     lab.run(&["migrate", "status", "missing.json"]).fails(3);

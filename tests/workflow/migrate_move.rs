@@ -3,16 +3,16 @@
 use std::fs;
 
 use crate::{
-    migration_lab::{COMMAND, GROUP, MigrationLab, client_at, request},
+    migration_lab::{COMMAND, GROUP, MigrationLab, client_at, keys, request},
     support::server::{Reply, Server},
 };
 use iot_enroll::{
-    central::{DeviceUpdate, NewDeviceGroup},
-    dps::service::{EnrollmentGroupUpdate, EnrollmentSettings},
+    central::{DeviceUpdate, NewDeviceAttestation, NewDeviceGroup},
+    dps::service::{EnrollmentGroupUpdate, EnrollmentSettings, NewAttestation, NewIndividualEnrollment},
     emulator::{DeviceProperties, Fault, FaultKind},
     workflow::{
         RunStop,
-        migrate::{MoveRequest, MoveTargets, Resend, prepare_move},
+        migrate::{MoveRequest, MoveTargets, Plan, Resend, prepare_move},
     },
 };
 use serde_json::json;
@@ -20,7 +20,7 @@ use serde_json::json;
 const IDS: [&str; 3] = ["pump-1", "pump-2", "pump-3"];
 
 /// An application with three devices that have connected, their plan, and the instance with their group.
-async fn ready() -> (MigrationLab, iot_enroll::workflow::migrate::Plan) {
+async fn ready() -> (MigrationLab, Plan) {
     let lab = MigrationLab::start().await;
     lab.connect(&IDS).await;
     let plan = lab.plan().await;
@@ -126,6 +126,72 @@ async fn devices_that_the_instance_would_not_admit_are_skipped() {
     assert_eq!(lab.received("pump-1"), 1);
 }
 
+/// Returns why devices are skipped, and the number of the others.
+async fn dry_run(lab: &MigrationLab, plan: &Plan, request: MoveRequest) -> (Vec<String>, usize) {
+    let request = request.dry_run(true);
+    let prepared = prepare_move(&lab.client(), &lab.dps.instance(), plan, &request).await.expect("prepared");
+    (prepared.skipped().map(|(id, reason)| format!("{id}: {reason}")).collect(), prepared.to_send())
+}
+
+#[tokio::test]
+async fn devices_that_were_disabled_or_deleted_since_the_plan_are_skipped() {
+    let (lab, plan) = ready().await;
+    let devices = lab.client().devices();
+    let group = "all".parse().expect("an ID");
+    let query = NewDeviceGroup::new("All", "SELECT * FROM devices WHERE $provisioned = true");
+    lab.client().device_groups().create(&group, &query).await.expect("created");
+    devices.update(&"pump-1".parse().expect("an ID"), &DeviceUpdate::default().enabled(false)).await.expect("disabled");
+    devices.delete(&"pump-2".parse().expect("an ID")).await.expect("deleted");
+    let disabled = "pump-1: it is disabled at the application";
+    let (reasons, to_send) = dry_run(&lab, &plan, request(&plan, &IDS)).await;
+    assert_eq!(reasons, [disabled, "pump-2: the application does not have it any more"]);
+    assert_eq!(to_send, 1);
+    let by_group = MoveRequest::new(&plan, MoveTargets::Group(group), COMMAND.parse().expect("a command"));
+    assert_eq!(dry_run(&lab, &plan, by_group).await, (vec![disabled.to_owned()], 1));
+}
+
+#[tokio::test]
+async fn devices_whose_individual_enrollment_is_for_another_credential_are_skipped() {
+    let lab = MigrationLab::start().await;
+    lab.connect(&["own"]).await;
+    let (devices, id) = (lab.client().devices(), "own".parse().expect("an ID"));
+    let set = async |name: &str| {
+        let attestation = NewDeviceAttestation::SymmetricKey(Some(keys(name)));
+        devices.set_attestation(&id, &attestation).await.expect("set");
+    };
+    set("first").await;
+    let plan = lab.plan().await;
+    let enrollments = lab.dps.instance().client().individual_enrollments();
+    let enrolled = "own".parse().expect("an ID");
+    let enroll = async |name: &str| {
+        let enrollment = NewIndividualEnrollment::new(NewAttestation::SymmetricKey(Some(keys(name))));
+        enrollments.create(&enrolled, &enrollment).await.expect("created");
+    };
+    enroll("first").await;
+    assert_eq!(dry_run(&lab, &plan, request(&plan, &["own"])).await, (vec![], 1));
+    // At the application.
+    set("second").await;
+    let other = "own: its individual enrollment at the instance has other keys than the device has at the application";
+    assert_eq!(dry_run(&lab, &plan, request(&plan, &["own"])).await, (vec![other.to_owned()], 0));
+    set("first").await;
+    // At the instance.
+    enrollments.delete(&enrolled, None).await.expect("deleted");
+    enroll("third").await;
+    assert_eq!(dry_run(&lab, &plan, request(&plan, &["own"])).await, (vec![other.to_owned()], 0));
+    devices.delete_attestation(&id).await.expect("deleted");
+    assert_eq!(dry_run(&lab, &plan, request(&plan, &["own"])).await.1, 0);
+}
+
+#[tokio::test]
+async fn another_command_counts_as_not_sent() {
+    let (lab, plan) = ready().await;
+    lab.send(&plan, &["pump-1"]).await;
+    let targets = MoveTargets::Devices(vec!["pump-1".parse().expect("an ID")]);
+    let other = MoveRequest::new(&plan, targets, "Other".parse().expect("a command"));
+    assert_eq!(dry_run(&lab, &plan, other).await, (vec![], 1));
+    assert_eq!(lab.send(&plan, &["pump-1"]).await.earlier, 1);
+}
+
 #[tokio::test]
 async fn a_lost_answer_is_settled_by_the_history_and_never_sent_again_unasked() {
     let (lab, plan) = ready().await;
@@ -181,13 +247,10 @@ async fn a_row_that_a_killed_run_left_is_not_sent_again() {
 async fn devices_that_did_not_receive_the_command_are_sent_it_by_the_next_run() {
     let (lab, plan) = ready().await;
     // Not connected at the moment.
-    let update = |enabled| DeviceUpdate::default().enabled(enabled);
-    let id = "pump-1".parse().expect("an ID");
-    lab.client().devices().update(&id, &update(false)).await.expect("disabled");
+    lab.emulator().inject(fault(FaultKind::Status { status: 404, retry_after: None })).expect("a fault");
     let report = lab.send(&plan, &["pump-1"]).await;
     assert_eq!((report.failed, report.unknown, report.is_complete()), (1, 0, false), "{report:?}");
     assert_eq!(lab.outcome("pump-1").as_deref(), Some("failed"));
-    lab.client().devices().update(&id, &update(true)).await.expect("enabled");
     assert_eq!(lab.send(&plan, &["pump-1"]).await.sent, 1);
 
     // 408: the device did not answer in time, so it may have the command.
@@ -206,7 +269,10 @@ async fn a_device_that_answers_with_an_error_is_not_moved() {
         let body = json!({ "id": "r", "request": {}, "response": "unknown method", "responseCode": code });
         Reply::json(201, &body)
     };
-    let server = Server::start([answer(404), answer(200)]);
+    // The device is read before each command.
+    let fields = json!({ "id": "pump-1", "enabled": true, "provisioned": true, "simulated": false });
+    let device = || Reply::json(200, &fields);
+    let server = Server::start([device(), answer(404), device(), answer(200)]);
     let client = client_at(&server.url(), lab.emulator().token());
     let wanted = request(&plan, &["pump-1"]);
     for (sent, refused) in [(0, 1), (1, 0)] {

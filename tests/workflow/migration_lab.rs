@@ -30,7 +30,8 @@ pub(crate) fn key(text: &str) -> String {
     BASE64_STANDARD.encode(digest::digest(&digest::SHA512, text.as_bytes()))
 }
 
-fn keys(name: &str) -> SymmetricKeys {
+/// A pair of keys that are made of a name.
+pub(crate) fn keys(name: &str) -> SymmetricKeys {
     SymmetricKeys { primary_key: key(&format!("{name} 1")).into(), secondary_key: key(&format!("{name} 2")).into() }
 }
 

@@ -2,20 +2,26 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::{
+    move_check::{CurrentDevice, MoveCheck},
     move_request::{MoveError, MoveReport, MoveRequest, MoveTargets, Resend},
     mover::{Mover, Task},
     moves::{EarlierMove, EarlierMoves, EarlierState, MoveResults},
-    plan::PlanHeader,
+    plan::{GroupAction, GroupAttestation, PlanHeader, PlannedGroup},
     plan_error::PlanError,
     plan_file::Plan,
     readiness::{Expectation, Readiness},
 };
 use crate::{
-    central::{CentralDeviceId, Client, CommandPath, Devices},
+    central::{CentralDeviceId, Client, CommandPath, Devices, EnrollmentGroupId},
     dps::service::RegistrationId,
     transport::Error,
-    workflow::{bulk::RunStop, dps_instance::DpsInstance, repeated_ids::id_hash, step::WorkflowEvent},
+    workflow::{
+        bulk::RunStop, create::REQUESTS_UNDER_WAY, dps_instance::DpsInstance, repeated_ids::id_hash,
+        step::WorkflowEvent,
+    },
 };
 
 /// Devices that are ready to be sent to the instance. Nothing has been sent yet, so that a person can be asked first.
@@ -71,11 +77,13 @@ impl PreparedMove {
 /// Finds out to which devices a command is to be sent. Reads the plan, the application, the instance and the results of earlier
 /// runs, and sends nothing. The results file stays locked until the result is dropped.
 ///
-/// A device is skipped if the plan does not move it, or if the instance would not admit it: its group or individual enrollment
-/// is missing, disabled or for another credential.
+/// A device is skipped if the plan does not move it, if the application has it as disabled or not any more, or if the instance
+/// would not admit it: its group or individual enrollment is missing, disabled or for another credential. The credential of an
+/// individual enrollment is compared with that of the device at the application now. That of a device that a group admits is
+/// not read: only the keys and certificates of the group are compared, with those of the plan.
 ///
 /// Every command is recorded in the results file before and after it is sent. The next run sends nothing to devices that
-/// received the command. A device whose last row is the one before, because the run was killed, is not sent the command again
+/// received the same command with the same ID scope. A device whose last row is the one before, because the run was killed, is not sent the command again
 /// either: the application is asked for the device's last command, and if that does not tell, the device is reported as unknown.
 /// [`Resend`] sends it to these devices too.
 ///
@@ -107,11 +115,13 @@ pub async fn prepare_move(
     request: &MoveRequest,
 ) -> Result<PreparedMove, MoveError> {
     let id_scope = &plan.header().instance.id_scope;
+    let assumed = request.x509_group.as_ref().map(|group| find_x509_group(plan.header(), group)).transpose()?;
+    let command = request.command.to_string();
     let ids = resolve(client, &request.targets).await?;
     let (earlier, results) = if request.dry_run {
-        (EarlierMoves::read(&request.results, id_scope)?, None)
+        (EarlierMoves::read(&request.results, id_scope, &command)?, None)
     } else {
-        let (earlier, results) = EarlierMoves::open(&request.results, id_scope)?;
+        let (earlier, results) = EarlierMoves::open(&request.results, id_scope, &command)?;
         (earlier, Some(results))
     };
     let mut prepared = PreparedMove {
@@ -123,7 +133,7 @@ pub async fn prepare_move(
         results,
     };
     let mut fresh = Vec::new();
-    for id in ids {
+    for (id, listed) in ids {
         match earlier.get(id.as_str()) {
             Some(EarlierMove { state: EarlierState::Sent, .. }) if request.resend != Resend::All => {
                 prepared.report.earlier += 1;
@@ -131,44 +141,69 @@ pub async fn prepare_move(
             Some(EarlierMove { state: EarlierState::Unknown, run }) if request.resend == Resend::Failed => {
                 prepared.tasks.push((id, Task::Settle(run)));
             }
-            _ => fresh.push(id),
+            _ => fresh.push((id, listed)),
         }
     }
     let expected = read_expectations(plan, &fresh)?;
-    let readiness = read_readiness(instance, plan.header(), &fresh, &expected).await?;
-    for id in fresh {
-        let problem = match expected.get(&id_hash(id.as_str())) {
-            Some(expectation) => readiness.problem(id.as_str(), expectation),
-            None => Some("the plan does not have it: make the plan again".to_owned()),
-        };
+    let readiness = read_readiness(instance, plan.header(), &fresh, &expected, assumed).await?;
+    let check = &MoveCheck::new(client, instance, plan.header(), readiness);
+    let problem = |(id, listed): Target| {
+        let expectation = expected.get(&id_hash(id.as_str()));
+        async move {
+            let problem = match expectation {
+                Some(expectation) => check.problem(&id, expectation, listed).await?,
+                None => Some("the plan does not have it: make the plan again".to_owned()),
+            };
+            Ok::<_, Error>((id, problem))
+        }
+    };
+    let mut checked = stream::iter(fresh).map(problem).buffered(REQUESTS_UNDER_WAY.get());
+    while let Some((id, problem)) = checked.try_next().await? {
         match problem {
             Some(problem) => prepared.skipped.push((id, problem)),
             None => prepared.tasks.push((id, Task::Send)),
         }
     }
+    drop(checked);
     Ok(prepared)
 }
 
-/// Returns the IDs of the devices, each once.
-async fn resolve(client: &Client, targets: &MoveTargets) -> Result<Vec<CentralDeviceId>, Error> {
-    let ids = match targets {
-        MoveTargets::Devices(ids) => ids.clone(),
+/// Returns the ID in lower case of an X.509 group that the plan moves.
+fn find_x509_group(plan: &PlanHeader, id: &EnrollmentGroupId) -> Result<String, MoveError> {
+    let is_it = |group: &PlannedGroup| {
+        group.id.as_str().eq_ignore_ascii_case(id.as_str())
+            && group.action != GroupAction::None
+            && matches!(group.attestation, GroupAttestation::X509 { .. })
+    };
+    let found = plan.groups.iter().any(is_it);
+    found.then(|| id.as_str().to_ascii_lowercase()).ok_or_else(|| MoveError::NoX509Group(id.clone()))
+}
+
+/// A device to send, and what the list of a device group told of it.
+type Target = (CentralDeviceId, Option<CurrentDevice>);
+
+/// Returns the devices, each once.
+async fn resolve(client: &Client, targets: &MoveTargets) -> Result<Vec<Target>, Error> {
+    let found = match targets {
+        MoveTargets::Devices(ids) => ids.iter().map(|id| (id.clone(), None)).collect(),
         MoveTargets::Group(group) => {
             let mut listing = client.device_groups().devices(group);
-            let mut ids = Vec::new();
+            let mut found = Vec::new();
             while let Some(device) = listing.next().await {
-                ids.push(device?.id);
+                let device = device?;
+                let now = CurrentDevice::from(&device);
+                found.push((device.id, Some(now)));
             }
-            ids
+            found
         }
     };
     let mut seen = HashSet::new();
-    Ok(ids.into_iter().filter(|id| seen.insert(id_hash(id.as_str()))).collect())
+    Ok(found.into_iter().filter(|(id, _): &Target| seen.insert(id_hash(id.as_str()))).collect())
 }
 
 /// Reads what the plan says about these devices, by the hashes of their IDs.
-fn read_expectations(plan: &Plan, ids: &[CentralDeviceId]) -> Result<HashMap<u64, Expectation>, PlanError> {
-    let wanted: HashSet<_> = ids.iter().map(|id| id_hash(id.as_str())).collect();
+fn read_expectations(plan: &Plan, targets: &[Target]) -> Result<HashMap<u64, Expectation>, PlanError> {
+    let wanted: HashSet<_> = targets.iter().map(|(id, _)| id_hash(id.as_str())).collect();
     let mut expected = HashMap::new();
     if wanted.is_empty() {
         return Ok(expected);
@@ -186,11 +221,13 @@ fn read_expectations(plan: &Plan, ids: &[CentralDeviceId]) -> Result<HashMap<u64
 async fn read_readiness(
     instance: &DpsInstance,
     plan: &PlanHeader,
-    ids: &[CentralDeviceId],
+    targets: &[Target],
     expected: &HashMap<u64, Expectation>,
+    assumed: Option<String>,
 ) -> Result<Readiness, Error> {
     let is_enrolled =
         |id: &&CentralDeviceId| matches!(expected.get(&id_hash(id.as_str())), Some(Expectation::Individual(_)));
-    let enrolled = ids.iter().filter(is_enrolled).filter_map(|id| RegistrationId::new(id.as_str()).ok());
-    Readiness::read(instance, plan, enrolled.collect()).await
+    let enrolled =
+        targets.iter().map(|(id, _)| id).filter(is_enrolled).filter_map(|id| RegistrationId::new(id.as_str()).ok());
+    Readiness::read(instance, plan, enrolled.collect(), assumed).await
 }

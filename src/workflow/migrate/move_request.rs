@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{moves::MoveOutcome, plan_error::PlanError, plan_file::Plan};
 use crate::{
-    central::{CentralDeviceId, CommandPath, DeviceGroupId},
+    central::{CentralDeviceId, CommandPath, DeviceGroupId, EnrollmentGroupId},
     transport::Error,
     workflow::{
         bulk::RunStop,
@@ -53,6 +53,9 @@ pub struct MoveRequest {
     pub results: PathBuf,
     /// To which devices of earlier runs the command is sent again.
     pub resend: Resend,
+    /// The X.509 group that admits the devices that are presumably in one. Without it, all X.509 groups have to be ready,
+    /// because the application does not tell which one admits a device.
+    pub x509_group: Option<EnrollmentGroupId>,
     /// Whether to find out only what a run would do.
     pub dry_run: bool,
 }
@@ -62,7 +65,7 @@ impl MoveRequest {
     #[must_use]
     pub fn new(plan: &Plan, targets: MoveTargets, command: CommandPath) -> Self {
         let results = results_path(plan.path(), "moves");
-        Self { targets, command, results, resend: Resend::default(), dry_run: false }
+        Self { targets, command, results, resend: Resend::default(), x509_group: None, dry_run: false }
     }
 
     /// Sets the results file.
@@ -76,6 +79,13 @@ impl MoveRequest {
     #[must_use]
     pub fn resend(mut self, resend: Resend) -> Self {
         self.resend = resend;
+        self
+    }
+
+    /// Sets the X.509 group that admits the devices that are presumably in one. It is not verified that it does.
+    #[must_use]
+    pub fn x509_group(mut self, group: EnrollmentGroupId) -> Self {
+        self.x509_group = Some(group);
         self
     }
 
@@ -94,6 +104,9 @@ pub enum MoveError {
     /// The plan cannot be read.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The plan does not move the X.509 group that was named, or it has no such group.
+    #[error("the plan moves no X.509 group {0}")]
+    NoX509Group(EnrollmentGroupId),
     /// The results cannot be kept.
     #[error(transparent)]
     Results(#[from] ResultsError),

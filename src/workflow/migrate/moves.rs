@@ -58,30 +58,30 @@ pub(super) enum EarlierState {
     NotSent,
 }
 
-/// The devices of earlier runs with the same ID scope, by the hash of their IDs.
+/// The devices of earlier runs with the same ID scope and command, by the hash of their IDs.
 #[derive(Default)]
 pub(super) struct EarlierMoves(HashMap<u64, EarlierMove>);
 
 impl EarlierMoves {
     /// Reads the results without changing or locking the file, which may be missing.
-    pub(super) fn read(path: &Path, scope: &str) -> Result<Self, ResultsError> {
+    pub(super) fn read(path: &Path, scope: &str, command: &str) -> Result<Self, ResultsError> {
         let mut earlier = Self::default();
-        read_results(path, FORMAT, |row| earlier.add(row, scope))?;
+        read_results(path, FORMAT, |row| earlier.add(row, scope, command))?;
         Ok(earlier)
     }
 
     /// Opens and locks the results file, and reads it.
-    pub(super) fn open(path: &Path, scope: &str) -> Result<(Self, MoveResults), ResultsError> {
+    pub(super) fn open(path: &Path, scope: &str, command: &str) -> Result<(Self, MoveResults), ResultsError> {
         let mut earlier = Self::default();
         let writer = ResultsFile::open(path, FORMAT)?.resume(|row| {
-            earlier.add(row, scope);
+            earlier.add(row, scope, command);
             true
         })?;
         Ok((earlier, MoveResults { writer, scope: scope.to_owned(), is_broken: false }))
     }
 
-    fn add(&mut self, row: &ResultsRow<'_>, scope: &str) {
-        if !row.get("idScope").eq_ignore_ascii_case(scope) {
+    fn add(&mut self, row: &ResultsRow<'_>, scope: &str, command: &str) {
+        if !row.get("idScope").eq_ignore_ascii_case(scope) || row.get("command") != command {
             return;
         }
         let state = match row.get("outcome") {

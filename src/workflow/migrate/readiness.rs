@@ -11,6 +11,7 @@ use futures_util::{
 use super::{
     fingerprint::KeyFingerprint,
     plan::{DeviceAction, DeviceAdmission, GroupAction, GroupAttestation, PlanHeader, PlannedDevice, PlannedGroup},
+    target::EnrollmentKind,
 };
 use crate::{
     arm::DpsCertificate,
@@ -65,10 +66,33 @@ impl Expectation {
 pub(super) struct Readiness {
     /// Why the groups of symmetric keys admit no devices, if so, by their IDs in lower case.
     symmetric: HashMap<String, Option<String>>,
-    /// Why one of the X.509 groups does not admit all of its devices, if so.
-    x509: Option<String>,
-    /// The individual enrollments that were looked up: their kind and whether they are enabled, by the hash of the ID.
-    enrollments: HashMap<u64, (String, bool)>,
+    /// The X.509 groups that do not admit all of their devices, by their IDs in lower case, and why.
+    x509: Vec<(String, String)>,
+    /// The X.509 group that admits the devices of which the plan does not know it, in lower case.
+    assumed: Option<String>,
+    /// The individual enrollments that were looked up, by the hash of the ID.
+    enrollments: HashMap<u64, FoundEnrollment>,
+}
+
+/// An individual enrollment of the instance.
+pub(super) struct FoundEnrollment {
+    /// The name of its kind.
+    name: String,
+    pub(super) kind: EnrollmentKind,
+    pub(super) endorsement_key: Option<String>,
+    enabled: bool,
+}
+
+impl FoundEnrollment {
+    fn new(found: IndividualEnrollment) -> Self {
+        let (name, kind) = (found.attestation.kind().to_owned(), EnrollmentKind::of(&found.attestation));
+        let enabled = found.is_enabled();
+        let endorsement_key = match found.attestation {
+            Attestation::Tpm { endorsement_key } => endorsement_key,
+            _ => None,
+        };
+        Self { name, kind, endorsement_key, enabled }
+    }
 }
 
 impl Readiness {
@@ -77,10 +101,11 @@ impl Readiness {
         instance: &DpsInstance,
         plan: &PlanHeader,
         enrolled: Vec<RegistrationId>,
+        assumed: Option<String>,
     ) -> Result<Self, Error> {
         let groups = instance.read_groups().await?;
         let certificates = instance.read_certificates().await?;
-        let mut readiness = Self { symmetric: HashMap::new(), x509: None, enrollments: HashMap::new() };
+        let mut readiness = Self { symmetric: HashMap::new(), x509: Vec::new(), assumed, enrollments: HashMap::new() };
         let find = |planned: &PlannedGroup| {
             groups.iter().find(|group| group.id.as_str().eq_ignore_ascii_case(planned.id.as_str()))
         };
@@ -99,7 +124,9 @@ impl Readiness {
                     readiness.symmetric.insert(id.as_str().to_ascii_lowercase(), problem);
                 }
                 // A group that was disabled at the application admitted no devices there.
-                _ if planned.enabled => readiness.x509 = readiness.x509.or(problem),
+                _ if planned.enabled => {
+                    readiness.x509.extend(problem.map(|problem| (id.as_str().to_ascii_lowercase(), problem)));
+                }
                 _ => {}
             }
         }
@@ -111,20 +138,39 @@ impl Readiness {
     pub(super) fn problem(&self, id: &str, expected: &Expectation) -> Option<String> {
         match expected {
             Expectation::Unable(reason) => Some(reason.clone()),
-            Expectation::X509Group => self.x509.clone(),
+            Expectation::X509Group => self.x509_problem(),
             Expectation::SymmetricGroup(group) => match self.symmetric.get(group) {
                 Some(problem) => problem.clone(),
                 None => Some(format!("the plan does not move its enrollment group {group}")),
             },
             Expectation::Individual(kind) => match self.enrollments.get(&id_hash(id)) {
                 None => Some("the instance has no individual enrollment for it: apply the plan first".to_owned()),
-                Some((found, _)) if found != kind => {
-                    Some(format!("its individual enrollment at the instance is for attestation by {found}, not {kind}"))
+                Some(FoundEnrollment { name, .. }) if name != kind => {
+                    Some(format!("its individual enrollment at the instance is for attestation by {name}, not {kind}"))
                 }
-                Some((_, false)) => Some("its individual enrollment at the instance is disabled".to_owned()),
-                Some((_, true)) => None,
+                Some(FoundEnrollment { enabled: false, .. }) => {
+                    Some("its individual enrollment at the instance is disabled".to_owned())
+                }
+                Some(_) => None,
             },
         }
+    }
+
+    /// Returns why the instance may not admit a device that is presumably in an X.509 group, if so.
+    fn x509_problem(&self) -> Option<String> {
+        let Some(assumed) = &self.assumed else {
+            let (_, problem) = self.x509.first()?;
+            return Some(format!(
+                "{problem}; which X.509 group admits the device is not known, so all of them have to be ready, unless its \
+                 group is named"
+            ));
+        };
+        self.x509.iter().find(|(group, _)| group == assumed).map(|(_, problem)| problem.clone())
+    }
+
+    /// Returns the individual enrollment of a device, if it was looked up and found.
+    pub(super) fn enrollment(&self, id: &str) -> Option<&FoundEnrollment> {
+        self.enrollments.get(&id_hash(id))
     }
 }
 
@@ -173,7 +219,7 @@ async fn compare(
 async fn read_enrollments(
     instance: &DpsInstance,
     ids: Vec<RegistrationId>,
-) -> Result<HashMap<u64, (String, bool)>, Error> {
+) -> Result<HashMap<u64, FoundEnrollment>, Error> {
     let enrollments = instance.client().individual_enrollments();
     let wanted: HashSet<_> = ids.iter().map(|id| id_hash(id.as_str())).collect();
     let found: BoxStream<'_, Result<IndividualEnrollment, Error>> = if ids.len() > MAX_LOOKUPS {
@@ -186,8 +232,6 @@ async fn read_enrollments(
         let found = stream::iter(ids).map(look_up).buffered(REQUESTS_UNDER_WAY.get());
         Box::pin(found.try_filter_map(|found| async move { Ok(found) }))
     };
-    let entry = |found: IndividualEnrollment| {
-        (id_hash(found.id.as_str()), (found.attestation.kind().to_owned(), found.is_enabled()))
-    };
+    let entry = |found: IndividualEnrollment| (id_hash(found.id.as_str()), FoundEnrollment::new(found));
     found.map_ok(entry).try_filter(|(hash, _)| std::future::ready(wanted.contains(hash))).try_collect().await
 }

@@ -1,5 +1,7 @@
 //! The rehearsal of one device: its own credential registers at the instance, and the registration record is removed again.
 
+use std::{io, path::PathBuf};
+
 use serde::Serialize;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     plan_error::PlanError,
     plan_file::Plan,
     readiness::Expectation,
+    rehearsal_marker::RehearsalMarker,
 };
 use crate::{
     certificate::DeviceId,
@@ -25,7 +28,7 @@ use crate::{
 pub enum RehearsalRecord {
     /// There was none before, and the new one was removed.
     Removed,
-    /// There was one before the rehearsal, so it was kept.
+    /// There was one before the rehearsal, which is not that of an interrupted rehearsal, so it was kept.
     Kept,
     /// There is none.
     None,
@@ -72,6 +75,15 @@ pub enum RehearsalError {
         /// Why not.
         reason: String,
     },
+    /// That a rehearsal is under way could not be written down, or another one of the device is. Nothing was done, or the
+    /// record was removed.
+    #[error("could not use {}: {error}", path.display())]
+    Marker {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// The registration records could not be read before the rehearsal. Nothing was done.
     #[error(transparent)]
     Records(#[from] Error),
@@ -88,9 +100,12 @@ pub enum RehearsalError {
 /// Registers a device of a plan at the instance with its own credential, compares the result with the plan, and removes the
 /// registration record again.
 ///
-/// A record that existed before is kept, because the device itself may have registered: this registration only updates it. The identity of the device at its hub stays, because DPS does not remove it with the record.
+/// A record that existed before is kept, because the device itself may have registered: this registration only updates it. The
+/// identity of the device at its hub stays, because DPS does not remove it with the record.
 ///
-/// If the program is killed in between, the record stays, and the next rehearsal keeps it.
+/// A file beside the plan, `plan.json.rehearsal-ID`, exists from before the registration until its record is removed. If the
+/// program is killed in between, the next rehearsal of the device knows by it that the record is not the device's, and
+/// removes the record. A record that was written more than 15 minutes after the start of the rehearsal is the device's.
 ///
 /// # Errors
 /// [`RehearsalError`]. Differences from the plan are in the result.
@@ -103,9 +118,25 @@ pub async fn rehearse(
 ) -> Result<Rehearsal, RehearsalError> {
     let (device, expected) = find(plan, id)?;
     let registration_id = RegistrationId::from(id.clone());
-    let existed = records.find(&registration_id).await?.is_some();
+    let of_marker = |(path, error)| RehearsalError::Marker { path, error };
+    let mut marker = RehearsalMarker::open(plan.path(), id.as_str()).map_err(of_marker)?;
+    let existing = match records.find(&registration_id).await {
+        Ok(existing) => existing,
+        Err(error) => {
+            marker.discard();
+            return Err(error.into());
+        }
+    };
+    let is_kept = existing.is_some_and(|record| !marker.explains(&record));
+    if !is_kept {
+        marker.start().map_err(of_marker)?;
+    }
     let registered = registrar.register(id, credential).await;
-    let record = if existed { RehearsalRecord::Kept } else { remove(records, &registration_id).await };
+    let record = if is_kept { RehearsalRecord::Kept } else { remove(records, &registration_id).await };
+    // The next rehearsal can remove a record that is left.
+    if !matches!(record, RehearsalRecord::Left(_)) {
+        marker.remove().map_err(of_marker)?;
+    }
     match registered {
         Ok(assignment) => Ok(Rehearsal {
             device: id.clone(),
@@ -160,16 +191,21 @@ fn compare(plan: &Plan, device: &PlannedDevice, expected: &Expectation, assignme
             .push(format!("it was assigned to {}, which is not among the hubs of the plan", assignment.assigned_hub));
     }
     let group = assignment.enrollment_group.as_deref();
-    let is_x509_group = |id: &str| {
-        header.groups.iter().any(|group| {
-            group.id.as_str().eq_ignore_ascii_case(id)
-                && matches!(group.attestation, GroupAttestation::X509 { .. })
-                && group.action != GroupAction::None
-        })
+    let moved = |id: &str| {
+        let mut groups = header.groups.iter().filter(|group| group.action != GroupAction::None);
+        groups.find(|group| group.id.as_str().eq_ignore_ascii_case(id))
     };
+    let is_moved = |id: &str| moved(id).is_some();
+    let is_x509_group =
+        |id: &str| moved(id).is_some_and(|group| matches!(group.attestation, GroupAttestation::X509 { .. }));
     match (expected, group) {
         (Expectation::SymmetricGroup(planned), Some(found)) if !planned.eq_ignore_ascii_case(found) => {
             differences.push(format!("the enrollment group {found} admitted it, and the plan has {planned}"));
+        }
+        (Expectation::X509Group, Some(found)) if is_moved(found) && !is_x509_group(found) => {
+            differences.push(format!(
+                "the enrollment group {found} of symmetric keys admitted it, and the plan has it presumably in an X.509 group"
+            ));
         }
         (Expectation::X509Group, Some(found)) if !is_x509_group(found) => {
             differences.push(format!("the enrollment group {found} admitted it, which the plan does not move"));
