@@ -111,7 +111,7 @@ fn plan_and_its_outcome_are_one_document_each() {
     let count = |name: &str| applied[name].as_u64().expect("a number");
     assert_eq!((count("created"), count("present"), count("failed"), count("remaining")), (3, 0, 0, 0));
     let again = lab.apply(&["-o", "json"]).json();
-    assert_eq!((&again["created"], &again["present"], &again["earlier"]), (&json!(0), &json!(2), &json!(1)));
+    assert_eq!((&again["created"], &again["present"], &again["failed"]), (&json!(0), &json!(3), &json!(0)));
 }
 
 #[test]
@@ -152,7 +152,20 @@ fn wrong_usage_is_told_apart() {
     let text = lab.apply(&["--keys-from-plan"]).fails(2);
     assert!(text.contains("the plan includes no keys"), "{text}");
     let other = lab.apply(&["--endpoint", "https://fabrikam.azureiotcentral.com"]).fails(2);
-    assert!(other.contains("the plan is for the application") && other.contains("hint: omit"), "{other}");
+    assert!(
+        other.contains("the plan is for the application")
+            && other.contains("hint: omit")
+            && other.contains("IOT_ENROLL_ENDPOINT"),
+        "{other}"
+    );
+    let scope = "0neFFFFFFFF";
+    let plan = lab.read("plan.json");
+    let mut changed: Value = serde_json::from_str(&plan).expect("JSON");
+    changed["application"]["idScope"] = scope.into();
+    fs::write(lab.folder.path().join("plan.json"), changed.to_string()).expect("written");
+    let text = lab.apply(&["--dry-run"]).fails(2);
+    assert!(text.contains("the plan is for the application with the ID scope 0neFFFFFFFF, not"), "{text}");
+    fs::write(lab.folder.path().join("plan.json"), plan).expect("written");
     let text = lab.run(&["migrate", "apply", "missing.json"]).fails(1);
     assert!(text.contains("could not read missing.json"), "{text}");
     fs::write(lab.folder.path().join("other.json"), "{\"devices\": []}").expect("written");

@@ -222,7 +222,7 @@ impl Lab {
         let (state, count) = (self.dps.state().await, self.emulator().requests().len());
         let report = self.apply(plan).await;
         assert_eq!((report.created, report.failed, report.remaining), (0, 0, 0), "after {after}: {report:?}");
-        assert_eq!(report.present + report.earlier, 7, "after {after}: {report:?}");
+        assert_eq!(report.present, 7, "after {after}: {report:?}");
         let sent = self.emulator().requests().split_off(count);
         let changes: Vec<_> =
             sent.iter().filter(|it| is_change(it) && !it.path.ends_with("attestationmechanism")).collect();
@@ -679,7 +679,7 @@ async fn a_disabled_device_of_an_x509_group_is_blocked_by_its_certificate() {
 }
 
 #[tokio::test]
-async fn many_devices_are_enrolled_ten_with_a_call_and_completed_ones_are_skipped() {
+async fn many_devices_are_enrolled_ten_with_a_call_and_a_missing_one_again() {
     let lab = Lab::empty(Emulator::builder()).await;
     let ids: Vec<_> = (0..45).map(|number| format!("own-{number}")).collect();
     for id in &ids {
@@ -696,12 +696,96 @@ async fn many_devices_are_enrolled_ten_with_a_call_and_completed_ones_are_skippe
     // One was removed at the instance since: the results file does not hide that.
     let gone = "own-7".parse().expect("an ID");
     lab.dps.instance().client().individual_enrollments().delete(&gone, None).await.expect("deleted");
-    let count = lab.emulator().requests().len();
     let report = lab.apply(&plan).await;
-    assert_eq!((report.created, report.earlier, report.failed), (1, 44, 0), "{report:?}");
-    let read = lab.emulator().requests().split_off(count);
-    let read = read.iter().filter(|it| it.path.ends_with("/attestation") || it.path.ends_with("attestationmechanism"));
-    assert_eq!(read.count(), 1, "only the one that is missing is read again");
+    assert_eq!((report.created, report.present, report.failed), (1, 44, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn disabled_devices_are_blocked_before_a_group_admits_them() {
+    let lab = Lab::start().await;
+    let plan = lab.plan().await;
+    let count = lab.emulator().requests().len();
+    lab.apply(&plan).await;
+    let sent = lab.emulator().requests().split_off(count);
+    let changed: Vec<_> = sent.iter().filter(|it| is_change(it)).map(|it| it.path.to_ascii_lowercase()).collect();
+    let first = |part: &str| changed.iter().position(|path| path.starts_with(part)).expect("a change");
+    assert!(first("/enrollments") < first("/enrollmentgroups/"), "{changed:?}");
+
+    // One that cannot be blocked holds the groups back that may admit it.
+    let lab = Lab::empty(Emulator::builder()).await;
+    lab.x509_group("x509", &lab.root.certificate).await;
+    lab.create(&["leaf-1"]).await;
+    lab.set_enabled("leaf-1", false).await;
+    write(&lab.ca_directory(), "leaf1", &issue("leaf-1", &root("any")));
+    let plan = lab.plan().await;
+    assert_eq!(devices(&plan)["leaf-1"].action, DeviceAction::Enroll);
+    for file in fs::read_dir(lab.ca_directory()).expect("a directory").map(|file| file.expect("a file")) {
+        if file.file_name().to_string_lossy().starts_with("leaf1") {
+            fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    let report = lab.apply(&plan).await;
+    let failures: Vec<_> = report.failures.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(failures, ["leaf-1", "x509"], "{report:?}");
+    assert!(report.failures[1].message.contains("the disabled device leaf-1"), "{report:?}");
+    assert!(lab.dps.groups().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_disabled_device_that_has_registered_before_is_reported_each_time() {
+    let lab = Lab::start().await;
+    let groups = lab.dps.instance().client().enrollment_groups();
+    let group = service::NewEnrollmentGroup::new(service::NewAttestation::SymmetricKey(Some(keys("sas"))));
+    groups.create(&"sas".parse().expect("an ID"), &group).await.expect("created");
+    let credential = derive_device_key(&key("sas 1"), &id("sym-off")).into();
+    lab.register(lab.emulator().dps_id_scope(), "sym-off", &credential).await.expect("registered");
+    let plan = lab.plan().await;
+    for run in 0..2 {
+        let report = lab.apply(&plan).await;
+        let [failure] = &report.failures[..] else { panic!("{run}: {report:?}") };
+        assert!(failure.id == "sym-off" && failure.message.contains("has registered before"), "{run}: {failure:?}");
+    }
+    let enrollments = lab.dps.instance().client().individual_enrollments();
+    assert!(!enrollments.get(&"sym-off".parse().expect("an ID")).await.expect("an enrollment").is_enabled());
+    let records = lab.dps.instance().client().registrations();
+    records.delete(&"sym-off".parse().expect("an ID"), None).await.expect("deleted");
+    assert_eq!(lab.apply(&plan).await.failed, 0);
+}
+
+#[tokio::test]
+async fn a_later_run_compares_what_an_earlier_one_created() {
+    let lab = Lab::start().await;
+    let plan = lab.plan().await;
+    assert_eq!(lab.apply(&plan).await.failed, 0);
+    lab.set_enabled("own-1", false).await;
+    lab.client().devices().delete(&device("thumb-1")).await.expect("deleted");
+    let enrollments = lab.dps.instance().client().individual_enrollments();
+    for (name, enrollment) in [
+        ("sym-off", NewIndividualEnrollment::new(service::NewAttestation::SymmetricKey(Some(keys("theirs"))))),
+        (
+            "tpm-1",
+            NewIndividualEnrollment::new(service::NewAttestation::Tpm { endorsement_key: "RUZHSA==".to_owned() }),
+        ),
+    ] {
+        let id = name.parse().expect("an ID");
+        enrollments.delete(&id, None).await.expect("deleted");
+        enrollments.create(&id, &enrollment).await.expect("created");
+    }
+    let report = lab.apply(&plan).await;
+    let failures: BTreeMap<_, _> = report.failures.iter().map(|it| (it.id.as_str(), it.message.as_str())).collect();
+    for (id, part) in [
+        ("own-1", "is disabled at the application now"),
+        ("sym-off", "with other keys"),
+        ("thumb-1", "does not have it any more"),
+        ("tpm-1", "with another endorsement key"),
+    ] {
+        assert!(failures.get(id).is_some_and(|message| message.contains(part)), "{id}: {failures:?}");
+    }
+    assert_eq!((report.failed, report.present), (4, 3), "{report:?}");
+    let rows = fs::read_to_string(&report.results).expect("the results");
+    for row in ["device,own-1,created,", "device,own-1,failed,", "group,sas,created,"] {
+        assert_eq!(rows.matches(row).count(), 1, "{row} in {rows}");
+    }
 }
 
 #[tokio::test]
