@@ -136,6 +136,13 @@ fn plan_with_keys_needs_no_application() {
     let mut command = lab.command(&["migrate", "apply", "plan.json", "--keys-from-plan", "-o", "json"]);
     command.env_remove("IOT_ENROLL_ENDPOINT").env_remove("IOT_ENROLL_TOKEN");
     assert_eq!(Run::of(&mut command).json()["created"], 3);
+    // Keys that somebody put in place of the others.
+    let plan = lab.read("plan.json");
+    let other = plan.replace(&lab.keys()[0], &lab.keys()[1]);
+    assert_ne!(other, plan);
+    fs::write(lab.folder.path().join("plan.json"), other).expect("written");
+    let text = Run::of(&mut command).fails(1);
+    assert!(text.contains("the keys of meter-1 do not have the fingerprint"), "{text}");
     // Others must not read it.
     let path = lab.folder.path().join("plan.json");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");

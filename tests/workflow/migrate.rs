@@ -789,6 +789,32 @@ async fn a_later_run_compares_what_an_earlier_one_created() {
 }
 
 #[tokio::test]
+async fn devices_of_a_disabled_group_are_not_counted_as_admitted() {
+    let lab = Lab::start().await;
+    lab.symmetric_group("sas", false).await;
+    let plan = lab.plan().await;
+    let found = devices(&plan);
+    assert_eq!(found["sym-1"].obstacle, Some(DeviceObstacle::GroupDisabled));
+    assert_eq!(found["x509-1"].action, DeviceAction::Covered);
+    // It stays blocked when somebody enables the group.
+    assert_eq!(found["sym-off"].action, DeviceAction::Enroll);
+    assert_eq!((plan.header().counts.covered, plan.header().counts.not_moved), (1, 3));
+}
+
+#[tokio::test]
+async fn group_ids_that_differ_in_case_name_the_one_that_is_moved() {
+    let lab = Lab::empty(Emulator::builder()).await;
+    for name in ["m", "M"] {
+        lab.symmetric_group(name, true).await;
+    }
+    let plan = lab.plan().await;
+    let groups = &plan.header().groups;
+    assert_eq!((groups[0].action, groups[1].action), (GroupAction::Create, GroupAction::None));
+    let message = groups[1].obstacles[0].to_string();
+    assert!(message.contains(&format!("the first, {}, is moved", groups[0].id)), "{message}");
+}
+
+#[tokio::test]
 async fn keys_in_the_plan_are_used_without_the_application() {
     let lab = Lab::start().await;
     lab.make(&lab.request().include_keys(true)).await.expect("a plan");
