@@ -1,6 +1,7 @@
 //! `migrate plan` and `migrate apply`, through the program.
 
 use std::{
+    fmt::Write,
     fs,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
@@ -212,7 +213,7 @@ fn killed_plan_is_resumed_by_the_same_command() {
     let lab = Lab::new();
     let mut rows = "IOTC_DEVICEID,IOTC_DEVICENAME\n".to_owned();
     for number in 0..300 {
-        rows.push_str(&format!("sensor-{number},s\n"));
+        let _ = writeln!(rows, "sensor-{number},s");
     }
     fs::write(lab.folder.path().join("devices.csv"), rows).expect("written");
     lab.central(&["device", "import", "--file", "devices.csv"]);

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 use iot_enroll::{
+    arm::DpsCertificateName,
     central::{
         Attestation, Authorization, CertificateEntry, Client, DeviceUpdate, EnrollmentGroupUpdate, NewAttestation,
         NewDevice, NewDeviceAttestation, NewEnrollmentGroup, Possession, RetryPolicy, SymmetricKeys,
@@ -642,7 +643,7 @@ async fn both_cas_of_a_group_are_moved_and_shared_ones_are_named() {
     let groups = lab.dps.groups().await;
     let references = groups[0].ca_references().expect("references");
     assert!(references.primary.is_some(), "{references:?}");
-    assert_eq!(references.secondary.as_ref().map(|name| name.as_str()), Some("theirs"));
+    assert_eq!(references.secondary.as_ref().map(DpsCertificateName::as_str), Some("theirs"));
 
     // Another group of the instance has the CA of this one.
     let other = Lab::empty(Emulator::builder()).await;
