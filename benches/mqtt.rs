@@ -176,11 +176,11 @@ fn issue(service: &Service, root: &Certificate, lab: &Path, prefix: &str, count:
     let key = PrivateKey::read(&fs::read(lab.join("benchroot_key.pem")).expect("the key"), None).expect("a key");
     let now = Timestamp::now();
     let authority = CertificateAuthority::new(vec![root.clone()], key, now).expect("a CA");
-    let issuer = DeviceIssuer::new(&authority, &IssueOptions::new().at(now)).expect("an issuer");
+    let devices_ca = DeviceIssuer::new(&authority, &IssueOptions::new().at(now)).expect("an issuer");
     let (roots, provider) = (Arc::new(service.roots()), Arc::new(default_provider()));
     let device = |number| {
         let id = format!("{prefix}-{number:06}");
-        let issued = issuer.issue(&DeviceId::new(id.clone()).expect("an ID")).expect("a certificate");
+        let issued = devices_ca.issue(&DeviceId::new(id.clone()).expect("an ID")).expect("a certificate");
         let key = issued.key.to_pkcs8_der().expect("a key").to_vec();
         let mut configuration = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

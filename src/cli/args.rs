@@ -45,7 +45,8 @@ pub(super) struct IssueArgs {
     pub(super) keys: Keys,
     /// Overwrite existing files of the same name
     ///
-    /// Files of another name and files of the signing CA are never overwritten.
+    /// Files of another name and files of the signing CA are never overwritten. With --csr, a private key that belongs to the
+    /// request is kept, and files of another key are removed.
     #[arg(long)]
     pub(super) force: bool,
 }

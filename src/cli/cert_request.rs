@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 
 use super::{
     args::IssueArgs,
-    certificate_text::{name_of, note_shortened, note_weak_signature},
-    input::read,
+    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
+    input::{file_name, read},
     output::{Output, clean, fields},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn sign_device_request(
     if !replace_subject && let Some(found) = other_name(&request, id.as_str()) {
         bail!(
             "the request in {} {found}, but the device ID is {:?}: --replace-subject issues it for the device ID",
-            file.display(),
+            file_name(file),
             id.as_str()
         );
     }
@@ -63,7 +63,7 @@ pub(super) fn sign_authority_request(
     {
         bail!(
             "the request in {} {found}, not {:?}: the subject is never changed, so give that common name as NAME",
-            file.display(),
+            file_name(file),
             name.as_str()
         );
     }
@@ -71,14 +71,14 @@ pub(super) fn sign_authority_request(
     files.check_apart(authority)?;
     let signed = authority
         .sign_authority_request(&request, &issue.options())
-        .with_context(|| format!("could not sign the request in {}", file.display()))?;
+        .with_context(|| format!("could not sign the request in {}", file_name(file)))?;
     let ignored = request.ignored().iter().map(String::as_str).filter(|name| !OF_AUTHORITIES.contains(name)).collect();
     let chain = signed.fullchain().collect();
     Signed { chain, shortened_from: signed.shortened_from, ignored }.write(&files, issue, output)
 }
 
 fn read_request(file: &Path) -> anyhow::Result<CertificateRequest> {
-    CertificateRequest::read(&read(file)?).with_context(|| format!("could not sign the request in {}", file.display()))
+    CertificateRequest::read(&read(file)?).with_context(|| format!("could not sign the request in {}", file_name(file)))
 }
 
 /// Returns what the common name of a request is instead of this one.
@@ -103,27 +103,33 @@ impl Signed<'_> {
     /// Writes the files and prints what was written.
     fn write(&self, files: &FileSet, issue: &IssueArgs, output: &Output) -> anyhow::Result<()> {
         let [certificate, issuer, ..] = self.chain.as_slice() else { bail!("the chain has no issuer") };
+        let before = files.existing()?;
         files.write_without_key(&self.chain, issue.if_exists())?;
+        note_removed(&before, output);
         note_shortened(certificate.not_after(), self.shortened_from, output);
         note_weak_signature(self.chain.last().copied(), output);
         for name in &self.ignored {
             output.note(format_args!("{} of the request was ignored", clean(name)));
         }
         let record = CertificateRecord::new(certificate, files, None);
+        // A key file that is left belongs to the certificate.
+        let kept = files.private_key().exists().then(|| format!("{} (unchanged)", record.private_key.display()));
+        let mut rows = vec![("certificate", record.certificate.display().to_string())];
+        rows.extend(kept.clone().map(|key| ("private key", key)));
+        rows.push(("full chain", record.fullchain.display().to_string()));
+        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
         let text = format!(
             "Signed the request of {}, issued by {}, valid until {}.\n{}",
             clean(&name_of(certificate)),
             clean(&name_of(issuer)),
             certificate.not_after().date(),
-            fields(&[
-                ("certificate", record.certificate.display().to_string()),
-                ("full chain", record.fullchain.display().to_string()),
-                ("thumbprint", record.sha1_thumbprint.clone()),
-            ])
+            fields(&rows)
         );
-        // The same members as for any other certificate, but the key is not here.
+        // The same members as for any other certificate, but the key may be elsewhere.
         let mut signed = serde_json::to_value(&record)?;
-        signed["privateKey"] = serde_json::Value::Null;
+        if kept.is_none() {
+            signed["privateKey"] = serde_json::Value::Null;
+        }
         signed["passedOver"] = self.ignored.as_slice().into();
         output.result(&signed, || text)
     }

@@ -1,5 +1,7 @@
 //! What several commands say about a certificate.
 
+use std::path::PathBuf;
+
 use super::output::Output;
 use crate::certificate::{Certificate, Timestamp};
 
@@ -21,6 +23,13 @@ pub(super) fn note_shortened(not_after: Timestamp, requested: Option<Timestamp>,
             not_after.date(),
             requested.date()
         ));
+    }
+}
+
+/// Notes which files of an overwritten set were removed, because the new set does not have them.
+pub(super) fn note_removed(before: &[PathBuf], output: &Output) {
+    for file in before.iter().filter(|file| file.symlink_metadata().is_err()) {
+        output.note(format_args!("{} was removed: it belonged to the overwritten certificate", file.display()));
     }
 }
 

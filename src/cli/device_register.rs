@@ -49,7 +49,9 @@ const FULL_CHAIN: &str = "_fullchain.pem";
   iot-enroll device register --manifest fleet/manifest.csv --id-scope 0ne00A1B2C3")]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "manifest"])))]
 pub(super) struct Register {
-    /// Registration ID, which is the device ID and the common name of the certificate
+    /// Registration ID, which is the common name of the certificate
+    ///
+    /// It is also the device ID, unless the service assigns another one, as an individual enrollment with --device-id does.
     id: Option<DeviceId>,
     /// Certificate with its chain (_fullchain.pem), or a PFX file with both and the key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["symmetric_key_file", "group_key_file", "manifest"])]

@@ -6,7 +6,12 @@ use anyhow::Context;
 use serde::{Serialize, Serializer, ser::Error};
 use serde_json::Value;
 
-use super::{args::Pfx, input::read, output::Output};
+use super::{
+    args::Pfx,
+    certificate_text::note_removed,
+    input::{file_name, read},
+    output::Output,
+};
 use crate::{
     certificate::{CertificateRequest, DeviceId, Timestamp, files::IfExists},
     dps::device::Assignment,
@@ -35,7 +40,8 @@ pub(super) struct OperationalArgs {
     dir: PathBuf,
     /// Overwrite existing files of the same name
     ///
-    /// Files that the device registers with are never overwritten.
+    /// Files that the device registers with are never overwritten. With --csr, a private key that belongs to the request is
+    /// kept, and files of another key are removed.
     #[arg(long, requires = "request", help_heading = HEADING)]
     force: bool,
     /// Encrypt the PFX file with 3DES and SHA-1 for Windows Server 2016 and macOS
@@ -62,7 +68,7 @@ impl OperationalArgs {
     pub(super) fn prepare(&self, id: &DeviceId, inputs: &[&Path]) -> anyhow::Result<OperationalFiles> {
         let files = match &self.csr {
             Some(file) => {
-                let context = || format!("could not use the request in {}", file.display());
+                let context = || format!("could not use the request in {}", file_name(file));
                 let request = CertificateRequest::read(&read(file)?).with_context(context)?;
                 OperationalFiles::for_request(id, request, &self.dir).with_context(context)?
             }
@@ -78,6 +84,8 @@ impl OperationalArgs {
 pub(super) struct Stored {
     record: CertificateRecord,
     has_key: bool,
+    /// Whether the key was there before.
+    keeps_key: bool,
 }
 
 /// The members of `cert device -o json`. A key that the device keeps is null.
@@ -100,7 +108,9 @@ impl Stored {
         pfx: Option<&Pfx>,
         output: &Output,
     ) -> anyhow::Result<Self> {
+        let before = files.set().existing().unwrap_or_default();
         let record = files.write(assignment, pfx.map(Pfx::options))?;
+        note_removed(&before, output);
         if let Some(pfx) = pfx {
             pfx.note_default_password(output);
         }
@@ -113,7 +123,7 @@ impl Stored {
             };
             output.note(format_args!("the certificate expires {left}: register again with a new request before {end}"));
         }
-        Ok(Self { record, has_key: files.has_key() })
+        Ok(Self { record, has_key: files.has_key(), keeps_key: files.keeps_key() })
     }
 
     /// Returns the rows for people.
@@ -121,7 +131,8 @@ impl Stored {
         let record = &self.record;
         let mut rows = vec![("certificate", record.certificate.display().to_string())];
         if self.has_key {
-            rows.push(("private key", format!("{} (readable only by you)", record.private_key.display())));
+            let state = if self.keeps_key { "unchanged" } else { "readable only by you" };
+            rows.push(("private key", format!("{} ({state})", record.private_key.display())));
         }
         rows.push(("full chain", record.fullchain.display().to_string()));
         rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));

@@ -76,10 +76,11 @@ pub(super) struct Emulator {
     /// CA is created at each start, unless --state keeps it. Devices can register with a symmetric key without TLS.
     #[arg(long)]
     tls: bool,
-    /// Loopback address for devices that register over MQTT
+    /// Address for devices that register over MQTT
     ///
     /// MQTT 3.1.1 over TLS; the SDKs of Azure expect port 8883, and port 0 picks a free port. MQTT over WebSocket is then on
-    /// the HTTPS port, at /$iothub/websocket. A packet has at most 256 KiB.
+    /// the HTTPS port, at /$iothub/websocket. A packet has at most 256 KiB. Addresses that other machines can reach need
+    /// --allow-remote.
     #[arg(long, value_name = "ADDRESS", requires = "tls", value_parser = address)]
     mqtt: Option<SocketAddr>,
     /// File for the CA certificate that clients must trust [default: a temporary file]
@@ -237,7 +238,12 @@ impl Emulator {
     fn warn_of_remote_access(&self, server: &Server) {
         if server.is_remote() {
             let unencrypted = if self.tls { "" } else { ", and the network can read tokens and keys: it has no TLS" };
-            Output::warning(format_args!("other machines can reach the emulator on {}{unencrypted}", server.address()));
+            let mqtt = server.mqtt_address().map(|address| (address, "MQTT on "));
+            let reachable = |(address, _): &(SocketAddr, &str)| !address.ip().to_canonical().is_loopback();
+            let addresses = [Some((server.address(), "")), mqtt].into_iter().flatten().filter(reachable);
+            let addresses: Vec<_> = addresses.map(|(address, what)| format!("{what}{address}")).collect();
+            let addresses = addresses.join(" and ");
+            Output::warning(format_args!("other machines can reach the emulator on {addresses}{unencrypted}"));
         }
     }
 }

@@ -90,7 +90,6 @@ fn operational_hint(error: &OperationalFilesError) -> Option<&'static str> {
         OperationalFilesError::Files(error) => file_hint(error),
         OperationalFilesError::NotWritten { error, .. } => file_hint(error),
         OperationalFilesError::Input(_) => Some("--dir DIR writes the operational certificate elsewhere"),
-        OperationalFilesError::UnknownKey(_) => Some("move the key away, or write to another directory with --dir DIR"),
         OperationalFilesError::NotIssued { .. } => {
             Some("the enrollment group or individual enrollment of the device needs a certificate policy")
         }
@@ -194,6 +193,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::SigningAuthority(_) => {
             Some("choose a name whose files differ from those of the CA, or write to another directory with --dir DIR")
         }
+        FileError::OnlyKey { .. } => Some("move that file away, or write to another directory with --dir DIR"),
         FileError::OtherName { .. } => Some(
             "name the CA by the common name of its certificate; if its files are named differently, give them with \
              --ca-cert FILE --ca-key FILE",

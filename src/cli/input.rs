@@ -77,6 +77,11 @@ fn text<'a>(file: &Path, bytes: &'a [u8]) -> anyhow::Result<&'a str> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
+/// Returns the name of an input file in messages.
+pub(super) fn file_name(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
+
 /// Reads a file of certificates or keys.
 pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     if file == Path::new("-") {
@@ -89,7 +94,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 /// Reads a file of at most this many MiB. `reason` says why a larger file is an error.
 pub(super) fn read_up_to(file: &Path, mebibytes: u64, reason: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let stdin = file == Path::new("-");
-    let name = if stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let name = file_name(file);
     let unreadable = || format!("could not read {name}");
     let source: Box<dyn Read> =
         if stdin { Box::new(io::stdin()) } else { Box::new(File::open(file).with_context(unreadable)?) };

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use super::{
     args::KeyPassword,
     error::{AlreadyReported, UsageError},
-    output::{BAD, GOOD, Output},
+    output::{BAD, GOOD, Output, counted},
     planned_services::BothServices,
     progress::{Steps, plan as planned_steps},
     results_argument::results_file,
@@ -86,9 +86,9 @@ impl Apply {
         })?;
         if report.new_devices > 0 {
             output.note(format_args!(
-                "the application has {} devices that the plan does not have; those with an attestation of their own are not \
-                 moved: make a plan again",
-                report.new_devices
+                "the application has {} that the plan does not have; those with an attestation of their own are not moved: \
+                 make a plan again",
+                counted(report.new_devices, "device")
             ));
         }
         if report.registrations_unread {

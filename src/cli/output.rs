@@ -314,3 +314,8 @@ fn fit(widths: &mut [usize], available: usize) {
 pub(super) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
+
+/// Returns a number of things, such as "1 device" or "2 devices".
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -49,7 +49,7 @@ pub struct Emulator {
     /// The PEM of the CA, with TLS.
     ca_pem: Option<String>,
     /// The state file and what it keeps beside the state.
-    saved: Option<(StateFile, Identity)>,
+    saved: Option<Box<(StateFile, Identity)>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -156,7 +156,8 @@ impl Builder {
         Self { tls, ..self }
     }
 
-    /// Sets the address for devices that register over MQTT, which must be a loopback address. Port 0 selects a free port.
+    /// Sets the address for devices that register over MQTT, which must be a loopback address without
+    /// [`remote_access`](Self::remote_access). Port 0 selects a free port.
     /// Needs [`tls`](Self::tls). MQTT over WebSocket is then at `/$iothub/websocket` of the HTTPS port. Default: no MQTT.
     ///
     /// The shipped SDKs connect to port 8883.
@@ -230,23 +231,34 @@ impl Builder {
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
-    pub async fn start(self) -> Result<Emulator, EmulatorError> {
+    pub async fn start(mut self) -> Result<Emulator, EmulatorError> {
         self.check_access()?;
         if self.mqtt.is_some() && !self.tls {
             return Err(EmulatorError::MqttWithoutTls);
         }
+        self.token = self.token.map(check_token).transpose()?;
         let hosts = Hosts::new(&self.hosts, self.listen.ip())?;
-        let token = self.token.map(check_token).transpose()?;
-        let (mut file, stored) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
+        let http = bind(self.listen).await?;
+        let mqtt = match self.mqtt {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        self.start_on(http, mqtt, hosts)
+    }
+
+    /// Returns the state file, locked, and what the emulator starts with: its content, or a new identity, and the seeds.
+    fn load(&self) -> Result<(Option<StateFile>, Identity, State), EmulatorError> {
+        let now = self.clock.timestamp();
+        let (file, stored) = self.state_file.as_deref().map(StateFile::open).transpose()?.unzip();
         let (mut identity, mut state) = match stored.flatten() {
             Some(stored) => stored,
-            None => (Identity::random(&self.dps_name, self.clock.timestamp())?, State::default()),
+            None => (Identity::random(&self.dps_name, now)?, State::default()),
         };
         if let Some(path) = &self.import_file {
-            Seeds::read(path)?.apply(&mut state, self.clock.timestamp())?;
+            Seeds::read(path)?.apply(&mut state, now)?;
         }
-        identity.token = match token {
-            Some(token) => token,
+        identity.token = match &self.token {
+            Some(token) => token.clone(),
             None => check_token(identity.token)?,
         };
         let is_remote = [self.listen].into_iter().chain(self.mqtt).any(|address| !is_loopback(address.ip()));
@@ -254,23 +266,28 @@ impl Builder {
             return Err(EmulatorError::ShortToken);
         }
         identity.instance.local_auth = self.local_auth;
-        identity.add_policies(self.dps_policies)?;
+        identity.add_policies(self.dps_policies.clone())?;
+        Ok((file, identity, state))
+    }
+
+    /// Starts the emulator on listeners. Not a part of [`start`](Self::start), whose future would have all of this in it.
+    fn start_on(
+        self,
+        (listener, address): (TcpListener, SocketAddr),
+        mqtt: Option<(TcpListener, SocketAddr)>,
+        hosts: Hosts,
+    ) -> Result<Emulator, EmulatorError> {
+        let (mut file, mut identity, state) = self.load()?;
         let tls = match (self.tls, &file) {
             (false, _) => None,
             (true, None) => Some(Tls::new(&hosts)?),
             (true, Some(_)) => Some(Tls::with_stored(&mut identity.authority, &hosts)?),
         };
-        let store = Store::new(state);
-        let (listener, address) = bind(self.listen).await?;
-        let (mqtt_listener, mqtt_address) = match self.mqtt {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        }
-        .unzip();
+        let (mqtt_listener, mqtt_address) = mqtt.unzip();
         let authority = authority(address, &hosts);
         let scheme = if self.tls { "https" } else { "http" };
         let context = Arc::new(Context {
-            store,
+            store: Store::new(state),
             rate: RateLimit::new(self.rate, &self.clock),
             dps_rate: RateLimit::new(self.rate, &self.clock),
             arm_rate: RateLimit::new(self.rate, &self.clock),
@@ -300,7 +317,7 @@ impl Builder {
             // Clients know the tokens and keys from here on, also if the emulator is killed.
             file.save(&identity, &context.store)?;
         }
-        let saved = file.map(|file| (file, identity));
+        let saved = file.map(|file| Box::new((file, identity)));
         let (stop, stopped) = watch::channel(false);
         let mqtt_listener =
             mqtt_listener.zip(tls.as_ref()).map(|(listener, tls)| Listener { listener, tls: Some(tls.mqtt.clone()) });
@@ -510,7 +527,7 @@ impl Emulator {
     /// Returns [`EmulatorError::StateFile`] if the file cannot be written. The earlier content is kept then.
     pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
         self.finish().await;
-        match &mut self.saved {
+        match self.saved.as_deref_mut() {
             Some((file, identity)) => {
                 identity.operational_ca = self.context.operational_ca.store();
                 file.save(identity, &self.context.store)

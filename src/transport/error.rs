@@ -345,6 +345,8 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: the service answered {}{}", self.operation, self.status, AttemptCount(self.attempts))?;
         match &self.code {
+            // After the number of attempts, another number would not be understood.
+            Some(code) if self.attempts > 1 => write!(f, " (code {code}): ")?,
             Some(code) => write!(f, " {code}: ")?,
             None => f.write_str(": ")?,
         }

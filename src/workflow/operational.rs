@@ -6,7 +6,7 @@ use super::record::CertificateRecord;
 use crate::{
     certificate::{
         Certificate, CertificateRequest, CommonName, DeviceId, PrivateKey,
-        files::{FileError, FileSet, IfExists, PfxOptions, read_key},
+        files::{FileError, FileSet, IfExists, PfxOptions},
     },
     dps::device::{Assignment, OperationalRequest, OperationalRequestError},
 };
@@ -37,6 +37,8 @@ use crate::{
 pub struct OperationalFiles {
     request: OperationalRequest,
     key: Option<PrivateKey>,
+    /// Whether the set has the key of the request already.
+    keeps_key: bool,
     set: FileSet,
     if_exists: IfExists,
 }
@@ -72,7 +74,7 @@ impl OperationalFiles {
     ) -> Result<Self, OperationalFilesError> {
         let name = CommonName::new(request.id().as_str()).map_err(FileError::from)?;
         let set = FileSet::new(directory, &name).map_err(FileError::from)?;
-        Ok(Self { request, key, set, if_exists: IfExists::Fail })
+        Ok(Self { request, key, keeps_key: false, set, if_exists: IfExists::Fail })
     }
 
     /// Sets what to do if files of the set already exist.
@@ -94,10 +96,17 @@ impl OperationalFiles {
         &self.set
     }
 
-    /// Returns whether the private key is written with the certificate.
+    /// Returns whether the set has the private key: one that is written with the certificate, or that [`check`](Self::check)
+    /// found.
     #[must_use]
     pub fn has_key(&self) -> bool {
-        self.key.is_some()
+        self.key.is_some() || self.keeps_key
+    }
+
+    /// Returns whether [`check`](Self::check) found the key of the request in the set. The file stays unchanged.
+    #[must_use]
+    pub fn keeps_key(&self) -> bool {
+        self.keeps_key
     }
 
     /// Checks that the files can be written. Call it before the device registers. `inputs` are the files that it registers
@@ -107,33 +116,19 @@ impl OperationalFiles {
     ///
     /// # Errors
     /// [`OperationalFilesError::Input`] if a file of the set is an input, [`OperationalFilesError::Files`] if the set exists
-    /// or cannot be written, [`OperationalFilesError::UnknownKey`] if its key file may belong to the request.
+    /// or cannot be written, or if overwriting would remove a file that may hold the key of the request.
     pub fn check(&mut self, inputs: &[&Path]) -> Result<(), OperationalFilesError> {
         if let Some(input) = inputs.iter().find(|input| self.set.includes(input)) {
             return Err(OperationalFilesError::Input((*input).to_owned()));
         }
-        let existing = self.set.existing()?;
-        let key_file = self.set.private_key();
-        if self.key.is_none() && existing.contains(&key_file) {
-            match read_key(&key_file, None) {
-                Ok(key) if key.public_key() == self.request.request().public_key() => {
-                    self.key = Some(key);
-                    if existing.len() == 1 {
-                        self.if_exists = IfExists::Overwrite;
-                    }
-                }
-                Err(error) if self.if_exists == IfExists::Overwrite => {
-                    return Err(OperationalFilesError::UnknownKey(error));
-                }
-                // Without overwriting, the set that exists is reported below.
-                Ok(_) | Err(_) => {}
-            }
+        if self.key.is_some() {
+            return Ok(self.set.check_available(self.if_exists)?);
         }
-        Ok(self.set.check_available(self.if_exists)?)
+        self.keeps_key = self.set.check_without_key(self.request.request().public_key(), self.if_exists)?;
+        Ok(())
     }
 
-    /// Writes the certificate of an assignment, with its chain and its key, and a PFX file if requested and if there is a
-    /// key. Returns what was written.
+    /// Writes the certificate of an assignment, with its chain and a new key, and a PFX file of a new key if requested. Returns what was written.
     ///
     /// # Errors
     /// [`OperationalFilesError::NotIssued`] if the service issued no certificate, [`OperationalFilesError::NotWritten`] if it
@@ -153,7 +148,7 @@ impl OperationalFiles {
             None => self.set.write_without_key(&chain, self.if_exists),
         };
         written.map_err(|error| OperationalFilesError::NotWritten { id: id.clone(), error: error.into() })?;
-        let pfx = (pfx.is_some() && self.has_key()).then(|| self.set.pfx());
+        let pfx = (pfx.is_some() && self.key.is_some()).then(|| self.set.pfx());
         Ok(CertificateRecord::new(leaf, &self.set, pfx))
     }
 }
@@ -174,9 +169,6 @@ pub enum OperationalFilesError {
         .0.display()
     )]
     Input(PathBuf),
-    /// The key file of the set cannot be read, and may be the key of the request. Nothing was sent.
-    #[error("the device was not registered: the set to overwrite has a key that may be that of the request: {0}")]
-    UnknownKey(#[source] FileError),
     /// The device is registered, and the service issued no certificate.
     #[error("{id} is registered at {hub}, but the service issued no certificate")]
     NotIssued {

@@ -100,7 +100,7 @@ async fn attempts_end_and_the_error_counts_them() {
     let (server, groups, _) = scripted((0..9).map(|_| status(500)));
     let error = groups.get(&id()).await.expect_err("broken");
     assert_eq!(server.requests().len(), 6);
-    assert!(error.to_string().contains("500 after 6 attempts Code: said"), "{error}");
+    assert!(error.to_string().contains("500 after 6 attempts (code Code): said"), "{error}");
 
     let server = Server::start([status(500)]);
     let client = builder(&server.url(), &ManualClock::new()).retry(RetryPolicy::none()).build().expect("a client");

@@ -108,3 +108,29 @@ fn remote_access_is_refused_with_the_option_that_allows_it_and_announced_otherwi
         assert_eq!(stderr.contains("no TLS"), is_plain, "{stderr}");
     }
 }
+
+#[test]
+fn warning_names_each_address_that_other_machines_can_reach() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for (listen, mqtt, remote) in [
+        ("127.0.0.1:0", "0.0.0.0:0", &["MQTT on 0.0.0.0:"][..]),
+        ("0.0.0.0:0", "127.0.0.1:0", &["on 0.0.0.0:"]),
+        ("0.0.0.0:0", "0.0.0.0:0", &["on 0.0.0.0:", " and MQTT on 0.0.0.0:"]),
+    ] {
+        let mut command = program(folder.path());
+        command.args(["emulator", "--allow-remote", "--tls", "--listen", listen, "--mqtt", mqtt]);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("standard output")).read_line(&mut line).expect("a line");
+        process.kill().expect("killed");
+        let stderr = process.wait_with_output().expect("its end").stderr;
+        let warning = String::from_utf8(stderr).expect("UTF-8");
+        let warning = warning.lines().find(|line| line.contains("other machines")).expect("a warning").to_owned();
+        assert!(remote.iter().all(|part| warning.contains(part)), "{warning}");
+        assert_eq!(warning.matches("0.0.0.0").count(), remote.len(), "{warning}");
+        assert!(!warning.contains("127.0.0.1"), "{warning}");
+        let first_line: Value = serde_json::from_str(&line).expect("JSON");
+        let host = if mqtt.starts_with("0.") { "localhost:" } else { "127.0.0.1:" };
+        assert!(first_line["mqtt"].as_str().is_some_and(|found| found.starts_with(host)), "{line}");
+    }
+}

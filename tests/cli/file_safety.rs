@@ -252,6 +252,55 @@ fn force_leaves_no_file_of_the_earlier_set() {
     assert!(!lab.path().join("y.pfx").exists() && !lab.path().join("y_key.pem").exists());
 }
 
+#[test]
+fn key_of_a_request_is_kept_and_another_one_is_removed_with_a_note() {
+    let lab = lab();
+    for (kind, name, stem) in [("device", "dev-09", "dev09"), ("intermediate", "ica", "ica")] {
+        let (key, csr) = (format!("{stem}_key.pem"), format!("{stem}.csr"));
+        let subject = format!("/CN={name}");
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        let request = ["req", "-new", "-nodes", "-keyout", &key, "-subj", &subject, "-out", &csr];
+        let Some(made) = crate::support::openssl(lab.path(), &[&request[..], &curve[..]].concat()) else {
+            crate::skipped("there is no openssl program");
+            return;
+        };
+        assert!(made.status.success());
+        let before = fs::read(lab.path().join(&key)).expect("a key");
+        for force in [&[][..], &["--force"]] {
+            let run = cert(lab.path(), &[&[kind, name, "ca", "--csr", &csr, "-o", "json"], force].concat());
+            assert!(run.json()["privateKey"].as_str().is_some_and(|found| found.ends_with(&key)));
+            assert_eq!(fs::read(lab.path().join(&key)).expect("the key"), before, "unchanged");
+        }
+        let error = cert(lab.path(), &[kind, name, "ca", "--csr", &csr]).fails(1);
+        assert!(error.contains("_cert.pem") && !error.contains(&key), "only the others exist: {error}");
+        // Encrypted, it may be the key of the request.
+        let arguments = ["pkcs8", "-topk8", "-in", &key, "-out", "encrypted", "-passout", "pass:secret"];
+        crate::support::openssl(lab.path(), &arguments);
+        fs::rename(lab.path().join("encrypted"), lab.path().join(&key)).expect("moved");
+        let error = cert(lab.path(), &[kind, name, "ca", "--csr", &csr, "--force"]).fails(1);
+        assert!(error.contains(&key) && error.contains("may be the only file with the key"), "{error}");
+        assert!(lab.path().join(&key).exists());
+        // A key of another certificate is removed, and named.
+        fs::remove_file(lab.path().join(&key)).expect("removed");
+        cert(lab.path(), &[kind, name, "ca", "--force"]).ok();
+        let run = cert(lab.path(), &[kind, name, "ca", "--csr", &csr, "--force"]);
+        for removed in [&key, &format!("{stem}.pfx")] {
+            assert!(run.stderr.contains(&format!("{removed} was removed")), "{}", run.stderr);
+            assert!(!lab.path().join(removed).exists());
+        }
+        run.ok();
+    }
+}
+
+#[test]
+fn errors_about_a_request_from_standard_input_say_so() {
+    let lab = lab();
+    for arguments in [&["device", "d", "ca", "--csr", "-"][..], &["intermediate", "d", "ca", "--csr", "-"]] {
+        let error = cert(lab.path(), arguments).fails(1);
+        assert!(error.contains("the request in standard input"), "{error}");
+    }
+}
+
 fn start(directory: &Path, arguments: &[&str]) -> Child {
     program(directory)
         .arg("cert")

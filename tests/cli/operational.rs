@@ -172,8 +172,36 @@ fn request_of_openssl_gets_a_certificate_and_keeps_its_key() {
     openssl_ok(lab.path(), encrypt);
     let before = lab.file("three/sensor1_key.pem");
     let error = lab.register(&["--csr", "device.csr", "--dir", "three", "--force"]).fails(1);
-    holds(&error, &["was not registered", "may be that of the request", "encrypted"]);
+    holds(&error, &["was not registered", "three/sensor1_key.pem", "may be the only file with the key", "encrypted"]);
     assert_eq!(lab.file("three/sensor1_key.pem"), before);
+}
+
+#[test]
+fn files_of_another_key_that_force_removes_are_named() {
+    let lab = Lab::start();
+    let make = "req -new -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -nodes -keyout device.key -subj /CN=sensor-1 -out d.csr";
+    if openssl_ok(lab.path(), make).is_none() {
+        return;
+    }
+    lab.register(&["--new-key", "--dir", "set"]).ok();
+    let run = lab.register(&["--csr", "d.csr", "--dir", "set", "--force"]);
+    holds(&run.stderr, &["set/sensor1_key.pem was removed", "set/sensor1.pfx was removed"]);
+    run.ok();
+    assert_eq!(fs::read_dir(lab.path().join("set")).expect("a directory").count(), 2);
+}
+
+#[test]
+fn pfx_file_with_the_only_key_of_the_request_is_not_removed() {
+    let lab = Lab::start();
+    lab.register(&["--new-key", "--dir", "set"]).ok();
+    let make = "req -new -key set/sensor1_key.pem -subj /CN=sensor-1 -out d.csr";
+    if openssl_ok(lab.path(), make).is_none() {
+        return;
+    }
+    fs::remove_file(lab.path().join("set/sensor1_key.pem")).expect("removed");
+    let error = lab.register(&["--csr", "d.csr", "--dir", "set", "--force"]).fails(1);
+    holds(&error, &["was not registered", "set/sensor1.pfx, which is the only file with the key of the request"]);
+    assert!(lab.path().join("set/sensor1.pfx").exists());
 }
 
 #[test]

@@ -709,7 +709,7 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
     assert_eq!(text.lines().count(), 3, "{text:?}");
     assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
     let rows = all_results(&folder.path().join("ids.registrations.csv"));
-    holds(&rows[0][8], &["another device"]);
+    holds(&rows[0][8], &["not a device ID"]);
     holds(&rows[1][8], &["way"]);
 }
 

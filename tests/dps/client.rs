@@ -124,7 +124,8 @@ async fn an_answer_about_another_device_or_without_a_hub_s_name_is_no_assignment
     };
     for ((reply, part), words) in [
         (told("registrationId", "evil"), "about another device: \"evil\""),
-        (told("deviceId", "evil"), "about another device: \"evil\""),
+        (told("deviceId", ""), "not a device ID"),
+        (told("deviceId", "evil\u{1b}[31m"), "not a device ID"),
         (told("assignedHub", ""), "not a host name"),
         (told("assignedHub", "hub\u{1b}[31m\r\n,=cmd"), "not a host name"),
     ] {
@@ -132,8 +133,15 @@ async fn an_answer_about_another_device_or_without_a_hub_s_name_is_no_assignment
         assert!(matches!(&error.kind, Kind::Answer { .. }), "{part}: {error}");
         assert!(error.to_string().contains(words) && !error.to_string().contains('\u{1b}'), "{error}");
     }
-    let (reply, _) = told("deviceId", &DEVICE.to_uppercase());
+    let (reply, _) = told("registrationId", &DEVICE.to_uppercase());
     register(&Dps::script(vec![reply]).client()).await.expect("case does not count");
+}
+
+#[tokio::test]
+async fn the_device_id_may_differ_from_the_registration_id() {
+    let state = json!({ "registrationId": DEVICE, "deviceId": "hubdev-9", "assignedHub": HUB });
+    let assignment = register(&Dps::script(vec![ended("assigned", &state)]).client()).await.expect("an assignment");
+    assert_eq!((assignment.registration_id.as_str(), assignment.device_id.as_str()), (DEVICE, "hubdev-9"));
 }
 
 #[tokio::test]

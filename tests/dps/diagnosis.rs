@@ -584,6 +584,21 @@ async fn an_end_as_disabled_is_diagnosed() {
 }
 
 #[tokio::test]
+async fn an_end_as_disabled_is_not_blamed_on_the_id_scope() {
+    let root = root("Root");
+    let app = App::with(&root, true).await;
+    let dps = Dps::start(|_| ended("disabled", &serde_json::json!({ "status": "disabled" })));
+    let credential = credential(&issue(DEVICE, &root));
+    let error = fails(&dps, &credential).await;
+    // The state of another service was read.
+    let mut other = app.read().await;
+    other.id_scope = Some("0neFFFFFFFF".parse().expect("a scope"));
+    let diagnosis = Case::of(&credential).diagnose(&error, Some(&other));
+    assert!(diagnosis.causes.is_empty() && diagnosis.needs_application, "{diagnosis:?}");
+    assert_eq!(diagnosis.possible.iter().map(Cause::name).collect::<Vec<_>>(), ["device-disabled"]);
+}
+
+#[tokio::test]
 async fn an_end_of_another_kind_is_not_blamed_on_the_certificate() {
     let state = serde_json::json!({ "status": "failed", "errorCode": 400_207, "errorMessage": "allocation failed" });
     let dps = Dps::start(move |_| ended("failed", &state));

@@ -168,6 +168,8 @@ async fn a_chain_that_cannot_be_right_is_refused() {
         IssuedCertificateError::Certificate { position: 1, .. } => name == "certificate",
         IssuedCertificateError::OtherKey { .. } => name == "key",
         IssuedCertificateError::OtherName { .. } => name == "name",
+        IssuedCertificateError::Authority { .. } => name == "a CA",
+        IssuedCertificateError::NoClientAuthentication { .. } => name == "not for clients",
         IssuedCertificateError::NoIssuer { .. } => name == "alone",
         IssuedCertificateError::Unordered { .. } => name == "order",
         IssuedCertificateError::Repeated => name == "repeated",
@@ -214,6 +216,43 @@ async fn a_chain_that_cannot_be_right_is_refused() {
         let text = error.to_string();
         assert!(text.starts_with(&format!("{DEVICE} is registered at {HUB}, but the certificate")), "{text}");
         assert_eq!(dps.requests().len(), 1, "{name} is not retried");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_a_ca_or_not_for_clients_is_refused() {
+    let (key, request) = OperationalRequest::generate(&id(DEVICE)).expect("a request");
+    let own = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let named = |name: &str, is_ca, usages: &[rcgen::ExtendedKeyUsagePurpose]| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = is_ca;
+        params.extended_key_usages = usages.to_vec();
+        params
+    };
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Usage, IsCa};
+    let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = named("Root", authority(), &[]).self_signed(&key).expect("a root");
+    let issuer = rcgen::Issuer::new(named("Root", authority(), &[]), key);
+    let cases: [(IsCa, &[Usage], Option<&str>); 6] = [
+        (authority(), &[], Some("is a CA certificate")),
+        (authority(), &[Usage::ClientAuth], Some("is a CA certificate")),
+        (IsCa::NoCa, &[Usage::ServerAuth], Some("does not allow client authentication")),
+        (IsCa::NoCa, &[], None),
+        (IsCa::ExplicitNoCa, &[Usage::ServerAuth, Usage::ClientAuth], None),
+        (IsCa::NoCa, &[Usage::Any], None),
+    ];
+    for (is_ca, usages, refused) in cases {
+        let leaf = named(DEVICE, is_ca, usages).signed_by(&own, &issuer).expect("a certificate");
+        let chain = json!([BASE64_STANDARD.encode(leaf.der()), BASE64_STANDARD.encode(root.der())]);
+        let result = register(&Dps::script(vec![assigned_with(&chain)]), &request).await;
+        match (result, refused) {
+            (Ok(assignment), None) => assert!(assignment.certificate_chain.is_some()),
+            (Err(error), Some(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (result, _) => panic!("{usages:?}: {result:?}"),
+        }
     }
 }
 

@@ -27,6 +27,17 @@ pub enum FileError {
     /// The files would overwrite those of a CA above the certificate.
     #[error("{} belongs to the CA that signs, and nothing was written", .0.display())]
     SigningAuthority(PathBuf),
+    /// A file that would be removed holds the private key of the certificate, or cannot be read and may hold it.
+    #[error(
+        "nothing was written: overwriting would remove {}, which {}",
+        .path.display(), only_key(.error.as_deref())
+    )]
+    OnlyKey {
+        /// The key or PFX file.
+        path: PathBuf,
+        /// Why the file cannot be read. `None` if it holds the key.
+        error: Option<Box<FileError>>,
+    },
     /// The certificate file of a name holds the certificate of another name.
     #[error("{} is the certificate of {found:?}, not of {expected:?}", .path.display())]
     OtherName {
@@ -147,6 +158,13 @@ impl FileError {
             _ => error,
         };
         Self::Io { doing, path: path.to_owned(), error }
+    }
+}
+
+fn only_key(error: Option<&FileError>) -> String {
+    match error {
+        Some(error) => format!("may be the only file with the key of the request: {error}"),
+        None => "is the only file with the key of the request".to_owned(),
     }
 }
 

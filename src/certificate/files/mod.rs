@@ -219,13 +219,60 @@ impl FileSet {
         }
         let _turn = self.lock()?;
         self.finish()?;
-        self.check_replaceable(&[], if_exists)
+        self.check_replaceable(&[], if_exists, None)
     }
 
-    /// Checks that the files that exist may be overwritten. The lock must be held.
-    fn check_replaceable(&self, above: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
+    /// Checks, as [`check_available`](Self::check_available) does, that [`write_without_key`](Self::write_without_key) can
+    /// write the set of a certificate for this public key, the DER of a `SubjectPublicKeyInfo` with an EC point uncompressed.
+    /// Returns whether the set has the private key already, which is then kept.
+    ///
+    /// # Errors
+    /// Returns the errors of [`write_without_key`](Self::write_without_key).
+    pub fn check_without_key(&self, public_key: &[u8], if_exists: IfExists) -> Result<bool, FileError> {
+        check_writable(&self.directory)?;
+        if !self.directory.is_dir() {
+            return Ok(false);
+        }
+        let _turn = self.lock()?;
+        self.finish()?;
+        self.check_keeping(&[], if_exists, public_key)
+    }
+
+    /// Checks that the files that exist may be overwritten by a set without a key. Returns whether the set has the private
+    /// key, which is kept. The lock must be held.
+    fn check_keeping(&self, above: &[&Certificate], if_exists: IfExists, public_key: &[u8]) -> Result<bool, FileError> {
+        let holds = |path: &Path| read_key(path, None).map(|key| key.public_key() == public_key);
+        let (key, pfx) = (self.private_key(), self.pfx());
+        let found = holds(&key);
+        let is_kept = matches!(found, Ok(true));
+        self.check_replaceable(above, if_exists, is_kept.then_some(key.as_path()))?;
+        if is_kept {
+            return Ok(true);
+        }
+        // Files that would be removed.
+        for (path, found) in [(key, found), (pfx.clone(), holds(&pfx))] {
+            if path.symlink_metadata().is_err() {
+                continue;
+            }
+            match found {
+                Ok(false) => {}
+                Ok(true) => return Err(FileError::OnlyKey { path, error: None }),
+                Err(error) => return Err(FileError::OnlyKey { path, error: Some(Box::new(error)) }),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Checks that the files that exist may be overwritten, except one that is kept. The lock must be held.
+    fn check_replaceable(
+        &self,
+        above: &[&Certificate],
+        if_exists: IfExists,
+        kept: Option<&Path>,
+    ) -> Result<(), FileError> {
         self.check_owner(above)?;
-        let existing = self.present();
+        let mut existing = self.present();
+        existing.retain(|path| Some(path.as_path()) != kept);
         if if_exists == IfExists::Fail && !existing.is_empty() {
             return Err(FileError::Exists(existing));
         }
@@ -364,10 +411,12 @@ impl FileSet {
 
     /// Writes the set of a device that keeps its own key: certificate and chain, the certificate of the device first.
     ///
-    /// [`IfExists::Overwrite`] also removes the key and PFX files of an old set, which do not belong to the new certificate.
+    /// A key file of the set that belongs to the certificate is kept, and does not count as existing. [`IfExists::Overwrite`]
+    /// removes another key and the PFX file of an old set.
     ///
     /// # Errors
-    /// Returns the errors of [`write`](Self::write).
+    /// Returns the errors of [`write`](Self::write), and [`FileError::OnlyKey`] if a file that would be removed holds the key
+    /// of the certificate, or cannot be read and may hold it.
     pub fn write_without_key(&self, fullchain: &[&Certificate], if_exists: IfExists) -> Result<(), FileError> {
         self.commit(fullchain, None, if_exists)
     }
@@ -385,9 +434,16 @@ impl FileSet {
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish()?;
-        self.check_replaceable(fullchain.get(1..).unwrap_or_default(), if_exists)?;
+        let above = fullchain.get(1..).unwrap_or_default();
+        let is_key_kept = match (key, fullchain.first()) {
+            (None, Some(leaf)) => self.check_keeping(above, if_exists, &leaf.uncompressed_public_key())?,
+            _ => {
+                self.check_replaceable(above, if_exists, None)?;
+                false
+            }
+        };
         self.remove_leftovers();
-        let staging = self.stage(fullchain, key)?;
+        let staging = self.stage(fullchain, key, is_key_kept)?;
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
         // The directory was renamed, so the guard must not remove it.
@@ -426,11 +482,13 @@ impl FileSet {
         }
     }
 
-    /// Writes the set into a hidden directory.
+    /// Writes the set into a hidden directory. A key that is kept is only in the marker, so that it is not removed as an old
+    /// file.
     fn stage(
         &self,
         fullchain: &[&Certificate],
         key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
+        is_key_kept: bool,
     ) -> Result<tempfile::TempDir, FileError> {
         let prefix = format!(".{}.", self.stem);
         let mut builder = tempfile::Builder::new();
@@ -440,7 +498,8 @@ impl FileSet {
         let staging = builder
             .tempdir_in(&self.directory)
             .map_err(|error| FileError::io("create a directory in", &self.directory, error))?;
-        let names = self.targets(key);
+        let mut names = self.targets(key);
+        names.extend(is_key_kept.then(|| self.private_key()));
         let names = names.iter().filter_map(|path| path.file_name()?.to_str());
         let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
         write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone)

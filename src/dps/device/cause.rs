@@ -384,7 +384,11 @@ impl Cause {
     fn fmt_service(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongIdScope { given, actual: Some(actual) } if !given.matches(actual) => {
-                write!(f, "the ID scope {given} is not the one of this service, which is {actual}. Use that one")
+                write!(
+                    f,
+                    "the ID scope {given} is not the one of the service whose enrollments were read, which is {actual}. Use \
+                     that one, or name the service of {given}"
+                )
             }
             Self::WrongIdScope { given, actual: Some(_) } => write!(
                 f,

@@ -460,6 +460,11 @@ fn is_host_name(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
+/// Returns whether a text can be the ID of a device at a hub. The rules of the hub are stricter.
+fn is_device_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
+}
+
 /// The JSON of the state of a registration's operation.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "the state of an operation")]
@@ -513,11 +518,13 @@ impl WireOperation {
         let state = self.registration_state.ok_or_else(|| missing("registrationState"))?;
         let assigned_hub = state.assigned_hub.ok_or_else(|| missing("assignedHub"))?;
         let device_id = state.device_id.ok_or_else(|| missing("deviceId"))?;
+        if !is_device_id(&device_id) {
+            return Err(misshapen(format!("its deviceId is not a device ID: {:?}", sanitize(&device_id, &[]))));
+        }
         let registration_id = state.registration_id.unwrap_or_else(|| id.as_str().to_owned());
-        // In IoT Central the device ID is the registration ID.
-        let is_other = |found: &&String| !found.eq_ignore_ascii_case(id.as_str());
-        if let Some(other) = [&registration_id, &device_id].into_iter().find(is_other) {
-            return Err(misshapen(format!("it is about another device: {:?}", sanitize(other, &[]))));
+        // The device ID may differ: an individual enrollment or a custom allocation can set it.
+        if !registration_id.eq_ignore_ascii_case(id.as_str()) {
+            return Err(misshapen(format!("it is about another device: {:?}", sanitize(&registration_id, &[]))));
         }
         if !is_host_name(&assigned_hub) {
             return Err(misshapen(format!("its assignedHub is not a host name: {:?}", sanitize(&assigned_hub, &[]))));

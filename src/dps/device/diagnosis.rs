@@ -257,10 +257,14 @@ fn wrong_scope(attempt: &Attempt<'_>, application: Option<&EnrollmentState>) -> 
     Cause::WrongIdScope { given: attempt.id_scope.clone(), actual }
 }
 
+/// Returns whether the enrollment state is that of a service with another ID scope.
+fn is_of_another_scope(attempt: &Attempt<'_>, application: &EnrollmentState) -> bool {
+    application.id_scope.as_ref().is_some_and(|scope| !scope.matches(attempt.id_scope))
+}
+
 /// Diagnoses the refusal of a device.
 fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
-    let scope = application.and_then(|application| application.id_scope.as_ref());
-    if scope.is_some_and(|scope| !scope.matches(attempt.id_scope)) {
+    if application.is_some_and(|application| is_of_another_scope(attempt, application)) {
         return Diagnosis::of([wrong_scope(attempt, application)]);
     }
     if let Some(cause) = certificate_not_requested(attempt, observations) {
@@ -272,13 +276,12 @@ fn refused(attempt: &Attempt<'_>, observations: &Observations, application: Opti
     }
 }
 
-/// Diagnoses the end "disabled": the service knows the device, so only what is disabled can be the cause, or that the
-/// device belongs to another application.
+/// Diagnoses the end "disabled": the service knows the device by this ID scope, so only what is disabled can be the cause.
 fn disabled(attempt: &Attempt<'_>, observations: &Observations, application: Option<&EnrollmentState>) -> Diagnosis {
+    // The state of another service tells nothing.
+    let application = application.filter(|it| !is_of_another_scope(attempt, it));
     let mut diagnosis = refused(attempt, observations, application);
-    let counts = |cause: &Cause| {
-        matches!(cause, Cause::DeviceDisabled { .. } | Cause::GroupDisabled { .. } | Cause::WrongIdScope { .. })
-    };
+    let counts = |cause: &Cause| matches!(cause, Cause::DeviceDisabled { .. } | Cause::GroupDisabled { .. });
     diagnosis.causes.retain(counts);
     diagnosis.possible.retain(counts);
     if diagnosis.needs_application {

@@ -95,6 +95,12 @@ impl OperationalRequest {
         if leaf.subject().common_name() != Some(self.id.as_str()) {
             return Err(Error::OtherName { id: self.id.clone(), subject: leaf.to_string() });
         }
+        if leaf.basic_constraints().is_some_and(|constraints| constraints.authority) {
+            return Err(Error::Authority { subject: leaf.to_string() });
+        }
+        if !leaf.allows_client_authentication() {
+            return Err(Error::NoClientAuthentication { subject: leaf.to_string() });
+        }
         let Some(top) = above.last() else { return Err(Error::NoIssuer { subject: leaf.to_string() }) };
         // Every certificate is signed by the next one: path validation alone would accept any order.
         for (certificate, issuer) in certificates.iter().zip(above) {
@@ -181,6 +187,18 @@ pub enum IssuedCertificateError {
     OtherName {
         /// The registration ID.
         id: DeviceId,
+        /// The subject of the certificate.
+        subject: String,
+    },
+    /// The certificate is a CA certificate.
+    #[error("{subject} is a CA certificate")]
+    Authority {
+        /// The subject of the certificate.
+        subject: String,
+    },
+    /// The certificate has an extended key usage that does not allow client authentication.
+    #[error("the extended key usage of {subject} does not allow client authentication")]
+    NoClientAuthentication {
         /// The subject of the certificate.
         subject: String,
     },

@@ -158,7 +158,8 @@ impl Mover {
         match last {
             Some(Ok(last)) if is_ours(&last) => (answered(&last), Signal::Answered),
             Some(Err(error)) => {
-                (unknown(format!("an earlier run may have sent the command, and {error}")), signal(&error))
+                let message = format!("an earlier run may have sent the command, and {}", without_advice(&error));
+                (unknown(message), signal(&error))
             }
             _ => {
                 let message = "an earlier run may have sent the command, and the application does not tell";
@@ -174,7 +175,10 @@ fn outcome(sent: Result<DeviceCommand, Error>) -> (Delivery, Signal) {
         Ok(run) => (answered(&run), Signal::Answered),
         // 408: the device did not answer in time.
         Err(error) if error.answer_was_lost() || error.status() == Some(408) => (
-            Delivery::new(MoveOutcome::Unknown, format!("the device may have received the command: {error}")),
+            Delivery::new(
+                MoveOutcome::Unknown,
+                format!("the device may have received the command: {}", without_advice(&error)),
+            ),
             signal(&error),
         ),
         Err(error) if error.is_not_found() => {
@@ -182,6 +186,13 @@ fn outcome(sent: Result<DeviceCommand, Error>) -> (Delivery, Signal) {
         }
         Err(error) => (Delivery::new(MoveOutcome::Failed, error.to_string()), signal(&error)),
     }
+}
+
+/// Returns the message of an error without the advice to try again, because the next run does not send the command again.
+fn without_advice(error: &Error) -> String {
+    let text = error.to_string();
+    let end = [". Try again", ". The service failed: try again"].into_iter().find_map(|advice| text.find(advice));
+    text[..end.unwrap_or(text.len())].to_owned()
 }
 
 /// Returns the outcome of a command that the device answered.
