@@ -16,8 +16,9 @@ use crate::workflow::migrate::{ApplyError, ApplyReport, ApplyRequest, Plan, appl
 ///
 /// Uploads and verifies the CA certificates, and creates the enrollment groups and individual enrollments. Nothing that the
 /// instance has is overwritten. A group or device that has changed at the application since the plan was made is left out and
-/// reported; the others are done. The outcome of each is written to a results file. The command is idempotent, and resumes a
-/// run that was interrupted.
+/// reported; the others are done. Disabled individual enrollments are created first, because they block devices that a group
+/// would admit. The outcome of each is written to a results file. The command is idempotent, resumes a run that was
+/// interrupted, and compares everything each time.
 ///
 /// The plan names the application and the instance. Give the sign-in at both.
 #[derive(clap::Args)]
@@ -62,7 +63,7 @@ impl Apply {
             }
             None
         } else {
-            Some(self.services.planned_application(plan.header())?)
+            Some(self.services.planned_application(plan.header()).await?)
         };
         let password = self.key_password.given()?;
         let instance = self.services.planned_instance(plan.header()).await?;
@@ -90,6 +91,12 @@ impl Apply {
                 counted(report.new_devices, "device")
             ));
         }
+        if report.registrations_unread {
+            output.note(format_args!(
+                "whether the disabled devices have registered at the instance was not checked: the sign-in may not read \
+                 registration records"
+            ));
+        }
         let failures: Vec<_> =
             report.failures.iter().map(|failure| format!("{}: {}", failure.id, failure.message)).collect();
         output.failures(&failures);
@@ -110,14 +117,16 @@ impl Apply {
         let counts = [
             ("created", report.created),
             ("present", report.present),
-            ("completed before", report.earlier),
             ("to create", report.planned),
             ("failed", report.failed),
             ("not tried", report.remaining),
         ];
         let counts: Vec<_> =
             counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
-        let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+        let mut counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+        if report.planned_disabled > 0 {
+            let _ = write!(counts, "; individual enrollments to create that are disabled: {}", report.planned_disabled);
+        }
         if self.dry_run {
             return format!("{}{style}{counts}{style:#}\n", planned_steps(&report.steps));
         }

@@ -81,7 +81,7 @@ impl Move {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<()> {
         let plan = Plan::read(&self.plan)?;
         let request = self.request(&plan);
-        let client = self.services.planned_application(plan.header())?;
+        let client = self.services.planned_application(plan.header()).await?;
         let instance = self.services.planned_instance(plan.header()).await?;
         let prepared = prepare_move(&client, &instance, &plan, &request).await?;
         let count = prepared.to_send();

@@ -73,7 +73,7 @@ impl Status {
 
     async fn list(&self, output: &Output) -> anyhow::Result<ArrivalCounts> {
         let plan = Plan::read(&self.plan)?;
-        let client = self.services.planned_application(plan.header())?;
+        let client = self.services.planned_application(plan.header()).await?;
         let records = self.services.planned_registrations(plan.header()).await?;
         let instance = self.services.planned_instance(plan.header()).await?;
         let mut arrivals = Arrivals::read(&client, &instance, &records.registrations(), &plan).await?;

@@ -55,12 +55,23 @@ impl BothServices {
     }
 
     /// Builds a client of the application of a plan. One that is named has to be the same.
-    pub(super) fn planned_application(&self, plan: &PlanHeader) -> anyhow::Result<central::Client> {
+    ///
+    /// An application may have been deleted, and another one created at its address: the ID scope is compared if the plan has
+    /// it, and a device of the application tells it.
+    pub(super) async fn planned_application(&self, plan: &PlanHeader) -> anyhow::Result<central::Client> {
         let planned = plan.application.endpoint.parse().map_err(|_| mismatch("an address that is not valid"))?;
         if let Some(named) = self.application.named()?.filter(|named| *named != planned) {
             return Err(mismatch(&format!("the application {planned}, not {named}")));
         }
-        self.application.client_at(planned, &self.connection())
+        let client = self.application.client_at(planned, &self.connection())?;
+        if let Some(planned) = &plan.application.id_scope
+            && let Some(found) = id_scope(&client).await?.filter(|found| !found.eq_ignore_ascii_case(planned))
+        {
+            let message = format!("the plan is for the application with the ID scope {planned}, not {found}");
+            let hint = "another application has its address now, or the file was changed: make a plan again";
+            return Err(UsageError::new(message).with_hint(hint).into());
+        }
+        Ok(client)
     }
 
     /// Finds the instance of a plan, and builds its clients. One that is named has to be the same.
@@ -112,7 +123,24 @@ impl BothServices {
     }
 }
 
+/// Reads the ID scope of an application from the credentials of one of its devices. Returns none if it has no device, or the
+/// sign-in may not read credentials.
+async fn id_scope(client: &central::Client) -> Result<Option<String>, central::Error> {
+    let mut devices = client.devices().list(&central::DeviceQuery::new());
+    while let Some(device) = devices.next().await.transpose()? {
+        if !device.simulated {
+            return match client.devices().credentials(&device.id).await {
+                Ok(credentials) => Ok(Some(credentials.id_scope)),
+                Err(error) if error.is_not_found() || error.status() == Some(403) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+    }
+    Ok(None)
+}
+
 fn mismatch(found: &str) -> anyhow::Error {
-    let hint = "omit --app, --endpoint and --dps: the plan names the services; or make a plan for these";
+    let hint = "omit --app, --endpoint and --dps, and unset IOT_ENROLL_APP, IOT_ENROLL_ENDPOINT and IOT_ENROLL_DPS: the plan \
+                names the services; or make a plan for these";
     UsageError::new(format!("the plan is for {found}")).with_hint(hint).into()
 }

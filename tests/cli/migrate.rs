@@ -1,6 +1,7 @@
 //! `migrate plan` and `migrate apply`, through the program.
 
 use std::{
+    fmt::Write,
     fs,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
@@ -111,7 +112,7 @@ fn plan_and_its_outcome_are_one_document_each() {
     let count = |name: &str| applied[name].as_u64().expect("a number");
     assert_eq!((count("created"), count("present"), count("failed"), count("remaining")), (3, 0, 0, 0));
     let again = lab.apply(&["-o", "json"]).json();
-    assert_eq!((&again["created"], &again["present"], &again["earlier"]), (&json!(0), &json!(2), &json!(1)));
+    assert_eq!((&again["created"], &again["present"], &again["failed"]), (&json!(0), &json!(3), &json!(0)));
 }
 
 #[test]
@@ -136,6 +137,13 @@ fn plan_with_keys_needs_no_application() {
     let mut command = lab.command(&["migrate", "apply", "plan.json", "--keys-from-plan", "-o", "json"]);
     command.env_remove("IOT_ENROLL_ENDPOINT").env_remove("IOT_ENROLL_TOKEN");
     assert_eq!(Run::of(&mut command).json()["created"], 3);
+    // Keys that somebody put in place of the others.
+    let plan = lab.read("plan.json");
+    let other = plan.replace(&lab.keys()[0], &lab.keys()[1]);
+    assert_ne!(other, plan);
+    fs::write(lab.folder.path().join("plan.json"), other).expect("written");
+    let text = Run::of(&mut command).fails(1);
+    assert!(text.contains("the keys of meter-1 do not have the fingerprint"), "{text}");
     // Others must not read it.
     let path = lab.folder.path().join("plan.json");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
@@ -152,7 +160,20 @@ fn wrong_usage_is_told_apart() {
     let text = lab.apply(&["--keys-from-plan"]).fails(2);
     assert!(text.contains("the plan includes no keys"), "{text}");
     let other = lab.apply(&["--endpoint", "https://fabrikam.azureiotcentral.com"]).fails(2);
-    assert!(other.contains("the plan is for the application") && other.contains("hint: omit"), "{other}");
+    assert!(
+        other.contains("the plan is for the application")
+            && other.contains("hint: omit")
+            && other.contains("IOT_ENROLL_ENDPOINT"),
+        "{other}"
+    );
+    let scope = "0neFFFFFFFF";
+    let plan = lab.read("plan.json");
+    let mut changed: Value = serde_json::from_str(&plan).expect("JSON");
+    changed["application"]["idScope"] = scope.into();
+    fs::write(lab.folder.path().join("plan.json"), changed.to_string()).expect("written");
+    let text = lab.apply(&["--dry-run"]).fails(2);
+    assert!(text.contains("the plan is for the application with the ID scope 0neFFFFFFFF, not"), "{text}");
+    fs::write(lab.folder.path().join("plan.json"), plan).expect("written");
     let text = lab.run(&["migrate", "apply", "missing.json"]).fails(1);
     assert!(text.contains("could not read missing.json"), "{text}");
     fs::write(lab.folder.path().join("other.json"), "{\"devices\": []}").expect("written");
@@ -192,7 +213,7 @@ fn killed_plan_is_resumed_by_the_same_command() {
     let lab = Lab::new();
     let mut rows = "IOTC_DEVICEID,IOTC_DEVICENAME\n".to_owned();
     for number in 0..300 {
-        rows.push_str(&format!("sensor-{number},s\n"));
+        let _ = writeln!(rows, "sensor-{number},s");
     }
     fs::write(lab.folder.path().join("devices.csv"), rows).expect("written");
     lab.central(&["device", "import", "--file", "devices.csv"]);

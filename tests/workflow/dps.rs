@@ -511,17 +511,21 @@ fn status(status: u16) -> FaultKind {
 
 #[tokio::test]
 async fn a_lost_answer_to_any_request_is_overcome() {
-    every_fault(&[FaultKind::CloseAfterHandling, FaultKind::TruncateBody], 1).await;
+    Box::pin(every_fault(&[FaultKind::CloseAfterHandling, FaultKind::TruncateBody], 1)).await;
 }
 
 #[tokio::test]
 async fn an_error_at_any_request_is_overcome_or_reported() {
-    every_fault(&[FaultKind::CloseBeforeHandling, status(503), status(429), status(403), FaultKind::NotJson], 1).await;
+    Box::pin(every_fault(
+        &[FaultKind::CloseBeforeHandling, status(503), status(429), status(403), FaultKind::NotJson],
+        1,
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn a_service_that_fails_for_good_from_any_request_on_is_reported_and_the_next_run_finishes() {
-    every_fault(&[FaultKind::CloseAfterHandling, status(500)], 100).await;
+    Box::pin(every_fault(&[FaultKind::CloseAfterHandling, status(500)], 100)).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 use iot_enroll::{
+    arm::DpsCertificateName,
     central::{
         Attestation, Authorization, CertificateEntry, Client, DeviceUpdate, EnrollmentGroupUpdate, NewAttestation,
         NewDevice, NewDeviceAttestation, NewEnrollmentGroup, Possession, RetryPolicy, SymmetricKeys,
@@ -222,7 +223,7 @@ impl Lab {
         let (state, count) = (self.dps.state().await, self.emulator().requests().len());
         let report = self.apply(plan).await;
         assert_eq!((report.created, report.failed, report.remaining), (0, 0, 0), "after {after}: {report:?}");
-        assert_eq!(report.present + report.earlier, 7, "after {after}: {report:?}");
+        assert_eq!(report.present, 7, "after {after}: {report:?}");
         let sent = self.emulator().requests().split_off(count);
         let changes: Vec<_> =
             sent.iter().filter(|it| is_change(it) && !it.path.ends_with("attestationmechanism")).collect();
@@ -642,7 +643,7 @@ async fn both_cas_of_a_group_are_moved_and_shared_ones_are_named() {
     let groups = lab.dps.groups().await;
     let references = groups[0].ca_references().expect("references");
     assert!(references.primary.is_some(), "{references:?}");
-    assert_eq!(references.secondary.as_ref().map(|name| name.as_str()), Some("theirs"));
+    assert_eq!(references.secondary.as_ref().map(DpsCertificateName::as_str), Some("theirs"));
 
     // Another group of the instance has the CA of this one.
     let other = Lab::empty(Emulator::builder()).await;
@@ -679,7 +680,7 @@ async fn a_disabled_device_of_an_x509_group_is_blocked_by_its_certificate() {
 }
 
 #[tokio::test]
-async fn many_devices_are_enrolled_ten_with_a_call_and_completed_ones_are_skipped() {
+async fn many_devices_are_enrolled_ten_with_a_call_and_a_missing_one_again() {
     let lab = Lab::empty(Emulator::builder()).await;
     let ids: Vec<_> = (0..45).map(|number| format!("own-{number}")).collect();
     for id in &ids {
@@ -696,12 +697,122 @@ async fn many_devices_are_enrolled_ten_with_a_call_and_completed_ones_are_skippe
     // One was removed at the instance since: the results file does not hide that.
     let gone = "own-7".parse().expect("an ID");
     lab.dps.instance().client().individual_enrollments().delete(&gone, None).await.expect("deleted");
-    let count = lab.emulator().requests().len();
     let report = lab.apply(&plan).await;
-    assert_eq!((report.created, report.earlier, report.failed), (1, 44, 0), "{report:?}");
-    let read = lab.emulator().requests().split_off(count);
-    let read = read.iter().filter(|it| it.path.ends_with("/attestation") || it.path.ends_with("attestationmechanism"));
-    assert_eq!(read.count(), 1, "only the one that is missing is read again");
+    assert_eq!((report.created, report.present, report.failed), (1, 44, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn disabled_devices_are_blocked_before_a_group_admits_them() {
+    let lab = Lab::start().await;
+    let plan = lab.plan().await;
+    let count = lab.emulator().requests().len();
+    lab.apply(&plan).await;
+    let sent = lab.emulator().requests().split_off(count);
+    let changed: Vec<_> = sent.iter().filter(|it| is_change(it)).map(|it| it.path.to_ascii_lowercase()).collect();
+    let first = |part: &str| changed.iter().position(|path| path.starts_with(part)).expect("a change");
+    assert!(first("/enrollments") < first("/enrollmentgroups/"), "{changed:?}");
+
+    // One that cannot be blocked holds the groups back that may admit it.
+    let lab = Lab::empty(Emulator::builder()).await;
+    lab.x509_group("x509", &lab.root.certificate).await;
+    lab.create(&["leaf-1"]).await;
+    lab.set_enabled("leaf-1", false).await;
+    write(&lab.ca_directory(), "leaf1", &issue("leaf-1", &root("any")));
+    let plan = lab.plan().await;
+    assert_eq!(devices(&plan)["leaf-1"].action, DeviceAction::Enroll);
+    for file in fs::read_dir(lab.ca_directory()).expect("a directory").map(|file| file.expect("a file")) {
+        if file.file_name().to_string_lossy().starts_with("leaf1") {
+            fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    let report = lab.apply(&plan).await;
+    let failures: Vec<_> = report.failures.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(failures, ["leaf-1", "x509"], "{report:?}");
+    assert!(report.failures[1].message.contains("the disabled device leaf-1"), "{report:?}");
+    assert!(lab.dps.groups().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_disabled_device_that_has_registered_before_is_reported_each_time() {
+    let lab = Lab::start().await;
+    let groups = lab.dps.instance().client().enrollment_groups();
+    let group = service::NewEnrollmentGroup::new(service::NewAttestation::SymmetricKey(Some(keys("sas"))));
+    groups.create(&"sas".parse().expect("an ID"), &group).await.expect("created");
+    let credential = derive_device_key(&key("sas 1"), &id("sym-off")).into();
+    lab.register(lab.emulator().dps_id_scope(), "sym-off", &credential).await.expect("registered");
+    let plan = lab.plan().await;
+    for run in 0..2 {
+        let report = lab.apply(&plan).await;
+        let [failure] = &report.failures[..] else { panic!("{run}: {report:?}") };
+        assert!(failure.id == "sym-off" && failure.message.contains("has registered before"), "{run}: {failure:?}");
+    }
+    let enrollments = lab.dps.instance().client().individual_enrollments();
+    assert!(!enrollments.get(&"sym-off".parse().expect("an ID")).await.expect("an enrollment").is_enabled());
+    let records = lab.dps.instance().client().registrations();
+    records.delete(&"sym-off".parse().expect("an ID"), None).await.expect("deleted");
+    assert_eq!(lab.apply(&plan).await.failed, 0);
+}
+
+#[tokio::test]
+async fn a_later_run_compares_what_an_earlier_one_created() {
+    let lab = Lab::start().await;
+    let plan = lab.plan().await;
+    assert_eq!(lab.apply(&plan).await.failed, 0);
+    lab.set_enabled("own-1", false).await;
+    lab.client().devices().delete(&device("thumb-1")).await.expect("deleted");
+    let enrollments = lab.dps.instance().client().individual_enrollments();
+    for (name, enrollment) in [
+        ("sym-off", NewIndividualEnrollment::new(service::NewAttestation::SymmetricKey(Some(keys("theirs"))))),
+        (
+            "tpm-1",
+            NewIndividualEnrollment::new(service::NewAttestation::Tpm { endorsement_key: "RUZHSA==".to_owned() }),
+        ),
+    ] {
+        let id = name.parse().expect("an ID");
+        enrollments.delete(&id, None).await.expect("deleted");
+        enrollments.create(&id, &enrollment).await.expect("created");
+    }
+    let report = lab.apply(&plan).await;
+    let failures: BTreeMap<_, _> = report.failures.iter().map(|it| (it.id.as_str(), it.message.as_str())).collect();
+    for (id, part) in [
+        ("own-1", "is disabled at the application now"),
+        ("sym-off", "with other keys"),
+        ("thumb-1", "does not have it any more"),
+        ("tpm-1", "with another endorsement key"),
+    ] {
+        assert!(failures.get(id).is_some_and(|message| message.contains(part)), "{id}: {failures:?}");
+    }
+    assert_eq!((report.failed, report.present), (4, 3), "{report:?}");
+    let rows = fs::read_to_string(&report.results).expect("the results");
+    for row in ["device,own-1,created,", "device,own-1,failed,", "group,sas,created,"] {
+        assert_eq!(rows.matches(row).count(), 1, "{row} in {rows}");
+    }
+}
+
+#[tokio::test]
+async fn devices_of_a_disabled_group_are_not_counted_as_admitted() {
+    let lab = Lab::start().await;
+    lab.symmetric_group("sas", false).await;
+    let plan = lab.plan().await;
+    let found = devices(&plan);
+    assert_eq!(found["sym-1"].obstacle, Some(DeviceObstacle::GroupDisabled));
+    assert_eq!(found["x509-1"].action, DeviceAction::Covered);
+    // It stays blocked when somebody enables the group.
+    assert_eq!(found["sym-off"].action, DeviceAction::Enroll);
+    assert_eq!((plan.header().counts.covered, plan.header().counts.not_moved), (1, 3));
+}
+
+#[tokio::test]
+async fn group_ids_that_differ_in_case_name_the_one_that_is_moved() {
+    let lab = Lab::empty(Emulator::builder()).await;
+    for name in ["m", "M"] {
+        lab.symmetric_group(name, true).await;
+    }
+    let plan = lab.plan().await;
+    let groups = &plan.header().groups;
+    assert_eq!((groups[0].action, groups[1].action), (GroupAction::Create, GroupAction::None));
+    let message = groups[1].obstacles[0].to_string();
+    assert!(message.contains(&format!("the first, {}, is moved", groups[0].id)), "{message}");
 }
 
 #[tokio::test]

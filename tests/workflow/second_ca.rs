@@ -47,7 +47,7 @@ fn refused(result: Result<ProvisionReport, ProvisionError>, expected: Certificat
 
 #[tokio::test]
 async fn an_old_request_does_not_enroll_the_retired_root_again() {
-    let lab = retired().await;
+    let lab = Box::pin(retired()).await;
     let requests = [
         lab.request(),
         lab.request().dry_run(true),
@@ -67,7 +67,7 @@ async fn an_old_request_does_not_enroll_the_retired_root_again() {
 
 #[tokio::test]
 async fn the_new_root_is_found_in_whichever_entry_it_is() {
-    let lab = retired().await;
+    let lab = Box::pin(retired()).await;
     let new = lab.request().authority(AuthoritySource::Root(name(NEW))).devices([]);
     let report = lab.run_without_a_change(&new).await.expect("verified already");
     assert_eq!((report.entry, report.verified), (Secondary, true));

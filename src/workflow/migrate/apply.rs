@@ -1,12 +1,12 @@
 //! Carrying out a plan at the instance.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroUsize,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
@@ -15,7 +15,6 @@ use super::{
         bulk::{Bulk, ReportOrder, RunStop, Signal, StopReason},
         dps_instance::DpsInstance,
         import::signal,
-        repeated_ids::id_hash,
         results::ResultsError,
         step::{Step, Steps, WorkflowEvent},
     },
@@ -25,7 +24,7 @@ use super::{
     drift::{DeviceDrift, group_drift},
     inspection::{Inspector, SymmetricGroup},
     listed_devices::{ListError, read_groups},
-    plan::{DeviceAction, GroupAction, GroupAttestation, PlannedDevice, PlannedGroup},
+    plan::{DeviceAction, DeviceAdmission, GroupAction, GroupAttestation, PlannedDevice, PlannedGroup},
     plan_error::PlanError,
     plan_file::Plan,
     target::KnownEnrollments,
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     central::{Attestation, Client, EnrollmentGroup},
     certificate::files::Passwords,
-    dps::service::MAX_BULK,
+    dps::service::{MAX_BULK, RegistrationId},
     transport::{Error, SymmetricKeys},
 };
 
@@ -131,8 +130,9 @@ impl From<ListError> for ApplyError {
 ///
 /// It is idempotent. What the instance has is read first, and nothing in it is overwritten: a group or enrollment of the same ID
 /// that is another one is a failure. The outcome of each item is in a results file as soon as it is known. A call that was
-/// interrupted is resumed by the same call, which skips the devices that the results file lists as completed and the instance
-/// has.
+/// interrupted is resumed by the same call. Every call compares everything, also what an earlier one created.
+///
+/// The disabled individual enrollments are created first, because they block devices that the groups would admit.
 ///
 /// # Errors
 /// [`ApplyError`] if nothing was done. Failures of items, and why the run stopped, are in the report.
@@ -162,10 +162,10 @@ pub async fn apply_plan(
         None => DeviceDrift::default(),
     };
     let known = KnownEnrollments::read(instance).await?;
-    outcomes.start(&known)?;
+    outcomes.start()?;
     outcomes.report.new_devices = drift.new;
     let mut steps = Steps::new(observer);
-    let mut run = Run { plan, request, outcomes };
+    let mut run = Run { plan, request, outcomes, tried: 0, unblocked: Vec::new() };
     let mover = GroupMover {
         instance,
         header: plan.header(),
@@ -174,26 +174,32 @@ pub async fn apply_plan(
         skip_proof: request.skip_proof,
         dry_run: request.dry_run,
     };
-    run.apply_groups(&mover, groups.as_deref(), &mut steps).await?;
-    for (id, change) in &drift.covered {
-        run.outcomes.add(ItemKind::Device, id, ItemOutcome::Failed, change)?;
-    }
     let inspector =
         application.zip(groups.as_deref()).map(|(application, groups)| inspector(plan, application, groups));
+    let devices = Arc::new(DeviceMover {
+        enrollments: instance.client().individual_enrollments(),
+        registrations: instance.client().registrations(),
+        registrations_unread: AtomicBool::new(false),
+        inspector,
+        drift,
+        known,
+        key_password: request.key_password.map(|password| password.to_owned().into()),
+        dry_run: request.dry_run,
+    });
+    run.apply_devices(&devices, Enrollments::Disabled, &mut steps).await?;
     if run.outcomes.report.stopped.is_none() {
-        let mover = DeviceMover {
-            enrollments: instance.client().individual_enrollments(),
-            inspector,
-            drift,
-            known,
-            key_password: request.key_password.map(|password| password.to_owned().into()),
-            dry_run: request.dry_run,
-        };
-        run.apply_devices(mover, &mut steps).await?;
-    } else {
-        run.outcomes.report.remaining = plan.header().counts.enroll;
+        run.find_unblocked_groups(&devices).await?;
+        run.apply_groups(&mover, groups.as_deref(), &mut steps).await?;
+    }
+    for (id, change) in &devices.drift.covered {
+        run.outcomes.add(ItemKind::Device, id, ItemOutcome::Failed, change)?;
+    }
+    if run.outcomes.report.stopped.is_none() {
+        run.apply_devices(&devices, Enrollments::Enabled, &mut steps).await?;
     }
     let mut report = run.outcomes.report;
+    report.remaining = plan.header().counts.enroll.saturating_sub(run.tried);
+    report.registrations_unread = devices.registrations_unread.load(Relaxed);
     report.steps = steps.into_reports();
     Ok(report)
 }
@@ -219,6 +225,34 @@ struct Run<'a> {
     plan: &'a Plan,
     request: &'a ApplyRequest<'a>,
     outcomes: Outcomes,
+    /// The number of individual enrollments that were tried.
+    tried: u64,
+    /// The disabled devices that the instance does not block, because their individual enrollments failed.
+    unblocked: Vec<Unblocked>,
+}
+
+/// A disabled device that the instance does not block.
+struct Unblocked {
+    id: String,
+    /// Its symmetric-key group; none if it is in an X.509 group, which can be any.
+    group: Option<String>,
+}
+
+impl Unblocked {
+    /// Returns whether a group would admit it.
+    fn is_admitted_by(&self, group: &PlannedGroup) -> bool {
+        match &self.group {
+            Some(id) => group.id.as_str() == id,
+            None => matches!(group.attestation, GroupAttestation::X509 { .. }),
+        }
+    }
+}
+
+/// Which individual enrollments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Enrollments {
+    Disabled,
+    Enabled,
 }
 
 impl Run<'_> {
@@ -235,9 +269,13 @@ impl Run<'_> {
         for group in header.groups.iter().filter(|group| group.action != GroupAction::None) {
             let id = group.id.as_str();
             let drift = by_id.as_ref().and_then(|by_id| group_drift(group, by_id.get(id).copied(), &header.id));
-            let result = match drift {
-                Some(change) => Err(GroupError::Other(change)),
-                None => mover.apply(group, group_keys(group, by_id.as_ref()), steps).await,
+            let unblocked = self.unblocked.iter().find(|device| device.is_admitted_by(group));
+            let result = match (drift, unblocked) {
+                (Some(change), _) => Err(GroupError::Other(change)),
+                (None, Some(Unblocked { id, .. })) => Err(GroupError::Other(format!(
+                    "it would admit the disabled device {id}, which could not be blocked"
+                ))),
+                (None, None) => mover.apply(group, group_keys(group, by_id.as_ref()), steps).await,
             };
             match result {
                 Ok(outcome) => self.outcomes.add(ItemKind::Group, id, outcome, "")?,
@@ -259,27 +297,66 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Creates the individual enrollments.
-    async fn apply_devices(&mut self, mover: DeviceMover, steps: &mut Steps<'_>) -> Result<(), ApplyError> {
-        let of = self.plan.header().counts.enroll;
-        if of == 0 {
+    /// Finds the groups that would admit a disabled device, because it has no enrollment at the instance.
+    async fn find_unblocked_groups(&mut self, mover: &DeviceMover) -> Result<(), ApplyError> {
+        let failed: HashSet<String> = std::mem::take(&mut self.unblocked).into_iter().map(|it| it.id).collect();
+        // One that is not disabled any more, or is gone, is not to be blocked.
+        let is_open = |id: &str| failed.contains(id) && mover.known.get(id).is_none() && mover.drift.of(id).is_none();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        for device in self.plan.devices()? {
+            let device = device?;
+            let id = device.id.to_string();
+            let group = match device.admission {
+                DeviceAdmission::SymmetricGroup { group, .. } => Some(group.to_string()),
+                DeviceAdmission::X509Group { .. } => None,
+                // No group admits it.
+                _ => continue,
+            };
+            // One is enough for each group.
+            if !is_open(&id) || self.unblocked.iter().any(|it| it.group == group) {
+                continue;
+            }
+            // It failed, but may be there all the same.
+            let is_there = match RegistrationId::new(&id) {
+                Ok(id) => mover.enrollments.find(&id).await.is_ok_and(|found| found.is_some()),
+                Err(_) => false,
+            };
+            if !is_there {
+                self.unblocked.push(Unblocked { id, group });
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates individual enrollments.
+    async fn apply_devices(
+        &mut self,
+        mover: &Arc<DeviceMover>,
+        which: Enrollments,
+        steps: &mut Steps<'_>,
+    ) -> Result<(), ApplyError> {
+        let counts = self.plan.header().counts;
+        let (is_enabled, of) = match which {
+            Enrollments::Disabled => (false, counts.disabled),
+            Enrollments::Enabled => (true, counts.enroll.saturating_sub(counts.disabled)),
+        };
+        if counts.enroll == 0 {
             return Ok(());
         }
         steps.start(
             Step::Create,
-            if self.request.dry_run { "reading devices" } else { "creating individual enrollments" },
+            match which {
+                _ if self.request.dry_run => "reading devices",
+                Enrollments::Disabled => "creating disabled individual enrollments",
+                Enrollments::Enabled => "creating individual enrollments",
+            },
         );
-        let mover = Arc::new(mover);
-        let outcomes = &mut self.outcomes;
-        let (completed, earlier) = (outcomes.take_completed(), AtomicU64::new(0));
-        let is_wanted = |device: &PlannedDevice| {
-            let is_completed = completed.contains(&id_hash(device.id.as_str()));
-            earlier.fetch_add(u64::from(is_completed), Relaxed);
-            !is_completed
-        };
-        let mut devices = self.plan.devices()?.filter(|device| {
-            device.as_ref().map_or(true, |device| device.action == DeviceAction::Enroll && is_wanted(device))
-        });
+        let (outcomes, unblocked) = (&mut self.outcomes, &mut self.unblocked);
+        let planned_before = outcomes.report.planned;
+        let is_wanted = |device: &PlannedDevice| device.action == DeviceAction::Enroll && device.enabled == is_enabled;
+        let mut devices = self.plan.devices()?.filter(|device| device.as_ref().map_or(true, is_wanted));
         let chunks = std::iter::from_fn(|| {
             let chunk: Vec<_> = devices.by_ref().take(MAX_BULK).collect();
             let chunk = (!chunk.is_empty()).then(|| chunk.into_iter().collect::<Result<Vec<_>, _>>());
@@ -287,7 +364,7 @@ impl Run<'_> {
         });
         let mut tried = 0;
         let bulk = Bulk { concurrency: CALLS_UNDER_WAY, order: ReportOrder::Ended, probes: true };
-        let work = |devices: Vec<PlannedDevice>| Arc::clone(&mover).apply(devices);
+        let work = |devices: Vec<PlannedDevice>| Arc::clone(mover).apply(devices);
         let ended = bulk.run(chunks, work, |moved: Vec<Moved>, reason| {
             let mut last = String::new();
             for Moved { id, outcome, message } in moved {
@@ -295,19 +372,24 @@ impl Run<'_> {
                 tried += 1;
                 if outcome == ItemOutcome::Failed {
                     last = message;
+                    if which == Enrollments::Disabled {
+                        unblocked.push(Unblocked { id, group: None });
+                    }
                 }
             }
             if let Some(reason) = reason {
                 outcomes.report.stopped = Some(stop_message(reason, &last));
             }
-            steps.progress(Step::Create, earlier.load(Relaxed) + tried, of);
+            steps.progress(Step::Create, tried, of);
             Ok(())
         });
         if let Err(stop) = ended.await {
             outcomes.report.stopped = Some(stop.to_string());
         }
-        outcomes.report.earlier = earlier.load(Relaxed);
-        outcomes.report.remaining = of.saturating_sub(outcomes.report.earlier + tried);
+        if which == Enrollments::Disabled {
+            outcomes.report.planned_disabled = outcomes.report.planned - planned_before;
+        }
+        self.tried += tried;
         Ok(())
     }
 }

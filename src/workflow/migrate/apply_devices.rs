@@ -1,6 +1,9 @@
 //! The individual enrollments of a plan, at the instance: ten with a call, because the service limits calls.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use futures_util::future::join_all;
 
@@ -20,8 +23,8 @@ use crate::{
         files::{FileError, Passwords, read_certificates_with},
     },
     dps::service::{
-        EnrollmentSettings, IndividualEnrollments, NewAttestation, NewCertificates, NewIndividualEnrollment,
-        RegistrationId,
+        Attestation, EnrollmentSettings, IndividualEnrollments, NewAttestation, NewCertificates,
+        NewIndividualEnrollment, RegistrationId, RegistrationStatus, Registrations,
     },
     transport::{Error, SymmetricKeys},
 };
@@ -29,6 +32,9 @@ use crate::{
 /// Creates individual enrollments.
 pub(super) struct DeviceMover {
     pub(super) enrollments: IndividualEnrollments,
+    pub(super) registrations: Registrations,
+    /// Whether the sign-in turned out not to be allowed to read registration records.
+    pub(super) registrations_unread: AtomicBool,
     /// Reads devices of the application; none if the plan's own keys are used.
     pub(super) inspector: Option<Inspector>,
     pub(super) drift: DeviceDrift,
@@ -69,6 +75,7 @@ struct Wanted {
     kind: EnrollmentKind,
     keys: Option<SymmetricKeys>,
     is_enabled: bool,
+    endorsement_key: Option<String>,
 }
 
 impl DeviceMover {
@@ -80,7 +87,7 @@ impl DeviceMover {
         for (device, prepared) in devices.iter().zip(prepared) {
             match prepared {
                 Ok(wanted) if self.known.get(device.id.as_str()).is_some() => {
-                    let checked = self.check(&wanted).await.map(|()| ItemOutcome::Present);
+                    let checked = self.present(&wanted).await;
                     moved.push(outcome(device.id.to_string(), checked, &mut worst));
                 }
                 Ok(_) if self.dry_run => {
@@ -102,10 +109,14 @@ impl DeviceMover {
         let id = RegistrationId::new(device.id.as_str()).map_err(|error| Failure::Other(error.to_string()))?;
         let keys = self.read_keys(device).await?;
         let (attestation, kind) = self.attestation(device, keys.as_ref())?;
+        let endorsement_key = match &device.admission {
+            DeviceAdmission::Tpm { endorsement_key } => Some(endorsement_key.clone()),
+            _ => None,
+        };
         let iot_edge = device.iot_edge.then_some(true);
         let settings = EnrollmentSettings::new().enabled(Some(device.enabled)).iot_edge(iot_edge);
         let enrollment = NewIndividualEnrollment::new(attestation).settings(settings);
-        Ok(Wanted { id, enrollment, kind, keys, is_enabled: device.enabled })
+        Ok(Wanted { id, enrollment, kind, keys, is_enabled: device.enabled, endorsement_key })
     }
 
     /// Reads a device again, and fails if it has changed. Returns its keys, if it has any.
@@ -207,7 +218,7 @@ impl DeviceMover {
                 // it is there.
                 self.create_one(wanted).await
             } else {
-                Ok(ItemOutcome::Created)
+                self.blocked(wanted).await.map(|()| ItemOutcome::Created)
             };
             moved.push(outcome(id, created, worst));
         }
@@ -215,9 +226,41 @@ impl DeviceMover {
 
     async fn create_one(&self, wanted: &Wanted) -> Result<ItemOutcome, Failure> {
         match self.enrollments.create(&wanted.id, &wanted.enrollment).await {
-            Ok(_) => Ok(ItemOutcome::Created),
-            Err(Error::AlreadyExists { .. }) => self.check(wanted).await.map(|()| ItemOutcome::Present),
+            Ok(_) => self.blocked(wanted).await.map(|()| ItemOutcome::Created),
+            Err(Error::AlreadyExists { .. }) => self.present(wanted).await,
             Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn present(&self, wanted: &Wanted) -> Result<ItemOutcome, Failure> {
+        self.check(wanted).await?;
+        self.blocked(wanted).await?;
+        Ok(ItemOutcome::Present)
+    }
+
+    /// Fails if a disabled device has registered before its enrollment blocked it.
+    async fn blocked(&self, wanted: &Wanted) -> Result<(), Failure> {
+        if wanted.is_enabled || self.registrations_unread.load(Relaxed) {
+            return Ok(());
+        }
+        let record = match self.registrations.find(&wanted.id).await {
+            Ok(record) => record,
+            // The rights to enrollments do not include those to registration records.
+            Err(error) if matches!(error.status(), Some(401 | 403)) => {
+                self.registrations_unread.store(true, Relaxed);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match record.filter(|record| record.status == RegistrationStatus::Assigned) {
+            None => Ok(()),
+            Some(record) => {
+                let hub = record.assigned_hub.unwrap_or_else(|| "its hub".to_owned());
+                Err(Failure::Other(format!(
+                    "its disabled enrollment is there, but the device has registered before: disable its identity at {hub}, \
+                     and delete its registration record"
+                )))
+            }
         }
     }
 
@@ -240,6 +283,12 @@ impl DeviceMover {
             if !attestation.symmetric_keys().is_some_and(|found| same_keys(found, keys)) {
                 return other("with other keys");
             }
+        }
+        if let (Attestation::Tpm { endorsement_key: Some(found) }, Some(wanted)) =
+            (&found.attestation, &wanted.endorsement_key)
+            && found != wanted
+        {
+            return other("with another endorsement key");
         }
         if found.is_enabled() != wanted.is_enabled {
             return other(if found.is_enabled() {

@@ -106,12 +106,10 @@ impl GroupMover<'_> {
     ) -> Result<ItemOutcome, GroupError> {
         let groups = self.instance.client().enrollment_groups();
         if existing.is_none() {
+            let status = if group.enabled { "" } else { ", disabled" };
             if self.dry_run {
-                steps.finish(
-                    Step::Group,
-                    Outcome::Planned,
-                    format!("would create {id} with the keys of the application"),
-                );
+                let detail = format!("would create {id} with the keys of the application{status}");
+                steps.finish(Step::Group, Outcome::Planned, detail);
                 return Ok(ItemOutcome::Planned);
             }
             steps.start(Step::Group, "creating a group");
@@ -120,7 +118,6 @@ impl GroupMover<'_> {
             let new = NewEnrollmentGroup::new(NewAttestation::SymmetricKey(Some(keys.clone()))).settings(settings);
             match groups.create(id, &new).await {
                 Ok(_) => {
-                    let status = if group.enabled { "" } else { ", disabled" };
                     let detail = format!("created {id} with the keys of the application{status}");
                     steps.finish(Step::Group, Outcome::Done, detail);
                     return Ok(ItemOutcome::Created);

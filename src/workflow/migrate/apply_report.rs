@@ -7,13 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    super::{
-        repeated_ids::id_hash,
-        results::{ResultsError, ResultsFile, ResultsFormat, ResultsWriter, results_path},
-        step::StepReport,
-    },
-    target::KnownEnrollments,
+use super::super::{
+    repeated_ids::id_hash,
+    results::{ResultsError, ResultsFile, ResultsFormat, ResultsWriter, results_path},
+    step::StepReport,
 };
 
 /// The columns of the results, by which a results file is known.
@@ -99,10 +96,10 @@ pub struct ApplyReport {
     pub created: u64,
     /// The number of those that were there as planned.
     pub present: u64,
-    /// The number of individual enrollments that an earlier run completed.
-    pub earlier: u64,
     /// The number of those that a dry run would create.
     pub planned: u64,
+    /// The number of disabled individual enrollments among these.
+    pub planned_disabled: u64,
     /// The number of those that failed.
     pub failed: u64,
     /// The first ones that failed.
@@ -111,6 +108,9 @@ pub struct ApplyReport {
     pub remaining: u64,
     /// The number of devices that the application has, and the plan has not. A group may admit them.
     pub new_devices: u64,
+    /// Whether the sign-in may not read registration records, so that it is not known whether a disabled device has registered
+    /// at the instance already.
+    pub registrations_unread: bool,
     /// The steps for certificates and groups.
     pub steps: Vec<StepReport>,
     /// Why the run stopped before its end.
@@ -125,8 +125,9 @@ impl ApplyReport {
             results: results.to_owned(),
             created: 0,
             present: 0,
-            earlier: 0,
             planned: 0,
+            planned_disabled: 0,
+            registrations_unread: false,
             failed: 0,
             failures: Vec::new(),
             remaining: 0,
@@ -143,35 +144,28 @@ pub(super) struct Outcomes {
     plan_id: String,
     file: Option<ResultsFile>,
     writer: Option<ResultsWriter>,
-    /// The devices that an earlier run of this plan completed, as hashes.
-    done: HashSet<u64>,
+    /// The items that an earlier run of this plan created, with the IDs as hashes. Their rows are kept.
+    created: HashSet<(&'static str, u64)>,
 }
 
 impl Outcomes {
     /// Opens the results file and locks it. A dry run needs none.
     pub(super) fn open(report: ApplyReport, plan_id: &str, dry_run: bool) -> Result<Self, ResultsError> {
         let file = if dry_run { None } else { Some(ResultsFile::open(&report.results, FORMAT)?) };
-        Ok(Self { report, plan_id: plan_id.to_owned(), file, writer: None, done: HashSet::new() })
+        Ok(Self { report, plan_id: plan_id.to_owned(), file, writer: None, created: HashSet::new() })
     }
 
-    /// Starts with the rows of devices that an earlier run of this plan completed, and that the instance still has.
-    pub(super) fn start(&mut self, known: &KnownEnrollments) -> Result<(), ResultsError> {
+    /// Starts with the rows of what earlier runs of this plan created: going back needs them.
+    pub(super) fn start(&mut self) -> Result<(), ResultsError> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let (plan_id, done) = (&self.plan_id, &mut self.done);
+        let (plan_id, created) = (&self.plan_id, &mut self.created);
         self.writer = Some(file.resume(|row| {
-            let id = row.get("id");
-            let is_done = matches!(row.get("outcome"), "created" | "present")
-                && row.get("kind") == ItemKind::Device.name()
-                && row.get("plan") == plan_id
-                && known.get(id).is_some();
-            is_done && done.insert(id_hash(id))
+            let kind =
+                [ItemKind::Group, ItemKind::Device].map(ItemKind::name).into_iter().find(|it| *it == row.get("kind"));
+            let is_created = row.get("outcome") == ItemOutcome::Created.name() && row.get("plan") == plan_id;
+            is_created && kind.is_some_and(|kind| created.insert((kind, id_hash(row.get("id")))))
         })?);
         Ok(())
-    }
-
-    /// Takes the devices that an earlier run completed, as hashes of their IDs.
-    pub(super) fn take_completed(&mut self) -> HashSet<u64> {
-        std::mem::take(&mut self.done)
     }
 
     pub(super) fn add(
@@ -191,9 +185,11 @@ impl Outcomes {
         if outcome == ItemOutcome::Failed && report.failures.len() < NAMED {
             report.failures.push(ItemFailure { kind, id: id.to_owned(), message: message.to_owned() });
         }
+        let has_row = matches!(outcome, ItemOutcome::Created | ItemOutcome::Present)
+            && self.created.contains(&(kind.name(), id_hash(id)));
         match &mut self.writer {
-            Some(writer) => writer.write(&[kind.name(), id, outcome.name(), message, &self.plan_id]),
-            None => Ok(()),
+            Some(writer) if !has_row => writer.write(&[kind.name(), id, outcome.name(), message, &self.plan_id]),
+            _ => Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What becomes of each CA certificate and each group.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
     super::dps_instance::{MAX_CERTIFICATES, MAX_GROUPS, MAX_X509_GROUPS, default_certificate_name},
@@ -156,8 +156,11 @@ pub(super) fn decide_groups(groups: &mut [PlannedGroup], certificates: &[Planned
         if EnrollmentGroupId::new(id).is_err() {
             obstacles.push(GroupObstacle::IdRefused);
         }
-        if let Some(other) = ids.insert(id.to_ascii_lowercase(), id.to_owned()) {
-            obstacles.push(GroupObstacle::IdCollision { other });
+        match ids.entry(id.to_ascii_lowercase()) {
+            Entry::Occupied(first) => obstacles.push(GroupObstacle::IdCollision { other: first.get().clone() }),
+            Entry::Vacant(entry) => {
+                entry.insert(id.to_owned());
+            }
         }
         let present = target.group(id);
         if let Some(found) = present.filter(|found| !is_same_kind(group, found)) {

@@ -1,6 +1,6 @@
 //! What becomes of each device.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     super::repeated_ids::id_hash,
@@ -17,10 +17,13 @@ pub(super) struct DeviceDecisions<'a> {
     enrollments: &'a KnownEnrollments,
     /// The IDs, in lower case as hashes, that several devices have.
     repeated: &'a HashSet<u64>,
-    /// The IDs of the symmetric-key groups that are moved.
-    symmetric: HashSet<String>,
-    /// Whether an X.509 group is moved.
+    /// The IDs of the symmetric-key groups that are moved, and whether they are enabled.
+    symmetric: HashMap<String, bool>,
+    /// Whether an X.509 group is moved, and an enabled one among them.
     has_x509: bool,
+    has_enabled_x509: bool,
+    /// Whether all X.509 groups of the application are disabled.
+    all_x509_disabled: bool,
 }
 
 impl<'a> DeviceDecisions<'a> {
@@ -37,8 +40,10 @@ impl<'a> DeviceDecisions<'a> {
             files,
             enrollments: &target.enrollments,
             repeated,
-            symmetric: moved(SYMMETRIC_KEY).map(|group| group.id.to_string()).collect(),
+            symmetric: moved(SYMMETRIC_KEY).map(|group| (group.id.to_string(), group.enabled)).collect(),
             has_x509: moved(X509).next().is_some(),
+            has_enabled_x509: moved(X509).any(|group| group.enabled),
+            all_x509_disabled: groups.iter().filter(|group| group.kind() == X509).all(|group| !group.enabled),
         }
     }
 
@@ -81,10 +86,16 @@ impl<'a> DeviceDecisions<'a> {
         let (id, enabled) = (device.id.as_str(), device.enabled);
         let none = |obstacle| (DeviceAction::None, Some(obstacle));
         match &mut device.admission {
-            DeviceAdmission::SymmetricGroup { group, .. } if !self.symmetric.contains(group.as_str()) => {
+            DeviceAdmission::SymmetricGroup { group, .. } if !self.symmetric.contains_key(group.as_str()) => {
                 none(DeviceObstacle::GroupNotMoved)
             }
+            DeviceAdmission::SymmetricGroup { group, .. } if enabled && !self.symmetric[group.as_str()] => {
+                none(DeviceObstacle::GroupDisabled)
+            }
             DeviceAdmission::X509Group { .. } if !self.has_x509 => none(DeviceObstacle::GroupNotMoved),
+            DeviceAdmission::X509Group { .. } if enabled && !self.has_enabled_x509 => {
+                none(if self.all_x509_disabled { DeviceObstacle::GroupDisabled } else { DeviceObstacle::GroupNotMoved })
+            }
             DeviceAdmission::SymmetricGroup { .. } | DeviceAdmission::X509Group { .. } if enabled => {
                 (DeviceAction::Covered, None)
             }

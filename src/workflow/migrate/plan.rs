@@ -317,7 +317,9 @@ impl fmt::Display for GroupObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IdRefused => f.write_str("the service does not accept its ID"),
-            Self::IdCollision { other } => write!(f, "the ID of group {other} differs only in case"),
+            Self::IdCollision { other } => {
+                write!(f, "the ID of group {other} differs only in case, and only the first, {other}, is moved")
+            }
             Self::OtherKind { found } => write!(f, "the instance has a group of this ID, for attestation by {found}"),
             Self::Certificate { sha1_thumbprint } => write!(f, "its CA {sha1_thumbprint} cannot be moved"),
             Self::NotVerified { sha1_thumbprint } => {
@@ -435,6 +437,8 @@ pub enum DeviceObstacle {
     DisabledWithoutCertificate,
     /// Its group is not moved.
     GroupNotMoved,
+    /// Its group is disabled, so neither service admits it.
+    GroupDisabled,
     /// The application tells no keys.
     NoKeys,
     /// It proves its identity in a way that cannot be moved.
@@ -447,13 +451,14 @@ pub enum DeviceObstacle {
 
 impl DeviceObstacle {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::IdRefused,
         Self::IdCollision,
         Self::NoCertificate,
         Self::OneCertificate,
         Self::DisabledWithoutCertificate,
         Self::GroupNotMoved,
+        Self::GroupDisabled,
         Self::NoKeys,
         Self::OtherAttestation,
         Self::OtherEnrollment,
@@ -474,6 +479,7 @@ impl fmt::Display for DeviceObstacle {
                 "disabled, but its X.509 group would admit it: no file has its certificate, which blocking it needs"
             }
             Self::GroupNotMoved => "its enrollment group is not moved",
+            Self::GroupDisabled => "its enrollment group is disabled, so neither service admits it",
             Self::NoKeys => "the application tells no keys of it",
             Self::OtherAttestation => "attestation of a kind that cannot be moved",
             Self::OneCertificate => "no file has one of its two certificates: it is enrolled with the other only",

@@ -15,7 +15,8 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    plan::{PLAN_VERSION, PlanHeader, PlannedDevice},
+    fingerprint::KeyFingerprint,
+    plan::{DeviceAdmission, GroupAttestation, PLAN_VERSION, PlanHeader, PlannedDevice, PlannedKeys},
     plan_error::PlanError,
 };
 use crate::certificate::secure_file::{Access, open_to_read};
@@ -45,6 +46,7 @@ impl Plan {
         if header.includes_keys {
             // Checks who can read it.
             open(&path, Access::Owner)?;
+            check_keys(&path, &header)?;
         }
         Ok(Self { path, header })
     }
@@ -97,6 +99,34 @@ fn send_devices(path: &Path, access: Access, sender: &SyncSender<Result<PlannedD
 
 fn open(path: &Path, access: Access) -> Result<fs::File, PlanError> {
     open_to_read(path, access).map_err(|error| PlanError::Read { path: path.to_owned(), error })
+}
+
+/// Fails if the plan has keys that are not those of its fingerprints: then somebody has replaced them.
+fn check_keys(path: &Path, header: &PlanHeader) -> Result<(), PlanError> {
+    let is_other = |found: &PlannedKeys| {
+        found.keys.as_ref().is_some_and(|keys| KeyFingerprint::new(&header.id, keys) != found.fingerprint)
+    };
+    let group = header
+        .groups
+        .iter()
+        .find(|group| matches!(&group.attestation, GroupAttestation::SymmetricKey(keys) if is_other(keys)));
+    let mut other = group.map(|group| group.id.to_string());
+    if other.is_none() {
+        read_document(path, Access::Owner, &mut |device| {
+            let (DeviceAdmission::SymmetricKey(keys) | DeviceAdmission::SymmetricGroup { keys: Some(keys), .. }) =
+                &device.admission
+            else {
+                return true;
+            };
+            if is_other(keys) && other.is_none() {
+                other = Some(device.id.to_string());
+            }
+            true
+        })?;
+    }
+    let Some(id) = other else { return Ok(()) };
+    let problem = format!("the keys of {id} do not have the fingerprint that it says");
+    Err(PlanError::NotAPlan { path: path.to_owned(), problem })
 }
 
 /// Reads the document, and hands each device to `found` until that returns false.
