@@ -221,10 +221,12 @@ async fn a_chain_that_cannot_be_right_is_refused() {
 
 #[tokio::test]
 async fn a_certificate_that_is_a_ca_or_not_for_clients_is_refused() {
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Usage, IsCa};
+
     let (key, request) = OperationalRequest::generate(&id(DEVICE)).expect("a request");
     let own = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
     let key = rcgen::KeyPair::generate().expect("a key");
-    let named = |name: &str, is_ca, usages: &[rcgen::ExtendedKeyUsagePurpose]| {
+    let named = |name: &str, is_ca, usages: &[Usage]| {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -232,7 +234,6 @@ async fn a_certificate_that_is_a_ca_or_not_for_clients_is_refused() {
         params.extended_key_usages = usages.to_vec();
         params
     };
-    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Usage, IsCa};
     let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
     let root = named("Root", authority(), &[]).self_signed(&key).expect("a root");
     let issuer = rcgen::Issuer::new(named("Root", authority(), &[]), key);

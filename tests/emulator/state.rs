@@ -71,7 +71,7 @@ async fn shown(app: &App) -> Value {
         emulator.id_scope(),
         emulator.dps_id_scope(),
         emulator.dps_name(),
-        emulator.dps_connection_string().split_once(";").map(|(_, rest)| rest),
+        emulator.dps_connection_string().split_once(';').map(|(_, rest)| rest),
     ]);
     shown
 }
