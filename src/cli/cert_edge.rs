@@ -72,10 +72,10 @@ pub(super) struct Edge {
     /// Directory of the files of PARENT
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Directory for the files of the device [default: the device ID in camel case, in --dir]
+    /// Directory for the files [default: the device ID in camel case, in --dir]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Validity of both certificates in days [default: 1 year, and 2 years for the Edge CA]
+    /// Validity of both certificates in days [default: 1 year, and 2 of the Edge CA]
     #[arg(long, value_name = "DAYS", value_parser = days, allow_negative_numbers = true)]
     days: Option<NonZeroU32>,
     /// Algorithm of the private keys
