@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::{
     args::KeyPassword,
     next_command::NextCommand,
-    output::{BAD, GOOD, Output, WARN, clean, table},
+    output::{BAD, GOOD, Output, WARN, clean, counted, table},
     planned_services::BothServices,
     progress::bar,
 };
@@ -147,7 +147,7 @@ fn summary(report: &PlanReport, command: &MakePlan) -> String {
         (0, present) => format!(", {present} of them are there already"),
         (disabled, present) => format!(", {disabled} of them disabled, {present} are there already"),
     };
-    let _ = writeln!(text, "\n{} devices", counts.total);
+    let _ = writeln!(text, "\n{}", counted(counts.total, "device"));
     let presumed = match counts.presumed {
         0 => String::new(),
         presumed => format!(", {presumed} of them presumably by an X.509 group"),

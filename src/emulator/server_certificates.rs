@@ -24,7 +24,7 @@ const MAX_NAMES: usize = 64;
 
 /// Selects the certificate by the name that the client asks for.
 ///
-/// A certificate for `*.localhost` is of no use to most clients: OpenSSL, Node.js and webpki accept no wildcard directly below
+/// A certificate for `*.localhost` does not help most clients: OpenSSL, Node.js and webpki accept no wildcard directly below
 /// a top-level name. So a certificate with the name itself is issued when it is first asked for.
 pub(super) struct ServerCertificates {
     authority: CertificateAuthority,

@@ -23,7 +23,7 @@ const FORMAT: &str = "iot-enroll emulator state";
 /// The version of the format. It increases with every change that an older program would not understand.
 const VERSION: u32 = 1;
 
-/// The first members of a state file, whatever its version is.
+/// The first members of a state file, of any version.
 #[derive(Deserialize)]
 struct Header {
     format: String,

@@ -21,8 +21,8 @@
 //!   told apart by ID scope and registration ID, without regard to case.
 //! - **Topic filters** other than `$dps/registrations/res/#` are refused in the SUBACK, one by one, since some devices
 //!   subscribe to topics of IoT Hub too. `QoS` 1 is the highest that is granted.
-//! - **Responses** have `QoS` 0, as reported from the service, whatever `QoS` was granted. A device that has not subscribed
-//!   gets none, but its request is executed. A PUBACK precedes the response to its request.
+//! - **Responses** have `QoS` 0, as reported from the service, regardless of the `QoS` that was granted. A device that has
+//!   not subscribed gets none, but its request is executed. A PUBACK precedes the response to its request.
 //! - **A PUBLISH** to an unknown topic, without a request ID or with `QoS` 2 closes the connection, as at IoT Hub.
 //! - **A packet** that is malformed, too large, reserved for servers, or a second CONNECT closes its connection.
 //! - **Keep-alive**: a connection is closed after one and a half times the keep-alive without a packet ([MQTT-3.1.2-24]).

@@ -66,7 +66,7 @@ impl<'a> DeviceDecisions<'a> {
         existing.is_some() && device.action == DeviceAction::Enroll
     }
 
-    /// Returns why a device cannot be moved, whatever its attestation.
+    /// Returns why a device cannot be moved with any attestation.
     fn obstacle(&self, device: &PlannedDevice) -> Option<DeviceObstacle> {
         let id = device.id.as_str();
         let has_certificate =

@@ -123,7 +123,7 @@ pub struct MoveReport {
     /// The results file: a row before and after each command.
     #[serde(serialize_with = "lossy_path")]
     pub results: PathBuf,
-    /// The ID scope that the devices are told.
+    /// The ID scope that the devices get.
     pub id_scope: String,
     /// The command.
     pub command: CommandPath,
