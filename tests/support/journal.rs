@@ -3,11 +3,11 @@
 
 use std::{
     fmt::{Debug, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
@@ -16,12 +16,16 @@ use tracing::{
 #[derive(Clone, Default)]
 pub(crate) struct Journal(Arc<Mutex<String>>);
 
+/// Listeners that make `tracing` ask all listeners whether they want the events of a place in the code. With only one, it asks
+/// that of the thread that reaches the place first: a concurrent test has none, and the place would be silent for all.
+static LISTENERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+
 impl Journal {
     /// Returns what an action reports. It must run on one thread.
     ///
-    /// The action runs once before, because a place in the code that a concurrent test is the first to reach may be taken
-    /// for one that nobody listens to. Setting a subscriber corrects that for the places that are known then.
+    /// The action runs once before, so that all its places in the code are known when the journal begins.
     pub(crate) async fn record(action: impl AsyncFn()) -> String {
+        LISTENERS.get_or_init(|| [Dispatch::new(Self::default()), Dispatch::new(Self::default())]);
         action().await;
         let journal = Self::default();
         let guard = tracing::subscriber::set_default(journal.clone());
