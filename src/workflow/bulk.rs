@@ -161,7 +161,11 @@ impl Bulk {
         let (mut started, mut reported) = (0, 0);
         let window = if self.order == ReportOrder::Listed { WINDOW } else { u64::MAX };
         loop {
-            while !is_stopped && running.len() < breaker.concurrency && started - reported < window {
+            while !is_stopped
+                && !breaker.is_waiting
+                && running.len() < breaker.concurrency
+                && started - reported < window
+            {
                 match devices.next() {
                     None => break,
                     Some(Err(unreadable)) => {
@@ -182,7 +186,7 @@ impl Bulk {
                 // Tasks are cancelled only when the runtime shuts down.
                 Some(Err(_)) | None => break,
             };
-            let reason = breaker.record(signal).filter(|_| !is_stopped);
+            let reason = breaker.record(signal, running.is_empty()).filter(|_| !is_stopped);
             is_stopped |= reason.is_some();
             waiting.insert(if self.order == ReportOrder::Listed { number } else { reported }, (outcome, reason));
             while let Some((outcome, reason)) = waiting.remove(&reported) {
@@ -205,6 +209,9 @@ struct Breaker {
     failures: usize,
     /// Whether the service has answered for a device.
     has_answered: bool,
+    /// Whether the service refused the caller before it answered for any device. No device is started until one of those
+    /// under way is answered: if none is, the refusal affects every device.
+    is_waiting: bool,
 }
 
 impl Breaker {
@@ -212,15 +219,24 @@ impl Breaker {
         let wanted = bulk.concurrency.get();
         // If the first device cannot reach the service, none can. After that it may be a short outage.
         let (concurrency, unreachable) = if bulk.probes { (1, MAX_UNREACHABLE - 1) } else { (wanted, 0) };
-        Self { concurrency, wanted, unreachable, failures: 0, has_answered: false }
+        Self { concurrency, wanted, unreachable, failures: 0, has_answered: false, is_waiting: false }
     }
 
-    fn record(&mut self, signal: Signal) -> Option<StopReason> {
+    /// Returns why the run stops, if it does. `is_last` says that no other device is under way.
+    fn record(&mut self, signal: Signal, is_last: bool) -> Option<StopReason> {
+        let reason = self.judge(signal);
+        if self.is_waiting && is_last { reason.or(Some(StopReason::AffectsAll)) } else { reason }
+    }
+
+    fn judge(&mut self, signal: Signal) -> Option<StopReason> {
         match signal {
             Signal::NotSent => return None,
             Signal::OutOfFiles => return Some(StopReason::OutOfFiles),
-            Signal::Forbidden if !self.has_answered => return Some(StopReason::AffectsAll),
             Signal::AffectsAll => return Some(StopReason::AffectsAll),
+            Signal::Forbidden if !self.has_answered => {
+                self.is_waiting = true;
+                return None;
+            }
             Signal::Unreachable => {
                 self.unreachable += 1;
                 self.failures += 1;
@@ -234,6 +250,7 @@ impl Breaker {
                 self.unreachable = 0;
                 self.failures = 0;
                 self.has_answered = true;
+                self.is_waiting = false;
                 self.concurrency = self.wanted;
             }
         }
