@@ -132,6 +132,9 @@ pub(super) const CONTEXT_0: u8 = 0xa0;
 /// The tag `[1]` of a constructed element.
 #[cfg(feature = "issue")]
 pub(super) const CONTEXT_1: u8 = 0xa1;
+/// The tag `[3]` of a constructed element.
+#[cfg(feature = "issue")]
+pub(super) const CONTEXT_3: u8 = 0xa3;
 
 /// Returns the first element of the bytes with its header, its content, and the bytes after it.
 ///

@@ -244,7 +244,7 @@ fn subject(common_name: &str) -> Vec<u8> {
 
 /// Returns the leftmost 160 bits of the SHA-256 of the public key information (RFC 7093 section 2, method 4), as rcgen
 /// does.
-fn key_identifier(key_info: &[u8]) -> [u8; 20] {
+pub(super) fn key_identifier(key_info: &[u8]) -> [u8; 20] {
     let digest = Sha256::digest(key_info);
     let mut identifier = [0; 20];
     identifier.copy_from_slice(&digest[..20]);

@@ -19,7 +19,7 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 use super::{
-    Certificate, KeyError, ber,
+    Certificate, KeyError, PublicKeyAlgorithm, ber,
     der::{CONTEXT_0, CONTEXT_1, DerReader, INTEGER, OCTET_STRING, SEQUENCE, der_frame, der_sequence},
     key_encryption,
     pem::pem_block,
@@ -215,6 +215,39 @@ impl PrivateKey {
             Kind::Ec(_, signature) => signature,
             Kind::Rsa(_) => &PKCS_RSA_SHA256,
         }
+    }
+
+    /// Returns the algorithm of the signatures that [`sign`](Self::sign) makes, as the DER of its `AlgorithmIdentifier`
+    /// (RFC 5758 section 3.2, RFC 4055 section 5).
+    pub(super) fn signature_algorithm_der(&self) -> &'static [u8] {
+        let algorithm = self.algorithm();
+        if algorithm == &PKCS_ECDSA_P256_SHA256 {
+            b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
+        } else if algorithm == &PKCS_ECDSA_P384_SHA384 {
+            b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"
+        } else if algorithm == &PKCS_ECDSA_P521_SHA512 {
+            b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x04"
+        } else {
+            b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"
+        }
+    }
+
+    /// Generates a key of the same kind and size as a public key. `None` if such keys are not supported.
+    pub(super) fn generate_like(algorithm: &PublicKeyAlgorithm) -> Result<Option<Self>, KeyError> {
+        let algorithm = match algorithm {
+            PublicKeyAlgorithm::EcP256 => KeyAlgorithm::EcP256,
+            PublicKeyAlgorithm::EcP384 => KeyAlgorithm::EcP384,
+            PublicKeyAlgorithm::EcP521 => {
+                let (signing, signature) = CURVES[2];
+                let pair = EcdsaKeyPair::generate(signing).map_err(|_| KeyError::Generation)?;
+                return Ok(Some(Self(Kind::Ec(pair, signature))));
+            }
+            PublicKeyAlgorithm::Rsa { bits: 2048 } => KeyAlgorithm::Rsa2048,
+            PublicKeyAlgorithm::Rsa { bits: 3072 } => KeyAlgorithm::Rsa3072,
+            PublicKeyAlgorithm::Rsa { bits: 4096 } => KeyAlgorithm::Rsa4096,
+            _ => return Ok(None),
+        };
+        Self::generate(algorithm).map(Some)
     }
 
     /// Signs a message, with ECDSA or PKCS#1 v1.5.

@@ -3,7 +3,8 @@
 //! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
-//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`).
+//! certificates (`files`), certificates for many devices (`fleet`), those of IoT Edge devices (`edge`), and renewal
+//! (`renewal`).
 
 mod ber;
 mod der;
@@ -74,6 +75,8 @@ mod leaf;
 mod lifetime;
 #[cfg(feature = "issue")]
 mod profile;
+#[cfg(feature = "issue")]
+pub mod renewal;
 #[cfg(feature = "issue")]
 mod request;
 #[cfg(feature = "issue")]

@@ -11,7 +11,7 @@ use rcgen::{
 use super::{AuthorityError, Certificate, CommonName, IssueOptions, Lifetime, Timestamp, Validity};
 
 /// How far `notBefore` is backdated, so that a device whose clock is slightly slow can use a new certificate at once.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// A kind of certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -22,6 +22,7 @@ use crate::{
         Certificate, ContentKind, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, content_kinds,
         files::{IfExists, PfxOptions, read_limited},
         pfx::{self, PfxEncryption},
+        renewal::RenewalThreshold,
     },
 };
 
@@ -201,12 +202,17 @@ impl PfxPassword {
     }
 }
 
-/// The end of a period from now, given in days, weeks or hours.
+/// How long before the end of a certificate, given in days, weeks, hours, or percent of its lifetime.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Within(Timestamp);
+pub(super) struct Within(RenewalThreshold);
 
 impl Within {
-    pub(super) fn until(self) -> Timestamp {
+    /// Returns whether a certificate expires in this time, or has expired.
+    pub(super) fn includes(self, certificate: &Certificate, now: Timestamp) -> bool {
+        self.0.is_reached(certificate, now)
+    }
+
+    pub(super) fn threshold(self) -> RenewalThreshold {
         self.0
     }
 }
@@ -215,7 +221,12 @@ impl FromStr for Within {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("expected a number and a unit, d, w or h, such as 30d; found {text:?}");
+        let expected = || format!("expected a number and a unit, d, w, h or %, such as 30d or 33%; found {text:?}");
+        if let Some(percent) = text.strip_suffix('%') {
+            let percent = percent.parse().map_err(|_| expected())?;
+            let threshold = Some(percent).filter(|percent| *percent <= 100).map(RenewalThreshold::Percent);
+            return threshold.map(Self).ok_or_else(|| "a lifetime has at most 100%".to_owned());
+        }
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let hours = match &text[digits.len()..] {
             "h" => 1,
@@ -224,8 +235,10 @@ impl FromStr for Within {
             _ => return Err(expected()),
         };
         let number: u32 = digits.parse().map_err(|_| expected())?;
-        let until = Timestamp::now().checked_add(Duration::from_secs(u64::from(number) * hours * 60 * 60));
-        until.map(Self).ok_or_else(|| "the time is after the year 9999".to_owned())
+        let remaining = Duration::from_secs(u64::from(number) * hours * 60 * 60);
+        let is_expressible = Timestamp::now().checked_add(remaining).is_some();
+        let threshold = is_expressible.then_some(Self(RenewalThreshold::Remaining(remaining)));
+        threshold.ok_or_else(|| "the time is after the year 9999".to_owned())
     }
 }
 

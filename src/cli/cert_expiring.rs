@@ -1,7 +1,7 @@
 //! `cert expiring`: the certificates that expire soon.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{HashMap, HashSet, hash_map},
     fmt::Write,
     path::{Path, PathBuf},
 };
@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::{
     args::{PfxPassword, Within},
     certificate_search::{SearchReport, search},
-    error::{AlreadyReported, Undetermined},
-    output::{BAD, GOOD, Output, WARN, clean, table},
+    error::{AlreadyReported, Undetermined, UsageError},
+    output::{BAD, Format, GOOD, Output, WARN, clean, table},
+    prometheus::{self, Metrics},
 };
 use crate::{
     certificate::{Certificate, Thumbprint, Timestamp},
@@ -28,18 +29,39 @@ use crate::{
 ///
 /// The exit status is 0 if no certificate expires in that time, 1 if one expires or has expired, and 2 for wrong usage. It
 /// is 3 if the check could not be completed, because a certificate file could not be read or no certificate was found.
+///
+/// With --format prometheus, all certificates are listed as metrics, for the textfile collector of the node exporter. The
+/// exit status is then 0 also if a certificate expires.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert expiring fleet --within 90d
-  iot-enroll cert expiring fleet.tar")]
+  iot-enroll cert expiring fleet --within 33%
+  iot-enroll cert expiring fleet.tar
+  iot-enroll cert expiring /etc/pki --format prometheus --out /var/lib/prometheus/node-exporter/certificates.prom")]
 pub(super) struct Expiring {
     /// File, or directory to search with its subdirectories
     path: PathBuf,
-    /// Time until expiry, such as 30d, 4w or 12h
-    #[arg(long, value_name = "TIME", default_value = "30d")]
+    /// Time until expiry, such as 30d, 4w, 12h or 33%
+    ///
+    /// A percentage is that of the lifetime of each certificate.
+    #[arg(long, value_name = "TIME|PERCENT", default_value = "30d")]
     within: Within,
+    /// Format of the list
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: ListFormat,
+    /// File to write the metrics to, replaced at once [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     pfx_password: PfxPassword,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ListFormat {
+    /// What expires in that time, sorted by date
+    Table,
+    /// All certificates, as metrics for Prometheus
+    Prometheus,
 }
 
 #[derive(Serialize)]
@@ -69,8 +91,15 @@ struct Report {
 
 impl Expiring {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<()> {
+        if self.format == ListFormat::Prometheus {
+            return self.metrics(output);
+        }
+        if self.out.is_some() {
+            let error = UsageError::new("--out is only for metrics, and the table is printed to standard output");
+            bail!(error.with_hint("add --format prometheus"));
+        }
         let mut collector =
-            Collector { until: self.within.until(), at: Timestamp::now(), seen: HashMap::new(), expiring: Vec::new() };
+            Collector { within: self.within, at: Timestamp::now(), seen: HashMap::new(), expiring: Vec::new() };
         let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
             collector.add(path, certificate);
         })
@@ -87,6 +116,35 @@ impl Expiring {
             bail!(AlreadyReported);
         }
         if report.searched.unreadable.is_empty() { Ok(()) } else { bail!(Undetermined::new(AlreadyReported)) }
+    }
+
+    /// Prints or writes the metrics. They are complete also if a file could not be read: one of them is the number of such
+    /// files.
+    fn metrics(&self, output: &Output) -> anyhow::Result<()> {
+        if output.format() == Format::Json {
+            bail!(UsageError::new("--format prometheus and -o json exclude each other"));
+        }
+        let mut metrics = Metrics::default();
+        let mut seen = HashSet::new();
+        let searched = search(&self.path, self.pfx_password.given()?, &mut |path, certificate| {
+            if seen.insert(certificate.sha256_thumbprint()) {
+                metrics.add(path, certificate);
+            }
+        })
+        .map_err(Undetermined::new)?;
+        let text = metrics.text(seen.len(), searched.unreadable.len());
+        match &self.out {
+            Some(out) => prometheus::write(out, &text).map_err(Undetermined::new)?,
+            None => Output::raw(text.as_bytes())?,
+        }
+        searched.note_skipped(output);
+        for unreadable in &searched.unreadable {
+            output.note(format_args!("unreadable: {}: {}", unreadable.file.display(), unreadable.reason));
+        }
+        if seen.is_empty() {
+            bail!(Undetermined::new(anyhow!("no certificate found in {}", self.path.display())));
+        }
+        if searched.unreadable.is_empty() { Ok(()) } else { bail!(Undetermined::new(AlreadyReported)) }
     }
 }
 
@@ -114,7 +172,7 @@ fn human(report: &Report) -> String {
 
 /// Collects the certificates that expire, each once.
 struct Collector {
-    until: Timestamp,
+    within: Within,
     at: Timestamp,
     /// The certificates seen, with the index in `expiring` of those that expire.
     seen: HashMap<Thumbprint, Option<usize>>,
@@ -131,7 +189,7 @@ impl Collector {
             }
             hash_map::Entry::Vacant(unseen) => {
                 let end = certificate.not_after();
-                let expires = end <= self.until;
+                let expires = self.within.includes(certificate, self.at);
                 unseen.insert(expires.then_some(self.expiring.len()));
                 if expires {
                     self.expiring.push(Entry {

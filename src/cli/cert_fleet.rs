@@ -147,7 +147,7 @@ impl Fleet {
         let authority =
             self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?.context(MISSING_ISSUER)?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
-        let issuer = FleetIssuer::new(&authority, &options, pfx.as_ref().map(Pfx::options), self.threads())?;
+        let issuer = FleetIssuer::new(&authority, &options, pfx.as_ref().map(Pfx::options), threads(self.threads))?;
         note_issuer(&issuer, &authority, output);
         if let Some(pfx) = &pfx {
             pfx.note_default_password(output);
@@ -188,11 +188,6 @@ impl Fleet {
         Ok(destination)
     }
 
-    fn threads(&self) -> NonZeroUsize {
-        let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
-        threads.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
-    }
-
     fn devices(&self, output: &Output) -> anyhow::Result<(u64, FleetDevices)> {
         match (self.count, &self.ids, &self.csr_dir) {
             (Some(count), ..) => Ok((count.get(), numbered(&self.prefix, count.get(), self.digits)?)),
@@ -211,6 +206,12 @@ impl Fleet {
             (None, None, None) => bail!("--count, --devices or --csr-dir is required"),
         }
     }
+}
+
+/// Returns the number of threads: one for each core unless it is given.
+pub(super) fn threads(given: Option<u16>) -> NonZeroUsize {
+    let given = given.and_then(|threads| NonZeroUsize::new(threads.into()));
+    given.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 const NOT_RESUMABLE: &str = "a stream cannot be resumed, only written again";
@@ -280,7 +281,7 @@ fn note_issuer(issuer: &FleetIssuer<'_>, authority: &CertificateAuthority, outpu
 }
 
 /// Returns a flag that becomes true when the process receives a signal to stop.
-fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

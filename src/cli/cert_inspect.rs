@@ -33,8 +33,10 @@ pub(super) struct Inspect {
     ///
     /// PEM, DER, base64 of either, PKCS#7 or PFX.
     file: PathBuf,
-    /// Fail if a certificate expires within this time, such as 30d, 4w or 12h
-    #[arg(long, value_name = "TIME")]
+    /// Fail if a certificate expires within this time, such as 30d, 4w, 12h or 33%
+    ///
+    /// A percentage is that of the certificate's lifetime.
+    #[arg(long, value_name = "TIME|PERCENT")]
     within: Option<Within>,
     #[command(flatten)]
     pfx_password: PfxPassword,
@@ -315,10 +317,9 @@ impl Inspect {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let certificates = read_certificates(&self.file, &self.pfx_password)
             .map_err(|error| if self.within.is_some() { Undetermined::new(error).into() } else { error })?;
-        let expires =
-            |certificate: &&Certificate| self.within.is_some_and(|within| certificate.not_after() <= within.until());
-        let expiring = certificates.iter().filter(expires).count();
         let at = Timestamp::now();
+        let expires = |certificate: &&Certificate| self.within.is_some_and(|within| within.includes(certificate, at));
+        let expiring = certificates.iter().filter(expires).count();
         let report = InspectionReport {
             certificates: certificates.iter().map(|certificate| Inspection::new(certificate, at)).collect(),
             chain_error: chain_error(&certificates, at),

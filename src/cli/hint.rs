@@ -8,7 +8,9 @@ use super::{
 use crate::{
     arm::FindError,
     central::{Error, NetworkFailure},
-    certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
+    certificate::{
+        AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError, renewal::RenewalError,
+    },
     dps::device::Cause,
     workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError, migrate::PlanError},
 };
@@ -175,6 +177,9 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref() {
         return key_hint(error);
     }
+    if let Some(error) = error.downcast_ref() {
+        return renewal_hint(error);
+    }
     if let Some(PfxError::Password | PfxError::PasswordNeeded) = error.downcast_ref() {
         return Some(PFX_PASSWORD);
     }
@@ -182,6 +187,24 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
         FleetError::Exists(_) => Some("--resume continues this fleet, --out DIR writes it elsewhere"),
         FleetError::OtherDevices { .. } => Some(OTHER_FLEET),
         FleetError::Interrupted { .. } => Some("fix the cause, then run the same command with --resume"),
+        _ => None,
+    }
+}
+
+fn renewal_hint(error: &RenewalError) -> Option<&'static str> {
+    match error {
+        RenewalError::IssuerNotFound { .. } => {
+            Some("--dir DIR names the directory with the files of the issuer; or give --ca-cert FILE --ca-key FILE")
+        }
+        RenewalError::OtherIssuer { .. } | RenewalError::OtherKey { .. } => {
+            Some("give the CA that issued the certificate with --ca-cert FILE --ca-key FILE")
+        }
+        RenewalError::MissingKey { .. } => Some(
+            "--new-key generates one; if the device keeps its key, sign a request with `iot-enroll cert device ID --csr FILE`",
+        ),
+        RenewalError::NoLifetime(_) => Some("--days N sets the lifetime"),
+        RenewalError::Proof(_) => Some("`iot-enroll cert verification` creates one"),
+        RenewalError::File(error) => file_hint(error),
         _ => None,
     }
 }

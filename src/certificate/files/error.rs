@@ -92,6 +92,9 @@ pub enum FileError {
         /// The key or chain file that does not belong to it.
         other: PathBuf,
     },
+    /// Another process replaced the certificate in the meantime.
+    #[error("{} was replaced by another process in the meantime, and nothing was written", .0.display())]
+    Changed(PathBuf),
     /// Another process removed a file as soon as it was written.
     #[error("{} was removed while its set was being written", .0.display())]
     Removed(PathBuf),

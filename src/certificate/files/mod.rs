@@ -6,9 +6,10 @@
 //! file is ever incomplete.
 //!
 //! Other programs see each file replaced by one rename. Files of the old set that the new one does not have are removed
-//! first. Several files cannot be replaced at once, so a program that reads them during an overwrite, without the lock, can
-//! find the new key with the old certificate. This library takes the lock, and detects a key or chain that does not belong
-//! to the certificate when it reads a set.
+//! first. If the key changes, the old certificate and full chain are removed before the new key is moved: at no moment is a
+//! certificate beside the key of another. Several files cannot be replaced at once, so a program that opens them one after
+//! the other, without the lock, can still read the key of one set and the certificate of the next. This library takes the
+//! lock, and detects a key or chain that does not belong to the certificate when it reads a set.
 //!
 //! Each hidden directory has a marker file that lists the files of its set. Directories without a marker are not touched.
 //! The next write of a set removes the leftovers of killed processes. A lock on the directory serializes processes.
@@ -62,6 +63,9 @@ const SECONDARY: &str = "Secondary";
 /// The suffix of the hidden directory in which a set is written.
 const STAGING: &str = ".tmp";
 
+/// The suffix of the hidden directory of a committed set.
+const COMMITTED: &str = ".commit";
+
 /// The marker file in a hidden directory: a title line, then the names of the files of the set.
 const MARKER: &str = ".iot-enroll-set";
 const MARKER_TITLE: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.";
@@ -98,6 +102,58 @@ impl fmt::Debug for PfxOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PfxOptions").field("encryption", &self.encryption).finish_non_exhaustive()
     }
+}
+
+/// The contents of a new set.
+struct Contents {
+    certificate: String,
+    fullchain: String,
+    key: KeyFile,
+    pfx: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The private key of a new set.
+enum KeyFile {
+    New(Zeroizing<String>),
+    /// The existing file is kept.
+    Kept,
+    /// The set has no key.
+    Absent,
+}
+
+impl Contents {
+    fn new(fullchain: &[&Certificate], key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>) -> Result<Self, FileError> {
+        let mut contents = Self::without_key(fullchain);
+        if let Some((key, pfx)) = key {
+            contents.key = KeyFile::New(key.to_pem()?);
+            contents.pfx = pfx.map(|options| pfx_file(fullchain, key, options)).transpose()?;
+        }
+        Ok(contents)
+    }
+
+    fn without_key(fullchain: &[&Certificate]) -> Self {
+        let pems: Vec<String> = fullchain.iter().map(|certificate| certificate.to_pem()).collect();
+        let certificate = pems.first().cloned().unwrap_or_default();
+        Self { certificate, fullchain: pems.concat(), key: KeyFile::Absent, pfx: None }
+    }
+}
+
+fn pfx_file(
+    fullchain: &[&Certificate],
+    key: &PrivateKey,
+    options: PfxOptions<'_>,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let chain = fullchain.iter().copied();
+    Ok(Zeroizing::new(pfx::write(key, chain, options.password, options.encryption)?))
+}
+
+/// The key of a renewed set.
+#[derive(Clone, Copy)]
+pub(super) enum RenewedKey<'a> {
+    /// The key file stays as it is. The key is given if a PFX file needs it.
+    Kept(Option<&'a PrivateKey>),
+    /// A new key.
+    New(&'a PrivateKey),
 }
 
 /// What to do if files of a set already exist.
@@ -152,6 +208,33 @@ impl FileSet {
     #[must_use]
     pub fn verification(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None }
+    }
+
+    /// Returns the set that a file belongs to by its name, whether it exists or not. `None` if it is no name of a file of a
+    /// set.
+    #[must_use]
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let stem = SUFFIXES.into_iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|stem| !stem.is_empty())?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(Self { directory: directory.to_owned(), stem: stem.to_owned(), name: None })
+    }
+
+    /// Returns the set whose hidden directory this is, left by a process that was killed after it had committed the set.
+    pub(super) fn of_committed(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(COMMITTED)?;
+        read_marker(path)?;
+        Some(Self { directory: path.parent()?.to_owned(), stem: stem.to_owned(), name: None })
+    }
+
+    /// Returns the directory of the set.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns whether the files are named as those of proofs of possession are.
+    pub(super) fn is_named_as_proof(&self) -> bool {
+        self.stem == VERIFICATION
     }
 
     /// Returns the path of the certificate in PEM.
@@ -347,7 +430,7 @@ impl FileSet {
     }
 
     fn committed(&self) -> PathBuf {
-        self.directory.join(format!(".{}.commit", self.stem))
+        self.directory.join(format!(".{}{COMMITTED}", self.stem))
     }
 
     /// Returns the files of the set that exist. Finishes a set that a killed process had committed.
@@ -441,25 +524,66 @@ impl FileSet {
             self.check_replaceable(above, if_exists, None)?;
             false
         };
+        let mut contents = Contents::new(fullchain, key)?;
+        if is_key_kept {
+            contents.key = KeyFile::Kept;
+        }
+        self.put_in_place(&contents)
+    }
+
+    /// Replaces the set of a certificate by that of its renewal. The certificate in place must still be the old one.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Changed`] if it is not, and other errors if the file system fails.
+    pub(super) fn replace(
+        &self,
+        old: &Certificate,
+        fullchain: &[&Certificate],
+        key: RenewedKey<'_>,
+        pfx: Option<PfxOptions<'_>>,
+    ) -> Result<(), FileError> {
+        // Before the lock is taken: the encryption of a PFX file takes long.
+        let mut contents = match key {
+            RenewedKey::New(key) => Contents::new(fullchain, Some((key, pfx)))?,
+            RenewedKey::Kept(key) => Contents {
+                pfx: key.zip(pfx).map(|(key, options)| pfx_file(fullchain, key, options)).transpose()?,
+                ..Contents::without_key(fullchain)
+            },
+        };
+        let _turn = self.lock()?;
+        self.finish()?;
+        if read_certificates(&self.certificate())?.first() != Some(old) {
+            return Err(FileError::Changed(self.certificate()));
+        }
+        if matches!(key, RenewedKey::Kept(_)) && self.private_key().symlink_metadata().is_ok() {
+            contents.key = KeyFile::Kept;
+        }
+        self.put_in_place(&contents)
+    }
+
+    /// Replaces whatever files of the set exist. The lock must be held.
+    fn put_in_place(&self, contents: &Contents) -> Result<(), FileError> {
         self.remove_leftovers();
-        let staging = self.stage(fullchain, key, is_key_kept)?;
+        let staging = self.stage(contents)?;
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
         // The directory was renamed, so the guard must not remove it.
         let _ = staging.keep();
         self.finish()?;
         let has = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
-        match self.targets(key).into_iter().find(|path| !has(path)) {
+        // A key that is kept may be a link.
+        let is_kept = |path: &PathBuf| matches!(contents.key, KeyFile::Kept) && *path == self.private_key();
+        match self.targets(contents).into_iter().find(|path| !has(path) && !is_kept(path)) {
             Some(path) => Err(FileError::Removed(path)),
             None => Ok(()),
         }
     }
 
     /// Returns the files that the set will have.
-    fn targets(&self, key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>) -> Vec<PathBuf> {
+    fn targets(&self, contents: &Contents) -> Vec<PathBuf> {
         let mut targets = vec![self.fullchain(), self.certificate()];
-        targets.extend(key.map(|_| self.private_key()));
-        targets.extend(key.and_then(|(_, pfx)| pfx).map(|_| self.pfx()));
+        targets.extend((!matches!(contents.key, KeyFile::Absent)).then(|| self.private_key()));
+        targets.extend(contents.pfx.is_some().then(|| self.pfx()));
         targets
     }
 
@@ -483,12 +607,7 @@ impl FileSet {
 
     /// Writes the set into a hidden directory. A key that is kept is only in the marker, so that it is not removed as an old
     /// file.
-    fn stage(
-        &self,
-        fullchain: &[&Certificate],
-        key: Option<(&PrivateKey, Option<PfxOptions<'_>>)>,
-        is_key_kept: bool,
-    ) -> Result<tempfile::TempDir, FileError> {
+    fn stage(&self, contents: &Contents) -> Result<tempfile::TempDir, FileError> {
         let prefix = format!(".{}.", self.stem);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(STAGING);
@@ -497,26 +616,22 @@ impl FileSet {
         let staging = builder
             .tempdir_in(&self.directory)
             .map_err(|error| FileError::io("create a directory in", &self.directory, error))?;
-        let mut names = self.targets(key);
-        names.extend(is_key_kept.then(|| self.private_key()));
+        let names = self.targets(contents);
         let names = names.iter().filter_map(|path| path.file_name()?.to_str());
         let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
         write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone)
             .map_err(|error| FileError::io("write", &staging.path().join(MARKER), error))?;
-        let pems: Vec<String> = fullchain.iter().map(|certificate| certificate.to_pem()).collect();
         let put = |target: PathBuf, content: &[u8], access| {
             let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
             write_new(&staged, content, access).map_err(|error| FileError::io("write", &target, error))
         };
-        put(self.certificate(), pems.first().map_or(&[], |pem| pem.as_bytes()), Access::Everyone)?;
-        put(self.fullchain(), pems.concat().as_bytes(), Access::Everyone)?;
-        if let Some((key, pfx)) = key {
-            put(self.private_key(), key.to_pem()?.as_bytes(), Access::Owner)?;
-            if let Some(options) = pfx {
-                let chain = fullchain.iter().copied();
-                let pfx = Zeroizing::new(pfx::write(key, chain, options.password, options.encryption)?);
-                put(self.pfx(), &pfx, Access::Owner)?;
-            }
+        put(self.certificate(), contents.certificate.as_bytes(), Access::Everyone)?;
+        put(self.fullchain(), contents.fullchain.as_bytes(), Access::Everyone)?;
+        if let KeyFile::New(key) = &contents.key {
+            put(self.private_key(), key.as_bytes(), Access::Owner)?;
+        }
+        if let Some(pfx) = &contents.pfx {
+            put(self.pfx(), pfx, Access::Owner)?;
         }
         Ok(staging)
     }
@@ -542,6 +657,11 @@ impl FileSet {
         let (new, old): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|target| belongs(target));
         for target in old {
             done(fs::remove_file(&target))?;
+        }
+        if belongs(&self.private_key()) && is_new_key(&staged(&self.private_key()), &self.private_key()) {
+            for target in [self.certificate(), self.fullchain()] {
+                done(fs::remove_file(target))?;
+            }
         }
         for target in new {
             done(fs::rename(staged(&target), &target))?;
@@ -601,6 +721,13 @@ impl FileSet {
         }
         Ok(certificates)
     }
+}
+
+/// Returns whether a key file that is about to be moved replaces another key.
+fn is_new_key(staged: &Path, existing: &Path) -> bool {
+    // Otherwise it was moved already, or is kept.
+    let Ok(staged) = read_limited(staged) else { return false };
+    read_limited(existing).map_or(true, |existing| *staged != *existing)
 }
 
 /// Removes a hidden directory, its marker last: if the process is killed in between, the next one removes the rest.

@@ -12,7 +12,7 @@ use super::{
     error::FleetError,
     layout::{Kind, SetNames},
 };
-use crate::certificate::{DeviceId, Thumbprint, hex::push_hexadecimal};
+use crate::certificate::{Certificate, DeviceId, Thumbprint, hex::push_hexadecimal};
 
 /// The name of the manifest file.
 pub const MANIFEST: &str = "manifest.csv";
@@ -178,6 +178,71 @@ impl Row {
     }
 }
 
+/// The positions of the columns of a manifest that a renewal reads and changes.
+pub(in crate::certificate) struct Columns([Option<usize>; Column::ALL.len()]);
+
+/// The columns that describe a certificate.
+const DESCRIPTIVE: [Column; 5] =
+    [Column::Sha1Thumbprint, Column::Sha256Thumbprint, Column::SerialNumber, Column::NotBefore, Column::NotAfter];
+
+impl Columns {
+    /// Returns the columns of a header. `None` if it has none for certificate files.
+    pub(in crate::certificate) fn of(header: &StringRecord) -> Option<Self> {
+        let columns = Self(Column::ALL.map(|column| column.position(header)));
+        columns.position(Column::File(Kind::Certificate)).map(|_| columns)
+    }
+
+    fn position(&self, column: Column) -> Option<usize> {
+        Column::ALL.into_iter().zip(self.0).find(|(known, _)| *known == column).and_then(|(_, position)| position)
+    }
+
+    fn get<'r>(&self, row: &'r StringRecord, column: Column) -> &'r str {
+        self.position(column).and_then(|position| row.get(position)).unwrap_or_default()
+    }
+
+    pub(in crate::certificate) fn id<'r>(&self, row: &'r StringRecord) -> &'r str {
+        self.get(row, Column::DeviceId)
+    }
+
+    pub(in crate::certificate) fn certificate<'r>(&self, row: &'r StringRecord) -> &'r str {
+        self.get(row, Column::File(Kind::Certificate))
+    }
+
+    pub(in crate::certificate) fn private_key<'r>(&self, row: &'r StringRecord) -> &'r str {
+        self.get(row, Column::File(Kind::PrivateKey))
+    }
+
+    pub(in crate::certificate) fn fullchain<'r>(&self, row: &'r StringRecord) -> &'r str {
+        self.get(row, Column::File(Kind::Fullchain))
+    }
+
+    /// Changes what a row says about its certificate.
+    pub(in crate::certificate) fn update(&self, row: &mut StringRecord, certificate: &Certificate) {
+        let values = [
+            certificate.sha1_thumbprint().to_string(),
+            certificate.sha256_thumbprint().to_string(),
+            certificate.serial_number(),
+            certificate.not_before().to_string(),
+            certificate.not_after().to_string(),
+        ];
+        self.set_all(row, |index, _| values.get(index).map(String::as_str));
+    }
+
+    /// Copies what a row of another manifest says about the same certificate.
+    pub(in crate::certificate) fn copy(&self, row: &mut StringRecord, from: &StringRecord, columns: &Self) {
+        self.set_all(row, |_, column| columns.position(column).and_then(|position| from.get(position)));
+    }
+
+    fn set_all<'v>(&self, row: &mut StringRecord, value: impl Fn(usize, Column) -> Option<&'v str>) {
+        let new = |at: usize| {
+            let (index, column) =
+                DESCRIPTIVE.into_iter().enumerate().find(|&(_, column)| self.position(column) == Some(at))?;
+            value(index, column)
+        };
+        *row = row.iter().enumerate().map(|(at, old)| new(at).unwrap_or(old)).collect();
+    }
+}
+
 /// A device of a manifest, and the files it registers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -241,7 +306,7 @@ pub fn read_manifest(
 }
 
 /// Returns an error of the CSV reader in our own words.
-fn csv_error(path: &Path, error: csv::Error) -> FleetError {
+pub(in crate::certificate) fn csv_error(path: &Path, error: csv::Error) -> FleetError {
     let line = error.position().map_or(0, csv::Position::line);
     let reason = match error.into_kind() {
         csv::ErrorKind::Io(error) => return FleetError::io("read", path)(error),

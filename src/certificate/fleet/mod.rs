@@ -7,8 +7,8 @@
 mod directories;
 mod error;
 mod layout;
-mod manifest;
-mod ordered;
+pub(super) mod manifest;
+pub(super) mod ordered;
 mod tarball;
 
 use std::{
@@ -367,7 +367,7 @@ impl<'a> Fleet<'a> {
 }
 
 /// Locks an open file or directory until it is closed. `path` names it in errors.
-fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(FleetError::Busy(path.to_owned())),
         // Some network file systems have no locks.

@@ -9,9 +9,9 @@ use std::{
 
 /// The number of threads, and how many batches each may have in progress or done before the oldest is taken.
 #[derive(Clone, Copy)]
-pub(super) struct Parallelism {
-    pub(super) threads: NonZeroUsize,
-    pub(super) ahead: usize,
+pub(in crate::certificate) struct Parallelism {
+    pub(in crate::certificate) threads: NonZeroUsize,
+    pub(in crate::certificate) ahead: usize,
 }
 
 impl Parallelism {
@@ -25,7 +25,7 @@ impl Parallelism {
 ///
 /// Every thread both works and takes: no thread only waits. Nothing is taken after the first error in the order of the
 /// batches, which is returned.
-pub(super) fn in_order<I, T: Default + Send, E: Send>(
+pub(in crate::certificate) fn in_order<I, T: Default + Send, E: Send>(
     parallelism: Parallelism,
     next: impl FnMut() -> Result<Option<I>, E> + Send,
     work: impl Fn(I, &mut T) -> Result<(), E> + Sync,

@@ -1,0 +1,85 @@
+//! The CAs that sign renewed certificates, found beside them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::error::RenewalError;
+use crate::certificate::{
+    Certificate, CertificateAuthority, CommonName, Timestamp,
+    files::{FileError, FileSet},
+};
+
+/// The CAs that were found so far.
+#[derive(Default)]
+pub(super) struct Issuers(Mutex<Vec<Arc<CertificateAuthority>>>);
+
+impl Issuers {
+    /// Returns the CA that issued a certificate: one that was found before, or one whose files are in a directory under the
+    /// name of the issuer.
+    pub(super) fn find(
+        &self,
+        certificate: &Certificate,
+        directories: &[PathBuf],
+        key_password: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Arc<CertificateAuthority>, RenewalError> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known.into_iter().find(|known| known.check_issued_by_this(certificate).is_ok()) {
+            return Ok(known);
+        }
+        let found = Arc::new(read(certificate, directories, key_password, at)?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// Forgets the CAs, whose files may have been replaced.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Reads the CA that issued a certificate. The first reason why a CA of that name cannot be used is the error, if no other
+/// directory has a usable one.
+fn read(
+    certificate: &Certificate,
+    directories: &[PathBuf],
+    key_password: Option<&str>,
+    at: Timestamp,
+) -> Result<CertificateAuthority, RenewalError> {
+    let mut failure = None;
+    let name = certificate.issuer().common_name().and_then(|name| CommonName::new(name).ok());
+    for directory in directories {
+        let Some(files) = name.as_ref().and_then(|name| FileSet::new(directory, name).ok()) else { break };
+        let checked = match files.read_authority(key_password, at) {
+            Err(FileError::Missing(_)) => continue,
+            Err(error) => Err(error.into()),
+            Ok(authority) => authority.check_issued_by_this(certificate).map(|()| authority),
+        };
+        match checked {
+            Ok(authority) => return Ok(authority),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| RenewalError::IssuerNotFound {
+        subject: certificate.to_string(),
+        issuer: certificate.issuer().to_string(),
+        searched: directories.to_vec(),
+    }))
+}
+
+/// Returns where the files of the issuer are searched: beside the certificate, one directory above it, and in the working
+/// directory.
+pub(super) fn default_directories(directory: &Path) -> Vec<PathBuf> {
+    let above = match directory.parent() {
+        Some(above) if directory != Path::new(".") && !above.as_os_str().is_empty() => above.to_owned(),
+        Some(_) if directory != Path::new(".") => PathBuf::from("."),
+        _ => directory.join(".."),
+    };
+    let mut directories = vec![directory.to_owned(), above];
+    if !directories.iter().any(|known| known == Path::new(".")) {
+        directories.push(".".into());
+    }
+    directories
+}

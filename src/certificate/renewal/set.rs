@@ -1,0 +1,351 @@
+//! Renewal of the files of one certificate.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use super::{
+    certificate::{RenewedCertificate, renew_self_signed},
+    error::RenewalError,
+    issuers::{Issuers, default_directories},
+    options::RenewalOptions,
+};
+use crate::certificate::{
+    Certificate, CertificateAuthority, PrivateKey, Timestamp, camel_case,
+    files::{FileError, FileSet, Passwords, PfxOptions, RenewedKey, read_certificates, read_key, read_limited},
+    pfx::{self, DEFAULT_PASSWORD, PfxEncryption, PfxError},
+};
+
+/// Renews the files of certificates.
+pub struct Renewer<'a> {
+    pub(super) options: RenewalOptions,
+    pub(super) threads: NonZeroUsize,
+    pub(super) issuers: Issuers,
+    authority: Option<&'a CertificateAuthority>,
+    directories: Option<Vec<PathBuf>>,
+    passwords: Passwords<'a>,
+}
+
+/// The outcome of the renewal of one set.
+#[derive(Debug)]
+pub enum Renewed {
+    /// The certificate was renewed, or would be if it were no dry run.
+    Done(Box<RenewedSet>),
+    /// The certificate is not due, and nothing was changed.
+    NotDue(Box<NotDue>),
+}
+
+/// A renewed set.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RenewedSet {
+    /// The files.
+    pub files: FileSet,
+    /// The old certificate.
+    pub old: Certificate,
+    /// The new certificate.
+    pub certificate: Certificate,
+    /// The certificates above it, the issuer first; empty if it is self-signed.
+    pub issuers: Vec<Certificate>,
+    /// The requested end of the validity, if the issuer ends earlier and the validity was shortened to that.
+    pub shortened_from: Option<Timestamp>,
+    /// Whether the key is new.
+    pub has_new_key: bool,
+    /// Whether there is a file with the private key.
+    pub has_key_file: bool,
+    /// Whether there is a PFX file.
+    pub has_pfx: bool,
+}
+
+/// A certificate that is not due for renewal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NotDue {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// When it will be due.
+    pub due_at: Timestamp,
+}
+
+/// What is known about the key of a set without a key file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyHolder {
+    /// The key should be beside the certificate.
+    Files,
+    /// The device keeps its key, as the manifest of a fleet says.
+    Device,
+}
+
+/// How often a set is tried again that another process replaces at the same time.
+const ATTEMPTS: usize = 3;
+
+impl<'a> Renewer<'a> {
+    /// Creates a renewer that uses one thread.
+    #[must_use]
+    pub fn new(options: RenewalOptions) -> Self {
+        Self {
+            // All certificates of a run have the same time of issue.
+            options: options.at(options.issue_time()),
+            threads: NonZeroUsize::MIN,
+            issuers: Issuers::default(),
+            authority: None,
+            directories: None,
+            passwords: Passwords::new(),
+        }
+    }
+
+    /// Sets the CA that signs. Otherwise the files of the issuer are found beside each certificate, one directory above it,
+    /// or in the working directory, under the common name of the issuer.
+    #[must_use]
+    pub fn authority(mut self, authority: impl Into<Option<&'a CertificateAuthority>>) -> Self {
+        self.authority = authority.into();
+        self
+    }
+
+    /// Sets the only directory in which the files of issuers are searched.
+    #[must_use]
+    pub fn issuer_directory(mut self, directory: impl Into<Option<PathBuf>>) -> Self {
+        self.directories = directory.into().map(|directory| vec![directory]);
+        self
+    }
+
+    /// Sets the passwords of private keys and PFX files. Without a password, a PFX file must open with [`DEFAULT_PASSWORD`]
+    /// or the empty password, which it keeps.
+    #[must_use]
+    pub fn passwords(mut self, passwords: Passwords<'a>) -> Self {
+        self.passwords = passwords;
+        self
+    }
+
+    /// Sets the number of threads for many certificates.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Renews the certificate of a set, and replaces its files.
+    ///
+    /// The set keeps the files that it has: a PFX file is written only if there was one, with the same password and
+    /// encryption. The key file is not touched, unless a new key is requested. The certificate may have expired.
+    ///
+    /// # Errors
+    /// Returns a [`RenewalError`]. Nothing was changed then, except that a replacement which a killed process had begun is
+    /// finished.
+    pub fn renew_set(&self, files: &FileSet) -> Result<Renewed, RenewalError> {
+        self.renew(files, &self.options, KeyHolder::Files)
+    }
+
+    pub(super) fn renew(
+        &self,
+        files: &FileSet,
+        options: &RenewalOptions,
+        holder: KeyHolder,
+    ) -> Result<Renewed, RenewalError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.try_renew(files, options, holder) {
+                Err(RenewalError::File(FileError::Changed(_))) if left > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_renew(&self, files: &FileSet, options: &RenewalOptions, holder: KeyHolder) -> Result<Renewed, RenewalError> {
+        let old = read_old(files)?;
+        if let Some(due_at) = options.threshold.map(|threshold| threshold.due_at(&old))
+            && due_at > options.issue_time()
+        {
+            return Ok(Renewed::NotDue(Box::new(NotDue { certificate: old, due_at })));
+        }
+        if is_proof(files, &old) {
+            return Err(RenewalError::Proof(files.certificate()));
+        }
+        let key = self.key_of(files, &old, options, holder)?;
+        let pfx = self.pfx_of(files, &old)?;
+        let new_key = options.has_new_key.then(|| new_key(&old)).transpose()?;
+        let renewed = self.sign(files, &old, key.as_ref(), new_key.as_ref(), options)?;
+        let RenewedCertificate { certificate, issuers, shortened_from } = renewed;
+        if !options.is_dry_run {
+            let fullchain: Vec<_> = std::iter::once(&certificate).chain(&issuers).collect();
+            let pfx = pfx.as_ref().map(|pfx| PfxOptions::new(&pfx.password).encryption(pfx.encryption));
+            let key = match &new_key {
+                Some(key) => RenewedKey::New(key),
+                None => RenewedKey::Kept(key.as_ref()),
+            };
+            files.replace(&old, &fullchain, key, pfx)?;
+        }
+        Ok(Renewed::Done(Box::new(RenewedSet {
+            files: files.clone(),
+            old,
+            certificate,
+            issuers,
+            shortened_from,
+            has_new_key: new_key.is_some(),
+            has_key_file: holder == KeyHolder::Files,
+            has_pfx: pfx.is_some(),
+        })))
+    }
+
+    /// Reads the private key of a set. `None` if it is not needed: it is replaced, or the device keeps it.
+    fn key_of(
+        &self,
+        files: &FileSet,
+        old: &Certificate,
+        options: &RenewalOptions,
+        holder: KeyHolder,
+    ) -> Result<Option<PrivateKey>, RenewalError> {
+        let path = files.private_key();
+        let is_missing = path.symlink_metadata().is_err();
+        match (holder, is_missing) {
+            (KeyHolder::Device, true) if options.has_new_key => Err(RenewalError::DeviceKey(files.certificate())),
+            (KeyHolder::Device, true) => Ok(None),
+            (KeyHolder::Files, true) if options.has_new_key => Ok(None),
+            (KeyHolder::Files, true) => Err(RenewalError::MissingKey { certificate: files.certificate(), key: path }),
+            (_, false) => match read_key(&path, self.passwords) {
+                Ok(key) if key.belongs_to(old) => Ok(Some(key)),
+                Ok(_) => Err(FileError::Mixed { certificate: files.certificate(), other: path }.into()),
+                // A key that is replaced is not needed.
+                Err(FileError::Key { .. }) if options.has_new_key => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Opens the PFX file of a set, if there is one.
+    fn pfx_of(&self, files: &FileSet, old: &Certificate) -> Result<Option<OldPfx>, RenewalError> {
+        let path = files.pfx();
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let bytes = read_limited(&path)?;
+        let given = self.passwords.pfx.or(self.passwords.key);
+        let candidates = match given {
+            Some(password) => vec![password],
+            None => vec![DEFAULT_PASSWORD, ""],
+        };
+        for password in candidates {
+            let certificates = match pfx::read(&bytes, password) {
+                Err(PfxError::Password) => continue,
+                other => other.map_err(|error| RenewalError::pfx(&path, error))?,
+            };
+            if certificates.first() != Some(old) {
+                return Err(FileError::Mixed { certificate: files.certificate(), other: path }.into());
+            }
+            let password = Zeroizing::new(password.to_owned());
+            return Ok(Some(OldPfx { password, encryption: encryption_of(&bytes) }));
+        }
+        let error = if given.is_some() { PfxError::Password } else { PfxError::PasswordNeeded };
+        Err(RenewalError::pfx(&path, error))
+    }
+
+    /// Signs the new certificate with the key of the issuer.
+    fn sign(
+        &self,
+        files: &FileSet,
+        old: &Certificate,
+        key: Option<&PrivateKey>,
+        new_key: Option<&PrivateKey>,
+        options: &RenewalOptions,
+    ) -> Result<RenewedCertificate, RenewalError> {
+        if old.is_self_signed() {
+            if let Some(authority) = self.authority {
+                authority.check_issued_by_this(old)?;
+            }
+            let missing = || RenewalError::MissingKey { certificate: files.certificate(), key: files.private_key() };
+            return renew_self_signed(old, new_key.or(key).ok_or_else(missing)?, options);
+        }
+        match self.authority {
+            Some(authority) => authority.renew(old, new_key, options),
+            None => self.issuer_of(files, old, options)?.renew(old, new_key, options),
+        }
+    }
+
+    fn issuer_of(
+        &self,
+        files: &FileSet,
+        old: &Certificate,
+        options: &RenewalOptions,
+    ) -> Result<Arc<CertificateAuthority>, RenewalError> {
+        let default;
+        let directories = match &self.directories {
+            Some(directories) => directories,
+            None => {
+                default = default_directories(files.directory());
+                &default
+            }
+        };
+        self.issuers.find(old, directories, self.passwords.key, options.issue_time())
+    }
+}
+
+impl fmt::Debug for Renewer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewer").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// How the PFX file of a set was written.
+struct OldPfx {
+    password: Zeroizing<String>,
+    encryption: PfxEncryption,
+}
+
+/// Returns the encryption of a PFX file: triple DES if it is used for a part of it.
+fn encryption_of(bytes: &[u8]) -> PfxEncryption {
+    /// `pbeWithSHAAnd3-KeyTripleDES-CBC` (RFC 7292 appendix C).
+    const TRIPLE_DES: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x03";
+    let is_legacy = bytes.windows(TRIPLE_DES.len()).any(|window| window == TRIPLE_DES);
+    if is_legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 }
+}
+
+/// Reads the certificate of a set, after a replacement that a killed process had begun is finished.
+fn read_old(files: &FileSet) -> Result<Certificate, RenewalError> {
+    let existing = files.existing()?;
+    let path = files.certificate();
+    if !existing.contains(&path) {
+        return Err(match existing.into_iter().next() {
+            Some(found) => FileError::Incomplete { found, missing: path },
+            None => FileError::Missing(path),
+        }
+        .into());
+    }
+    let mut certificates = read_certificates(&path)?;
+    Ok(certificates.swap_remove(0))
+}
+
+/// Returns whether a set is a proof of possession, by the name of its files.
+pub(super) fn is_proof(files: &FileSet, certificate: &Certificate) -> bool {
+    let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
+    let stem = certificate.subject().common_name().map(camel_case);
+    files.is_named_as_proof() && !is_authority && stem.as_deref() != Some("verification")
+}
+
+fn new_key(old: &Certificate) -> Result<PrivateKey, RenewalError> {
+    PrivateKey::generate_like(old.public_key_algorithm())?.ok_or_else(|| RenewalError::KeyAlgorithm {
+        subject: old.to_string(),
+        algorithm: old.public_key_algorithm().clone(),
+    })
+}
+
+/// Returns whether a certificate is a CA's.
+pub(super) fn is_authority(certificate: &Certificate) -> bool {
+    certificate.basic_constraints().is_some_and(|constraints| constraints.authority)
+}
+
+/// Returns the set that a file belongs to by its name, such as `sensor1_cert.pem`.
+///
+/// # Errors
+/// Returns [`RenewalError::NotASet`] for another name, and [`RenewalError::Tar`] for a tar file.
+pub fn set_of_file(path: &Path) -> Result<FileSet, RenewalError> {
+    FileSet::of_file(path).ok_or_else(|| {
+        let is_tar = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"));
+        if is_tar { RenewalError::Tar(path.to_owned()) } else { RenewalError::NotASet(path.to_owned()) }
+    })
+}
