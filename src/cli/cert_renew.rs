@@ -32,8 +32,11 @@ use crate::{
     workflow::{CertificateRecord, lossy_path},
 };
 
-/// How many renewed certificates are listed. The others are only counted.
+/// How many renewed certificates of a directory are listed. The others are only counted.
 const MAX_LISTED: usize = 1000;
+
+/// How many of them are printed as a table.
+const MAX_ROWS: usize = 50;
 
 /// Renew certificates, with the same subject, extensions, issuer and key
 ///
@@ -192,7 +195,7 @@ impl Renew {
             Target::Fleet(fleet) => {
                 let count = fs::read_to_string(fleet.root.join("manifest.csv")).map_or(0, |text| text.lines().count());
                 let renew = |control: RenewalControl<'_>| renewer.renew_fleet(&fleet, control);
-                self.renew_many(renew, count.saturating_sub(1), fleet.below.is_some(), output)
+                self.renew_many(renew, count.saturating_sub(1), false, output)
             }
         }
     }
@@ -291,7 +294,7 @@ impl Renew {
             set.old.not_after().date(),
         );
         if self.dry_run {
-            return heading;
+            return format!("{heading}\nThis was a dry run: nothing was changed.");
         }
         let mut rows = vec![("certificate", record.certificate.display().to_string())];
         if set.has_key_file {
@@ -375,7 +378,7 @@ impl Renew {
 impl Report {
     fn human(&self, next_due: Option<Timestamp>) -> String {
         let mut text = String::new();
-        if let Some(entries) = self.certificates.as_deref().filter(|entries| !entries.is_empty()) {
+        if let Some(entries) = self.certificates.as_deref().filter(|entries| (1..=MAX_ROWS).contains(&entries.len())) {
             let date = |time: &str| time.split('T').next().unwrap_or_default().to_owned();
             let rows = entries.iter().map(|entry| {
                 let Entry { record, previous, .. } = entry;
@@ -398,6 +401,9 @@ impl Report {
             text.push_str(&format!("; {} not due, the first on {}", self.not_due, due.date()));
         }
         text.push_str(".\n");
+        if self.dry_run {
+            text.push_str("This was a dry run: nothing was changed.\n");
+        }
         if let Some(manifest) = self.manifest.as_ref().filter(|_| self.renewed > 0 && !self.dry_run) {
             text.push_str(&format!("The manifest {} lists the new certificates.\n", clean(manifest)));
         }

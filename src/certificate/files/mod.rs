@@ -26,8 +26,10 @@
 //! ```
 
 mod error;
+mod replacement;
 
 use std::{
+    collections::HashSet,
     fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -36,6 +38,8 @@ use std::{
 use zeroize::Zeroizing;
 
 pub use self::error::FileError;
+use self::replacement::remove_leftovers;
+pub(super) use self::replacement::{RenewedKey, Replacement, replace_all};
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case,
@@ -52,6 +56,8 @@ pub struct FileSet {
     /// The common name, to distinguish the set from that of another name with the same stem. `None` for proofs, whose
     /// files do not depend on the name.
     name: Option<String>,
+    /// Whether this process has locked the directory for longer than one operation.
+    is_locked: bool,
 }
 
 /// The stem of the files of proofs.
@@ -147,13 +153,13 @@ fn pfx_file(
     Ok(Zeroizing::new(pfx::write(key, chain, options.password, options.encryption)?))
 }
 
-/// The key of a renewed set.
-#[derive(Clone, Copy)]
-pub(super) enum RenewedKey<'a> {
-    /// The key file stays as it is. The key is given if a PFX file needs it.
-    Kept(Option<&'a PrivateKey>),
-    /// A new key.
-    New(&'a PrivateKey),
+/// When files are flushed to the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Each file when it is written.
+    Each,
+    /// All files of several sets together, before the sets are committed.
+    Together,
 }
 
 /// What to do if files of a set already exist.
@@ -190,7 +196,7 @@ impl FileSet {
     /// Returns a [`NameError`] if files cannot have that name.
     pub fn new(directory: impl Into<PathBuf>, name: &CommonName) -> Result<Self, NameError> {
         let (directory, stem) = (directory.into(), name.file_stem()?);
-        Ok(Self { directory, stem, name: Some(name.as_str().to_owned()) })
+        Ok(Self { directory, stem, name: Some(name.as_str().to_owned()), is_locked: false })
     }
 
     /// Returns the files of the secondary certificate of a name, beside those of its primary one: for an individual
@@ -207,7 +213,7 @@ impl FileSet {
     /// Returns the files of a proof of possession, which are named `verification` for every code.
     #[must_use]
     pub fn verification(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None }
+        Self { directory: directory.into(), stem: VERIFICATION.to_owned(), name: None, is_locked: false }
     }
 
     /// Returns the set that a file belongs to by its name, whether it exists or not. `None` if it is no name of a file of a
@@ -217,14 +223,20 @@ impl FileSet {
         let name = path.file_name()?.to_str()?;
         let stem = SUFFIXES.into_iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|stem| !stem.is_empty())?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Some(Self { directory: directory.to_owned(), stem: stem.to_owned(), name: None })
+        Some(Self { directory: directory.to_owned(), stem: stem.to_owned(), name: None, is_locked: false })
     }
 
     /// Returns the set whose hidden directory this is, left by a process that was killed after it had committed the set.
     pub(super) fn of_committed(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(COMMITTED)?;
         read_marker(path)?;
-        Some(Self { directory: path.parent()?.to_owned(), stem: stem.to_owned(), name: None })
+        Some(Self { directory: path.parent()?.to_owned(), stem: stem.to_owned(), name: None, is_locked: false })
+    }
+
+    /// Returns the set with the information that the caller has locked its directory, which a second lock would wait for.
+    pub(super) fn in_locked_directory(mut self) -> Self {
+        self.is_locked = true;
+        self
     }
 
     /// Returns the directory of the set.
@@ -301,7 +313,7 @@ impl FileSet {
             return Ok(());
         }
         let _turn = self.lock()?;
-        self.finish()?;
+        self.finish(Flush::Each)?;
         self.check_replaceable(&[], if_exists, None)
     }
 
@@ -317,7 +329,7 @@ impl FileSet {
             return Ok(false);
         }
         let _turn = self.lock()?;
-        self.finish()?;
+        self.finish(Flush::Each)?;
         self.check_keeping(&[], if_exists, public_key)
     }
 
@@ -442,7 +454,7 @@ impl FileSet {
             return Ok(Vec::new());
         }
         let _turn = self.lock()?;
-        self.finish()?;
+        self.finish(Flush::Each)?;
         Ok(self.present())
     }
 
@@ -451,12 +463,15 @@ impl FileSet {
     }
 
     /// Waits for the lock on the directory, which is released when the value is dropped.
-    fn lock(&self) -> Result<fs::File, FileError> {
+    fn lock(&self) -> Result<Option<fs::File>, FileError> {
+        if self.is_locked {
+            return Ok(None);
+        }
         let file = open_to_lock(&self.directory);
         let file = file.map_err(|error| FileError::io("open the directory", &self.directory, error))?;
         // Some network file systems have no locks. The rename that commits a set is atomic there too.
         let _ = file.lock();
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Writes the set: certificate, key and chain, and a PFX file if requested. Creates the directory if missing.
@@ -516,7 +531,7 @@ impl FileSet {
         secure_file::create_directory_all(&self.directory)
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
-        self.finish()?;
+        self.finish(Flush::Each)?;
         let above = fullchain.get(1..).unwrap_or_default();
         let is_key_kept = if let (None, Some(leaf)) = (key, fullchain.first()) {
             self.check_keeping(above, if_exists, &leaf.uncompressed_public_key())?
@@ -531,45 +546,20 @@ impl FileSet {
         self.put_in_place(&contents)
     }
 
-    /// Replaces the set of a certificate by that of its renewal. The certificate in place must still be the old one.
-    ///
-    /// # Errors
-    /// Returns [`FileError::Changed`] if it is not, and other errors if the file system fails.
-    pub(super) fn replace(
-        &self,
-        old: &Certificate,
-        fullchain: &[&Certificate],
-        key: RenewedKey<'_>,
-        pfx: Option<PfxOptions<'_>>,
-    ) -> Result<(), FileError> {
-        // Before the lock is taken: the encryption of a PFX file takes long.
-        let mut contents = match key {
-            RenewedKey::New(key) => Contents::new(fullchain, Some((key, pfx)))?,
-            RenewedKey::Kept(key) => Contents {
-                pfx: key.zip(pfx).map(|(key, options)| pfx_file(fullchain, key, options)).transpose()?,
-                ..Contents::without_key(fullchain)
-            },
-        };
-        let _turn = self.lock()?;
-        self.finish()?;
-        if read_certificates(&self.certificate())?.first() != Some(old) {
-            return Err(FileError::Changed(self.certificate()));
-        }
-        if matches!(key, RenewedKey::Kept(_)) && self.private_key().symlink_metadata().is_ok() {
-            contents.key = KeyFile::Kept;
-        }
-        self.put_in_place(&contents)
-    }
-
     /// Replaces whatever files of the set exist. The lock must be held.
     fn put_in_place(&self, contents: &Contents) -> Result<(), FileError> {
-        self.remove_leftovers();
-        let staging = self.stage(contents)?;
+        remove_leftovers(&self.directory, HashSet::from([self.stem.as_str()]));
+        let staging = self.stage(contents, Flush::Each)?;
+        self.commit_staged(staging, contents, Flush::Each)
+    }
+
+    /// Commits a set that was written into a hidden directory. The lock must be held.
+    fn commit_staged(&self, staging: tempfile::TempDir, contents: &Contents, flush: Flush) -> Result<(), FileError> {
         let committed = self.committed();
         fs::rename(staging.path(), &committed).map_err(|error| FileError::io("put in place", &committed, error))?;
         // The directory was renamed, so the guard must not remove it.
         let _ = staging.keep();
-        self.finish()?;
+        self.finish(flush)?;
         let has = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
         // A key that is kept may be a link.
         let is_kept = |path: &PathBuf| matches!(contents.key, KeyFile::Kept) && *path == self.private_key();
@@ -587,27 +577,9 @@ impl FileSet {
         targets
     }
 
-    /// Removes directories that killed processes did not commit. The lock must be held.
-    fn remove_leftovers(&self) {
-        let prefix = format!(".{}.", self.stem);
-        let leftover = |name: &str| name.starts_with(&prefix) && name.ends_with(STAGING);
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if !is_directory || !entry.file_name().to_str().is_some_and(leftover) {
-                continue;
-            }
-            // A directory that cannot be removed is harmless.
-            let _ = match read_marker(&entry.path()) {
-                Some(_) => remove_staged(&entry.path()),
-                // The process may have been killed before it wrote the marker. This removes only an empty directory.
-                None => fs::remove_dir(entry.path()),
-            };
-        }
-    }
-
     /// Writes the set into a hidden directory. A key that is kept is only in the marker, so that it is not removed as an old
     /// file.
-    fn stage(&self, contents: &Contents) -> Result<tempfile::TempDir, FileError> {
+    fn stage(&self, contents: &Contents, flush: Flush) -> Result<tempfile::TempDir, FileError> {
         let prefix = format!(".{}.", self.stem);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(STAGING);
@@ -619,11 +591,11 @@ impl FileSet {
         let names = self.targets(contents);
         let names = names.iter().filter_map(|path| path.file_name()?.to_str());
         let marker: String = std::iter::once(MARKER_TITLE).chain(names).flat_map(|line| [line, "\n"]).collect();
-        write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone)
+        write_new(&staging.path().join(MARKER), marker.as_bytes(), Access::Everyone, flush)
             .map_err(|error| FileError::io("write", &staging.path().join(MARKER), error))?;
         let put = |target: PathBuf, content: &[u8], access| {
             let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
-            write_new(&staged, content, access).map_err(|error| FileError::io("write", &target, error))
+            write_new(&staged, content, access, flush).map_err(|error| FileError::io("write", &target, error))
         };
         put(self.certificate(), contents.certificate.as_bytes(), Access::Everyone)?;
         put(self.fullchain(), contents.fullchain.as_bytes(), Access::Everyone)?;
@@ -637,7 +609,7 @@ impl FileSet {
     }
 
     /// Moves the files of a committed directory to their places, and removes old files that the set does not have.
-    fn finish(&self) -> Result<(), FileError> {
+    fn finish(&self, flush: Flush) -> Result<(), FileError> {
         let committed = self.committed();
         let Ok(found) = committed.symlink_metadata() else { return Ok(()) };
         let stuck = |error| FileError::Unfinished { path: self.committed(), error };
@@ -668,7 +640,9 @@ impl FileSet {
         }
         done(fs::remove_file(committed.join(MARKER)))?;
         done(fs::remove_dir(&committed))?;
-        sync_directory(&self.directory);
+        if flush == Flush::Each {
+            sync_directory(&self.directory);
+        }
         Ok(())
     }
 
@@ -939,10 +913,10 @@ pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     if bytes.len() as u64 > MAX_FILE { Err(FileError::TooLarge(path.to_owned())) } else { Ok(bytes) }
 }
 
-fn write_new(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], access: Access, flush: Flush) -> io::Result<()> {
     let mut file = secure_file::create_new(path, access)?;
     file.write_all(content)?;
-    file.sync_all()
+    if flush == Flush::Each { file.sync_all() } else { Ok(()) }
 }
 
 /// Flushes the renames to the disk. Not every system can flush a directory; the files were flushed before.

@@ -212,6 +212,10 @@ impl Columns {
         self.get(row, Column::File(Kind::PrivateKey))
     }
 
+    pub(in crate::certificate) fn pfx<'r>(&self, row: &'r StringRecord) -> &'r str {
+        self.get(row, Column::File(Kind::Pfx))
+    }
+
     pub(in crate::certificate) fn fullchain<'r>(&self, row: &'r StringRecord) -> &'r str {
         self.get(row, Column::File(Kind::Fullchain))
     }

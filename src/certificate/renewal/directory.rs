@@ -9,16 +9,13 @@ use std::{
 use super::{
     error::RenewalError,
     report::{RenewalControl, RenewalReport},
-    set::{KeyHolder, Renewed, Renewer, is_authority, is_proof},
+    set::{KeyHolder, Renewed, Renewer, batch_size, is_authority, is_proof},
 };
 use crate::certificate::{
     Certificate,
     files::{FileError, FileSet, read_certificates},
     fleet::ordered::{Parallelism, in_order},
 };
-
-/// The number of sets in a batch.
-const BATCH: usize = 8;
 
 /// How many batches for each thread may be in progress or done before the oldest is taken.
 const AHEAD: usize = 4;
@@ -45,7 +42,7 @@ impl Renewer<'_> {
         directory: &Path,
         control: RenewalControl<'_>,
     ) -> Result<RenewalReport, RenewalError> {
-        finish_committed(directory)?;
+        finish_committed(directory, false)?;
         let mut report = RenewalReport::default();
         let (authorities, others) = split(sets(directory)?, &mut report);
         if authorities.is_empty() && others.is_empty() && report.proofs == 0 {
@@ -72,6 +69,7 @@ impl Renewer<'_> {
         report: &mut RenewalReport,
         control: RenewalControl<'_>,
     ) -> Result<(), RenewalError> {
+        let size = batch_size(&self.options, sets.first().is_some_and(|files| files.pfx().exists()));
         let mut sets = sets.into_iter();
         let mut stopped = false;
         let ended = in_order(
@@ -81,14 +79,12 @@ impl Renewer<'_> {
                     stopped |= sets.next().is_some();
                     return Ok(None);
                 }
-                let batch: Vec<_> = sets.by_ref().take(BATCH).collect();
+                let batch: Vec<_> = sets.by_ref().take(size).collect();
                 Ok((!batch.is_empty()).then_some(batch))
             },
             |batch: Vec<FileSet>, outcomes: &mut Outcomes| {
-                outcomes.extend(batch.into_iter().map(|files| {
-                    let outcome = self.renew(&files, &self.options, KeyHolder::Files);
-                    (files, outcome)
-                }));
+                let batch = batch.into_iter().map(|files| (files, KeyHolder::Files)).collect();
+                outcomes.extend(self.renew_batch(batch, &self.options));
                 Ok(())
             },
             |outcomes| outcomes.drain(..).try_for_each(|(files, outcome)| report.add(&files, outcome, control)),
@@ -114,9 +110,10 @@ fn split(sets: Vec<FileSet>, report: &mut RenewalReport) -> (Vec<FileSet>, Vec<F
 }
 
 /// Finishes the replacements that a killed process had begun: a set may lack its certificate in between.
-pub(super) fn finish_committed(directory: &Path) -> Result<(), RenewalError> {
+pub(super) fn finish_committed(directory: &Path, is_locked: bool) -> Result<(), RenewalError> {
     for path in entries(directory)? {
         if let Some(files) = FileSet::of_committed(&path) {
+            let files = if is_locked { files.in_locked_directory() } else { files };
             files.existing()?;
         }
     }

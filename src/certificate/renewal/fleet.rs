@@ -13,9 +13,8 @@ use csv::StringRecord;
 use super::{
     directory::finish_committed,
     error::RenewalError,
-    options::RenewalOptions,
     report::{RenewalControl, RenewalReport},
-    set::{KeyHolder, Renewed, Renewer, set_of_file},
+    set::{KeyHolder, Renewed, Renewer, batch_size, set_of_file},
 };
 use crate::certificate::{
     files::{FileSet, open_to_lock, read_certificates},
@@ -26,9 +25,6 @@ use crate::certificate::{
     },
     secure_file::{self, Access},
 };
-
-/// The number of devices in a batch.
-const BATCH: usize = 8;
 
 /// How many batches for each thread may be in progress or done before the oldest is taken.
 const AHEAD: usize = 4;
@@ -51,11 +47,14 @@ struct Device {
     row: StringRecord,
     /// `None` if the row is copied unchanged.
     set: Option<(FileSet, KeyHolder)>,
+    /// Whether the run was stopped before this device.
+    is_stopped: bool,
 }
 
 /// A row after the renewal.
 struct Done {
     row: StringRecord,
+    is_stopped: bool,
     outcome: Option<(FileSet, Result<Renewed, RenewalError>)>,
 }
 
@@ -133,6 +132,7 @@ impl Renewer<'_> {
         let root = &fleet.root;
         let locked = open_to_lock(root).map_err(FleetError::io("open the directory", root))?;
         lock(&locked, root)?;
+        self.issuers.set_locked(root);
         let path = root.join(MANIFEST);
         let mut reader = csv::Reader::from_path(&path).map_err(|error| csv_error(&path, error))?;
         let header = reader.headers().map_err(|error| csv_error(&path, error))?.clone();
@@ -142,11 +142,13 @@ impl Renewer<'_> {
         })?;
         let mut report = RenewalReport { manifest: Some(path.clone()), ..RenewalReport::default() };
         let mut writer = ManifestWriter::create(root, &path, &header, self.options.is_dry_run)?;
-        let mut rows = reader.into_records();
+        let mut rows = reader.into_records().peekable();
+        let first = rows.peek().and_then(|row| row.as_ref().ok());
+        let size = batch_size(&self.options, first.is_some_and(|row| !columns.pfx(row).is_empty()));
         let mut finished: Option<PathBuf> = None;
         let next = || {
             let mut batch = Vec::new();
-            for row in rows.by_ref().take(BATCH) {
+            for row in rows.by_ref().take(size) {
                 let row = row.map_err(|error| csv_error(&path, error))?;
                 let is_stopped = control.stop.load(Ordering::Relaxed);
                 let certificate = Path::new(columns.certificate(&row));
@@ -154,13 +156,15 @@ impl Renewer<'_> {
                     None
                 } else {
                     let directory = root.join(certificate.parent().unwrap_or(Path::new("")));
+                    let is_root = certificate.parent() == Some(Path::new(""));
                     if finished.as_ref() != Some(&directory) {
-                        finish_committed(&directory)?;
+                        finish_committed(&directory, is_root)?;
                         finished = Some(directory);
                     }
-                    Some(columns.set(root, &path, &row)?)
+                    let (files, holder) = columns.set(root, &path, &row)?;
+                    Some((if is_root { files.in_locked_directory() } else { files }, holder))
                 };
-                batch.push((is_stopped, Device { row, set }));
+                batch.push(Device { row, set, is_stopped });
             }
             Ok((!batch.is_empty()).then_some(batch))
         };
@@ -168,14 +172,12 @@ impl Renewer<'_> {
         in_order(
             Parallelism { threads: self.threads, ahead: AHEAD },
             next,
-            |batch: Vec<(bool, Device)>, done: &mut Vec<(bool, Done)>| {
-                for (is_stopped, device) in batch {
-                    done.push((is_stopped, self.renew_device(device, &columns)));
-                }
+            |batch: Vec<Device>, done: &mut Vec<Done>| {
+                done.extend(self.renew_devices(batch, &columns));
                 Ok(())
             },
             |done| {
-                for (is_stopped, Done { row, outcome }) in done.drain(..) {
+                for Done { row, is_stopped, outcome } in done.drain(..) {
                     stopped |= is_stopped;
                     writer.add(&row, &columns)?;
                     if let Some((files, outcome)) = outcome {
@@ -190,22 +192,28 @@ impl Renewer<'_> {
         Ok(report)
     }
 
-    fn renew_device(&self, device: Device, columns: &Columns) -> Done {
-        let Device { mut row, set } = device;
-        let Some((files, holder)) = set else { return Done { row, outcome: None } };
-        let options: &RenewalOptions = &self.options;
-        let outcome = self.renew(&files, options, holder);
-        match &outcome {
-            Ok(Renewed::Done(set)) => columns.update(&mut row, &set.certificate),
-            // A killed run may have renewed the certificate, and not the row.
-            Ok(Renewed::NotDue(not_due)) => columns.update(&mut row, &not_due.certificate),
-            Err(_) => {
-                if let Ok(found) = read_certificates(&files.certificate()) {
-                    columns.update(&mut row, &found[0]);
+    fn renew_devices(&self, devices: Vec<Device>, columns: &Columns) -> Vec<Done> {
+        let sets = devices.iter().filter_map(|device| device.set.clone()).collect();
+        let mut outcomes = self.renew_batch(sets, &self.options).into_iter();
+        let done = |Device { mut row, set, is_stopped }: Device| {
+            let outcome = set.and_then(|_| outcomes.next());
+            let in_place;
+            let certificate = match &outcome {
+                Some((_, Ok(Renewed::Done(set)))) => Some(&set.certificate),
+                // A killed run may have renewed the certificate, and not the row.
+                Some((_, Ok(Renewed::NotDue(not_due)))) => Some(&not_due.certificate),
+                Some((files, Err(_))) => {
+                    in_place = read_certificates(&files.certificate()).unwrap_or_default();
+                    in_place.first()
                 }
+                None => None,
+            };
+            if let Some(certificate) = certificate {
+                columns.update(&mut row, certificate);
             }
-        }
-        Done { row, outcome: Some((files, outcome)) }
+            Done { row, is_stopped, outcome }
+        };
+        devices.into_iter().map(done).collect()
     }
 }
 

@@ -13,7 +13,14 @@ use crate::certificate::{
 
 /// The CAs that were found so far.
 #[derive(Default)]
-pub(super) struct Issuers(Mutex<Vec<Arc<CertificateAuthority>>>);
+pub(super) struct Issuers(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    authorities: Vec<Arc<CertificateAuthority>>,
+    /// The directory that this run has locked.
+    locked: Option<PathBuf>,
+}
 
 impl Issuers {
     /// Returns the CA that issued a certificate: one that was found before, or one whose files are in a directory under the
@@ -25,18 +32,30 @@ impl Issuers {
         key_password: Option<&str>,
         at: Timestamp,
     ) -> Result<Arc<CertificateAuthority>, RenewalError> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.into_iter().find(|known| known.check_issued_by_this(certificate).is_ok()) {
-            return Ok(known);
+        let issued = |authority: &Arc<CertificateAuthority>| authority.check_issued_by_this(certificate).is_ok();
+        // Signatures are verified without the lock.
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).authorities.clone();
+        if let Some(authority) = known.into_iter().find(issued) {
+            return Ok(authority);
         }
-        let found = Arc::new(read(certificate, directories, key_password, at)?);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&found));
+        // Locked while a CA is read, so that only one thread does.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(authority) = known.authorities.iter().find(|authority| issued(authority)) {
+            return Ok(Arc::clone(authority));
+        }
+        let found = Arc::new(read(certificate, directories, known.locked.as_deref(), key_password, at)?);
+        known.authorities.push(Arc::clone(&found));
         Ok(found)
     }
 
     /// Forgets the CAs, whose files may have been replaced.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).authorities.clear();
+    }
+
+    /// Sets the directory that this run has locked.
+    pub(super) fn set_locked(&self, directory: &Path) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).locked = directory.canonicalize().ok();
     }
 }
 
@@ -45,13 +64,17 @@ impl Issuers {
 fn read(
     certificate: &Certificate,
     directories: &[PathBuf],
+    locked: Option<&Path>,
     key_password: Option<&str>,
     at: Timestamp,
 ) -> Result<CertificateAuthority, RenewalError> {
     let mut failure = None;
     let name = certificate.issuer().common_name().and_then(|name| CommonName::new(name).ok());
     for directory in directories {
-        let Some(files) = name.as_ref().and_then(|name| FileSet::new(directory, name).ok()) else { break };
+        let Some(mut files) = name.as_ref().and_then(|name| FileSet::new(directory, name).ok()) else { break };
+        if locked.is_some() && directory.canonicalize().ok().as_deref() == locked {
+            files = files.in_locked_directory();
+        }
         let checked = match files.read_authority(key_password, at) {
             Err(FileError::Missing(_)) => continue,
             Err(error) => Err(error.into()),

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::certificate::{
     Certificate, CertificateAuthority, PrivateKey, Timestamp, camel_case,
-    files::{FileError, FileSet, Passwords, PfxOptions, RenewedKey, read_certificates, read_key, read_limited},
+    files::{
+        FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, read_certificates, read_key, read_limited,
+        replace_all,
+    },
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption, PfxError},
 };
 
@@ -79,6 +82,22 @@ pub(super) enum KeyHolder {
     Files,
     /// The device keeps its key, as the manifest of a fleet says.
     Device,
+}
+
+/// A set before its files are replaced.
+enum Prepared {
+    NotDue(Box<NotDue>),
+    /// The replacement is `None` in a dry run.
+    Ready(Box<RenewedSet>, Option<Replacement>),
+}
+
+/// A set that waits for others of its directory.
+struct Waiting {
+    /// Its position in the batch.
+    at: usize,
+    holder: KeyHolder,
+    set: Box<RenewedSet>,
+    replacement: Replacement,
 }
 
 /// How often a set is tried again that another process replaces at the same time.
@@ -150,19 +169,83 @@ impl<'a> Renewer<'a> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
-            match self.try_renew(files, options, holder) {
-                Err(RenewalError::File(FileError::Changed(_))) if left > 0 => {}
-                other => return other,
+            let (set, replacement) = match self.prepare(files, options, holder)? {
+                Prepared::NotDue(not_due) => return Ok(Renewed::NotDue(not_due)),
+                Prepared::Ready(set, replacement) => (set, replacement),
+            };
+            let replaced = replacement.map(|replacement| replace_all(vec![replacement])).transpose()?;
+            match replaced.and_then(|mut outcomes| outcomes.pop()).unwrap_or(Ok(())) {
+                Err(FileError::Changed(_)) if left > 0 => {}
+                other => return other.map(|()| Renewed::Done(set)).map_err(RenewalError::File),
             }
         }
     }
 
-    fn try_renew(&self, files: &FileSet, options: &RenewalOptions, holder: KeyHolder) -> Result<Renewed, RenewalError> {
+    /// Renews several sets. Those of one directory are replaced together.
+    pub(super) fn renew_batch(
+        &self,
+        sets: Vec<(FileSet, KeyHolder)>,
+        options: &RenewalOptions,
+    ) -> Vec<(FileSet, Result<Renewed, RenewalError>)> {
+        let mut done: Vec<_> = Vec::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
+        for (files, holder) in sets {
+            let outcome = match self.prepare(&files, options, holder) {
+                Err(error) => Some(Err(error)),
+                Ok(Prepared::NotDue(not_due)) => Some(Ok(Renewed::NotDue(not_due))),
+                Ok(Prepared::Ready(set, None)) => Some(Ok(Renewed::Done(set))),
+                Ok(Prepared::Ready(set, Some(replacement))) => {
+                    if waiting.first().is_some_and(|first| first.set.files.directory() != files.directory()) {
+                        self.replace_waiting(&mut waiting, options, &mut done);
+                    }
+                    waiting.push(Waiting { at: done.len(), holder, set, replacement });
+                    None
+                }
+            };
+            done.push((files, outcome));
+        }
+        self.replace_waiting(&mut waiting, options, &mut done);
+        let finished = |(files, outcome): (FileSet, Option<_>)| outcome.map(|outcome| (files, outcome));
+        done.into_iter().filter_map(finished).collect()
+    }
+
+    fn replace_waiting(
+        &self,
+        waiting: &mut Vec<Waiting>,
+        options: &RenewalOptions,
+        done: &mut [(FileSet, Option<Result<Renewed, RenewalError>>)],
+    ) {
+        let (mut sets, mut replacements) = (Vec::new(), Vec::new());
+        for Waiting { at, holder, set, replacement } in waiting.drain(..) {
+            sets.push((at, holder, set));
+            replacements.push(replacement);
+        }
+        match replace_all(replacements) {
+            Ok(outcomes) => {
+                for ((at, holder, set), outcome) in sets.into_iter().zip(outcomes) {
+                    done[at].1 = Some(match outcome {
+                        Ok(()) => Ok(Renewed::Done(set)),
+                        Err(FileError::Changed(_)) => self.renew(&set.files, options, holder),
+                        Err(error) => Err(error.into()),
+                    });
+                }
+            }
+            // Nothing was replaced. Each set is tried alone, which reports its error.
+            Err(_) => {
+                for (at, holder, set) in sets {
+                    done[at].1 = Some(self.renew(&set.files, options, holder));
+                }
+            }
+        }
+    }
+
+    /// Does everything up to the writing of files.
+    fn prepare(&self, files: &FileSet, options: &RenewalOptions, holder: KeyHolder) -> Result<Prepared, RenewalError> {
         let old = read_old(files)?;
         if let Some(due_at) = options.threshold.map(|threshold| threshold.due_at(&old))
             && due_at > options.issue_time()
         {
-            return Ok(Renewed::NotDue(Box::new(NotDue { certificate: old, due_at })));
+            return Ok(Prepared::NotDue(Box::new(NotDue { certificate: old, due_at })));
         }
         if is_proof(files, &old) {
             return Err(RenewalError::Proof(files.certificate()));
@@ -172,6 +255,7 @@ impl<'a> Renewer<'a> {
         let new_key = options.has_new_key.then(|| new_key(&old)).transpose()?;
         let renewed = self.sign(files, &old, key.as_ref(), new_key.as_ref(), options)?;
         let RenewedCertificate { certificate, issuers, shortened_from } = renewed;
+        let mut replacement = None;
         if !options.is_dry_run {
             let fullchain: Vec<_> = std::iter::once(&certificate).chain(&issuers).collect();
             let pfx = pfx.as_ref().map(|pfx| PfxOptions::new(&pfx.password).encryption(pfx.encryption));
@@ -179,9 +263,9 @@ impl<'a> Renewer<'a> {
                 Some(key) => RenewedKey::New(key),
                 None => RenewedKey::Kept(key.as_ref()),
             };
-            files.replace(&old, &fullchain, key, pfx)?;
+            replacement = Some(files.replacement(&old, &fullchain, key, pfx)?);
         }
-        Ok(Renewed::Done(Box::new(RenewedSet {
+        let set = RenewedSet {
             files: files.clone(),
             old,
             certificate,
@@ -190,7 +274,8 @@ impl<'a> Renewer<'a> {
             has_new_key: new_key.is_some(),
             has_key_file: holder == KeyHolder::Files,
             has_pfx: pfx.is_some(),
-        })))
+        };
+        Ok(Prepared::Ready(Box::new(set), replacement))
     }
 
     /// Reads the private key of a set. `None` if it is not needed: it is replaced, or the device keeps it.
@@ -332,6 +417,12 @@ fn new_key(old: &Certificate) -> Result<PrivateKey, RenewalError> {
         subject: old.to_string(),
         algorithm: old.public_key_algorithm().clone(),
     })
+}
+
+/// Returns the number of sets that a thread renews together: few if one takes long, so that all threads have work; else so
+/// many that flushing them to the disk takes little time for each.
+pub(super) fn batch_size(options: &RenewalOptions, has_pfx: bool) -> usize {
+    if options.has_new_key || has_pfx { 16 } else { 128 }
 }
 
 /// Returns whether a certificate is a CA's.
