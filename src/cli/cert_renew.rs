@@ -44,8 +44,8 @@ const MAX_ROWS: usize = 50;
 /// are updated. Serial number and validity are new; the lifetime is the one that the certificate had. All files of a set
 /// are replaced together, and no PFX file is written where there was none.
 ///
-/// The files of the issuing CA are found beside the certificate, one directory above it, or in the working directory, by
-/// the common name of the issuer. Only the CA that signed a certificate can renew it; it may have been renewed itself.
+/// The files of the issuing CA are found beside the certificate, in the two directories above it, or in the working
+/// directory, by the common name of the issuer. Only the CA that signed a certificate can renew it; it may have been renewed itself.
 /// In a directory, CAs are renewed before the certificates that they issued.
 ///
 /// With --if-within, certificates that are not due are left as they are, which is no failure. A run that was interrupted is

@@ -6,7 +6,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use iot_enroll::certificate::{Certificate, Timestamp};
+use iot_enroll::certificate::{Certificate, PrivateKey, Timestamp};
 
 use crate::support::openssl;
 
@@ -121,6 +121,12 @@ pub(crate) struct Key(EcdsaKeyPair);
 impl Key {
     pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
+    }
+
+    /// The private key of a CA.
+    pub(crate) fn private(&self) -> PrivateKey {
+        let pkcs8 = self.0.to_pkcs8v1().expect("encoded");
+        PrivateKey::read(pkcs8.as_ref(), None).expect("a key")
     }
 
     fn info(&self) -> Vec<u8> {

@@ -25,6 +25,7 @@ mod names;
 #[cfg(feature = "issue")]
 mod pfx;
 mod reading;
+mod renewal;
 #[cfg(feature = "cli")]
 mod signatures;
 mod timestamps;

@@ -34,6 +34,7 @@ mod operational;
 mod pair;
 mod pfx;
 mod register;
+mod renew;
 mod rollover;
 mod server;
 mod service;

@@ -39,7 +39,7 @@ use zeroize::Zeroizing;
 
 pub use self::error::FileError;
 use self::replacement::remove_leftovers;
-pub(super) use self::replacement::{RenewedKey, Replacement, replace_all};
+pub(super) use self::replacement::{RenewedKey, Replacement, Snapshot, replace_all};
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case,

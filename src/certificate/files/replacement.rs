@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Contents, FileSet, Flush, KeyFile, PfxOptions, STAGING, pfx_file, read_certificates, sync_directory};
+use zeroize::Zeroizing;
+
+use super::{
+    Contents, FileSet, Flush, KeyFile, PfxOptions, STAGING, pfx_file, read_certificates, read_limited, sync_directory,
+};
 use crate::certificate::{Certificate, PrivateKey, files::FileError};
 
 /// The key of a renewed set.
@@ -26,7 +30,41 @@ pub(in crate::certificate) struct Replacement {
     is_key_new: bool,
 }
 
+/// The files of a set at one moment.
+pub(in crate::certificate) struct Snapshot {
+    pub(in crate::certificate) certificate: Certificate,
+    /// The content of the key file, if it exists and was wanted.
+    pub(in crate::certificate) key: Option<Zeroizing<Vec<u8>>>,
+    /// The content of the PFX file, if it exists and was wanted.
+    pub(in crate::certificate) pfx: Option<Zeroizing<Vec<u8>>>,
+}
+
 impl FileSet {
+    /// Reads the set while no other process replaces it. Key and PFX file are read only if they are wanted for the
+    /// certificate.
+    pub(in crate::certificate) fn snapshot(
+        &self,
+        are_others_wanted: impl FnOnce(&Certificate) -> bool,
+    ) -> Result<Snapshot, FileError> {
+        let path = self.certificate();
+        if !self.directory.is_dir() {
+            return Err(FileError::Missing(path));
+        }
+        let _turn = self.lock()?;
+        self.finish(Flush::Each)?;
+        if path.symlink_metadata().is_err() {
+            return Err(match self.present().into_iter().next() {
+                Some(found) => FileError::Incomplete { found, missing: path },
+                None => FileError::Missing(path),
+            });
+        }
+        let certificate = read_certificates(&path)?.swap_remove(0);
+        let are_wanted = are_others_wanted(&certificate);
+        let read =
+            |path: PathBuf| (are_wanted && path.symlink_metadata().is_ok()).then(|| read_limited(&path)).transpose();
+        Ok(Snapshot { key: read(self.private_key())?, pfx: read(self.pfx())?, certificate })
+    }
+
     /// Encodes the files of a renewed set. The encryption of a PFX file takes long, so that this is done without the lock.
     pub(in crate::certificate) fn replacement(
         &self,

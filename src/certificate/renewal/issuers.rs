@@ -92,17 +92,24 @@ fn read(
     }))
 }
 
-/// Returns where the files of the issuer are searched: beside the certificate, one directory above it, and in the working
-/// directory.
+/// Returns where the files of the issuer are searched: beside the certificate, in the two directories above it (those of a
+/// fleet, and the one with the fleet), and in the working directory.
 pub(super) fn default_directories(directory: &Path) -> Vec<PathBuf> {
-    let above = match directory.parent() {
-        Some(above) if directory != Path::new(".") && !above.as_os_str().is_empty() => above.to_owned(),
-        Some(_) if directory != Path::new(".") => PathBuf::from("."),
-        _ => directory.join(".."),
-    };
-    let mut directories = vec![directory.to_owned(), above];
+    let first = above(directory);
+    let second = above(&first);
+    let mut directories = vec![directory.to_owned(), first, second];
     if !directories.iter().any(|known| known == Path::new(".")) {
         directories.push(".".into());
     }
     directories
+}
+
+fn above(directory: &Path) -> PathBuf {
+    // A path that ends with `.` or `..` has no name to remove.
+    match (directory.file_name(), directory.parent()) {
+        (Some(_), Some(parent)) if parent.as_os_str().is_empty() => ".".into(),
+        (Some(_), Some(parent)) => parent.to_owned(),
+        _ if directory == Path::new(".") => "..".into(),
+        _ => directory.join(".."),
+    }
 }

@@ -17,10 +17,7 @@ use super::{
 };
 use crate::certificate::{
     Certificate, CertificateAuthority, PrivateKey, Timestamp, camel_case,
-    files::{
-        FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, read_certificates, read_key, read_limited,
-        replace_all,
-    },
+    files::{FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, Snapshot, parse_key, replace_all},
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption, PfxError},
 };
 
@@ -101,7 +98,7 @@ struct Waiting {
 }
 
 /// How often a set is tried again that another process replaces at the same time.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 20;
 
 impl<'a> Renewer<'a> {
     /// Creates a renewer that uses one thread.
@@ -118,8 +115,8 @@ impl<'a> Renewer<'a> {
         }
     }
 
-    /// Sets the CA that signs. Otherwise the files of the issuer are found beside each certificate, one directory above it,
-    /// or in the working directory, under the common name of the issuer.
+    /// Sets the CA that signs. Otherwise the files of the issuer are found beside each certificate, in the two
+    /// directories above it, or in the working directory, under the common name of the issuer.
     #[must_use]
     pub fn authority(mut self, authority: impl Into<Option<&'a CertificateAuthority>>) -> Self {
         self.authority = authority.into();
@@ -241,17 +238,19 @@ impl<'a> Renewer<'a> {
 
     /// Does everything up to the writing of files.
     fn prepare(&self, files: &FileSet, options: &RenewalOptions, holder: KeyHolder) -> Result<Prepared, RenewalError> {
-        let old = read_old(files)?;
-        if let Some(due_at) = options.threshold.map(|threshold| threshold.due_at(&old))
-            && due_at > options.issue_time()
-        {
+        let is_due = |certificate: &Certificate| {
+            options.threshold.is_none_or(|threshold| threshold.is_reached(certificate, options.issue_time()))
+        };
+        let Snapshot { certificate: old, key, pfx } = files.snapshot(is_due)?;
+        if let Some(threshold) = options.threshold.filter(|_| !is_due(&old)) {
+            let due_at = threshold.due_at(&old);
             return Ok(Prepared::NotDue(Box::new(NotDue { certificate: old, due_at })));
         }
         if is_proof(files, &old) {
             return Err(RenewalError::Proof(files.certificate()));
         }
-        let key = self.key_of(files, &old, options, holder)?;
-        let pfx = self.pfx_of(files, &old)?;
+        let key = self.key_of(files, &old, key, options, holder)?;
+        let pfx = self.pfx_of(files, &old, pfx)?;
         let new_key = options.has_new_key.then(|| new_key(&old)).transpose()?;
         let renewed = self.sign(files, &old, key.as_ref(), new_key.as_ref(), options)?;
         let RenewedCertificate { certificate, issuers, shortened_from } = renewed;
@@ -283,33 +282,38 @@ impl<'a> Renewer<'a> {
         &self,
         files: &FileSet,
         old: &Certificate,
+        content: Option<Zeroizing<Vec<u8>>>,
         options: &RenewalOptions,
         holder: KeyHolder,
     ) -> Result<Option<PrivateKey>, RenewalError> {
         let path = files.private_key();
-        let is_missing = path.symlink_metadata().is_err();
-        match (holder, is_missing) {
-            (KeyHolder::Device, true) if options.has_new_key => Err(RenewalError::DeviceKey(files.certificate())),
-            (KeyHolder::Device, true) => Ok(None),
-            (KeyHolder::Files, true) if options.has_new_key => Ok(None),
-            (KeyHolder::Files, true) => Err(RenewalError::MissingKey { certificate: files.certificate(), key: path }),
-            (_, false) => match read_key(&path, self.passwords) {
-                Ok(key) if key.belongs_to(old) => Ok(Some(key)),
-                Ok(_) => Err(FileError::Mixed { certificate: files.certificate(), other: path }.into()),
-                // A key that is replaced is not needed.
-                Err(FileError::Key { .. }) if options.has_new_key => Ok(None),
-                Err(error) => Err(error.into()),
-            },
+        let Some(content) = content else {
+            return match holder {
+                KeyHolder::Device if options.has_new_key => Err(RenewalError::DeviceKey(files.certificate())),
+                KeyHolder::Files if !options.has_new_key => {
+                    Err(RenewalError::MissingKey { certificate: files.certificate(), key: path })
+                }
+                _ => Ok(None),
+            };
+        };
+        match parse_key(&path, &content, self.passwords) {
+            Ok(key) if key.belongs_to(old) => Ok(Some(key)),
+            Ok(_) => Err(FileError::Mixed { certificate: files.certificate(), other: path }.into()),
+            // A key that is replaced is not needed.
+            Err(FileError::Key { .. }) if options.has_new_key => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Opens the PFX file of a set, if there is one.
-    fn pfx_of(&self, files: &FileSet, old: &Certificate) -> Result<Option<OldPfx>, RenewalError> {
+    fn pfx_of(
+        &self,
+        files: &FileSet,
+        old: &Certificate,
+        content: Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<Option<OldPfx>, RenewalError> {
         let path = files.pfx();
-        if path.symlink_metadata().is_err() {
-            return Ok(None);
-        }
-        let bytes = read_limited(&path)?;
+        let Some(bytes) = content else { return Ok(None) };
         let given = self.passwords.pfx.or(self.passwords.key);
         let candidates = match given {
             Some(password) => vec![password],
@@ -388,21 +392,6 @@ fn encryption_of(bytes: &[u8]) -> PfxEncryption {
     const TRIPLE_DES: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x03";
     let is_legacy = bytes.windows(TRIPLE_DES.len()).any(|window| window == TRIPLE_DES);
     if is_legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 }
-}
-
-/// Reads the certificate of a set, after a replacement that a killed process had begun is finished.
-fn read_old(files: &FileSet) -> Result<Certificate, RenewalError> {
-    let existing = files.existing()?;
-    let path = files.certificate();
-    if !existing.contains(&path) {
-        return Err(match existing.into_iter().next() {
-            Some(found) => FileError::Incomplete { found, missing: path },
-            None => FileError::Missing(path),
-        }
-        .into());
-    }
-    let mut certificates = read_certificates(&path)?;
-    Ok(certificates.swap_remove(0))
 }
 
 /// Returns whether a set is a proof of possession, by the name of its files.
