@@ -25,6 +25,7 @@ mod names;
 #[cfg(feature = "issue")]
 mod pfx;
 mod reading;
+#[cfg(feature = "cli")]
 mod renewal;
 #[cfg(feature = "cli")]
 mod signatures;

@@ -462,6 +462,12 @@ impl FileSet {
         self.all().into_iter().filter(|path| path.symlink_metadata().is_ok()).collect()
     }
 
+    /// Returns the set in its locked directory, if there is one, and the lock.
+    fn locked(&self) -> Result<(Self, Option<fs::File>), FileError> {
+        let turn = if self.directory.is_dir() { self.lock()? } else { None };
+        Ok((self.clone().in_locked_directory(), turn))
+    }
+
     /// Waits for the lock on the directory, which is released when the value is dropped.
     fn lock(&self) -> Result<Option<fs::File>, FileError> {
         if self.is_locked {
@@ -653,7 +659,9 @@ impl FileSet {
     /// [`FileError::Mixed`] if its files do not belong together, [`FileError::OtherName`] if the certificate has another
     /// common name than the set, and other errors if a file cannot be read or the certificate may not sign.
     pub fn read_authority(&self, key_password: Option<&str>, at: Timestamp) -> Result<CertificateAuthority, FileError> {
-        let certificates = self.read_certificates()?;
+        // No other process replaces the set between the certificate and the key.
+        let (locked, _turn) = self.locked()?;
+        let certificates = locked.read_certificates()?;
         let authority = authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)?;
         Ok(authority.read_from(self.all()))
     }
@@ -664,7 +672,8 @@ impl FileSet {
     /// # Errors
     /// Returns the errors of [`read_authority`](Self::read_authority).
     pub fn read_certificates(&self) -> Result<Vec<Certificate>, FileError> {
-        let existing = self.existing()?;
+        let (locked, _turn) = self.locked()?;
+        let existing = locked.existing()?;
         let (certificate, key) = (self.certificate(), self.private_key());
         match (existing.contains(&certificate), existing.contains(&key)) {
             (true, true) => {}
