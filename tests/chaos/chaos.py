@@ -240,6 +240,26 @@ class Round:
         if changed:
             raise Failure(f"{' '.join(arguments)}: a further run changed something: {changed}")
 
+    def check_key(self, stem, whole=False):
+        """The certificate of a set, if it is in place, belongs to its key. A whole set has all its files."""
+        content = {}
+        for kind in ("cert", "key", "fullchain"):
+            try:
+                with open(self.path(f"{stem}_{kind}.pem")) as file:
+                    content[kind] = file.read()
+            except FileNotFoundError:
+                pass
+        if whole and (len(content) < 3 or not content["fullchain"].startswith(content["cert"])):
+            raise Failure(f"{stem}: the full chain is of another certificate, or a file is missing")
+        if "cert" not in content or not shutil.which("openssl"):
+            return
+        publics = [
+            subprocess.run(["openssl", *command], input=content[kind], capture_output=True, text=True).stdout
+            for kind, command in (("cert", ["x509", "-noout", "-pubkey"]), ("key", ["pkey", "-pubout"]))
+        ]
+        if not publics[0] or publics[0] != publics[1]:
+            raise Failure(f"{stem}: the certificate is beside another key")
+
     def check_no_leftovers(self):
         for directory, directories, files in os.walk(self.directory):
             found = [name for name in directories + files if name.endswith((".tmp", ".commit"))]
@@ -307,6 +327,33 @@ def fleet(it):
     it.run(*resumed, service=False)
     rows = it.check_manifest("fleet/manifest.csv", 1200)
     it.check_device(f"fleet/{it.random.choice(rows)['fullchain']}", "r_cert.pem")
+    it.check_no_leftovers()
+
+
+def renew(it):
+    """cert renew of a directory and of a fleet, killed, with and without new keys."""
+    it.run("cert", "root", "r", "--no-pfx", service=False)
+    it.run("cert", "device", "d", "r", service=False)
+    it.run("cert", "fleet", "r", "--count", "400", service=False)
+    for _ in range(it.random.randrange(2, 5)):
+        for target, longest in ((".", 0.3), ("d_cert.pem", 0.2), ("fleet", 4.0)):
+            new_key = it.random.choice([[], ["--new-key"]])
+            it.kill_within(longest, "cert", "renew", target, *new_key, service=False)
+            # At any moment, a certificate is beside its own key or none.
+            it.check_key("d")
+    # Nothing is due: what was begun is finished, and the rows are corrected.
+    for target in (".", "fleet"):
+        it.run("cert", "renew", target, "--if-within", "0%", service=False)
+    it.check_key("d", whole=True)
+    rows = it.check_manifest("fleet/manifest.csv", 400)
+    for row in rows:
+        it.check_key(f"fleet/{row['certificate'].removesuffix('_cert.pem')}", whole=True)
+    for row in it.random.sample(rows, 5):
+        if it.thumbprint(f"fleet/{row['certificate']}") != row["IOTC_X509THUMBPRINTPRIMARY"]:
+            raise Failure(f"the row of {row['IOTC_DEVICEID']} is of another certificate")
+        it.check_device(f"fleet/{row['fullchain']}", "r_cert.pem")
+    it.run("cert", "renew", "fleet", service=False)
+    it.check_manifest("fleet/manifest.csv", 400)
     it.check_no_leftovers()
 
 
@@ -411,6 +458,7 @@ SCENARIOS = {
     "register": register,
     "race-groups": race_groups,
     "fleet": fleet,
+    "renew": renew,
 }
 
 

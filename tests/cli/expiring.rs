@@ -178,6 +178,138 @@ fn a_time_past_the_year_9999_is_wrong_usage() {
 }
 
 #[test]
+fn a_percentage_is_that_of_the_lifetime() {
+    let folder = folder();
+    // A new certificate has all of its lifetime left, except for some seconds and the five minutes before it was issued.
+    cert(folder.path(), &["expiring", "d_cert.pem", "--within", "99%"]).ok();
+    for command in ["expiring", "inspect"] {
+        cert(folder.path(), &[command, "d_cert.pem", "--within", "100%"]).fails(1);
+        cert(folder.path(), &[command, "d_cert.pem", "--within", "101%"]).fails(2);
+    }
+}
+
+/// Returns the samples of metrics in the text format of Prometheus: name, labels, value. Everything else is an error.
+fn samples(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+    let mut samples = Vec::new();
+    let mut types = Vec::new();
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let words: Vec<_> = comment.splitn(3, ' ').collect();
+            match words[..] {
+                ["HELP", _, help] => assert!(!help.is_empty()),
+                ["TYPE", name, "gauge"] => types.push(name.to_owned()),
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (name, mut rest) = line.split_at(line.find(['{', ' ']).expect("a name"));
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
+        assert_eq!(types.last().map(String::as_str), Some(name), "all samples follow their type");
+        let mut labels = Vec::new();
+        if let Some(list) = rest.strip_prefix('{') {
+            rest = list;
+            loop {
+                let (label, after) = rest.split_once("=\"").expect("a label");
+                let mut value = String::new();
+                let mut characters = after.chars();
+                loop {
+                    match characters.next().expect("an end") {
+                        '"' => break,
+                        '\\' => value.push(match characters.next() {
+                            Some('n') => '\n',
+                            Some(escaped @ ('\\' | '"')) => escaped,
+                            other => panic!("{other:?} in {line}"),
+                        }),
+                        character => value.push(character),
+                    }
+                }
+                labels.push((label.to_owned(), value));
+                rest = characters.as_str();
+                match rest.strip_prefix(',') {
+                    Some(more) => rest = more,
+                    None => break,
+                }
+            }
+            rest = rest.strip_prefix('}').expect("the end of the labels");
+        }
+        let value = rest.strip_prefix(' ').and_then(|value| value.parse().ok()).expect("a value");
+        let sample = (name.to_owned(), labels, value);
+        assert!(!samples.contains(&sample), "{line} is repeated");
+        samples.push(sample);
+    }
+    samples
+}
+
+#[test]
+fn prometheus_metrics_hold_all_certificates() {
+    let folder = crate::support::temporary_directory();
+    let path = folder.path();
+    // Characters that have to be escaped in labels.
+    let strange = "q\"b\\s\nn";
+    fs::create_dir_all(path.join("search").join(strange)).expect("a folder");
+    cert(path, &["root", "R é", "--no-pfx", "--dir", "."]).ok();
+    let pem = fs::read_dir(path).expect("read").map(|entry| entry.expect("an entry").path());
+    let pem = pem.filter(|file| file.to_string_lossy().ends_with("_cert.pem")).collect::<Vec<_>>();
+    fs::copy(&pem[0], path.join("search").join(strange).join("a.pem")).expect("copied");
+    fs::copy(&pem[0], path.join("search/same.pem")).expect("copied");
+    cert(path, &["device", "d", "--days", "1", "--no-pfx", "--dir", "search"]).ok();
+    let arguments = ["expiring", "search", "--format", "prometheus"];
+    let text = cert(path, &arguments).ok();
+    let found = samples(&text);
+    let values = |name: &str| found.iter().filter(|(it, ..)| it == name).collect::<Vec<_>>();
+    let ends = values("iot_enroll_certificate_not_after_timestamp_seconds");
+    assert_eq!((ends.len(), values("iot_enroll_certificate_not_before_timestamp_seconds").len()), (2, 2), "{text}");
+    let files = fs::read(path.join("search/d_cert.pem")).expect("read");
+    let device = iot_enroll::certificate::Certificate::read(&files).expect("a certificate");
+    let labels = [
+        ("path", "search/d_cert.pem".to_owned()),
+        ("subject", "CN=d".to_owned()),
+        ("issuer", "CN=d".to_owned()),
+        ("serial", device.serial_number()),
+    ];
+    let labels: Vec<_> = labels.map(|(name, value)| (name.to_owned(), value)).into();
+    #[expect(clippy::cast_precision_loss, reason = "seconds are small numbers")]
+    let end = device.not_after().unix_seconds() as f64;
+    assert!(ends.iter().any(|(_, found, value)| *found == labels && *value == end), "{text}");
+    assert!(ends.iter().any(|(_, found, _)| found[0].1.contains(strange) && found[1].1.contains("é")), "{text}");
+    assert_eq!(values("iot_enroll_certificates")[0].2, 2.0);
+    assert_eq!(values("iot_enroll_certificate_unreadable_files")[0].2, 0.0);
+    match std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+    {
+        Ok(mut checked) => {
+            std::io::Write::write_all(&mut checked.stdin.take().expect("a pipe"), text.as_bytes()).expect("written");
+            let output = checked.wait_with_output().expect("promtool runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Err(_) => crate::skipped("there is no promtool, which checks metrics: the test has its own parser"),
+    }
+
+    // The file is replaced at once, also when a certificate could not be read.
+    fs::write(path.join("search/broken.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n").expect("written");
+    cert(path, &[&arguments[..], &["--out", "metrics.prom"]].concat()).fails(3);
+    let written = samples(&fs::read_to_string(path.join("metrics.prom")).expect("read"));
+    assert!(written.iter().any(|(name, _, value)| name.ends_with("unreadable_files") && *value == 1.0));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(path.join("metrics.prom")).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "the collector can read it");
+    }
+    fs::create_dir(path.join("empty")).expect("a folder");
+    cert(path, &["expiring", "empty", "--format", "prometheus", "--out", "metrics.prom"]).fails(3);
+    let written = samples(&fs::read_to_string(path.join("metrics.prom")).expect("read"));
+    assert!(written.iter().any(|(name, _, value)| name == "iot_enroll_certificates" && *value == 0.0));
+    cert(path, &[&arguments[..], &["-o", "json"]].concat()).fails(2);
+    cert(path, &["expiring", "search", "--out", "x"]).fails(2);
+}
+
+#[test]
 fn inspect_within_fails_if_a_certificate_expires() {
     let folder = folder();
     cert(folder.path(), &["inspect", "d_cert.pem"]).ok();
