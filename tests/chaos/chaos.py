@@ -334,9 +334,9 @@ def renew(it):
     """cert renew of a directory and of a fleet, killed, with and without new keys."""
     it.run("cert", "root", "r", "--no-pfx", service=False)
     it.run("cert", "device", "d", "r", service=False)
-    it.run("cert", "fleet", "r", "--count", "400", service=False)
-    for _ in range(it.random.randrange(2, 5)):
-        for target, longest in ((".", 0.3), ("d_cert.pem", 0.2), ("fleet", 4.0)):
+    it.run("cert", "fleet", "r", "--count", "150", service=False)
+    for _ in range(it.random.randrange(1, 4)):
+        for target, longest in ((".", 0.3), ("d_cert.pem", 0.2), ("fleet", 1.5)):
             new_key = it.random.choice([[], ["--new-key"]])
             it.kill_within(longest, "cert", "renew", target, *new_key, service=False)
             # At any moment, a certificate is beside its own key or none.
@@ -345,15 +345,14 @@ def renew(it):
     for target in (".", "fleet"):
         it.run("cert", "renew", target, "--if-within", "0%", service=False)
     it.check_key("d", whole=True)
-    rows = it.check_manifest("fleet/manifest.csv", 400)
-    for row in rows:
-        it.check_key(f"fleet/{row['certificate'].removesuffix('_cert.pem')}", whole=True)
-    for row in it.random.sample(rows, 5):
+    rows = it.check_manifest("fleet/manifest.csv", 150)
+    for row in it.random.sample(rows, 20):
+        it.check_key("fleet/" + row["certificate"][: -len("_cert.pem")], whole=True)
         if it.thumbprint(f"fleet/{row['certificate']}") != row["IOTC_X509THUMBPRINTPRIMARY"]:
             raise Failure(f"the row of {row['IOTC_DEVICEID']} is of another certificate")
         it.check_device(f"fleet/{row['fullchain']}", "r_cert.pem")
     it.run("cert", "renew", "fleet", service=False)
-    it.check_manifest("fleet/manifest.csv", 400)
+    it.check_manifest("fleet/manifest.csv", 150)
     it.check_no_leftovers()
 
 

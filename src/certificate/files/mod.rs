@@ -38,8 +38,7 @@ use std::{
 use zeroize::Zeroizing;
 
 pub use self::error::FileError;
-use self::replacement::remove_leftovers;
-pub(super) use self::replacement::{RenewedKey, Replacement, Snapshot, replace_all};
+pub(super) use self::replacement::{RenewedKey, Replacement, Snapshot, recover_directory, replace_all};
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case,
@@ -224,13 +223,6 @@ impl FileSet {
         let stem = SUFFIXES.into_iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|stem| !stem.is_empty())?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Some(Self { directory: directory.to_owned(), stem: stem.to_owned(), name: None, is_locked: false })
-    }
-
-    /// Returns the set whose hidden directory this is, left by a process that was killed after it had committed the set.
-    pub(super) fn of_committed(path: &Path) -> Option<Self> {
-        let stem = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(COMMITTED)?;
-        read_marker(path)?;
-        Some(Self { directory: path.parent()?.to_owned(), stem: stem.to_owned(), name: None, is_locked: false })
     }
 
     /// Returns the set with the information that the caller has locked its directory, which a second lock would wait for.
@@ -554,7 +546,7 @@ impl FileSet {
 
     /// Replaces whatever files of the set exist. The lock must be held.
     fn put_in_place(&self, contents: &Contents) -> Result<(), FileError> {
-        remove_leftovers(&self.directory, HashSet::from([self.stem.as_str()]));
+        remove_leftovers(&self.directory, &HashSet::from([self.stem.as_str()]));
         let staging = self.stage(contents, Flush::Each)?;
         self.commit_staged(staging, contents, Flush::Each)
     }
@@ -723,6 +715,27 @@ fn remove_staged(directory: &Path) -> io::Result<()> {
     }
     fs::remove_file(directory.join(MARKER))?;
     fs::remove_dir(directory)
+}
+
+/// Removes the hidden directories of these sets that killed processes did not commit. The lock must be held.
+fn remove_leftovers(directory: &Path, stems: &HashSet<&str>) {
+    // `.STEM.RANDOM.tmp`
+    let is_leftover = |name: &str| {
+        let stem = name.strip_prefix('.').and_then(|name| name.strip_suffix(STAGING)?.rsplit_once('.'));
+        stem.is_some_and(|(stem, _)| stems.contains(stem))
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let found = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_leftover));
+    let found: Vec<PathBuf> =
+        found.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
+    for path in found {
+        // A directory that cannot be removed is harmless.
+        let _ = match read_marker(&path) {
+            Some(_) => remove_staged(&path),
+            // The process may have been killed before it wrote the marker. This removes only an empty directory.
+            None => fs::remove_dir(path),
+        };
+    }
 }
 
 /// Returns the file names in the marker of a hidden directory. `None` if it has no valid marker.

@@ -9,7 +9,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Contents, FileSet, Flush, KeyFile, PfxOptions, STAGING, pfx_file, read_certificates, read_limited, sync_directory,
+    COMMITTED, Contents, FileSet, Flush, KeyFile, PfxOptions, STAGING, pfx_file, read_certificates, read_limited,
+    remove_leftovers, sync_directory,
 };
 use crate::certificate::{Certificate, PrivateKey, files::FileError};
 
@@ -65,6 +66,16 @@ impl FileSet {
         Ok(Snapshot { key: read(self.private_key())?, pfx: read(self.pfx())?, certificate })
     }
 
+    /// Finishes the set if a killed process had committed it, and otherwise removes what it had begun to write.
+    pub(in crate::certificate) fn recover(&self) -> Result<(), FileError> {
+        if self.directory.is_dir() {
+            let _turn = self.lock()?;
+            self.finish(Flush::Each)?;
+            remove_leftovers(&self.directory, &HashSet::from([self.stem.as_str()]));
+        }
+        Ok(())
+    }
+
     /// Encodes the files of a renewed set. The encryption of a PFX file takes long, so that this is done without the lock.
     pub(in crate::certificate) fn replacement(
         &self,
@@ -114,7 +125,7 @@ pub(in crate::certificate) fn replace_all(
     let Some(first) = replacements.first() else { return Ok(Vec::new()) };
     let directory = first.files.directory.clone();
     let _turn = first.files.lock()?;
-    remove_leftovers(&directory, replacements.iter().map(|replacement| replacement.files.stem.as_str()).collect());
+    remove_leftovers(&directory, &replacements.iter().map(|replacement| replacement.files.stem.as_str()).collect());
     let flush = if replacements.len() > 1 && CAN_FLUSH_ALL { Flush::Together } else { Flush::Each };
     let staged: Vec<_> = replacements.into_iter().map(|replacement| replacement.stage(flush)).collect();
     if flush == Flush::Together {
@@ -141,23 +152,29 @@ fn flush_all(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the hidden directories of these sets that killed processes did not commit. The lock must be held.
-pub(super) fn remove_leftovers(directory: &Path, stems: HashSet<&str>) {
-    // `.STEM.RANDOM.tmp`
-    let is_leftover = |name: &str| {
-        let stem = name.strip_prefix('.').and_then(|name| name.strip_suffix(STAGING)?.rsplit_once('.'));
-        stem.is_some_and(|(stem, _)| stems.contains(stem))
-    };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let found = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_leftover));
-    let found: Vec<PathBuf> =
-        found.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect();
-    for path in found {
-        // A directory that cannot be removed is harmless.
-        let _ = match super::read_marker(&path) {
-            Some(_) => super::remove_staged(&path),
-            // The process may have been killed before it wrote the marker. This removes only an empty directory.
-            None => fs::remove_dir(path),
-        };
+/// Finishes the sets of a directory that killed processes had committed, and removes what others had begun to write, which
+/// may hold private keys. `is_locked` says whether the caller has locked the directory.
+pub(in crate::certificate) fn recover_directory(directory: &Path, is_locked: bool) -> Result<(), FileError> {
+    let _turn = if is_locked { None } else { FileSet::verification(directory).lock()? };
+    let failed = |error| FileError::io("read", directory, error);
+    let mut stems = HashSet::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_prefix('.')) else { continue };
+        if let Some(stem) = name.strip_suffix(COMMITTED) {
+            let files = FileSet { directory: directory.to_owned(), stem: stem.to_owned(), name: None, is_locked: true };
+            // Another program may have a directory of that name.
+            if super::read_marker(&files.committed()).is_some() {
+                files.finish(Flush::Each)?;
+            }
+        } else if let Some((stem, _)) = name.strip_suffix(STAGING).and_then(|name| name.rsplit_once('.'))
+            && super::read_marker(&directory.join(format!(".{name}"))).is_some()
+        {
+            stems.insert(stem.to_owned());
+        }
     }
+    if !stems.is_empty() {
+        remove_leftovers(directory, &stems.iter().map(String::as_str).collect());
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::certificate::{
     Certificate,
-    files::{FileError, FileSet, read_certificates},
+    files::{FileError, FileSet, read_certificates, recover_directory},
     fleet::ordered::{Parallelism, in_order},
 };
 
@@ -42,7 +42,7 @@ impl Renewer<'_> {
         directory: &Path,
         control: RenewalControl<'_>,
     ) -> Result<RenewalReport, RenewalError> {
-        finish_committed(directory, false)?;
+        recover_directory(directory, false)?;
         let mut report = RenewalReport::default();
         let (authorities, others) = split(sets(directory)?, &mut report);
         if authorities.is_empty() && others.is_empty() && report.proofs == 0 {
@@ -107,17 +107,6 @@ fn split(sets: Vec<FileSet>, report: &mut RenewalReport) -> (Vec<FileSet>, Vec<F
         }
     }
     (in_order_of_issue(authorities), others)
-}
-
-/// Finishes the replacements that a killed process had begun: a set may lack its certificate in between.
-pub(super) fn finish_committed(directory: &Path, is_locked: bool) -> Result<(), RenewalError> {
-    for path in entries(directory)? {
-        if let Some(files) = FileSet::of_committed(&path) {
-            let files = if is_locked { files.in_locked_directory() } else { files };
-            files.existing()?;
-        }
-    }
-    Ok(())
 }
 
 /// Returns the sets in a directory, sorted by the names of their certificate files.

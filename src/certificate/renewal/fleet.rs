@@ -11,13 +11,12 @@ use std::{
 use csv::StringRecord;
 
 use super::{
-    directory::finish_committed,
     error::RenewalError,
     report::{RenewalControl, RenewalReport},
     set::{KeyHolder, Renewed, Renewer, batch_size, set_of_file},
 };
 use crate::certificate::{
-    files::{FileSet, open_to_lock, read_certificates},
+    files::{FileSet, open_to_lock, read_certificates, recover_directory},
     fleet::{
         FleetError, MANIFEST, lock,
         manifest::{Columns, csv_error},
@@ -158,7 +157,7 @@ impl Renewer<'_> {
                     let directory = root.join(certificate.parent().unwrap_or(Path::new("")));
                     let is_root = certificate.parent() == Some(Path::new(""));
                     if finished.as_ref() != Some(&directory) {
-                        finish_committed(&directory, is_root)?;
+                        recover_directory(&directory, is_root)?;
                         finished = Some(directory);
                     }
                     let (files, holder) = columns.set(root, &path, &row)?;

@@ -154,6 +154,7 @@ impl<'a> Renewer<'a> {
     /// Returns a [`RenewalError`]. Nothing was changed then, except that a replacement which a killed process had begun is
     /// finished.
     pub fn renew_set(&self, files: &FileSet) -> Result<Renewed, RenewalError> {
+        files.recover()?;
         self.renew(files, &self.options, KeyHolder::Files)
     }
 
