@@ -1,6 +1,7 @@
 //! `cert renew`: new certificates for old ones.
 
 use std::{
+    fmt::Write as _,
     fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -393,19 +394,19 @@ impl Report {
         }
         let done = if self.dry_run { "Would renew" } else { "Renewed" };
         let certificates = counted(self.renewed, "certificate");
-        text.push_str(&format!("{GOOD}{done} {certificates}{GOOD:#}"));
+        let _ = write!(text, "{GOOD}{done} {certificates}{GOOD:#}");
         if self.failed > 0 {
-            text.push_str(&format!("; {} could not be renewed", self.failed));
+            let _ = write!(text, "; {} could not be renewed", self.failed);
         }
         if let Some(due) = next_due {
-            text.push_str(&format!("; {} not due, the first on {}", self.not_due, due.date()));
+            let _ = write!(text, "; {} not due, the first on {}", self.not_due, due.date());
         }
         text.push_str(".\n");
         if self.dry_run {
             text.push_str("This was a dry run: nothing was changed.\n");
         }
         if let Some(manifest) = self.manifest.as_ref().filter(|_| self.renewed > 0 && !self.dry_run) {
-            text.push_str(&format!("The manifest {} lists the new certificates.\n", clean(manifest)));
+            let _ = writeln!(text, "The manifest {} lists the new certificates.", clean(manifest));
         }
         text
     }

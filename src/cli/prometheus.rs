@@ -1,6 +1,6 @@
 //! Metrics of certificates in the text format of Prometheus, for the textfile collector of its node exporter.
 
-use std::{collections::HashSet, fmt::Write as _, fs, io::Write as _, path::Path};
+use std::{collections::HashSet, fmt::Write as _, io::Write as _, path::Path};
 
 use anyhow::Context;
 
@@ -69,7 +69,7 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     // The collector only reads names that end with .prom.
     builder.prefix(".").suffix(".tmp");
     #[cfg(unix)]
-    builder.permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644)));
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.tempfile_in(directory).with_context(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
     file.persist(path).map(drop).map_err(|error| error.error).with_context(failed)

@@ -188,8 +188,11 @@ fn a_percentage_is_that_of_the_lifetime() {
     }
 }
 
+/// Name, labels and value. All values are whole numbers.
+type Sample = (String, Vec<(String, String)>, i64);
+
 /// Returns the samples of metrics in the text format of Prometheus: name, labels, value. Everything else is an error.
-fn samples(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+fn samples(text: &str) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut types = Vec::new();
     assert!(text.ends_with('\n'));
@@ -269,12 +272,11 @@ fn prometheus_metrics_hold_all_certificates() {
         ("serial", device.serial_number()),
     ];
     let labels: Vec<_> = labels.map(|(name, value)| (name.to_owned(), value)).into();
-    #[expect(clippy::cast_precision_loss, reason = "seconds are small numbers")]
-    let end = device.not_after().unix_seconds() as f64;
+    let end = device.not_after().unix_seconds();
     assert!(ends.iter().any(|(_, found, value)| *found == labels && *value == end), "{text}");
     assert!(ends.iter().any(|(_, found, _)| found[0].1.contains(strange) && found[1].1.contains("é")), "{text}");
-    assert_eq!(values("iot_enroll_certificates")[0].2, 2.0);
-    assert_eq!(values("iot_enroll_certificate_unreadable_files")[0].2, 0.0);
+    assert_eq!(values("iot_enroll_certificates")[0].2, 2);
+    assert_eq!(values("iot_enroll_certificate_unreadable_files")[0].2, 0);
     match std::process::Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(std::process::Stdio::piped())
@@ -294,7 +296,7 @@ fn prometheus_metrics_hold_all_certificates() {
     fs::write(path.join("search/broken.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n").expect("written");
     cert(path, &[&arguments[..], &["--out", "metrics.prom"]].concat()).fails(3);
     let written = samples(&fs::read_to_string(path.join("metrics.prom")).expect("read"));
-    assert!(written.iter().any(|(name, _, value)| name.ends_with("unreadable_files") && *value == 1.0));
+    assert!(written.iter().any(|(name, _, value)| name.ends_with("unreadable_files") && *value == 1));
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -304,7 +306,7 @@ fn prometheus_metrics_hold_all_certificates() {
     fs::create_dir(path.join("empty")).expect("a folder");
     cert(path, &["expiring", "empty", "--format", "prometheus", "--out", "metrics.prom"]).fails(3);
     let written = samples(&fs::read_to_string(path.join("metrics.prom")).expect("read"));
-    assert!(written.iter().any(|(name, _, value)| name == "iot_enroll_certificates" && *value == 0.0));
+    assert!(written.iter().any(|(name, _, value)| name == "iot_enroll_certificates" && *value == 0));
     cert(path, &[&arguments[..], &["-o", "json"]].concat()).fails(2);
     cert(path, &["expiring", "search", "--out", "x"]).fails(2);
 }

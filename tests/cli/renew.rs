@@ -412,6 +412,32 @@ fn the_next_run_finishes_what_a_killed_one_had_committed() {
     }
 }
 
+/// A run that was killed before its commit may have written a new private key.
+#[test]
+fn the_next_run_removes_what_a_killed_one_had_begun() {
+    let lab = lab("60");
+    let path = lab.path();
+    let before = bytes(path);
+    cert(path, &["fleet", "I", "--count", "2"]).ok();
+    let title = "Files of one certificate, on their way to the directory above. Made by iot-enroll.\n";
+    for (directory, stem, target) in
+        [("", "d1", "d1_cert.pem"), ("", "d1", "."), ("", "gone", "."), ("fleet/0000", "device-1", "fleet")]
+    {
+        let staging = path.join(directory).join(format!(".{stem}.Ab12Cd.tmp"));
+        fs::create_dir(&staging).expect("a directory");
+        fs::write(staging.join(".iot-enroll-set"), format!("{title}{stem}_key.pem\n")).expect("written");
+        fs::write(staging.join(format!("{stem}_key.pem")), "a key").expect("written");
+        cert(path, &["renew", target, "--if-within", "1d"]).ok();
+        assert!(!staging.exists(), "{target}");
+    }
+    // Directories of other programs are left alone.
+    fs::create_dir(path.join(".d1.other.tmp")).expect("a directory");
+    fs::write(path.join(".d1.other.tmp/file"), "mine").expect("written");
+    cert(path, &["renew", ".", "--if-within", "1d"]).ok();
+    assert!(path.join(".d1.other.tmp/file").exists());
+    assert_eq!(bytes(path), before);
+}
+
 #[test]
 fn a_reader_never_sees_a_certificate_beside_another_key() {
     let lab = lab("60");

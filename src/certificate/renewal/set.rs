@@ -85,7 +85,7 @@ pub(super) enum KeyHolder {
 enum Prepared {
     NotDue(Box<NotDue>),
     /// The replacement is `None` in a dry run.
-    Ready(Box<RenewedSet>, Option<Replacement>),
+    Ready(Box<RenewedSet>, Option<Box<Replacement>>),
 }
 
 /// A set that waits for others of its directory.
@@ -171,7 +171,7 @@ impl<'a> Renewer<'a> {
                 Prepared::NotDue(not_due) => return Ok(Renewed::NotDue(not_due)),
                 Prepared::Ready(set, replacement) => (set, replacement),
             };
-            let replaced = replacement.map(|replacement| replace_all(vec![replacement])).transpose()?;
+            let replaced = replacement.map(|replacement| replace_all(vec![*replacement])).transpose()?;
             match replaced.and_then(|mut outcomes| outcomes.pop()).unwrap_or(Ok(())) {
                 Err(FileError::Changed(_)) if left > 0 => {}
                 other => return other.map(|()| Renewed::Done(set)).map_err(RenewalError::File),
@@ -196,7 +196,7 @@ impl<'a> Renewer<'a> {
                     if waiting.first().is_some_and(|first| first.set.files.directory() != files.directory()) {
                         self.replace_waiting(&mut waiting, options, &mut done);
                     }
-                    waiting.push(Waiting { at: done.len(), holder, set, replacement });
+                    waiting.push(Waiting { at: done.len(), holder, set, replacement: *replacement });
                     None
                 }
             };
@@ -263,7 +263,7 @@ impl<'a> Renewer<'a> {
                 Some(key) => RenewedKey::New(key),
                 None => RenewedKey::Kept(key.as_ref()),
             };
-            replacement = Some(files.replacement(&old, &fullchain, key, pfx)?);
+            replacement = Some(Box::new(files.replacement(&old, &fullchain, key, pfx)?));
         }
         let set = RenewedSet {
             files: files.clone(),
@@ -364,12 +364,11 @@ impl<'a> Renewer<'a> {
         options: &RenewalOptions,
     ) -> Result<Arc<CertificateAuthority>, RenewalError> {
         let default;
-        let directories = match &self.directories {
-            Some(directories) => directories,
-            None => {
-                default = default_directories(files.directory());
-                &default
-            }
+        let directories = if let Some(directories) = &self.directories {
+            directories
+        } else {
+            default = default_directories(files.directory());
+            &default
         };
         self.issuers.find(old, directories, self.passwords.key, options.issue_time())
     }
