@@ -15,7 +15,6 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -25,7 +24,7 @@ use super::{
     AlternativeName, AlternativeNameError, AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId,
     IssueOptions, IssuedCertificate, MAX_COMMON_NAME, NameError, Profile, Timestamp,
     authority::self_signed,
-    files::{FileError, FileSet, IfExists},
+    files::{FileError, FileSet, IfExists, Readers, write_file},
     timestamp::moment,
 };
 
@@ -297,8 +296,8 @@ impl EdgeCertificates {
         files.check_config_owner(self.registration_id())?;
         files.identity.write(&self.identity, None, if_exists)?;
         files.edge_ca.write(&self.edge_ca, None, if_exists)?;
-        write_file(&files.trust_bundle, &self.trust_anchor().to_pem(), if_exists)?;
-        write_file(&files.config, &self.config(files, settings)?, if_exists)
+        write_file(&files.trust_bundle, self.trust_anchor().to_pem().as_bytes(), Readers::Everyone, if_exists)?;
+        write_file(&files.config, self.config(files, settings)?.as_bytes(), Readers::Everyone, if_exists)
     }
 
     fn registration_id(&self) -> &str {
@@ -363,26 +362,4 @@ fn file_uri(path: &Path, installed_in: Option<&str>) -> Result<String, FileError
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Writes a file that everyone may read, completely or not at all.
-fn write_file(path: &Path, content: &str, if_exists: IfExists) -> Result<(), FileError> {
-    let failed = |error| FileError::io("write", path, error);
-    let directory = directory_of(path);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(directory).map_err(failed)?;
-    file.write_all(content.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let placed = match if_exists {
-        IfExists::Overwrite => file.persist(path),
-        IfExists::Fail => file.persist_noclobber(path),
-    };
-    placed.map(drop).map_err(|failure| failed(failure.error))?;
-    if let Ok(directory) = fs::File::open(directory) {
-        // Not every system can flush a directory.
-        let _ = directory.sync_all();
-    }
-    Ok(())
 }

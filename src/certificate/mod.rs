@@ -51,6 +51,8 @@ mod authority_error;
 #[cfg(feature = "issue")]
 mod authority_request;
 #[cfg(feature = "issue")]
+pub mod convert;
+#[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
 mod ec_point;
@@ -68,6 +70,8 @@ mod key;
 mod key_encryption;
 #[cfg(feature = "issue")]
 mod key_error;
+#[cfg(feature = "issue")]
+mod key_format;
 #[cfg(feature = "issue")]
 mod leaf;
 #[cfg(feature = "issue")]
@@ -120,6 +124,8 @@ pub use issue_options::IssueOptions;
 pub use key::{KeyAlgorithm, PrivateKey};
 #[cfg(feature = "issue")]
 pub use key_error::KeyError;
+#[cfg(feature = "issue")]
+pub use key_format::{KeyEncoding, KeyFormat};
 #[cfg(feature = "issue")]
 pub use leaf::LeafParams;
 #[cfg(feature = "issue")]
