@@ -157,8 +157,11 @@ pub(super) struct Pfx {
 
 impl Pfx {
     pub(super) fn new(password: &PfxPassword, legacy: bool) -> anyhow::Result<Self> {
-        let encryption = if legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 };
-        Ok(Self { password: password.given()?, encryption })
+        Ok(Self { password: password.given()?, encryption: encryption(legacy) })
+    }
+
+    pub(super) fn with_password(password: Zeroizing<String>, legacy: bool) -> Self {
+        Self { password: Some(password), encryption: encryption(legacy) }
     }
 
     pub(super) fn options(&self) -> PfxOptions<'_> {
@@ -175,6 +178,10 @@ impl Pfx {
             ));
         }
     }
+}
+
+fn encryption(legacy: bool) -> PfxEncryption {
+    if legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 }
 }
 
 /// Password of PFX files.

@@ -169,12 +169,12 @@ impl Bundle {
     /// Returns the positions of the certificates that can be the leaf.
     fn leaves(&self) -> Vec<usize> {
         let certificates = &self.certificates;
-        let is_leaf = |index: usize| match &self.key {
-            Some(key) => key.belongs_to(&certificates[index]),
-            None => {
-                let mut others = certificates.iter().enumerate().filter(|&(other, _)| other != index);
-                others.all(|(_, other)| !other.names_issuer(&certificates[index]))
+        let is_leaf = |index: usize| {
+            if let Some(key) = &self.key {
+                return key.belongs_to(&certificates[index]);
             }
+            let mut others = certificates.iter().enumerate().filter(|&(other, _)| other != index);
+            others.all(|(_, other)| !other.names_issuer(&certificates[index]))
         };
         if self.key.is_none() && certificates.len() > MAX_CHAIN {
             return Vec::new();

@@ -2,6 +2,7 @@
 
 use super::{Bundle, ConvertError};
 use crate::certificate::{
+    Certificate,
     der::{CONTEXT_0, SET, der_frame, der_sequence},
     pem::pem_block,
 };
@@ -20,7 +21,7 @@ impl Bundle {
         self.check_no_key("PKCS#7")?;
         // In the order of the chain, as OpenSSL writes them, and not sorted as DER demands for sets: some readers take the
         // first certificate for the leaf, and no signature covers them.
-        let certificates: Vec<_> = self.certificates().iter().map(|certificate| certificate.der()).collect();
+        let certificates: Vec<_> = self.certificates().iter().map(Certificate::der).collect();
         let empty_set = der_frame(SET, &[]);
         let certificates = der_frame(CONTEXT_0, &certificates);
         let data = der_sequence(&[VERSION_1, &empty_set, &der_sequence(&[DATA]), &certificates, &empty_set]);

@@ -16,7 +16,6 @@ pub(super) struct SignedData {
     /// The DER of every certificate, in the order of the file. The order has no meaning: it is a set.
     pub(super) certificates: Vec<Vec<u8>>,
     /// What it contains besides X.509 certificates.
-    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "conversions report it"))]
     pub(super) others: Vec<&'static str>,
 }
 
