@@ -128,6 +128,8 @@ pub(super) struct Keys {
     #[arg(long)]
     pfx_legacy: bool,
     /// Do not write PFX files
+    ///
+    /// With --force, the PFX file of an overwritten set is removed: it would hold the old private key.
     #[arg(long, conflicts_with_all = ["pfx_password_file", "pfx_legacy"])]
     no_pfx: bool,
 }
