@@ -5,9 +5,10 @@
 //! that its modules and downstream devices trust.
 //!
 //! ```
-//! use iot_enroll::certificate::{DeviceId, IssueOptions, edge::EdgeCertificates};
+//! use iot_enroll::certificate::{DeviceId, IssueOptions, edge::{EdgeCertificates, EdgeHostname}};
 //!
-//! let certificates = EdgeCertificates::issue(&DeviceId::new("edge-1")?, None, &IssueOptions::new())?;
+//! let hostname = EdgeHostname::new("edge-1.plant.example")?;
+//! let certificates = EdgeCertificates::issue(&DeviceId::new("edge-1")?, &hostname, None, &IssueOptions::new())?;
 //! assert_eq!(certificates.edge_ca.certificate.subject().common_name(), Some("edge-1 Edge CA"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -22,7 +23,7 @@ use std::{
 
 use super::{
     AlternativeName, AlternativeNameError, AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId,
-    IssueOptions, IssuedCertificate, MAX_COMMON_NAME, NameError, Profile, Timestamp,
+    IssueOptions, IssuedCertificate, LeafParams, MAX_COMMON_NAME, NameError, Profile, Timestamp,
     authority::self_signed,
     files::{FileError, FileSet, IfExists, Readers, write_file},
     timestamp::moment,
@@ -213,6 +214,18 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
+    /// Checks that a server certificate for that host name would be valid under an Edge CA of this CA: CAs may constrain the
+    /// names below them. An Edge CA does not constrain names itself, so a certificate under this CA shows that.
+    fn check_edge_hostname(&self, hostname: &EdgeHostname, at: Timestamp) -> Result<(), AuthorityError> {
+        let server = LeafParams::server(CommonName::new(hostname.to_string())?).alternative_names([hostname.0.clone()]);
+        match self.issue_leaf(&server, &IssueOptions::new().at(at)) {
+            Err(AuthorityError::Invalid { error, .. }) => {
+                Err(AuthorityError::Hostname { hostname: hostname.to_string(), error })
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Issues a self-signed CA certificate of an IoT Edge device, which is also the trust bundle.
     ///
     /// # Errors
@@ -236,18 +249,23 @@ fn check_left(issued: &IssuedCertificate, at: Timestamp) -> Result<(), Authority
 }
 
 impl EdgeCertificates {
-    /// Issues the certificates of a device, under a CA or self-signed.
+    /// Issues the certificates of a device with that host name, under a CA or self-signed.
     ///
     /// # Errors
-    /// Returns an [`AuthorityError`] if one of them cannot be issued.
+    /// Returns [`AuthorityError::Hostname`] if the CA or one above it does not allow server certificates for the host name,
+    /// and other errors if a certificate cannot be issued.
     pub fn issue(
         device: &DeviceId,
+        hostname: &EdgeHostname,
         authority: Option<&CertificateAuthority>,
         options: &IssueOptions,
     ) -> Result<Self, AuthorityError> {
         let name = device.common_name()?;
         let (identity, edge_ca) = match authority {
-            Some(authority) => (authority.issue_device(device, options)?, authority.issue_edge_ca(&name, options)?),
+            Some(authority) => {
+                authority.check_edge_hostname(hostname, options.issue_time())?;
+                (authority.issue_device(device, options)?, authority.issue_edge_ca(&name, options)?)
+            }
             None => (
                 CertificateAuthority::self_signed_device(device, options)?,
                 CertificateAuthority::new_edge_ca(&name, options)?,
