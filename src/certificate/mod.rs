@@ -3,7 +3,8 @@
 //! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
-//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`).
+//! certificates (`files`), certificates for many devices (`fleet`), those of IoT Edge devices (`edge`), and conversions to
+//! other formats (`convert`).
 
 mod ber;
 mod der;

@@ -111,7 +111,7 @@ enum Target {
 /// A part of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// The certificate that issued none of the others
+    /// The certificate of the private key, or the one that issued no other
     Leaf,
     /// All certificates, without the private key
     Certificates,

@@ -164,6 +164,20 @@ proptest! {
 }
 
 #[test]
+fn header_is_read_back_whatever_its_length() {
+    let names = ["ec-sec1", "rsa-pkcs1", "script", "p521", "directory", "ec-pkcs8", "limited-1"];
+    let roots = names.map(|name| fixture(&format!("authorities/{name}_cert.pem")));
+    let key = fixture("authorities/ec-sec1_key.pem");
+    for count in [1, names.len()] {
+        let bundle = read(&[&roots[..count].concat()[..], &key].concat(), Passwords::new());
+        let header = bundle.to_c_header(&Symbol::default(), KeyEncoding::new()).expect("a header");
+        assert_eq!(header.contains("'-','-'"), count > 1, "a list of characters is for long values");
+        let back = read(header.as_bytes(), Passwords::new());
+        assert_eq!((der_of(&back), key_of(&back)), (der_of(&bundle), key_of(&bundle)));
+    }
+}
+
+#[test]
 fn encrypted_key_needs_its_password() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP384).expect("a key");
     let encoding = KeyEncoding::new().password("pässwörd");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use zeroize::Zeroizing;
 
-use super::ConvertError;
+use super::{ConvertError, character_list};
 use crate::certificate::{
     Certificate, ContentKind, KeyEncoding, PrivateKey, ReadError, Timestamp, chain,
     files::{Passwords, PfxOptions},
@@ -71,7 +71,8 @@ impl Bundle {
     }
 
     fn read_unchecked(bytes: &[u8], passwords: Passwords<'_>) -> Result<Self, ConvertError> {
-        let items = decode(bytes)?;
+        let joined = character_list::joined(bytes);
+        let items = decode(joined.as_ref().map_or(bytes, |text| text.as_slice()))?;
         let mut bundle = Self::default();
         for item in &items {
             bundle.add(item, passwords)?;

@@ -17,6 +17,7 @@
 
 mod bundle;
 mod c_header;
+mod character_list;
 mod error;
 mod nvs;
 mod p7b;
