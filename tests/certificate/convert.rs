@@ -302,4 +302,27 @@ proptest! {
             prop_assert!(inner.is_ascii() && !inner.contains(['*', '/', '\\', '?', '"']), "{}", comment);
         }
     }
+    #[test]
+    fn no_damage_makes_reading_panic(
+        which in 0_usize..4,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<Option<prop::sample::Index>>(),
+    ) {
+        let Chain { certificates, key } = &CHAINS[&(KeyAlgorithm::EcP256, 3)];
+        let chain = read(certificates.as_bytes(), Passwords::new());
+        let mut content = match which {
+            0 => format!("{certificates}{key}").into_bytes(),
+            1 => chain.to_pkcs7_der().expect("PKCS#7"),
+            2 => chain.to_c_header(&Symbol::default(), KeyEncoding::new()).expect("a header").as_bytes().to_vec(),
+            _ => b"'-','-','-','-','-','B','E','G','I','N',' ','C','\\n','\\'".to_vec(),
+        };
+        for (index, value) in changes {
+            let index = index.index(content.len());
+            content[index] = value;
+        }
+        if let Some(cut) = cut {
+            content.truncate(cut.index(content.len()));
+        }
+        let _ = Bundle::read(&content, Passwords::new());
+    }
 }
