@@ -53,7 +53,7 @@ pub struct ApplyRequest<'a> {
     pub key_password: Option<&'a str>,
 }
 
-impl<'a> ApplyRequest<'a> {
+impl ApplyRequest<'_> {
     /// Carries out a plan with the outcomes in a file beside it, `plan.results.csv` for `plan.json`.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
