@@ -14,10 +14,13 @@ use super::{
     certificate_search::{SearchReport, search},
     error::{AlreadyReported, Undetermined, UsageError},
     output::{BAD, Format, GOOD, Output, WARN, clean, table},
-    prometheus::{self, Metrics},
+    prometheus::Metrics,
 };
 use crate::{
-    certificate::{Certificate, Thumbprint, Timestamp},
+    certificate::{
+        Certificate, Thumbprint, Timestamp,
+        files::{IfExists, Readers, write_file},
+    },
     workflow::lossy_path,
 };
 
@@ -134,7 +137,10 @@ impl Expiring {
         .map_err(Undetermined::new)?;
         let text = metrics.text(seen.len(), searched.unreadable.len());
         match &self.out {
-            Some(out) => prometheus::write(out, &text).map_err(Undetermined::new)?,
+            // The collector has a user of its own, and may read the file at any moment.
+            Some(out) => {
+                write_file(out, text.as_bytes(), Readers::Everyone, IfExists::Overwrite).map_err(Undetermined::new)?
+            }
             None => Output::raw(text.as_bytes())?,
         }
         searched.note_skipped(output);

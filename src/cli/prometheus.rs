@@ -1,8 +1,6 @@
 //! Metrics of certificates in the text format of Prometheus, for the textfile collector of its node exporter.
 
-use std::{collections::HashSet, fmt::Write as _, io::Write as _, path::Path};
-
-use anyhow::Context;
+use std::{collections::HashSet, fmt::Write as _, path::Path};
 
 use crate::certificate::Certificate;
 
@@ -58,19 +56,4 @@ impl Metrics {
 /// Writes a label value: backslashes, quotes and line feeds are escaped, all other characters are allowed.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Replaces a file at once: the collector may read it at any moment. Everyone may read it, since the collector has a user of
-/// its own.
-pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let failed = || format!("could not write {}", path.display());
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // The collector only reads names that end with .prom.
-    builder.prefix(".").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(directory).with_context(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
-    file.persist(path).map(drop).map_err(|error| error.error).with_context(failed)
 }

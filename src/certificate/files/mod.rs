@@ -27,6 +27,7 @@
 
 mod error;
 mod replacement;
+mod single;
 
 use std::{
     collections::HashSet,
@@ -37,8 +38,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
-pub use self::error::FileError;
 pub(super) use self::replacement::{RenewedKey, Replacement, Snapshot, recover_directory, replace_all};
+pub use self::{
+    error::FileError,
+    single::{Readers, check_file, is_same_file, write_file},
+};
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case,
@@ -780,7 +784,7 @@ impl<'a> Passwords<'a> {
         self
     }
 
-    fn for_pfx(self) -> Option<&'a str> {
+    pub(super) fn for_pfx(self) -> Option<&'a str> {
         self.pfx.or(self.key)
     }
 }
