@@ -139,7 +139,7 @@ impl Expiring {
         match &self.out {
             // The collector has a user of its own, and may read the file at any moment.
             Some(out) => {
-                write_file(out, text.as_bytes(), Readers::Everyone, IfExists::Overwrite).map_err(Undetermined::new)?
+                write_file(out, text.as_bytes(), Readers::Everyone, IfExists::Overwrite).map_err(Undetermined::new)?;
             }
             None => Output::raw(text.as_bytes())?,
         }

@@ -156,7 +156,7 @@ proptest! {
         prop_assert_eq!(lifetime(old), lifetime(new));
         // Again, webpki is the judge.
         if !is_self_signed {
-            chain::verify(&[new.clone()], root.certificate(), at(later)).expect("valid");
+            chain::verify(std::slice::from_ref(new), root.certificate(), at(later)).expect("valid");
             let anchor = rustls_pki_types::CertificateDer::from(root.certificate().der());
             let anchor = webpki::anchor_from_trusted_cert(&anchor).expect("an anchor");
             let leaf = rustls_pki_types::CertificateDer::from(new.der());

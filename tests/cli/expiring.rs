@@ -179,12 +179,12 @@ fn a_time_past_the_year_9999_is_wrong_usage() {
 
 #[test]
 fn a_percentage_is_that_of_the_lifetime() {
-    let folder = folder();
+    let directory = directory();
     // A new certificate has all of its lifetime left, except for some seconds and the five minutes before it was issued.
-    cert(folder.path(), &["expiring", "d_cert.pem", "--within", "99%"]).ok();
+    cert(directory.path(), &["expiring", "d_cert.pem", "--within", "99%"]).ok();
     for command in ["expiring", "inspect"] {
-        cert(folder.path(), &[command, "d_cert.pem", "--within", "100%"]).fails(1);
-        cert(folder.path(), &[command, "d_cert.pem", "--within", "101%"]).fails(2);
+        cert(directory.path(), &[command, "d_cert.pem", "--within", "100%"]).fails(1);
+        cert(directory.path(), &[command, "d_cert.pem", "--within", "101%"]).fails(2);
     }
 }
 
@@ -250,7 +250,7 @@ fn prometheus_metrics_hold_all_certificates() {
     let path = folder.path();
     // Characters that have to be escaped in labels.
     let strange = "q\"b\\s\nn";
-    fs::create_dir_all(path.join("search").join(strange)).expect("a folder");
+    fs::create_dir_all(path.join("search").join(strange)).expect("a directory");
     cert(path, &["root", "R é", "--no-pfx", "--dir", "."]).ok();
     let pem = fs::read_dir(path).expect("read").map(|entry| entry.expect("an entry").path());
     let pem = pem.filter(|file| file.to_string_lossy().ends_with("_cert.pem")).collect::<Vec<_>>();
@@ -303,7 +303,7 @@ fn prometheus_metrics_hold_all_certificates() {
         let mode = fs::metadata(path.join("metrics.prom")).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o644, "the collector can read it");
     }
-    fs::create_dir(path.join("empty")).expect("a folder");
+    fs::create_dir(path.join("empty")).expect("a directory");
     cert(path, &["expiring", "empty", "--format", "prometheus", "--out", "metrics.prom"]).fails(3);
     let written = samples(&fs::read_to_string(path.join("metrics.prom")).expect("read"));
     assert!(written.iter().any(|(name, _, value)| name == "iot_enroll_certificates" && *value == 0));
