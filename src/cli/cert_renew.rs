@@ -83,10 +83,10 @@ pub(super) struct Renew {
     #[arg(long, value_name = "DIR", conflicts_with = "ca_cert", help_heading = CERTIFICATES)]
     dir: Option<PathBuf>,
     /// Certificate of the issuing CA, with its chain if it has one
-    #[arg(long, value_name = "FILE", requires = "ca_key", help_heading = CERTIFICATES)]
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
     /// Private key of the issuing CA
-    #[arg(long, value_name = "FILE", requires = "ca_cert", help_heading = CERTIFICATES)]
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,

@@ -315,7 +315,7 @@ impl<'a> Renewer<'a> {
     ) -> Result<Option<OldPfx>, RenewalError> {
         let path = files.pfx();
         let Some(bytes) = content else { return Ok(None) };
-        let given = self.passwords.pfx.or(self.passwords.key);
+        let given = self.passwords.pfx;
         let candidates = match given {
             Some(password) => vec![password],
             None => vec![DEFAULT_PASSWORD, ""],
