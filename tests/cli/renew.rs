@@ -430,6 +430,11 @@ fn the_next_run_removes_what_a_killed_one_had_begun() {
         cert(path, &["renew", target, "--if-within", "1d"]).ok();
         assert!(!staging.exists(), "{target}");
     }
+    // It was killed before it wrote the marker.
+    fs::create_dir(path.join(".d1.Ab12Cd.tmp")).expect("a directory");
+    fs::write(path.join(".d1.Ab12Cd.tmp/.iot-enroll-set"), "").expect("written");
+    cert(path, &["renew", ".", "--if-within", "1d"]).ok();
+    assert!(!path.join(".d1.Ab12Cd.tmp").exists());
     // Directories of other programs are left alone.
     fs::create_dir(path.join(".d1.other.tmp")).expect("a directory");
     fs::write(path.join(".d1.other.tmp/file"), "mine").expect("written");

@@ -709,6 +709,16 @@ fn is_new_key(staged: &Path, existing: &Path) -> bool {
     read_limited(existing).map_or(true, |existing| *staged != *existing)
 }
 
+/// Removes a hidden directory without a valid marker, if it has nothing else: the process may have been killed before it
+/// created the marker, or before it wrote it.
+fn remove_unmarked(directory: &Path) -> io::Result<()> {
+    let marker = directory.join(MARKER);
+    if fs::read_dir(directory)?.count() == 1 && marker.symlink_metadata().is_ok_and(|found| found.len() == 0) {
+        fs::remove_file(marker)?;
+    }
+    fs::remove_dir(directory)
+}
+
 /// Removes a hidden directory, its marker last: if the process is killed in between, the next one removes the rest.
 fn remove_staged(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -736,8 +746,7 @@ fn remove_leftovers(directory: &Path, stems: &HashSet<&str>) {
         // A directory that cannot be removed is harmless.
         let _ = match read_marker(&path) {
             Some(_) => remove_staged(&path),
-            // The process may have been killed before it wrote the marker. This removes only an empty directory.
-            None => fs::remove_dir(path),
+            None => remove_unmarked(&path),
         };
     }
 }

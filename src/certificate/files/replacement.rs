@@ -9,8 +9,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    COMMITTED, Contents, FileSet, Flush, KeyFile, PfxOptions, STAGING, pfx_file, read_certificates, read_limited,
-    remove_leftovers, sync_directory,
+    COMMITTED, Contents, FileSet, Flush, KeyFile, MARKER, PfxOptions, STAGING, pfx_file, read_certificates,
+    read_limited, remove_leftovers, sync_directory,
 };
 use crate::certificate::{Certificate, PrivateKey, files::FileError};
 
@@ -168,7 +168,7 @@ pub(in crate::certificate) fn recover_directory(directory: &Path, is_locked: boo
                 files.finish(Flush::Each)?;
             }
         } else if let Some((stem, _)) = name.strip_suffix(STAGING).and_then(|name| name.rsplit_once('.'))
-            && super::read_marker(&directory.join(format!(".{name}"))).is_some()
+            && directory.join(format!(".{name}")).join(MARKER).is_file()
         {
             stems.insert(stem.to_owned());
         }
