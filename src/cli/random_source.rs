@@ -5,18 +5,18 @@ use std::{error::Error, fmt, io};
 /// The system provides no random numbers.
 #[derive(Debug)]
 pub(super) enum NoRandomSource {
-    /// The system call is refused.
-    Refused(io::Error),
-    /// There is no such system call, and the device is missing or is none.
-    Missing(io::Error),
+    /// The system call getrandom failed.
+    Call(io::Error),
+    /// The system call is not available, and the device that replaces it cannot be used.
+    Device(io::Error),
 }
 
 impl NoRandomSource {
     pub(super) fn hint(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "the seccomp profile or sandbox of the process has to allow getrandom",
-            Self::Missing(_) => {
-                "the seccomp profile or sandbox of the process has to allow getrandom, or provide /dev/urandom"
+            Self::Call(_) => "the seccomp profile or sandbox of the process has to allow getrandom",
+            Self::Device(_) => {
+                "the seccomp profile or sandbox of the process has to allow getrandom, or to provide /dev/urandom"
             }
         }
     }
@@ -26,39 +26,50 @@ impl fmt::Display for NoRandomSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the system provides no random numbers: ")?;
         match self {
-            Self::Refused(error) => write!(f, "getrandom failed: {error}"),
-            Self::Missing(error) => write!(f, "there is no getrandom, and /dev/urandom cannot be used: {error}"),
+            Self::Call(error) => write!(f, "getrandom failed: {error}"),
+            Self::Device(error) => write!(f, "getrandom is not available, and /dev/urandom cannot be used: {error}"),
         }
     }
 }
 
 impl Error for NoRandomSource {}
 
-/// Checks that the system provides random numbers. The standard library panics without them, and AWS-LC aborts the process.
-/// This asks for them in the same way as AWS-LC, which is the more demanding one.
-#[cfg(target_os = "linux")]
+/// Checks that the system provides random numbers. Without them the standard library and the crate rand panic, and AWS-LC
+/// aborts the process.
 pub(super) fn check_random_source() -> Result<(), NoRandomSource> {
+    check_system_call()?;
+    // The crate rand asks in this way. A program that is statically linked with glibc has no other than the device.
+    getrandom::fill(&mut [0]).map_err(|error| NoRandomSource::Device(io_error(error)))
+}
+
+/// Asks in the way of AWS-LC, which is the one that accepts the least.
+#[cfg(target_os = "linux")]
+fn check_system_call() -> Result<(), NoRandomSource> {
+    use std::os::unix::fs::FileTypeExt;
+
     use rustix::{
         io::Errno,
         rand::{GetRandomFlags, getrandom},
     };
-    use std::os::unix::fs::FileTypeExt;
 
     match getrandom(&mut [0_u8], GetRandomFlags::NONBLOCK) {
-        // Soon after the start of a machine there may be none yet. Both libraries wait for them.
+        // Soon after the start of a machine there may be none yet. All wait for them.
         Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(Errno::NOSYS) => {
-            let device = std::fs::File::open("/dev/urandom").map_err(NoRandomSource::Missing)?;
+            let device = std::fs::File::open("/dev/urandom").map_err(NoRandomSource::Device)?;
             let is_device = device.metadata().is_ok_and(|found| found.file_type().is_char_device());
-            let not_one = || NoRandomSource::Missing(io::Error::other("it is not a device"));
-            if is_device { Ok(()) } else { Err(not_one()) }
+            let other = || NoRandomSource::Device(io::Error::other("it is not a device"));
+            if is_device { Ok(()) } else { Err(other()) }
         }
-        Err(error) => Err(NoRandomSource::Refused(error.into())),
+        Err(error) => Err(NoRandomSource::Call(error.into())),
     }
 }
 
-/// On other systems, random numbers are always there.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn check_random_source() -> Result<(), NoRandomSource> {
+fn check_system_call() -> Result<(), NoRandomSource> {
     Ok(())
+}
+
+fn io_error(error: getrandom::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::other("it gave none"), io::Error::from_raw_os_error)
 }
