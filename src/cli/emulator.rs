@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
@@ -296,10 +296,11 @@ fn write_ca(pem: &str, named: Option<&Path>) -> anyhow::Result<CaFile> {
     };
     let Some(named) = named else {
         let directory = std::env::temp_dir();
-        let written = write(&directory);
-        return Ok(CaFile::Temporary(
-            written.with_context(|| format!("could not write the CA certificate in {}", directory.display()))?,
-        ));
+        let written = write(&directory).map_err(|error| {
+            let directory = directory.display();
+            anyhow!("could not write the CA certificate in {directory}: {error}; --ca-out names a file elsewhere")
+        });
+        return Ok(CaFile::Temporary(written?));
     };
     check_overwritable(named, pem)?;
     let directory = named.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -7,7 +7,7 @@ use std::{error::Error, fmt, io};
 pub(super) enum NoRandomSource {
     /// The system call getrandom failed.
     Call(io::Error),
-    /// The system call is not available, and the device that replaces it cannot be used.
+    /// The system call is not available, and the devices that replace it cannot be used.
     Device(io::Error),
 }
 
@@ -16,7 +16,7 @@ impl NoRandomSource {
         match self {
             Self::Call(_) => "the seccomp profile or sandbox of the process has to allow getrandom",
             Self::Device(_) => {
-                "the seccomp profile or sandbox of the process has to allow getrandom, or to provide /dev/urandom"
+                "the seccomp profile or sandbox of the process has to allow getrandom, or to provide /dev/random and /dev/urandom"
             }
         }
     }
@@ -27,7 +27,9 @@ impl fmt::Display for NoRandomSource {
         f.write_str("the system provides no random numbers: ")?;
         match self {
             Self::Call(error) => write!(f, "getrandom failed: {error}"),
-            Self::Device(error) => write!(f, "getrandom is not available, and /dev/urandom cannot be used: {error}"),
+            Self::Device(error) => {
+                write!(f, "getrandom is not available, and /dev/random and /dev/urandom cannot be used: {error}")
+            }
         }
     }
 }
@@ -38,7 +40,8 @@ impl Error for NoRandomSource {}
 /// aborts the process.
 pub(super) fn check_random_source() -> Result<(), NoRandomSource> {
     check_system_call()?;
-    // The crate rand asks in this way. A program that is statically linked with glibc has no other than the device.
+    // The crate rand asks in this way, which also needs /dev/random. A program that is statically linked with glibc uses only
+    // the devices.
     getrandom::fill(&mut [0]).map_err(|error| NoRandomSource::Device(io_error(error)))
 }
 

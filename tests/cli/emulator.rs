@@ -204,3 +204,12 @@ fn state_file_that_another_program_changed_is_named_with_the_file_that_has_the_s
     );
     assert_eq!(fs::read_to_string(&file).expect("a file"), "other content");
 }
+
+#[test]
+fn without_a_directory_for_temporary_files_the_option_for_the_ca_is_named() {
+    let directory = temporary_directory();
+    let mut command = program(directory.path());
+    command.args(["emulator", "--tls"]).env("TMPDIR", directory.path().join("missing"));
+    let error = Run::of(&mut command).fails(1);
+    assert!(error.contains("/missing") && error.contains("--ca-out"), "{error}");
+}
