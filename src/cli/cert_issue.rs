@@ -8,7 +8,7 @@ use super::{
     args::{IssueArgs, KeyPassword, Pfx},
     cert_pair::issue_pair,
     cert_request::{sign_authority_request, sign_device_request},
-    certificate_text::{name_of, note_shortened, note_weak_signature},
+    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
     issuer::{Issuer, MISSING_ISSUER},
     output::{Output, clean, fields},
 };
@@ -220,7 +220,9 @@ pub(super) fn write(
     output: &Output,
 ) -> anyhow::Result<()> {
     let pfx = issue.keys.pfx()?;
+    let before = files.existing().unwrap_or_default();
     files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
+    note_removed(&before, output);
     let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
     note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
     note_weak_signature(issued.issuers.last(), output);

@@ -33,7 +33,7 @@ use crate::{
     central::{Attestation, Client, EnrollmentGroup},
     certificate::files::Passwords,
     dps::service::{MAX_BULK, RegistrationId},
-    transport::{Error, SymmetricKeys},
+    transport::{Error, SymmetricKeys, setters},
 };
 
 /// How many bulk operations are under way at once. Each reads ten devices.
@@ -53,41 +53,20 @@ pub struct ApplyRequest<'a> {
     pub key_password: Option<&'a str>,
 }
 
-impl<'a> ApplyRequest<'a> {
+impl ApplyRequest<'_> {
     /// Carries out a plan with the outcomes in a file beside it, `plan.results.csv` for `plan.json`.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         Self { results: default_results(plan.path()), dry_run: false, skip_proof: false, key_password: None }
     }
-
-    /// Sets the results file.
-    #[must_use]
-    pub fn results(mut self, path: impl Into<PathBuf>) -> Self {
-        self.results = path.into();
-        self
-    }
-
-    /// Sets whether to only read, and report what would be done.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
-
-    /// Sets whether to upload certificates as verified, without a proof of possession.
-    #[must_use]
-    pub fn skip_proof(mut self, skip: bool) -> Self {
-        self.skip_proof = skip;
-        self
-    }
-
-    /// Sets the password of private keys and PFX files.
-    #[must_use]
-    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
-        self.key_password = password.into();
-        self
-    }
 }
+
+setters!(ApplyRequest<'a> {
+    results: PathBuf,
+    dry_run: bool,
+    skip_proof: bool,
+    key_password: Option<&'a str>,
+});
 
 /// Why a plan could not be carried out. Failures of items are in the report.
 #[derive(Debug, thiserror::Error)]
