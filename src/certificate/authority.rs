@@ -1,6 +1,6 @@
 //! Certificate authorities, and the certificates that they issue.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, PublicKeyData, SanType};
 
@@ -66,7 +66,7 @@ impl IssuedCertificate {
 pub struct CertificateAuthority {
     certificate: Certificate,
     issuers: Vec<Certificate>,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     files: Vec<PathBuf>,
 }
 
@@ -79,7 +79,12 @@ impl CertificateAuthority {
     /// # Errors
     /// Returns [`AuthorityError::KeyMismatch`] if the key belongs to none of the certificates, and
     /// [`AuthorityError::Unfit`] if the certificate may not sign or is not valid at that time.
-    pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn new(
+        certificates: Vec<Certificate>,
+        key: impl Into<Arc<PrivateKey>>,
+        at: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        let key = key.into();
         let certificate = certificates
             .iter()
             .find(|certificate| key.belongs_to(certificate))
@@ -273,7 +278,7 @@ impl CertificateAuthority {
         let key = PrivateKey::generate(options.key_algorithm())?;
         let mut params = profile.params(name, validity, path_length)?;
         adjust(&mut params);
-        let certificate = self.sign(&params, &RcgenKey(&key), None)?;
+        let certificate = self.sign(&params, &RcgenKey::new(&key), None)?;
         let issuers = std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect();
         Ok(IssuedCertificate { certificate, key, issuers, shortened_from })
     }
@@ -303,7 +308,10 @@ impl CertificateAuthority {
         key: &impl PublicKeyData,
         subject: Option<&[u8]>,
     ) -> Result<Certificate, AuthorityError> {
-        let signed = params.signed_by(key, &self.rcgen_issuer()).map_err(AuthorityError::encoding)?;
+        let own_key = RcgenKey::new(&self.key);
+        let signed = params
+            .signed_by(key, &self.rcgen_issuer(&own_key))
+            .map_err(|error| AuthorityError::encoding(error, &own_key))?;
         let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
         let issuer = self.certificate.subject().der();
         let subject = subject.unwrap_or(certificate.subject().der());
@@ -313,7 +321,7 @@ impl CertificateAuthority {
         with_names(&certificate, issuer, subject, &self.key)
     }
 
-    fn rcgen_issuer(&self) -> Issuer<'static, RcgenKey<'_>> {
+    fn rcgen_issuer<'a>(&self, key: &'a RcgenKey<'a>) -> Issuer<'static, &'a RcgenKey<'a>> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params
@@ -322,7 +330,7 @@ impl CertificateAuthority {
         if let Some(id) = self.certificate.subject_key_identifier() {
             params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
         }
-        Issuer::new(params, RcgenKey(&self.key))
+        Issuer::new(params, key)
     }
 }
 
@@ -336,7 +344,8 @@ pub(super) fn self_signed(
     let key = PrivateKey::generate(options.key_algorithm())?;
     let mut params = profile.params(name, validity, profile.path_length())?;
     adjust(&mut params);
-    let signed = params.self_signed(&RcgenKey(&key)).map_err(AuthorityError::encoding)?;
+    let own_key = RcgenKey::new(&key);
+    let signed = params.self_signed(&own_key).map_err(|error| AuthorityError::encoding(error, &own_key))?;
     let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
     Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
 }
@@ -370,7 +379,7 @@ fn with_names(
     *parts.get_mut(ISSUER).ok_or_else(malformed)? = issuer;
     *parts.get_mut(SUBJECT).ok_or_else(malformed)? = subject;
     let tbs = der_sequence(&parts);
-    let signature = key.sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
+    let signature = key.sign(&tbs)?;
     // A bit string begins with the number of unused bits, none.
     let signature = der_frame(BIT_STRING, &[&[0], &signature]);
     Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature])).map_err(AuthorityError::Certificate)

@@ -214,7 +214,7 @@ impl<'a> DeviceIssuer<'a> {
             &self.after_identifier,
         ];
         let tbs = der_frame(SEQUENCE, &parts);
-        let signature = self.authority.key().sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
+        let signature = self.authority.key().sign(&tbs)?;
         // A bit string begins with the number of unused bits, none.
         let mut bits = Vec::with_capacity(8);
         push_header(&mut bits, BIT_STRING, signature.len() + 1);

@@ -3,7 +3,8 @@
 //! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
-//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`).
+//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`). `pkcs11` adds private
+//! keys in PKCS#11 tokens (`pkcs11`).
 
 mod ber;
 mod der;
@@ -72,8 +73,12 @@ mod key_error;
 mod leaf;
 #[cfg(feature = "issue")]
 mod lifetime;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 #[cfg(feature = "issue")]
 mod profile;
+#[cfg(feature = "issue")]
+mod remote_key;
 #[cfg(feature = "issue")]
 mod request;
 #[cfg(feature = "issue")]
