@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, PublicKeyData, SanType};
 
 use super::{
-    AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, PrivateKey, Profile,
+    AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, KeyError, PrivateKey, Profile,
     PublicKeyAlgorithm, ReadError, Timestamp, chain,
     der::{BIT_STRING, der_element, der_frame, der_sequence},
     key::RcgenKey,
@@ -126,6 +126,19 @@ impl CertificateAuthority {
         self_signed(Profile::Root, name, |_| (), options)
     }
 
+    /// Issues a self-signed root certificate for a key, such as one in a PKCS#11 token. The key algorithm of the options is not
+    /// used.
+    ///
+    /// # Errors
+    /// Returns [`AuthorityError::Key`] if the key does not sign; otherwise the errors of [`new_root`](Self::new_root).
+    pub fn new_root_with_key(
+        name: &CommonName,
+        key: PrivateKey,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        self_signed_with_key(Profile::Root, name, key, |_| (), options)
+    }
+
     /// Issues a self-signed device certificate, for the individual attestation of one device.
     ///
     /// # Errors
@@ -172,6 +185,32 @@ impl CertificateAuthority {
         self.issue(Profile::Intermediate, name, |_| (), options)
     }
 
+    /// Checks that an intermediate CA can be issued, before a key is created for it.
+    ///
+    /// # Errors
+    /// Returns the errors of [`issue_intermediate`](Self::issue_intermediate), except those of the key and of its name.
+    pub fn check_intermediate(&self, options: &IssueOptions) -> Result<(), AuthorityError> {
+        self.path_length_below(Profile::Intermediate, options.issue_time())?;
+        Profile::Intermediate.validity(options, Some(&self.certificate)).map(drop)
+    }
+
+    /// Issues an intermediate CA certificate for a key, such as one in a PKCS#11 token. The key algorithm of the options is not
+    /// used.
+    ///
+    /// # Errors
+    /// Returns the errors of [`issue_intermediate`](Self::issue_intermediate).
+    pub fn issue_intermediate_with_key(
+        &self,
+        name: &CommonName,
+        key: PrivateKey,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        let options = options.with_fixed_time();
+        let issued = self.issue_unchecked(Profile::Intermediate, name, || Ok(key), |_| (), &options)?;
+        self.check_issued(&issued.certificate, options.issue_time())?;
+        Ok(issued)
+    }
+
     /// Issues a device certificate, with the ID as its common name.
     ///
     /// # Errors
@@ -192,7 +231,8 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(Profile::Verification, code, |_| (), &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let issued = self.issue_unchecked(Profile::Verification, code, key, |_| (), &options)?;
         chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.issue_time())
             .map_err(|error| invalid(&issued.certificate, error))?;
         Ok(issued)
@@ -233,7 +273,8 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(profile, name, adjust, &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let issued = self.issue_unchecked(profile, name, key, adjust, &options)?;
         self.check_issued(&issued.certificate, options.issue_time())?;
         Ok(issued)
     }
@@ -265,17 +306,18 @@ impl CertificateAuthority {
         limits.into_iter().min_by_key(|&(limit, _)| limit)
     }
 
-    /// Issues a certificate whose chain is not verified yet.
+    /// Issues a certificate for a key, whose chain is not verified yet.
     pub(super) fn issue_unchecked(
         &self,
         profile: Profile,
         name: &CommonName,
+        key: impl FnOnce() -> Result<PrivateKey, KeyError>,
         adjust: impl FnOnce(&mut CertificateParams),
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let path_length = self.path_length_below(profile, options.issue_time())?;
         let (validity, shortened_from) = profile.validity(options, Some(&self.certificate))?;
-        let key = PrivateKey::generate(options.key_algorithm())?;
+        let key = key()?;
         let mut params = profile.params(name, validity, path_length)?;
         adjust(&mut params);
         let certificate = self.sign(&params, &RcgenKey::new(&key), None)?;
@@ -340,8 +382,17 @@ pub(super) fn self_signed(
     adjust: impl FnOnce(&mut CertificateParams),
     options: &IssueOptions,
 ) -> Result<IssuedCertificate, AuthorityError> {
+    self_signed_with_key(profile, name, PrivateKey::generate(options.key_algorithm())?, adjust, options)
+}
+
+fn self_signed_with_key(
+    profile: Profile,
+    name: &CommonName,
+    key: PrivateKey,
+    adjust: impl FnOnce(&mut CertificateParams),
+    options: &IssueOptions,
+) -> Result<IssuedCertificate, AuthorityError> {
     let (validity, shortened_from) = profile.validity(options, None)?;
-    let key = PrivateKey::generate(options.key_algorithm())?;
     let mut params = profile.params(name, validity, profile.path_length())?;
     adjust(&mut params);
     let own_key = RcgenKey::new(&key);

@@ -63,7 +63,8 @@ impl<'a> DeviceIssuer<'a> {
         let is_time_fixed = options.has_fixed_time();
         let options = options.with_fixed_time();
         let name = CommonName::new("template")?;
-        let template = authority.issue_unchecked(Profile::Device, &name, |_| (), &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let template = authority.issue_unchecked(Profile::Device, &name, key, |_| (), &options)?;
         // Only the name of the template may be invalid: everything else is the same in all certificates.
         match authority.check_issued(&template.certificate, options.issue_time()) {
             Err(AuthorityError::Invalid { error, .. }) if error.is_about_names() => {}

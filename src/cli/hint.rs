@@ -2,6 +2,9 @@
 
 use std::error::Error as StdError;
 
+#[cfg(feature = "pkcs11")]
+use crate::certificate::pkcs11::TokenError;
+
 use super::{
     emulator_check::Unhealthy, error::UsageError, registration::RegistrationFailure, service_answer::client_error,
 };
@@ -172,6 +175,10 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref() {
         return file_hint(error);
     }
+    #[cfg(feature = "pkcs11")]
+    if let Some(error) = error.downcast_ref() {
+        return token_hint(error);
+    }
     if let Some(error) = error.downcast_ref() {
         return key_hint(error);
     }
@@ -202,13 +209,14 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
             "create it with `iot-enroll cert root NAME`, or name its directory with --dir DIR or its files with --ca-cert \
              and --ca-key; PARENT is a common name, without _cert.pem",
         ),
-        FileError::Incomplete { .. } => {
-            Some("restore the missing file, or move the other away and create the set again")
-        }
+        FileError::Incomplete { .. } => Some(
+            "restore the missing file, or move the other away and create the set again; a key in a PKCS#11 token is \
+                 named with --ca-key URI",
+        ),
         FileError::Key { error, .. } => key_hint(error),
         FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
-            Some("use the key file that was created with this certificate")
+            Some("use the key that was created with this certificate")
         }
         _ => None,
     }
@@ -216,6 +224,8 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
 
 fn key_hint(error: &KeyError) -> Option<&'static str> {
     match error {
+        #[cfg(feature = "pkcs11")]
+        KeyError::Token(error) => token_hint(error),
         KeyError::PasswordNeeded | KeyError::WrongPassword => Some(KEY_PASSWORD),
         KeyError::Encryption(_) => {
             Some("`openssl pkcs8 -topk8 -in OLD -out NEW` encrypts the key with a supported algorithm")
@@ -223,4 +233,34 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
         KeyError::OpenSsh => Some("`ssh-keygen -p -m PKCS8 -f FILE` rewrites the file as PKCS#8"),
         _ => None,
     }
+}
+
+#[cfg(feature = "pkcs11")]
+fn token_hint(error: &TokenError) -> Option<&'static str> {
+    Some(match error {
+        TokenError::Module { .. } => "module-path=FILE in the PKCS#11 URI, or PKCS11_MODULE_PATH, names the module",
+        TokenError::NoToken { .. } => {
+            "`pkcs11-tool --module FILE --list-slots` lists the tokens; SoftHSM reads SOFTHSM2_CONF, and its tokens need \
+             read access"
+        }
+        TokenError::SeveralTokens { .. } => "add token=LABEL, serial=NUMBER or slot-id=NUMBER to the PKCS#11 URI",
+        TokenError::PinNeeded { .. } => {
+            "write the PIN to a file that only you can read, and add ?pin-source=file:FILE to the PKCS#11 URI, or set \
+             IOT_ENROLL_PKCS11_PIN; on a terminal it is asked for"
+        }
+        TokenError::WrongPin { .. } => "check the PIN before the next try: nothing was tried twice",
+        TokenError::PinLocked { .. } => {
+            "`pkcs11-tool --module FILE --init-pin --login --login-type so` sets a new PIN with the PIN of the security officer"
+        }
+        TokenError::NoKey { .. } => {
+            "`cert root NAME --ca-key URI` and `cert intermediate NAME PARENT --key URI` create a key; put the URI in quotes"
+        }
+        TokenError::SeveralKeys { .. } => "add object=LABEL or id=%01, percent-encoded, to the PKCS#11 URI, in quotes",
+        TokenError::KeyExists { .. } => "--existing-key uses it; another label or ID creates another key",
+        TokenError::Removed { .. } => "insert the token again, or unlock it, then run the same command",
+        TokenError::NotForSigning { .. } | TokenError::PinForEachUse { .. } | TokenError::Unsupported { .. } => {
+            "create another key for the CA"
+        }
+        _ => return None,
+    })
 }

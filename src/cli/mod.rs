@@ -77,6 +77,7 @@ mod secrets;
 mod service;
 mod service_answer;
 mod stop_signal;
+mod token_key;
 
 use std::{env, ffi::OsString, process::ExitCode};
 

@@ -10,7 +10,7 @@ use cryptoki::{
     context::Pkcs11,
     error::{Error, RvError},
     mechanism::MechanismType,
-    session::{Session, UserType},
+    session::{Session, SessionState, UserType},
     slot::{Slot, TokenInfo},
     types::AuthPin,
 };
@@ -26,6 +26,8 @@ pub struct Token {
     module: Pkcs11,
     slot: Slot,
     info: TokenInfo,
+    /// Whether this process has logged in already, for another key.
+    is_logged_in: bool,
 }
 
 impl Token {
@@ -58,7 +60,7 @@ impl Token {
         };
         let found: Vec<_> = tokens.iter().filter(matches).cloned().collect();
         match <[_; 1]>::try_from(found) {
-            Ok([(slot, info)]) => Ok(Self { module, slot, info }),
+            Ok([(slot, info)]) => Ok(Self { is_logged_in: is_logged_in(&module, slot), module, slot, info }),
             Err(found) if found.is_empty() => {
                 let present = if tokens.is_empty() { "none".to_owned() } else { list(&tokens) };
                 Err(TokenError::NoToken { module: module_path.to_owned(), wanted: uri.wanted_token(), present })
@@ -73,10 +75,10 @@ impl Token {
         self.info.label()
     }
 
-    /// Returns whether a PIN is needed before private keys can be used.
+    /// Returns whether a PIN is needed before private keys can be used. It is not if this process has a key of the token already.
     #[must_use]
     pub fn needs_pin(&self) -> bool {
-        self.info.login_required()
+        self.info.login_required() && !self.is_logged_in
     }
 
     /// Returns whether the PIN can be entered at the token itself, such as on a card reader with keys.
@@ -110,7 +112,7 @@ impl Token {
             .module
             .open_ro_session(self.slot)
             .map_err(|error| TokenError::failed(&label, "open a session", &error))?;
-        if self.info.login_required() {
+        if self.needs_pin() {
             let pin = match pin {
                 Some(pin) => Some(AuthPin::new(pin.into())),
                 None if self.info.protected_authentication_path() => None,
@@ -154,6 +156,12 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("label", &self.label()).finish_non_exhaustive()
     }
+}
+
+/// Returns whether sessions of this process are logged in: all are, or none (PKCS#11 3.1 section 5.6.8).
+fn is_logged_in(module: &Pkcs11, slot: Slot) -> bool {
+    let state = module.open_ro_session(slot).and_then(|session| session.get_session_info());
+    state.is_ok_and(|info| matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
 }
 
 fn tries(info: &TokenInfo) -> PinTries {

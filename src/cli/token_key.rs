@@ -1,0 +1,187 @@
+//! CA keys in PKCS#11 tokens, which options name by URI (RFC 7512).
+
+use std::path::Path;
+
+use super::{error::UsageError, output::Output};
+use crate::certificate::{KeyAlgorithm, PrivateKey};
+
+/// Returns the URI if the value of an option is a PKCS#11 URI, and not the path of a file.
+pub(super) fn token_uri(value: &Path) -> Option<&str> {
+    const SCHEME: &str = "pkcs11:";
+    let text = value.to_str()?;
+    text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME)).then_some(text)
+}
+
+/// Options of a CA key that a token holds or will hold.
+#[derive(clap::Args)]
+pub(super) struct ExistingKey {
+    /// Use the key that the token already has, instead of creating one
+    #[arg(long, conflicts_with = "algorithm")]
+    existing_key: bool,
+}
+
+/// Creates the key of a new CA in a token, or finds it there. `option` named the URI.
+pub(super) fn new_authority_key(
+    option: &str,
+    value: &Path,
+    existing: &ExistingKey,
+    algorithm: KeyAlgorithm,
+    output: &Output,
+) -> anyhow::Result<PrivateKey> {
+    let Some(uri) = token_uri(value) else {
+        let error = UsageError::new(format!("{option} takes the PKCS#11 URI of a key in a token here, and not a file"));
+        return Err(error.with_hint(format!("omit {option} to create a key file")).into());
+    };
+    if existing.existing_key { find_key(uri, output) } else { create_key(uri, algorithm, output) }
+}
+
+/// Says that a key was created, in the error of what came after it.
+pub(super) fn key_stays(existing: &ExistingKey) -> &'static str {
+    if existing.existing_key {
+        "no certificate was issued for the key in the token"
+    } else {
+        "the key was created in the token, and stays there for --existing-key, but no certificate was issued for it"
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+pub(super) use with_tokens::{check_uri, create_key, find_key};
+#[cfg(not(feature = "pkcs11"))]
+pub(super) use without_tokens::{check_uri, create_key, find_key};
+
+#[cfg(feature = "pkcs11")]
+mod with_tokens {
+    use std::{
+        env,
+        io::{self, IsTerminal, Write},
+        path::PathBuf,
+    };
+
+    use anyhow::Context;
+    use console::Term;
+    use zeroize::Zeroizing;
+
+    use super::{KeyAlgorithm, Output, PrivateKey, UsageError};
+    use crate::{
+        certificate::pkcs11::{PinTries, Pkcs11Uri, Pkcs11UriError, Token, TokenError, TokenSession},
+        cli::{
+            input::secret,
+            output::{WARN, clean},
+            secret_arguments::note_readable,
+        },
+    };
+
+    const MODULE: &str = "PKCS11_MODULE_PATH";
+    const PIN: &str = "IOT_ENROLL_PKCS11_PIN";
+
+    /// Checks a URI before anything else is done. No error repeats it.
+    pub(in crate::cli) fn check_uri(uri: &str) -> Result<(), UsageError> {
+        parse(uri).map(drop)
+    }
+
+    fn parse(uri: &str) -> Result<Pkcs11Uri, UsageError> {
+        uri.parse().map_err(|error: Pkcs11UriError| {
+            let hint = match error {
+                Pkcs11UriError::PinValue => {
+                    "write the PIN to a file that only you can read, and name it with pin-source=file:FILE after the \
+                     question mark; or omit it to be asked"
+                }
+                Pkcs11UriError::Value { name: "pin-source", .. } => {
+                    "write the PIN to a file that only you can read, such as pin-source=file:/run/user/1000/pin"
+                }
+                Pkcs11UriError::Unsupported("module-name") => "module-path=FILE names the library of the module",
+                Pkcs11UriError::Unsupported(_) => "select the token by token, serial, model, manufacturer or slot-id",
+                _ => "such as \"pkcs11:token=lab;object=root?pin-source=file:pin\", in quotes",
+            };
+            UsageError::new(error.to_string()).with_hint(hint)
+        })
+    }
+
+    /// Finds the key of a URI, and logs in to its token.
+    pub(in crate::cli) fn find_key(uri: &str, output: &Output) -> anyhow::Result<PrivateKey> {
+        let uri = parse(uri)?;
+        Ok(open(&uri, output)?.find_key(&uri)?)
+    }
+
+    /// Creates a key in the token of a URI.
+    pub(in crate::cli) fn create_key(
+        uri: &str,
+        algorithm: KeyAlgorithm,
+        output: &Output,
+    ) -> anyhow::Result<PrivateKey> {
+        let uri = parse(uri)?;
+        Ok(open(&uri, output)?.create_key(&uri, algorithm)?)
+    }
+
+    fn open(uri: &Pkcs11Uri, output: &Output) -> anyhow::Result<TokenSession> {
+        let token = Token::find(uri, &module_path(uri)?)?;
+        let pin = if token.needs_pin() && token.tries() != PinTries::None { pin(uri, &token, output)? } else { None };
+        Ok(token.log_in(pin.as_ref().map(|pin| pin.as_str()))?)
+    }
+
+    /// Returns the path of the module: that of the URI, or else of the environment.
+    fn module_path(uri: &Pkcs11Uri) -> Result<PathBuf, UsageError> {
+        let variable = || env::var_os(MODULE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        uri.module_path().map(PathBuf::from).or_else(variable).ok_or_else(|| {
+            UsageError::new("no PKCS#11 module is named, the library that speaks to the token").with_hint(format!(
+                "add module-path=FILE to the URI after the question mark, or set {MODULE}; SoftHSM on Debian is \
+                 /usr/lib/softhsm/libsofthsm2.so"
+            ))
+        })
+    }
+
+    /// Returns the PIN from the file of the URI, or else from the environment or a terminal. `None` if it is entered at the
+    /// token.
+    fn pin(uri: &Pkcs11Uri, token: &Token, output: &Output) -> anyhow::Result<Option<Zeroizing<String>>> {
+        if let Some(file) = uri.pin_file() {
+            if !file.exists() {
+                // The value may be the PIN itself.
+                let error = UsageError::new("the file that pin-source names in the PKCS#11 URI does not exist");
+                return Err(error.with_hint("a relative path starts at the current directory").into());
+            }
+            note_readable("pin-source", file, output);
+            return secret(Some(file), PIN).context("could not read the PIN that pin-source names");
+        }
+        if let Some(pin) = secret(None, PIN)? {
+            return Ok(Some(pin));
+        }
+        if token.has_pin_pad() {
+            output.progress(format_args!("Enter the PIN of {} at the token.", clean(token.label())));
+            return Ok(None);
+        }
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(TokenError::PinNeeded { token: token.label().to_owned() }.into());
+        }
+        let tries = match token.tries() {
+            PinTries::Last => " (a wrong one locks it)",
+            PinTries::Fewer => " (it was wrong the last time)",
+            _ => "",
+        };
+        let _ = write!(anstream::stderr().lock(), "{WARN}PIN of the token {}{tries}:{WARN:#} ", clean(token.label()));
+        let pin = Zeroizing::new(Term::stderr().read_secure_line().context("could not read the PIN")?);
+        Ok(Some(pin).filter(|pin| !pin.is_empty()))
+    }
+}
+
+#[cfg(not(feature = "pkcs11"))]
+mod without_tokens {
+    use super::{KeyAlgorithm, Output, PrivateKey, UsageError};
+
+    fn unsupported() -> UsageError {
+        UsageError::new("this build of iot-enroll does not support keys in PKCS#11 tokens")
+            .with_hint("`cargo install` with `--features pkcs11` builds one that does")
+    }
+
+    /// Refuses every URI.
+    pub(in crate::cli) fn check_uri(_: &str) -> Result<(), UsageError> {
+        Err(unsupported())
+    }
+
+    pub(in crate::cli) fn find_key(_: &str, _: &Output) -> anyhow::Result<PrivateKey> {
+        Err(unsupported().into())
+    }
+
+    pub(in crate::cli) fn create_key(_: &str, _: KeyAlgorithm, _: &Output) -> anyhow::Result<PrivateKey> {
+        Err(unsupported().into())
+    }
+}
