@@ -9,9 +9,9 @@ program=$(realpath "${1:?the program iot-enroll}")
 script=$([ -z "${SCRIPT:-}" ] || realpath "$SCRIPT")
 times=${TIMES:-40}
 fleet=${FLEET:-100000}
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+cd "$directory"
 
 # measure NAME COMMAND...: runs a command for each device number; seconds for each.
 measure() {
@@ -35,7 +35,7 @@ with_openssl() {
     openssl pkcs12 -export -inkey "o$1.key" -in "o$1_fullchain.pem" -passout pass:1234 -out "o$1.pfx"
 }
 
-with_mkcert() { CAROOT=$folder/mkcert mkcert -client -ecdsa -cert-file "m$1.pem" -key-file "m$1.key" "m-$1"; }
+with_mkcert() { CAROOT=$directory/mkcert mkcert -client -ecdsa -cert-file "m$1.pem" -key-file "m$1.key" "m-$1"; }
 
 with_cfssl() {
     echo "{\"CN\": \"c-$1\", \"key\": {\"algo\": \"ecdsa\", \"size\": 256}}" >"c$1.json"
@@ -76,5 +76,5 @@ if command -v cfssl >/dev/null && command -v openssl >/dev/null; then
 fi
 measure "iot-enroll cert device, PFX too" with_us_and_pfx
 measure "iot-enroll cert device --no-pfx" with_us
-of_fleet "iot-enroll cert fleet, $fleet in folders" "$program" -q cert fleet root --count "$fleet" --out files
+of_fleet "iot-enroll cert fleet, $fleet in directories" "$program" -q cert fleet root --count "$fleet" --out files
 of_fleet "iot-enroll cert fleet, $fleet as tar" "$program" -q cert fleet root --count "$fleet" --format tar --out fleet.tar

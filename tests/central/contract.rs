@@ -105,7 +105,7 @@ async fn a_serialised_group_is_what_the_api_describes() {
 }
 
 #[tokio::test]
-async fn find_gives_nothing_for_404_and_fails_for_403() {
+async fn find_returns_none_for_404_and_fails_for_403() {
     let server = Server::start([Reply::error(404, "NotFound", "none"), Reply::error(403, "Forbidden", "no")]);
     let groups = client(&server).enrollment_groups();
     assert!(groups.find(&id()).await.expect("an answer").is_none());

@@ -89,7 +89,7 @@ async fn a_device_with_little_or_with_later_fields_is_read() {
 }
 
 #[tokio::test]
-async fn find_gives_nothing_for_404() {
+async fn find_returns_none_for_404() {
     let server = Server::start([Reply::error(404, "NotFound", "none"), Reply::error(403, "Forbidden", "no")]);
     let devices = client(&server).devices();
     assert_eq!(devices.find(&id()).await.expect("an answer"), None);
@@ -97,7 +97,7 @@ async fn find_gives_nothing_for_404() {
 }
 
 #[tokio::test]
-async fn replace_puts_what_was_given_and_no_more() {
+async fn replace_puts_only_the_given_members() {
     let server = Server::start([Reply::json(200, &device()), Reply::json(200, &device())]);
     let devices = client(&server).devices();
     let all = NewDevice::named("CheckoutThermostat")
@@ -361,7 +361,7 @@ async fn a_list_asks_for_full_pages_and_follows_them() {
 }
 
 #[tokio::test]
-async fn a_limit_is_kept_and_nothing_beyond_it_is_asked_for() {
+async fn a_limit_stops_the_requests_for_further_pages() {
     for (limit, top, pages) in [(0, "", 0), (1, "1", 1), (99, "99", 1), (100, "100", 1), (101, "100", 2)] {
         let server = Server::start([]);
         let link = |token: u32| Some(format!("{}/api/devices?api-version=2022-07-31&t={token}", server.url()));

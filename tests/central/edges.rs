@@ -50,7 +50,7 @@ fn an_endpoint_with_more_in_it_is_refused() {
 }
 
 #[test]
-fn plain_http_is_taken_to_this_machine_only() {
+fn plain_http_is_accepted_only_for_loopback() {
     for host in [
         "app.azureiotcentral.com",
         "10.0.0.1",
@@ -170,7 +170,7 @@ async fn a_credential_is_asked_for_each_attempt() {
 
 /// A proxy is set for the whole process, so this test runs itself in another one.
 #[test]
-fn a_proxy_of_the_environment_never_sees_what_is_for_this_machine() {
+fn an_environment_proxy_never_sees_loopback_requests() {
     const CHILD: &str = "CENTRAL_EDGES_SERVER";
     if let Ok(url) = std::env::var(CHILD) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -183,9 +183,7 @@ fn a_proxy_of_the_environment_never_sees_what_is_for_this_machine() {
     for url in [server.url(), server.url().replace("127.0.0.1", "localhost")] {
         server.then(Reply::error(404, "NotFound", "none"));
         let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
-        child
-            .args(["--exact", "edges::a_proxy_of_the_environment_never_sees_what_is_for_this_machine"])
-            .env(CHILD, url);
+        child.args(["--exact", "edges::an_environment_proxy_never_sees_loopback_requests"]).env(CHILD, url);
         for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             child.env(name, proxy.url());
         }

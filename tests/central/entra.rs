@@ -334,7 +334,7 @@ fn a_managed_identity_that_the_host_names_and_that_fails_ends_the_search() {
 }
 
 #[test]
-fn what_is_set_up_wrong_is_named() {
+fn wrong_settings_are_named() {
     let case = Case::new(token).with_secret().set("AZURE_AUTHORITY_HOST", "garbage");
     let said = case.run("token").remove(0);
     assert!(said.contains("AZURE_AUTHORITY_HOST") && said.contains("garbage"), "{said}");

@@ -22,7 +22,7 @@ async fn failure(reply: Reply) -> Error {
 }
 
 #[tokio::test]
-async fn a_service_error_names_the_call_what_was_said_and_the_remedy() {
+async fn a_service_error_names_the_call_the_answer_and_the_remedy() {
     for (status, remedy) in [
         (400, "Correct what the service names"),
         (401, "token belongs to this application"),
@@ -159,7 +159,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_told_and_not_asked_again() {
+async fn an_answer_that_is_not_http_is_reported_and_not_retried() {
     let server = Server::start((0..6).map(|_| Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec())));
     let error = client(&server).enrollment_groups().get(&id()).await.expect_err("not HTTP");
     let Error::Network(error) = error else { panic!("{error}") };
@@ -168,7 +168,7 @@ async fn what_is_not_http_is_told_and_not_asked_again() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_written_is_told_and_not_tried_again() {
+async fn a_request_that_cannot_be_written_is_reported_and_not_retried() {
     let server = Server::start([]);
     let query = DeviceQuery::new().filter(Filter::raw("x".repeat(70_000)));
     let listed = client(&server).devices().list(&query).try_collect::<Vec<_>>().await;

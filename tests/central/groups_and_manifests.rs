@@ -139,7 +139,7 @@ async fn a_manifest_is_created_read_changed_listed_and_deleted_in_the_preview_ve
 }
 
 #[tokio::test]
-async fn a_manifest_is_assigned_again_when_the_answer_was_lost_and_any_success_is_success() {
+async fn an_assignment_is_retried_after_a_lost_answer_and_any_success_status_is_success() {
     for reply in [Reply::no_content(), Reply::json(200, &json!({})), Reply::with(202, &[], "")] {
         let server = Server::start([Reply::lost(), reply]);
         let device = "gateway 1".parse().expect("an id");

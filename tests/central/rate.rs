@@ -97,7 +97,7 @@ async fn a_rate_is_sustained_though_timers_are_late() {
 }
 
 #[tokio::test]
-async fn idle_time_is_not_made_up_for() {
+async fn idle_time_does_not_permit_a_burst() {
     let (server, clock) = (Server::start((0..40).map(|_| device())), ManualClock::new());
     let devices = client(&server, &clock, 10).devices();
     create(&devices, 10, 1).await.expect("created");

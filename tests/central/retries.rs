@@ -69,7 +69,7 @@ async fn a_get_is_tried_again_after_server_errors_and_broken_connections() {
 }
 
 #[tokio::test]
-async fn put_patch_delete_and_the_code_are_tried_again() {
+async fn put_patch_delete_and_code_requests_are_retried() {
     let (server, groups, _) = scripted([status(502), Reply::json(200, &group())]);
     groups.replace(&id(), &NewEnrollmentGroup::x509("n")).await.expect("created");
     server.then(Reply::lost());
@@ -143,7 +143,7 @@ async fn an_answer_that_does_not_come_is_a_time_out() {
 }
 
 #[tokio::test]
-async fn a_throttled_call_waits_as_long_as_it_is_asked_to_whatever_its_method() {
+async fn a_throttled_call_waits_as_long_as_the_service_asks_for_every_method() {
     let (server, groups, clock) = scripted([Reply::throttled("7"), Reply::no_content()]);
     groups.verify_certificate(&id(), PRIMARY, &certificate()).await.expect("verified");
     assert_eq!(server.log(), ["POST enrollmentGroups/g/certificates/primary/verify"; 2]);
@@ -160,7 +160,7 @@ async fn retry_after_may_be_a_date() {
 }
 
 #[tokio::test]
-async fn a_date_gone_by_and_nonsense_leave_the_usual_wait() {
+async fn a_past_date_and_nonsense_leave_the_default_wait() {
     for value in ["Thu, 01 Jan 1970 00:00:00 GMT", "soon", "-5", "1.5", ""] {
         let (_server, groups, clock) = scripted([Reply::throttled(value), Reply::json(200, &group())]);
         groups.get(&id()).await.expect("a group");

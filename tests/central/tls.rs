@@ -63,7 +63,7 @@ async fn a_connection_that_is_cut_is_reported_without_a_link_to_a_library() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_out_of_its_time_is_told_from_one_without_a_root_to_trust() {
+async fn an_expired_certificate_is_distinguished_from_an_untrusted_root() {
     let now = OffsetDateTime::now_utc();
     let cases =
         [(-9, -1, "the server's certificate expired at"), (1, 9, "the server's certificate is not valid until")];

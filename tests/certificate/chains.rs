@@ -393,7 +393,7 @@ fn a_refused_name_is_shown_without_its_control_characters() {
 }
 
 #[test]
-fn constraints_hold_for_everything_below_and_with_their_distances_for_nothing() {
+fn name_constraints_apply_below_and_those_with_distances_are_refused() {
     // Of the root: for the intermediate as well as for the leaf.
     let organization = name(&[rdn(O, UTF8, b"Contoso")]);
     let said =

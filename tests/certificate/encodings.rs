@@ -258,7 +258,7 @@ fn several_certificates_in_der_are_read_in_their_order() {
 }
 
 #[test]
-fn damage_is_told_as_what_it_is() {
+fn each_kind_of_damage_has_its_own_error() {
     let good = certificate("ec-sec1");
     let text = good.to_pem();
     let is = |bytes: &[u8]| Certificate::read(bytes).expect_err("damaged");
@@ -431,7 +431,7 @@ fn what_a_request_asks_for_besides_is_ignored_and_listed() {
 }
 
 #[test]
-fn no_byte_of_what_is_signed_in_a_request_can_change() {
+fn a_request_with_any_changed_byte_is_refused() {
     let key = key();
     let attribute = sequence(&[CHALLENGE_PASSWORD, &der(0x31, &der(0x16, b"\xe9"))]);
     for good in [request(&key, None), request(&key, Some(&attribute)), request_with(&key, b"\x31\x00")] {

@@ -198,19 +198,19 @@ fn pfx_files_hold_key_and_chain_and_open_with_the_password() {
 }
 
 #[test]
-fn a_failing_device_ends_a_run_with_what_was_whole_before_it() {
+fn a_failing_device_ends_a_run_and_keeps_complete_sets() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(3)).expect("a fleet");
-    let folder = crate::support::temporary_directory();
+    let directory = crate::support::temporary_directory();
     let broken = devices(200).chain(std::iter::once(Err("no more".into()))).chain(devices(50));
-    let error = fleet.write_directory(broken, folder.path(), IfExists::Fail, CONTROL).expect_err("fails");
+    let error = fleet.write_directory(broken, directory.path(), IfExists::Fail, CONTROL).expect_err("fails");
     let FleetError::Interrupted { made, .. } = error else { panic!("{error}") };
-    let rows = csv_rows(&std::fs::read(folder.path().join("manifest.csv")).expect("a manifest"));
+    let rows = csv_rows(&std::fs::read(directory.path().join("manifest.csv")).expect("a manifest"));
     assert_eq!(rows.len() as u64, made + 1);
-    let files = std::fs::read_dir(folder.path().join("0000")).expect("a folder").count() as u64;
+    let files = std::fs::read_dir(directory.path().join("0000")).expect("a directory").count() as u64;
     assert_eq!(files, made * 3 + 1);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing hidden is left");
-    let report = fleet.write_directory(devices(1_250), folder.path(), IfExists::Resume, CONTROL).expect("resumed");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 2, "nothing hidden is left");
+    let report = fleet.write_directory(devices(1_250), directory.path(), IfExists::Resume, CONTROL).expect("resumed");
     assert_eq!((report.devices, report.resumed), (1_250, made));
 }
 
@@ -242,14 +242,14 @@ fn a_stream_that_fails_says_how_far_it_came() {
 }
 
 #[test]
-fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
+fn a_run_of_another_authority_or_for_other_devices_is_not_resumed() {
     let (first, second) = (root(KeyAlgorithm::EcP256), root(KeyAlgorithm::EcP256));
     let fleet = |root| Fleet::new(root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
-    let folder = crate::support::temporary_directory();
-    let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
+    let directory = crate::support::temporary_directory();
+    let (files, tar) = (directory.path().join("files"), directory.path().join("fleet.tar"));
     fleet(&first).write_directory(devices(40), &files, IfExists::Fail, CONTROL).expect("files");
     fleet(&first).write_tar_file(devices(40), &tar, IfExists::Fail, CONTROL).expect("a tar file");
-    let [of_files, of_tar] = [files.join("manifest.csv"), folder.path().join("fleet.tar.manifest.csv")];
+    let [of_files, of_tar] = [files.join("manifest.csv"), directory.path().join("fleet.tar.manifest.csv")];
     let manifests = || [&of_files, &of_tar, &tar].map(|path| std::fs::read(path).expect("read"));
     let before = manifests();
     let others = || devices(41).skip(1);
@@ -279,15 +279,15 @@ fn a_run_under_another_authority_or_for_other_devices_is_not_gone_on_with() {
 }
 
 #[test]
-fn a_tar_file_that_breaks_off_anywhere_is_gone_on_with() {
+fn a_tar_file_truncated_anywhere_is_resumed() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
-    let folder = crate::support::temporary_directory();
-    let path = folder.path().join("fleet.tar");
+    let directory = crate::support::temporary_directory();
+    let path = directory.path().join("fleet.tar");
     fleet.write_tar_file(devices(100), &path, IfExists::Fail, CONTROL).expect("a tar file");
     let whole = std::fs::read(&path).expect("read");
     let first = members(&whole);
-    let manifest = folder.path().join("fleet.tar.manifest.csv");
+    let manifest = directory.path().join("fleet.tar.manifest.csv");
     let rows = std::fs::read(&manifest).expect("read");
     for (cut, cut_rows) in
         [(0, 0), (100, 10), (512, 300), (70_000, rows.len()), (200_001, 9_999), (whole.len() - 1_024, rows.len() - 1)]
@@ -314,8 +314,8 @@ fn fleet_of(root: &CertificateAuthority) -> Fleet<'_> {
 fn two_runs_are_never_at_work_in_one_place() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = crate::support::temporary_directory();
-    let (files, tar) = (folder.path().join("files"), folder.path().join("fleet.tar"));
+    let directory = crate::support::temporary_directory();
+    let (files, tar) = (directory.path().join("files"), directory.path().join("fleet.tar"));
     let refused = AtomicU64::new(0);
     let progress = |made| {
         if made == 0 {
@@ -336,7 +336,7 @@ fn two_runs_are_never_at_work_in_one_place() {
     fleet.write_directory(devices(3), &files, IfExists::Fail, control).expect("files");
     assert_eq!(refused.swap(0, Ordering::Relaxed), 6);
     drop(hold);
-    let hold = std::fs::File::open(&files).expect("a folder");
+    let hold = std::fs::File::open(&files).expect("a directory");
     if hold.lock().is_ok() {
         fleet.write_tar_file(devices(3), &tar, IfExists::Resume, control).expect("a tar file");
         assert_eq!(refused.swap(0, Ordering::Relaxed), 2);
@@ -347,33 +347,33 @@ fn two_runs_are_never_at_work_in_one_place() {
 }
 
 #[test]
-fn a_manifest_that_is_none_or_lists_what_is_not_there_is_not_written_over() {
+fn a_foreign_or_inconsistent_manifest_is_not_overwritten() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = crate::support::temporary_directory();
-    fleet.write_directory(devices(3), &folder.path().join("other"), IfExists::Fail, CONTROL).expect("files");
-    let others = std::fs::read_to_string(folder.path().join("other/manifest.csv")).expect("read");
-    let manifest = folder.path().join("manifest.csv");
+    let directory = crate::support::temporary_directory();
+    fleet.write_directory(devices(3), &directory.path().join("other"), IfExists::Fail, CONTROL).expect("files");
+    let others = std::fs::read_to_string(directory.path().join("other/manifest.csv")).expect("read");
+    let manifest = directory.path().join("manifest.csv");
     for content in ["IOTC_DEVICEID\nd0\nd1\n", "d0", &others] {
         std::fs::write(&manifest, content).expect("written");
         let error =
-            fleet.write_directory(devices(3), folder.path(), IfExists::Resume, CONTROL).expect_err("not its own");
+            fleet.write_directory(devices(3), directory.path(), IfExists::Resume, CONTROL).expect_err("not its own");
         assert!(matches!(&error, FleetError::CannotResume { path, .. } if *path == manifest), "{error}");
         assert_eq!(std::fs::read_to_string(&manifest).expect("read"), content);
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 2, "nothing was written");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("read").count(), 2, "nothing was written");
 }
 
-/// Both forms of a run that goes on, in a folder.
+/// Both forms of a run that goes on, in a directory.
 fn go_on(
     fleet: &Fleet<'_>,
-    folder: &Path,
+    directory: &Path,
     devices: impl Fn() -> Vec<FleetDevice>,
 ) -> [Result<FleetReport, FleetError>; 2] {
     let given = || devices().into_iter().map(Ok);
     [
-        fleet.write_directory(given(), &folder.join("files"), IfExists::Resume, CONTROL),
-        fleet.write_tar_file(given(), &folder.join("fleet.tar"), IfExists::Resume, CONTROL),
+        fleet.write_directory(given(), &directory.join("files"), IfExists::Resume, CONTROL),
+        fleet.write_tar_file(given(), &directory.join("fleet.tar"), IfExists::Resume, CONTROL),
     ]
 }
 
@@ -385,12 +385,12 @@ fn refused(outcomes: [Result<FleetReport, FleetError>; 2], why: &str) {
 }
 
 #[test]
-fn tar_files_in_one_folder_have_a_manifest_each_and_only_their_own() {
+fn tar_files_in_one_directory_have_a_manifest_each_and_only_their_own() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = crate::support::temporary_directory();
-    let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
-    let [of_a, of_b] = ["a.tar.manifest.csv", "b.tar.manifest.csv"].map(|name| folder.path().join(name));
+    let directory = crate::support::temporary_directory();
+    let [a, b] = ["a.tar", "b.tar"].map(|name| directory.path().join(name));
+    let [of_a, of_b] = ["a.tar.manifest.csv", "b.tar.manifest.csv"].map(|name| directory.path().join(name));
     for tar in [&a, &b] {
         fleet.write_tar_file(devices(3), tar, IfExists::Resume, CONTROL).expect("a tar file");
     }
@@ -413,7 +413,7 @@ fn tar_files_in_one_folder_have_a_manifest_each_and_only_their_own() {
 }
 
 #[test]
-fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
+fn sets_with_other_key_algorithms_are_not_reused() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
     let keyless = |seed: u64| {
@@ -425,15 +425,15 @@ fn sets_for_other_keys_are_not_taken_for_those_asked_for() {
     let of = |keys: &[Option<&Vec<u8>>]| -> Vec<FleetDevice> {
         devices(keys.len()).zip(keys).map(|(device, key)| device.expect("a device").public_key(key.cloned())).collect()
     };
-    let folder = crate::support::temporary_directory();
+    let directory = crate::support::temporary_directory();
     let asked = [Some(&keys[0]), Some(&keys[1]), Some(&keys[2])];
     for resumed in [0, 3] {
-        for report in go_on(&fleet, folder.path(), || of(&asked)) {
+        for report in go_on(&fleet, directory.path(), || of(&asked)) {
             assert_eq!(report.expect("made").resumed, resumed);
         }
     }
-    refused(go_on(&fleet, folder.path(), || of(&[asked[0], Some(&keys[3]), asked[2]])), "another key");
-    refused(go_on(&fleet, folder.path(), || of(&[asked[0], None, asked[2]])), "cannot be mixed");
+    refused(go_on(&fleet, directory.path(), || of(&[asked[0], Some(&keys[3]), asked[2]])), "another key");
+    refused(go_on(&fleet, directory.path(), || of(&[asked[0], None, asked[2]])), "cannot be mixed");
     let keyed = crate::support::temporary_directory();
     assert!(go_on(&fleet, keyed.path(), || of(&[None; 3])).iter().all(Result::is_ok));
     refused(go_on(&fleet, keyed.path(), || of(&asked)), "cannot be mixed");
@@ -447,20 +447,20 @@ fn sets_with_and_without_pfx_files_are_not_mixed() {
     let with_pfx = Fleet::new(&root, &options(KeyAlgorithm::EcP256), Some(pfx), threads(2)).expect("a fleet");
     let given = |count| devices(count).collect::<Result<Vec<_>, _>>().expect("devices");
     for (first, second) in [(&plain, &with_pfx), (&with_pfx, &plain)] {
-        let folder = crate::support::temporary_directory();
-        assert!(go_on(first, folder.path(), || given(1)).iter().all(Result::is_ok));
-        let tar = std::fs::read(folder.path().join("fleet.tar")).expect("read");
-        refused(go_on(second, folder.path(), || given(2)), "cannot be mixed");
-        assert_eq!(std::fs::read(folder.path().join("fleet.tar")).expect("read"), tar);
+        let directory = crate::support::temporary_directory();
+        assert!(go_on(first, directory.path(), || given(1)).iter().all(Result::is_ok));
+        let tar = std::fs::read(directory.path().join("fleet.tar")).expect("read");
+        refused(go_on(second, directory.path(), || given(2)), "cannot be mixed");
+        assert_eq!(std::fs::read(directory.path().join("fleet.tar")).expect("read"), tar);
     }
 }
 
 #[test]
-fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
+fn incomplete_directories_are_refused_and_the_advice_is_true() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = crate::support::temporary_directory();
-    let files = folder.path();
+    let directory = crate::support::temporary_directory();
+    let files = directory.path();
     for count in [5, 8, 10] {
         fleet.write_directory(devices(count), files, IfExists::Resume, CONTROL).expect("files");
     }
@@ -503,8 +503,8 @@ fn folders_that_are_not_whole_are_refused_and_the_advice_is_true() {
 fn an_id_of_many_colons_has_its_place_in_a_tar() {
     let root = root(KeyAlgorithm::EcP256);
     let fleet = fleet_of(&root);
-    let folder = crate::support::temporary_directory();
-    let path = folder.path().join("fleet.tar");
+    let directory = crate::support::temporary_directory();
+    let path = directory.path().join("fleet.tar");
     let ids: Vec<_> = (1..=62).map(|colons| format!("a{}{}", ":".repeat(colons), "b".repeat(63 - colons))).collect();
     let given = |count| {
         let id = |id: &String| DeviceId::new(id.as_str()).expect("an id");
@@ -537,9 +537,9 @@ fn a_run_is_stopped_only_where_devices_are_left_over() {
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
         stop.store(false, Ordering::Relaxed);
         made.store(0, Ordering::Relaxed);
-        let folder = crate::support::temporary_directory();
+        let directory = crate::support::temporary_directory();
         let report =
-            fleet.write_directory(devices(count.min(9_000)), folder.path(), IfExists::Fail, control).expect("files");
+            fleet.write_directory(devices(count.min(9_000)), directory.path(), IfExists::Fail, control).expect("files");
         assert_eq!((report.stopped, report.devices == count as u64), (stopped, !stopped));
     }
 }

@@ -197,10 +197,10 @@ impl Forge {
 
 /// Returns whether `openssl verify` accepts a chain for a TLS client. `None` without openssl, which is reported.
 pub(crate) fn openssl_verifies(presented: &[Certificate], anchors: &[Certificate], options: &[&str]) -> Option<bool> {
-    let folder = crate::support::temporary_directory();
+    let directory = crate::support::temporary_directory();
     let put = |name: &str, certificates: &[Certificate]| {
         let text: String = certificates.iter().map(Certificate::to_pem).collect();
-        fs::write(folder.path().join(name), text).expect("written");
+        fs::write(directory.path().join(name), text).expect("written");
     };
     put("leaf.pem", &presented[..1]);
     put("others.pem", &presented[1..]);
@@ -213,5 +213,5 @@ pub(crate) fn openssl_verifies(presented: &[Certificate], anchors: &[Certificate
         arguments.extend(["-untrusted", "others.pem"]);
     }
     arguments.push("leaf.pem");
-    openssl(folder.path(), &arguments).map(|output| output.status.success())
+    openssl(directory.path(), &arguments).map(|output| output.status.success())
 }

@@ -60,14 +60,15 @@ fn webpki_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp)
 
 /// What the `openssl` program, where there is one, says of the same.
 fn openssl_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp) {
-    let folder = crate::support::temporary_directory();
-    let put = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("written");
+    let directory = crate::support::temporary_directory();
+    let put = |name: &str, text: String| fs::write(directory.path().join(name), text).expect("written");
     put("root.pem", root.to_pem());
     put("leaf.pem", issued.certificate.to_pem());
     put("others.pem", issued.issuers.iter().map(Certificate::to_pem).collect());
     let time = at.unix_seconds().to_string();
     let arguments = ["verify", "-x509_strict", "-purpose", "sslclient", "-attime", &time, "-CAfile", "root.pem"];
-    if let Some(output) = openssl(folder.path(), &[&arguments[..], &["-untrusted", "others.pem", "leaf.pem"]].concat())
+    if let Some(output) =
+        openssl(directory.path(), &[&arguments[..], &["-untrusted", "others.pem", "leaf.pem"]].concat())
     {
         assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -198,12 +199,12 @@ fn authorities_from_elsewhere_sign_in_their_own_name() {
         assert_eq!(webpki_accepts(&device, authority.certificate(), NOW), Ok(()), "{certificate}");
         let proof = authority.issue_verification(&name("70A1B2"), &options()).expect("a proof");
         assert_eq!(chain::verify_possession(&proof.certificate, authority.certificate(), "70A1B2", NOW), Ok(()));
-        let folder = crate::support::temporary_directory();
-        fs::write(folder.path().join("leaf.pem"), device.certificate.to_pem()).expect("written");
+        let directory = crate::support::temporary_directory();
+        fs::write(directory.path().join("leaf.pem"), device.certificate.to_pem()).expect("written");
         let root = authority_fixture(certificate);
         let time = NOW.unix_seconds().to_string();
         let arguments = ["verify", "-attime", &time, "-CAfile", root.to_str().expect("text"), "leaf.pem"];
-        if let Some(output) = openssl(folder.path(), &arguments) {
+        if let Some(output) = openssl(directory.path(), &arguments) {
             assert!(output.status.success(), "{certificate}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
@@ -315,7 +316,7 @@ fn without_null(certificate: &Certificate) -> Certificate {
 }
 
 #[test]
-fn an_rsa_key_belongs_to_a_certificate_that_leaves_out_its_null() {
+fn an_rsa_key_matches_a_certificate_without_the_null_parameter() {
     let read = |name: &str| fs::read(authority_fixture(name)).expect("read");
     let certificate = Certificate::read(&read("rsa-pkcs1_cert.pem")).expect("a certificate");
     let key = || PrivateKey::read(&read("rsa-pkcs1_key.pem"), None).expect("a key");
@@ -362,7 +363,7 @@ fn a_key_survives_its_encodings_and_is_never_shown() {
 }
 
 #[test]
-fn each_way_a_chain_can_fail_is_told_apart() {
+fn each_chain_failure_has_its_own_error() {
     let root = root(&options());
     let other = CertificateAuthority::new_root(&name("Other Root"), &options())
         .expect("a root")
@@ -432,7 +433,7 @@ fn a_cross_signed_authority_leads_on_by_whichever_signature_does() {
 }
 
 #[test]
-fn each_way_a_proof_can_fail_is_told_apart() {
+fn each_proof_failure_has_its_own_error() {
     let (root, other) = (root(&options()), root(&options()));
     let proof = root.issue_verification(&name("70A1B2"), &options()).expect("a proof").certificate;
     let check =
@@ -447,7 +448,7 @@ fn each_way_a_proof_can_fail_is_told_apart() {
 }
 
 #[test]
-fn what_a_service_would_dislike_is_told() {
+fn certificates_that_a_service_would_refuse_are_reported() {
     let object = |file: &str| {
         let certificate = Certificate::read(&fs::read(authority_fixture(file)).expect("read")).expect("a certificate");
         objections(&certificate, NOW)
@@ -467,7 +468,7 @@ fn what_a_service_would_dislike_is_told() {
 }
 
 #[test]
-fn a_name_too_long_for_x509_is_refused_before_anything_is_made() {
+fn a_name_too_long_for_x509_is_refused_before_anything_is_created() {
     let refused = root(&options()).issue_device(&id(&"a".repeat(65)), &options()).expect_err("too long");
     assert!(matches!(refused, AuthorityError::Name(_)));
 }

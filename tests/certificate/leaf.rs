@@ -110,7 +110,7 @@ fn common_name_is_the_only_name_unless_others_are_given() {
 }
 
 #[test]
-fn alternative_name_is_a_host_and_nothing_else() {
+fn an_alternative_name_is_only_a_host() {
     let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
     assert_eq!(long.len(), 253);
     for good in

@@ -139,7 +139,7 @@ fn root(name: &str, algorithm: KeyAlgorithm) -> IssuedCertificate {
 }
 
 #[test]
-fn the_leaf_is_the_certificate_of_the_key_whatever_the_ids_and_the_order_say() {
+fn the_leaf_is_the_certificate_of_the_key_regardless_of_ids_and_order() {
     for algorithm in [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048] {
         let (leaf, ca, other) = (root("leaf", algorithm), root("ca", algorithm), root("other", algorithm));
         let none = attributes(None, None);
@@ -192,7 +192,7 @@ fn of_certificates_of_one_key_the_local_key_id_and_then_the_order_decide() {
 }
 
 #[test]
-fn a_certificate_on_another_curve_belongs_to_no_key_with_its_coordinates() {
+fn a_key_does_not_match_equal_coordinates_on_another_curve() {
     const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     let leaf = root("leaf", KeyAlgorithm::EcP256);
     let mut der = leaf.certificate.der().to_vec();
@@ -360,7 +360,7 @@ fn iterations_are_bounded() {
 }
 
 #[test]
-fn what_is_written_is_read_with_any_password_and_name() {
+fn a_written_pfx_is_read_with_any_password_and_name() {
     let aes = PfxEncryption::Aes256;
     for (name, password, encryption) in [
         ("plain", "", aes),

@@ -61,7 +61,7 @@ fn all_certificates_of_a_file_are_read_in_its_order() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused_with_what_it_is() {
+fn input_that_is_no_certificate_is_refused_by_kind() {
     let der = Certificate::read(pem().as_bytes()).expect("PEM").der().to_vec();
     let is = |bytes: &[u8]| Certificate::read(bytes).expect_err("not a certificate");
     assert_eq!(is(b""), ReadError::Empty);
@@ -75,7 +75,7 @@ fn what_is_no_certificate_is_refused_with_what_it_is() {
 }
 
 #[test]
-fn keys_are_told_by_kind_and_length() {
+fn keys_are_reported_by_kind_and_length() {
     for (name, algorithm) in [
         ("ec-sec1_cert.pem", PublicKeyAlgorithm::EcP256),
         ("ec-pkcs8_cert.pem", PublicKeyAlgorithm::EcP384),

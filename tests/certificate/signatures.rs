@@ -10,16 +10,16 @@ use crate::{
 };
 
 /// Runs `openssl` with arguments that are separated by white space. `None` without openssl, which is reported.
-fn run(folder: &Path, arguments: &str) -> Option<()> {
-    let output = openssl(folder, &arguments.split_whitespace().collect::<Vec<_>>())?;
+fn run(directory: &Path, arguments: &str) -> Option<()> {
+    let output = openssl(directory, &arguments.split_whitespace().collect::<Vec<_>>())?;
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     Some(())
 }
 
 /// A self-signed certificate of that key.
-fn self_signed(folder: &Path, key: &str, options: &str) -> Option<Certificate> {
-    run(folder, &format!("req -x509 -new -key {key} -days 9 -subj /CN=s -out c.pem {options}"))?;
-    Some(Certificate::read(&fs::read(folder.join("c.pem")).expect("read")).expect("a certificate"))
+fn self_signed(directory: &Path, key: &str, options: &str) -> Option<Certificate> {
+    run(directory, &format!("req -x509 -new -key {key} -days 9 -subj /CN=s -out c.pem {options}"))?;
+    Some(Certificate::read(&fs::read(directory.join("c.pem")).expect("read")).expect("a certificate"))
 }
 
 /// The signature as it is, and after a bit of the serial number was changed.
@@ -35,15 +35,15 @@ fn verdicts(certificate: &Certificate) -> [Result<(), SignatureError>; 2] {
 
 #[test]
 fn ecdsa_is_verified_with_every_hash_on_every_supported_curve() {
-    let folder = crate::support::temporary_directory();
-    let folder = folder.path();
+    let directory = crate::support::temporary_directory();
+    let directory = directory.path();
     for curve in ["prime256v1", "secp384r1", "secp521r1", "secp256k1", "brainpoolP256r1", "secp224r1"] {
         let curve_options = format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} -out key.pem");
-        if run(folder, &curve_options).is_none() {
+        if run(directory, &curve_options).is_none() {
             return;
         }
         for hash in ["sha1", "sha224", "sha256", "sha384", "sha512"] {
-            let certificate = self_signed(folder, "key.pem", &format!("-{hash}")).expect("openssl");
+            let certificate = self_signed(directory, "key.pem", &format!("-{hash}")).expect("openssl");
             let name = format!("ecdsa-with-{}", hash.to_uppercase());
             assert_eq!(certificate.signature_algorithm().to_string(), name);
             assert_eq!(certificate.signature_algorithm().is_weak(), hash == "sha1");
@@ -60,23 +60,23 @@ fn ecdsa_is_verified_with_every_hash_on_every_supported_curve() {
             }
         }
     }
-    run(folder, "ecparam -name prime256v1 -genkey -param_enc explicit -noout -out key.pem").expect("openssl");
-    let explicit = self_signed(folder, "key.pem", "-sha256").expect("openssl");
+    run(directory, "ecparam -name prime256v1 -genkey -param_enc explicit -noout -out key.pem").expect("openssl");
+    let explicit = self_signed(directory, "key.pem", "-sha256").expect("openssl");
     let what = "ecdsa-with-SHA256 on a curve with explicit parameters".to_owned();
     assert_eq!(verdicts(&explicit)[0], Err(SignatureError::Unsupported(what)));
 }
 
 #[test]
 fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
-    let folder = crate::support::temporary_directory();
-    let folder = folder.path();
-    if run(folder, "genrsa -out key.pem 2048").is_none() {
+    let directory = crate::support::temporary_directory();
+    let directory = directory.path();
+    if run(directory, "genrsa -out key.pem 2048").is_none() {
         return;
     }
     for (hash, supported) in
         [("sha1", true), ("sha224", false), ("sha256", true), ("sha384", true), ("sha512", true), ("md5", false)]
     {
-        let certificate = self_signed(folder, "key.pem", &format!("-{hash}")).expect("openssl");
+        let certificate = self_signed(directory, "key.pem", &format!("-{hash}")).expect("openssl");
         let name = format!("{hash}WithRSAEncryption");
         assert_eq!(certificate.signature_algorithm().to_string(), name);
         assert_eq!(certificate.signature_algorithm().is_weak(), ["sha1", "md5"].contains(&hash));
@@ -101,7 +101,7 @@ fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
     ] {
         let options =
             format!("-{hash} -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:{salt} -sigopt rsa_mgf1_md:{mgf}");
-        let certificate = self_signed(folder, "key.pem", &options).expect("openssl");
+        let certificate = self_signed(directory, "key.pem", &options).expect("openssl");
         let spelled = |hash: &str| hash.replace("sha", "SHA-");
         let name = format!("RSASSA-PSS ({}, MGF1 with {}, salt of {salt} bytes)", spelled(hash), spelled(mgf));
         assert_eq!(certificate.signature_algorithm().to_string(), name);
@@ -113,7 +113,7 @@ fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
         };
         assert_eq!(verdicts(&certificate), wanted, "{name}");
     }
-    let pss = self_signed(folder, "key.pem", "-sha384 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:48")
+    let pss = self_signed(directory, "key.pem", "-sha384 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:48")
         .expect("openssl");
     assert_eq!(pss.signature_algorithm().hash(), Some(HashAlgorithm::Sha384));
     assert_eq!(
@@ -123,15 +123,15 @@ fn rsa_is_verified_with_what_the_library_has_and_otherwise_not_supported() {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_told_from_wrong_signers() {
-    let folder = crate::support::temporary_directory();
-    let folder = folder.path();
+fn unusable_keys_are_distinguished_from_wrong_signers() {
+    let directory = crate::support::temporary_directory();
+    let directory = directory.path();
     for bits in [512, 1024, 1536, 2047] {
-        if run(folder, &format!("genrsa -out key.pem {bits}")).is_none() {
+        if run(directory, &format!("genrsa -out key.pem {bits}")).is_none() {
             return;
         }
         for options in ["-sha256", "-sha384"].into_iter().filter(|&options| bits > 512 || options == "-sha256") {
-            let certificate = self_signed(folder, "key.pem", options).expect("openssl");
+            let certificate = self_signed(directory, "key.pem", options).expect("openssl");
             let [right, changed] = verdicts(&certificate);
             let Err(SignatureError::KeyTooShort(key)) = right else { panic!("{bits}: {right:?}") };
             assert_eq!(key.to_string(), format!("RSA {bits}"));
@@ -143,15 +143,15 @@ fn keys_that_cannot_be_used_are_told_from_wrong_signers() {
     // A key that is restricted to some parameters of RSASSA-PSS.
     let restrict =
         "-pkeyopt rsa_pss_keygen_md:sha256 -pkeyopt rsa_pss_keygen_mgf1_md:sha256 -pkeyopt rsa_pss_keygen_saltlen:32";
-    run(folder, &format!("genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 {restrict} -out pss.pem"))
+    run(directory, &format!("genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 {restrict} -out pss.pem"))
         .expect("openssl");
-    let certificate = self_signed(folder, "pss.pem", "-sigopt rsa_pss_saltlen:40").expect("openssl");
+    let certificate = self_signed(directory, "pss.pem", "-sigopt rsa_pss_saltlen:40").expect("openssl");
     assert_eq!(verdicts(&certificate), [Ok(()), Err(SignatureError::Wrong)]);
-    run(folder, "genpkey -algorithm ED25519 -out ed.pem").expect("openssl");
-    let ed25519 = self_signed(folder, "ed.pem", "").expect("openssl");
+    run(directory, "genpkey -algorithm ED25519 -out ed.pem").expect("openssl");
+    let ed25519 = self_signed(directory, "ed.pem", "").expect("openssl");
     assert_eq!(verdicts(&ed25519), [Ok(()), Err(SignatureError::Wrong)]);
-    run(folder, "genpkey -algorithm ED448 -out ed448.pem").expect("openssl");
-    let ed448 = self_signed(folder, "ed448.pem", "").expect("openssl");
+    run(directory, "genpkey -algorithm ED448 -out ed448.pem").expect("openssl");
+    let ed448 = self_signed(directory, "ed448.pem", "").expect("openssl");
     assert_eq!(verdicts(&ed448)[0], Err(SignatureError::Unsupported("Ed448".to_owned())));
     // Curves are named as people know them.
     for (curve, parameters, named) in [
@@ -159,9 +159,9 @@ fn keys_that_cannot_be_used_are_told_from_wrong_signers() {
         ("secp224r1", "named_curve", "ecdsa-with-SHA256 on secp224r1"),
         ("prime256v1", "explicit", "ecdsa-with-SHA256 on a curve with explicit parameters"),
     ] {
-        run(folder, &format!("ecparam -name {curve} -genkey -noout -param_enc {parameters} -out ec.pem"))
+        run(directory, &format!("ecparam -name {curve} -genkey -noout -param_enc {parameters} -out ec.pem"))
             .expect("openssl");
-        let certificate = self_signed(folder, "ec.pem", "-sha256").expect("openssl");
+        let certificate = self_signed(directory, "ec.pem", "-sha256").expect("openssl");
         assert_eq!(verdicts(&certificate)[0], Err(SignatureError::Unsupported(named.to_owned())));
     }
     // A key of another kind is another key.
@@ -181,15 +181,15 @@ fn a_key_off_its_curve_is_malformed() {
 
 #[test]
 fn requests_are_verified_like_certificates() {
-    let folder = crate::support::temporary_directory();
-    let folder = folder.path();
-    if run(folder, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem").is_none() {
+    let directory = crate::support::temporary_directory();
+    let directory = directory.path();
+    if run(directory, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem").is_none() {
         return;
     }
-    run(folder, "genrsa -out rsa.pem 2048").expect("openssl");
+    run(directory, "genrsa -out rsa.pem 2048").expect("openssl");
     let request = |options: &str| {
-        run(folder, &format!("req -new -subj /CN=dev-01 -out r.csr {options}")).expect("openssl");
-        CertificateRequest::read(&fs::read(folder.join("r.csr")).expect("read"))
+        run(directory, &format!("req -new -subj /CN=dev-01 -out r.csr {options}")).expect("openssl");
+        CertificateRequest::read(&fs::read(directory.join("r.csr")).expect("read"))
     };
     for options in [
         "-key ec.pem -sha224",

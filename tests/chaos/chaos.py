@@ -249,12 +249,12 @@ class Round:
     def check_manifest(self, manifest, count):
         with open(self.path(manifest), newline="") as file:
             rows = list(csv.DictReader(file))
-        folder = os.path.dirname(self.path(manifest))
+        directory = os.path.dirname(self.path(manifest))
         if len(rows) != count or len({row["IOTC_DEVICEID"] for row in rows}) != count:
             raise Failure(f"{manifest} lists {len(rows)} devices, expected {count}")
         for row in rows:
             for column in ("certificate", "privateKey", "fullchain"):
-                path = os.path.join(folder, row[column])
+                path = os.path.join(directory, row[column])
                 if not os.path.isfile(path) or os.path.getsize(path) == 0:
                     raise Failure(f"{path} is missing or empty")
         return rows

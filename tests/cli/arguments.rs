@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
 
-use crate::support::service::{Service, folder};
+use crate::support::service::{Service, directory};
 use crate::support::{Run, authority_fixture, program};
 use iot_enroll::certificate::Certificate;
 
@@ -12,17 +12,17 @@ const KEY: &str = "dG9wc2VjcmV0MTIzdG9wc2VjcmV0MTIzdG9wc2VjcmV0MTI=";
 const PASSWORD: &str = "tops3cret";
 const CONNECTION: &str = "HostName=x.example;SharedAccessKeyName=o;SharedAccessKey=dG9wc2VjcmV0MTIz";
 
-fn run(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).args(arguments))
+fn run(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).args(arguments))
 }
 
 /// Refused as wrong usage, in both formats, with these parts, and without the secret or a piece of it.
 #[track_caller]
 fn refused(arguments: &[&str], secret: &str, parts: &[&str]) {
-    let folder = folder();
+    let directory = directory();
     for format in ["human", "json"] {
         let arguments = [&["-o", format], arguments].concat();
-        let run = run(folder.path(), &arguments);
+        let run = run(directory.path(), &arguments);
         let printed = format!("{}{}", run.stdout, run.stderr);
         for piece in secret.split([' ', '&', ';', '.']).filter(|piece| piece.len() > 4) {
             let scheme = ["SharedAccessSignature", "Bearer", "HostName=x"].contains(&piece);
@@ -31,7 +31,7 @@ fn refused(arguments: &[&str], secret: &str, parts: &[&str]) {
         let error = run.fails(2);
         assert!(parts.iter().all(|part| error.contains(part)), "{arguments:?}: {error}");
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).expect("read").count(), 0);
 }
 
 #[test]
@@ -86,10 +86,10 @@ fn secret_value_of_a_flag_is_refused() {
         refused(&[&set[..], &[&format!("--symmetric-key={secret}")]].concat(), secret, &["--keys-file FILE"]);
     }
     refused(&["device", "attestation", "set", "--symmetric-key", KEY, "d"], KEY, &[]);
-    let (service, folder) = (Service::start(), folder());
-    service.run(folder.path(), &["device", "create", "d"]).ok();
-    service.run(folder.path(), &[&set[..], &["--symmetric-key"]].concat()).ok();
-    service.run(folder.path(), &["device", "attestation", "set", "--symmetric-key", "d"]).ok();
+    let (service, directory) = (Service::start(), directory());
+    service.run(directory.path(), &["device", "create", "d"]).ok();
+    service.run(directory.path(), &[&set[..], &["--symmetric-key"]].concat()).ok();
+    service.run(directory.path(), &["device", "attestation", "set", "--symmetric-key", "d"]).ok();
 }
 
 #[test]
@@ -136,22 +136,22 @@ fn secret_instead_of_any_file_is_not_repeated() {
         refused(&[&command[..], &[KEY]].concat(), KEY, &[]);
     }
     // A directory to write is new.
-    run(folder().path(), &["cert", "root", "r", "--no-pfx", "--dir", "Fleet2026/devices/plantA"]).ok();
+    run(directory().path(), &["cert", "root", "r", "--no-pfx", "--dir", "Fleet2026/devices/plantA"]).ok();
 }
 
 #[test]
 fn file_names_are_not_mistaken_for_secrets() {
-    let folder = folder();
+    let directory = directory();
     for name in
         ["token", "token.txt", "my-token", "tokens/app2.token", "/run/secrets/app-1_token", "C:\\token", "jeton-é"]
     {
-        let error = run(folder.path(), &["device", "list", "--app", "contoso", "--token-file", name]).fails(1);
+        let error = run(directory.path(), &["device", "list", "--app", "contoso", "--token-file", name]).fails(1);
         assert!(error.contains(name), "the file is named: {error}");
     }
     // A file with an unusual name that exists is accepted.
-    fs::write(folder.path().join(KEY), "topsecret").expect("written");
+    fs::write(directory.path().join(KEY), "topsecret").expect("written");
     let arguments = ["device", "list", "--app", "contoso", "--token-file", KEY];
-    assert!(run(folder.path(), &arguments).fails(1).contains("the token is neither"));
+    assert!(run(directory.path(), &arguments).fails(1).contains("the token is neither"));
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn tokens_and_keys_are_never_repeated() {
 
 #[test]
 fn secret_in_a_wrong_variable_is_not_repeated() {
-    let folder = folder();
+    let directory = directory();
     for variable in ["IOT_ENROLL_APP", "IOT_ENROLL_ENDPOINT"] {
         for secret in [SAS_TOKEN, WEB_TOKEN, KEY, "https://someone:topsecret123@x"] {
-            let mut command = program(folder.path());
+            let mut command = program(directory.path());
             let run =
                 Run::of(command.args(["device", "list"]).env(variable, secret).env("IOT_ENROLL_TOKEN", SAS_TOKEN));
             let error = run.fails(2);
@@ -211,8 +211,8 @@ fn secret_in_a_wrong_variable_is_not_repeated() {
         }
     }
     for variable in ["IOT_ENROLL_ID_SCOPE", "IOT_ENROLL_DPS_ENDPOINT"] {
-        fs::write(folder.path().join("key"), KEY).expect("written");
-        let mut command = program(folder.path());
+        fs::write(directory.path().join("key"), KEY).expect("written");
+        let mut command = program(directory.path());
         command.args(["device", "register", "d", "--symmetric-key-file", "key"]).env("IOT_ENROLL_ID_SCOPE", "0ne1");
         let error = Run::of(command.env(variable, "https://someone:topsecret123@x y")).fails(2);
         assert!(error.contains(variable) && !error.contains("topsecret"), "{error}");
@@ -231,7 +231,7 @@ fn emulator_takes_its_token_on_the_command_line() {
 
 #[test]
 fn abbreviated_options_are_refused() {
-    let folder = folder();
+    let directory = directory();
     for (arguments, option) in [
         (&["device", "list", "--tok", "x"][..], "--tok"),
         (&["device", "list", "--token-f", "x"], "--token-f"),
@@ -240,15 +240,15 @@ fn abbreviated_options_are_refused() {
         (&["device", "register", "d", "--symmetric-key-f", KEY], "--symmetric-key-f"),
         (&["cert", "root", "r", "--pfx-pass=tops3cret"], "--pfx-pass"),
     ] {
-        let error = run(folder.path(), arguments).fails(2);
+        let error = run(directory.path(), arguments).fails(2);
         assert!(error.contains(option) && !error.contains(KEY) && !error.contains("tops3cret"), "{error}");
     }
 }
 
 #[test]
 fn readable_secret_file_is_noted() {
-    let (service, folder) = (Service::start(), folder());
-    let path = folder.path();
+    let (service, directory) = (Service::start(), directory());
+    let path = directory.path();
     fs::write(path.join("token"), &service.token).expect("written");
     let list = ["device", "list", "--endpoint", &service.endpoint, "--token-file", "token"];
     for (mode, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o666, true)] {
@@ -271,8 +271,8 @@ fn readable_secret_file_is_noted() {
 
 #[test]
 fn issuer_can_be_two_files() {
-    let folder = folder();
-    let path = folder.path();
+    let directory = directory();
+    let path = directory.path();
     let fixture = |name: &str| authority_fixture(name).display().to_string();
     let (certificate, key) = (fixture("ec-pkcs8_cert.pem"), fixture("ec-pkcs8_key_aes.pem"));
     fs::write(path.join("password"), "fixture\n").expect("written");
@@ -301,8 +301,8 @@ fn issuer_can_be_two_files() {
 
 #[test]
 fn old_option_names_work_but_are_hidden() {
-    let folder = folder();
-    let path = folder.path();
+    let directory = directory();
+    let path = directory.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
     fs::write(path.join("ids"), "a\nb\n").expect("written");
     for proof in [
@@ -342,8 +342,8 @@ fn old_option_names_work_but_are_hidden() {
 
 #[test]
 fn only_a_proof_for_another_code_is_overwritten() {
-    let folder = folder();
-    let path = folder.path();
+    let directory = directory();
+    let path = directory.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
     let prove = |code: &str| {
         let issuer = ["--ca-cert", "r_cert.pem", "--ca-key", "r_key.pem", "--no-pfx"];
@@ -371,10 +371,10 @@ fn only_a_proof_for_another_code_is_overwritten() {
 
 #[test]
 fn application_is_a_subdomain_host_name_or_url() {
-    let (service, folder) = (Service::start(), folder());
+    let (service, directory) = (Service::start(), directory());
     let token = service.token.clone();
     let list = |app: &str| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         // The proxy refuses connections, so that nothing is sent and the error names the host.
         command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("IOT_ENROLL_TOKEN", &token);
         Run::of(command.args(["device", "list", "--app", app, "-o", "json"]))
@@ -393,7 +393,7 @@ fn application_is_a_subdomain_host_name_or_url() {
             scope.spawn(move || assert!(list(app).fails(1).contains("contoso.azureiotcentral.com"), "{app}"));
         }
     });
-    let mut command = program(folder.path());
+    let mut command = program(directory.path());
     let at_emulator = command.args(["device", "list", "--app", &service.endpoint]).env("IOT_ENROLL_TOKEN", &token);
     Run::of(at_emulator).ok();
     for wrong in ["", "two words", "http://contoso.azureiotcentral.com", "ftp://contoso", "a/b", "https://"] {
@@ -403,9 +403,9 @@ fn application_is_a_subdomain_host_name_or_url() {
 
 #[test]
 fn missing_arguments_are_wrong_usage() {
-    let folder = folder();
+    let directory = directory();
     let with = |arguments: &[&str], environment: &[(&str, &str)]| {
-        Run::of(program(folder.path()).args(arguments).envs(environment.iter().copied())).fails(2)
+        Run::of(program(directory.path()).args(arguments).envs(environment.iter().copied())).fails(2)
     };
     assert!(with(&["device", "list"], &[]).contains("--app"));
     assert!(with(&["device", "list", "--app", "contoso"], &[]).contains("--token-file"));
@@ -418,14 +418,14 @@ fn missing_arguments_are_wrong_usage() {
     assert!(with(&["device", "register", "d", "--app", "contoso"], &key).contains("--token-file"));
     assert!(with(&["cert", "inspect"], &[]).contains("FILE"));
     let odd: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"caf\xe9".to_vec());
-    let error = Run::of(program(folder.path()).args(["device", "list"]).env("IOT_ENROLL_APP", odd)).fails(2);
+    let error = Run::of(program(directory.path()).args(["device", "list"]).env("IOT_ENROLL_APP", odd)).fails(2);
     assert!(error.contains("IOT_ENROLL_APP") && error.contains("UTF-8"), "{error}");
 }
 
 #[test]
 fn id_scope_is_read_from_the_application() {
-    let (service, folder) = (Service::with(&["--retry-after", "0"]), folder());
-    let path = folder.path();
+    let (service, directory) = (Service::with(&["--retry-after", "0"]), directory());
+    let path = directory.path();
     service.run(path, &["enrollment-group", "create", "g", "--attestation", "symmetric-key"]).ok();
     let group = service.json(path, &["enrollment-group", "show", "g", "--show-keys"]);
     let key = group["attestation"]["symmetricKey"]["primaryKey"].as_str().expect("a key");
@@ -444,8 +444,8 @@ fn id_scope_is_read_from_the_application() {
 
 #[test]
 fn fleet_manifest_is_imported_without_a_note() {
-    let (service, folder) = (Service::start(), folder());
-    let path = folder.path();
+    let (service, directory) = (Service::start(), directory());
+    let path = directory.path();
     run(path, &["cert", "root", "r", "--no-pfx"]).ok();
     run(path, &["cert", "fleet", "r", "--count", "3", "--pfx"]).ok();
     let import = service.run(path, &["device", "import", "--file", "fleet/manifest.csv"]);
@@ -458,8 +458,8 @@ fn fleet_manifest_is_imported_without_a_note() {
 
 #[test]
 fn forced_group_keeps_its_certificates_or_notes_the_loss() {
-    let (service, folder) = (Service::start(), folder());
-    let path = folder.path();
+    let (service, directory) = (Service::start(), directory());
+    let path = directory.path();
     service.run(path, &["provision", "--group", "g", "--root", "r", "--no-pfx"]).ok();
     let before = service.json(path, &["enrollment-group", "certificate", "show", "g"]);
     let created = service.run(path, &["enrollment-group", "create", "g", "--display-name", "New", "--force"]);

@@ -16,16 +16,16 @@ use tempfile::TempDir;
 /// The first line of the marker in the hidden directories that the program makes.
 const MARKER: &str = "Files of one certificate, on their way to the directory above. Made by iot-enroll.\n";
 
-fn folder() -> TempDir {
+fn directory() -> TempDir {
     crate::support::temporary_directory()
 }
 
-fn cert(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).arg("cert").args(arguments))
+fn cert(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).arg("cert").args(arguments))
 }
 
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
+fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
         .expect("read")
         .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
         .collect();
@@ -33,53 +33,53 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    files(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).expect("read"))).collect()
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(directory).into_iter().map(|name| (name.clone(), fs::read(directory.join(name)).expect("read"))).collect()
 }
 
-fn read(folder: &Path, file: &str) -> Certificate {
-    Certificate::read(&fs::read(folder.join(file)).expect("read")).expect("a certificate")
+fn read(directory: &Path, file: &str) -> Certificate {
+    Certificate::read(&fs::read(directory.join(file)).expect("read")).expect("a certificate")
 }
 
 #[test]
 fn file_names_match_create_test_cert_js() {
-    let folder = folder();
-    cert(folder.path(), &["root"]).ok();
-    cert(folder.path(), &["root", "mytestrootcert"]).ok();
-    cert(folder.path(), &["device", "sample-device-01", "mytestrootcert"]).ok();
+    let directory = directory();
+    cert(directory.path(), &["root"]).ok();
+    cert(directory.path(), &["root", "mytestrootcert"]).ok();
+    cert(directory.path(), &["device", "sample-device-01", "mytestrootcert"]).ok();
     cert(
-        folder.path(),
+        directory.path(),
         &["verification", "--ca", "mytestrootcert_cert.pem", "--key", "mytestrootcert_key.pem", "--nonce", "70A1B2"],
     )
     .ok();
     let expected = ["mytestrootcert", "sampleDevice01", "testRootCert", "verification"]
         .iter()
         .flat_map(|stem| [".pfx", "_cert.pem", "_fullchain.pem", "_key.pem"].map(|suffix| format!("{stem}{suffix}")));
-    assert_eq!(files(folder.path()), expected.collect::<Vec<_>>());
-    assert_eq!(read(folder.path(), "verification_cert.pem").subject().common_name(), Some("70A1B2"));
-    let chain = fs::read_to_string(folder.path().join("sampleDevice01_fullchain.pem")).expect("read");
+    assert_eq!(files(directory.path()), expected.collect::<Vec<_>>());
+    assert_eq!(read(directory.path(), "verification_cert.pem").subject().common_name(), Some("70A1B2"));
+    let chain = fs::read_to_string(directory.path().join("sampleDevice01_fullchain.pem")).expect("read");
     let expected = ["sampleDevice01_cert.pem", "mytestrootcert_cert.pem"];
-    assert_eq!(chain, expected.map(|file| fs::read_to_string(folder.path().join(file)).expect("read")).concat());
+    assert_eq!(chain, expected.map(|file| fs::read_to_string(directory.path().join(file)).expect("read")).concat());
 }
 
 #[cfg(unix)]
 #[test]
 fn keys_and_pfx_are_readable_only_by_the_owner() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
     for (file, mode) in [("r_key.pem", 0o600), ("r.pfx", 0o600), ("r_cert.pem", 0o644), ("r_fullchain.pem", 0o644)] {
-        let found = fs::metadata(folder.path().join(file)).expect("exists").permissions().mode();
+        let found = fs::metadata(directory.path().join(file)).expect("exists").permissions().mode();
         assert_eq!(found & 0o777, mode, "{file}");
     }
 }
 
 #[test]
 fn json_has_the_paths_and_contents() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
-    let made = cert(folder.path(), &["device", "dev-1", "r", "--no-pfx", "-o", "json", "--dir", "."]).json();
-    let certificate = read(folder.path(), "dev1_cert.pem");
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    let made = cert(directory.path(), &["device", "dev-1", "r", "--no-pfx", "-o", "json", "--dir", "."]).json();
+    let certificate = read(directory.path(), "dev1_cert.pem");
     assert_eq!(made["subject"], "CN=dev-1");
     assert_eq!(made["issuer"], "CN=r");
     assert_eq!(made["sha1Thumbprint"], certificate.sha1_thumbprint().to_string());
@@ -103,57 +103,57 @@ fn json_has_the_paths_and_contents() {
     ];
     assert_eq!(keys.len(), expected.len());
     assert!(expected.iter().all(|key| keys.contains(key)), "{keys:?}");
-    assert!(folder.path().join(made["privateKey"].as_str().expect("a path")).exists());
+    assert!(directory.path().join(made["privateKey"].as_str().expect("a path")).exists());
 }
 
 #[test]
 fn nothing_is_overwritten_without_force() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
-    let before = contents(folder.path());
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    let before = contents(directory.path());
     for partial in [None, Some("r_cert.pem"), Some("r_key.pem"), Some("r.pfx")] {
         if let Some(gone) = partial {
-            fs::remove_file(folder.path().join(gone)).expect("removed");
+            fs::remove_file(directory.path().join(gone)).expect("removed");
         }
-        let remaining = contents(folder.path());
-        let error = cert(folder.path(), &["root", "r"]).fails(1);
+        let remaining = contents(directory.path());
+        let error = cert(directory.path(), &["root", "r"]).fails(1);
         assert!(error.contains("nothing was written") && error.contains("--force"), "{error}");
-        assert_eq!(contents(folder.path()), remaining);
+        assert_eq!(contents(directory.path()), remaining);
     }
-    cert(folder.path(), &["root", "r", "--force"]).ok();
-    let after = contents(folder.path());
+    cert(directory.path(), &["root", "r", "--force"]).ok();
+    let after = contents(directory.path());
     assert_eq!(after.len(), 4);
     assert!(before.iter().all(|(name, content)| after[name] != *content));
     // No PFX file with the old key remains beside the new key.
-    cert(folder.path(), &["root", "r", "--force", "--no-pfx"]).ok();
-    assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
+    cert(directory.path(), &["root", "r", "--force", "--no-pfx"]).ok();
+    assert_eq!(files(directory.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
 }
 
 #[test]
 fn committed_set_of_a_killed_process_is_completed() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
-    let whole = contents(folder.path());
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    let whole = contents(directory.path());
     // Killed after the commit, when some files were moved.
-    let committed = folder.path().join(".r.commit");
+    let committed = directory.path().join(".r.commit");
     fs::create_dir(&committed).expect("made");
     let files = "r_fullchain.pem\nr_cert.pem\nr_key.pem\nr.pfx\n";
     fs::write(committed.join(".iot-enroll-set"), format!("{MARKER}{files}")).expect("written");
     for name in ["r_cert.pem", "r_fullchain.pem"] {
-        fs::rename(folder.path().join(name), committed.join(name)).expect("moved");
+        fs::rename(directory.path().join(name), committed.join(name)).expect("moved");
     }
-    cert(folder.path(), &["device", "d", "r", "--no-pfx"]).ok();
+    cert(directory.path(), &["device", "d", "r", "--no-pfx"]).ok();
     assert!(!committed.exists());
-    let after = contents(folder.path());
+    let after = contents(directory.path());
     assert!(whole.iter().all(|(name, content)| after[name] == *content));
 }
 
 #[test]
 fn killed_process_leaves_a_complete_set_or_none() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
     for step in 0..40_u64 {
-        let mut child = program(folder.path())
+        let mut child = program(directory.path())
             .args(["cert", "device", "d", "r", "--force", "-q"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -163,28 +163,28 @@ fn killed_process_leaves_a_complete_set_or_none() {
         child.kill().expect("killed");
         child.wait().expect("ended");
         // Every run that uses the set completes the commit first.
-        cert(folder.path(), &["device", "d", "d"]).fails(1);
-        let set: Vec<_> = files(folder.path()).into_iter().filter(|name| name.starts_with('d')).collect();
+        cert(directory.path(), &["device", "d", "d"]).fails(1);
+        let set: Vec<_> = files(directory.path()).into_iter().filter(|name| name.starts_with('d')).collect();
         if set.is_empty() {
             continue;
         }
         assert_eq!(set, ["d.pfx", "d_cert.pem", "d_fullchain.pem", "d_key.pem"]);
-        let certificate = read(folder.path(), "d_cert.pem");
+        let certificate = read(directory.path(), "d_cert.pem");
         let key =
-            PrivateKey::read(&fs::read(folder.path().join("d_key.pem")).expect("read"), None).expect("a whole key");
+            PrivateKey::read(&fs::read(directory.path().join("d_key.pem")).expect("read"), None).expect("a whole key");
         assert!(key.belongs_to(&certificate), "the files are of one set");
-        let pfx = pfx::read(&fs::read(folder.path().join("d.pfx")).expect("read"), "1234").expect("a whole PFX");
+        let pfx = pfx::read(&fs::read(directory.path().join("d.pfx")).expect("read"), "1234").expect("a whole PFX");
         assert_eq!(pfx[0], certificate);
     }
 }
 
 #[test]
 fn concurrent_processes_leave_one_complete_set() {
-    let folder = folder();
+    let directory = directory();
     for _ in 0..15 {
         let children: Vec<_> = (0..6)
             .map(|_| {
-                let mut command = program(folder.path());
+                let mut command = program(directory.path());
                 command.args(["cert", "root", "r", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
                 command.spawn().expect("runs")
             })
@@ -192,70 +192,70 @@ fn concurrent_processes_leave_one_complete_set() {
         let won =
             children.into_iter().map(|mut child| child.wait().expect("ends").success()).filter(|&won| won).count();
         assert_eq!(won, 1);
-        let key = PrivateKey::read(&fs::read(folder.path().join("r_key.pem")).expect("read"), None).expect("a key");
-        assert!(key.belongs_to(&read(folder.path(), "r_cert.pem")));
-        assert_eq!(files(folder.path()).len(), 4);
-        for name in files(folder.path()) {
-            fs::remove_file(folder.path().join(name)).expect("only files are left");
+        let key = PrivateKey::read(&fs::read(directory.path().join("r_key.pem")).expect("read"), None).expect("a key");
+        assert!(key.belongs_to(&read(directory.path(), "r_cert.pem")));
+        assert_eq!(files(directory.path()).len(), 4);
+        for name in files(directory.path()) {
+            fs::remove_file(directory.path().join(name)).expect("only files are left");
         }
     }
 }
 
 #[test]
 fn leftovers_of_killed_processes_are_removed() {
-    let folder = folder();
-    let left = folder.path().join(".r.abc123.tmp");
+    let directory = directory();
+    let left = directory.path().join(".r.abc123.tmp");
     fs::create_dir(&left).expect("made");
     fs::write(left.join(".iot-enroll-set"), MARKER).expect("written");
     fs::write(left.join("r_key.pem"), "half").expect("written");
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
-    assert_eq!(files(folder.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
+    assert_eq!(files(directory.path()), ["r_cert.pem", "r_fullchain.pem", "r_key.pem"]);
 }
 
 #[test]
 fn directory_in_place_of_a_file_changes_nothing() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
-    fs::remove_file(folder.path().join("r.pfx")).expect("removed");
-    let before = contents(folder.path());
-    fs::create_dir(folder.path().join("r.pfx")).expect("made");
-    let error = cert(folder.path(), &["root", "r", "--force"]).fails(1);
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    fs::remove_file(directory.path().join("r.pfx")).expect("removed");
+    let before = contents(directory.path());
+    fs::create_dir(directory.path().join("r.pfx")).expect("made");
+    let error = cert(directory.path(), &["root", "r", "--force"]).fails(1);
     assert!(error.contains("r.pfx is a directory"), "{error}");
-    fs::remove_dir(folder.path().join("r.pfx")).expect("still empty");
-    assert_eq!(contents(folder.path()), before);
-    fs::write(folder.path().join("f"), "").expect("written");
-    assert!(cert(folder.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a directory"));
+    fs::remove_dir(directory.path().join("r.pfx")).expect("still empty");
+    assert_eq!(contents(directory.path()), before);
+    fs::write(directory.path().join("f"), "").expect("written");
+    assert!(cert(directory.path(), &["root", "x", "--dir", "f"]).fails(1).contains("f is not a directory"));
 }
 
 #[test]
 fn verify_finds_the_leaf_anywhere_in_the_file() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
-    cert(folder.path(), &["intermediate", "i", "r", "--no-pfx"]).ok();
-    cert(folder.path(), &["device", "d", "i", "--no-pfx"]).ok();
-    let read = |name| fs::read_to_string(folder.path().join(name)).expect("read");
-    fs::write(folder.path().join("bundle"), read("r_cert.pem") + &read("i_cert.pem") + &read("d_cert.pem"))
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
+    cert(directory.path(), &["intermediate", "i", "r", "--no-pfx"]).ok();
+    cert(directory.path(), &["device", "d", "i", "--no-pfx"]).ok();
+    let read = |name| fs::read_to_string(directory.path().join(name)).expect("read");
+    fs::write(directory.path().join("bundle"), read("r_cert.pem") + &read("i_cert.pem") + &read("d_cert.pem"))
         .expect("written");
-    let verdict = cert(folder.path(), &["verify", "bundle", "--ca", "r_cert.pem", "-o", "json"]).json();
+    let verdict = cert(directory.path(), &["verify", "bundle", "--ca", "r_cert.pem", "-o", "json"]).json();
     assert_eq!(verdict["path"], serde_json::json!(["d", "i", "r"]));
 }
 
 #[test]
 fn untrusted_names_cannot_control_the_terminal() {
-    let folder = folder();
+    let directory = directory();
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, "a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n");
     let key = rcgen::KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate");
-    fs::write(folder.path().join("c.pem"), certificate.pem()).expect("written");
+    fs::write(directory.path().join("c.pem"), certificate.pem()).expect("written");
     let foreign = ["\x1b]", "\x07", "\x1b[31m", "\u{9b}", "\u{202e}"];
     for color in ["always", "never"] {
-        let shown = cert(folder.path(), &["inspect", "c.pem", "--color", color]).ok();
+        let shown = cert(directory.path(), &["inspect", "c.pem", "--color", color]).ok();
         assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
         assert_eq!(shown.lines().filter(|line| line.contains("title")).count(), 2, "subject and issuer: {shown:?}");
     }
-    let shown = cert(folder.path(), &["inspect", "c.pem", "-o", "json"]).ok();
+    let shown = cert(directory.path(), &["inspect", "c.pem", "-o", "json"]).ok();
     assert!(foreign.iter().all(|text| !shown.contains(text)), "{shown:?}");
     let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     let name = read["certificates"][0]["commonName"].as_str().expect("a common name");
@@ -264,16 +264,16 @@ fn untrusted_names_cannot_control_the_terminal() {
 
 #[test]
 fn pfx_files_open_in_openssl_and_hold_key_leaf_and_chain() {
-    let folder = folder();
-    fs::write(folder.path().join("password"), "correct horse\n").expect("written");
-    cert(folder.path(), &["root", "r"]).ok();
-    cert(folder.path(), &["intermediate", "i", "r"]).ok();
-    let told = cert(folder.path(), &["device", "plain", "i"]);
+    let directory = directory();
+    fs::write(directory.path().join("password"), "correct horse\n").expect("written");
+    cert(directory.path(), &["root", "r"]).ok();
+    cert(directory.path(), &["intermediate", "i", "r"]).ok();
+    let told = cert(directory.path(), &["device", "plain", "i"]);
     assert!(told.stderr.contains("1234"), "the default password is told: {}", told.stderr);
-    let told = cert(folder.path(), &["device", "chosen", "i", "--pfx-password-file", "password"]);
+    let told = cert(directory.path(), &["device", "chosen", "i", "--pfx-password-file", "password"]);
     assert!(!told.stderr.contains("1234") && !told.stderr.contains("horse"), "{}", told.stderr);
     Run::of(
-        program(folder.path())
+        program(directory.path())
             .args(["cert", "device", "legacy", "i", "--pfx-legacy"])
             .env("IOT_ENROLL_PFX_PASSWORD", "p"),
     )
@@ -281,14 +281,14 @@ fn pfx_files_open_in_openssl_and_hold_key_leaf_and_chain() {
     for (file, password, legacy) in
         [("plain", "1234", false), ("chosen", "correct horse", false), ("legacy", "p", true)]
     {
-        let bytes = fs::read(folder.path().join(format!("{file}.pfx"))).expect("read");
+        let bytes = fs::read(directory.path().join(format!("{file}.pfx"))).expect("read");
         let subjects: Vec<_> =
             pfx::read(&bytes, password).expect("opens").iter().map(|c| c.subject().to_string()).collect();
         assert_eq!(subjects, [format!("CN={file}"), "CN=i".to_owned(), "CN=r".to_owned()]);
         assert_eq!(pfx::read(&bytes, "wrong").map(|_| ()), Err(pfx::PfxError::Password));
         let (input, pass) = (format!("{file}.pfx"), format!("pass:{password}"));
         let arguments = ["pkcs12", "-in", &input, "-passin", &pass, "-nodes"];
-        let output = openssl(folder.path(), &[&arguments[..], if legacy { &["-legacy"] } else { &[] }].concat());
+        let output = openssl(directory.path(), &[&arguments[..], if legacy { &["-legacy"] } else { &[] }].concat());
         if let Some(output) = output {
             let text = String::from_utf8(output.stdout).expect("text");
             assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 3, "{text}");
@@ -299,20 +299,22 @@ fn pfx_files_open_in_openssl_and_hold_key_leaf_and_chain() {
 
 #[test]
 fn thumbprints_match_openssl_for_every_encoding() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r"]).ok();
-    let certificate = read(folder.path(), "r_cert.pem");
+    let directory = directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    let certificate = read(directory.path(), "r_cert.pem");
     let thumbprint = certificate.sha1_thumbprint().to_string();
-    fs::write(folder.path().join("r.der"), certificate.der()).expect("written");
-    fs::write(folder.path().join("r.b64"), certificate.to_base64_pem()).expect("written");
+    fs::write(directory.path().join("r.der"), certificate.der()).expect("written");
+    fs::write(directory.path().join("r.b64"), certificate.to_base64_pem()).expect("written");
     for file in ["r_cert.pem", "r.der", "r.b64", "r.pfx"] {
-        assert_eq!(cert(folder.path(), &["thumbprint", file]).ok(), format!("{thumbprint}\n"), "{file}");
+        assert_eq!(cert(directory.path(), &["thumbprint", file]).ok(), format!("{thumbprint}\n"), "{file}");
     }
-    let several = cert(folder.path(), &["thumbprint", "r_cert.pem", "r.pfx"]).ok();
+    let several = cert(directory.path(), &["thumbprint", "r_cert.pem", "r.pfx"]).ok();
     assert_eq!(several, format!("{thumbprint}  r_cert.pem\n{thumbprint}  r.pfx\n"));
-    let sha256 = cert(folder.path(), &["thumbprint", "--sha256", "r_cert.pem"]).ok();
+    let sha256 = cert(directory.path(), &["thumbprint", "--sha256", "r_cert.pem"]).ok();
     for (digest, ours) in [("-sha1", &thumbprint), ("-sha256", &sha256.trim().to_owned())] {
-        if let Some(output) = openssl(folder.path(), &["x509", "-in", "r_cert.pem", "-noout", "-fingerprint", digest]) {
+        if let Some(output) =
+            openssl(directory.path(), &["x509", "-in", "r_cert.pem", "-noout", "-fingerprint", digest])
+        {
             let text = String::from_utf8(output.stdout).expect("text");
             assert_eq!(text.trim().split_once('=').expect("a fingerprint").1.replace(':', ""), *ours);
         }
@@ -322,22 +324,25 @@ fn thumbprints_match_openssl_for_every_encoding() {
 #[test]
 fn base64_encodes_the_bytes_on_one_line() {
     use base64::{Engine, prelude::BASE64_STANDARD};
-    let folder = folder();
+    let directory = directory();
     let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
-    fs::write(folder.path().join("any"), &bytes).expect("written");
-    let printed = cert(folder.path(), &["base64", "any"]).ok();
+    fs::write(directory.path().join("any"), &bytes).expect("written");
+    let printed = cert(directory.path(), &["base64", "any"]).ok();
     assert_eq!(printed, format!("{}\n", BASE64_STANDARD.encode(&bytes)));
 }
 
 #[test]
 fn verify_reports_the_reason_and_exit_status() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
-    cert(folder.path(), &["root", "other", "--no-pfx"]).ok();
-    cert(folder.path(), &["device", "d", "r", "--no-pfx"]).ok();
-    cert(folder.path(), &["verification", "--ca", "r_cert.pem", "--key", "r_key.pem", "--nonce", "70A1B2", "--no-pfx"])
-        .ok();
-    let verify = |arguments: &[&str]| cert(folder.path(), &[&["verify"], arguments].concat());
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
+    cert(directory.path(), &["root", "other", "--no-pfx"]).ok();
+    cert(directory.path(), &["device", "d", "r", "--no-pfx"]).ok();
+    cert(
+        directory.path(),
+        &["verification", "--ca", "r_cert.pem", "--key", "r_key.pem", "--nonce", "70A1B2", "--no-pfx"],
+    )
+    .ok();
+    let verify = |arguments: &[&str]| cert(directory.path(), &[&["verify"], arguments].concat());
     let valid = verify(&["d_cert.pem", "--ca", "r_cert.pem"]).ok();
     assert!(valid.starts_with("Valid: d, ") && valid.contains(" r."), "{valid}");
     verify(&["verification_cert.pem", "--ca", "r_cert.pem", "--code", "70A1B2"]).ok();
@@ -359,23 +364,24 @@ fn verify_reports_the_reason_and_exit_status() {
 
 #[test]
 fn inspect_warns_of_what_a_service_would_refuse() {
-    let folder = folder();
-    let inspect = |file: &str| cert(folder.path(), &["inspect", authority_fixture(file).to_str().expect("UTF-8")]).ok();
+    let directory = directory();
+    let inspect =
+        |file: &str| cert(directory.path(), &["inspect", authority_fixture(file).to_str().expect("UTF-8")]).ok();
     assert!(inspect("ed25519_cert.pem").contains("warning: its key is Ed25519"));
     assert!(inspect("may-not-sign_cert.pem").contains("keyCertSign"));
     assert!(!inspect("ec-sec1_cert.pem").contains("warning"));
-    cert(folder.path(), &["device", "lone", "--no-pfx"]).ok();
-    let seen = cert(folder.path(), &["inspect", "lone_cert.pem", "-o", "json"]).json();
+    cert(directory.path(), &["device", "lone", "--no-pfx"]).ok();
+    let seen = cert(directory.path(), &["inspect", "lone_cert.pem", "-o", "json"]).json();
     assert!(seen["certificates"][0]["warnings"][0].as_str().expect("a warning").contains("self-signed"));
 }
 
 #[test]
 fn invalid_input_is_reported_and_writes_nothing() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
-    fs::write(folder.path().join("junk"), "junk").expect("written");
-    fs::write(folder.path().join("empty"), "").expect("written");
-    let before = contents(folder.path());
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
+    fs::write(directory.path().join("junk"), "junk").expect("written");
+    fs::write(directory.path().join("empty"), "").expect("written");
+    let before = contents(directory.path());
     for (arguments, status, part) in [
         (&["device", "bad/id", "r"][..], 2, "position 4"),
         (&["device", "-x", "r"], 2, ""),
@@ -402,24 +408,24 @@ fn invalid_input_is_reported_and_writes_nothing() {
         (&["base64", "empty"], 1, "empty"),
         (&["nonsense"], 2, "nonsense"),
     ] {
-        let error = cert(folder.path(), arguments).fails(status);
+        let error = cert(directory.path(), arguments).fails(status);
         assert!(error.contains(part), "{arguments:?}: {error}");
-        assert_eq!(contents(folder.path()), before, "{arguments:?}");
+        assert_eq!(contents(directory.path()), before, "{arguments:?}");
     }
 }
 
 #[test]
 fn key_password_comes_from_file_or_environment() {
-    let folder = folder();
+    let directory = directory();
     for (from, to) in [("ec-pkcs8_cert.pem", "ecPkcs8_cert.pem"), ("ec-pkcs8_key_aes.pem", "ecPkcs8_key.pem")] {
-        fs::copy(authority_fixture(from), folder.path().join(to)).expect("copied");
+        fs::copy(authority_fixture(from), directory.path().join(to)).expect("copied");
     }
-    let error = cert(folder.path(), &["device", "d", "EC PKCS8", "--no-pfx"]).fails(1);
+    let error = cert(directory.path(), &["device", "d", "EC PKCS8", "--no-pfx"]).fails(1);
     assert!(error.contains("encrypted") && error.contains("--key-password-file"), "{error}");
-    fs::write(folder.path().join("password"), "fixture\r\n").expect("written");
-    cert(folder.path(), &["device", "d", "EC PKCS8", "--no-pfx", "--key-password-file", "password"]).ok();
+    fs::write(directory.path().join("password"), "fixture\r\n").expect("written");
+    cert(directory.path(), &["device", "d", "EC PKCS8", "--no-pfx", "--key-password-file", "password"]).ok();
     let with = |password| {
-        let mut command: Command = program(folder.path());
+        let mut command: Command = program(directory.path());
         Run::of(command.args(["cert", "device", "e", "EC PKCS8", "--no-pfx"]).env("IOT_ENROLL_KEY_PASSWORD", password))
     };
     let error = with("incorrect").fails(1);
@@ -429,28 +435,28 @@ fn key_password_comes_from_file_or_environment() {
 
 #[test]
 fn output_has_no_color_unless_requested() {
-    let folder = folder();
-    let made = cert(folder.path(), &["root", "r"]);
+    let directory = directory();
+    let made = cert(directory.path(), &["root", "r"]);
     assert!(!made.stdout.contains('\x1b') && !made.stderr.contains('\x1b'));
-    let made = cert(folder.path(), &["root", "r", "--force", "--color", "always"]);
+    let made = cert(directory.path(), &["root", "r", "--force", "--color", "always"]);
     assert!(made.stdout.contains("\x1b[2m") && made.stderr.contains("\x1b[1m\x1b[33mnote"), "{}", made.stderr);
     assert!(!made.stdout.contains('\u{fffd}') && !made.stderr.contains('\u{fffd}'), "{}", made.stderr);
 }
 
 #[test]
 fn certificates_of_several_devices_are_not_a_chain() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
     let mixed: Vec<u8> = ["a", "b"]
         .iter()
         .flat_map(|id| {
-            cert(folder.path(), &["device", id, "r", "--no-pfx"]).ok();
-            fs::read(folder.path().join(format!("{id}_fullchain.pem"))).expect("read")
+            cert(directory.path(), &["device", id, "r", "--no-pfx"]).ok();
+            fs::read(directory.path().join(format!("{id}_fullchain.pem"))).expect("read")
         })
         .collect();
-    fs::write(folder.path().join("mixed.pem"), mixed).expect("written");
-    let text = cert(folder.path(), &["inspect", "mixed.pem"]).ok();
+    fs::write(directory.path().join("mixed.pem"), mixed).expect("written");
+    let text = cert(directory.path(), &["inspect", "mixed.pem"]).ok();
     assert!(text.contains("not a valid chain: 1 of them") && text.contains("the first, CN=a"), "{text}");
-    let text = cert(folder.path(), &["inspect", "a_fullchain.pem"]).ok();
+    let text = cert(directory.path(), &["inspect", "a_fullchain.pem"]).ok();
     assert!(text.contains("are a valid chain"), "{text}");
 }

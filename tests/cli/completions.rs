@@ -48,16 +48,16 @@ fn script(shell: &str) -> String {
 }
 
 /// A directory with the script of a shell as the file `script`.
-fn folder(shell: &str) -> TempDir {
-    let folder = crate::support::temporary_directory();
-    fs::write(folder.path().join("script"), script(shell)).expect("written");
-    folder
+fn directory(shell: &str) -> TempDir {
+    let directory = crate::support::temporary_directory();
+    fs::write(directory.path().join("script"), script(shell)).expect("written");
+    directory
 }
 
 /// What a shell prints, line by line; nothing where it is not installed.
-fn lines(shell: &str, folder: &Path, arguments: &[&str]) -> Option<Vec<String>> {
+fn lines(shell: &str, directory: &Path, arguments: &[&str]) -> Option<Vec<String>> {
     let mut command = Command::new(shell);
-    command.current_dir(folder).env("HOME", folder).stdin(Stdio::null()).args(arguments);
+    command.current_dir(directory).env("HOME", directory).stdin(Stdio::null()).args(arguments);
     match command.output() {
         Ok(output) => {
             assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
@@ -79,30 +79,30 @@ fn there_is_a_script_for_every_shell() {
 
 #[test]
 fn bash_completes_subcommands_and_options() {
-    let folder = folder("bash");
+    let directory = directory("bash");
     let typed = TYPED.map(|(typed, _)| typed);
     let arguments = [&["--norc", "-c", TAB_IN_BASH, "bash"], &typed[..]].concat();
-    if let Some(lines) = lines("bash", folder.path(), &arguments) {
+    if let Some(lines) = lines("bash", directory.path(), &arguments) {
         assert_eq!(lines, TYPED.map(|(_, word)| word));
     }
 }
 
 #[test]
 fn fish_completes_subcommands_and_options() {
-    let folder = folder("fish");
+    let directory = directory("fish");
     for (typed, word) in TYPED {
         let command = format!("source script; complete -C '{typed}'");
-        let Some(lines) = lines("fish", folder.path(), &["--no-config", "-c", &command]) else { return };
+        let Some(lines) = lines("fish", directory.path(), &["--no-config", "-c", &command]) else { return };
         assert!(lines.iter().any(|line| line.split('\t').next() == Some(word)), "{typed}: {lines:?}");
     }
 }
 
 #[test]
 fn zsh_completes_subcommands_and_options() {
-    let folder = folder("zsh");
+    let directory = directory("zsh");
     let typed = TYPED.map(|(typed, _)| typed);
     let arguments = [&["-f", "-c", TAB_IN_ZSH, "zsh"], &typed[..]].concat();
-    if let Some(lines) = lines("zsh", folder.path(), &arguments) {
+    if let Some(lines) = lines("zsh", directory.path(), &arguments) {
         // A value can follow the option after an equals sign, which zsh adds.
         let completed: Vec<_> = lines.iter().filter_map(|line| line.split_whitespace().last()).collect();
         let completed: Vec<_> = completed.iter().map(|word| word.trim_end_matches('=')).collect();

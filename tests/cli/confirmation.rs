@@ -7,15 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::service::{Service, folder};
+use crate::support::service::{Service, directory};
 use serde_json::{Value, json};
 
 /// Runs a command of the program on a pseudo-terminal, types an answer, and returns the status and the screen; nothing
 /// where the program `script` of util-linux is not installed.
-fn on_a_terminal(service: &Service, folder: &Path, arguments: &str, answer: &str) -> Option<(Option<i32>, String)> {
+fn on_a_terminal(service: &Service, directory: &Path, arguments: &str, answer: &str) -> Option<(Option<i32>, String)> {
     let line = format!("{} {arguments} --endpoint {}", env!("CARGO_BIN_EXE_iot-enroll"), service.endpoint);
     let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(folder);
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(directory);
     command.env("IOT_ENROLL_TOKEN", &service.token);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut child) = child.inspect_err(|error| crate::skipped(format_args!("script cannot be run: {error}"))) else {
@@ -28,10 +28,10 @@ fn on_a_terminal(service: &Service, folder: &Path, arguments: &str, answer: &str
 
 /// The commands that delete, with what they delete.
 fn lab() -> (Service, tempfile::TempDir, Vec<Vec<&'static str>>) {
-    let (service, folder) = (Service::start(), folder());
-    let run = |arguments: &[&str]| service.run(folder.path(), arguments).ok();
-    fs::write(folder.path().join("m.json"), r#"{"modulesContent": {}}"#).expect("written");
-    crate::support::Run::of(crate::support::program(folder.path()).args(["cert", "root", "r", "--no-pfx"])).ok();
+    let (service, directory) = (Service::start(), directory());
+    let run = |arguments: &[&str]| service.run(directory.path(), arguments).ok();
+    fs::write(directory.path().join("m.json"), r#"{"modulesContent": {}}"#).expect("written");
+    crate::support::Run::of(crate::support::program(directory.path()).args(["cert", "root", "r", "--no-pfx"])).ok();
     run(&["enrollment-group", "create", "g"]);
     run(&["enrollment-group", "certificate", "set", "g", "--file", "r_cert.pem"]);
     run(&["device", "create", "d"]);
@@ -46,33 +46,33 @@ fn lab() -> (Service, tempfile::TempDir, Vec<Vec<&'static str>>) {
         vec!["device-group", "delete", "q"],
         vec!["deployment-manifest", "delete", "m"],
     ];
-    (service, folder, commands)
+    (service, directory, commands)
 }
 
 #[test]
 fn deleting_without_a_terminal_needs_yes() {
-    let (service, folder, commands) = lab();
+    let (service, directory, commands) = lab();
     for command in &commands {
-        let error = service.run(folder.path(), command).fails(2);
+        let error = service.run(directory.path(), command).fails(2);
         assert!(error.contains("--yes") && error.contains("delete"), "{command:?}: {error}");
-        let error = service.run(folder.path(), &[command, &["-o", "json"][..]].concat()).fails(2);
+        let error = service.run(directory.path(), &[command, &["-o", "json"][..]].concat()).fails(2);
         let error: Value = serde_json::from_str(&error).expect("one JSON document");
         assert!(error["error"]["hint"].as_str().expect("a hint").contains("--yes"), "{error}");
     }
     for command in &commands {
-        assert_eq!(service.json(folder.path(), &[command, &["--yes"][..]].concat())["deleted"], true, "{command:?}");
+        assert_eq!(service.json(directory.path(), &[command, &["--yes"][..]].concat())["deleted"], true, "{command:?}");
     }
 }
 
 #[test]
 fn deleting_on_a_terminal_asks() {
-    let (service, folder, commands) = lab();
+    let (service, directory, commands) = lab();
     for command in commands {
         let command = command.join(" ");
         // At once, since `script` waits a while after the end of its command.
         std::thread::scope(|scope| {
             for answer in ["\n", "n\n", "no\n", "yes please\n"] {
-                let (service, path, command) = (&service, folder.path(), &command);
+                let (service, path, command) = (&service, directory.path(), &command);
                 scope.spawn(move || {
                     let Some((status, screen)) = on_a_terminal(service, path, command, answer) else { return };
                     assert_eq!(status, Some(1), "{command} {answer:?}: {screen}");
@@ -80,25 +80,26 @@ fn deleting_on_a_terminal_asks() {
                 });
             }
         });
-        let Some((status, screen)) = on_a_terminal(&service, folder.path(), &command, "y\n") else { return };
+        let Some((status, screen)) = on_a_terminal(&service, directory.path(), &command, "y\n") else { return };
         assert_eq!(status, Some(0), "{command}: {screen}");
     }
 }
 
 #[test]
 fn only_replacing_a_verified_certificate_needs_confirmation() {
-    let (service, folder) = (Service::start(), folder());
+    let (service, directory) = (Service::start(), directory());
     let cert = |name| {
-        crate::support::Run::of(crate::support::program(folder.path()).args(["cert", "root", name, "--no-pfx"])).ok();
+        crate::support::Run::of(crate::support::program(directory.path()).args(["cert", "root", name, "--no-pfx"]))
+            .ok();
     };
     cert("a");
     cert("b");
-    service.run(folder.path(), &["enrollment-group", "create", "g"]).ok();
+    service.run(directory.path(), &["enrollment-group", "create", "g"]).ok();
     let set = |file: &str, more: &[&str]| {
         let arguments = ["enrollment-group", "certificate", "set", "g", "--file", file];
-        service.run(folder.path(), &[&arguments, more].concat())
+        service.run(directory.path(), &[&arguments, more].concat())
     };
-    let shown = || service.json(folder.path(), &["enrollment-group", "certificate", "show", "g"]);
+    let shown = || service.json(directory.path(), &["enrollment-group", "certificate", "show", "g"]);
     set("a_cert.pem", &[]).ok();
     set("b_cert.pem", &[]).ok();
     set("a_cert.pem", &["--verified"]).ok();
@@ -110,12 +111,12 @@ fn only_replacing_a_verified_certificate_needs_confirmation() {
     assert_eq!(shown(), before);
     set("a_cert.pem", &["--verified"]).ok();
     let provision = ["provision", "--group", "g", "--root", "b", "--replace", "--no-pfx"];
-    assert!(service.run(folder.path(), &provision).fails(2).contains("--yes"));
+    assert!(service.run(directory.path(), &provision).fails(2).contains("--yes"));
     assert_eq!(shown()["info"], before["info"]);
-    service.run(folder.path(), &[&provision[..], &["--dry-run"]].concat()).ok();
-    service.run(folder.path(), &[&provision[..], &["--yes"]].concat()).ok();
+    service.run(directory.path(), &[&provision[..], &["--dry-run"]].concat()).ok();
+    service.run(directory.path(), &[&provision[..], &["--yes"]].concat()).ok();
     // The certificate is already in the group, so nothing is replaced.
-    service.run(folder.path(), &provision).ok();
+    service.run(directory.path(), &provision).ok();
     assert_ne!(shown()["info"], before["info"]);
     set("a_cert.pem", &["--yes"]).ok();
     assert_eq!(shown()["verified"], json!(false));
@@ -123,15 +124,15 @@ fn only_replacing_a_verified_certificate_needs_confirmation() {
 
 #[test]
 fn retiring_a_root_needs_confirmation() {
-    let (service, folder) = (Service::start(), folder());
-    let run = |arguments: &[&str]| service.run(folder.path(), arguments);
+    let (service, directory) = (Service::start(), directory());
+    let run = |arguments: &[&str]| service.run(directory.path(), arguments);
     run(&["provision", "--group", "g", "--root", "old", "--no-pfx"]).ok();
     run(&["rollover", "--group", "g", "--root", "new", "--no-pfx"]).ok();
     let retire = ["rollover", "--group", "g", "--root", "new", "--retire"];
-    let before = service.json(folder.path(), &["enrollment-group", "show", "g"]);
+    let before = service.json(directory.path(), &["enrollment-group", "show", "g"]);
     assert!(run(&retire).fails(2).contains("--yes"));
     run(&[&retire[..], &["--dry-run"]].concat()).ok();
-    assert_eq!(service.json(folder.path(), &["enrollment-group", "show", "g"]), before);
+    assert_eq!(service.json(directory.path(), &["enrollment-group", "show", "g"]), before);
     run(&[&retire[..], &["--yes"]].concat()).ok();
-    assert_ne!(service.json(folder.path(), &["enrollment-group", "show", "g"]), before);
+    assert_ne!(service.json(directory.path(), &["enrollment-group", "show", "g"]), before);
 }

@@ -2,25 +2,25 @@
 
 use std::{fs, path::Path};
 
-use crate::support::service::{Service, folder, keys};
+use crate::support::service::{Service, directory, keys};
 use crate::support::{Run, authority_fixture, program};
 use iot_enroll::certificate::Certificate;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A service and a folder.
+/// A service and a directory.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn start() -> Self {
-        Self { service: Service::start(), folder: folder() }
+        Self { service: Service::start(), directory: directory() }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -618,18 +618,18 @@ fn unusual_id_stays_one_path_segment() {
 #[test]
 fn emulator_injects_faults_from_the_command_line() {
     let service = Service::with(&["--rate", "1000000", "--fault", "404,method=GET,path=/devices,times=2"]);
-    let folder = folder();
+    let directory = directory();
     for _ in 0..2 {
-        assert!(service.run(folder.path(), &["device", "list"]).fails(1).contains("a fault was injected"));
+        assert!(service.run(directory.path(), &["device", "list"]).fails(1).contains("a fault was injected"));
     }
-    assert_eq!(service.json(folder.path(), &["device", "list"]), json!([]));
+    assert_eq!(service.json(directory.path(), &["device", "list"]), json!([]));
     let service =
         Service::with(&["--rate", "1000000", "--fault", "close-after,method=PUT", "--fault", "503,path=/devices"]);
-    let created = service.json(folder.path(), &["device", "create", "d", "--force"]);
-    assert_eq!(service.json(folder.path(), &["device", "list"]), json!([created]));
+    let created = service.json(directory.path(), &["device", "create", "d", "--force"]);
+    assert_eq!(service.json(directory.path(), &["device", "list"]), json!([created]));
 
     for (spec, position) in [("40,method=PUT", 1), ("503,methd=PUT", 5), ("delay=soon", 7), ("503,times=0", 11)] {
-        let error = Run::of(program(folder.path()).args(["emulator", "--fault", spec])).fails(2);
+        let error = Run::of(program(directory.path()).args(["emulator", "--fault", spec])).fails(2);
         assert!(error.contains(&format!("at character {position}")), "{spec}: {error}");
     }
 }
@@ -638,15 +638,15 @@ fn emulator_injects_faults_from_the_command_line() {
 fn emulator_listens_on_localhost_and_notes_an_unusable_token() {
     let service = Service::with(&["--listen", "localhost:0"]);
     assert!(service.endpoint.starts_with("http://127.0.0.1:"), "{}", service.endpoint);
-    let folder = folder();
-    let error = Run::of(program(folder.path()).args(["emulator", "--listen", "nowhere"])).fails(2);
+    let directory = directory();
+    let error = Run::of(program(directory.path()).args(["emulator", "--listen", "nowhere"])).fails(2);
     assert!(error.contains("127.0.0.1:8080"), "{error}");
     // It notes the token, then fails because the address is in use.
     let taken = service.endpoint.trim_start_matches("http://");
     for (token, warned) in
         [("topsecret", true), ("SharedAccessSignature sr=a&sig=topsecret&skn=b&se=4102444800000", false)]
     {
-        let error = Run::of(program(folder.path()).args(["emulator", "--token", token, "--listen", taken])).fails(1);
+        let error = Run::of(program(directory.path()).args(["emulator", "--token", token, "--listen", taken])).fails(1);
         assert_eq!(error.contains("note"), warned, "{error}");
         assert!(!error.contains("topsecret"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::support::{
     Run, program,
-    service::{Service, folder, keys},
+    service::{Service, directory, keys},
 };
 use iot_enroll::{
     dps::service::{
@@ -17,23 +17,23 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// An instance, and a folder with the files of the commands.
+/// An instance, and a directory with the files of the commands.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn new() -> Self {
-        Self { service: Service::start(), folder: folder() }
+        Self { service: Service::start(), directory: directory() }
     }
 
     fn with_tls() -> Self {
-        Self { service: Service::with(&["--tls", "--rate", "1000000", "--retry-after", "0"]), folder: folder() }
+        Self { service: Service::with(&["--tls", "--rate", "1000000", "--retry-after", "0"]), directory: directory() }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// Runs a command for the instance. Nothing that it prints contains a secret of the service.
@@ -457,9 +457,9 @@ fn instance_must_be_named_and_exist() {
 fn instance_without_keys_needs_entra_for_enrollments() {
     let runtime = Runtime::new().expect("threads");
     let emulator = runtime.block_on(Emulator::builder().local_auth(false).start()).expect("an emulator");
-    let folder = folder();
+    let directory = directory();
     let command = |arguments: &[&str]| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         command.args(arguments).args(["--dps", emulator.dps_name(), "--arm-endpoint", &emulator.endpoint()]);
         command.env("IOT_ENROLL_ARM_TOKEN", emulator.arm_token());
         command

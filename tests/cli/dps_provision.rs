@@ -4,27 +4,27 @@ use std::fs;
 
 use crate::support::{
     Run, program,
-    service::{Service, folder, keys},
+    service::{Service, directory, keys},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PROVISION: [&str; 6] = ["provision", "--group", "g", "--root", "old", "--no-pfx"];
 
-/// An instance over TLS, and a folder with the files of the commands.
+/// An instance over TLS, and a directory with the files of the commands.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn new() -> Self {
-        Self { service: Service::with(&["--tls", "--rate", "1000000", "--retry-after", "0"]), folder: folder() }
+        Self { service: Service::with(&["--tls", "--rate", "1000000", "--retry-after", "0"]), directory: directory() }
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
         let arguments = [arguments, &["--tls-ca", self.service.text("/caFile")]].concat();
-        Run::of(&mut self.service.dps_command(self.folder.path(), &arguments))
+        Run::of(&mut self.service.dps_command(self.directory.path(), &arguments))
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -37,14 +37,14 @@ impl Lab {
 
     /// Runs the command that another one printed, in a shell with the same environment.
     fn run_printed(&self, command: &str) -> Run {
-        let bin = self.folder.path().join("bin");
+        let bin = self.directory.path().join("bin");
         if !bin.exists() {
             fs::create_dir(&bin).expect("a directory");
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_iot-enroll"), bin.join("iot-enroll")).expect("a link");
         }
-        let template = self.service.dps_command(self.folder.path(), &[]);
+        let template = self.service.dps_command(self.directory.path(), &[]);
         let mut shell = std::process::Command::new("bash");
-        shell.args(["-c", command]).current_dir(self.folder.path());
+        shell.args(["-c", command]).current_dir(self.directory.path());
         shell.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let path = std::env::var("PATH").expect("a PATH");
         Run::of(shell.env("PATH", format!("{}:{path}", bin.display())))
@@ -52,9 +52,9 @@ impl Lab {
 }
 
 #[test]
-fn emulated_instance_takes_a_device_from_nothing_to_assigned() {
-    let folder = folder();
-    let report = Run::of(program(folder.path()).args([
+fn a_new_device_is_assigned_by_an_emulated_instance() {
+    let directory = directory();
+    let report = Run::of(program(directory.path()).args([
         "provision",
         "--emulator",
         "dps",
@@ -67,9 +67,9 @@ fn emulated_instance_takes_a_device_from_nothing_to_assigned() {
     assert_eq!((&report["group"], &report["verified"]), (&json!("myx509eg"), &json!(true)));
     assert_eq!(report["devices"][0]["assignedHub"], "emulated-hub.azure-devices.net");
     for name in ["--dps=x", "--arm-endpoint=https://x", "--connection-string-file=x"] {
-        Run::of(program(folder.path()).args(["provision", "--emulator", "dps", name])).fails(2);
+        Run::of(program(directory.path()).args(["provision", "--emulator", "dps", name])).fails(2);
     }
-    Run::of(program(folder.path()).args(["provision", "--emulator", "hub"])).fails(2);
+    Run::of(program(directory.path()).args(["provision", "--emulator", "hub"])).fails(2);
 }
 
 #[test]
@@ -219,10 +219,10 @@ fn options_of_the_other_service_are_refused() {
     fails(&["--token-file", "token"], "--arm-token-file");
     fails(&["--endpoint", "http://127.0.0.1:1", "--certificate-name", "x"], "--certificate-name");
     fails(&["--endpoint", "http://127.0.0.1:1", "--resource-group", "x"], "--dps");
-    let mut command = lab.service.dps_command(lab.folder.path(), &PROVISION);
+    let mut command = lab.service.dps_command(lab.directory.path(), &PROVISION);
     let error = Run::of(command.env("IOT_ENROLL_APP", "contoso")).fails(2);
     assert!(error.contains("--app") && error.contains("--dps"), "{error}");
-    let mut command = lab.service.dps_command(lab.folder.path(), &PROVISION);
+    let mut command = lab.service.dps_command(lab.directory.path(), &PROVISION);
     let error = Run::of(command.env_remove("IOT_ENROLL_DPS")).fails(2);
     assert!(error.contains("--app") && error.contains("--dps"), "{error}");
     // Each service has its own rule for group IDs.

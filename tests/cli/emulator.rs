@@ -44,7 +44,7 @@ fn check_over_tls_needs_the_ca_and_says_so() {
 }
 
 #[test]
-fn check_refuses_what_is_not_the_url_of_an_emulator() {
+fn check_refuses_urls_that_are_not_an_emulator() {
     for url in ["127.0.0.1:80", "ftp://localhost", "http://localhost/api", "http://user:pass@localhost", "http://a?b"] {
         check(&[url]).fails(2);
     }
@@ -77,9 +77,9 @@ fn check_of_another_server_or_a_silent_one_fails_in_time() {
 
 #[test]
 fn remote_access_is_refused_with_the_option_that_allows_it_and_announced_otherwise() {
-    let folder = temporary_directory();
+    let directory = temporary_directory();
     let emulator = |arguments: &[&str]| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         command.args(["emulator", "--listen", "0.0.0.0:0"]).args(arguments);
         command
     };
@@ -111,13 +111,13 @@ fn remote_access_is_refused_with_the_option_that_allows_it_and_announced_otherwi
 
 #[test]
 fn warning_names_each_address_that_other_machines_can_reach() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     for (listen, mqtt, remote) in [
         ("127.0.0.1:0", "0.0.0.0:0", &["MQTT on 0.0.0.0:"][..]),
         ("0.0.0.0:0", "127.0.0.1:0", &["on 0.0.0.0:"]),
         ("0.0.0.0:0", "0.0.0.0:0", &["on 0.0.0.0:", " and MQTT on 0.0.0.0:"]),
     ] {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         command.args(["emulator", "--allow-remote", "--tls", "--listen", listen, "--mqtt", mqtt]);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut line = String::new();

@@ -7,39 +7,39 @@ use tempfile::TempDir;
 
 use crate::support::{Run, authority_fixture, openssl, program};
 
-/// A folder with a root `r` and a device `d` under it.
-fn folder() -> TempDir {
-    let folder = crate::support::temporary_directory();
-    cert(folder.path(), &["root", "r"]).ok();
-    cert(folder.path(), &["device", "d", "r"]).ok();
-    folder
+/// A directory with a root `r` and a device `d` under it.
+fn directory() -> TempDir {
+    let directory = crate::support::temporary_directory();
+    cert(directory.path(), &["root", "r"]).ok();
+    cert(directory.path(), &["device", "d", "r"]).ok();
+    directory
 }
 
-fn cert(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).arg("cert").args(arguments))
+fn cert(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).arg("cert").args(arguments))
 }
 
-fn read(folder: &Path, file: &str) -> Vec<u8> {
-    fs::read(folder.join(file)).expect("read")
+fn read(directory: &Path, file: &str) -> Vec<u8> {
+    fs::read(directory.join(file)).expect("read")
 }
 
-fn thumbprint(folder: &Path, file: &str) -> String {
-    Certificate::read(&read(folder, file)).expect("a certificate").sha1_thumbprint().to_string()
+fn thumbprint(directory: &Path, file: &str) -> String {
+    Certificate::read(&read(directory, file)).expect("a certificate").sha1_thumbprint().to_string()
 }
 
 #[test]
 fn thumbprints_of_all_readable_files_are_printed() {
-    let folder = folder();
-    fs::write(folder.path().join("junk"), "hello").expect("written");
+    let directory = directory();
+    fs::write(directory.path().join("junk"), "hello").expect("written");
     let files = ["thumbprint", "r_cert.pem", "junk", "d_cert.pem", "missing"];
-    let run = cert(folder.path(), &files);
-    let expected = ["r_cert.pem", "d_cert.pem"].map(|file| format!("{}  {file}\n", thumbprint(folder.path(), file)));
+    let run = cert(directory.path(), &files);
+    let expected = ["r_cert.pem", "d_cert.pem"].map(|file| format!("{}  {file}\n", thumbprint(directory.path(), file)));
     assert_eq!(run.stdout, expected.concat());
     let error = run.fails(1);
     assert!(error.contains("2 of 4 files") && error.contains("junk") && error.contains("missing"));
-    let run = cert(folder.path(), &["thumbprint", "junk", "d_cert.pem", "-o", "json"]);
+    let run = cert(directory.path(), &["thumbprint", "junk", "d_cert.pem", "-o", "json"]);
     let printed: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
-    assert_eq!(printed[0]["sha1Thumbprint"], thumbprint(folder.path(), "d_cert.pem"));
+    assert_eq!(printed[0]["sha1Thumbprint"], thumbprint(directory.path(), "d_cert.pem"));
     assert_eq!(printed.as_array().map(Vec::len), Some(1));
     let error = run.fails(1);
     assert!(error.contains("junk") && error.contains("certificate"), "{error}");
@@ -47,42 +47,42 @@ fn thumbprints_of_all_readable_files_are_printed() {
 
 #[test]
 fn base64_warns_of_private_keys_in_every_encoding() {
-    let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    let key = PrivateKey::read(&read(folder.path(), "d_key.pem"), None).expect("a key");
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let key = PrivateKey::read(&read(directory.path(), "d_key.pem"), None).expect("a key");
     let der = key.to_pkcs8_der().expect("DER");
     fs::write(at("key.der"), &*der).expect("written");
     fs::write(at("key.b64"), BASE64_STANDARD.encode(&*der)).expect("written");
-    fs::write(at("pfx.b64"), BASE64_STANDARD.encode(read(folder.path(), "d.pfx"))).expect("written");
-    let text = String::from_utf8(read(folder.path(), "d_key.pem")).expect("text");
+    fs::write(at("pfx.b64"), BASE64_STANDARD.encode(read(directory.path(), "d.pfx"))).expect("written");
+    let text = String::from_utf8(read(directory.path(), "d_key.pem")).expect("text");
     fs::write(at("key.utf16"), text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).expect("written");
     fs::write(at("key.damaged"), text.replacen('M', "*", 1)).expect("written");
     for file in ["d_key.pem", "key.der", "key.b64", "d.pfx", "pfx.b64", "key.utf16", "key.damaged"] {
-        let run = cert(folder.path(), &["base64", file]);
+        let run = cert(directory.path(), &["base64", file]);
         assert!(run.stderr.contains("private key") && run.stderr.contains(file), "{file}: {}", run.stderr);
-        assert_eq!(run.ok().trim_end(), BASE64_STANDARD.encode(read(folder.path(), file)));
+        assert_eq!(run.ok().trim_end(), BASE64_STANDARD.encode(read(directory.path(), file)));
     }
-    fs::write(at("cert.der"), Certificate::read(&read(folder.path(), "d_cert.pem")).expect("one").der())
+    fs::write(at("cert.der"), Certificate::read(&read(directory.path(), "d_cert.pem")).expect("one").der())
         .expect("written");
     for file in ["d_cert.pem", "d_fullchain.pem", "cert.der"] {
-        assert_eq!(cert(folder.path(), &["base64", file]).stderr, "", "{file}");
+        assert_eq!(cert(directory.path(), &["base64", file]).stderr, "", "{file}");
     }
 }
 
 #[test]
 fn ca_is_read_from_pfx() {
-    let folder = folder();
+    let directory = directory();
     let proof = ["verification", "--nonce", "ABC", "--force", "--no-pfx"];
     for (ca, key) in [("r_cert.pem", "r.pfx"), ("r.pfx", "r.pfx"), ("r.pfx", "r_key.pem")] {
-        cert(folder.path(), &[&proof[..], &["--ca", ca, "--key", key]].concat()).ok();
-        cert(folder.path(), &["verify", "verification_cert.pem", "--ca", "r.pfx", "--code", "ABC"]).ok();
+        cert(directory.path(), &[&proof[..], &["--ca", ca, "--key", key]].concat()).ok();
+        cert(directory.path(), &["verify", "verification_cert.pem", "--ca", "r.pfx", "--code", "ABC"]).ok();
     }
     let run = |variable: &str, password: &str| {
-        let mut program = program(folder.path());
+        let mut program = program(directory.path());
         program.env(variable, password).arg("cert").args(proof).args(["--ca", "s_cert.pem", "--key", "s.pfx"]);
         Run::of(&mut program)
     };
-    Run::of(program(folder.path()).env("IOT_ENROLL_PFX_PASSWORD", "geheim").args(["cert", "root", "s"])).ok();
+    Run::of(program(directory.path()).env("IOT_ENROLL_PFX_PASSWORD", "geheim").args(["cert", "root", "s"])).ok();
     run("IOT_ENROLL_PFX_PASSWORD", "geheim").ok();
     run("IOT_ENROLL_KEY_PASSWORD", "geheim").ok();
     let error = run("IOT_ENROLL_PFX_PASSWORD", "wrong").fails(1);
@@ -93,7 +93,7 @@ fn ca_is_read_from_pfx() {
 
 #[test]
 fn refused_keys_have_a_hint() {
-    let folder = folder();
+    let directory = directory();
     let fixture = |name: &str| authority_fixture("..").join("keys").join(name);
     for (file, password, reason, hint) in [
         ("encrypted/traditional-aes128.pem", "", "is encrypted", "--key-password-file"),
@@ -103,7 +103,7 @@ fn refused_keys_have_a_hint() {
         ("unsupported/rsa1024.pem", "", "RSA of 1024 bits", "2048"),
     ] {
         let file = fixture(file);
-        let mut program = program(folder.path());
+        let mut program = program(directory.path());
         program.env("IOT_ENROLL_KEY_PASSWORD", password);
         program.args(["cert", "verification", "--nonce", "ABC", "--ca", "r_cert.pem", "--key"]).arg(&file);
         let error = Run::of(&mut program).fails(1);
@@ -113,38 +113,42 @@ fn refused_keys_have_a_hint() {
 
 #[test]
 fn requests_are_signed_in_every_encoding() {
-    let folder = folder();
+    let directory = directory();
     let made =
         ["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", "s.key"];
-    let made = openssl(folder.path(), &[&made[..], &["-subj", "/CN=s-1", "-outform", "DER", "-out", "s.der"]].concat());
+    let made =
+        openssl(directory.path(), &[&made[..], &["-subj", "/CN=s-1", "-outform", "DER", "-out", "s.der"]].concat());
     if made.is_none() {
         crate::skipped("there is no openssl");
         return;
     }
-    let der = read(folder.path(), "s.der");
+    let der = read(directory.path(), "s.der");
     let base64 = BASE64_STANDARD.encode(&der);
     for bytes in [
         [&der[..], b"\n"].concat(),
         base64.clone().into_bytes(),
         format!("-----BEGIN NEW CERTIFICATE REQUEST-----\\n{base64}\\n-----END NEW CERTIFICATE REQUEST-----\\n").into(),
     ] {
-        fs::write(folder.path().join("in.csr"), bytes).expect("written");
-        cert(folder.path(), &["device", "s-1", "r", "--csr", "in.csr", "--force"]).ok();
-        cert(folder.path(), &["verify", "s1_cert.pem", "--ca", "r_cert.pem"]).ok();
+        fs::write(directory.path().join("in.csr"), bytes).expect("written");
+        cert(directory.path(), &["device", "s-1", "r", "--csr", "in.csr", "--force"]).ok();
+        cert(directory.path(), &["verify", "s1_cert.pem", "--ca", "r_cert.pem"]).ok();
     }
 }
 
 #[test]
 fn pkcs7_is_read_as_a_chain() {
-    let folder = folder();
+    let directory = directory();
     let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_fullchain.pem", "-outform", "DER", "-out", "chain.p7b"];
-    if openssl(folder.path(), &made).is_none() {
+    if openssl(directory.path(), &made).is_none() {
         crate::skipped("there is no openssl");
         return;
     }
-    assert_eq!(cert(folder.path(), &["thumbprint", "chain.p7b"]).ok().trim(), thumbprint(folder.path(), "d_cert.pem"));
-    cert(folder.path(), &["verify", "chain.p7b", "--ca", "r_cert.pem"]).ok();
-    assert!(cert(folder.path(), &["inspect", "chain.p7b"]).ok().contains("2 certificates are a valid chain"));
+    assert_eq!(
+        cert(directory.path(), &["thumbprint", "chain.p7b"]).ok().trim(),
+        thumbprint(directory.path(), "d_cert.pem")
+    );
+    cert(directory.path(), &["verify", "chain.p7b", "--ca", "r_cert.pem"]).ok();
+    assert!(cert(directory.path(), &["inspect", "chain.p7b"]).ok().contains("2 certificates are a valid chain"));
     // `openssl cms` adds a signature, and writes BER when it streams.
     let made = [
         "cms",
@@ -158,9 +162,14 @@ fn pkcs7_is_read_as_a_chain() {
         "-in",
         "d_cert.pem",
     ];
-    let made =
-        openssl(folder.path(), &[&made[..], &["-stream", "-outform", "DER", "-nodetach", "-out", "ber.p7m"]].concat());
+    let made = openssl(
+        directory.path(),
+        &[&made[..], &["-stream", "-outform", "DER", "-nodetach", "-out", "ber.p7m"]].concat(),
+    );
     assert!(made.is_some_and(|output| output.status.success()));
-    assert_eq!(read(folder.path(), "ber.p7m")[..2], [0x30, 0x80], "BER");
-    assert_eq!(cert(folder.path(), &["thumbprint", "ber.p7m"]).ok().trim(), thumbprint(folder.path(), "d_cert.pem"));
+    assert_eq!(read(directory.path(), "ber.p7m")[..2], [0x30, 0x80], "BER");
+    assert_eq!(
+        cert(directory.path(), &["thumbprint", "ber.p7m"]).ok().trim(),
+        thumbprint(directory.path(), "d_cert.pem")
+    );
 }

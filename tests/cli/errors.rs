@@ -3,14 +3,14 @@
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use crate::support::server::{Reply, Server};
-use crate::support::service::{Service, folder, keys};
+use crate::support::service::{Service, directory, keys};
 use crate::support::{Run, program};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "SharedAccessSignature sr=app&sig=topsecret&skn=ops&se=4102444800000";
 
-fn run(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).args(arguments))
+fn run(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).args(arguments))
 }
 
 /// The document that is all of the standard error.
@@ -24,7 +24,7 @@ fn document(run: Run, status: i32) -> Value {
 
 #[test]
 fn wrong_usage_is_one_json_document() {
-    let folder = folder();
+    let directory = directory();
     for arguments in [
         &["-o", "json", "cert", "root", "--nonsense"][..],
         &["cert", "root", "--nonsense", "-ojson"],
@@ -33,52 +33,52 @@ fn wrong_usage_is_one_json_document() {
         &["cert", "root", "--nonsense", "--output=json"],
         &["cert", "root", "-qo", "json", "--nonsense"],
     ] {
-        let error = document(run(folder.path(), arguments), 2);
+        let error = document(run(directory.path(), arguments), 2);
         let message = error["message"].as_str().expect("a message");
         assert_eq!(message, "unexpected argument '--nonsense' found", "{arguments:?}");
     }
-    let error = document(run(folder.path(), &["cert", "inspect", "-o", "json"]), 2);
+    let error = document(run(directory.path(), &["cert", "inspect", "-o", "json"]), 2);
     assert_eq!(error["message"], "the following required arguments were not provided: <FILE>");
-    let error = document(run(folder.path(), &["device", "list", "--tokn-file", "x", "-o", "json"]), 2);
+    let error = document(run(directory.path(), &["device", "list", "--tokn-file", "x", "-o", "json"]), 2);
     assert!(error["hint"].as_str().expect("a hint").contains("--token-file"), "{error}");
-    let error = document(run(folder.path(), &["enrollment-group", "list", "-o", "json"]), 2);
+    let error = document(run(directory.path(), &["enrollment-group", "list", "-o", "json"]), 2);
     assert!(error["hint"].as_str().expect("a hint").contains("--app"), "{error}");
-    document(run(folder.path(), &["cert", "-o", "json"]), 2);
+    document(run(directory.path(), &["cert", "-o", "json"]), 2);
     // Help and the version are results, not errors.
-    assert!(run(folder.path(), &["cert", "-o", "json", "--help"]).ok().contains("Usage:"));
-    run(folder.path(), &["-o", "json", "--version"]).ok();
-    assert!(run(folder.path(), &["-o", "human", "cert", "root", "--nonsense"]).fails(2).starts_with("error: "));
+    assert!(run(directory.path(), &["cert", "-o", "json", "--help"]).ok().contains("Usage:"));
+    run(directory.path(), &["-o", "json", "--version"]).ok();
+    assert!(run(directory.path(), &["-o", "human", "cert", "root", "--nonsense"]).fails(2).starts_with("error: "));
 }
 
 #[test]
 fn failure_is_one_json_document_with_hint_and_notes() {
-    let folder = folder();
-    run(folder.path(), &["cert", "root", "r"]).ok();
-    let error = document(run(folder.path(), &["cert", "root", "r", "-o", "json"]), 1);
+    let directory = directory();
+    run(directory.path(), &["cert", "root", "r"]).ok();
+    let error = document(run(directory.path(), &["cert", "root", "r", "-o", "json"]), 1);
     assert!(error["message"].as_str().expect("a message").contains("r_cert.pem already exist"), "{error}");
     assert!(error["hint"].as_str().expect("a hint").contains("--force"), "{error}");
     assert_eq!(keys(&error), ["hint", "message"]);
     // Without a failure the notes are printed as text.
-    let made = run(folder.path(), &["cert", "root", "s", "-o", "json"]);
+    let made = run(directory.path(), &["cert", "root", "s", "-o", "json"]);
     assert!(made.stderr.starts_with("note: ") && made.stderr.contains("1234"), "{}", made.stderr);
     made.json();
     // Notes before a failure are part of the document.
-    fs::write(folder.path().join("key"), "not base64!").expect("written");
-    run_chmod(folder.path(), "key", 0o644);
+    fs::write(directory.path().join("key"), "not base64!").expect("written");
+    run_chmod(directory.path(), "key", 0o644);
     let arguments = ["device", "compute-key", "d", "--group-key-file", "key", "-o", "json"];
-    let error = document(run(folder.path(), &arguments), 1);
+    let error = document(run(directory.path(), &arguments), 1);
     assert!(error["notes"][0].as_str().expect("a note").contains("chmod 600 key"), "{error}");
 }
 
-fn run_chmod(folder: &Path, file: &str, mode: u32) {
+fn run_chmod(directory: &Path, file: &str, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder.join(file), fs::Permissions::from_mode(mode)).expect("set");
+    fs::set_permissions(directory.join(file), fs::Permissions::from_mode(mode)).expect("set");
 }
 
 #[test]
 fn json_error_has_the_answer_of_the_service() {
-    let folder = folder();
-    let (service, path) = (Service::start(), folder.path());
+    let directory = directory();
+    let (service, path) = (Service::start(), directory.path());
     let error = document(service.run(path, &["device", "show", "nobody", "-o", "json"]), 1);
     assert_eq!((&error["service"]["status"], &error["service"]["code"]), (&json!(404), &json!("NotFound")));
     assert!(error["service"]["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
@@ -94,10 +94,10 @@ fn json_error_has_the_answer_of_the_service() {
 
 #[test]
 fn redirect_is_reported() {
-    let folder = folder();
+    let directory = directory();
     let server = Server::start([Reply::with(302, &[("Location", "/elsewhere")], "")]);
     let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
-    let error = document(Run::of(program(folder.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+    let error = document(Run::of(program(directory.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
     let message = error["message"].as_str().expect("a message");
     assert!(message.contains("302, a redirect to /elsewhere; redirects are not followed"), "{message}");
     assert_eq!(error["service"]["status"], 302);
@@ -105,11 +105,11 @@ fn redirect_is_reported() {
 
 #[test]
 fn unexpected_answer_is_reported_in_terms_of_json() {
-    let folder = folder();
+    let directory = directory();
     for body in ["[]", "null", "7"] {
         let server = Server::start([Reply::with(200, &[("Content-Type", "application/json")], body)]);
         let arguments = ["device", "list", "--endpoint", &server.url(), "-o", "json"];
-        let error = document(Run::of(program(folder.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
+        let error = document(Run::of(program(directory.path()).args(arguments).env("IOT_ENROLL_TOKEN", TOKEN)), 1);
         let message = error["message"].as_str().expect("a message");
         assert!(message.contains("expected an object") && !message.contains("struct"), "{message}");
     }
@@ -117,15 +117,15 @@ fn unexpected_answer_is_reported_in_terms_of_json() {
 
 #[test]
 fn secret_instead_of_a_device_list_is_not_repeated() {
-    let folder = folder();
-    run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
+    let directory = directory();
+    run(directory.path(), &["cert", "root", "r", "--no-pfx"]).ok();
     for secret in [
         TOKEN,
         "HostName=x.example;SharedAccessKeyName=y;SharedAccessKey=Sesame0sesame+",
         "Sesame,0sesame",
         "Sesame0+/sesame=",
     ] {
-        let file = folder.path().join("secret");
+        let file = directory.path().join("secret");
         fs::write(&file, format!("{secret}\n")).expect("written");
         for arguments in [
             &["device", "import", "--file", "secret"][..],
@@ -133,7 +133,7 @@ fn secret_instead_of_a_device_list_is_not_repeated() {
             &["cert", "fleet", "r", "--devices", "secret"],
             &["provision", "--emulator", "--devices", "secret"],
         ] {
-            let mut command = program(folder.path());
+            let mut command = program(directory.path());
             let service = [("IOT_ENROLL_TOKEN", TOKEN), ("IOT_ENROLL_ENDPOINT", "http://127.0.0.1:1")];
             if arguments[1] == "import" {
                 command.envs(service);
@@ -148,9 +148,9 @@ fn secret_instead_of_a_device_list_is_not_repeated() {
 
 #[test]
 fn invalid_emulator_address_or_token_is_wrong_usage() {
-    let folder = folder();
+    let directory = directory();
     for arguments in [["--listen", "192.0.2.1:0"], ["--token", ""]] {
-        document(run(folder.path(), &[&["emulator", "-o", "json"], &arguments[..]].concat()), 2);
+        document(run(directory.path(), &[&["emulator", "-o", "json"], &arguments[..]].concat()), 2);
     }
 }
 
@@ -158,20 +158,20 @@ fn invalid_emulator_address_or_token_is_wrong_usage() {
 #[test]
 fn unwritable_help_is_a_failure() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
-    let status = program(folder().path()).arg("--help").stdout(full).status().expect("the program runs");
+    let status = program(directory().path()).arg("--help").stdout(full).status().expect("the program runs");
     assert_eq!(status.code(), Some(1));
 }
 
 #[test]
 fn paths_that_are_not_utf_8_are_handled() {
-    let folder = folder();
-    let odd = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+    let directory = directory();
+    let odd = directory.path().join(OsStr::from_bytes(b"caf\xe9"));
     if fs::create_dir(&odd).is_err() {
         crate::skipped("this file system takes no such names");
         return;
     }
     let json = |arguments: &[&str]| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         let arguments = arguments.iter().map(|argument| match *argument {
             "FLEET" => odd.join("devices").into_os_string(),
             "ODD" => odd.clone().into_os_string(),
@@ -194,26 +194,26 @@ fn paths_that_are_not_utf_8_are_handled() {
 
 #[test]
 fn file_size_limit_is_an_error_and_leaves_nothing() {
-    let folder = folder();
-    run(folder.path(), &["cert", "root", "r", "--no-pfx"]).ok();
+    let directory = directory();
+    run(directory.path(), &["cert", "root", "r", "--no-pfx"]).ok();
     let limited = |arguments: &str| {
         let mut shell = std::process::Command::new("bash");
         let line = format!("ulimit -f 0; '{}' {arguments}", env!("CARGO_BIN_EXE_iot-enroll"));
-        Run::of(shell.args(["-c", &line]).current_dir(folder.path()))
+        Run::of(shell.args(["-c", &line]).current_dir(directory.path()))
     };
     let error = limited("cert device d r").fails(1);
     assert!(error.contains("File too large"), "{error}");
-    assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 3, "only the root's files");
+    assert_eq!(fs::read_dir(directory.path()).expect("read").count(), 3, "only the root's files");
     limited("cert thumbprint r_cert.pem").ok();
 }
 
 #[test]
 fn read_only_directory_only_fails_writes() {
-    let (service, folder) = (Service::start(), folder());
-    let path = folder.path();
+    let (service, directory) = (Service::start(), directory());
+    let path = directory.path();
     let provision = ["provision", "--group", "g", "--root", "r", "--device", "d", "--no-pfx"];
     service.run(path, &provision).ok();
-    run_chmod(folder.path(), ".", 0o555);
+    run_chmod(directory.path(), ".", 0o555);
     if fs::write(path.join("trial"), "").is_ok() {
         crate::skipped("this user can write to a read-only directory");
         return;
@@ -224,5 +224,5 @@ fn read_only_directory_only_fails_writes() {
     run(path, &["cert", "thumbprint", "r_cert.pem"]).ok();
     let more = service.run(path, &[&provision[..], &["--device", "e"]].concat());
     assert!(more.fails(1).contains("denied"));
-    run_chmod(folder.path(), ".", 0o755);
+    run_chmod(directory.path(), ".", 0o755);
 }

@@ -5,21 +5,21 @@ use crate::support::{Run, openssl, program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder with the certificate of a device that runs out in 5 days.
-fn folder() -> TempDir {
-    let folder = crate::support::temporary_directory();
-    cert(folder.path(), &["device", "d", "--days", "5", "--no-pfx", "--dir", "."]).ok();
-    fs::remove_file(folder.path().join("d_fullchain.pem")).expect("removed");
-    folder
+/// A directory with the certificate of a device that runs out in 5 days.
+fn directory() -> TempDir {
+    let directory = crate::support::temporary_directory();
+    cert(directory.path(), &["device", "d", "--days", "5", "--no-pfx", "--dir", "."]).ok();
+    fs::remove_file(directory.path().join("d_fullchain.pem")).expect("removed");
+    directory
 }
 
-fn cert(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).arg("cert").args(arguments))
+fn cert(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).arg("cert").args(arguments))
 }
 
 /// The report on a path where something expires, which ends with status 1, or could not be read, with 3.
-fn report(folder: &Path, path: &str) -> Value {
-    let run = cert(folder, &["expiring", path, "-o", "json"]);
+fn report(directory: &Path, path: &str) -> Value {
+    let run = cert(directory, &["expiring", path, "-o", "json"]);
     let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
     let status = if length(&report["expiring"]) > 0 { 1 } else { 3 };
     assert_eq!(run.status, status, "{}{}", run.stdout, run.stderr);
@@ -30,8 +30,8 @@ fn length(list: &Value) -> usize {
     list.as_array().expect("a list").len()
 }
 
-fn pem(folder: &TempDir) -> String {
-    fs::read_to_string(folder.path().join("d_cert.pem")).expect("read")
+fn pem(directory: &TempDir) -> String {
+    fs::read_to_string(directory.path().join("d_cert.pem")).expect("read")
 }
 
 /// A header of POSIX ustar and that many zeros.
@@ -51,16 +51,16 @@ fn member(name: &str, size: usize) -> Vec<u8> {
 
 #[test]
 fn tar_members_are_searched_in_large_files() {
-    let folder = crate::support::temporary_directory();
-    cert(folder.path(), &["root", "r", "--no-pfx", "--dir", "."]).ok();
-    fs::create_dir(folder.path().join("f")).expect("a folder");
+    let directory = crate::support::temporary_directory();
+    cert(directory.path(), &["root", "r", "--no-pfx", "--dir", "."]).ok();
+    fs::create_dir(directory.path().join("f")).expect("a directory");
     let fleet = ["fleet", "r", "--count", "300", "--days", "3", "--format", "tar", "--out", "f/fleet.tar"];
-    cert(folder.path(), &fleet).ok();
+    cert(directory.path(), &fleet).ok();
     let mut large = member("padding", 17 << 20);
-    large.extend(fs::read(folder.path().join("f/fleet.tar")).expect("read"));
-    fs::write(folder.path().join("f/fleet.tar"), &large).expect("written");
+    large.extend(fs::read(directory.path().join("f/fleet.tar")).expect("read"));
+    fs::write(directory.path().join("f/fleet.tar"), &large).expect("written");
     for path in ["f", "f/fleet.tar"] {
-        let report = report(folder.path(), path);
+        let report = report(directory.path(), path);
         // The root is also in the full chains.
         assert_eq!((report["certificates"].as_u64(), length(&report["expiring"])), (Some(301), 300));
         assert_eq!(length(&report["notRead"]), 1);
@@ -68,23 +68,23 @@ fn tar_members_are_searched_in_large_files() {
         let file = report["expiring"][0]["file"].as_str().expect("a path");
         assert!(file.contains("fleet.tar:0000/device-"), "{file}");
     }
-    fs::write(folder.path().join("f/fleet.tar"), &large[..large.len() - 50_000]).expect("written");
+    fs::write(directory.path().join("f/fleet.tar"), &large[..large.len() - 50_000]).expect("written");
     for path in ["f", "f/fleet.tar"] {
-        let report = report(folder.path(), path);
+        let report = report(directory.path(), path);
         assert_eq!((length(&report["unreadable"]), length(&report["expiring"]) > 250), (1, true), "{path}");
     }
 }
 
 #[test]
 fn bundles_over_16_mib_are_listed_as_unreadable() {
-    let folder = folder();
-    let pem = pem(&folder);
-    fs::create_dir(folder.path().join("b")).expect("a folder");
-    fs::write(folder.path().join("b/bundle"), pem.repeat((2 << 20) / pem.len())).expect("written");
-    let found = report(folder.path(), "b");
+    let directory = directory();
+    let pem = pem(&directory);
+    fs::create_dir(directory.path().join("b")).expect("a directory");
+    fs::write(directory.path().join("b/bundle"), pem.repeat((2 << 20) / pem.len())).expect("written");
+    let found = report(directory.path(), "b");
     assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 0));
-    fs::write(folder.path().join("b/bundle"), pem.repeat((17 << 20) / pem.len())).expect("written");
-    let found = report(folder.path(), "b");
+    fs::write(directory.path().join("b/bundle"), pem.repeat((17 << 20) / pem.len())).expect("written");
+    let found = report(directory.path(), "b");
     assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (0, 1));
 }
 
@@ -92,76 +92,76 @@ fn bundles_over_16_mib_are_listed_as_unreadable() {
 #[test]
 fn links_are_followed_without_loops() {
     use std::os::unix::fs::symlink;
-    let folder = folder();
-    fs::create_dir_all(folder.path().join("search/deep")).expect("a folder");
-    fs::create_dir(folder.path().join("elsewhere")).expect("a folder");
-    fs::rename(folder.path().join("d_cert.pem"), folder.path().join("elsewhere/d_cert.pem")).expect("moved");
-    symlink("../elsewhere", folder.path().join("search/link")).expect("a link");
-    symlink("..", folder.path().join("search/deep/up")).expect("a link");
-    let found = report(folder.path(), "search");
+    let directory = directory();
+    fs::create_dir_all(directory.path().join("search/deep")).expect("a directory");
+    fs::create_dir(directory.path().join("elsewhere")).expect("a directory");
+    fs::rename(directory.path().join("d_cert.pem"), directory.path().join("elsewhere/d_cert.pem")).expect("moved");
+    symlink("../elsewhere", directory.path().join("search/link")).expect("a link");
+    symlink("..", directory.path().join("search/deep/up")).expect("a link");
+    let found = report(directory.path(), "search");
     assert_eq!(found["expiring"][0]["file"], "search/link/d_cert.pem");
     assert_eq!((found["expiring"][0]["alsoIn"].as_u64(), length(&found["unreadable"])), (Some(0), 0));
-    symlink("nowhere", folder.path().join("search/gone")).expect("a link");
-    assert_eq!(report(folder.path(), "search")["unreadable"][0]["file"], "search/gone");
+    symlink("nowhere", directory.path().join("search/gone")).expect("a link");
+    assert_eq!(report(directory.path(), "search")["unreadable"][0]["file"], "search/gone");
 }
 
 #[test]
 fn unreadable_certificate_files_are_listed() {
-    let folder = folder();
-    let good = pem(&folder);
+    let directory = directory();
+    let good = pem(&directory);
     let mistyped = good.replacen("BEGIN CERTIFICATE", "BEGIN CERTIFCATE", 1);
     let damaged = good.replacen("-----BEGIN", "----BEGIN", 1);
     let second = format!("{good}{damaged}");
-    let key = fs::read_to_string(folder.path().join("d_key.pem")).expect("read");
+    let key = fs::read_to_string(directory.path().join("d_key.pem")).expect("read");
     let cut = key.replace("-----END", "");
     for text in [&mistyped, &damaged, &second, &cut] {
-        fs::create_dir(folder.path().join("in")).expect("a folder");
-        fs::write(folder.path().join("in/file"), text).expect("written");
-        assert_eq!(report(folder.path(), "in")["unreadable"][0]["file"], "in/file", "{text}");
-        fs::remove_dir_all(folder.path().join("in")).expect("removed");
+        fs::create_dir(directory.path().join("in")).expect("a directory");
+        fs::write(directory.path().join("in/file"), text).expect("written");
+        assert_eq!(report(directory.path(), "in")["unreadable"][0]["file"], "in/file", "{text}");
+        fs::remove_dir_all(directory.path().join("in")).expect("removed");
     }
     // The other certificate in the file is still listed.
-    fs::write(folder.path().join("d_cert.pem"), second).expect("written");
-    let found = report(folder.path(), ".");
+    fs::write(directory.path().join("d_cert.pem"), second).expect("written");
+    let found = report(directory.path(), ".");
     assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 1));
 }
 
 #[test]
 fn pkcs7_is_read() {
-    let folder = folder();
+    let directory = directory();
     for (form, name) in [("DER", "der.p7b"), ("PEM", "pem.p7b")] {
         let made = ["crl2pkcs7", "-nocrl", "-certfile", "d_cert.pem", "-outform", form, "-out", name];
-        if openssl(folder.path(), &made).is_none() {
+        if openssl(directory.path(), &made).is_none() {
             crate::skipped("there is no openssl");
             return;
         }
-        let found = report(folder.path(), name);
+        let found = report(directory.path(), name);
         assert_eq!((length(&found["expiring"]), length(&found["unreadable"])), (1, 0), "{found}");
     }
-    let der = fs::read(folder.path().join("der.p7b")).expect("read");
-    fs::write(folder.path().join("cut.p7b"), &der[..der.len() - 10]).expect("written");
-    let found = report(folder.path(), "cut.p7b");
+    let der = fs::read(directory.path().join("der.p7b")).expect("read");
+    fs::write(directory.path().join("cut.p7b"), &der[..der.len() - 10]).expect("written");
+    let found = report(directory.path(), "cut.p7b");
     assert!(found["unreadable"][0]["reason"].as_str().expect("a reason").contains("PKCS#7"), "{found}");
 }
 
 #[test]
 fn finding_no_certificate_is_a_failure() {
-    let folder = folder();
-    fs::create_dir(folder.path().join("empty")).expect("a folder");
+    let directory = directory();
+    fs::create_dir(directory.path().join("empty")).expect("a directory");
     for path in ["empty", "d_key.pem"] {
-        let run = cert(folder.path(), &["expiring", path]);
+        let run = cert(directory.path(), &["expiring", path]);
         assert!(!run.stdout.contains("None of"), "{}", run.stdout);
         assert!(run.fails(3).contains(&format!("no certificate found in {path}")));
     }
-    assert!(cert(folder.path(), &["expiring", "missing"]).fails(3).contains("missing"));
+    assert!(cert(directory.path(), &["expiring", "missing"]).fails(3).contains("missing"));
 }
 
 #[test]
 fn skipped_files_are_counted() {
-    let folder = folder();
-    fs::write(folder.path().join("notes"), "nothing").expect("written");
-    fs::write(folder.path().join("old.gz"), b"\x1f\x8b\x08\0\0\0\0\0").expect("written");
-    let run = cert(folder.path(), &["expiring", ".", "--within", "1d", "-o", "json"]);
+    let directory = directory();
+    fs::write(directory.path().join("notes"), "nothing").expect("written");
+    fs::write(directory.path().join("old.gz"), b"\x1f\x8b\x08\0\0\0\0\0").expect("written");
+    let run = cert(directory.path(), &["expiring", ".", "--within", "1d", "-o", "json"]);
     assert!(run.stderr.contains("files without a certificate: 2 of 4"), "{}", run.stderr);
     assert!(run.stderr.contains("files not read: 1, such as ./old.gz"), "{}", run.stderr);
     let report = run.json();
@@ -171,25 +171,25 @@ fn skipped_files_are_counted() {
 
 #[test]
 fn a_time_past_the_year_9999_is_wrong_usage() {
-    let folder = folder();
+    let directory = directory();
     for command in ["expiring", "inspect"] {
-        assert!(cert(folder.path(), &[command, "d_cert.pem", "--within", "4000000d"]).fails(2).contains("9999"));
+        assert!(cert(directory.path(), &[command, "d_cert.pem", "--within", "4000000d"]).fails(2).contains("9999"));
     }
 }
 
 #[test]
 fn inspect_within_fails_if_a_certificate_expires() {
-    let folder = folder();
-    cert(folder.path(), &["inspect", "d_cert.pem"]).ok();
-    let inspection = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "0d", "-o", "json"]).json();
+    let directory = directory();
+    cert(directory.path(), &["inspect", "d_cert.pem"]).ok();
+    let inspection = cert(directory.path(), &["inspect", "d_cert.pem", "--within", "0d", "-o", "json"]).json();
     assert_eq!(
         (&inspection["certificates"][0]["daysLeft"], &inspection["certificates"][0]["expired"]),
         (&4.into(), &false.into())
     );
-    let run = cert(folder.path(), &["inspect", "d_cert.pem", "--within", "1w"]);
+    let run = cert(directory.path(), &["inspect", "d_cert.pem", "--within", "1w"]);
     assert!(run.stdout.contains("1 of 1 certificates expire"), "{}", run.stdout);
     run.fails(1);
     // Exit status 3 is only used with --within.
-    assert!(cert(folder.path(), &["inspect", "missing", "--within", "1w"]).fails(3).contains("missing"));
-    cert(folder.path(), &["inspect", "missing"]).fails(1);
+    assert!(cert(directory.path(), &["inspect", "missing", "--within", "1w"]).fails(3).contains("missing"));
+    cert(directory.path(), &["inspect", "missing"]).fails(1);
 }

@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::service::{Service, assert_without, folder};
+use crate::support::service::{Service, assert_without, directory};
 use crate::support::{Run, program};
 use iot_enroll::emulator::{DeviceProperties, Emulator, Fault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// An emulator in this process and a folder for the files.
+/// An emulator in this process and a directory for the files.
 struct Lab {
     emulator: Emulator,
-    folder: TempDir,
+    directory: TempDir,
     _runtime: Runtime,
 }
 
@@ -33,11 +33,11 @@ impl Lab {
         let runtime = Runtime::new().expect("threads");
         let rate = rate.map(|rate| NonZeroU32::new(rate).expect("a rate"));
         let emulator = runtime.block_on(Emulator::builder().rate(rate).start()).expect("a free loopback port");
-        Self { emulator, folder: folder(), _runtime: runtime }
+        Self { emulator, directory: directory(), _runtime: runtime }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn write(&self, content: impl AsRef<[u8]>) {
@@ -130,7 +130,7 @@ fn pair(id: &str, outcome: &str) -> (String, String) {
 }
 
 #[test]
-fn each_row_s_outcome_is_told_in_the_order_of_the_file() {
+fn the_outcome_of_each_row_is_reported_in_file_order() {
     let lab = Lab::start();
     let device = |id: &str, name: &str| DeviceProperties::new(id).display_name(name);
     lab.emulator
@@ -285,7 +285,7 @@ fn a_file_that_cannot_be_imported_at_all_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_results_file_that_cannot_be_had_is_told_before_anything_is_sent() {
+fn an_unusable_results_file_is_reported_before_anything_is_sent() {
     let lab = Lab::start();
     lab.write(many(3));
     fs::write(lab.path().join("notes.csv"), "my,notes\n").expect("written");
@@ -327,7 +327,7 @@ fn faults_of_the_service_fail_no_row_and_lose_none() {
 }
 
 #[test]
-fn a_refused_row_is_told_with_what_the_service_said() {
+fn a_refused_row_is_reported_with_the_service_message() {
     let lab = Lab::start();
     lab.write(many(5));
     lab.emulator.inject("422,method=PUT,path=d0002".parse().expect("a fault")).expect("injected");
@@ -342,7 +342,7 @@ fn a_refused_row_is_told_with_what_the_service_said() {
 }
 
 #[test]
-fn killed_at_any_moment_it_is_finished_by_the_next_run_and_nothing_is_sent_twice() {
+fn a_killed_import_is_resumed_and_sends_no_row_twice() {
     const COUNT: usize = 60;
     for moment in [0, 1, 7, 30, 59] {
         let lab = Lab::start();
@@ -398,16 +398,16 @@ fn two_thousand_devices_against_a_rate_limit_arrive_once_each() {
 #[test]
 fn standard_input_can_be_imported() {
     let service = Service::start();
-    let folder = folder();
-    fs::write(folder.path().join("piped"), many(2)).expect("written");
-    let piped = fs::File::open(folder.path().join("piped")).expect("opened");
-    Run::of(service.command(folder.path(), &["device", "import", "--file", "-"]).stdin(piped)).ok();
-    let results = fs::read_to_string(folder.path().join("devices.results.csv")).expect("read");
+    let directory = directory();
+    fs::write(directory.path().join("piped"), many(2)).expect("written");
+    let piped = fs::File::open(directory.path().join("piped")).expect("opened");
+    Run::of(service.command(directory.path(), &["device", "import", "--file", "-"]).stdin(piped)).ok();
+    let results = fs::read_to_string(directory.path().join("devices.results.csv")).expect("read");
     assert!(results.contains("d0001,3,created"), "{results}");
 }
 
 #[test]
-fn a_device_whose_id_differs_by_case_alone_is_left_as_it_is() {
+fn a_device_whose_id_differs_only_by_case_is_not_changed() {
     // Few devices are asked for one by one, many are listed.
     for count in [3, 150] {
         let lab = Lab::start();
@@ -465,7 +465,7 @@ fn a_results_file_belongs_to_one_import_at_a_time() {
 }
 
 #[test]
-fn what_no_row_can_overcome_stops_the_import_and_the_next_run_goes_on() {
+fn an_error_that_affects_every_row_stops_the_import_and_the_next_run_resumes() {
     for fault in ["401,method=PUT,times=1", "403,method=PUT,times=130", "501,method=PUT,times=130"] {
         let lab = Lab::start();
         lab.write(many(500));
@@ -510,7 +510,7 @@ fn a_row_that_takes_long_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_full_disk_stops_the_import_and_what_was_done_is_told() {
+fn a_full_disk_stops_the_import_and_the_progress_is_reported() {
     let lab = Lab::start();
     lab.write(many(500));
     let import = lab.command(&["device", "import", "--file", "devices.csv", "--rate", "1000000"]);
@@ -528,7 +528,7 @@ fn a_full_disk_stops_the_import_and_what_was_done_is_told() {
 }
 
 #[test]
-fn lines_are_counted_whatever_ends_them() {
+fn lines_are_counted_with_every_line_ending() {
     let lab = Lab::start();
     lab.import_of("IOTC_DEVICEID\ra\ra\r\rb\r").fails(1);
     let lines: Vec<_> = lab.results().into_iter().map(|[id, line, outcome, _]| (id, line, outcome)).collect();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::support::service::{assert_without, folder};
+use crate::support::service::{assert_without, directory};
 use crate::support::{Run, program};
 use iot_enroll::{
     certificate::{PrivateKey, Timestamp, chain, files},
@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 struct Lab {
     emulator: Emulator,
-    folder: TempDir,
+    directory: TempDir,
     _runtime: Runtime,
 }
 
@@ -22,11 +22,11 @@ impl Lab {
     fn start() -> Self {
         let runtime = Runtime::new().expect("threads");
         let emulator = runtime.block_on(Emulator::builder().start()).expect("a free loopback port");
-        Self { emulator, folder: folder(), _runtime: runtime }
+        Self { emulator, directory: directory(), _runtime: runtime }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -64,7 +64,7 @@ fn one_run_makes_the_certificates_and_creates_the_devices() {
     let report = lab.provision(&[&arguments[..], &["--device", "extra", "-o", "json"]].concat()).json();
     assert_eq!(
         report["fleet"],
-        json!({"folder": "./fleet", "manifest": "./fleet/manifest.csv", "devices": 150, "found": 0})
+        json!({"directory": "./fleet", "manifest": "./fleet/manifest.csv", "devices": 150, "found": 0})
     );
     assert_eq!(report["created"], json!({"created": 151, "existing": 0}));
     let steps: Vec<_> = report["steps"].as_array().expect("steps").iter().map(|it| &it["step"]).collect();
@@ -150,7 +150,7 @@ fn a_fleet_of_another_root_stops_it_before_the_service_is_changed() {
 }
 
 #[test]
-fn a_device_that_the_service_refuses_ends_it_with_how_far_it_came_and_the_next_run_goes_on() {
+fn a_refused_device_ends_the_run_with_its_progress_and_the_next_run_resumes() {
     let lab = Lab::start();
     let refused = FaultKind::Status { status: 403, retry_after: None };
     lab.emulator.inject(Fault::new(refused).method("PUT").path_contains("/devices/device-3")).expect("a fault");
@@ -249,7 +249,8 @@ fn a_device_that_does_not_get_in_ends_it_with_the_cause() {
 fn one_device_that_is_refused_keeps_no_other_out() {
     let runtime = Runtime::new().expect("threads");
     let builder = Emulator::builder().tls(true).registration_retry_after(std::time::Duration::ZERO);
-    let lab = Lab { emulator: runtime.block_on(builder.start()).expect("a port"), folder: folder(), _runtime: runtime };
+    let lab =
+        Lab { emulator: runtime.block_on(builder.start()).expect("a port"), directory: directory(), _runtime: runtime };
     fs::write(lab.path().join("ca.pem"), lab.emulator.ca_pem().expect("TLS")).expect("written");
     for device in ["/p-03/register", "/single-1/register"] {
         let refused = FaultKind::Status { status: 401, retry_after: None };
@@ -280,7 +281,8 @@ fn one_device_that_is_refused_keeps_no_other_out() {
 fn a_fleet_that_is_refused_reads_the_application_once_and_few_of_its_devices() {
     let runtime = Runtime::new().expect("threads");
     let builder = Emulator::builder().tls(true).registration_retry_after(std::time::Duration::ZERO);
-    let lab = Lab { emulator: runtime.block_on(builder.start()).expect("a port"), folder: folder(), _runtime: runtime };
+    let lab =
+        Lab { emulator: runtime.block_on(builder.start()).expect("a port"), directory: directory(), _runtime: runtime };
     fs::write(lab.path().join("ca.pem"), lab.emulator.ca_pem().expect("TLS")).expect("written");
     let endpoint = lab.emulator.endpoint();
     let service =

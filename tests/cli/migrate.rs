@@ -11,7 +11,7 @@ use std::{
 
 use crate::support::{
     Run, program,
-    service::{Service, assert_without, folder},
+    service::{Service, assert_without, directory},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,12 +19,12 @@ use tempfile::TempDir;
 /// An application with an X.509 group, a symmetric-key group and devices, and the instance in the same emulator.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn new() -> Self {
-        let lab = Self { service: Service::start(), folder: folder() };
+        let lab = Self { service: Service::start(), directory: directory() };
         lab.central(&["provision", "--group", "plant-7", "--root", "plantroot", "--no-pfx", "--dir", "cas"]);
         lab.central(&["enrollment-group", "create", "meters", "--attestation", "symmetric-key"]);
         lab.central(&["device", "create", "meter-1"]);
@@ -35,12 +35,12 @@ impl Lab {
 
     /// Runs a command at the application, which has to succeed.
     fn central(&self, arguments: &[&str]) -> String {
-        self.service.run(self.folder.path(), arguments).ok()
+        self.service.run(self.directory.path(), arguments).ok()
     }
 
     /// A command with the sign-in at both services, by the environment.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.service.dps_command(self.folder.path(), arguments);
+        let mut command = self.service.dps_command(self.directory.path(), arguments);
         command.env("IOT_ENROLL_ENDPOINT", &self.service.endpoint).env("IOT_ENROLL_TOKEN", &self.service.token);
         command
     }
@@ -60,7 +60,7 @@ impl Lab {
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).expect("a file")
+        fs::read_to_string(self.directory.path().join(name)).expect("a file")
     }
 
     fn keys(&self) -> Vec<String> {
@@ -86,11 +86,11 @@ fn plan_is_printed_for_people_with_the_command_that_comes_next() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    let mode = fs::metadata(lab.folder.path().join("plan.json")).expect("the plan").permissions().mode();
+    let mode = fs::metadata(lab.directory.path().join("plan.json")).expect("the plan").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let text = lab.apply(&["--dry-run"]).ok();
     assert!(text.contains("would create meters") && text.contains("dry run"), "{text}");
-    assert!(!lab.folder.path().join("plan.results.csv").exists());
+    assert!(!lab.directory.path().join("plan.results.csv").exists());
 }
 
 #[test]
@@ -141,18 +141,18 @@ fn plan_with_keys_needs_no_application() {
     let plan = lab.read("plan.json");
     let other = plan.replace(&lab.keys()[0], &lab.keys()[1]);
     assert_ne!(other, plan);
-    fs::write(lab.folder.path().join("plan.json"), other).expect("written");
+    fs::write(lab.directory.path().join("plan.json"), other).expect("written");
     let text = Run::of(&mut command).fails(1);
     assert!(text.contains("the keys of meter-1 do not have the fingerprint"), "{text}");
     // Others must not read it.
-    let path = lab.folder.path().join("plan.json");
+    let path = lab.directory.path().join("plan.json");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
     let text = lab.apply(&[]).fails(1);
     assert!(text.contains("plan.json") && text.contains("chmod 600"), "{text}");
 }
 
 #[test]
-fn wrong_usage_is_told_apart() {
+fn each_wrong_usage_has_its_own_message() {
     let lab = Lab::new();
     lab.plan(&["-q"]).ok();
     let text = lab.plan(&[]).fails(1);
@@ -170,19 +170,19 @@ fn wrong_usage_is_told_apart() {
     let plan = lab.read("plan.json");
     let mut changed: Value = serde_json::from_str(&plan).expect("JSON");
     changed["application"]["idScope"] = scope.into();
-    fs::write(lab.folder.path().join("plan.json"), changed.to_string()).expect("written");
+    fs::write(lab.directory.path().join("plan.json"), changed.to_string()).expect("written");
     let text = lab.apply(&["--dry-run"]).fails(2);
     assert!(text.contains("the plan is for the application with the ID scope 0neFFFFFFFF, not"), "{text}");
-    fs::write(lab.folder.path().join("plan.json"), plan).expect("written");
+    fs::write(lab.directory.path().join("plan.json"), plan).expect("written");
     let text = lab.run(&["migrate", "apply", "missing.json"]).fails(1);
     assert!(text.contains("could not read missing.json"), "{text}");
-    fs::write(lab.folder.path().join("other.json"), "{\"devices\": []}").expect("written");
+    fs::write(lab.directory.path().join("other.json"), "{\"devices\": []}").expect("written");
     let text = lab.run(&["migrate", "apply", "other.json"]).fails(1);
     assert!(text.contains("other.json is not a plan of a migration"), "{text}");
     let text = lab.plan(&["--results", "x"]).fails(2);
     assert!(text.contains("--results"), "{text}");
-    Run::of(program(lab.folder.path()).args(["migrate", "plan", "--out", "x.json"])).fails(2);
-    Run::of(program(lab.folder.path()).args(["migrate", "apply", "plan.json"])).fails(2);
+    Run::of(program(lab.directory.path()).args(["migrate", "plan", "--out", "x.json"])).fails(2);
+    Run::of(program(lab.directory.path()).args(["migrate", "apply", "plan.json"])).fails(2);
 }
 
 #[test]
@@ -215,13 +215,13 @@ fn killed_plan_is_resumed_by_the_same_command() {
     for number in 0..300 {
         let _ = writeln!(rows, "sensor-{number},s");
     }
-    fs::write(lab.folder.path().join("devices.csv"), rows).expect("written");
+    fs::write(lab.directory.path().join("devices.csv"), rows).expect("written");
     lab.central(&["device", "import", "--file", "devices.csv"]);
-    let partial = lab.folder.path().join("plan.json.partial");
+    let partial = lab.directory.path().join("plan.json.partial");
     // Slow enough to be killed before its end: the last --rate counts.
-    let mut command = lab.service.dps_command(lab.folder.path(), &[]);
+    let mut command = lab.service.dps_command(lab.directory.path(), &[]);
     command = {
-        let mut slow = program(lab.folder.path());
+        let mut slow = program(lab.directory.path());
         slow.args(["migrate", "plan", "--ca-dir", "cas", "--out", "plan.json", "--rate", "100"]);
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
@@ -243,7 +243,7 @@ fn killed_plan_is_resumed_by_the_same_command() {
     child.kill().expect("killed");
     child.wait().expect("its end");
     let known = lines();
-    assert!(!lab.folder.path().join("plan.json").exists());
+    assert!(!lab.directory.path().join("plan.json").exists());
     let run = lab.plan(&[]);
     assert!(run.stderr.contains("devices are known from an interrupted run"), "{}", run.stderr);
     run.ok();

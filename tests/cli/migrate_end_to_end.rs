@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use crate::support::{
     Run,
-    service::{Service, assert_without, folder},
+    service::{Service, assert_without, directory},
 };
 use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -23,19 +23,19 @@ const DEVICES: [(&str, &[&str]); 5] = [
 
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn start() -> Self {
         let service = Service::with(&["--tls", "--rate", "1000000", "--retry-after", "0"]);
-        Self { service, folder: folder() }
+        Self { service, directory: directory() }
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
-        let mut command = self.service.dps_command(self.folder.path(), arguments);
+        let mut command = self.service.dps_command(self.directory.path(), arguments);
         if arguments[0] == "cert" {
-            command = crate::support::program(self.folder.path());
+            command = crate::support::program(self.directory.path());
             command.args(arguments);
         } else {
             command.args(["--tls-ca", self.service.text("/caFile")]);
@@ -61,7 +61,7 @@ impl Lab {
     /// Writes a file that only its owner can read, with a key on each line.
     fn keys(&self, name: &str, seeds: &[&str]) {
         let keys = seeds.iter().map(|seed| BASE64_STANDARD.encode(digest::digest(&digest::SHA512, seed.as_bytes())));
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         fs::write(&path, keys.collect::<Vec<_>>().join("\n")).expect("written");
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
     }
@@ -233,7 +233,7 @@ fn the_record_of_a_rehearsal_that_was_killed_is_not_an_arrival_and_the_next_one_
     lab.register(id, credential, old).ok();
     lab.run(&["migrate", "plan", "--ca-dir", ".", "--out", "plan.json"]).ok();
     lab.run(&["migrate", "apply", "plan.json"]).ok();
-    let marker = lab.folder.path().join("plan.json.rehearsal-s-group");
+    let marker = lab.directory.path().join("plan.json.rehearsal-s-group");
     let rehearse = [&["migrate", "rehearse", "plan.json", "--device", id], credential].concat();
 
     lab.run(&rehearse).ok();
@@ -340,7 +340,7 @@ fn status_tells_what_it_cannot_determine() {
     assert!(run.stdout.contains("1 not in the plan"), "{}", run.stdout);
     run.fails(1);
     // The service refuses the sign-in.
-    let mut command = lab.service.dps_command(lab.folder.path(), &["migrate", "status", "plan.json"]);
+    let mut command = lab.service.dps_command(lab.directory.path(), &["migrate", "status", "plan.json"]);
     command.env("IOT_ENROLL_TOKEN", format!("{}x", lab.service.token));
     Run::of(command.args(["--tls-ca", lab.service.text("/caFile")])).fails(3);
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::support::{
     Run, program,
-    service::{assert_without, folder},
+    service::{assert_without, directory},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Emulator, Fault, FaultKind};
@@ -24,7 +24,7 @@ const MOVE: [&str; 3] = ["migrate", "move", "plan.json"];
 /// An emulator in this process, an application with devices that have connected, and a plan that was carried out.
 struct Lab {
     emulator: Emulator,
-    folder: TempDir,
+    directory: TempDir,
     _runtime: Runtime,
 }
 
@@ -33,7 +33,7 @@ impl Lab {
         let runtime = Runtime::new().expect("threads");
         let builder = Emulator::builder().assign_after(0).registration_retry_after(Duration::ZERO);
         let emulator = runtime.block_on(builder.start()).expect("a free loopback port");
-        let lab = Self { emulator, folder: folder(), _runtime: runtime };
+        let lab = Self { emulator, directory: directory(), _runtime: runtime };
         let key = BASE64_STANDARD.encode([7; 32]);
         lab.write("group.keys", &format!("{key}\n{}\n", BASE64_STANDARD.encode([8; 32])));
         lab.write("group.key", &key);
@@ -49,7 +49,7 @@ impl Lab {
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -12,7 +12,7 @@ use crate::support::{
     devices::{DEVICE, issue, root},
     dps::{Dps, HUB, SCOPE, assigned, ended},
     openssl, program,
-    service::{Service, assert_without, folder, keys},
+    service::{Service, assert_without, directory, keys},
 };
 
 const ID: &str = DEVICE;
@@ -20,19 +20,19 @@ const ID: &str = DEVICE;
 /// An emulator whose instance admits `sensor-1`, and a directory with the files of that device.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn start() -> Self {
         let service = Service::with(&["--rate", "1000000", "--tls", "--retry-after", "0"]);
-        let lab = Self { service, folder: folder() };
+        let lab = Self { service, directory: directory() };
         lab.run(&["provision", "--group", "g", "--root", "Root", "--device", ID, "--no-pfx"]).ok();
         lab
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -246,19 +246,19 @@ fn version_without_requests_and_wrong_combinations_are_wrong_usage() {
 }
 
 /// A command that registers at a scripted service, with the files of a device in the directory.
-fn at(dps: &Dps, folder: &Path, arguments: &[&str]) -> Command {
+fn at(dps: &Dps, directory: &Path, arguments: &[&str]) -> Command {
     let device = issue(ID, &root("Root"));
-    fs::write(folder.join("device.pem"), device.fullchain_pem()).expect("written");
-    fs::write(folder.join("device.key"), &*device.key.to_pem().expect("PEM")).expect("written");
-    fs::write(folder.join("ca.pem"), &dps.authority).expect("written");
-    let mut command = program(folder);
+    fs::write(directory.join("device.pem"), device.fullchain_pem()).expect("written");
+    fs::write(directory.join("device.key"), &*device.key.to_pem().expect("PEM")).expect("written");
+    fs::write(directory.join("ca.pem"), &dps.authority).expect("written");
+    let mut command = program(directory);
     command.args(["device", "register", ID, "--cert", "device.pem", "--key", "device.key", "--id-scope", SCOPE]);
     command.args(["--tls-ca", "ca.pem", "--dps-endpoint", &dps.url()]).args(arguments);
     command
 }
 
 #[test]
-fn nothing_is_written_if_the_certificate_cannot_be_right() {
+fn a_certificate_that_cannot_be_valid_is_not_written() {
     let other = issue(ID, &root("Operational Root"));
     let chain: Vec<_> = other.fullchain().map(|certificate| BASE64_STANDARD.encode(certificate.der())).collect();
     for (chain, message) in [
@@ -266,26 +266,26 @@ fn nothing_is_written_if_the_certificate_cannot_be_right() {
         (json!(["%%%"]), "certificate 1 of its chain is not base64"),
         (json!(vec![chain[0].clone(); 100]), "has 100 certificates"),
     ] {
-        let folder = folder();
+        let directory = directory();
         let state = json!({
             "registrationId": ID, "deviceId": ID, "assignedHub": HUB, "issuedCertificateChain": chain
         });
         let dps = Dps::script(vec![ended("assigned", &state)]);
-        let run = Run::of(&mut at(&dps, folder.path(), &["--new-key", "--dir", "operational", "-o", "json"]));
+        let run = Run::of(&mut at(&dps, directory.path(), &["--new-key", "--dir", "operational", "-o", "json"]));
         let error: Value = serde_json::from_str(&run.fails(1)).expect("one JSON document");
         let text = error["error"]["message"].as_str().expect("a message");
         holds(text, &["sensor-1 is registered at", HUB, message]);
         holds(error["error"]["hint"].as_str().expect("a hint"), &["nothing was written"]);
-        assert!(!folder.path().join("operational").exists());
+        assert!(!directory.path().join("operational").exists());
     }
 }
 
 #[test]
 fn service_that_issues_no_certificate_is_named_as_the_reason() {
-    let folder = folder();
+    let directory = directory();
     let dps = Dps::script(vec![assigned(ID)]);
-    let run = Run::of(&mut at(&dps, folder.path(), &["--new-key", "--dir", "operational"]));
+    let run = Run::of(&mut at(&dps, directory.path(), &["--new-key", "--dir", "operational"]));
     assert_eq!(run.stdout, "");
     holds(&run.fails(1), &["sensor-1 is registered at", HUB, "issued no certificate", "certificate policy"]);
-    assert!(!folder.path().join("operational").exists());
+    assert!(!directory.path().join("operational").exists());
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::support::{
     Run, program,
-    service::{Service, folder},
+    service::{Service, directory},
     temporary_directory,
 };
 
@@ -15,8 +15,8 @@ fn cert(directory: &Path, arguments: &[&str]) -> Run {
 #[test]
 fn both_services_take_the_pair() {
     let service = Service::start();
-    let folder = folder();
-    let path = folder.path();
+    let directory = directory();
+    let path = directory.path();
     let pair = cert(path, &["device", "sensor-1", "--pair", "--no-pfx", "-o", "json"]).json();
     let thumbprint = |which: &str| pair[which]["sha1Thumbprint"].clone();
     assert_ne!(thumbprint("primary"), thumbprint("secondary"));

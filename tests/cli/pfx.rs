@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Output};
 use crate::support::{Run, openssl, program};
 use tempfile::TempDir;
 
-fn folder() -> TempDir {
+fn directory() -> TempDir {
     crate::support::temporary_directory()
 }
 
@@ -17,8 +17,8 @@ fn fixture(name: &str) -> String {
 const LEAF: &str = "F12CFC8EF2BA640A2B1AEF0AA87AE11B7B17E7F2\n";
 
 /// Runs `cert` with the PFX password in the environment.
-fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
-    let mut command = program(folder);
+fn cert(directory: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
+    let mut command = program(directory);
     command.arg("cert").args(arguments);
     if let Some(password) = password {
         command.env("IOT_ENROLL_PFX_PASSWORD", password);
@@ -27,8 +27,8 @@ fn cert(folder: &Path, password: Option<&str>, arguments: &[&str]) -> Run {
 }
 
 /// Runs openssl, or skips the test.
-fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
-    let output = openssl(folder, arguments);
+fn openssl_or_skip(directory: &Path, arguments: &[&str]) -> Option<Output> {
+    let output = openssl(directory, arguments);
     if output.is_none() {
         crate::skipped("there is no openssl");
     }
@@ -37,42 +37,42 @@ fn openssl_or_skip(folder: &Path, arguments: &[&str]) -> Option<Output> {
 
 #[test]
 fn empty_password_can_be_given_and_is_tried_by_default() {
-    let folder = folder();
+    let directory = directory();
     for (name, line) in [("empty", ""), ("line", "\n"), ("crlf", "\r\n"), ("wrong", "1234\n")] {
-        fs::write(folder.path().join(name), line).expect("written");
+        fs::write(directory.path().join(name), line).expect("written");
     }
     for pfx in [fixture("empty-password.pfx"), fixture("absent-password.pfx")] {
-        assert_eq!(cert(folder.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
-        assert_eq!(cert(folder.path(), Some(""), &["thumbprint", &pfx]).ok(), LEAF);
+        assert_eq!(cert(directory.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
+        assert_eq!(cert(directory.path(), Some(""), &["thumbprint", &pfx]).ok(), LEAF);
         for file in ["empty", "line", "crlf"] {
             let arguments = ["thumbprint", &pfx, "--pfx-password-file", file];
-            assert_eq!(cert(folder.path(), Some("other"), &arguments).ok(), LEAF, "{file}");
+            assert_eq!(cert(directory.path(), Some("other"), &arguments).ok(), LEAF, "{file}");
         }
-        let error = cert(folder.path(), Some(""), &["thumbprint", &pfx, "--pfx-password-file", "wrong"]).fails(1);
+        let error = cert(directory.path(), Some(""), &["thumbprint", &pfx, "--pfx-password-file", "wrong"]).fails(1);
         assert!(error.contains("the password does not open the PFX file"), "{error}");
     }
     // A given empty password does not open a file with the password 1234.
     let pfx = fixture("rc2-40.pfx");
-    assert_eq!(cert(folder.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
-    cert(folder.path(), Some(""), &["thumbprint", &pfx]).fails(1);
-    let error = cert(folder.path(), None, &["thumbprint", &fixture("pbmac1-sha256.pfx")]).fails(1);
+    assert_eq!(cert(directory.path(), None, &["thumbprint", &pfx]).ok(), LEAF);
+    cert(directory.path(), Some(""), &["thumbprint", &pfx]).fails(1);
+    let error = cert(directory.path(), None, &["thumbprint", &fixture("pbmac1-sha256.pfx")]).fails(1);
     assert!(error.contains("neither 1234 nor the empty one opens it"), "{error}");
     assert!(error.contains("--pfx-password-file"), "{error}");
 }
 
 #[test]
 fn other_secrets_cannot_be_empty() {
-    let folder = folder();
-    cert(folder.path(), None, &["root", "r", "--no-pfx"]).ok();
-    fs::write(folder.path().join("empty"), "\n").expect("written");
-    let error = cert(folder.path(), None, &["intermediate", "i", "r", "--no-pfx", "--key-password-file", "empty"]);
+    let directory = directory();
+    cert(directory.path(), None, &["root", "r", "--no-pfx"]).ok();
+    fs::write(directory.path().join("empty"), "\n").expect("written");
+    let error = cert(directory.path(), None, &["intermediate", "i", "r", "--no-pfx", "--key-password-file", "empty"]);
     let error = error.fails(1);
     assert!(error.contains("the first line of empty is empty"), "{error}");
 }
 
 #[test]
 fn empty_and_non_bmp_passwords_open_in_openssl() {
-    let folder = folder();
+    let directory = directory();
     for (name, password, legacy) in
         [("empty", "", false), ("emoji", "😀key", false), ("old", "pä𝄞", true), ("na😀me", "日本", false)]
     {
@@ -80,32 +80,32 @@ fn empty_and_non_bmp_passwords_open_in_openssl() {
         if legacy {
             arguments.push("--pfx-legacy");
         }
-        let made = cert(folder.path(), Some(password), &arguments);
+        let made = cert(directory.path(), Some(password), &arguments);
         assert!(!made.stderr.contains("1234"), "{}", made.stderr);
         let made = made.ok();
         let pfx = made.lines().find_map(|line| line.strip_prefix("PFX")).expect("a PFX").trim().to_owned();
-        let thumbprint = cert(folder.path(), Some(password), &["thumbprint", &pfx]).ok();
+        let thumbprint = cert(directory.path(), Some(password), &["thumbprint", &pfx]).ok();
         assert!(made.contains(thumbprint.trim()), "{made}");
 
-        fs::write(folder.path().join("password"), format!("{password}\n")).expect("written");
+        fs::write(directory.path().join("password"), format!("{password}\n")).expect("written");
         let arguments = ["pkcs12", "-in", &pfx, "-passin", "file:password", "-nodes", "-out", "out.pem"];
         let legacy: &[&str] = if legacy { &["-legacy"] } else { &[] };
-        let Some(output) = openssl_or_skip(folder.path(), &[&arguments[..], legacy].concat()) else { return };
+        let Some(output) = openssl_or_skip(directory.path(), &[&arguments[..], legacy].concat()) else { return };
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        let text = fs::read_to_string(folder.path().join("out.pem")).expect("written");
+        let text = fs::read_to_string(directory.path().join("out.pem")).expect("written");
         assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1, "{text}");
         assert!(text.contains(&format!("friendlyName: CN={name}")) || !name.is_ascii(), "{text}");
-        fs::write(folder.path().join("cert.pem"), text).expect("written");
-        assert_eq!(cert(folder.path(), None, &["thumbprint", "cert.pem"]).ok(), thumbprint);
+        fs::write(directory.path().join("cert.pem"), text).expect("written");
+        assert_eq!(cert(directory.path(), None, &["thumbprint", "cert.pem"]).ok(), thumbprint);
     }
 }
 
 #[test]
 fn files_of_openssl_open_with_every_password() {
-    let folder = folder();
-    cert(folder.path(), None, &["root", "r", "--no-pfx"]).ok();
-    cert(folder.path(), None, &["device", "d", "r", "--no-pfx"]).ok();
-    let thumbprint = cert(folder.path(), None, &["thumbprint", "d_cert.pem"]).ok();
+    let directory = directory();
+    cert(directory.path(), None, &["root", "r", "--no-pfx"]).ok();
+    cert(directory.path(), None, &["device", "d", "r", "--no-pfx"]).ok();
+    let thumbprint = cert(directory.path(), None, &["thumbprint", "d_cert.pem"]).ok();
     for (password, options) in [
         ("", &["-nomac"][..]),
         ("", &["-keypbe", "AES-128-CBC", "-certpbe", "NONE"]),
@@ -114,7 +114,7 @@ fn files_of_openssl_open_with_every_password() {
         ("😀 key", &["-macalg", "sha384"]),
         ("😀", &["-keypbe", "PBE-SHA1-3DES", "-certpbe", "AES-192-CBC", "-nomac"]),
     ] {
-        fs::write(folder.path().join("password"), format!("{password}\n")).expect("written");
+        fs::write(directory.path().join("password"), format!("{password}\n")).expect("written");
         let arguments = [
             "pkcs12",
             "-export",
@@ -131,24 +131,24 @@ fn files_of_openssl_open_with_every_password() {
             "-out",
             "d.pfx",
         ];
-        let Some(output) = openssl_or_skip(folder.path(), &[&arguments[..], options].concat()) else { return };
+        let Some(output) = openssl_or_skip(directory.path(), &[&arguments[..], options].concat()) else { return };
         assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
         let arguments = ["thumbprint", "d.pfx", "--pfx-password-file", "password"];
-        assert_eq!(cert(folder.path(), None, &arguments).ok(), thumbprint, "{password} {options:?}");
+        assert_eq!(cert(directory.path(), None, &arguments).ok(), thumbprint, "{password} {options:?}");
         // A wrong password is refused with and without an integrity check.
-        let error = cert(folder.path(), Some("another"), &["thumbprint", "d.pfx"]).fails(1);
+        let error = cert(directory.path(), Some("another"), &["thumbprint", "d.pfx"]).fails(1);
         assert!(error.contains("the password does not open the PFX file"), "{error}");
     }
 }
 
 #[test]
 fn keystore_with_several_keys_is_ambiguous_but_searched() {
-    let folder = folder();
+    let directory = directory();
     let keystore = fixture("two-keys.p12");
-    let error = cert(folder.path(), Some("changeit"), &["thumbprint", &keystore]).fails(1);
+    let error = cert(directory.path(), Some("changeit"), &["thumbprint", &keystore]).fails(1);
     assert!(error.contains("holds 2 private keys that have a certificate: CN=one ("), "{error}");
     assert!(error.contains("; CN=two (friendly name two, SHA-1 thumbprint "), "{error}");
-    let run = cert(folder.path(), Some("changeit"), &["expiring", &keystore, "--within", "40000d"]);
+    let run = cert(directory.path(), Some("changeit"), &["expiring", &keystore, "--within", "40000d"]);
     assert_eq!(run.status, 1, "{}", run.stderr);
     assert!(run.stdout.contains("CN=one") && run.stdout.contains("CN=two"), "{}", run.stdout);
 }

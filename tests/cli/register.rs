@@ -14,7 +14,7 @@ use std::{
 use crate::support::devices::{DEVICE, days_ago, issue_at, root_at};
 use crate::support::dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error, unauthorized};
 use crate::support::server::Reply;
-use crate::support::service::{Service, assert_without, folder};
+use crate::support::service::{Service, assert_without, directory};
 use crate::support::tls::start_with;
 use crate::support::{Run, openssl, program};
 use iot_enroll::certificate::IssuedCertificate;
@@ -25,13 +25,13 @@ use time::{Duration, OffsetDateTime};
 /// An emulator with TLS and a directory.
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn start() -> Self {
         let service = Service::with(&["--rate", "1000000", "--tls", "--retry-after", "0"]);
-        Self { service, folder: folder() }
+        Self { service, directory: directory() }
     }
 
     /// Starts an emulator whose group `g` has the verified root `Root`.
@@ -42,7 +42,7 @@ impl Lab {
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn first_line(&self, name: &str) -> &str {
@@ -389,14 +389,14 @@ fn expired_server_certificate_has_no_root_hint() {
 /// A manifest of a fleet of so many devices, whose registrations end so.
 fn manifest_run(count: usize, faults: &[&str]) -> (Lab, Run) {
     let arguments = [&["--rate", "1000000", "--tls", "--retry-after", "0"][..], faults].concat();
-    let lab = Lab { service: Service::with(&arguments), folder: folder() };
+    let lab = Lab { service: Service::with(&arguments), directory: directory() };
     lab.run(&["provision", "--group", "g", "--root", "Root", "--no-pfx", "--count", &count.to_string()]).ok();
     let run = lab.register(&["--manifest", "fleet/manifest.csv", "--rate", "1000000", "-o", "json"]);
     (lab, run)
 }
 
 #[test]
-fn a_manifest_whose_devices_all_fail_because_of_the_service_stops_and_says_how_many_were_not_tried() {
+fn a_failing_service_stops_a_manifest_run_and_the_rest_is_counted_as_not_tried() {
     // 501 is not tried again, so that this takes no time; which failures count is tested with the client.
     let (lab, run) = manifest_run(300, &["--fault", "501,path=/register,times=always"]);
     assert_eq!(run.status, 1, "{}", run.stderr);
@@ -442,8 +442,8 @@ fn token_is_never_sent_to_dps_and_key_never_printed() {
 
 #[test]
 fn missing_credentials_are_named() {
-    let folder = folder();
-    let run = |arguments: &[&str]| Run::of(program(folder.path()).args(["device", "register"]).args(arguments));
+    let directory = directory();
+    let run = |arguments: &[&str]| Run::of(program(directory.path()).args(["device", "register"]).args(arguments));
     holds(&run(&[]).fails(2), &["ID", "--manifest"]);
     holds(&run(&[DEVICE, "--manifest", "m"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--key", "k"]).fails(2), &["--cert"]);
@@ -451,7 +451,7 @@ fn missing_credentials_are_named() {
     holds(&run(&["--manifest", "m", "--key", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--cert", "c", "--symmetric-key-file", "k"]).fails(2), &["cannot be used with"]);
     holds(&run(&[DEVICE, "--id-scope", SCOPE]).fails(2), &["--cert FILE", "--group-key-file"]);
-    fs::write(folder.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
+    fs::write(directory.path().join("k"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
     holds(&run(&[DEVICE, "--symmetric-key-file", "k"]).fails(2), &["--id-scope", "IOT_ENROLL_ID_SCOPE", "--app"]);
     holds(&run(&[DEVICE, "--id-scope", "a/b"]).fails(2), &["letters and digits"]);
 }
@@ -459,12 +459,12 @@ fn missing_credentials_are_named() {
 #[test]
 fn payload_is_sent() {
     let dps = Dps::script(vec![assigned(DEVICE)]);
-    let folder = folder();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let directory = directory();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("written");
     write("ca.pem", &dps.authority);
     write("key", "MDEyMzQ1Njc4OWFiY2RlZg==");
     write("payload.json", r#"{"modelId": "dtmi:contoso:T;1"}"#);
-    let mut command = program(folder.path());
+    let mut command = program(directory.path());
     command.args(["device", "register", DEVICE, "--symmetric-key-file", "key", "--payload", "payload.json"]);
     command.args(["--id-scope", SCOPE, "--ca-file", "ca.pem", "--dps-endpoint", &dps.url(), "-o", "json"]);
     let document = Run::of(&mut command).json();
@@ -477,7 +477,7 @@ const HEADER: &str = "IOTC_DEVICEID,line,outcome,idScope,assignedHub,deviceId,sh
 const RESULTS: &str = "fleet/manifest.registrations.csv";
 
 #[test]
-fn a_fleet_registers_and_what_is_assigned_is_left_alone_by_the_next_run() {
+fn a_fleet_registers_and_the_next_run_skips_assigned_devices() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "40", "--prefix", "f-"]);
     // One has lost its key, one has another's.
@@ -549,7 +549,7 @@ fn devices_with_another_certificate_are_registered_again() {
 }
 
 #[test]
-fn a_file_that_holds_no_results_of_a_registration_is_left_alone() {
+fn a_file_without_registration_results_is_not_overwritten() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "1", "--prefix", "f-"]);
     fs::write(lab.path().join("mine.csv"), "a,b\n1,2\n").expect("written");
@@ -600,7 +600,7 @@ fn the_causes_of_a_fleet_are_found_with_a_token() {
 }
 
 #[test]
-fn a_manifest_of_pfx_files_and_one_of_ids_alone_register_too() {
+fn manifests_of_pfx_files_and_of_ids_only_register_too() {
     let lab = Lab::enrolled();
     lab.local(&["cert", "fleet", "Root", "--count", "3", "--prefix", "f-", "--pfx"]);
     let whole = fs::read_to_string(lab.path().join("fleet/manifest.csv")).expect("a manifest");
@@ -624,24 +624,24 @@ fn a_manifest_of_pfx_files_and_one_of_ids_alone_register_too() {
     assert_eq!(lab.device("k-2")["provisioned"], true);
 }
 
-/// A provisioning service that takes every device, and a folder with the manifest `ids.csv` and what it needs.
+/// A provisioning service that takes every device, and a directory with the manifest `ids.csv` and what it needs.
 fn taking_all(manifest: impl AsRef<[u8]>) -> (Dps, TempDir) {
     let dps = Dps::start(|request| assigned(request.id()));
-    let folder = keyed_folder(&dps, manifest);
-    (dps, folder)
+    let directory = keyed_directory(&dps, manifest);
+    (dps, directory)
 }
 
-fn keyed_folder(dps: &Dps, manifest: impl AsRef<[u8]>) -> TempDir {
-    let folder = folder();
-    fs::write(folder.path().join("ca.pem"), &dps.authority).expect("written");
-    fs::write(folder.path().join("group.key"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
-    fs::write(folder.path().join("ids.csv"), manifest).expect("written");
-    folder
+fn keyed_directory(dps: &Dps, manifest: impl AsRef<[u8]>) -> TempDir {
+    let directory = directory();
+    fs::write(directory.path().join("ca.pem"), &dps.authority).expect("written");
+    fs::write(directory.path().join("group.key"), "MDEyMzQ1Njc4OWFiY2RlZg==").expect("written");
+    fs::write(directory.path().join("ids.csv"), manifest).expect("written");
+    directory
 }
 
 /// Registers the devices of a manifest by the group's key.
-fn by_group_key(folder: &TempDir, url: &str, arguments: &[&str]) -> Command {
-    let mut command = program(folder.path());
+fn by_group_key(directory: &TempDir, url: &str, arguments: &[&str]) -> Command {
+    let mut command = program(directory.path());
     command.args(["device", "register", "--group-key-file", "group.key", "--rate", "1000000"]);
     command.args(["--id-scope", SCOPE, "--ca-file", "ca.pem", "--dps-endpoint", url]).args(arguments);
     command
@@ -660,14 +660,14 @@ fn all_results(file: &Path) -> Vec<Vec<String>> {
 fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
     let manifest =
         b"\xef\xbb\xbfIOTC_DEVICEID,X\r\na,1\r\n\r\nbad id,\r\nA,2\r\nT\xfcr,\r\nb,1,2\r\n,\r\nc,\"open\r\nd,\r\n";
-    let (dps, folder) = taking_all([&manifest[..], b"e,\"\r\nf,\r\n"].concat());
-    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    let (dps, directory) = taking_all([&manifest[..], b"e,\"\r\nf,\r\n"].concat());
+    let run = Run::of(&mut by_group_key(&directory, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["2 registered, 6 failed"]);
     holds(
         &run.fails(1),
         &["line 4: bad id: a device ID has", "line 5: A: line 2 has the same id", "goes on to line 11"],
     );
-    let file = folder.path().join("ids.registrations.csv");
+    let file = directory.path().join("ids.registrations.csv");
     let rows = all_results(&file);
     let told: Vec<_> = rows.iter().map(|row| [0, 1, 2, 7].map(|column| row[column].as_str())).collect();
     assert_eq!(
@@ -686,13 +686,13 @@ fn a_bad_row_of_a_manifest_fails_with_its_line_and_the_others_register() {
     holds(&rows[3][8], &["UTF-8"]);
     holds(&rows[4][8], &["b: it has 3 fields"]);
     // What is assigned stays so, and its double fails again.
-    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    let run = Run::of(&mut by_group_key(&directory, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 registered before, 6 failed"]);
     assert_eq!(all_results(&file).len(), 8);
 }
 
 #[test]
-fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
+fn service_messages_stay_on_one_line_and_without_control_characters() {
     let dps = Dps::start(|request| match request.id() {
         "a" => {
             let state = json!({ "registrationId": "a", "status": "assigned", "assignedHub": "hub\u{1b}]0;\r\nx", "deviceId": "=1+1\u{202e}" });
@@ -700,27 +700,27 @@ fn what_the_service_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
         }
         _ => error(400, 400_000, "no\r\n\u{1b}[2Jway"),
     });
-    let folder = keyed_folder(&dps, "IOTC_DEVICEID\na\nb\n");
-    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    let directory = keyed_directory(&dps, "IOTC_DEVICEID\na\nb\n");
+    let run = Run::of(&mut by_group_key(&directory, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 failed"]);
     let printed = run.fails(1);
     assert!(!printed.contains(['\u{1b}', '\r']), "{printed:?}");
-    let text = fs::read_to_string(folder.path().join("ids.registrations.csv")).expect("results");
+    let text = fs::read_to_string(directory.path().join("ids.registrations.csv")).expect("results");
     assert_eq!(text.lines().count(), 3, "{text:?}");
     assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
-    let rows = all_results(&folder.path().join("ids.registrations.csv"));
+    let rows = all_results(&directory.path().join("ids.registrations.csv"));
     holds(&rows[0][8], &["not a device ID"]);
     holds(&rows[1][8], &["way"]);
 }
 
 #[test]
-fn a_service_that_nobody_is_at_ends_the_run_at_the_first_device() {
-    let (dps, folder) = taking_all("IOTC_DEVICEID\nbad (os error 24)\na\nb\nc\n");
+fn an_unreachable_service_ends_the_run_at_the_first_device() {
+    let (dps, directory) = taking_all("IOTC_DEVICEID\nbad (os error 24)\na\nb\nc\n");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
-    let run = Run::of(&mut by_group_key(&folder, &format!("https://{free}"), &["--manifest", "ids.csv"]));
+    let run = Run::of(&mut by_group_key(&directory, &format!("https://{free}"), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["0 registered, 2 failed, 2 not tried"]);
     holds(&run.fails(1), &["nobody answers", "stopped after 2 of 4 rows"]);
-    let run = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"]));
+    let run = Run::of(&mut by_group_key(&directory, &dps.url(), &["--manifest", "ids.csv"]));
     holds(&run.stdout, &["3 registered, 1 failed"]);
 }
 
@@ -749,12 +749,12 @@ fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
         }
         assigned(request.id())
     });
-    let folder = keyed_folder(&dps, "");
-    let local = |arguments: &[&str]| Run::of(program(folder.path()).args(arguments)).ok();
+    let directory = keyed_directory(&dps, "");
+    let local = |arguments: &[&str]| Run::of(program(directory.path()).args(arguments)).ok();
     local(&["cert", "root", "Root", "--no-pfx"]);
     local(&["cert", "fleet", "Root", "--count", "200", "--prefix", "f-"]);
     let register = |concurrency| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         command.args(["device", "register", "--id-scope", SCOPE, "--ca-file", "ca.pem", "--dps-endpoint", &dps.url()]);
         command.args(MANIFEST).args(["--concurrency", concurrency]);
         command
@@ -762,13 +762,13 @@ fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
     let register_many = register("512");
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -n {LIMIT} && exec \"$0\" \"$@\"")]);
-    limited.arg(register_many.get_program()).args(register_many.get_args()).current_dir(folder.path());
+    limited.arg(register_many.get_program()).args(register_many.get_args()).current_dir(directory.path());
     let running = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
     process.set(running.id()).expect("one process");
     let run = Run::ended(running.wait_with_output().expect("the program ends"));
     holds(&run.stdout, &[" 0 failed", "not tried"]);
     holds(&run.fails(1), &["ulimit -n", "--concurrency 512", "of 200 rows"]);
-    let results = || all_results(&folder.path().join(RESULTS));
+    let results = || all_results(&directory.path().join(RESULTS));
     assert!(results().iter().all(|row| row[2] == "assigned"));
     holds(&Run::of(&mut register("8")).ok(), &["registered before, 0 failed"]);
     assert_eq!(results().len(), 200);
@@ -776,9 +776,9 @@ fn too_many_open_files_end_the_run_with_advice_and_fail_no_device() {
 
 #[test]
 fn the_group_s_key_in_the_environment_counts_where_a_manifest_names_no_files() {
-    let (dps, folder) = taking_all("IOTC_DEVICEID\na\n");
+    let (dps, directory) = taking_all("IOTC_DEVICEID\na\n");
     let command = |manifest: &str| {
-        let mut command = program(folder.path());
+        let mut command = program(directory.path());
         command.args(["device", "register", "--manifest", manifest, "--rate", "1000000", "--id-scope", SCOPE]);
         command.args(["--ca-file", "ca.pem", "--dps-endpoint", &dps.url()]);
         command.env("IOT_ENROLL_GROUP_KEY", "MDEyMzQ1Njc4OWFiY2RlZg==");
@@ -789,7 +789,7 @@ fn the_group_s_key_in_the_environment_counts_where_a_manifest_names_no_files() {
     holds(&run.ok(), &["1 registered, 0 failed"]);
     assert!(dps.requests()[0].header("authorization").is_some());
 
-    fs::write(folder.path().join("files.csv"), "IOTC_DEVICEID,pfx\na,missing.pfx\n").expect("written");
+    fs::write(directory.path().join("files.csv"), "IOTC_DEVICEID,pfx\na,missing.pfx\n").expect("written");
     let error = Run::of(&mut command("files.csv")).fails(1);
     holds(&error, &["the key in IOT_ENROLL_GROUP_KEY is not used", "missing.pfx"]);
     let run = Run::of(command("files.csv").args(["--group-key-file", "group.key"]));
@@ -798,8 +798,8 @@ fn the_group_s_key_in_the_environment_counts_where_a_manifest_names_no_files() {
 }
 
 #[test]
-fn what_is_no_manifest_is_refused_with_what_to_do() {
-    let (dps, folder) = taking_all("");
+fn a_file_that_is_no_manifest_is_refused_with_a_remedy() {
+    let (dps, directory) = taking_all("");
     for (content, why) in [
         ("IOTC_DEVICEID;pfx\na;b\n", "semicolons"),
         ("I\0O\0T\0C\0_\0D\0E\0V\0I\0C\0E\0I\0D\0", "UTF-16"),
@@ -808,13 +808,13 @@ fn what_is_no_manifest_is_refused_with_what_to_do() {
         (&format!("{HEADER}\n"), "results of a registration"),
         ("IOTC_DEVICEID\n", "no rows"),
     ] {
-        fs::write(folder.path().join("ids.csv"), content).expect("written");
-        let error = Run::of(&mut by_group_key(&folder, &dps.url(), &["--manifest", "ids.csv"])).fails(1);
+        fs::write(directory.path().join("ids.csv"), content).expect("written");
+        let error = Run::of(&mut by_group_key(&directory, &dps.url(), &["--manifest", "ids.csv"])).fails(1);
         holds(&error, &[why, "ids.csv"]);
     }
     for name in ["-", "/dev/stdin", "."] {
-        let mut command = by_group_key(&folder, &dps.url(), &["--manifest", name]);
-        command.stdin(fs::File::open(folder.path().join("ids.csv")).expect("a file"));
+        let mut command = by_group_key(&directory, &dps.url(), &["--manifest", name]);
+        command.stdin(fs::File::open(directory.path().join("ids.csv")).expect("a file"));
         holds(&Run::of(&mut command).fails(1), &["no regular file", "relative to its directory"]);
     }
     assert!(dps.requests().is_empty());
@@ -841,12 +841,12 @@ fn no_more_registrations_are_under_way_than_allowed_and_a_throttled_one_is_tried
         under_way.fetch_sub(1, Ordering::SeqCst);
         if request.id() == "k-3" { error(500, 500_001, "oh") } else { assigned(request.id()) }
     });
-    let folder = folder();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let directory = directory();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("written");
     write("ca.pem", &dps.authority);
     write("group.key", "MDEyMzQ1Njc4OWFiY2RlZg==");
     write("ids.csv", &format!("IOTC_DEVICEID\n{}", (10..40).map(|number| format!("k-{number}\n")).collect::<String>()));
-    let mut command = program(folder.path());
+    let mut command = program(directory.path());
     command.args([
         "device",
         "register",

@@ -4,23 +4,23 @@ use std::{fs, path::Path, process::Command};
 
 use crate::support::{
     Run, program,
-    service::{Service, folder},
+    service::{Service, directory},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 struct Lab {
     service: Service,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
     fn start() -> Self {
-        Self { service: Service::start(), folder: folder() }
+        Self { service: Service::start(), directory: directory() }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {

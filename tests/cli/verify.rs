@@ -11,30 +11,30 @@ fn fixture(name: &str) -> String {
     path.into_os_string().into_string().expect("UTF-8")
 }
 
-fn cert(folder: &Path, arguments: &[&str]) -> Run {
-    Run::of(program(folder).arg("cert").args(arguments))
+fn cert(directory: &Path, arguments: &[&str]) -> Run {
+    Run::of(program(directory).arg("cert").args(arguments))
 }
 
-fn folder() -> TempDir {
+fn directory() -> TempDir {
     crate::support::temporary_directory()
 }
 
 /// Creates a directory with a root `r`, an intermediate `i`, a device `d`, and both CAs in one file in either order.
 fn bundles() -> TempDir {
-    let folder = folder();
+    let directory = directory();
     for arguments in [&["root", "r"][..], &["intermediate", "i", "r"], &["device", "d", "i"]] {
-        cert(folder.path(), &[arguments, &["--no-pfx"]].concat()).ok();
+        cert(directory.path(), &[arguments, &["--no-pfx"]].concat()).ok();
     }
-    let read = |name| fs::read_to_string(folder.path().join(name)).expect("read");
+    let read = |name| fs::read_to_string(directory.path().join(name)).expect("read");
     let (root, intermediate) = (read("r_cert.pem"), read("i_cert.pem"));
-    fs::write(folder.path().join("root-first"), format!("{root}{intermediate}")).expect("written");
-    fs::write(folder.path().join("root-last"), format!("{intermediate}{root}")).expect("written");
-    folder
+    fs::write(directory.path().join("root-first"), format!("{root}{intermediate}")).expect("written");
+    fs::write(directory.path().join("root-last"), format!("{intermediate}{root}")).expect("written");
+    directory
 }
 
 #[test]
 fn chains_from_the_field_are_judged_correctly() {
-    let folder = folder();
+    let directory = directory();
     let valid = |names: &[&str]| Ok(serde_json::json!(names));
     let refused = |words: &[&'static str]| Err(words.to_vec());
     for (chain, ca, answer) in [
@@ -48,7 +48,7 @@ fn chains_from_the_field_are_judged_correctly() {
         ("dup_ext", "dup_ext", refused(&["CN=dev-01", "keyUsage", "more than once"])),
     ] {
         let [chain, ca] = [chain, ca].map(|name| fixture(&format!("{name}.pem")));
-        let run = cert(folder.path(), &["verify", &chain, "--ca", &ca, "-o", "json"]);
+        let run = cert(directory.path(), &["verify", &chain, "--ca", &ca, "-o", "json"]);
         let verdict: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
         assert_eq!(run.status, i32::from(answer.is_err()), "{verdict}");
         assert_eq!(verdict["valid"], answer.is_ok());
@@ -61,7 +61,7 @@ fn chains_from_the_field_are_judged_correctly() {
         }
     }
     let proof = ["verify", &fixture("proof_bmp.pem"), "--ca", &fixture("root.pem"), "--code", "CODE123"];
-    let answer = cert(folder.path(), &proof).ok();
+    let answer = cert(directory.path(), &proof).ok();
     assert!(
         answer.starts_with("Valid: ") && answer.contains("possession") && answer.contains("Field Root"),
         "{answer}"
@@ -70,18 +70,18 @@ fn chains_from_the_field_are_judged_correctly() {
 
 #[test]
 fn requests_from_the_field_are_signed() {
-    let folder = folder();
-    cert(folder.path(), &["root", "r", "--no-pfx"]).ok();
+    let directory = directory();
+    cert(directory.path(), &["root", "r", "--no-pfx"]).ok();
     for request in ["ec_sha512.csr", "bmp_cn.csr"] {
-        cert(folder.path(), &["device", "dev-01", "r", "--csr", &fixture(request), "--no-pfx", "--force"]).ok();
-        let said = cert(folder.path(), &["device", "dev-02", "r", "--csr", &fixture(request), "--no-pfx"]).fails(1);
+        cert(directory.path(), &["device", "dev-01", "r", "--csr", &fixture(request), "--no-pfx", "--force"]).ok();
+        let said = cert(directory.path(), &["device", "dev-02", "r", "--csr", &fixture(request), "--no-pfx"]).fails(1);
         assert!(said.contains("dev-02"), "{said}");
     }
 }
 
 #[test]
 fn malformed_extension_does_not_prevent_the_thumbprint() {
-    let folder = folder();
+    let directory = directory();
     for (file, warning, thumbprint) in [
         ("dup_ext.pem", "keyUsage is malformed: it occurs more than once", "A4F3D7679529773EF93130C1830CF4CBE637908B"),
         (
@@ -90,17 +90,17 @@ fn malformed_extension_does_not_prevent_the_thumbprint() {
             "C6F56DB90E68BB477C3FDCCB254D0EC193D36F26",
         ),
     ] {
-        let shown = cert(folder.path(), &["inspect", &fixture(file)]).ok();
+        let shown = cert(directory.path(), &["inspect", &fixture(file)]).ok();
         assert!(shown.contains(warning) && shown.contains("CN=dev-01") && shown.contains(thumbprint), "{shown}");
-        assert_eq!(cert(folder.path(), &["thumbprint", &fixture(file)]).ok().trim_end(), thumbprint);
+        assert_eq!(cert(directory.path(), &["thumbprint", &fixture(file)]).ok().trim_end(), thumbprint);
     }
 }
 
 #[test]
 fn certificate_without_a_subject_is_named_by_serial_number() {
     let bundles = bundles();
-    let folder = bundles.path();
-    fs::write(folder.join("x.cnf"), "subjectAltName = critical, DNS:a.example\n").expect("written");
+    let directory = bundles.path();
+    fs::write(directory.join("x.cnf"), "subjectAltName = critical, DNS:a.example\n").expect("written");
     for arguments in [
         &["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "x.key", "-subj", "/", "-out", "x.csr"][..],
         &[
@@ -122,59 +122,59 @@ fn certificate_without_a_subject_is_named_by_serial_number() {
             "x.pem",
         ],
     ] {
-        let Some(output) = openssl(folder, arguments) else {
+        let Some(output) = openssl(directory, arguments) else {
             crate::skipped("there is no openssl to make the certificate with");
             return;
         };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    let verdict = cert(folder, &["verify", "x.pem", "--ca-cert", "r_cert.pem"]).ok();
+    let verdict = cert(directory, &["verify", "x.pem", "--ca-cert", "r_cert.pem"]).ok();
     assert!(verdict.starts_with("Valid: ") && verdict.contains("serial number 2A"), "{verdict}");
 }
 
 #[test]
 fn every_certificate_of_the_ca_file_is_a_trust_anchor() {
-    let folder = bundles();
+    let directory = bundles();
     for (file, bundle, path) in [
         ("d_cert.pem", "root-first", &["d", "i"][..]),
         ("d_cert.pem", "root-last", &["d", "i"]),
         ("i_cert.pem", "root-first", &["i"]),
     ] {
-        let said = cert(folder.path(), &["verify", file, "--ca", bundle]).ok();
-        let thumbprint = cert(folder.path(), &["thumbprint", "i_cert.pem"]).ok();
+        let said = cert(directory.path(), &["verify", file, "--ca", bundle]).ok();
+        let thumbprint = cert(directory.path(), &["thumbprint", "i_cert.pem"]).ok();
         assert!(said.contains(thumbprint.trim_end()), "{said}");
-        let json = cert(folder.path(), &["verify", file, "--ca", bundle, "-o", "json"]).json();
+        let json = cert(directory.path(), &["verify", file, "--ca", bundle, "-o", "json"]).json();
         assert_eq!(json["path"], serde_json::json!(path), "{file} {bundle}");
         assert_eq!(json["anchorSha1Thumbprint"], thumbprint.trim_end());
     }
     // With one CA, its thumbprint is not printed.
-    let said = cert(folder.path(), &["verify", "d_fullchain.pem", "--ca", "r_cert.pem"]).ok();
+    let said = cert(directory.path(), &["verify", "d_fullchain.pem", "--ca", "r_cert.pem"]).ok();
     assert_eq!(said.lines().count(), 1, "{said}");
-    let json = cert(folder.path(), &["verify", "d_fullchain.pem", "--ca", "r_cert.pem", "-o", "json"]).json();
+    let json = cert(directory.path(), &["verify", "d_fullchain.pem", "--ca", "r_cert.pem", "-o", "json"]).json();
     assert_eq!(json["path"], serde_json::json!(["d", "i", "r"]));
     // A proof of either CA is valid.
     for authority in ["r", "i"] {
         let (certificate, key) = (format!("{authority}_cert.pem"), format!("{authority}_key.pem"));
         let making = ["verification", "--ca", &certificate, "--key", &key, "--nonce", "70A1B2", "--no-pfx", "--force"];
-        cert(folder.path(), &making).ok();
+        cert(directory.path(), &making).ok();
         for bundle in ["root-first", "root-last"] {
             let checking = ["verify", "verification_cert.pem", "--ca", bundle, "--code", "70A1B2"];
-            let said = cert(folder.path(), &checking).ok();
+            let said = cert(directory.path(), &checking).ok();
             assert!(said.starts_with("Valid: ") && said.contains(&format!(" {authority}.")), "{said}");
         }
     }
     // An untrusted chain names both CAs.
-    cert(folder.path(), &["root", "other", "--no-pfx"]).ok();
-    let said = cert(folder.path(), &["verify", "other_cert.pem", "--ca", "root-first"]);
+    cert(directory.path(), &["root", "other", "--no-pfx"]).ok();
+    let said = cert(directory.path(), &["verify", "other_cert.pem", "--ca", "root-first"]);
     assert!(said.stdout.starts_with("Not valid: "), "{}", said.stdout);
     assert!(["CN=other", "CN=r", "CN=i"].iter().all(|name| said.stdout.contains(name)), "{}", said.stdout);
 }
 
 #[test]
 fn weak_hashes_are_refused_below_the_trust_anchor() {
-    let folder = folder();
+    let directory = directory();
     let run = |arguments: &str| {
-        let output = openssl(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>())?;
+        let output = openssl(directory.path(), &arguments.split_whitespace().collect::<Vec<_>>())?;
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
         Some(())
     };
@@ -190,9 +190,9 @@ fn weak_hashes_are_refused_below_the_trust_anchor() {
         ("md5", &["Not valid: ", "CN=dev-01", "md5WithRSAEncryption", "broken"]),
     ] {
         run(&format!("x509 -req -in d.csr -CA old.pem -CAkey old.key -set_serial 7 -days 9 -{hash} -out d.pem"));
-        let said = cert(folder.path(), &["verify", "d.pem", "--ca", "old.pem"]).stdout;
+        let said = cert(directory.path(), &["verify", "d.pem", "--ca", "old.pem"]).stdout;
         assert!(answer.iter().all(|part| said.contains(part)), "{said}");
     }
-    let shown = cert(folder.path(), &["inspect", &fixture("ecdsa_sha1.pem")]).ok();
+    let shown = cert(directory.path(), &["inspect", &fixture("ecdsa_sha1.pem")]).ok();
     assert!(shown.contains("warning: it is signed with SHA-1, which is broken"), "{shown}");
 }

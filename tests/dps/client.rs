@@ -204,7 +204,7 @@ async fn a_registration_that_ends_badly_is_told_as_the_service_ended_it() {
 }
 
 #[tokio::test]
-async fn a_device_whose_operation_is_gone_registers_anew_but_not_for_ever() {
+async fn a_device_whose_operation_expired_registers_again_a_bounded_number_of_times() {
     let gone = || error(404, 404_202, "Operation not found.");
     let dps = Dps::script(vec![assigning(Some("0")), gone(), assigning(Some("0")), assigned(DEVICE)]);
     register(&dps.client()).await.expect("an assignment");
@@ -392,7 +392,7 @@ fn symmetric_keys_are_checked_and_never_printed() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_authority_is_told_nothing_and_asked_once() {
+async fn a_server_of_another_ca_gets_no_data_and_is_asked_once() {
     let (dps, other) = (Dps::start(|_| assigned(DEVICE)), Dps::start(|_| unauthorized()));
     let client = RegistrationClient::builder(SCOPE.parse().expect("a scope"))
         .endpoint(dps.url().parse().expect("an endpoint"))
@@ -469,7 +469,7 @@ fn keys_come_in_each_encoding() {
 }
 
 #[tokio::test]
-async fn failures_of_the_service_and_the_way_there_are_told_from_refusals_of_the_device() {
+async fn service_and_network_failures_are_distinguished_from_refusals_of_the_device() {
     let answering = |status: u16| Dps::start(move |_| error(status, u64::from(status) * 1000, "no"));
     for status in [429, 500, 501, 503] {
         assert!(fails(&answering(status)).await.is_service_failure(), "{status}");

@@ -245,7 +245,7 @@ async fn a_state_that_the_caller_builds_is_diagnosed_like_one_that_was_read() {
 }
 
 #[tokio::test]
-async fn what_is_above_the_enrolled_certificate_is_no_cause() {
+async fn certificates_above_the_enrolled_one_are_no_cause() {
     let old = Foreign::new("Old", None, |parameters| parameters.not_after = rcgen::date_time_ymd(2021, 1, 1));
     let between = Foreign::new("Between", Some(&old), |_| ());
     let credential = between.device(DEVICE, |_| ());
@@ -254,7 +254,7 @@ async fn what_is_above_the_enrolled_certificate_is_no_cause() {
 }
 
 #[tokio::test]
-async fn what_is_merely_disliked_is_perhaps_the_cause_and_none_beside_a_real_one() {
+async fn a_mere_objection_is_a_possible_cause_only_without_a_definite_one() {
     let root = Foreign::new("Root", None, |_| ());
     let credential = root.device(DEVICE, |parameters| {
         parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyAgreement];
@@ -411,7 +411,7 @@ async fn a_certificate_alone_needs_no_chain_where_its_issuer_is_enrolled() {
 }
 
 #[tokio::test]
-async fn a_chain_to_another_root_is_told_with_that_root_and_what_is_enrolled() {
+async fn a_chain_to_another_root_is_reported_with_both_roots() {
     let (mine, enrolled) = (root("Mine"), root("Enrolled"));
     let app = App::with(&enrolled, true).await;
     let diagnosis = app.diagnose(&credential(&issue(DEVICE, &mine))).await;
@@ -470,7 +470,7 @@ async fn a_self_signed_certificate_without_an_attestation_is_told() {
 }
 
 #[tokio::test]
-async fn an_application_that_lets_nothing_in_is_told() {
+async fn an_application_that_admits_no_device_is_reported() {
     let app = App::start().await;
     let diagnosis = app.diagnose(&credential(&issue(DEVICE, &root("Root")))).await;
     told(only(&diagnosis), "nothing-enrolled", &["x509", DEVICE]);
@@ -672,7 +672,7 @@ async fn a_key_derived_in_lower_case_is_known_as_its_group_s() {
 }
 
 #[tokio::test]
-async fn a_chain_to_the_enrolled_certificate_that_does_not_hold_is_told_by_what_is_wrong_with_it() {
+async fn a_broken_chain_to_the_enrolled_certificate_is_reported_with_its_fault() {
     use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose};
     type Change = fn(&mut rcgen::CertificateParams);
     let cases: [(Change, Change, &str); 3] = [

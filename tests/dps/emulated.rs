@@ -270,7 +270,7 @@ async fn rights_and_local_authentication_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_is_searched_decides_what_is_found() {
+async fn the_searched_certificates_decide_the_answer() {
     let lab = Lab::start().await;
     let named = |name: &str| InstanceQuery::new(name.parse().expect("a name"));
     let subscription: arm::SubscriptionId = lab.emulator.subscription().parse().expect("an id");

@@ -213,14 +213,14 @@ async fn a_certificate_is_verified_by_a_chain_of_etags() {
 async fn a_second_code_invalidates_the_first() {
     let lab = DpsLab::start().await;
     let root = new_root("Root");
-    let etag = lab.upload("root", root.certificate(), None).await.expect(200).etag();
-    let first = lab.arm("POST", "/certificates/root/generateVerificationCode", Some(&etag), None).await.expect(200);
+    let etag = lab.upload("lab-ca", root.certificate(), None).await.expect(200).etag();
+    let first = lab.arm("POST", "/certificates/lab-ca/generateVerificationCode", Some(&etag), None).await.expect(200);
     let second =
-        lab.arm("POST", "/certificates/root/generateVerificationCode", Some(&first.etag()), None).await.expect(200);
+        lab.arm("POST", "/certificates/lab-ca/generateVerificationCode", Some(&first.etag()), None).await.expect(200);
     let [old, new] = [&first, &second].map(|answer| proof(&root, &answer.text("/properties/verificationCode")));
     let etag = second.etag();
-    refused(lab.arm("POST", "/certificates/root/verify", Some(&etag), Some(&old)).await, 400, "Proof-Of-Possession");
-    lab.arm("POST", "/certificates/root/verify", Some(&etag), Some(&new)).await.expect(200);
+    refused(lab.arm("POST", "/certificates/lab-ca/verify", Some(&etag), Some(&old)).await, 400, "Proof-Of-Possession");
+    lab.arm("POST", "/certificates/lab-ca/verify", Some(&etag), Some(&new)).await.expect(200);
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn many_names_below_localhost_are_served() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_host_is_refused_by_its_text() {
+async fn an_invalid_host_is_refused_with_its_text() {
     for text in ["", "a b", "app.example:80", "https://app.example", "*", "a.*.example", "-a", "a..b", "1.2.3", "*.*.a"]
     {
         let error = Emulator::builder().host(text).start().await.expect_err(text);

@@ -892,7 +892,7 @@ fn s_client(directory: &Path, emulator: &Emulator, options: &str, request: &str)
 }
 
 /// Issues a root, an intermediate and leaves with openssl. `None` without openssl.
-fn made_by_openssl(directory: &Path) -> Option<()> {
+fn created_by_openssl(directory: &Path) -> Option<()> {
     fs::write(directory.join("ca.ext"), "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
         .expect("written");
     fs::write(directory.join("leaf.ext"), "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n").expect("written");
@@ -916,7 +916,7 @@ async fn openssl_certificates_and_client_are_admitted_under_an_uploaded_intermed
     let lab = Lab::empty(Emulator::builder().assign_after(0)).await;
     let directory = crate::support::temporary_directory();
     let directory = directory.path();
-    if made_by_openssl(directory).is_none() {
+    if created_by_openssl(directory).is_none() {
         return;
     }
     fs::write(directory.join("ca.pem"), lab.emulator.ca_pem().expect("PEM")).expect("written");

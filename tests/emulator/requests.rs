@@ -131,7 +131,7 @@ async fn they_show_no_secret() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_bounded() {
+async fn the_request_log_is_bounded() {
     let app = App::start().await;
     let large = json!({ "displayName": "x".repeat(100_000) });
     let small = json!({ "displayName": "x".repeat(30_000) });

@@ -85,7 +85,7 @@ async fn everything_is_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_mistake_names_the_member_and_nothing_starts() {
+async fn an_invalid_import_names_the_member_and_does_not_start() {
     let directory = temporary_directory();
     let good = seeds(directory.path(), &Authority::new("Root"));
     let group = "/enrollmentGroups/0";

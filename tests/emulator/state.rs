@@ -171,7 +171,7 @@ async fn a_verification_code_and_a_registration_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn clients_that_trust_the_ca_go_on_after_a_restart() {
+async fn clients_that_trust_the_ca_connect_after_a_restart() {
     let directory = temporary_directory();
     let file = directory.path().join("state.json");
     let first = builder(&file).tls(true).start().await.expect("started");

@@ -1,4 +1,4 @@
-//! An emulator, a folder, and the request that provisions the one from the other.
+//! An emulator, a directory, and the request that provisions the one from the other.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -25,17 +25,17 @@ pub(crate) const DEVICE: &str = "sample-device-01";
 
 pub(crate) struct Lab {
     pub(crate) emulator: Emulator,
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Lab {
     pub(crate) async fn start() -> Self {
         let emulator = Emulator::builder().start().await.expect("a free loopback port");
-        Self { emulator, folder: super::temporary_directory() }
+        Self { emulator, directory: super::temporary_directory() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// A client whose waiting takes no time.
@@ -49,7 +49,7 @@ impl Lab {
         self.builder().build().expect("a client")
     }
 
-    /// The root [`ROOT`] in the folder for the group `myx509eg`, and the device [`DEVICE`].
+    /// The root [`ROOT`] in the directory for the group `myx509eg`, and the device [`DEVICE`].
     pub(crate) fn request(&self) -> ProvisionRequest<'static> {
         ProvisionRequest::new("myx509eg".parse().expect("an id"), AuthoritySource::Root(name(ROOT)))
             .devices([DEVICE.parse().expect("an id")])
@@ -136,17 +136,17 @@ pub(crate) fn days_ago(days: u32, lifetime: u32) -> IssueOptions {
     IssueOptions::new().at(Timestamp::now() - DAY * days).lifetime(Lifetime::Days(lifetime))
 }
 
-pub(crate) fn set(folder: &Path, text: &str) -> FileSet {
-    FileSet::new(folder, &name(text)).expect("a file name")
+pub(crate) fn set(directory: &Path, text: &str) -> FileSet {
+    FileSet::new(directory, &name(text)).expect("a file name")
 }
 
-pub(crate) fn write(folder: &Path, text: &str, issued: &IssuedCertificate) {
-    set(folder, text).write(issued, None, IfExists::Fail).expect("written");
+pub(crate) fn write(directory: &Path, text: &str, issued: &IssuedCertificate) {
+    set(directory, text).write(issued, None, IfExists::Fail).expect("written");
 }
 
-/// Every file of a folder that is not hidden.
-pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(folder).expect("read").map(|entry| entry.expect("an entry"));
+/// Every file of a directory that is not hidden.
+pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).expect("read").map(|entry| entry.expect("an entry"));
     let named = entries.map(|entry| (entry.file_name().into_string().expect("UTF-8"), entry.path()));
     named.filter(|(name, _)| !name.starts_with('.')).map(|(name, path)| (name, fs::read(path).expect("read"))).collect()
 }

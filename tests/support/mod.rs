@@ -78,10 +78,10 @@ pub(crate) fn openssl(directory: &Path, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// The program under test, in a folder, without anything of the caller's environment that it would read.
-pub(crate) fn program(folder: &Path) -> Command {
+/// The program under test, in a directory, without anything of the caller's environment that it would read.
+pub(crate) fn program(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-enroll"));
-    command.current_dir(folder).stdin(std::process::Stdio::null());
+    command.current_dir(directory).stdin(std::process::Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("IOT_ENROLL_") || name.to_string_lossy().ends_with("_PROXY") {
             command.env_remove(name);

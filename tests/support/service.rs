@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{Run, program};
 
-pub(crate) fn folder() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     super::temporary_directory()
 }
 
@@ -46,16 +46,16 @@ impl Service {
     }
 
     /// A command that speaks to it, as fast as it can.
-    pub(crate) fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = program(folder);
+    pub(crate) fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = program(directory);
         command.args(arguments).args(["--endpoint", &self.endpoint, "--rate", "1000000"]);
         command.env("IOT_ENROLL_TOKEN", &self.token);
         command
     }
 
     /// A command that speaks to its DPS instance, as fast as it can.
-    pub(crate) fn dps_command(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = program(folder);
+    pub(crate) fn dps_command(&self, directory: &Path, arguments: &[&str]) -> Command {
+        let mut command = program(directory);
         command.args(arguments).args(["--rate", "1000000"]);
         command.env("IOT_ENROLL_DPS", self.text("/dps/name"));
         command.env("IOT_ENROLL_ARM_ENDPOINT", self.text("/arm/endpoint"));
@@ -69,14 +69,14 @@ impl Service {
     }
 
     /// Runs a command; the token is in nothing that it prints.
-    pub(crate) fn run(&self, folder: &Path, arguments: &[&str]) -> Run {
-        let run = Run::of(&mut self.command(folder, arguments));
+    pub(crate) fn run(&self, directory: &Path, arguments: &[&str]) -> Run {
+        let run = Run::of(&mut self.command(directory, arguments));
         assert_without(&run, &self.token);
         run
     }
 
-    pub(crate) fn json(&self, folder: &Path, arguments: &[&str]) -> Value {
-        self.run(folder, &[arguments, &["-o", "json"]].concat()).json()
+    pub(crate) fn json(&self, directory: &Path, arguments: &[&str]) -> Value {
+        self.run(directory, &[arguments, &["-o", "json"]].concat()).json()
     }
 
     /// Asks it to end, and waits until it has.

@@ -20,7 +20,7 @@ async fn start() -> Lab {
     let builder = Emulator::builder().tls(true).registration_retry_after(Duration::ZERO);
     Lab {
         emulator: builder.start().await.expect("a free loopback port"),
-        folder: crate::support::temporary_directory(),
+        directory: crate::support::temporary_directory(),
     }
 }
 

@@ -28,7 +28,7 @@ impl Watched {
     async fn start() -> Self {
         let page = NonZeroUsize::new(2).expect("not zero");
         let emulator = Emulator::builder().page_size(page).start().await.expect("a free loopback port");
-        let lab = Lab { emulator, folder: crate::support::temporary_directory() };
+        let lab = Lab { emulator, directory: crate::support::temporary_directory() };
         let proxy = Proxy::start(lab.emulator.address());
         Self { lab, proxy }
     }

@@ -50,7 +50,7 @@ fn credential(lab: &DpsLab, id: &str) -> Credential {
 }
 
 #[tokio::test]
-async fn it_goes_from_nothing_to_assigned() {
+async fn a_new_instance_is_provisioned_up_to_an_assigned_device() {
     let lab = DpsLab::with(registering()).await;
     let report = lab.run(&lab.request().register(lab.registration())).await.expect("provisioned");
     let expected = [
@@ -104,7 +104,7 @@ async fn the_steps_happen_in_an_order_that_never_admits_an_unverified_ca() {
 }
 
 #[tokio::test]
-async fn a_name_of_its_own_is_used_and_one_that_is_taken_is_refused() {
+async fn a_given_certificate_name_is_used_and_a_taken_one_is_refused() {
     let lab = DpsLab::start().await;
     for verified in [false, true] {
         let taken = lab.upload(&format!("Taken-{verified}"), &new_root("theirs").certificate, verified).await;
@@ -389,7 +389,7 @@ async fn enroll_otherwise(lab: &DpsLab, certificate: &str, keys: &str) {
 }
 
 #[tokio::test]
-async fn an_enrollment_for_something_else_is_not_taken_for_that_of_the_certificate() {
+async fn an_enrollment_of_another_kind_is_not_mistaken_for_that_of_the_certificate() {
     let lab = DpsLab::start().await;
     enroll_otherwise(&lab, "y-1", "y-2").await;
     for (id, found) in [("y-1", "another certificate"), ("y-2", "symmetricKey")] {

@@ -52,7 +52,7 @@ impl Clock for RealTime {
 
 pub(crate) struct DpsLab {
     pub(crate) emulator: Emulator,
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) properties: ProvisioningService,
     arm: arm::Client,
     client: service::Client,
@@ -65,16 +65,16 @@ impl DpsLab {
 
     pub(crate) async fn with(builder: Builder) -> Self {
         let emulator = builder.start().await.expect("a free loopback port");
-        let folder = crate::support::temporary_directory();
+        let directory = crate::support::temporary_directory();
         let query = InstanceQuery::new(emulator.dps_name().parse().expect("a name"));
         let arm = arm_client(&emulator, RetryPolicy::default());
         let properties = arm.find(&query).await.expect("the instance");
         let client = service_client(&emulator, &properties, RetryPolicy::default());
-        Self { emulator, folder, properties, arm, client }
+        Self { emulator, directory, properties, arm, client }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// The instance, with clients whose waiting takes no time.

@@ -140,7 +140,7 @@ async fn nothing_is_removed_while_no_device_could_connect() {
 }
 
 #[tokio::test]
-async fn a_group_without_a_verified_ca_has_nothing_to_roll_over_from() {
+async fn a_group_without_a_verified_ca_cannot_be_rolled_over() {
     let lab = DpsLab::start().await;
     let missing = roll(&lab).await.expect_err("no group");
     assert!(matches!(&missing, RolloverError::Service(error) if error.is_not_found()), "{missing}");

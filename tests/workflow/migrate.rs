@@ -242,7 +242,7 @@ fn devices(plan: &Plan) -> BTreeMap<String, PlannedDevice> {
 }
 
 #[tokio::test]
-async fn a_plan_says_what_becomes_of_everything_and_changes_nothing() {
+async fn a_plan_lists_every_resource_and_changes_nothing() {
     let lab = Lab::start().await;
     let (before, count) = (lab.dps.state().await, lab.emulator().requests().len());
     let report = lab.make(&lab.request()).await.expect("a plan");
@@ -306,7 +306,7 @@ async fn keys_are_in_a_plan_only_if_asked_for_and_only_its_owner_reads_it() {
 }
 
 #[tokio::test]
-async fn a_plan_is_not_overwritten_and_not_taken_from_others() {
+async fn a_plan_is_not_overwritten_and_belongs_to_one_run() {
     let lab = Lab::start().await;
     let plan = lab.plan().await;
     let before = fs::read(lab.path()).expect("a plan");
@@ -479,7 +479,7 @@ async fn killed_at_any_point_it_is_finished_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_any_change_is_made_up_for() {
+async fn a_lost_answer_to_any_change_is_recovered() {
     for (method, number) in ["PUT", "POST"].into_iter().flat_map(|method| (0..8).map(move |number| (method, number))) {
         let lab = Lab::start().await;
         let plan = lab.plan().await;
@@ -533,7 +533,7 @@ async fn what_changed_since_the_plan_is_left_out_and_the_rest_is_done() {
 }
 
 #[tokio::test]
-async fn nothing_that_the_instance_has_is_overwritten() {
+async fn resources_of_the_instance_are_not_overwritten() {
     let lab = Lab::start().await;
     let client = lab.dps.instance();
     let (groups, enrollments) = (client.client().enrollment_groups(), client.client().individual_enrollments());

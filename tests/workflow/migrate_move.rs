@@ -33,7 +33,7 @@ fn fault(kind: FaultKind) -> Fault {
 }
 
 #[tokio::test]
-async fn devices_are_told_the_new_id_scope_and_not_twice() {
+async fn devices_get_the_new_id_scope_once() {
     let (lab, plan) = ready().await;
     let report = lab.send(&plan, &["pump-1", "PUMP-1", "pump-2"]).await;
     assert_eq!((report.sent, report.earlier, report.is_complete()), (2, 0, true), "{report:?}");

@@ -53,7 +53,7 @@ fn chains_to(lab: &Lab, id: &str, authority: &Certificate) {
 }
 
 #[tokio::test]
-async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
+async fn a_new_group_is_verified_and_every_step_is_reported() {
     let lab = Lab::start().await;
     let mut events = Vec::new();
     let report = provision(&lab.client(), &lab.request(), &mut |event| {
@@ -99,7 +99,7 @@ async fn it_goes_from_nothing_to_verified_and_reports_every_step() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_reaches_the_group_and_the_certificates() {
+async fn the_options_reach_the_group_and_the_certificates() {
     let lab = Lab::start().await;
     let request = lab
         .request()
@@ -138,7 +138,7 @@ async fn a_second_run_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_added_later_is_all_that_is_made() {
+async fn only_a_device_that_is_added_later_is_created() {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
     let (service, before) = (lab.service().await, files(lab.path()));
@@ -201,7 +201,7 @@ async fn replace_puts_ours_in_the_place_of_another_certificate() {
 }
 
 #[tokio::test]
-async fn replace_leaves_our_own_certificate_alone() {
+async fn replace_does_not_touch_our_own_certificate() {
     let lab = Lab::start().await;
     lab.run(&lab.request()).await.expect("provisioned");
     let report = lab.run_without_a_change(&lab.request().replace(true)).await;
@@ -322,7 +322,7 @@ async fn a_group_for_other_devices_stops_it_where_the_kind_was_named() {
 }
 
 #[tokio::test]
-async fn a_disabled_group_is_provisioned_and_told() {
+async fn a_disabled_group_is_provisioned_with_a_warning() {
     let lab = Lab::start().await;
     lab.group(&NewEnrollmentGroup::x509("Off").enabled(false)).await;
     let report = lab.run(&lab.request()).await.expect("provisioned");

@@ -185,17 +185,17 @@ async fn every_fault(times: u32, replacing: bool, attest: bool) {
 }
 
 #[tokio::test]
-async fn one_fault_at_any_request_is_got_over_or_told_and_the_next_run_finishes() {
+async fn one_fault_at_any_request_is_recovered_or_reported_and_the_next_run_finishes() {
     every_fault(1, false, false).await;
 }
 
 #[tokio::test]
-async fn one_fault_at_any_request_while_replacing_is_got_over_or_told_and_the_next_run_finishes() {
+async fn one_fault_at_any_request_while_replacing_is_recovered_or_reported_and_the_next_run_finishes() {
     every_fault(1, true, false).await;
 }
 
 #[tokio::test]
-async fn one_fault_at_any_request_while_attesting_is_got_over_or_told_and_the_next_run_finishes() {
+async fn one_fault_at_any_request_while_attesting_is_recovered_or_reported_and_the_next_run_finishes() {
     every_fault(1, true, true).await;
 }
 
@@ -231,7 +231,7 @@ async fn without_retries_an_upload_that_never_arrived_is_reported() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_leave_one_root_and_nothing_that_the_next_run_cannot_finish() {
+async fn two_concurrent_runs_leave_one_root_and_a_state_that_can_be_resumed() {
     let lab = Lab::start().await;
     let (one, other) = (lab.request(), lab.request());
     let (one, other) = tokio::join!(lab.run(&one), lab.run(&other));
@@ -253,7 +253,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_to_up_to_four_runs_the_next_one_finishes_by_the_first_root(
+    fn after_any_faults_in_up_to_four_runs_the_next_one_finishes_with_the_first_root(
         disturbances in prop::collection::vec(disturbance(), 1..5),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

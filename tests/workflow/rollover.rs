@@ -189,7 +189,7 @@ async fn it_is_reported_when_an_entry_that_was_emptied_is_filled_by_somebody_els
 }
 
 #[tokio::test]
-async fn it_begins_only_where_there_is_something_to_roll_over_from_and_a_place_to_go() {
+async fn a_rollover_needs_a_verified_entry_and_a_free_one() {
     let lab = Lab::start().await;
     assert!(matches!(roll(&lab, &request(&lab)).await, Err(RolloverError::Service(error)) if error.is_not_found()));
     lab.group(&NewEnrollmentGroup::x509("Mine")).await;
@@ -242,7 +242,7 @@ async fn keys_are_kept_when_asked_for() {
 }
 
 #[tokio::test]
-async fn keys_to_keep_that_are_not_there_and_folders_that_cannot_be_made_stop_it_with_nothing_done() {
+async fn missing_keys_and_unusable_directories_stop_the_rollover_before_any_change() {
     let lab = provisioned().await;
     let before = (lab.service().await, contents(lab.path()));
     let ghost = request(&lab).keep_keys(true).devices(vec!["ghost".parse().expect("an id")]);
@@ -285,7 +285,7 @@ async fn a_group_of_symmetric_keys_is_reported_from_one_that_is_not_verified() {
 }
 
 #[tokio::test]
-async fn a_fleet_is_made_anew_and_a_second_run_finds_it() {
+async fn a_fleet_is_reissued_and_a_second_run_finds_it() {
     let lab = provisioned().await;
     let devices = || -> Result<iot_enroll::workflow::FleetDevices, _> {
         Ok(Box::new((0..5).map(|number| Ok(FleetDevice::new(DeviceId::new(format!("d-{number}"))?)))))
