@@ -128,6 +128,7 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
     let hint = match error {
         ProvisionError::Files(FileError::Exists(_) | FileError::Missing(_)) => "--dir DIR uses another directory",
         ProvisionError::Files(error) => return file_hint(error).map(str::to_owned),
+        ProvisionError::Authority(AuthorityError::Key(error)) => return key_hint(error).map(str::to_owned),
         ProvisionError::Fleet(FleetError::Interrupted { .. }) => "fix the cause, then run the same command to resume",
         ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. }) => OTHER_FLEET,
         ProvisionError::OtherCertificate { .. } if workflow == Workflow::Rollover => {
@@ -179,6 +180,9 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref() {
         return token_hint(error);
     }
+    if let Some(AuthorityError::Key(error)) = error.downcast_ref() {
+        return key_hint(error);
+    }
     if let Some(error) = error.downcast_ref() {
         return key_hint(error);
     }
@@ -215,6 +219,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         ),
         FileError::Key { error, .. } => key_hint(error),
         FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD),
+        FileError::Authority { error: AuthorityError::Key(error), .. } => key_hint(error),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("use the key that was created with this certificate")
         }
@@ -240,8 +245,7 @@ fn token_hint(error: &TokenError) -> Option<&'static str> {
     Some(match error {
         TokenError::Module { .. } => "module-path=FILE in the PKCS#11 URI, or PKCS11_MODULE_PATH, names the module",
         TokenError::NoToken { .. } => {
-            "`pkcs11-tool --module FILE --list-slots` lists the tokens; SoftHSM reads SOFTHSM2_CONF, and its tokens need \
-             read access"
+            "`pkcs11-tool --module FILE --list-slots` lists the tokens that the module finds for this user"
         }
         TokenError::SeveralTokens { .. } => "add token=LABEL, serial=NUMBER or slot-id=NUMBER to the PKCS#11 URI",
         TokenError::PinNeeded { .. } => {

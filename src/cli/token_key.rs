@@ -29,10 +29,20 @@ pub(super) fn new_authority_key(
     output: &Output,
 ) -> anyhow::Result<PrivateKey> {
     let Some(uri) = token_uri(value) else {
-        let error = UsageError::new(format!("{option} takes the PKCS#11 URI of a key in a token here, and not a file"));
-        return Err(error.with_hint(format!("omit {option} to create a key file")).into());
+        return Err(not_a_uri(option).with_hint(format!("omit {option} to create a key file")).into());
     };
     if existing.existing_key { find_key(uri, output) } else { create_key(uri, algorithm, output) }
+}
+
+/// Finds the key of a CA where only keys in tokens are taken.
+pub(super) fn authority_key(value: &Path, output: &Output) -> anyhow::Result<PrivateKey> {
+    let uri = token_uri(value)
+        .ok_or_else(|| not_a_uri("--ca-key").with_hint("migrate plan finds key files in --ca-dir"))?;
+    find_key(uri, output)
+}
+
+fn not_a_uri(option: &str) -> UsageError {
+    UsageError::new(format!("{option} takes the PKCS#11 URI of a key in a token here, and not a file"))
 }
 
 /// Says that a key was created, in the error of what came after it.

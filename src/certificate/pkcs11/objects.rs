@@ -79,13 +79,25 @@ impl TokenSession {
             KeyAlgorithm::Rsa3072 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(3072)),
             KeyAlgorithm::Rsa4096 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(4096)),
         };
-        let public = [vec![Attribute::Token(true), Attribute::Verify(true), label.clone(), id.clone()], kind].concat();
+        // The pair is for signatures only: without these, many tokens allow more.
+        let public = [
+            Attribute::Token(true),
+            Attribute::Private(false),
+            Attribute::Verify(true),
+            Attribute::Encrypt(false),
+            Attribute::Wrap(false),
+            label.clone(),
+            id.clone(),
+        ];
+        let public = [public.to_vec(), kind].concat();
         let private = [
             Attribute::Token(true),
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
             Attribute::Sign(true),
+            Attribute::Decrypt(false),
+            Attribute::Unwrap(false),
             label,
             id,
         ];
