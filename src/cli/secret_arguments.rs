@@ -105,6 +105,9 @@ pub(super) fn conceal(root: &Command, arguments: &[OsString], error: clap::Error
         if let Some(wanted) = after_secret_flag.take().filter(|_| option.is_none() && quotes(&text)) {
             return refusal("a value after an option that takes none is not accepted", &wanted);
         }
+        if value.is_some_and(|value| token_uri(Path::new(value)).is_some() && quotes(value)) {
+            return pin_refusal("a PKCS#11 URI is accepted only for the key of a CA");
+        }
         if value.is_some_and(|value| may_be_secret(value) && quotes(value)) {
             let all = SECRET_FILES.map(|(name, _)| name);
             return refusal("a value that may be a secret is not accepted", &available(command, &all));

@@ -36,8 +36,8 @@ pub(super) fn new_authority_key(
 
 /// Finds the key of a CA where only keys in tokens are taken.
 pub(super) fn authority_key(value: &Path, output: &Output) -> anyhow::Result<PrivateKey> {
-    let uri = token_uri(value)
-        .ok_or_else(|| not_a_uri("--ca-key").with_hint("migrate plan finds key files in --ca-dir"))?;
+    let uri =
+        token_uri(value).ok_or_else(|| not_a_uri("--ca-key").with_hint("migrate plan finds key files in --ca-dir"))?;
     find_key(uri, output)
 }
 
@@ -68,7 +68,6 @@ mod with_tokens {
     };
 
     use anyhow::Context;
-    use console::Term;
     use zeroize::Zeroizing;
 
     use super::{KeyAlgorithm, Output, PrivateKey, UsageError};
@@ -167,9 +166,36 @@ mod with_tokens {
             PinTries::Fewer => " (it was wrong the last time)",
             _ => "",
         };
-        let _ = write!(anstream::stderr().lock(), "{WARN}PIN of the token {}{tries}:{WARN:#} ", clean(token.label()));
-        let pin = Zeroizing::new(Term::stderr().read_secure_line().context("could not read the PIN")?);
+        let question = format!("{WARN}PIN of the token {}{tries}:{WARN:#} ", clean(token.label()));
+        let pin = ask_hidden(&question).context("could not read the PIN")?;
         Ok(Some(pin).filter(|pin| !pin.is_empty()))
+    }
+
+    /// Asks on the terminal, and reads the answer without an echo. The echo ends before the question appears, so that a program
+    /// can answer it at once.
+    #[cfg(unix)]
+    fn ask_hidden(question: &str) -> io::Result<Zeroizing<String>> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin)?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+        let _ = write!(anstream::stderr().lock(), "{question}");
+        let mut answer = Zeroizing::new(String::new());
+        let read = stdin.read_line(&mut answer);
+        tcsetattr(&stdin, OptionalActions::Flush, &before)?;
+        let _ = writeln!(anstream::stderr().lock());
+        read?;
+        let length = answer.trim_end_matches(['\r', '\n']).len();
+        answer.truncate(length);
+        Ok(answer)
+    }
+
+    #[cfg(not(unix))]
+    fn ask_hidden(question: &str) -> io::Result<Zeroizing<String>> {
+        let _ = write!(anstream::stderr().lock(), "{question}");
+        console::Term::stderr().read_secure_line().map(Zeroizing::new)
     }
 }
 

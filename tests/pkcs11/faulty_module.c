@@ -8,7 +8,9 @@
  *   FAULT=locks        a login locks the PIN
  *   FAULT=sessions:N   the token has N sessions
  *   FAULT=hashing      the mechanisms that take a hash are missing
- *   FAULT=extractable  new keys are extractable
+ *   FAULT=extractable  keys are extractable
+ *   FAULT=unsigning    keys may not sign
+ *   FAULT=asking       keys take the PIN for each signature
  *
  * It appends a character to the file LOGINS for each login. The function list has its functions in the order of the standard,
  * so no header is needed.
@@ -24,7 +26,8 @@ typedef unsigned long ulong;
 enum { FUNCTIONS = 68, GET_TOKEN_INFO = 6, GET_MECHANISM_LIST = 7, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18,
        GET_ATTRIBUTE_VALUE = 24, SIGN = 43 };
 enum { CKR_OK = 0, CKR_DEVICE_REMOVED = 0x32, CKR_PIN_LOCKED = 0xA4, CKR_SESSION_COUNT = 0xB1 };
-enum { CKF_USER_PIN_FINAL_TRY = 0x20000, CKF_USER_PIN_LOCKED = 0x40000, CKA_EXTRACTABLE = 0x162 };
+enum { CKF_USER_PIN_FINAL_TRY = 0x20000, CKF_USER_PIN_LOCKED = 0x40000 };
+enum { CKA_SIGN = 0x108, CKA_EXTRACTABLE = 0x162, CKA_ALWAYS_AUTHENTICATE = 0x202 };
 enum { CKM_RSA_PKCS = 1, CKM_ECDSA = 0x1041, CKM_VENDOR_DEFINED = 0x7FFFFFFF };
 
 struct list { unsigned char version[2]; void *functions[FUNCTIONS]; };
@@ -80,10 +83,10 @@ static ulong login(ulong session, ulong user, unsigned char *pin, ulong length) 
 
 static ulong get_attribute_value(ulong session, ulong object, struct attribute *attributes, ulong count) {
     ulong rv = ((ulong (*)(ulong, ulong, struct attribute *, ulong))theirs[GET_ATTRIBUTE_VALUE])(session, object, attributes, count);
-    if (is("extractable"))
-        for (ulong i = 0; i < count; i++)
-            if (attributes[i].type == CKA_EXTRACTABLE && attributes[i].value && attributes[i].length == 1)
-                *(unsigned char *)attributes[i].value = 1;
+    ulong type = is("extractable") ? CKA_EXTRACTABLE : is("unsigning") ? CKA_SIGN : is("asking") ? CKA_ALWAYS_AUTHENTICATE : 0;
+    for (ulong i = 0; type && i < count; i++)
+        if (attributes[i].type == type && attributes[i].value && attributes[i].length == 1)
+            *(unsigned char *)attributes[i].value = type != CKA_SIGN;
     return rv;
 }
 
