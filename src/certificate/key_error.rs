@@ -46,5 +46,12 @@ pub enum KeyError {
     /// The token of the key failed.
     #[cfg(feature = "pkcs11")]
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(Box<TokenError>),
+}
+
+#[cfg(feature = "pkcs11")]
+impl From<TokenError> for KeyError {
+    fn from(error: TokenError) -> Self {
+        Self::Token(Box::new(error))
+    }
 }

@@ -217,9 +217,10 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
             "restore the missing file, or move the other away and create the set again; a key in a PKCS#11 token is \
                  named with --ca-key URI",
         ),
-        FileError::Key { error, .. } => key_hint(error),
+        FileError::Key { error, .. } | FileError::Authority { error: AuthorityError::Key(error), .. } => {
+            key_hint(error)
+        }
         FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD),
-        FileError::Authority { error: AuthorityError::Key(error), .. } => key_hint(error),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("use the key that was created with this certificate")
         }

@@ -52,6 +52,9 @@ pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()
         let option = if options_end { None } else { LongOption::read(&text) };
         options_end |= text == "--";
         let known = option.as_ref().and_then(|option| option.find(command));
+        if known.is_none() && option.as_ref().is_some_and(LongOption::asks_for_pin) {
+            return Err(pin_refusal("a PIN is not accepted as an option"));
+        }
         if let Some(option) = &option {
             let takes_value = known.is_some_and(|argument| argument.get_action().takes_values());
             if let (false, Some(wanted)) = (takes_value, option.replacements(command)) {
@@ -62,10 +65,6 @@ pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()
             }
         }
         let value = option.as_ref().map_or(Some(&*text), |option| option.value);
-        if option.as_ref().is_some_and(|option| known.is_none() && words(option.name).iter().any(|word| word == "pin"))
-        {
-            return Err(pin_refusal("a PIN is not accepted as an option"));
-        }
         if names_pin(&text) {
             return Err(pin_refusal("a PIN in a PKCS#11 URI is not accepted"));
         }
@@ -281,6 +280,11 @@ impl<'a> LongOption<'a> {
             argument.get_long() == Some(self.name)
                 || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&self.name))
         })
+    }
+
+    /// Returns whether the name asks for the PIN of a token.
+    fn asks_for_pin(&self) -> bool {
+        words(self.name).iter().any(|word| word == "pin")
     }
 
     /// Returns the options of the command to use instead of one whose name asks for a secret, or `None` for other names.

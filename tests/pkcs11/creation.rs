@@ -1,6 +1,6 @@
 //! Keys are created in the token, and stay there.
 
-use crate::lab::{Lab, PIN, uri};
+use crate::lab::{Lab, uri};
 use crate::support::openssl;
 
 const ALGORITHMS: [&str; 5] = ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
@@ -31,8 +31,7 @@ fn a_chain_of_cas_with_keys_of_each_kind_verifies_with_openssl() {
         assert!(verified.status.success(), "{algorithm}: {}", String::from_utf8_lossy(&verified.stderr));
     }
     // Only the devices have key files.
-    let keys: Vec<_> =
-        lab.files().into_iter().filter(|name| name.ends_with("_key.pem") || name.ends_with(".pfx")).collect();
+    let keys: Vec<_> = lab.files().into_iter().filter(|name| name.contains("_key.") || name.contains(".pfx")).collect();
     assert_eq!(keys.len(), ALGORITHMS.len(), "{keys:?}");
     assert!(keys.iter().all(|name| name.starts_with('d')), "{keys:?}");
 }
@@ -62,8 +61,8 @@ fn an_existing_key_is_used_only_if_that_is_requested() {
     assert!(missing.contains("has no private key \"nope\""), "{missing}");
     assert!(!lab.exists("third_cert.pem"));
     // An ID is taken too.
-    let id = format!("pkcs11:token=lab;object=a;id=%01?pin-source=file:pin");
-    lab.run(&["cert", "root", "a", "--ca-key", &id]).ok();
+    let id = "pkcs11:token=lab;object=a;id=%01?pin-source=file:pin";
+    lab.run(&["cert", "root", "a", "--ca-key", id]).ok();
     let id = id.replace("object=a", "object=b");
     assert!(lab.run(&["cert", "root", "b", "--ca-key", &id]).fails(1).contains("\"a\" (ID 01)"));
 }
@@ -116,5 +115,5 @@ fn only_a_uri_creates_a_key_in_a_token() {
     }
     let unnamed = lab.run(&["cert", "root", "r", "--ca-key", "pkcs11:token=lab;id=%01?pin-source=file:pin"]).fails(1);
     assert!(unnamed.contains("needs a label: add object=LABEL"), "{unnamed}");
-    assert!(lab.files().is_empty() && !PIN.is_empty());
+    assert!(lab.files().is_empty());
 }

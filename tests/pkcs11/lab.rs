@@ -130,7 +130,7 @@ impl Lab {
     pub(crate) fn files(&self) -> Vec<String> {
         let names = fs::read_dir(self.path()).expect("a directory").map(|entry| entry.expect("an entry").file_name());
         let names = names.map(|name| name.into_string().expect("UTF-8"));
-        let mut names: Vec<_> = names.filter(|name| name.ends_with(".pem") || name.ends_with(".pfx")).collect();
+        let mut names: Vec<_> = names.filter(|name| name.contains(".pem") || name.contains(".pfx")).collect();
         names.sort();
         names
     }
