@@ -32,6 +32,14 @@ pub enum AuthorityError {
         /// Why it would not be valid.
         error: Box<ChainError>,
     },
+    /// The CAs above an Edge CA do not allow server certificates for the host name of the device.
+    #[error("a server certificate of the device would not be valid for {hostname}: {error}")]
+    Hostname {
+        /// The host name.
+        hostname: String,
+        /// Why the certificate would not be valid.
+        error: Box<ChainError>,
+    },
     /// An Edge CA would expire too soon, together with its issuer.
     #[error(
         "no certificate was issued for {subject}, since its issuer expires at {not_after}: an Edge CA needs at least 90 \

@@ -5,9 +5,10 @@
 //! that its modules and downstream devices trust.
 //!
 //! ```
-//! use iot_enroll::certificate::{DeviceId, IssueOptions, edge::EdgeCertificates};
+//! use iot_enroll::certificate::{DeviceId, IssueOptions, edge::{EdgeCertificates, EdgeHostname}};
 //!
-//! let certificates = EdgeCertificates::issue(&DeviceId::new("edge-1")?, None, &IssueOptions::new())?;
+//! let hostname = EdgeHostname::new("edge-1.plant.example")?;
+//! let certificates = EdgeCertificates::issue(&DeviceId::new("edge-1")?, &hostname, None, &IssueOptions::new())?;
 //! assert_eq!(certificates.edge_ca.certificate.subject().common_name(), Some("edge-1 Edge CA"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -15,7 +16,6 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -23,9 +23,9 @@ use std::{
 
 use super::{
     AlternativeName, AlternativeNameError, AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId,
-    IssueOptions, IssuedCertificate, MAX_COMMON_NAME, NameError, Profile, Timestamp,
+    IssueOptions, IssuedCertificate, LeafParams, MAX_COMMON_NAME, NameError, Profile, Timestamp,
     authority::self_signed,
-    files::{FileError, FileSet, IfExists},
+    files::{FileError, FileSet, IfExists, Readers, write_file},
     timestamp::moment,
 };
 
@@ -214,6 +214,18 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
+    /// Checks that a server certificate for that host name would be valid under an Edge CA of this CA: CAs may constrain the
+    /// names below them. An Edge CA does not constrain names itself, so a certificate under this CA shows that.
+    fn check_edge_hostname(&self, hostname: &EdgeHostname, at: Timestamp) -> Result<(), AuthorityError> {
+        let server = LeafParams::server(CommonName::new(hostname.to_string())?).alternative_names([hostname.0.clone()]);
+        match self.issue_leaf(&server, &IssueOptions::new().at(at)) {
+            Err(AuthorityError::Invalid { error, .. }) => {
+                Err(AuthorityError::Hostname { hostname: hostname.to_string(), error })
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Issues a self-signed CA certificate of an IoT Edge device, which is also the trust bundle.
     ///
     /// # Errors
@@ -237,18 +249,23 @@ fn check_left(issued: &IssuedCertificate, at: Timestamp) -> Result<(), Authority
 }
 
 impl EdgeCertificates {
-    /// Issues the certificates of a device, under a CA or self-signed.
+    /// Issues the certificates of a device with that host name, under a CA or self-signed.
     ///
     /// # Errors
-    /// Returns an [`AuthorityError`] if one of them cannot be issued.
+    /// Returns [`AuthorityError::Hostname`] if the CA or one above it does not allow server certificates for the host name,
+    /// and other errors if a certificate cannot be issued.
     pub fn issue(
         device: &DeviceId,
+        hostname: &EdgeHostname,
         authority: Option<&CertificateAuthority>,
         options: &IssueOptions,
     ) -> Result<Self, AuthorityError> {
         let name = device.common_name()?;
         let (identity, edge_ca) = match authority {
-            Some(authority) => (authority.issue_device(device, options)?, authority.issue_edge_ca(&name, options)?),
+            Some(authority) => {
+                authority.check_edge_hostname(hostname, options.issue_time())?;
+                (authority.issue_device(device, options)?, authority.issue_edge_ca(&name, options)?)
+            }
             None => (
                 CertificateAuthority::self_signed_device(device, options)?,
                 CertificateAuthority::new_edge_ca(&name, options)?,
@@ -297,8 +314,8 @@ impl EdgeCertificates {
         files.check_config_owner(self.registration_id())?;
         files.identity.write(&self.identity, None, if_exists)?;
         files.edge_ca.write(&self.edge_ca, None, if_exists)?;
-        write_file(&files.trust_bundle, &self.trust_anchor().to_pem(), if_exists)?;
-        write_file(&files.config, &self.config(files, settings)?, if_exists)
+        write_file(&files.trust_bundle, self.trust_anchor().to_pem().as_bytes(), Readers::Everyone, if_exists)?;
+        write_file(&files.config, self.config(files, settings)?.as_bytes(), Readers::Everyone, if_exists)
     }
 
     fn registration_id(&self) -> &str {
@@ -363,26 +380,4 @@ fn file_uri(path: &Path, installed_in: Option<&str>) -> Result<String, FileError
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Writes a file that everyone may read, completely or not at all.
-fn write_file(path: &Path, content: &str, if_exists: IfExists) -> Result<(), FileError> {
-    let failed = |error| FileError::io("write", path, error);
-    let directory = directory_of(path);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.tempfile_in(directory).map_err(failed)?;
-    file.write_all(content.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let placed = match if_exists {
-        IfExists::Overwrite => file.persist(path),
-        IfExists::Fail => file.persist_noclobber(path),
-    };
-    placed.map(drop).map_err(|failure| failed(failure.error))?;
-    if let Ok(directory) = fs::File::open(directory) {
-        // Not every system can flush a directory.
-        let _ = directory.sync_all();
-    }
-    Ok(())
 }

@@ -24,7 +24,7 @@ use super::{
     key_encryption,
     pem::pem_block,
     public_key::{MAX_RSA_BITS, MIN_RSA_BITS, bit_length, curve_name, key_algorithm_name, without_leading_zeros},
-    read::{ContentKind, decode, list_kinds},
+    read::{ContentKind, Item, decode, list_kinds},
     remote_key::RemoteKey,
 };
 
@@ -131,6 +131,11 @@ impl PrivateKey {
         let Some(item) = items.iter().find(|item| item.kind.holds_private_key()) else {
             return Err(KeyError::NoKey(format!("it holds {}", list_kinds(&items))));
         };
+        Self::from_item(item, password)
+    }
+
+    /// Reads the private key of one item of a file, as [`read`](Self::read) does.
+    pub(super) fn from_item(item: &Item, password: Option<&str>) -> Result<Self, KeyError> {
         let der = match (&item.der, item.label.as_deref()) {
             // The content of this section is not DER.
             (_, Some("OPENSSH PRIVATE KEY")) => return Err(KeyError::OpenSsh),

@@ -34,6 +34,17 @@ pub enum KeyError {
     /// The key decodes, but its numbers are inconsistent.
     #[error("the private key is not usable: {0}")]
     Rejected(String),
+    /// Keys of this kind do not have that structure.
+    #[error("an {kind} key has no {format} form")]
+    Format {
+        /// The kind of the key: `EC` or `RSA`.
+        kind: &'static str,
+        /// The structure: `SEC1` or `PKCS#1`.
+        format: &'static str,
+    },
+    /// Keys in this structure cannot be encrypted; holds its name.
+    #[error("a private key in {0} cannot be encrypted: only PKCS#8 can")]
+    EncryptedFormat(&'static str),
     /// The cryptographic library failed.
     #[error("the cryptographic library failed to make or encode a key")]
     Generation,

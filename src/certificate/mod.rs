@@ -3,8 +3,8 @@
 //! Nothing here uses HTTP or a terminal. Without any feature, this module reads certificates ([`Certificate`]) and prints
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
-//! certificates (`files`), certificates for many devices (`fleet`) and those of IoT Edge devices (`edge`). `pkcs11` adds private
-//! keys in PKCS#11 tokens (`pkcs11`).
+//! certificates (`files`), certificates for many devices (`fleet`), those of IoT Edge devices (`edge`), and conversions to
+//! other formats (`convert`). `pkcs11` adds private keys in PKCS#11 tokens (`pkcs11`).
 
 mod ber;
 mod der;
@@ -52,6 +52,8 @@ mod authority_error;
 #[cfg(feature = "issue")]
 mod authority_request;
 #[cfg(feature = "issue")]
+pub mod convert;
+#[cfg(feature = "issue")]
 mod device_issuer;
 #[cfg(feature = "issue")]
 mod ec_point;
@@ -69,6 +71,8 @@ mod key;
 mod key_encryption;
 #[cfg(feature = "issue")]
 mod key_error;
+#[cfg(feature = "issue")]
+mod key_format;
 #[cfg(feature = "issue")]
 mod leaf;
 #[cfg(feature = "issue")]
@@ -125,6 +129,8 @@ pub use issue_options::IssueOptions;
 pub use key::{KeyAlgorithm, PrivateKey};
 #[cfg(feature = "issue")]
 pub use key_error::KeyError;
+#[cfg(feature = "issue")]
+pub use key_format::{KeyEncoding, KeyFormat};
 #[cfg(feature = "issue")]
 pub use leaf::LeafParams;
 #[cfg(feature = "issue")]

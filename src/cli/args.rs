@@ -130,6 +130,8 @@ pub(super) struct Keys {
     #[arg(long)]
     pfx_legacy: bool,
     /// Do not write PFX files
+    ///
+    /// With --force, the PFX file of an overwritten set is removed: it would hold the old private key.
     #[arg(long, conflicts_with_all = ["pfx_password_file", "pfx_legacy"])]
     no_pfx: bool,
 }
@@ -159,8 +161,11 @@ pub(super) struct Pfx {
 
 impl Pfx {
     pub(super) fn new(password: &PfxPassword, legacy: bool) -> anyhow::Result<Self> {
-        let encryption = if legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 };
-        Ok(Self { password: password.given()?, encryption })
+        Ok(Self { password: password.given()?, encryption: encryption(legacy) })
+    }
+
+    pub(super) fn with_password(password: Zeroizing<String>, legacy: bool) -> Self {
+        Self { password: Some(password), encryption: encryption(legacy) }
     }
 
     pub(super) fn options(&self) -> PfxOptions<'_> {
@@ -177,6 +182,10 @@ impl Pfx {
             ));
         }
     }
+}
+
+fn encryption(legacy: bool) -> PfxEncryption {
+    if legacy { PfxEncryption::TripleDes } else { PfxEncryption::Aes256 }
 }
 
 /// Password of PFX files.

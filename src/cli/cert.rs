@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     args::PfxPassword,
+    cert_convert::Convert,
     cert_edge::{Edge, EdgeCa},
     cert_expiring::Expiring,
     cert_fleet::Fleet,
@@ -36,6 +37,7 @@ pub(super) enum Command {
     Inspect(Inspect),
     Verify(Verify),
     Expiring(Expiring),
+    Convert(Box<Convert>),
     Thumbprint(ThumbprintCommand),
     Base64(Base64Command),
 }
@@ -54,6 +56,7 @@ impl Command {
             Self::Inspect(command) => command.run(output),
             Self::Verify(command) => command.run(output),
             Self::Expiring(command) => command.run(output),
+            Self::Convert(command) => command.run(output),
             Self::Thumbprint(command) => command.run(output),
             Self::Base64(command) => command.run(output),
         }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::{
     args::{IssueArgs, PfxPassword, algorithm, days, lifetime},
     cert_issue::{read_issuer, write},
-    certificate_text::{note_shortened, note_weak_signature},
+    certificate_text::{note_removed, note_shortened, note_weak_signature},
+    error::WithOut,
     issuer::Issuer,
     output::{Output, clean, fields},
 };
@@ -134,14 +135,16 @@ impl Edge {
         };
         let files = EdgeCertificates::files(&directory, &self.device)?;
         if let Some(authority) = &authority {
-            files.check_apart(authority)?;
+            files.check_apart(authority).map_err(WithOut::new)?;
         }
-        let certificates = EdgeCertificates::issue(&self.device, authority.as_ref(), &options)?;
+        let certificates = EdgeCertificates::issue(&self.device, &self.hostname, authority.as_ref(), &options)?;
         let settings = EdgeSettings::new(self.hostname.clone())
             .id_scope(self.id_scope.as_ref().map(ToString::to_string))
             .installed_in(self.install_dir.clone());
         let if_exists = if self.force { IfExists::Overwrite } else { IfExists::Fail };
-        certificates.write(&files, &settings, if_exists)?;
+        let before = [&files.identity, &files.edge_ca].map(|set| set.existing().unwrap_or_default()).concat();
+        certificates.write(&files, &settings, if_exists).map_err(WithOut::new)?;
+        note_removed(&before, output);
         for issued in [&certificates.identity, &certificates.edge_ca] {
             note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
         }

@@ -8,7 +8,7 @@ use super::{
     args::{IssueArgs, KeyPassword, Pfx},
     cert_pair::issue_pair,
     cert_request::{sign_authority_request, sign_device_request},
-    certificate_text::{name_of, note_shortened, note_weak_signature},
+    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
     issuer::{Issuer, MISSING_ISSUER, read_authority},
     output::{Output, clean, fields},
     token_key::{ExistingKey, key_stays, new_authority_key},
@@ -262,7 +262,9 @@ pub(super) fn write(
 ) -> anyhow::Result<()> {
     let in_token = issued.key.token_uri();
     let pfx = if in_token.is_some() { None } else { issue.keys.pfx()? };
+    let before = files.existing().unwrap_or_default();
     files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
+    note_removed(&before, output);
     let mut record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
     if let Some(uri) = in_token {
         record.private_key = uri.into();

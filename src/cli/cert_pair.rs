@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     args::{IssueArgs, Pfx},
+    certificate_text::note_removed,
     next_command::NextCommand,
     output::{Output, fields},
 };
@@ -30,7 +31,9 @@ pub(super) fn issue_pair(id: &DeviceId, leaf: &LeafParams, issue: &IssueArgs, ou
     // Both are issued before one is written.
     let issued = [(leaf.self_signed(&options)?, primary), (leaf.self_signed(&options)?, secondary)];
     let [primary, secondary] = issued.map(|(issued, files)| {
+        let before = files.existing().unwrap_or_default();
         files.write(&issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
+        note_removed(&before, output);
         Ok::<_, anyhow::Error>(CertificateRecord::new(&issued.certificate, &files, pfx.is_some().then(|| files.pfx())))
     });
     let pair = Pair { primary: primary?, secondary: secondary? };

@@ -199,7 +199,7 @@ fn named(path: &Path, extensions: &[&str]) -> bool {
 }
 
 fn count(bytes: &[u8], part: &[u8]) -> usize {
-    bytes.windows(part.len()).filter(|window| *window == part).count()
+    memchr::memmem::find_iter(bytes, part).count()
 }
 
 /// Returns whether a file is a tar file, by the magic in its header (POSIX.1-2017 `pax`, "ustar Interchange Format").

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::certificate::files::FileError;
+
 /// A command line that is wrong in a way the parser cannot see. The exit status is 2.
 #[derive(Debug)]
 pub(super) struct UsageError {
@@ -31,6 +33,28 @@ impl fmt::Display for UsageError {
 }
 
 impl Error for UsageError {}
+
+/// An error about files whose place is given with `--out`. Others are placed with `--dir`, which hints name.
+#[derive(Debug)]
+pub(super) struct WithOut(FileError);
+
+impl WithOut {
+    pub(super) fn new(error: FileError) -> Self {
+        Self(error)
+    }
+
+    pub(super) fn file_error(&self) -> &FileError {
+        &self.0
+    }
+}
+
+impl fmt::Display for WithOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for WithOut {}
 
 /// A failure that the result of the command already reports. The exit status is 1, and nothing more is printed.
 #[derive(Debug)]

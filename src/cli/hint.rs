@@ -6,12 +6,17 @@ use std::error::Error as StdError;
 use crate::certificate::pkcs11::TokenError;
 
 use super::{
-    emulator_check::Unhealthy, error::UsageError, registration::RegistrationFailure, service_answer::client_error,
+    emulator_check::Unhealthy,
+    error::{UsageError, WithOut},
+    registration::RegistrationFailure,
+    service_answer::client_error,
 };
 use crate::{
     arm::FindError,
     central::{Error, NetworkFailure},
-    certificate::{AuthorityError, KeyError, files::FileError, fleet::FleetError, pfx::PfxError},
+    certificate::{
+        AuthorityError, KeyError, convert::ConvertError, files::FileError, fleet::FleetError, pfx::PfxError,
+    },
     dps::device::Cause,
     workflow::{CreateError, OperationalFilesError, ProvisionError, ResultsError, RolloverError, migrate::PlanError},
 };
@@ -45,6 +50,12 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(error) = cause.downcast_ref() {
             return operational_hint(error).map(str::to_owned);
+        }
+        if let Some(error) = cause.downcast_ref::<WithOut>() {
+            return match error.file_error() {
+                FileError::Exists(_) => Some("--force overwrites, --out writes elsewhere".to_owned()),
+                other => file_hint(other).map(|hint| hint.replace("--dir DIR", "--out DIR")),
+            };
         }
         if let Some(failure) = cause.downcast_ref::<RegistrationFailure>() {
             return registration_hint(failure);
@@ -189,6 +200,9 @@ fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(PfxError::Password | PfxError::PasswordNeeded) = error.downcast_ref() {
         return Some(PFX_PASSWORD);
     }
+    if let Some(error) = error.downcast_ref() {
+        return conversion_hint(error);
+    }
     match error.downcast_ref()? {
         FleetError::Exists(_) => Some("--resume continues this fleet, --out DIR writes it elsewhere"),
         FleetError::OtherDevices { .. } => Some(OTHER_FLEET),
@@ -224,6 +238,25 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("use the key that was created with this certificate")
         }
+        _ => None,
+    }
+}
+
+fn conversion_hint(error: &ConvertError) -> Option<&'static str> {
+    match error {
+        ConvertError::Key(error) => key_hint(error),
+        ConvertError::Pfx(PfxError::Password | PfxError::PasswordNeeded) => Some(PFX_PASSWORD),
+        ConvertError::KeyNotHeld(_) => Some("--only certificates leaves the private key out"),
+        ConvertError::SeveralCertificates(_) => {
+            Some("--only leaf selects the leaf; --to pem, p7b and p7b-der take all certificates")
+        }
+        ConvertError::CertificateAndKey => Some("--only leaf or --only key selects one; --to pem and pfx take both"),
+        ConvertError::NoKey => {
+            Some("give the file with the private key; --to pem, p7b and truststore take certificates without one")
+        }
+        ConvertError::NoCertificate => Some("give the file with the certificate"),
+        ConvertError::NvsKey(_) => Some("--name NAME sets a shorter name, of at most 10 characters"),
+        ConvertError::NvsString { .. } => Some("--nvs-blob writes blobs, which may be longer"),
         _ => None,
     }
 }

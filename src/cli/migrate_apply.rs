@@ -1,6 +1,6 @@
 //! `migrate apply`: carries out a plan at the DPS instance.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, path::PathBuf, sync::Arc};
 
 use super::{
     args::KeyPassword,
@@ -73,7 +73,8 @@ impl Apply {
         };
         let password = self.key_password.given()?;
         let instance = self.services.planned_instance(plan.header()).await?;
-        let ca_keys: Vec<_> = self.ca_key.iter().map(|uri| authority_key(uri, output)).collect::<Result<_, _>>()?;
+        let ca_keys =
+            self.ca_key.iter().map(|uri| authority_key(uri, output).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let mut request = ApplyRequest::new(&plan)
             .ca_keys(ca_keys)
             .dry_run(self.dry_run)

@@ -12,6 +12,7 @@
 mod any_service;
 mod args;
 mod cert;
+mod cert_convert;
 mod cert_edge;
 mod cert_expiring;
 mod cert_fleet;

@@ -22,12 +22,13 @@ use super::{
 };
 
 /// The options that name a file with a secret, and the environment variables that can hold the secret instead.
-const SECRET_FILES: [(&str, Option<&str>); 8] = [
+const SECRET_FILES: [(&str, Option<&str>); 9] = [
     ("token-file", Some("IOT_ENROLL_TOKEN")),
     ("arm-token-file", Some("IOT_ENROLL_ARM_TOKEN")),
     ("connection-string-file", Some("IOT_ENROLL_DPS_CONNECTION_STRING")),
     ("pfx-password-file", Some("IOT_ENROLL_PFX_PASSWORD")),
     ("key-password-file", Some("IOT_ENROLL_KEY_PASSWORD")),
+    ("new-password-file", Some("IOT_ENROLL_NEW_PASSWORD")),
     ("group-key-file", Some("IOT_ENROLL_GROUP_KEY")),
     ("symmetric-key-file", None),
     ("keys-file", None),
@@ -297,7 +298,9 @@ impl<'a> LongOption<'a> {
         let names: &[&'static str] = if has(&["connection", "connectionstring", "connstr"]) {
             &["connection-string-file"]
         } else if has(&["password", "passwd", "passphrase", "pass", "pwd", "passin", "passout"]) {
-            if has(&["key", "ca", "private"]) {
+            if has(&["new"]) {
+                &["new-password-file"]
+            } else if has(&["key", "ca", "private"]) {
                 &["key-password-file"]
             } else if has(&["pfx", "p12", "pkcs12", "export"]) {
                 &["pfx-password-file"]

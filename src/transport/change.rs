@@ -45,8 +45,8 @@ pub(crate) fn json_of<T: serde::Serialize>(value: Option<&T>) -> Option<Value> {
 /// Defines a setter for each field. A setter takes the field's type or anything that converts into it, so that
 /// `.etag(etag)` takes an `Etag` and an `Option<Etag>`.
 macro_rules! setters {
-    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
-        impl $name {
+    ($name:ident $(<$lifetime:lifetime>)? { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $(<$lifetime>)? $name $(<$lifetime>)? {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
                 #[must_use]

@@ -26,6 +26,7 @@ use crate::{
     central::{CertificateEntry, DeviceType},
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Thumbprint, Timestamp, files::PfxOptions},
     dps::{DpsCertificateName, device::RegistrationClient},
+    transport::setters,
 };
 
 /// How to provision an enrollment group.
@@ -106,139 +107,34 @@ impl<'a> ProvisionRequest<'a> {
         }
     }
 
-    /// Sets the name of a group that is created.
-    #[must_use]
-    pub fn display_name(mut self, name: impl Into<Option<String>>) -> Self {
-        self.display_name = name.into();
-        self
-    }
-
-    /// Sets the type that the group has to be of.
-    #[must_use]
-    pub fn device_type(mut self, device_type: impl Into<Option<DeviceType>>) -> Self {
-        self.device_type = device_type.into();
-        self
-    }
-
-    /// Sets the certificate authority.
-    #[must_use]
-    pub fn authority(mut self, authority: AuthoritySource) -> Self {
-        self.authority = authority;
-        self
-    }
-
-    /// Sets the entry for the certificate.
-    #[must_use]
-    pub fn entry(mut self, entry: impl Into<Option<CertificateEntry>>) -> Self {
-        self.entry = entry.into();
-        self
-    }
-
-    /// Sets the name of a certificate that is uploaded to a DPS instance.
-    #[must_use]
-    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
-        self.certificate_name = name.into();
-        self
-    }
-
-    /// Sets the password of encrypted private keys.
-    #[must_use]
-    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
-        self.key_password = password.into();
-        self
-    }
-
     /// Sets the devices to issue certificates for.
     #[must_use]
     pub fn devices(mut self, devices: impl IntoIterator<Item = DeviceId>) -> Self {
         self.devices = devices.into_iter().collect();
         self
     }
-
-    /// Sets the fleet to issue certificates for.
-    #[must_use]
-    pub fn fleet(mut self, fleet: impl Into<Option<FleetRequest>>) -> Self {
-        self.fleet = fleet.into();
-        self
-    }
-
-    /// Sets whether to create the devices at the service.
-    #[must_use]
-    pub fn create_devices(mut self, create: bool) -> Self {
-        self.create_devices = create;
-        self
-    }
-
-    /// Sets the device template of devices that are created.
-    #[must_use]
-    pub fn template(mut self, template: impl Into<Option<String>>) -> Self {
-        self.template = template.into();
-        self
-    }
-
-    /// Registers the devices with this client.
-    #[must_use]
-    pub fn register(mut self, client: impl Into<Option<RegistrationClient>>) -> Self {
-        self.register = client.into();
-        self
-    }
-
-    /// Sets the directory for certificates.
-    #[must_use]
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = directory.into();
-        self
-    }
-
-    /// Sets the kind of key of new certificates.
-    #[must_use]
-    pub fn algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
-        self.algorithm = algorithm;
-        self
-    }
-
-    /// Sets the validity of device certificates.
-    #[must_use]
-    pub fn device_lifetime(mut self, lifetime: impl Into<Option<Lifetime>>) -> Self {
-        self.device_lifetime = lifetime.into();
-        self
-    }
-
-    /// Sets the options of PFX files, which are written then.
-    #[must_use]
-    pub fn pfx(mut self, pfx: impl Into<Option<PfxOptions<'a>>>) -> Self {
-        self.pfx = pfx.into();
-        self
-    }
-
-    /// Sets whether to upload the certificate as verified, without a proof of possession.
-    #[must_use]
-    pub fn skip_proof(mut self, skip: bool) -> Self {
-        self.skip_proof = skip;
-        self
-    }
-
-    /// Sets whether to overwrite another certificate in the entry.
-    #[must_use]
-    pub fn replace(mut self, replace: bool) -> Self {
-        self.replace = replace;
-        self
-    }
-
-    /// Sets whether to enroll the CA beside another verified one.
-    #[must_use]
-    pub fn add_ca(mut self, add: bool) -> Self {
-        self.add_ca = add;
-        self
-    }
-
-    /// Sets whether to only read, and report what would be done.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
 }
+
+setters!(ProvisionRequest<'a> {
+    display_name: Option<String>,
+    device_type: Option<DeviceType>,
+    authority: AuthoritySource,
+    entry: Option<CertificateEntry>,
+    certificate_name: Option<DpsCertificateName>,
+    key_password: Option<&'a str>,
+    fleet: Option<FleetRequest>,
+    create_devices: bool,
+    template: Option<String>,
+    register: Option<RegistrationClient>,
+    directory: PathBuf,
+    algorithm: KeyAlgorithm,
+    device_lifetime: Option<Lifetime>,
+    pfx: Option<PfxOptions<'a>>,
+    skip_proof: bool,
+    replace: bool,
+    add_ca: bool,
+    dry_run: bool,
+});
 
 /// The result of provisioning a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

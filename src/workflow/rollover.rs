@@ -25,6 +25,7 @@ use super::{
 use crate::{
     certificate::{DeviceId, IssueOptions, KeyAlgorithm, Lifetime, Timestamp, files::PfxOptions},
     dps::DpsCertificateName,
+    transport::setters,
 };
 
 /// How a group is to roll over to another certificate authority.
@@ -85,97 +86,28 @@ impl<'a> RolloverRequest<'a> {
         }
     }
 
-    /// Sets the new CA.
-    #[must_use]
-    pub fn authority(mut self, authority: AuthoritySource) -> Self {
-        self.authority = authority;
-        self
-    }
-
-    /// Sets the name of a certificate that is uploaded to a DPS instance.
-    #[must_use]
-    pub fn certificate_name(mut self, name: impl Into<Option<DpsCertificateName>>) -> Self {
-        self.certificate_name = name.into();
-        self
-    }
-
-    /// Sets the password of encrypted private keys.
-    #[must_use]
-    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
-        self.key_password = password.into();
-        self
-    }
-
-    /// Sets whether to upload the certificate as verified, without a proof of possession.
-    #[must_use]
-    pub fn skip_proof(mut self, skip: bool) -> Self {
-        self.skip_proof = skip;
-        self
-    }
-
     /// Sets the devices to issue certificates for.
     #[must_use]
     pub fn devices(mut self, devices: impl IntoIterator<Item = DeviceId>) -> Self {
         self.devices = devices.into_iter().collect();
         self
     }
-
-    /// Sets the fleet to issue certificates for.
-    #[must_use]
-    pub fn fleet(mut self, fleet: impl Into<Option<FleetRequest>>) -> Self {
-        self.fleet = fleet.into();
-        self
-    }
-
-    /// Sets the directory of the new root, and of the devices' old certificates.
-    #[must_use]
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = directory.into();
-        self
-    }
-
-    /// Sets the directory for the devices' new certificates.
-    #[must_use]
-    pub fn device_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.device_directory = directory.into();
-        self
-    }
-
-    /// Sets whether the devices keep their keys.
-    #[must_use]
-    pub fn keep_keys(mut self, keep: bool) -> Self {
-        self.keep_keys = keep;
-        self
-    }
-
-    /// Sets the kind of key of new certificates.
-    #[must_use]
-    pub fn algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
-        self.algorithm = algorithm;
-        self
-    }
-
-    /// Sets the validity of device certificates.
-    #[must_use]
-    pub fn device_lifetime(mut self, lifetime: impl Into<Option<Lifetime>>) -> Self {
-        self.device_lifetime = lifetime.into();
-        self
-    }
-
-    /// Sets the options of PFX files, which are written then.
-    #[must_use]
-    pub fn pfx(mut self, pfx: impl Into<Option<PfxOptions<'a>>>) -> Self {
-        self.pfx = pfx.into();
-        self
-    }
-
-    /// Sets whether to only read, and report what would be done.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
 }
+
+setters!(RolloverRequest<'a> {
+    authority: AuthoritySource,
+    certificate_name: Option<DpsCertificateName>,
+    key_password: Option<&'a str>,
+    skip_proof: bool,
+    fleet: Option<FleetRequest>,
+    directory: PathBuf,
+    device_directory: PathBuf,
+    keep_keys: bool,
+    algorithm: KeyAlgorithm,
+    device_lifetime: Option<Lifetime>,
+    pfx: Option<PfxOptions<'a>>,
+    dry_run: bool,
+});
 
 /// The result of a rollover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

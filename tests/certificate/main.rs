@@ -8,6 +8,8 @@ mod support;
 mod api;
 #[cfg(feature = "cli")]
 mod chains;
+#[cfg(feature = "issue")]
+mod convert;
 #[cfg(feature = "cli")]
 mod differential;
 #[cfg(feature = "cli")]

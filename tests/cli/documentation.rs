@@ -28,7 +28,7 @@ use regex::Regex;
 use crate::support::{Run, program, service::Service};
 
 /// The beginnings of commands that no test can run.
-const NOT_RUN: [&str; 9] = [
+const NOT_RUN: [&str; 10] = [
     "cargo install ",
     "cargo test",
     "cargo build --release &&",
@@ -38,6 +38,7 @@ const NOT_RUN: [&str; 9] = [
     "cargo run --example ",
     "docker ",
     "podman ",
+    "python3 -m esp_idf_nvs_partition_gen ",
 ];
 
 /// What differs between two runs, and what stands for it in the comparison.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::support::{Run, openssl, program, temporary_directory};
+use rcgen::{CidrSubnet, GeneralSubtree, KeyPair, NameConstraints};
+
+use crate::support::{Run, app::Authority, openssl, program, temporary_directory};
 
 fn cert(directory: &Path, arguments: &[&str]) -> Run {
     Run::of(program(directory).arg("cert").args(arguments))
@@ -140,6 +142,57 @@ fn configuration_can_name_the_directory_on_the_device() {
     }
     let error = cert(path, &["edge", "e", "--hostname", "e", "--out", "a b", "--force"]).fails(1);
     assert!(error.contains("\"Edge.1\""), "the files of another device are not overwritten: {error}");
+}
+
+#[test]
+fn host_name_that_a_ca_above_excludes_is_refused() {
+    let directory = temporary_directory();
+    let path = directory.path();
+    let key = KeyPair::generate().expect("a key");
+    fs::write(path.join("root_key.pem"), key.serialize_pem()).expect("written");
+    let constrained = Authority::of("Root", key, |params| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![
+                GeneralSubtree::DnsName("plant.example".to_owned()),
+                GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([192, 0, 2, 0], 24)),
+            ],
+            excluded_subtrees: vec![GeneralSubtree::DnsName("secret.plant.example".to_owned())],
+        });
+    });
+    fs::write(path.join("root_cert.pem"), constrained.pem).expect("written");
+    cert(path, &["intermediate", "Factory", "Root", "--no-pfx"]).ok();
+    for hostname in ["other.example", "gw", "gw.secret.plant.example", "198.51.100.7", "2001:db8::1"] {
+        for issuer in ["Root", "Factory"] {
+            let error = cert(path, &["edge", "e", issuer, "--hostname", hostname]).fails(1);
+            assert!(error.contains(hostname) && error.contains("name constraints"), "{error}");
+            assert!(!path.join("e").exists(), "nothing was written");
+        }
+    }
+    for (hostname, out) in [("gw.plant.example", "name"), ("192.0.2.7", "address")] {
+        cert(path, &["edge", "e", "Factory", "--hostname", hostname, "--out", out]).ok();
+        let directory = path.join(out);
+        let ca = ["--ca-cert", "eEdgeCa_fullchain.pem", "--ca-key", "eEdgeCa_key.pem", "--no-pfx"];
+        cert(&directory, &[&["server", hostname], &ca[..]].concat()).ok();
+    }
+}
+
+#[test]
+fn existing_files_are_named_with_the_option_that_places_them() {
+    let directory = temporary_directory();
+    let path = directory.path();
+    cert(path, &["edge-ca", "e"]).ok();
+    for name in ["eEdgeCa_cert.pem", "eEdgeCa_key.pem", "eEdgeCa_fullchain.pem", "eEdgeCa.pfx"] {
+        fs::create_dir_all(path.join("e")).expect("created");
+        fs::rename(path.join(name), path.join("e").join(name)).expect("moved");
+    }
+    let error = cert(path, &["edge", "e", "--hostname", "e"]).fails(1);
+    assert!(error.contains("eEdgeCa_cert.pem") && error.contains("--out") && !error.contains("--dir"), "{error}");
+    let run = cert(path, &["edge", "e", "--hostname", "e", "--force"]);
+    assert!(run.stderr.contains("eEdgeCa.pfx was removed with the overwritten set"), "{}", run.stderr);
+    run.ok();
+    assert!(!path.join("e/eEdgeCa.pfx").exists(), "it would hold the old key");
+    let error = cert(path, &["edge", "e", "Root", "--hostname", "e"]).fails(1);
+    assert!(error.contains("--dir DIR"), "the directory of PARENT: {error}");
 }
 
 #[test]

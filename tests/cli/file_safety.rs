@@ -337,7 +337,7 @@ fn run_fails_if_its_output_is_removed() {
         ),
     ];
     for (out, under_way, remove) in cases {
-        let count = if out.contains(&"tar") { "60000" } else { "8000" };
+        let count = if out.contains(&"tar") { "20000" } else { "4000" };
         for path in [&fleet, &gone] {
             let _ = fs::remove_dir_all(path);
         }

@@ -1,6 +1,6 @@
 //! The text of `--help`.
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use crate::support::{Run, program};
 
@@ -51,8 +51,8 @@ fn exit_statuses_are_documented() {
     }
 }
 
-/// Returns the words of every command.
-fn commands() -> Vec<Vec<String>> {
+/// The words of every command, and its help.
+static COMMANDS: LazyLock<Vec<(Vec<String>, String)>> = LazyLock::new(|| {
     let (mut found, mut pending) = (Vec::new(), vec![Vec::new()]);
     while let Some(command) = pending.pop() {
         let words: Vec<_> = command.iter().map(String::as_str).collect();
@@ -64,11 +64,11 @@ fn commands() -> Vec<Vec<String>> {
         for name in inner.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
             pending.push([&command[..], &[name.to_owned()]].concat());
         }
-        found.push(command);
+        found.push((command, text));
     }
     assert!(found.len() > 50, "{found:?}");
     found
-}
+});
 
 #[test]
 fn options_are_under_the_right_heading() {
@@ -84,14 +84,12 @@ fn options_are_under_the_right_heading() {
     ];
     let making = ["dir", "days", "algorithm", "pfx", "pfx-password-file", "pfx-legacy", "no-pfx", "force"];
     let mut seen = [0, 0, 0];
-    for command in commands() {
-        let words: Vec<_> = command.iter().map(String::as_str).collect();
-        let text = help(&words);
+    for (command, text) in &*COMMANDS {
         for (index, (heading, allowed)) in
             [("Service", &service[..]), ("DPS instance", &instance), ("Certificates", &making)].into_iter().enumerate()
         {
             if text.contains(&format!("\n{heading}:\n")) {
-                let found = options(&text, heading);
+                let found = options(text, heading);
                 assert!(found.iter().all(|option| allowed.contains(option)), "{command:?}: {found:?}");
                 seen[index] += 1;
             }
@@ -103,13 +101,11 @@ fn options_are_under_the_right_heading() {
 #[test]
 fn examples_can_be_pasted_and_use_existing_options() {
     let mut count = 0;
-    for command in commands().into_iter().filter(|command| !command.is_empty()) {
-        let words: Vec<_> = command.iter().map(String::as_str).collect();
-        let text = help(&words);
+    for (command, text) in COMMANDS.iter().filter(|(command, _)| !command.is_empty()) {
         let mut continued = false;
         let examples = text.lines().skip_while(|line| !matches!(*line, "Example:" | "Examples:")).skip(1);
         for line in examples.filter(|line| !line.is_empty()) {
-            let begins = format!("  iot-enroll {}", words.join(" "));
+            let begins = format!("  iot-enroll {}", command.join(" "));
             assert!(continued || line.starts_with(&begins), "{command:?}: {line:?} is no command");
             continued = line.ends_with('\\');
             // The options of another program in a pipe are not ours.

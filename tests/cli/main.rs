@@ -9,6 +9,7 @@ mod authority_request;
 mod cert;
 mod completions;
 mod confirmation;
+mod convert;
 mod device;
 mod documentation;
 mod dps;

@@ -64,7 +64,7 @@ fn one_run_makes_the_certificates_and_creates_the_devices() {
     let report = lab.provision(&[&arguments[..], &["--device", "extra", "-o", "json"]].concat()).json();
     assert_eq!(
         report["fleet"],
-        json!({"directory": "./fleet", "manifest": "./fleet/manifest.csv", "devices": 150, "found": 0})
+        json!({"folder": "./fleet", "manifest": "./fleet/manifest.csv", "devices": 150, "found": 0})
     );
     assert_eq!(report["created"], json!({"created": 151, "existing": 0}));
     let steps: Vec<_> = report["steps"].as_array().expect("steps").iter().map(|it| &it["step"]).collect();

@@ -61,6 +61,38 @@ fn empty_password_can_be_given_and_is_tried_by_default() {
 }
 
 #[test]
+fn pfx_file_of_an_overwritten_set_is_removed_with_a_note() {
+    let directory = directory();
+    let path = directory.path();
+    cert(path, None, &["root", "r"]).ok();
+    let proof = ["verification", "--ca-cert", "r_cert.pem", "--ca-key", "r_key.pem", "--code"];
+    for (set, arguments) in [
+        ("i", &["intermediate", "i", "r"][..]),
+        ("d", &["device", "d", "r"]),
+        ("s", &["server", "s", "r"]),
+        ("eEdgeCa", &["edge-ca", "e", "r"]),
+        ("p", &["device", "p", "--pair"]),
+        ("verification", &[&proof[..], &["1"]].concat()),
+        ("r", &["root", "r"]),
+    ] {
+        let stems = if set == "p" { vec!["p".to_owned(), "pSecondary".to_owned()] } else { vec![set.to_owned()] };
+        let first = cert(path, None, &[arguments, &["--force"]].concat());
+        assert!(!first.stderr.contains("was removed"), "{}", first.stderr);
+        first.ok();
+        let run = cert(path, None, &[arguments, &["--force", "--no-pfx"]].concat());
+        for stem in stems {
+            let note = format!("{stem}.pfx was removed with the overwritten set");
+            assert!(run.stderr.contains(&note), "{}", run.stderr);
+            assert!(!path.join(format!("{stem}.pfx")).exists());
+        }
+        run.ok();
+        let again = cert(path, None, &[arguments, &["--force", "--no-pfx"]].concat());
+        assert!(!again.stderr.contains("was removed"), "{}", again.stderr);
+        again.ok();
+    }
+}
+
+#[test]
 fn other_secrets_cannot_be_empty() {
     let directory = directory();
     cert(directory.path(), None, &["root", "r", "--no-pfx"]).ok();

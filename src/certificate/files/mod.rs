@@ -25,6 +25,7 @@
 //! ```
 
 mod error;
+mod single;
 
 use std::{
     fmt, fs,
@@ -34,7 +35,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-pub use self::error::FileError;
+pub use self::{
+    error::FileError,
+    single::{Readers, check_file, is_same_file, write_file},
+};
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case,
@@ -701,7 +705,7 @@ impl<'a> Passwords<'a> {
         self
     }
 
-    fn for_pfx(self) -> Option<&'a str> {
+    pub(super) fn for_pfx(self) -> Option<&'a str> {
         self.pfx.or(self.key)
     }
 }

@@ -15,6 +15,8 @@ use crate::certificate::{
 pub(super) struct Archive {
     pub(super) keys: Vec<Bag>,
     pub(super) certificates: Vec<Bag>,
+    /// What else is in the file.
+    pub(super) others: Vec<&'static str>,
 }
 
 /// A key in PKCS#8 or a certificate, in DER, with its attributes.
@@ -40,6 +42,8 @@ const ENCRYPTED_DATA: &str = "1.2.840.113549.1.7.6";
 const KEY_BAG: &str = "1.2.840.113549.1.12.10.1.1";
 const SHROUDED_KEY_BAG: &str = "1.2.840.113549.1.12.10.1.2";
 const CERTIFICATE_BAG: &str = "1.2.840.113549.1.12.10.1.3";
+const REVOCATION_LIST_BAG: &str = "1.2.840.113549.1.12.10.1.4";
+const SECRET_BAG: &str = "1.2.840.113549.1.12.10.1.5";
 const SAFE_CONTENTS_BAG: &str = "1.2.840.113549.1.12.10.1.6";
 const X509_CERTIFICATE: &str = "1.2.840.113549.1.9.22.1";
 const FRIENDLY_NAME: &str = "1.2.840.113549.1.9.20";
@@ -155,6 +159,8 @@ impl Opening<'_> {
                         let mut value = bag.inside(CONTEXT_0).ok_or_else(damaged)?;
                         let certificate = value.content(OCTET_STRING).ok_or_else(damaged)?;
                         self.archive.certificates.push(attributes.bag(Zeroizing::new(certificate.to_vec())));
+                    } else {
+                        self.archive.others.push("an SDSI certificate");
                     }
                 }
                 SAFE_CONTENTS_BAG => {
@@ -163,8 +169,10 @@ impl Opening<'_> {
                     }
                     self.safe_contents(value.element().ok_or_else(damaged)?, depth + 1)?;
                 }
-                // Revocation lists, secrets and others are ignored.
-                _ => {}
+                // They are not read.
+                REVOCATION_LIST_BAG => self.archive.others.push("a revocation list"),
+                SECRET_BAG => self.archive.others.push("a secret that is not a private key"),
+                _ => self.archive.others.push("an object of an unknown kind"),
             }
         }
         Ok(())

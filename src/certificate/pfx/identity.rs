@@ -23,11 +23,15 @@ pub(super) struct Identity {
     #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "private keys are read with `issue`"))]
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
     pub(super) certificates: Vec<Certificate>,
+    /// What else is in the file.
+    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "conversions report it"))]
+    pub(super) others: Vec<&'static str>,
 }
 
 impl Identity {
     /// Finds the private key that has a certificate.
     pub(super) fn of(archive: Archive) -> Result<Self, PfxError> {
+        let mut others = archive.others;
         let certificates = certificates(archive.certificates)?;
         let mut by_public_key: HashMap<PublicKey, Vec<usize>> = HashMap::new();
         for (index, (certificate, _)) in certificates.iter().enumerate() {
@@ -50,7 +54,8 @@ impl Identity {
         }
         let mut certificates: Vec<_> = certificates.into_iter().map(|(certificate, _)| certificate).collect();
         let key = match (pairs.pop(), without) {
-            (Some((key, leaf)), _) => {
+            (Some((key, leaf)), without) => {
+                others.extend(without.map(|_| "a private key without a certificate"));
                 certificates[..=leaf].rotate_right(1);
                 Some(key.der)
             }
@@ -60,7 +65,7 @@ impl Identity {
             (None, Some(_)) => return Err(PfxError::NoMatch),
             (None, None) => None,
         };
-        Ok(Self { key, certificates })
+        Ok(Self { key, certificates, others })
     }
 }
 

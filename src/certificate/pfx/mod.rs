@@ -13,7 +13,7 @@ use super::{Certificate, pbe::Password};
 
 pub use error::{DEFAULT_PASSWORD, PfxError};
 #[cfg(feature = "issue")]
-pub use writer::{PfxEncryption, write};
+pub use writer::{PfxEncryption, write, write_truststore};
 
 /// Reads the certificates of a PFX file: the certificate of its private key first, the others in the order of the file.
 ///
@@ -62,8 +62,27 @@ pub fn read_identity<'p>(
     bytes: &[u8],
     password: impl Into<Option<&'p str>>,
 ) -> Result<(PrivateKey, Vec<Certificate>), PfxError> {
-    let Identity { key, certificates } = open(bytes, password.into())?;
+    let Identity { key, certificates, .. } = open(bytes, password.into())?;
     Ok((PrivateKey::read(&key.ok_or(PfxError::NoKey)?, None)?, certificates))
+}
+
+/// Everything in a PFX file.
+#[cfg(feature = "issue")]
+pub(super) struct Contents {
+    /// The private key that has a certificate.
+    pub(super) key: Option<PrivateKey>,
+    /// The certificates, in the order of [`read`].
+    pub(super) certificates: Vec<Certificate>,
+    /// What else is in the file.
+    pub(super) others: Vec<&'static str>,
+}
+
+/// Reads a PFX file with or without a private key.
+#[cfg(feature = "issue")]
+pub(super) fn read_contents(bytes: &[u8], password: Option<&str>) -> Result<Contents, PfxError> {
+    let Identity { key, certificates, others } = open(bytes, password)?;
+    let key = key.map(|key| PrivateKey::read(&key, None)).transpose()?;
+    Ok(Contents { key, certificates, others })
 }
 
 fn open(bytes: &[u8], password: Option<&str>) -> Result<Identity, PfxError> {

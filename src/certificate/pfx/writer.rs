@@ -52,6 +52,53 @@ pub fn write<'a>(
     }
 }
 
+/// Writes certificates as a truststore for Java: a PFX file without a private key, in which Java's `KeyStore` sees an entry
+/// for each certificate.
+///
+/// Java ignores certificates without a private key unless they have an attribute of its own, which other programs ignore.
+/// The alias of an entry is the common name in lower case, or the SHA-1 thumbprint without one; a number is added to one that
+/// is taken. A certificate that is given twice has one entry.
+///
+/// # Errors
+/// Returns [`PfxError::NoCertificate`] if there is none, and [`PfxError::Write`] if a part cannot be encoded, such as a
+/// password with characters outside the Basic Multilingual Plane.
+pub fn write_truststore<'a>(
+    certificates: impl IntoIterator<Item = &'a Certificate>,
+    password: &str,
+) -> Result<Vec<u8>, PfxError> {
+    if !is_in_bmp(password) {
+        let reason = "Java reads no password with characters outside the Basic Multilingual Plane";
+        return Err(PfxError::Write(reason.to_owned()));
+    }
+    let encode = |_: P12Error| PfxError::Write("its parts cannot be encoded".to_owned());
+    let mut store = KeyStore::new();
+    let mut written: Vec<&Certificate> = Vec::new();
+    for certificate in certificates {
+        if !written.contains(&certificate) {
+            let entry = p12_keystore::Certificate::from_der(certificate.der()).map_err(encode)?;
+            store.add_entry(&alias(certificate, &store), KeyStoreEntry::Certificate(entry));
+            written.push(certificate);
+        }
+    }
+    if written.is_empty() {
+        return Err(PfxError::NoCertificate);
+    }
+    let writer = store.writer(password).encryption_iterations(ITERATIONS).mac_iterations(ITERATIONS);
+    writer.write().map_err(encode)
+}
+
+/// Returns an alias that the store does not have. Java ignores the case of aliases.
+fn alias(certificate: &Certificate, store: &KeyStore) -> String {
+    let name = certificate.subject().common_name().unwrap_or_default().trim().to_lowercase();
+    let mut name: String = name.chars().filter(|&c| !c.is_control() && u32::from(c) <= 0xffff).collect();
+    if name.is_empty() {
+        name = certificate.sha1_thumbprint().to_string().to_lowercase();
+    }
+    let others = (2_u32..).map(|number| format!("{name} {number}"));
+    let free = std::iter::once(name.clone()).chain(others).find(|alias| store.entry(alias).is_none());
+    free.unwrap_or(name)
+}
+
 fn is_in_bmp(text: &str) -> bool {
     text.chars().all(|c| u32::from(c) <= 0xffff)
 }

@@ -315,6 +315,12 @@ pub(super) fn pfx_bytes(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     pfx.and_then(|item| item.der.ok()).unwrap_or_else(|| Zeroizing::new(bytes.to_vec()))
 }
 
+/// Returns what PKCS#7 signed data contains besides X.509 certificates.
+#[cfg(feature = "issue")]
+pub(super) fn beside_certificates(pkcs7: &[u8]) -> Result<Vec<&'static str>, ReadError> {
+    pkcs7::read(pkcs7).map(|data| data.others).map_err(ReadError::Pkcs7)
+}
+
 /// Lists the kinds of the items in a file, for an error about a missing kind.
 pub(super) fn list_kinds(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
@@ -401,10 +407,11 @@ impl Certificate {
         })
     }
 
-    fn all_from_pkcs7(bytes: &[u8]) -> Result<Vec<Self>, ReadError> {
-        let certificates = pkcs7::certificates(bytes).map_err(ReadError::Pkcs7)?;
+    /// Reads every certificate of PKCS#7 signed data, as [`read_all`](Self::read_all) does.
+    pub(super) fn all_from_pkcs7(bytes: &[u8]) -> Result<Vec<Self>, ReadError> {
+        let data = pkcs7::read(bytes).map_err(ReadError::Pkcs7)?;
         let mut certificates =
-            certificates.iter().map(|der| Self::from_der(der)).collect::<Result<Vec<_>, ReadError>>()?;
+            data.certificates.iter().map(|der| Self::from_der(der)).collect::<Result<Vec<_>, ReadError>>()?;
         if certificates.len() <= MAX_CHAIN
             && let Some(leaf) = find_leaf(&certificates)
         {

@@ -33,7 +33,7 @@ use crate::{
     central::{Attestation, Client, EnrollmentGroup},
     certificate::{PrivateKey, files::Passwords},
     dps::service::{MAX_BULK, RegistrationId},
-    transport::{Error, SymmetricKeys},
+    transport::{Error, SymmetricKeys, setters},
 };
 
 /// How many bulk operations are under way at once. Each reads ten devices.
@@ -67,42 +67,15 @@ impl<'a> ApplyRequest<'a> {
             ca_keys: Vec::new(),
         }
     }
-
-    /// Sets the results file.
-    #[must_use]
-    pub fn results(mut self, path: impl Into<PathBuf>) -> Self {
-        self.results = path.into();
-        self
-    }
-
-    /// Sets whether to only read, and report what would be done.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
-
-    /// Sets whether to upload certificates as verified, without a proof of possession.
-    #[must_use]
-    pub fn skip_proof(mut self, skip: bool) -> Self {
-        self.skip_proof = skip;
-        self
-    }
-
-    /// Sets the password of private keys and PFX files.
-    #[must_use]
-    pub fn key_password(mut self, password: impl Into<Option<&'a str>>) -> Self {
-        self.key_password = password.into();
-        self
-    }
-
-    /// Sets the private keys of CAs that the plan has no files for.
-    #[must_use]
-    pub fn ca_keys(mut self, keys: impl IntoIterator<Item = impl Into<Arc<PrivateKey>>>) -> Self {
-        self.ca_keys = keys.into_iter().map(Into::into).collect();
-        self
-    }
 }
+
+setters!(ApplyRequest<'a> {
+    results: PathBuf,
+    dry_run: bool,
+    skip_proof: bool,
+    key_password: Option<&'a str>,
+    ca_keys: Vec<Arc<PrivateKey>>,
+});
 
 /// Why a plan could not be carried out. Failures of items are in the report.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     central::{Attestation, Client},
     certificate::{Timestamp, files::Passwords, hex::hexadecimal},
-    transport::Error,
+    transport::{Error, setters},
 };
 
 /// How to make a plan.
@@ -56,28 +56,13 @@ impl<'a> PlanRequest<'a> {
     pub fn new(out: impl Into<PathBuf>) -> Self {
         Self { out: out.into(), ca_directory: None, include_keys: false, passwords: Passwords::new() }
     }
-
-    /// Sets the directory with the certificates and keys of CAs, and the certificates of devices.
-    #[must_use]
-    pub fn ca_directory(mut self, directory: impl Into<Option<PathBuf>>) -> Self {
-        self.ca_directory = directory.into();
-        self
-    }
-
-    /// Sets whether the plan includes symmetric keys.
-    #[must_use]
-    pub fn include_keys(mut self, include: bool) -> Self {
-        self.include_keys = include;
-        self
-    }
-
-    /// Sets the passwords of files in the directory.
-    #[must_use]
-    pub fn passwords(mut self, passwords: Passwords<'a>) -> Self {
-        self.passwords = passwords;
-        self
-    }
 }
+
+setters!(PlanRequest<'a> {
+    ca_directory: Option<PathBuf>,
+    include_keys: bool,
+    passwords: Passwords<'a>,
+});
 
 /// What happens while a plan is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

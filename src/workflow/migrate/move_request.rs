@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{moves::MoveOutcome, plan_error::PlanError, plan_file::Plan};
 use crate::{
     central::{CentralDeviceId, CommandPath, DeviceGroupId, EnrollmentGroupId},
-    transport::Error,
+    transport::{Error, setters},
     workflow::{
         bulk::RunStop,
         record::lossy_path,
@@ -68,34 +68,15 @@ impl MoveRequest {
         Self { targets, command, results, resend: Resend::default(), x509_group: None, dry_run: false }
     }
 
-    /// Sets the results file.
-    #[must_use]
-    pub fn results(mut self, path: impl Into<PathBuf>) -> Self {
-        self.results = path.into();
-        self
-    }
-
-    /// Sets to which devices of earlier runs the command is sent again.
-    #[must_use]
-    pub fn resend(mut self, resend: Resend) -> Self {
-        self.resend = resend;
-        self
-    }
-
     /// Sets the X.509 group that admits the devices that are presumably in one. It is not verified that it does.
     #[must_use]
     pub fn x509_group(mut self, group: EnrollmentGroupId) -> Self {
         self.x509_group = Some(group);
         self
     }
-
-    /// Sets whether to find out only what a run would do.
-    #[must_use]
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
 }
+
+setters!(MoveRequest { results: PathBuf, resend: Resend, dry_run: bool });
 
 /// Why devices could not be sent.
 #[derive(Debug, thiserror::Error)]
