@@ -284,7 +284,7 @@ fn token_hint(error: &TokenError) -> Option<&'static str> {
         TokenError::SeveralTokens { .. } => "add token=LABEL, serial=NUMBER or slot-id=NUMBER to the PKCS#11 URI",
         TokenError::PinNeeded { .. } => {
             "write the PIN to a file that only you can read, and add ?pin-source=file:FILE to the PKCS#11 URI, or set \
-             IOT_ENROLL_PKCS11_PIN; on a terminal it is asked for"
+             IOT_ENROLL_PIN; on a terminal it is asked for"
         }
         TokenError::WrongPin { .. } => "check the PIN before the next try: nothing was tried twice",
         TokenError::PinLocked { .. } => {

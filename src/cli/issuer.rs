@@ -32,6 +32,9 @@ pub(super) struct Issuer {
     #[arg(long, value_name = "FILE", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
     /// Private key of the issuing CA, a file or the PKCS#11 URI of a key in a token
+    ///
+    /// A URI needs a build with the feature pkcs11. The PIN of the token is the first line of the file that pin-source names in
+    /// the URI, or else IOT_ENROLL_PIN, or it is asked for.
     #[arg(long, value_name = "FILE|URI", requires = "issuer")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]

@@ -16,6 +16,7 @@ use clap::{ArgMatches, Command, error::ContextValue};
 
 use super::{
     error::UsageError,
+    input::note_readable,
     output::Output,
     secrets::{is_secret, may_be_secret},
     token_key::{check_uri, token_uri},
@@ -371,21 +372,3 @@ fn is_not_a_file_name(value: &OsStr) -> bool {
         || text.split(['/', '\\']).any(random)
         || (!is_path && text.contains(|c: char| c.is_ascii_digit()))
 }
-
-/// Notes if other users have access to a file with a secret.
-#[cfg(unix)]
-pub(super) fn note_readable(option: &str, file: &Path, output: &Output) {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(found) = fs::metadata(file) else { return };
-    let mode = found.permissions().mode() & 0o777;
-    if found.is_file() && mode & 0o077 != 0 {
-        let file = file.display();
-        output.note(format_args!(
-            "other users have access to {file}, the secret of {option} (mode {mode:04o}): run `chmod 600 {file}`"
-        ));
-    }
-}
-
-/// Other systems do not have access rights in the mode of a file.
-#[cfg(not(unix))]
-pub(super) fn note_readable(_: &str, _: &Path, _: &Output) {}

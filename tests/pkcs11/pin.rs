@@ -80,14 +80,14 @@ fn the_pin_comes_from_a_file_or_else_from_the_environment() {
     lab.create_root();
     let issue =
         |key: &str, force: &str| lab.command(&["cert", "device", "d1", "lab-root", "--ca-key", key, "--no-pfx", force]);
-    run(issue(KEY, "--force").env("IOT_ENROLL_PKCS11_PIN", PIN)).ok();
+    run(issue(KEY, "--force").env("IOT_ENROLL_PIN", PIN)).ok();
     // The file takes precedence.
-    run(issue(&uri("root"), "--force").env("IOT_ENROLL_PKCS11_PIN", "0000000000")).ok();
+    run(issue(&uri("root"), "--force").env("IOT_ENROLL_PIN", "0000000000")).ok();
     let absolute = format!("{KEY}?pin-source=file://{}", lab.path().join("pin").display());
     run(&mut issue(&absolute, "--force")).ok();
     // Without a terminal, nothing can be asked.
     let none = run(&mut issue(KEY, "--force")).fails(1);
-    assert!(none.contains("takes a PIN") && none.contains("IOT_ENROLL_PKCS11_PIN"), "{none}");
+    assert!(none.contains("takes a PIN") && none.contains("IOT_ENROLL_PIN"), "{none}");
     lab.secret("empty", "");
     let empty = run(&mut issue(&format!("{KEY}?pin-source=file:empty"), "--force")).fails(1);
     assert!(empty.contains("the first line of empty is empty"), "{empty}");
@@ -108,7 +108,7 @@ fn the_pin_is_asked_for_on_a_terminal_without_echo() {
     let program = env!("CARGO_BIN_EXE_iot-enroll");
     let line = format!("{program} cert device d1 lab-root --ca-key '{KEY}' --no-pfx");
     let mut command = lab.prepare(Command::new("script"), &["-qec", &line, "/dev/null"]);
-    command.current_dir(lab.path()).env_remove("IOT_ENROLL_PKCS11_PIN").env("TERM", "xterm");
+    command.current_dir(lab.path()).env_remove("IOT_ENROLL_PIN").env("TERM", "xterm");
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = spawned.inspect_err(|error| skipped(&format!("script cannot be run: {error}"))) else { return };
     let mut stdin = child.stdin.take().expect("its input");
