@@ -85,6 +85,7 @@ pub struct PrivateKey(Kind);
 enum Kind {
     Ec(EcdsaKeyPair, &'static SignatureAlgorithm),
     Rsa(RsaKeyPair),
+    #[cfg_attr(not(feature = "pkcs11"), expect(dead_code, reason = "only tokens are such places so far"))]
     Remote(Box<dyn RemoteKey>),
 }
 
