@@ -79,7 +79,7 @@ pub struct ProvisionRequest<'a> {
     pub dry_run: bool,
 }
 
-impl<'a> ProvisionRequest<'a> {
+impl ProvisionRequest<'_> {
     /// Enrolls a certificate authority in a group, with files in the current directory. Everything else is optional.
     #[must_use]
     pub fn new(group: GroupId, authority: AuthoritySource) -> Self {

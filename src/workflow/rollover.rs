@@ -63,7 +63,7 @@ pub struct RolloverRequest<'a> {
     pub dry_run: bool,
 }
 
-impl<'a> RolloverRequest<'a> {
+impl RolloverRequest<'_> {
     /// Rolls a group over to another CA, with the old files in the current directory and new device certificates in
     /// `device_directory`. Everything else is optional.
     #[must_use]

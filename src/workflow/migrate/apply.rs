@@ -55,7 +55,7 @@ pub struct ApplyRequest<'a> {
     pub ca_keys: Vec<Arc<PrivateKey>>,
 }
 
-impl<'a> ApplyRequest<'a> {
+impl ApplyRequest<'_> {
     /// Carries out a plan with the outcomes in a file beside it, `plan.results.csv` for `plan.json`.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {

@@ -50,7 +50,7 @@ pub struct PlanRequest<'a> {
     pub passwords: Passwords<'a>,
 }
 
-impl<'a> PlanRequest<'a> {
+impl PlanRequest<'_> {
     /// Writes a plan to this file, without keys and without a directory of CAs.
     #[must_use]
     pub fn new(out: impl Into<PathBuf>) -> Self {
