@@ -202,7 +202,7 @@ fn names_pin(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let mut parts = text.split(['?', '&', ';', ':']).skip(1);
     let is_uri = text.contains("pkcs") || text.contains("object=") || text.contains("token=");
-    is_uri && parts.any(is_pin_attribute) || text.replace(['-', '_'], "").contains("pinvalue=")
+    is_uri && parts.any(is_pin_attribute) || text.contains("pin-value=")
 }
 
 fn is_pin_attribute(attribute: &str) -> bool {

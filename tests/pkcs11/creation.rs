@@ -14,7 +14,9 @@ fn a_chain_of_cas_with_keys_of_each_kind_verifies_with_openssl() {
         let (root_key, own_key) = (uri(&root), uri(&intermediate));
         lab.run(&["cert", "root", &root, "--ca-key", &root_key, "--algorithm", algorithm]).ok();
         let issue = ["cert", "intermediate", &intermediate, &root, "--ca-key", &root_key, "--key", &own_key];
-        lab.run(&[&issue[..], &["--algorithm", algorithm]].concat()).ok();
+        // Long RSA keys take seconds to create.
+        let own_algorithm = if algorithm > "rsa-2048" { "ec-p256" } else { algorithm };
+        lab.run(&[&issue[..], &["--algorithm", own_algorithm]].concat()).ok();
         lab.run(&["cert", "device", &device, &intermediate, "--ca-key", &own_key, "--no-pfx"]).ok();
         let file = |name: &str, suffix: &str| {
             let files = lab.files();

@@ -72,35 +72,7 @@ impl TokenSession {
             Some(id) => id,
             None => Attribute::Id(random_id(token)?),
         };
-        let (mechanism, kind) = match algorithm {
-            KeyAlgorithm::EcP256 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.to_vec())]),
-            KeyAlgorithm::EcP384 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P384.to_vec())]),
-            KeyAlgorithm::Rsa2048 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(2048)),
-            KeyAlgorithm::Rsa3072 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(3072)),
-            KeyAlgorithm::Rsa4096 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(4096)),
-        };
-        // The pair is for signatures only: without these, many tokens allow more.
-        let public = [
-            Attribute::Token(true),
-            Attribute::Private(false),
-            Attribute::Verify(true),
-            Attribute::Encrypt(false),
-            Attribute::Wrap(false),
-            label.clone(),
-            id.clone(),
-        ];
-        let public = [public.to_vec(), kind].concat();
-        let private = [
-            Attribute::Token(true),
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Sign(true),
-            Attribute::Decrypt(false),
-            Attribute::Unwrap(false),
-            label,
-            id,
-        ];
+        let (mechanism, public, private) = key_pair(algorithm, label, id);
         let failed = |error: &Error| token.failed("create a key", error);
         let session = token.sessions.open_to_write().map_err(|error| failed(&error))?;
         let (_, handle) = session.generate_key_pair(&mechanism, &public, &private).map_err(|error| failed(&error))?;
@@ -273,6 +245,44 @@ fn describe(session: &Session, handle: ObjectHandle) -> Result<String, Error> {
         }
     }
     Ok(if id.is_empty() { format!("{label:?}") } else { format!("{label:?} (ID {id})") })
+}
+
+/// Returns the mechanism that creates a pair of keys, and the attributes of the public and the private key.
+fn key_pair(
+    algorithm: KeyAlgorithm,
+    label: Attribute,
+    id: Attribute,
+) -> (Mechanism<'static>, Vec<Attribute>, Vec<Attribute>) {
+    let (mechanism, kind) = match algorithm {
+        KeyAlgorithm::EcP256 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P256.to_vec())]),
+        KeyAlgorithm::EcP384 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(P384.to_vec())]),
+        KeyAlgorithm::Rsa2048 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(2048)),
+        KeyAlgorithm::Rsa3072 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(3072)),
+        KeyAlgorithm::Rsa4096 => (Mechanism::RsaPkcsKeyPairGen, rsa_template(4096)),
+    };
+    // The pair is for signatures only: without the attributes that are false, many tokens allow more.
+    let mut public = vec![
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Verify(true),
+        Attribute::Encrypt(false),
+        Attribute::Wrap(false),
+        label.clone(),
+        id.clone(),
+    ];
+    public.extend(kind);
+    let private = vec![
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+        label,
+        id,
+    ];
+    (mechanism, public, private)
 }
 
 fn rsa_template(bits: u64) -> Vec<Attribute> {
