@@ -61,8 +61,12 @@ pub(super) fn key_stays(existing: &ExistingKey) -> &'static str {
 /// Refuses every URI.
 #[cfg(not(feature = "pkcs11"))]
 pub(super) fn check_uri(_: &str) -> Result<(), UsageError> {
-    Err(UsageError::new("this build of iot-enroll does not support keys in PKCS#11 tokens")
-        .with_hint("`cargo install` with `--features pkcs11` builds one that does"))
+    let why = if cfg!(target_feature = "crt-static") {
+        "this program is statically linked and cannot load PKCS#11 modules"
+    } else {
+        "this program was built without support for keys in PKCS#11 tokens"
+    };
+    Err(UsageError::new(why).with_hint("build it from its source with `cargo install --features pkcs11`"))
 }
 
 #[cfg(not(feature = "pkcs11"))]
