@@ -1,10 +1,9 @@
 # The emulator in an image without anything else. The commands for docker and podman are in docs/emulator.md.
-FROM docker.io/library/rust:1-alpine AS build
-# AWS-LC is C.
-RUN apk add --no-cache build-base
+FROM docker.io/library/rust:1-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends musl-tools && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-RUN cargo build --locked --profile dist --bin iot-enroll && cp target/dist/iot-enroll /iot-enroll && mkdir /data
+RUN packaging/build program && cp target/*-unknown-linux-musl/dist/iot-enroll /iot-enroll && mkdir /data
 
 FROM scratch
 COPY --from=build /iot-enroll /iot-enroll

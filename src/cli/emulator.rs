@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 use tempfile::TempPath;
 
@@ -24,7 +24,7 @@ use crate::{
 ///
 /// The first line on standard output is a JSON document with endpoint, token and idScope and, with --tls, caFile: the file
 /// with the certificate that clients must trust. With --mqtt, its member mqtt is the host and port for MQTT. Its members arm and dps are for the DPS instance. Then the emulator serves
-/// until Ctrl-C or SIGTERM.
+/// until Ctrl-C, SIGTERM or SIGHUP.
 ///
 /// All services share the port: the REST API of IoT Central, the Device Provisioning Service (DPS), where devices register,
 /// its service API, and Azure Resource Manager. IoT Central has enrollment groups, devices, device groups, device templates,
@@ -92,7 +92,8 @@ pub(super) struct Emulator {
     /// File that keeps the state across restarts, created if missing
     ///
     /// An emulator that is started with the file of an earlier run has the same resources, tokens, ID scopes, keys and CA. It is
-    /// written when the emulator stops on Ctrl-C or SIGTERM. It holds secrets, so that only its owner can read it.
+    /// written when the emulator stops on Ctrl-C, SIGTERM or SIGHUP. It holds secrets, so that only its owner can read it. If
+    /// another program changed it in the meantime, the state is written to a new file beside it.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// JSON file with groups, devices and certificates to start with
@@ -295,10 +296,11 @@ fn write_ca(pem: &str, named: Option<&Path>) -> anyhow::Result<CaFile> {
     };
     let Some(named) = named else {
         let directory = std::env::temp_dir();
-        let written = write(&directory);
-        return Ok(CaFile::Temporary(
-            written.with_context(|| format!("could not write the CA certificate in {}", directory.display()))?,
-        ));
+        let written = write(&directory).map_err(|error| {
+            let directory = directory.display();
+            anyhow!("could not write the CA certificate in {directory}: {error}; --ca-out names a file elsewhere")
+        });
+        return Ok(CaFile::Temporary(written?));
     };
     check_overwritable(named, pem)?;
     let directory = named.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{error::UsageError, input::read, output::Output};
 use crate::{
     certificate::Certificate,
-    transport::{NetworkFailure, http_builder, network_cause, read_body, root_cause},
+    transport::{BuildError, NetworkFailure, http_builder, network_cause, read_body},
 };
 
 /// The path of the health check.
@@ -112,7 +112,5 @@ fn client(url: &Url, ca_file: Option<&Path>) -> anyhow::Result<reqwest::Client> 
         None if is_https => http,
         None => http.tls_certs_only([]),
     };
-    http.build().map_err(|error| {
-        Unhealthy { message: format!("cannot set up TLS: {}", root_cause(&error)), needs_root: true }.into()
-    })
+    http.build().map_err(|error| Unhealthy { message: BuildError::tls(&error).to_string(), needs_root: true }.into())
 }

@@ -8,12 +8,13 @@ use crate::certificate::pkcs11::TokenError;
 use super::{
     emulator_check::Unhealthy,
     error::{UsageError, WithOut},
+    random_source::NoRandomSource,
     registration::RegistrationFailure,
     service_answer::client_error,
 };
 use crate::{
     arm::FindError,
-    central::{Error, NetworkFailure},
+    central::{BuildError, Error, NetworkFailure},
     certificate::{
         AuthorityError, KeyError, convert::ConvertError, files::FileError, fleet::FleetError, pfx::PfxError,
     },
@@ -26,6 +27,8 @@ const PFX_PASSWORD: &str = "give the PFX password with --pfx-password-file FILE,
 const OTHER_FLEET: &str =
     "--out DIR writes this fleet elsewhere; numbered devices keep their IDs only with the same --digits";
 const TRUST_ROOT: &str = "--tls-ca FILE trusts one more root; the emulator prints the file of its own root as caFile";
+const NO_ROOTS: &str = "install the root certificates of the system (on Debian, Alpine and Fedora the package ca-certificates), or \
+     set SSL_CERT_FILE to a PEM file with them; to trust one root only, name its file with --tls-ca";
 
 /// Returns what to do about an error.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
@@ -41,6 +44,12 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if cause.downcast_ref::<Unhealthy>().is_some_and(|unhealthy| unhealthy.needs_root) {
             return Some("--tls-ca FILE names the file with the CA certificate of the emulator".to_owned());
+        }
+        if let Some(BuildError::NoTrustedRoots) = cause.downcast_ref() {
+            return Some(NO_ROOTS.to_owned());
+        }
+        if let Some(error) = cause.downcast_ref::<NoRandomSource>() {
+            return Some(error.hint().to_owned());
         }
         if let Some(FindError::Several { .. }) = cause.downcast_ref() {
             return Some("--subscription ID or --resource-group NAME selects one".to_owned());

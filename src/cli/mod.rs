@@ -69,6 +69,7 @@ mod planned_services;
 mod progress;
 mod provision;
 mod provision_target;
+mod random_source;
 mod registration;
 mod report;
 mod results_argument;
@@ -90,6 +91,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 
 use self::{
     output::{Format, Output},
+    random_source::check_random_source,
     report::finish,
 };
 
@@ -158,10 +160,13 @@ enum Command {
 /// The exit status is 0 on success, 1 on failure, 2 for wrong usage, and 3 if a check could not be completed.
 #[must_use]
 pub fn main() -> ExitCode {
-    ignore_file_size_signal();
     let arguments: Vec<_> = env::args_os().collect();
     // Errors of the parser have the format that the command line asks for.
     let before_parsing = Output::new(Format::requested_by(&arguments), false);
+    if let Err(error) = check_random_source() {
+        return finish(&before_parsing, Err(error.into()));
+    }
+    ignore_file_size_signal();
     let (Cli { global, command }, matches) = match parse(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return finish(&before_parsing, Err(error)),

@@ -69,6 +69,19 @@ pub enum EmulatorError {
         /// Why it cannot be used.
         problem: String,
     },
+    /// Something else wrote or replaced the state file while the emulator ran. It is unchanged, and the state is in another
+    /// file.
+    #[error(
+        "another program changed the state file {} while the emulator ran: it is unchanged, and the state of the emulator is in {}",
+        path.display(),
+        saved.display()
+    )]
+    StateFileChanged {
+        /// The file.
+        path: PathBuf,
+        /// The file with the state.
+        saved: PathBuf,
+    },
     /// The certificates for TLS cannot be created or used.
     #[error("cannot set up TLS: {0}")]
     Tls(String),

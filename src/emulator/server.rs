@@ -524,7 +524,8 @@ impl Emulator {
     /// Stops the emulator as [`stop`](Self::stop) does, and then writes the [state file](Builder::state_file) if it has one.
     ///
     /// # Errors
-    /// Returns [`EmulatorError::StateFile`] if the file cannot be written. The earlier content is kept then.
+    /// Returns [`EmulatorError::StateFile`] if the file cannot be written; the earlier content is kept then. Returns
+    /// [`EmulatorError::StateFileChanged`] if another program changed it in the meantime; the state is then in a new file.
     pub async fn stop_and_save(mut self) -> Result<(), EmulatorError> {
         self.finish().await;
         match self.saved.as_deref_mut() {

@@ -1,15 +1,19 @@
 //! The state file: the identity of an emulator and the state of its services, as JSON.
 //!
 //! The file has mode 0600, since it holds keys and tokens. It is replaced atomically, and locked while an emulator uses it. A
-//! file that cannot be read completely is refused and left as it is.
+//! file that cannot be read completely is refused and left as it is. So is one that something else wrote or replaced while the
+//! emulator ran: the state then goes to a new file beside it.
 
 use std::{
+    ffi::OsString,
     fs::{File, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, PersistError};
 
 use super::{
     error::EmulatorError,
@@ -51,10 +55,25 @@ struct Written<'a> {
     state: &'a State,
 }
 
+/// The number of names that are tried for a file beside the state file.
+const MAX_SAVED_COPIES: u32 = 1000;
+
 /// A state file, which is locked until this is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
     lock: File,
+    /// The hash of its content, as this emulator read or wrote it.
+    hash: [u8; 32],
+}
+
+/// What is found at the path of a state file.
+enum Found {
+    /// The locked file, with the content that this emulator read or wrote.
+    Unchanged,
+    /// Nothing: the file was removed.
+    Nothing,
+    /// Another file, or another content.
+    Changed,
 }
 
 impl StateFile {
@@ -80,21 +99,52 @@ impl StateFile {
         let mut bytes = Vec::new();
         lock.read_to_end(&mut bytes).map_err(unreadable)?;
         let content = if bytes.is_empty() { None } else { Some(parse(&bytes).map_err(failed)?) };
-        Ok((Self { path: path.to_owned(), lock }, content))
+        Ok((Self { path: path.to_owned(), lock, hash: Sha256::digest(&bytes).into() }, content))
     }
 
-    /// Replaces the file.
+    /// Replaces the file, or creates it again if it was removed. If something else wrote or replaced it, writes a new file
+    /// beside it.
+    ///
+    /// # Errors
+    /// Returns [`EmulatorError::StateFileChanged`] with the path of the new file.
     pub(super) fn save(&mut self, identity: &Identity, store: &Store) -> Result<(), EmulatorError> {
-        let failed = |problem: String| EmulatorError::StateFile { path: self.path.clone(), problem };
-        // Another emulator may have created it after it was removed.
-        if check_in_place(&self.lock, &self.path).is_err() && self.path.symlink_metadata().is_ok() {
-            return Err(failed("it was replaced while the emulator ran, and is left as it is".to_owned()));
-        }
+        let path = self.path.clone();
+        let failed = |problem: String| EmulatorError::StateFile { path: path.clone(), problem };
+        let unwritable = |error: io::Error| failed(format!("cannot write it: {error}"));
         let text = store
             .with(|state| serde_json::to_vec(&Written { format: FORMAT, version: VERSION, identity, state }))
             .map_err(|_| failed("the state cannot be written as JSON".to_owned()))?;
-        self.lock = replace(&self.path, &text).map_err(|error| failed(format!("cannot write it: {error}")))?;
-        Ok(())
+        let written = prepare(&path, &text).map_err(unwritable)?;
+        let written = match self.found() {
+            Found::Unchanged => written.persist(&path).map_err(|error| unwritable(error.error)).map(Ok)?,
+            // Another emulator may create it at this moment.
+            Found::Nothing => match written.persist_noclobber(&path) {
+                Err(PersistError { error, file }) if error.kind() == io::ErrorKind::AlreadyExists => Err(file),
+                created => Ok(created.map_err(|error| unwritable(error.error))?),
+            },
+            Found::Changed => Err(written),
+        };
+        self.lock = match written {
+            Ok(file) => file,
+            Err(written) => {
+                let saved = persist_beside(written, &path).map_err(unwritable)?;
+                return Err(EmulatorError::StateFileChanged { path, saved });
+            }
+        };
+        self.hash = Sha256::digest(&text).into();
+        sync_directory(&path).map_err(unwritable)
+    }
+
+    fn found(&mut self) -> Found {
+        let Ok(named) = self.path.symlink_metadata() else { return Found::Nothing };
+        let is_same = !named.is_symlink() && check_in_place(&self.lock, &self.path).is_ok();
+        let mut bytes = Vec::new();
+        let read = self.lock.rewind().and_then(|()| self.lock.read_to_end(&mut bytes));
+        if is_same && read.is_ok() && self.hash[..] == Sha256::digest(&bytes)[..] {
+            Found::Unchanged
+        } else {
+            Found::Changed
+        }
     }
 }
 
@@ -109,18 +159,45 @@ fn close_empty(path: &Path) {
     let _ = path;
 }
 
-/// Replaces a file, and returns it. It is locked before it has its name, so that no other emulator can lock it.
-fn replace(path: &Path, text: &[u8]) -> io::Result<File> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Writes a temporary file beside a file that it will replace. It is locked before it has its name, so that no other emulator
+/// can lock it.
+fn prepare(path: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
     // Only its owner can read a temporary file.
-    let mut file = tempfile::Builder::new().prefix(".iot-enroll-state-").tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new().prefix(".iot-enroll-state-").tempfile_in(directory_of(path))?;
     file.write_all(text)?;
     file.as_file().sync_all()?;
     file.as_file().lock()?;
-    let file = file.persist(path)?;
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
     Ok(file)
+}
+
+/// Gives a temporary file the name of a state file with a number, the first that is free, and returns its path.
+fn persist_beside(mut written: NamedTempFile, path: &Path) -> io::Result<PathBuf> {
+    for number in 1..=MAX_SAVED_COPIES {
+        let mut beside = OsString::from(path);
+        beside.push(format!(".{number}"));
+        match written.persist_noclobber(&beside) {
+            Ok(_) => {
+                sync_directory(path)?;
+                return Ok(beside.into());
+            }
+            Err(PersistError { error, file }) if error.kind() == io::ErrorKind::AlreadyExists => written = file,
+            Err(error) => return Err(error.error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in the directory of a file durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(directory_of(path))?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Reads the content of a file, or describes the problem.

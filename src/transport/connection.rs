@@ -7,7 +7,7 @@ use super::{
     authorization::AuthorizationError,
     clock::{Clock, SystemClock},
     http::http_builder,
-    network::root_cause,
+    network::{root_cause, tls_cause, tls_error},
     retry::RetryPolicy,
 };
 use crate::certificate::Certificate;
@@ -112,13 +112,21 @@ pub enum BuildError {
     /// The token cannot be used.
     #[error(transparent)]
     Authorization(#[from] AuthorizationError),
-    /// TLS cannot be set up.
+    /// This system has no trusted root certificates, and none was added.
+    #[error("cannot set up TLS: this system has no trusted root certificates")]
+    NoTrustedRoots,
+    /// TLS cannot be set up for another reason.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
 }
 
 impl BuildError {
     pub(crate) fn tls(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Tls(root_cause(error))
+        match tls_error(error) {
+            // Before a connection, the verifier of the platform reports nothing else in this way.
+            Some(rustls::Error::General(_)) => Self::NoTrustedRoots,
+            Some(error) => Self::Tls(tls_cause(error)),
+            None => Self::Tls(root_cause(error)),
+        }
     }
 }

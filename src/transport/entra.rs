@@ -439,8 +439,9 @@ impl EntraCredentialBuilder {
         // A redirect would carry a secret to another host.
         let http =
             || reqwest::Client::builder().redirect(redirect::Policy::none()).referer(false).timeout(TOKEN_TIMEOUT);
-        let authority = http().tls_certs_merge(root_certificates(&self.roots)?).build().map_err(tls)?;
-        let local = http().no_proxy().build().map_err(tls)?;
+        let roots = root_certificates(&self.roots)?;
+        let authority = http().tls_certs_merge(roots.clone()).build().map_err(tls)?;
+        let local = http().no_proxy().tls_certs_merge(roots).build().map_err(tls)?;
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host.clone_from(&environment.authority);
         let options = |client: reqwest::Client| ClientOptions {

@@ -68,7 +68,7 @@ pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the TLS error among an error and its causes.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+pub(super) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     let inner = || error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error
         .downcast_ref()

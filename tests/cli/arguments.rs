@@ -222,7 +222,8 @@ fn secret_in_a_wrong_variable_is_not_repeated() {
 #[test]
 fn pins_of_tokens_are_refused_in_every_build() {
     let pin = "pins3cret";
-    for key in ["pkcs11:object=k?pin-value=pins3cret", "pkcs11:object=k?pin=pins3cret", "object=k?pin-value=pins3cret"] {
+    for key in ["pkcs11:object=k?pin-value=pins3cret", "pkcs11:object=k?pin=pins3cret", "object=k?pin-value=pins3cret"]
+    {
         refused(&["cert", "device", "d", "r", "--ca-key", key], pin, &["pin-source=file:FILE"]);
     }
     refused(&["cert", "device", "d", "r", "--pin", pin], pin, &["pin-source=file:FILE"]);

@@ -28,7 +28,7 @@ use regex::Regex;
 use crate::support::{Run, program, service::Service};
 
 /// The beginnings of commands that no test can run.
-const NOT_RUN: [&str; 10] = [
+const NOT_RUN: [&str; 13] = [
     "cargo install ",
     "cargo test",
     "cargo build --release &&",
@@ -38,6 +38,9 @@ const NOT_RUN: [&str; 10] = [
     "cargo run --example ",
     "docker ",
     "podman ",
+    "packaging/build",
+    "sudo ",
+    "tar -xzf ",
     "python3 -m esp_idf_nvs_partition_gen ",
 ];
 

@@ -1,9 +1,10 @@
 //! `emulator`: the check of its health, and the addresses that other machines can reach.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -133,4 +134,82 @@ fn warning_names_each_address_that_other_machines_can_reach() {
         let host = if mqtt.starts_with("0.") { "localhost:" } else { "127.0.0.1:" };
         assert!(first_line["mqtt"].as_str().is_some_and(|found| found.starts_with(host)), "{line}");
     }
+}
+
+/// Adds a device to an emulator.
+fn add_device(service: &Service, id: &str) {
+    service.run(temporary_directory().path(), &["device", "create", id]).ok();
+}
+
+#[test]
+fn every_signal_that_ends_it_saves_the_state() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    let path = file.to_str().expect("UTF-8");
+    for signal in ["-HUP", "-TERM", "-INT"] {
+        let service = Service::with(&["--state", path]);
+        add_device(&service, &format!("saved-on{signal}"));
+        let (status, _) = service.end(signal);
+        assert!(status.success(), "{signal}: {status}");
+        let state = fs::read_to_string(&file).expect("a file");
+        assert!(state.contains(&format!("saved-on{signal}")), "{signal}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_nohup_ignores_does_not_end_it() {
+    let directory = temporary_directory();
+    let mut command = Command::new("nohup");
+    command.arg(env!("CARGO_BIN_EXE_iot-enroll")).args(["emulator", "--state", "state.json"]);
+    command.current_dir(directory.path()).stdin(Stdio::null());
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("nohup starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(process.stdout.take().expect("standard output"));
+    stdout.read_line(&mut line).expect("a line");
+    let first_line: Value = serde_json::from_str(&line).expect("JSON");
+    let endpoint = first_line["endpoint"].as_str().expect("an endpoint");
+    // Whether a hangup would end it cannot be seen in time by its end.
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("its status");
+    let mask = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        u64::from_str_radix(mask.trim(), 16).expect("a mask")
+    };
+    assert_eq!((mask("SigIgn:") & 1, mask("SigCgt:") & 1), (1, 0), "{status}");
+    let send = |signal: &str| Command::new("kill").args([signal, &process.id().to_string()]).status();
+    assert!(send("-HUP").expect("kill runs").success());
+    check(&[endpoint]).ok();
+    assert!(send("-TERM").expect("kill runs").success());
+    assert!(process.wait().expect("its end").success());
+}
+
+#[test]
+fn state_file_that_another_program_changed_is_named_with_the_file_that_has_the_state() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    let mut command = program(directory.path());
+    command.args(["emulator", "--quiet", "--state", "state.json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("standard output")).read_line(&mut line).expect("a line");
+    fs::write(&file, "other content").expect("written");
+    let sent = Command::new("kill").args(["-HUP", &process.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let run = Run::ended(process.wait_with_output().expect("its end"));
+    let error = run.fails(1);
+    assert_eq!(
+        error,
+        "error: another program changed the state file state.json while the emulator ran: it is unchanged, and the state of \
+         the emulator is in state.json.1\n"
+    );
+    assert_eq!(fs::read_to_string(&file).expect("a file"), "other content");
+}
+
+#[test]
+fn without_a_directory_for_temporary_files_the_option_for_the_ca_is_named() {
+    let directory = temporary_directory();
+    let mut command = program(directory.path());
+    command.args(["emulator", "--tls"]).env("TMPDIR", directory.path().join("missing"));
+    let error = Run::of(&mut command).fails(1);
+    assert!(error.contains("/missing") && error.contains("--ca-out"), "{error}");
 }

@@ -226,3 +226,32 @@ fn read_only_directory_only_fails_writes() {
     assert!(more.fails(1).contains("denied"));
     run_chmod(directory.path(), ".", 0o755);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_trusted_roots_the_error_names_what_to_install_or_set() {
+    let directory = directory();
+    run(directory.path(), &["cert", "device", "d", "--no-pfx"]).ok();
+    let without_roots = |arguments: &[&str]| {
+        let mut command = program(directory.path());
+        command.args(arguments).env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", directory.path().join("missing.pem"));
+        command.envs([("IOT_ENROLL_TOKEN", TOKEN), ("IOT_ENROLL_ID_SCOPE", "0ne00A1B2C3")]);
+        command.envs([("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "hidden")]);
+        Run::of(&mut command)
+    };
+    for arguments in [
+        &["enrollment-group", "list", "--endpoint", "https://app.invalid"][..],
+        &["device", "register", "d", "--cert", "d_cert.pem", "--key", "d_key.pem"],
+        &["dps", "enrollment-group", "list", "--dps", "d"],
+        &["provision", "--endpoint", "https://app.invalid", "--group", "g", "--root", "r"],
+    ] {
+        let error = without_roots(arguments).fails(1);
+        assert!(error.contains("cannot set up TLS: this system has no trusted root certificates\n"), "{error}");
+        assert!(error.contains("ca-certificates") && error.contains("SSL_CERT_FILE"), "{error}");
+    }
+    let error = without_roots(&["emulator", "--check", "https://127.0.0.1:1"]).fails(1);
+    assert!(error.contains("no trusted root certificates") && error.contains("--tls-ca"), "{error}");
+    // Neither certificates nor the emulator needs them.
+    without_roots(&["cert", "root", "r"]).ok();
+    without_roots(&["provision", "--emulator", "--register", "--no-pfx", "--root", "r2"]).ok();
+}

@@ -34,6 +34,7 @@ mod migrate_move;
 mod operational;
 mod pair;
 mod pfx;
+mod random_source;
 mod register;
 mod rollover;
 mod server;

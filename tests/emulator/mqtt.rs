@@ -195,6 +195,48 @@ async fn packets_may_be_split_and_joined_in_any_way() {
     }
 }
 
+#[tokio::test]
+async fn requests_are_listed_for_tests_without_the_tokens_of_the_devices() {
+    let lab = Lab::start().await;
+    let (scope, key) = (lab.emulator.id_scope().to_owned(), lab.key(ID).await);
+    let token = lab.token(ID, &key);
+    let caller = lab.anonymous();
+    let mut device = Device::open(&caller).await.log_in(&scope, ID, Some(&token)).await;
+    let operation_id = device.register(ID).await.expect(202, "$rid=r&retry-after=0").text("/operationId");
+    device.poll(&operation_id).await;
+    // Tokens and keys where none belong.
+    let body = json!({ "registrationId": ID, "payload": { "note": token, "deviceKey": key } });
+    device.request(REGISTER, &body.to_string()).await;
+    device.poll(&format!("{operation_id}-{token}")).await;
+    let mut misplaced = Device::open(&caller).await;
+    misplaced.connect(connect(ID, &user_name(&scope, &token), Some(&token))).await;
+
+    let authorization = format!("Authorization: {}\r\n", lab.emulator.token());
+    let answer = caller.send("GET", "/__admin/requests?path=/registrations/", &authorization, None).await.expect(200);
+    let signature = token.split("sig=").nth(1).and_then(|rest| rest.split('&').next()).expect("a signature");
+    for secret in [&*token, signature, &key] {
+        assert!(!answer.text.contains(secret), "{secret}: {}", answer.text);
+    }
+    let listed = answer.body["requests"].as_array().expect("requests");
+    let path = format!("/{scope}/registrations/{ID}");
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|request| (&request["protocol"], &request["method"], &request["path"], &request["response"]["status"]))
+        .take(3)
+        .collect();
+    assert_eq!(
+        json!(shown),
+        json!([
+            ["mqtt", "CONNECT", path, 200],
+            ["mqtt", "PUT", format!("{path}/register"), 202],
+            ["mqtt", "GET", format!("{path}/operations/{operation_id}"), 202],
+        ])
+    );
+    assert_eq!(listed[1]["body"], json!({ "registrationId": ID }));
+    assert_eq!(listed[1]["response"]["body"]["operationId"], operation_id);
+    assert_eq!(listed[3]["body"]["payload"], json!({ "note": "(redacted)", "deviceKey": "(redacted)" }));
+}
+
 // Refusals at CONNECT
 
 #[tokio::test]

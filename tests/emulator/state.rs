@@ -254,14 +254,20 @@ async fn a_file_that_cannot_be_read_completely_is_refused_and_unchanged() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_replaced_is_left_as_it_is() {
+async fn a_file_that_was_replaced_is_left_as_it_is_and_the_state_is_beside_it() {
     let directory = temporary_directory();
     let file = directory.path().join("state.json");
     let first = builder(&file).start().await.expect("started");
+    let first_token = first.token().to_owned();
     fs::remove_file(&file).expect("removed");
     let second = builder(&file).start().await.expect("started");
     let error = first.stop_and_save().await.expect_err("refused");
-    assert!(error.to_string().contains("replaced"), "{error}");
+    let saved = directory.path().join("state.json.1");
+    assert!(
+        matches!(&error, EmulatorError::StateFileChanged { path, saved: found } if *path == file && *found == saved),
+        "{error}"
+    );
+    assert_eq!(builder(&saved).start().await.expect("started").token(), first_token);
     let token = second.token().to_owned();
     second.stop_and_save().await.expect("saved");
     let third = builder(&file).start().await.expect("started");
@@ -270,6 +276,46 @@ async fn a_file_that_was_replaced_is_left_as_it_is() {
     fs::remove_file(&file).expect("removed");
     third.stop_and_save().await.expect("saved");
     assert_eq!(builder(&file).start().await.expect("started").token(), token);
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_wrote_is_left_as_it_is_and_the_state_is_beside_it() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    let saved = directory.path().join("state.json.2");
+    fs::write(directory.path().join("state.json.1"), "taken").expect("written");
+    for content in ["", "{\"mine\": true}"] {
+        let app = App::with(builder(&file)).await;
+        let token = app.emulator.token().to_owned();
+        app.put("/enrollmentGroups/g", &x509_group()).await.expect(200);
+        // In place, as an editor or a redirection of a shell does.
+        fs::write(&file, content).expect("written");
+        let error = app.emulator.stop_and_save().await.expect_err("refused").to_string();
+        assert!(error.contains("state.json.2") && !error.contains(&token), "{error}");
+        assert_eq!(fs::read_to_string(&file).expect("a file"), content);
+        assert_eq!(fs::read_to_string(directory.path().join("state.json.1")).expect("a file"), "taken");
+        let app = App::with(builder(&saved)).await;
+        assert_eq!(app.emulator.token(), token);
+        app.get("/enrollmentGroups/g").await.expect(200);
+        drop(app);
+        fs::remove_file(&saved).expect("removed");
+        fs::remove_file(&file).expect("removed");
+    }
+    let names: Vec<_> = fs::read_dir(directory.path()).expect("a directory").flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_in_the_place_of_the_file_is_left_as_it_is() {
+    let directory = temporary_directory();
+    let (file, moved) = (directory.path().join("state.json"), directory.path().join("moved.json"));
+    let app = builder(&file).start().await.expect("started");
+    fs::rename(&file, &moved).expect("moved");
+    std::os::unix::fs::symlink(&moved, &file).expect("a link");
+    let error = app.stop_and_save().await.expect_err("refused");
+    assert!(matches!(error, EmulatorError::StateFileChanged { .. }), "{error}");
+    assert!(file.symlink_metadata().expect("a link").is_symlink());
 }
 
 #[tokio::test]

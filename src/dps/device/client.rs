@@ -598,7 +598,7 @@ impl RegistrationClientBuilder {
         let verifier = self.endpoint.is_https().then(|| tls::verifier(&roots)).transpose();
         let rate = rate.unwrap_or(DEFAULT_RATE);
         let inner = Inner {
-            verifier: verifier.map_err(|error| BuildError::Tls(tls_cause(&error)))?,
+            verifier: verifier.map_err(|error| BuildError::tls(&error))?,
             endpoint: self.endpoint,
             id_scope: self.id_scope,
             api_version: self.api_version,
