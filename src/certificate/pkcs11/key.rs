@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aws_lc_rs::{
     digest::{self, digest},
     signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, RSA_PKCS1_2048_8192_SHA256,
-        VerificationAlgorithm,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ParsedPublicKey,
+        RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
     },
 };
 use cryptoki::{mechanism::Mechanism, object::ObjectHandle};
@@ -27,8 +27,8 @@ pub(super) struct TokenKey {
     pub(super) token: Arc<OpenToken>,
     pub(super) handle: ObjectHandle,
     pub(super) scheme: Scheme,
-    /// A point, or the DER of an `RSAPublicKey`.
-    pub(super) public_key: Vec<u8>,
+    /// A point, or an `RSAPublicKey`. Parsed once, since it verifies each signature.
+    pub(super) public_key: ParsedPublicKey,
     /// The label and ID of the key, for messages.
     pub(super) name: String,
     pub(super) uri: String,
@@ -98,13 +98,15 @@ impl Scheme {
         }
     }
 
-    fn verification(self) -> &'static dyn VerificationAlgorithm {
-        match self {
+    /// Reads a public key. `None` if it is malformed.
+    pub(super) fn read_public_key(self, bits: &[u8]) -> Option<ParsedPublicKey> {
+        let verification: &'static dyn VerificationAlgorithm = match self {
             Self::P256 => &ECDSA_P256_SHA256_ASN1,
             Self::P384 => &ECDSA_P384_SHA384_ASN1,
             Self::P521 => &ECDSA_P521_SHA512_ASN1,
             Self::Rsa => &RSA_PKCS1_2048_8192_SHA256,
-        }
+        };
+        ParsedPublicKey::new(verification, bits).ok()
     }
 
     /// Returns the input of the mechanism that takes a hash.
@@ -137,8 +139,7 @@ impl TokenKey {
         } else {
             self.call(&of_message, message)
         }?;
-        let verification = self.scheme.verification();
-        let verifies = |signature: &Vec<u8>| verification.verify_sig(&self.public_key, message, signature).is_ok();
+        let verifies = |signature: &Vec<u8>| self.public_key.verify_sig(message, signature).is_ok();
         let (token, key) = (&self.token.label, &self.name);
         self.scheme
             .encode(signature)
@@ -157,7 +158,7 @@ impl RemoteKey for TokenKey {
     }
 
     fn public_key_bits(&self) -> &[u8] {
-        &self.public_key
+        self.public_key.as_ref()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {

@@ -140,7 +140,7 @@ impl TokenSession {
             kind => return Err(unsupported(kind.map_or_else(|| "that the token does not tell".to_owned(), kind_name))),
         };
         let no_public_key = || TokenError::NoPublicKey { token: token.label.clone(), key: name.clone() };
-        let public_key = public_key.ok_or_else(no_public_key)?;
+        let public_key = public_key.and_then(|bits| scheme.read_public_key(&bits)).ok_or_else(no_public_key)?;
         if let Err(wanted) = scheme.check(token) {
             return Err(TokenError::NoMechanism { token: token.label.clone(), key: name, wanted });
         }
