@@ -1,11 +1,11 @@
 //! Certificate authorities, and the certificates that they issue.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, PublicKeyData, SanType};
 
 use super::{
-    AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, PrivateKey, Profile,
+    AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, KeyError, PrivateKey, Profile,
     PublicKeyAlgorithm, ReadError, Timestamp, chain,
     der::{BIT_STRING, der_element, der_frame, der_sequence},
     key::RcgenKey,
@@ -66,7 +66,7 @@ impl IssuedCertificate {
 pub struct CertificateAuthority {
     certificate: Certificate,
     issuers: Vec<Certificate>,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     files: Vec<PathBuf>,
 }
 
@@ -79,7 +79,12 @@ impl CertificateAuthority {
     /// # Errors
     /// Returns [`AuthorityError::KeyMismatch`] if the key belongs to none of the certificates, and
     /// [`AuthorityError::Unfit`] if the certificate may not sign or is not valid at that time.
-    pub fn new(certificates: Vec<Certificate>, key: PrivateKey, at: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn new(
+        certificates: Vec<Certificate>,
+        key: impl Into<Arc<PrivateKey>>,
+        at: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        let key = key.into();
         let certificate = certificates
             .iter()
             .find(|certificate| key.belongs_to(certificate))
@@ -119,6 +124,19 @@ impl CertificateAuthority {
     /// library fails.
     pub fn new_root(name: &CommonName, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         self_signed(Profile::Root, name, |_| (), options)
+    }
+
+    /// Issues a self-signed root certificate for a key, such as one in a PKCS#11 token. The key algorithm of the options is not
+    /// used.
+    ///
+    /// # Errors
+    /// Returns [`AuthorityError::Key`] if the key does not sign; otherwise the errors of [`new_root`](Self::new_root).
+    pub fn new_root_with_key(
+        name: &CommonName,
+        key: PrivateKey,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        self_signed_with_key(Profile::Root, name, key, |_| (), options)
     }
 
     /// Issues a self-signed device certificate, for the individual attestation of one device.
@@ -167,6 +185,32 @@ impl CertificateAuthority {
         self.issue(Profile::Intermediate, name, |_| (), options)
     }
 
+    /// Checks that an intermediate CA can be issued, before a key is created for it.
+    ///
+    /// # Errors
+    /// Returns the errors of [`issue_intermediate`](Self::issue_intermediate), except those of the key and of its name.
+    pub fn check_intermediate(&self, options: &IssueOptions) -> Result<(), AuthorityError> {
+        self.path_length_below(Profile::Intermediate, options.issue_time())?;
+        Profile::Intermediate.validity(options, Some(&self.certificate)).map(drop)
+    }
+
+    /// Issues an intermediate CA certificate for a key, such as one in a PKCS#11 token. The key algorithm of the options is not
+    /// used.
+    ///
+    /// # Errors
+    /// Returns the errors of [`issue_intermediate`](Self::issue_intermediate).
+    pub fn issue_intermediate_with_key(
+        &self,
+        name: &CommonName,
+        key: PrivateKey,
+        options: &IssueOptions,
+    ) -> Result<IssuedCertificate, AuthorityError> {
+        let options = options.with_fixed_time();
+        let issued = self.issue_unchecked(Profile::Intermediate, name, || Ok(key), |_| (), &options)?;
+        self.check_issued(&issued.certificate, options.issue_time())?;
+        Ok(issued)
+    }
+
     /// Issues a device certificate, with the ID as its common name.
     ///
     /// # Errors
@@ -187,7 +231,8 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(Profile::Verification, code, |_| (), &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let issued = self.issue_unchecked(Profile::Verification, code, key, |_| (), &options)?;
         chain::verify_possession(&issued.certificate, &self.certificate, code.as_str(), options.issue_time())
             .map_err(|error| invalid(&issued.certificate, error))?;
         Ok(issued)
@@ -228,7 +273,8 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
-        let issued = self.issue_unchecked(profile, name, adjust, &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let issued = self.issue_unchecked(profile, name, key, adjust, &options)?;
         self.check_issued(&issued.certificate, options.issue_time())?;
         Ok(issued)
     }
@@ -260,20 +306,21 @@ impl CertificateAuthority {
         limits.into_iter().min_by_key(|&(limit, _)| limit)
     }
 
-    /// Issues a certificate whose chain is not verified yet.
+    /// Issues a certificate for a key, whose chain is not verified yet.
     pub(super) fn issue_unchecked(
         &self,
         profile: Profile,
         name: &CommonName,
+        key: impl FnOnce() -> Result<PrivateKey, KeyError>,
         adjust: impl FnOnce(&mut CertificateParams),
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let path_length = self.path_length_below(profile, options.issue_time())?;
         let (validity, shortened_from) = profile.validity(options, Some(&self.certificate))?;
-        let key = PrivateKey::generate(options.key_algorithm())?;
+        let key = key()?;
         let mut params = profile.params(name, validity, path_length)?;
         adjust(&mut params);
-        let certificate = self.sign(&params, &RcgenKey(&key), None)?;
+        let certificate = self.sign(&params, &RcgenKey::new(&key), None)?;
         let issuers = std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect();
         Ok(IssuedCertificate { certificate, key, issuers, shortened_from })
     }
@@ -303,7 +350,10 @@ impl CertificateAuthority {
         key: &impl PublicKeyData,
         subject: Option<&[u8]>,
     ) -> Result<Certificate, AuthorityError> {
-        let signed = params.signed_by(key, &self.rcgen_issuer()).map_err(AuthorityError::encoding)?;
+        let own_key = RcgenKey::new(&self.key);
+        let signed = params
+            .signed_by(key, &self.rcgen_issuer(&own_key))
+            .map_err(|error| AuthorityError::encoding(error, &own_key))?;
         let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
         let issuer = self.certificate.subject().der();
         let subject = subject.unwrap_or(certificate.subject().der());
@@ -313,7 +363,7 @@ impl CertificateAuthority {
         with_names(&certificate, issuer, subject, &self.key)
     }
 
-    fn rcgen_issuer(&self) -> Issuer<'static, RcgenKey<'_>> {
+    fn rcgen_issuer<'a>(&self, key: &'a RcgenKey<'a>) -> Issuer<'static, &'a RcgenKey<'a>> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params
@@ -322,7 +372,7 @@ impl CertificateAuthority {
         if let Some(id) = self.certificate.subject_key_identifier() {
             params.key_identifier_method = KeyIdMethod::PreSpecified(id.to_vec());
         }
-        Issuer::new(params, RcgenKey(&self.key))
+        Issuer::new(params, key)
     }
 }
 
@@ -332,11 +382,21 @@ pub(super) fn self_signed(
     adjust: impl FnOnce(&mut CertificateParams),
     options: &IssueOptions,
 ) -> Result<IssuedCertificate, AuthorityError> {
+    self_signed_with_key(profile, name, PrivateKey::generate(options.key_algorithm())?, adjust, options)
+}
+
+fn self_signed_with_key(
+    profile: Profile,
+    name: &CommonName,
+    key: PrivateKey,
+    adjust: impl FnOnce(&mut CertificateParams),
+    options: &IssueOptions,
+) -> Result<IssuedCertificate, AuthorityError> {
     let (validity, shortened_from) = profile.validity(options, None)?;
-    let key = PrivateKey::generate(options.key_algorithm())?;
     let mut params = profile.params(name, validity, profile.path_length())?;
     adjust(&mut params);
-    let signed = params.self_signed(&RcgenKey(&key)).map_err(AuthorityError::encoding)?;
+    let own_key = RcgenKey::new(&key);
+    let signed = params.self_signed(&own_key).map_err(|error| AuthorityError::encoding(error, &own_key))?;
     let certificate = Certificate::from_der(signed.der()).map_err(AuthorityError::Certificate)?;
     Ok(IssuedCertificate { certificate, key, issuers: Vec::new(), shortened_from })
 }
@@ -370,7 +430,7 @@ fn with_names(
     *parts.get_mut(ISSUER).ok_or_else(malformed)? = issuer;
     *parts.get_mut(SUBJECT).ok_or_else(malformed)? = subject;
     let tbs = der_sequence(&parts);
-    let signature = key.sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
+    let signature = key.sign(&tbs)?;
     // A bit string begins with the number of unused bits, none.
     let signature = der_frame(BIT_STRING, &[&[0], &signature]);
     Certificate::from_der(&der_sequence(&[&tbs, algorithm, &signature])).map_err(AuthorityError::Certificate)

@@ -1,6 +1,6 @@
 //! Why a certificate authority cannot be used, or a certificate cannot be issued.
 
-use super::{ChainError, KeyError, Lifetime, NameError, PublicKeyAlgorithm, ReadError};
+use super::{ChainError, KeyError, Lifetime, NameError, PublicKeyAlgorithm, ReadError, key::RcgenKey};
 
 /// The reason why a certificate authority cannot be used, or did not issue a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,7 @@ pub enum AuthorityError {
          is no subject alternative name"
     )]
     NoAlternativeName(String),
-    /// The key could not be read, made or encoded.
+    /// The key could not be read, made, encoded or used.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The certificates of the authority cannot be read.
@@ -83,9 +83,10 @@ pub enum AuthorityError {
     Encoding,
 }
 
-/// rcgen's own text names its types, and every input that it could refuse is checked before.
 impl AuthorityError {
-    pub(super) fn encoding(_: rcgen::Error) -> Self {
-        Self::Encoding
+    /// Returns why rcgen did not issue a certificate with that key. Its own text names its types, and every input that it
+    /// could refuse is checked before.
+    pub(super) fn encoding(_: rcgen::Error, key: &RcgenKey<'_>) -> Self {
+        key.failure().map_or(Self::Encoding, Self::Key)
     }
 }

@@ -63,7 +63,8 @@ impl<'a> DeviceIssuer<'a> {
         let is_time_fixed = options.has_fixed_time();
         let options = options.with_fixed_time();
         let name = CommonName::new("template")?;
-        let template = authority.issue_unchecked(Profile::Device, &name, |_| (), &options)?;
+        let key = || PrivateKey::generate(options.key_algorithm());
+        let template = authority.issue_unchecked(Profile::Device, &name, key, |_| (), &options)?;
         // Only the name of the template may be invalid: everything else is the same in all certificates.
         match authority.check_issued(&template.certificate, options.issue_time()) {
             Err(AuthorityError::Invalid { error, .. }) if error.is_about_names() => {}
@@ -214,7 +215,7 @@ impl<'a> DeviceIssuer<'a> {
             &self.after_identifier,
         ];
         let tbs = der_frame(SEQUENCE, &parts);
-        let signature = self.authority.key().sign(&tbs).map_err(|_| AuthorityError::Encoding)?;
+        let signature = self.authority.key().sign(&tbs)?;
         // A bit string begins with the number of unused bits, none.
         let mut bits = Vec::with_capacity(8);
         push_header(&mut bits, BIT_STRING, signature.len() + 1);

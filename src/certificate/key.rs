@@ -1,10 +1,10 @@
 //! Key algorithms and private keys.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::OnceLock};
 
 use aws_lc_rs::{
     encoding::{AsBigEndian, AsDer, EcPrivateKeyBin},
-    error::{KeyRejected, Unspecified},
+    error::KeyRejected,
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
@@ -25,6 +25,7 @@ use super::{
     pem::pem_block,
     public_key::{MAX_RSA_BITS, MIN_RSA_BITS, bit_length, curve_name, key_algorithm_name, without_leading_zeros},
     read::{ContentKind, Item, decode, list_kinds},
+    remote_key::RemoteKey,
 };
 
 /// The kind of a new key.
@@ -78,12 +79,14 @@ impl FromStr for KeyAlgorithm {
     }
 }
 
-/// A private key. Its memory is wiped when it is dropped, and `Debug` shows only its kind.
+/// A private key, in memory or in a PKCS#11 token. Memory is wiped when it is dropped, and `Debug` shows only its kind.
 pub struct PrivateKey(Kind);
 
 enum Kind {
     Ec(EcdsaKeyPair, &'static SignatureAlgorithm),
     Rsa(RsaKeyPair),
+    #[cfg_attr(not(feature = "pkcs11"), expect(dead_code, reason = "only tokens are such places so far"))]
+    Remote(Box<dyn RemoteKey>),
 }
 
 /// The supported curves: those that the Device Provisioning Service accepts.
@@ -171,10 +174,28 @@ impl PrivateKey {
         Outline::of(&normalised).ok_or_else(damaged)?.read(&normalised).map(Self)
     }
 
+    /// Wraps a key that signs elsewhere.
+    #[cfg(feature = "pkcs11")]
+    pub(super) fn remote(key: impl RemoteKey + 'static) -> Self {
+        Self(Kind::Remote(Box::new(key)))
+    }
+
+    /// Returns the PKCS#11 URI of a key in a token, without a PIN. `None` for a key in memory.
+    ///
+    /// A key in a token cannot be written to a file.
+    #[must_use]
+    pub fn token_uri(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Remote(key) => Some(key.uri()),
+            _ => None,
+        }
+    }
+
     /// Returns the key as unencrypted PKCS#8 in DER.
     ///
     /// # Errors
-    /// Returns [`KeyError::Generation`] if the cryptographic library cannot encode it.
+    /// Returns [`KeyError::InToken`] if the key is in a token, [`KeyError::Generation`] if the cryptographic library cannot
+    /// encode it.
     pub fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         match &self.0 {
             Kind::Ec(pair, signature) if *signature == &PKCS_ECDSA_P256_SHA256 => {
@@ -182,6 +203,7 @@ impl PrivateKey {
             }
             Kind::Ec(pair, _) => pair.to_pkcs8v1().map(|der| Zeroizing::new(der.as_ref().to_vec())),
             Kind::Rsa(pair) => pair.as_der().map(|der| Zeroizing::new(der.as_ref().to_vec())),
+            Kind::Remote(_) => return Err(KeyError::InToken),
         }
         .map_err(|_| KeyError::Generation)
     }
@@ -203,7 +225,7 @@ impl PrivateKey {
     /// Returns the public key as the DER of its `SubjectPublicKeyInfo`, with an EC point uncompressed.
     #[must_use]
     pub fn public_key(&self) -> Vec<u8> {
-        RcgenKey(self).subject_public_key_info()
+        RcgenKey::new(self).subject_public_key_info()
     }
 
     /// Returns the public key: a point, or the DER of an `RSAPublicKey`.
@@ -211,6 +233,7 @@ impl PrivateKey {
         match &self.0 {
             Kind::Ec(pair, _) => pair.public_key().as_ref(),
             Kind::Rsa(pair) => pair.public_key().as_ref(),
+            Kind::Remote(key) => key.public_key_bits(),
         }
     }
 
@@ -219,6 +242,7 @@ impl PrivateKey {
         match &self.0 {
             Kind::Ec(_, signature) => signature,
             Kind::Rsa(_) => &PKCS_RSA_SHA256,
+            Kind::Remote(key) => key.algorithm(),
         }
     }
 
@@ -256,7 +280,7 @@ impl PrivateKey {
     }
 
     /// Signs a message, with ECDSA or PKCS#1 v1.5.
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         let random = SystemRandom::new();
         match &self.0 {
             Kind::Ec(pair, _) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
@@ -264,26 +288,47 @@ impl PrivateKey {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature)
             }
+            Kind::Remote(key) => return key.sign(message),
         }
+        .map_err(|_| KeyError::Signing)
     }
 }
 
 /// A private key as the signing key of rcgen. A type of its own keeps the traits of rcgen out of the public API.
-pub(super) struct RcgenKey<'a>(pub(super) &'a PrivateKey);
+///
+/// An error of rcgen does not say why a token did not sign, so the reason is kept here.
+pub(super) struct RcgenKey<'a> {
+    key: &'a PrivateKey,
+    failure: OnceLock<KeyError>,
+}
+
+impl<'a> RcgenKey<'a> {
+    pub(super) fn new(key: &'a PrivateKey) -> Self {
+        Self { key, failure: OnceLock::new() }
+    }
+
+    /// Returns why the key did not sign, if that is why rcgen failed.
+    pub(super) fn failure(&self) -> Option<KeyError> {
+        self.failure.get().cloned()
+    }
+}
 
 impl PublicKeyData for RcgenKey<'_> {
     fn der_bytes(&self) -> &[u8] {
-        self.0.public_key_bits()
+        self.key.public_key_bits()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        self.0.algorithm()
+        self.key.algorithm()
     }
 }
 
 impl SigningKey for RcgenKey<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message).map_err(|_| rcgen::Error::RingUnspecified)
+        self.key.sign(message).map_err(|error| {
+            let _ = self.failure.set(error);
+            rcgen::Error::RemoteKeyError
+        })
     }
 }
 
@@ -304,6 +349,7 @@ impl fmt::Debug for PrivateKey {
         f.write_str(match self.0 {
             Kind::Ec(..) => "PrivateKey(EC)",
             Kind::Rsa(_) => "PrivateKey(RSA)",
+            Kind::Remote(_) => "PrivateKey(in a token)",
         })
     }
 }

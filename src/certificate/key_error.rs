@@ -1,6 +1,9 @@
-//! Why a private key could not be read, made or encoded.
+//! Why a private key could not be read, made, encoded or used.
 
-/// The reason why there is no private key.
+#[cfg(feature = "pkcs11")]
+use super::pkcs11::TokenError;
+
+/// The reason why there is no private key, or it could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -45,4 +48,21 @@ pub enum KeyError {
     /// The cryptographic library failed.
     #[error("the cryptographic library failed to make or encode a key")]
     Generation,
+    /// The cryptographic library failed to sign.
+    #[error("the cryptographic library failed to sign")]
+    Signing,
+    /// The key is in a PKCS#11 token, and cannot be read from there.
+    #[error("the private key is in a PKCS#11 token and cannot be read from it")]
+    InToken,
+    /// The token of the key failed.
+    #[cfg(feature = "pkcs11")]
+    #[error(transparent)]
+    Token(Box<TokenError>),
+}
+
+#[cfg(feature = "pkcs11")]
+impl From<TokenError> for KeyError {
+    fn from(error: TokenError) -> Self {
+        Self::Token(Box::new(error))
+    }
 }

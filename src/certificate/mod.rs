@@ -4,7 +4,7 @@
 //! and compares thumbprints ([`Thumbprint`]). The feature `verify` adds chains and proofs of possession (`chain`), `pfx`
 //! reads PFX files (`pfx`), and `issue` adds certificate authorities (`CertificateAuthority`), private keys, the files of
 //! certificates (`files`), certificates for many devices (`fleet`), those of IoT Edge devices (`edge`), renewal (`renewal`),
-//! and conversions to other formats (`convert`).
+//! and conversions to other formats (`convert`). `pkcs11` adds private keys in PKCS#11 tokens (`pkcs11`).
 
 mod ber;
 mod der;
@@ -77,8 +77,12 @@ mod key_format;
 mod leaf;
 #[cfg(feature = "issue")]
 mod lifetime;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 #[cfg(feature = "issue")]
 mod profile;
+#[cfg(feature = "issue")]
+mod remote_key;
 #[cfg(feature = "issue")]
 pub mod renewal;
 #[cfg(feature = "issue")]

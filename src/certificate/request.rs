@@ -32,7 +32,7 @@ impl CertificateRequest {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
-        let request = params.serialize_request(&RcgenKey(key)).map_err(|_| RequestError::Creation)?;
+        let request = params.serialize_request(&RcgenKey::new(key)).map_err(|_| RequestError::Creation)?;
         Self::from_der(request.der())
     }
 

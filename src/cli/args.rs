@@ -12,9 +12,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
+    error::UsageError,
     input::{certificates_of, read, secret, secret_or_empty},
     next_command::NextCommand,
     output::Output,
+    token_key::token_uri,
 };
 use crate::{
     central::{CertificateEntry, Etag},
@@ -271,8 +273,21 @@ impl KeyPassword {
         secret(self.key_password_file.as_deref(), KEY_PASSWORD)
     }
 
+    /// Refuses the password of a key file for a key in a token, which takes a PIN.
+    pub(super) fn refuse_for_token(&self) -> Result<(), UsageError> {
+        if self.key_password_file.is_none() {
+            return Ok(());
+        }
+        Err(UsageError::new("--key-password-file is for key files, and the key is in a PKCS#11 token")
+            .with_hint("?pin-source=file:FILE in the URI names the file with the PIN of the token"))
+    }
+
     /// Returns the password for the private key in a file: the PFX password if the file is PFX and a PFX password is given.
     pub(super) fn given_for(&self, key: Option<&Path>, keys: &Keys) -> anyhow::Result<Option<Zeroizing<String>>> {
+        if key.is_some_and(|key| token_uri(key).is_some()) {
+            self.refuse_for_token()?;
+            return Ok(None);
+        }
         // A file that cannot be read is reported where it is read.
         let kinds = key.and_then(|key| content_kinds(&read_limited(key).ok()?).ok()).unwrap_or_default();
         let pfx = if kinds.contains(&ContentKind::Pfx) { keys.pfx_password.given()? } else { None };

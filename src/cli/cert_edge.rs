@@ -99,7 +99,7 @@ fn absolute(text: &str) -> Result<String, String> {
 
 impl EdgeCa {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let authority = read_issuer(&self.issuer, &self.issue)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?;
         let files = FileSet::new(&self.issue.dir, &edge_ca_name(&self.name)?)?;
         let options = self.issue.options();
         let issued = match &authority {
@@ -128,7 +128,7 @@ struct EdgeRecord {
 impl Edge {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days)).at(Timestamp::now());
-        let authority = self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?;
+        let authority = self.issuer.read(&self.dir, &self.pfx_password, options.issue_time(), output)?;
         let directory = match &self.out {
             Some(directory) => directory.clone(),
             None => self.dir.join(self.device.common_name()?.file_stem()?),

@@ -145,7 +145,7 @@ impl Fleet {
         let options = IssueOptions::new().algorithm(self.algorithm).lifetime(lifetime(self.days));
         let options = options.at(Timestamp::now());
         let authority =
-            self.issuer.read(&self.dir, &self.pfx_password, options.issue_time())?.context(MISSING_ISSUER)?;
+            self.issuer.read(&self.dir, &self.pfx_password, options.issue_time(), output)?.context(MISSING_ISSUER)?;
         let pfx = if self.pfx { Some(Pfx::new(&self.pfx_password, self.pfx_legacy)?) } else { None };
         let issuer = FleetIssuer::new(&authority, &options, pfx.as_ref().map(Pfx::options), threads(self.threads))?;
         note_issuer(&issuer, &authority, output);

@@ -9,25 +9,36 @@ use super::{
     cert_pair::issue_pair,
     cert_request::{sign_authority_request, sign_device_request},
     certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
-    issuer::{Issuer, MISSING_ISSUER},
+    issuer::{Issuer, MISSING_ISSUER, read_authority},
     output::{Output, clean, fields},
+    token_key::{ExistingKey, key_stays, new_authority_key},
 };
 use crate::{
     certificate::{
         AlternativeName, CertificateAuthority, CommonName, DeviceId, IssuedCertificate, LeafParams,
-        files::{self, FileSet, Passwords},
+        files::{self, FileSet},
     },
     workflow::CertificateRecord,
 };
 
 /// Create a self-signed root certificate
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  iot-enroll cert root mytestrootcert")]
+#[command(after_help = "Examples:
+  iot-enroll cert root mytestrootcert
+  iot-enroll cert root lab-root --ca-key 'pkcs11:token=lab;object=root?pin-source=file:pin'")]
+#[command(mut_arg("existing_key", |flag| flag.requires("ca_key")))]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 10 years]")))]
 pub(super) struct Root {
     /// Common name of the root
     #[arg(default_value = "Test Root Cert")]
     name: CommonName,
+    /// PKCS#11 URI of the private key, which is created in the token
+    ///
+    /// The key stays in the token: neither a key file nor a PFX file is written.
+    #[arg(long, alias = "key", value_name = "URI")]
+    ca_key: Option<PathBuf>,
+    #[command(flatten)]
+    existing_key: ExistingKey,
     #[command(flatten)]
     issue: IssueArgs,
 }
@@ -41,7 +52,9 @@ pub(super) struct Root {
 #[command(after_help = "Examples:
   iot-enroll cert intermediate factory-1 mytestrootcert
   iot-enroll cert intermediate contoso-ica mytestrootcert --csr contoso-ica.csr
-  iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem")]
+  iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem
+  iot-enroll cert intermediate factory-1 mytestrootcert --key 'pkcs11:token=lab;object=factory-1'")]
+#[command(mut_arg("existing_key", |flag| flag.requires("own_key")))]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
 #[command(override_usage = "iot-enroll cert intermediate [OPTIONS] <NAME> <PARENT|--ca-cert <FILE>>")]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 5 years]")))]
@@ -56,6 +69,13 @@ pub(super) struct Intermediate {
     /// set that belongs to the request is kept; --force removes another key and the PFX file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["algorithm", "pfx_password_file", "pfx_legacy"])]
     csr: Option<PathBuf>,
+    /// PKCS#11 URI of the new CA's own private key, which is created in the token
+    ///
+    /// The key stays in the token: neither a key file nor a PFX file is written.
+    #[arg(long = "key", value_name = "URI", conflicts_with = "csr")]
+    own_key: Option<PathBuf>,
+    #[command(flatten)]
+    existing_key: ExistingKey,
     #[command(flatten)]
     issue: IssueArgs,
 }
@@ -109,8 +129,8 @@ pub(super) struct Verification {
     /// Certificate of the CA
     #[arg(long, alias = "ca", value_name = "FILE")]
     ca_cert: PathBuf,
-    /// Private key of the CA
-    #[arg(long, alias = "key", value_name = "FILE")]
+    /// Private key of the CA, a file or the PKCS#11 URI of a key in a token
+    #[arg(long, alias = "key", value_name = "FILE|URI")]
     ca_key: PathBuf,
     /// Verification code from the service
     #[arg(long, alias = "nonce", value_name = "CODE")]
@@ -124,27 +144,47 @@ pub(super) struct Verification {
 impl Root {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let files = FileSet::new(&self.issue.dir, &self.name)?;
-        let issued = CertificateAuthority::new_root(&self.name, &self.issue.options())?;
+        let options = self.issue.options();
+        let issued = match &self.ca_key {
+            None => CertificateAuthority::new_root(&self.name, &options)?,
+            Some(uri) => {
+                files.check_available(self.issue.if_exists())?;
+                let key = new_authority_key("--ca-key", uri, &self.existing_key, self.issue.keys.algorithm, output)?;
+                CertificateAuthority::new_root_with_key(&self.name, key, &options)
+                    .with_context(|| key_stays(&self.existing_key))?
+            }
+        };
         write("root certificate", &files, &issued, &self.issue, output)
     }
 }
 
 impl Intermediate {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let authority = read_issuer(&self.issuer, &self.issue)?.context(MISSING_ISSUER)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?.context(MISSING_ISSUER)?;
         if let Some(csr) = &self.csr {
             return sign_authority_request(csr, &self.name, &authority, &self.issue, output);
         }
         let files = FileSet::new(&self.issue.dir, &self.name)?;
         files.check_apart(&authority)?;
-        let issued = authority.issue_intermediate(&self.name, &self.issue.options())?;
+        let options = self.issue.options();
+        let issued = match &self.own_key {
+            None => authority.issue_intermediate(&self.name, &options)?,
+            Some(uri) => {
+                authority.check_intermediate(&options)?;
+                files.check_available(self.issue.if_exists())?;
+                let key = new_authority_key("--key", uri, &self.existing_key, self.issue.keys.algorithm, output)?;
+                authority
+                    .issue_intermediate_with_key(&self.name, key, &options)
+                    .with_context(|| key_stays(&self.existing_key))?
+            }
+        };
         write("intermediate certificate", &files, &issued, &self.issue, output)
     }
 }
 
 impl Device {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let authority = read_issuer(&self.issuer, &self.issue)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?;
         if let Some(csr) = &self.csr {
             let authority = authority.context(MISSING_ISSUER)?;
             return sign_device_request(csr, &self.id, self.replace_subject, &authority, &self.issue, output);
@@ -174,12 +214,9 @@ pub(super) fn issue_leaf(
 impl Verification {
     pub(super) fn run(mut self, output: &Output) -> anyhow::Result<()> {
         let options = self.issue.options();
-        let (key_password, pfx_password) = (self.key_password.given()?, self.issue.keys.pfx_password.given()?);
-        let passwords = Passwords {
-            key: key_password.as_ref().map(|password| password.as_str()),
-            pfx: pfx_password.as_ref().map(|password| password.as_str()),
-        };
-        let authority = files::read_authority(&self.ca_cert, &self.ca_key, passwords, options.issue_time())?;
+        let pfx_password = &self.issue.keys.pfx_password;
+        let at = options.issue_time();
+        let authority = read_authority(&self.ca_cert, &self.ca_key, &self.key_password, pfx_password, at, output)?;
         let files = FileSet::verification(&self.issue.dir);
         files.check_apart(&authority)?;
         let issued = authority.issue_verification(&self.code, &options)?;
@@ -188,8 +225,12 @@ impl Verification {
     }
 }
 
-pub(super) fn read_issuer(issuer: &Issuer, issue: &IssueArgs) -> anyhow::Result<Option<CertificateAuthority>> {
-    issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().issue_time())
+pub(super) fn read_issuer(
+    issuer: &Issuer,
+    issue: &IssueArgs,
+    output: &Output,
+) -> anyhow::Result<Option<CertificateAuthority>> {
+    issuer.read(&issue.dir, &issue.keys.pfx_password, issue.options().issue_time(), output)
 }
 
 /// Returns whether the files are an earlier proof of possession, which no service accepts for the new code. They can also
@@ -219,11 +260,16 @@ pub(super) fn write(
     issue: &IssueArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let pfx = issue.keys.pfx()?;
+    let in_token = issued.key.token_uri();
+    let pfx = if in_token.is_some() { None } else { issue.keys.pfx()? };
     let before = files.existing().unwrap_or_default();
     files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
     note_removed(&before, output);
-    let record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
+    let mut record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
+    if let Some(uri) = in_token {
+        record.private_key = uri.into();
+        output.note("the private key stays in the token: neither a key file nor a PFX file was written");
+    }
     note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
     note_weak_signature(issued.issuers.last(), output);
     if let Some(pfx) = &pfx {
@@ -234,9 +280,10 @@ pub(super) fn write(
             Some(signer) => format!("issued by {}", clean(&name_of(signer))),
             None => "self-signed".to_owned(),
         };
+        let whose = if in_token.is_some() { "in the token" } else { "readable only by you" };
         let mut rows = vec![
             ("certificate", record.certificate.display().to_string()),
-            ("private key", format!("{} (readable only by you)", record.private_key.display())),
+            ("private key", format!("{} ({whose})", record.private_key.display())),
             ("full chain", record.fullchain.display().to_string()),
         ];
         rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));

@@ -42,7 +42,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let leaf = self.leaf()?;
-        let authority = read_issuer(&self.issuer, &self.issue)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?;
         let files = FileSet::new(&self.issue.dir, &self.name)?;
         let issued = issue_leaf(&leaf, authority.as_ref(), &files, &self.issue)?;
         write("server certificate", &files, &issued, &self.issue, output)

@@ -2,6 +2,9 @@
 
 use std::error::Error as StdError;
 
+#[cfg(feature = "pkcs11")]
+use crate::certificate::pkcs11::TokenError;
+
 use super::{
     emulator_check::Unhealthy,
     error::{UsageError, WithOut},
@@ -146,6 +149,7 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
     let hint = match error {
         ProvisionError::Files(FileError::Exists(_) | FileError::Missing(_)) => "--dir DIR uses another directory",
         ProvisionError::Files(error) => return file_hint(error).map(str::to_owned),
+        ProvisionError::Authority(AuthorityError::Key(error)) => return key_hint(error).map(str::to_owned),
         ProvisionError::Fleet(FleetError::Interrupted { .. }) => "fix the cause, then run the same command to resume",
         ProvisionError::Fleet(FleetError::Exists(_) | FleetError::OtherDevices { .. }) => OTHER_FLEET,
         ProvisionError::OtherCertificate { .. } if workflow == Workflow::Rollover => {
@@ -192,6 +196,13 @@ fn provision_hint(error: &ProvisionError, workflow: Workflow) -> Option<String> 
 fn certificate_hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref() {
         return file_hint(error);
+    }
+    #[cfg(feature = "pkcs11")]
+    if let Some(error) = error.downcast_ref() {
+        return token_hint(error);
+    }
+    if let Some(AuthorityError::Key(error)) = error.downcast_ref() {
+        return key_hint(error);
     }
     if let Some(error) = error.downcast_ref() {
         return key_hint(error);
@@ -247,13 +258,16 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
             "create it with `iot-enroll cert root NAME`, or name its directory with --dir DIR or its files with --ca-cert \
              and --ca-key; PARENT is a common name, without _cert.pem",
         ),
-        FileError::Incomplete { .. } => {
-            Some("restore the missing file, or move the other away and create the set again")
+        FileError::Incomplete { .. } => Some(
+            "restore the missing file, or move the other away and create the set again; a key in a PKCS#11 token is \
+                 named with --ca-key URI",
+        ),
+        FileError::Key { error, .. } | FileError::Authority { error: AuthorityError::Key(error), .. } => {
+            key_hint(error)
         }
-        FileError::Key { error, .. } => key_hint(error),
         FileError::PfxFile { error: PfxError::Password | PfxError::PasswordNeeded, .. } => Some(PFX_PASSWORD),
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
-            Some("use the key file that was created with this certificate")
+            Some("use the key that was created with this certificate")
         }
         _ => None,
     }
@@ -280,6 +294,8 @@ fn conversion_hint(error: &ConvertError) -> Option<&'static str> {
 
 fn key_hint(error: &KeyError) -> Option<&'static str> {
     match error {
+        #[cfg(feature = "pkcs11")]
+        KeyError::Token(error) => token_hint(error),
         KeyError::PasswordNeeded | KeyError::WrongPassword => Some(KEY_PASSWORD),
         KeyError::Encryption(_) => {
             Some("`openssl pkcs8 -topk8 -in OLD -out NEW` encrypts the key with a supported algorithm")
@@ -287,4 +303,33 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
         KeyError::OpenSsh => Some("`ssh-keygen -p -m PKCS8 -f FILE` rewrites the file as PKCS#8"),
         _ => None,
     }
+}
+
+#[cfg(feature = "pkcs11")]
+fn token_hint(error: &TokenError) -> Option<&'static str> {
+    Some(match error {
+        TokenError::Module { .. } => "module-path=FILE in the PKCS#11 URI, or PKCS11_MODULE_PATH, names the module",
+        TokenError::NoToken { .. } => {
+            "`pkcs11-tool --module FILE --list-slots` lists the tokens that the module finds for this user"
+        }
+        TokenError::SeveralTokens { .. } => "add token=LABEL, serial=NUMBER or slot-id=NUMBER to the PKCS#11 URI",
+        TokenError::PinNeeded { .. } => {
+            "write the PIN to a file that only you can read, and add ?pin-source=file:FILE to the PKCS#11 URI, or set \
+             IOT_ENROLL_PIN; on a terminal it is asked for"
+        }
+        TokenError::WrongPin { .. } => "check the PIN before the next try: nothing was tried twice",
+        TokenError::PinLocked { .. } => {
+            "`pkcs11-tool --module FILE --init-pin --login --login-type so` sets a new PIN with the PIN of the security officer"
+        }
+        TokenError::NoKey { .. } => {
+            "`cert root NAME --ca-key URI` and `cert intermediate NAME PARENT --key URI` create a key; put the URI in quotes"
+        }
+        TokenError::SeveralKeys { .. } => "add object=LABEL or id=%01, percent-encoded, to the PKCS#11 URI, in quotes",
+        TokenError::KeyExists { .. } => "--existing-key uses it; another label or ID creates another key",
+        TokenError::Removed { .. } => "insert the token again, or unlock it, then run the same command",
+        TokenError::NotForSigning { .. } | TokenError::PinForEachUse { .. } | TokenError::Unsupported { .. } => {
+            "create another key for the CA"
+        }
+        _ => return None,
+    })
 }

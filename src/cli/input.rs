@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
 };
@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::output::Output;
 use crate::{
     central::{Secret, SymmetricKeys},
     certificate::{
@@ -133,3 +134,21 @@ pub(super) fn parse_json<T: DeserializeOwned>(file: &Path, bytes: &[u8], expecte
         }
     })
 }
+
+/// Notes if other users have access to a file with a secret.
+#[cfg(unix)]
+pub(super) fn note_readable(option: &str, file: &Path, output: &Output) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(found) = fs::metadata(file) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    if found.is_file() && mode & 0o077 != 0 {
+        let file = file.display();
+        output.note(format_args!(
+            "other users have access to {file}, the secret of {option} (mode {mode:04o}): run `chmod 600 {file}`"
+        ));
+    }
+}
+
+/// Other systems do not have access rights in the mode of a file.
+#[cfg(not(unix))]
+pub(super) fn note_readable(_: &str, _: &Path, _: &Output) {}

@@ -1,6 +1,6 @@
 //! `migrate apply`: carries out a plan at the DPS instance.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, path::PathBuf, sync::Arc};
 
 use super::{
     args::KeyPassword,
@@ -9,6 +9,7 @@ use super::{
     planned_services::BothServices,
     progress::{Steps, plan as planned_steps},
     results_argument::results_file,
+    token_key::authority_key,
 };
 use crate::workflow::migrate::{ApplyError, ApplyReport, ApplyRequest, Plan, apply_plan};
 
@@ -43,6 +44,11 @@ pub(super) struct Apply {
     /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// PKCS#11 URI of a CA's key in a token, to prove possession (can be repeated)
+    ///
+    /// For CAs whose keys the plan has not found in files.
+    #[arg(long = "ca-key", value_name = "URI")]
+    ca_key: Vec<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,
     #[command(flatten)]
@@ -67,7 +73,10 @@ impl Apply {
         };
         let password = self.key_password.given()?;
         let instance = self.services.planned_instance(plan.header()).await?;
+        let ca_keys =
+            self.ca_key.iter().map(|uri| authority_key(uri, output).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let mut request = ApplyRequest::new(&plan)
+            .ca_keys(ca_keys)
             .dry_run(self.dry_run)
             .skip_proof(self.skip_proof)
             .key_password(password.as_ref().map(|password| password.as_str()));

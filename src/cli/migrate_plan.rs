@@ -180,7 +180,9 @@ fn certificate_row(certificate: &PlannedCertificate) -> [String; 3] {
         (CertificateAction::Verify, _) => format!("there already as {name}, prove possession"),
         (CertificateAction::Upload, _) => format!("upload as {name}, prove possession"),
         (CertificateAction::Attest, _) => {
-            format!("upload as {name}; its key is not there, so apply needs --verified")
+            format!(
+                "upload as {name}; its key is not there, so apply needs --verified, or --ca-key for a key in a token"
+            )
         }
         (CertificateAction::None, None) => "not moved".to_owned(),
     };

@@ -81,6 +81,9 @@ mod secrets;
 mod service;
 mod service_answer;
 mod stop_signal;
+mod token_key;
+#[cfg(feature = "pkcs11")]
+mod token_login;
 
 use std::{env, ffi::OsString, process::ExitCode};
 

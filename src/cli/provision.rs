@@ -6,6 +6,7 @@ use super::{
     any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, certificate_entry, days, lifetime},
     error::{AlreadyReported, UsageError},
+    issuer::authority_source,
     many_devices::ManyDevices,
     output::{DIM, GOOD, Output, WARN},
     progress::{Steps, plan},
@@ -78,8 +79,8 @@ pub(super) struct Provision {
     /// Certificate of an existing CA, a root or an intermediate, instead of --root
     #[arg(long, value_name = "FILE", requires = "ca_key", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
-    /// Private key of --ca-cert
-    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    /// Private key of --ca-cert, a file or the PKCS#11 URI of a key in a token
+    #[arg(long, value_name = "FILE|URI", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     /// Name of the certificate in the DPS instance [default: made of its name]
     ///
@@ -184,7 +185,7 @@ impl Provision {
         let target = self.target().await?;
         let pfx = self.keys.pfx()?;
         let request = self
-            .request(target.registration.clone())?
+            .request(target.registration.clone(), output)?
             .key_password(key_password.as_ref().map(|password| password.as_str()))
             .pfx(pfx.as_ref().map(Pfx::options));
         if let Some(emulator) = &target.emulator {
@@ -219,11 +220,13 @@ impl Provision {
     }
 
     /// Builds the request, without its passwords.
-    fn request(&self, registration: Option<RegistrationClient>) -> anyhow::Result<ProvisionRequest<'static>> {
+    fn request(
+        &self,
+        registration: Option<RegistrationClient>,
+        output: &Output,
+    ) -> anyhow::Result<ProvisionRequest<'static>> {
         let authority = match (&self.ca_cert, &self.ca_key, &self.root) {
-            (Some(certificate), Some(key), _) => {
-                AuthoritySource::Files { certificate: certificate.clone(), key: key.clone() }
-            }
+            (Some(certificate), Some(key), _) => authority_source(certificate, key, output)?,
             (_, _, Some(root)) => AuthoritySource::Root(root.clone()),
             _ => AuthoritySource::Root(CommonName::new("mytestrootcert")?),
         };
@@ -312,6 +315,7 @@ async fn confirm_replacement(
     let file = match &request.authority {
         AuthoritySource::Files { certificate, .. } => certificate.clone(),
         AuthoritySource::Root(root) => FileSet::new(&request.directory, root)?.certificate(),
+        AuthoritySource::Authority(authority) => authority.files().first().cloned().unwrap_or_default(),
     };
     // If the root cannot be read here, it is another one, or the workflow reports why.
     let ours = read_certificates(&file).ok().and_then(|found| found.first().map(Certificate::sha1_thumbprint));

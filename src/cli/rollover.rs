@@ -12,6 +12,7 @@ use super::{
     any_service::{AnyService, ServiceKind},
     args::{CERTIFICATES, Confirmation, KeyPassword, Keys, Pfx, days, lifetime},
     error::{AlreadyReported, UsageError},
+    issuer::authority_source,
     many_devices::ManyDevices,
     next_command::NextCommand,
     output::{GOOD, Output},
@@ -54,8 +55,8 @@ pub(super) struct Rollover {
     /// Certificate of an existing CA, a root or an intermediate, instead of --root
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
-    /// Private key of --ca-cert, not needed with --retire
-    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    /// Private key of --ca-cert, a file or a PKCS#11 URI; not needed with --retire
+    #[arg(long, value_name = "FILE|URI", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
     /// Name of the new certificate in the DPS instance [default: made of its name]
     ///
@@ -202,7 +203,7 @@ impl Rollover {
         let key_password = self.key_password.given_for(self.ca_key.as_deref(), &self.keys)?;
         let authority = match (self.ca_cert, self.ca_key, self.root) {
             (_, _, Some(root)) => AuthoritySource::Root(root),
-            (Some(certificate), Some(key), _) => AuthoritySource::Files { certificate, key },
+            (Some(certificate), Some(key), _) => authority_source(&certificate, &key, output)?,
             _ => {
                 return Err(UsageError::new(
                     "the proof of possession needs the key of --ca-cert: give it with --ca-key",

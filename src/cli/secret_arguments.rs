@@ -16,8 +16,10 @@ use clap::{ArgMatches, Command, error::ContextValue};
 
 use super::{
     error::UsageError,
+    input::note_readable,
     output::Output,
     secrets::{is_secret, may_be_secret},
+    token_key::{check_uri, token_uri},
 };
 
 /// The options that name a file with a secret, and the environment variables that can hold the secret instead.
@@ -36,6 +38,9 @@ const SECRET_FILES: [(&str, Option<&str>); 9] = [
 /// The options that name a file with a private key.
 const KEY_FILES: [&str; 2] = ["ca-key", "key"];
 
+/// The arguments that take the PKCS#11 URI of a key in a token.
+const TOKEN_KEYS: [&str; 2] = ["ca_key", "own_key"];
+
 /// The arguments that name a file or directory to write, which need not exist.
 const OUTPUTS: [&str; 5] = ["dir", "directory", "out", "results", "ca_out"];
 
@@ -49,6 +54,9 @@ pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()
         let option = if options_end { None } else { LongOption::read(&text) };
         options_end |= text == "--";
         let known = option.as_ref().and_then(|option| option.find(command));
+        if known.is_none() && option.as_ref().is_some_and(LongOption::asks_for_pin) {
+            return Err(pin_refusal("a PIN is not accepted as an option"));
+        }
         if let Some(option) = &option {
             let takes_value = known.is_some_and(|argument| argument.get_action().takes_values());
             if let (false, Some(wanted)) = (takes_value, option.replacements(command)) {
@@ -59,6 +67,12 @@ pub(super) fn check(root: &Command, arguments: &[OsString]) -> anyhow::Result<()
             }
         }
         let value = option.as_ref().map_or(Some(&*text), |option| option.value);
+        if names_pin(&text) {
+            return Err(pin_refusal("a PIN in a PKCS#11 URI is not accepted"));
+        }
+        if let Some(uri) = value.and_then(|value| token_uri(Path::new(value))) {
+            check_uri(uri)?;
+        }
         let value = if is_secret(&text) { Some(&*text) } else { value };
         if value.is_some_and(is_secret) && !takes_secret(command, arguments, index) {
             return Err(refusal(
@@ -92,6 +106,9 @@ pub(super) fn conceal(root: &Command, arguments: &[OsString], error: clap::Error
         if let Some(wanted) = after_secret_flag.take().filter(|_| option.is_none() && quotes(&text)) {
             return refusal("a value after an option that takes none is not accepted", &wanted);
         }
+        if value.is_some_and(|value| token_uri(Path::new(value)).is_some() && quotes(value)) {
+            return pin_refusal("a PKCS#11 URI is accepted only for the key of a CA");
+        }
         if value.is_some_and(|value| may_be_secret(value) && quotes(value)) {
             let all = SECRET_FILES.map(|(name, _)| name);
             return refusal("a value that may be a secret is not accepted", &available(command, &all));
@@ -120,6 +137,14 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
         let holds_keys = name.ends_with("-key-file");
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
         for file in values {
+            if token_uri(Path::new(file)).is_some() {
+                if TOKEN_KEYS.contains(&id) {
+                    continue;
+                }
+                let shown = if name.is_empty() { id.to_uppercase() } else { format!("--{name}") };
+                let error = UsageError::new(format!("{shown} takes a file, and not a PKCS#11 URI"));
+                return Err(error.with_hint("only keys of CAs can be in a PKCS#11 token").into());
+            }
             let unusable =
                 if secret { is_not_a_file_name(file) } else { !exists(file) && may_be_secret(&file.to_string_lossy()) };
             if unusable {
@@ -135,7 +160,7 @@ pub(super) fn check_files(root: &Command, matches: &ArgMatches, output: &Output)
                 ));
             }
             if secret || KEY_FILES.contains(&name) {
-                note_readable(name, Path::new(file), output);
+                note_readable(&format!("--{name}"), Path::new(file), output);
             }
         }
     }
@@ -159,6 +184,31 @@ fn refusal(what: &str, replacements: &[&str]) -> anyhow::Error {
         format!("write the secret to a file that only you can read, and use {}", ways.join(", or "))
     };
     error.with_hint(hint).into()
+}
+
+/// Returns the error for an argument that may hold the PIN of a token, without repeating it.
+fn pin_refusal(what: &str) -> anyhow::Error {
+    UsageError::new(format!("{what}: other users and the shell's history can see secrets on the command line"))
+        .with_hint(
+            "write the PIN to a file that only you can read, and name it in the PKCS#11 URI: ?pin-source=file:FILE; or \
+             omit it to be asked",
+        )
+        .into()
+}
+
+/// Returns whether a text is, or was meant to be, a PKCS#11 URI with a PIN in it. Its scheme and the name of the attribute may
+/// be misspelled.
+fn names_pin(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let mut parts = text.split(['?', '&', ';', ':']).skip(1);
+    let is_uri = text.contains("pkcs") || text.contains("object=") || text.contains("token=");
+    is_uri && parts.any(is_pin_attribute) || text.contains("pin-value=")
+}
+
+fn is_pin_attribute(attribute: &str) -> bool {
+    let Some((name, _)) = attribute.split_once('=') else { return false };
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    name != "pinsource" && (name.contains("pin") || name.contains("pass"))
 }
 
 /// Returns those of the options that the command has.
@@ -232,6 +282,11 @@ impl<'a> LongOption<'a> {
             argument.get_long() == Some(self.name)
                 || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&self.name))
         })
+    }
+
+    /// Returns whether the name asks for the PIN of a token.
+    fn asks_for_pin(&self) -> bool {
+        words(self.name).iter().any(|word| word == "pin")
     }
 
     /// Returns the options of the command to use instead of one whose name asks for a secret, or `None` for other names.
@@ -317,21 +372,3 @@ fn is_not_a_file_name(value: &OsStr) -> bool {
         || text.split(['/', '\\']).any(random)
         || (!is_path && text.contains(|c: char| c.is_ascii_digit()))
 }
-
-/// Notes if other users have access to a file with a secret.
-#[cfg(unix)]
-fn note_readable(option: &str, file: &Path, output: &Output) {
-    use std::os::unix::fs::PermissionsExt;
-    let Ok(found) = fs::metadata(file) else { return };
-    let mode = found.permissions().mode() & 0o777;
-    if found.is_file() && mode & 0o077 != 0 {
-        let file = file.display();
-        output.note(format_args!(
-            "other users have access to {file}, the secret of --{option} (mode {mode:04o}): run `chmod 600 {file}`"
-        ));
-    }
-}
-
-/// Other systems do not have access rights in the mode of a file.
-#[cfg(not(unix))]
-fn note_readable(_: &str, _: &Path, _: &Output) {}

@@ -1,6 +1,9 @@
 //! The certificate authority of a workflow: found in files, or created.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     error::ProvisionError,
@@ -23,6 +26,8 @@ pub enum AuthoritySource {
         /// The key file.
         key: PathBuf,
     },
+    /// An existing CA that the caller has read, such as one whose key is in a PKCS#11 token.
+    Authority(Arc<CertificateAuthority>),
 }
 
 /// The files of the certificate authority.
@@ -38,15 +43,16 @@ pub(super) struct AuthorityFiles<'a> {
 /// A root that was to be created.
 pub(super) enum CreatedRoot {
     /// This run created it.
-    Created(CertificateAuthority),
+    Created(Arc<CertificateAuthority>),
     /// Another run created it first. It is not reported yet.
-    Found(CertificateAuthority),
+    Found(Arc<CertificateAuthority>),
 }
 
 impl AuthorityFiles<'_> {
     /// Reads the CA; none if it is a root that does not exist yet.
-    pub(super) fn find(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
+    pub(super) fn find(&self) -> Result<Option<Arc<CertificateAuthority>>, ProvisionError> {
         let found = match self.source {
+            AuthoritySource::Authority(authority) => return Ok(Some(Arc::clone(authority))),
             AuthoritySource::Files { certificate, key } => {
                 files::read_authority(certificate, key, self.key_password, self.at)
             }
@@ -59,7 +65,7 @@ impl AuthorityFiles<'_> {
                 set.read_authority(self.key_password, self.at)
             }
         };
-        found.map(Some).map_err(ProvisionError::from_authority_files)
+        found.map(|found| Some(Arc::new(found))).map_err(ProvisionError::from_authority_files)
     }
 
     /// Returns the files of a root and its name. No device may have the same files.
@@ -88,12 +94,13 @@ impl AuthorityFiles<'_> {
             Ok(()) => {}
             Err(FileError::Exists(_)) => {
                 let found = set.read_authority(self.key_password, Timestamp::now());
-                return Ok(Some(CreatedRoot::Found(found.map_err(ProvisionError::from_authority_files)?)));
+                let found = found.map_err(ProvisionError::from_authority_files)?;
+                return Ok(Some(CreatedRoot::Found(Arc::new(found))));
             }
             Err(error) => return Err(error.into()),
         }
         steps.finish(Step::Root, Outcome::Done, format!("created {name} in {}", path.display()));
-        Ok(Some(CreatedRoot::Created(issued.into_authority(self.at)?)))
+        Ok(Some(CreatedRoot::Created(Arc::new(issued.into_authority(self.at)?))))
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Enrollment<'a, T> {
 /// What is left to do, from the state of the service and the files.
 struct Plan {
     /// The CA, unless it has to be created.
-    authority: Option<CertificateAuthority>,
+    authority: Option<Arc<CertificateAuthority>>,
     anchor: AnchorPlan,
     devices: Vec<DevicePlan>,
 }
@@ -63,13 +63,13 @@ impl<T: AnchorTarget> Enrollment<'_, T> {
         plan
     }
 
-    async fn plan_for(&mut self, authority: Option<CertificateAuthority>) -> Result<Plan, ProvisionError> {
-        let devices = self.issuance.plan(authority.as_ref(), self.authority.root_files()?)?;
+    async fn plan_for(&mut self, authority: Option<Arc<CertificateAuthority>>) -> Result<Plan, ProvisionError> {
+        let devices = self.issuance.plan(authority.as_deref(), self.authority.root_files()?)?;
         if authority.is_none() {
             self.authority.check_directory()?;
         }
         self.issuance.check_directories(&devices)?;
-        let anchor = self.anchor.plan(authority.as_ref()).await?;
+        let anchor = self.anchor.plan(authority.as_deref()).await?;
         let plan = Plan { authority, anchor, devices };
         self.check_clock(&plan)?;
         Ok(plan)
@@ -108,7 +108,6 @@ impl<T: AnchorTarget> Enrollment<'_, T> {
                 None => None,
             },
         };
-        let authority = authority.map(Arc::new);
         let signing = authority.as_ref().filter(|_| !self.dry_run);
         is_stale |= self.anchor.target.prepare(self.dry_run, steps).await?;
         match signing {

@@ -220,6 +220,21 @@ fn secret_in_a_wrong_variable_is_not_repeated() {
 }
 
 #[test]
+fn pins_of_tokens_are_refused_in_every_build() {
+    let pin = "pins3cret";
+    for key in ["pkcs11:object=k?pin-value=pins3cret", "pkcs11:object=k?pin=pins3cret", "object=k?pin-value=pins3cret"]
+    {
+        refused(&["cert", "device", "d", "r", "--ca-key", key], pin, &["pin-source=file:FILE"]);
+    }
+    refused(&["cert", "device", "d", "r", "--pin", pin], pin, &["pin-source=file:FILE"]);
+    // Keys in tokens take a feature.
+    if !cfg!(feature = "pkcs11") {
+        let key = "pkcs11:object=k?pin-source=file:pins3cret";
+        refused(&["cert", "device", "d", "r", "--ca-key", key], pin, &["PKCS#11", "--features pkcs11"]);
+    }
+}
+
+#[test]
 fn emulator_takes_its_token_on_the_command_line() {
     for token in [SAS_TOKEN, &format!("Bearer {WEB_TOKEN}")] {
         let service = Service::with(&["--token", token]);

@@ -152,9 +152,12 @@ impl Page {
         if attribute == "no_run" {
             self.not_run.extend(self.steps.drain(first..).map(|step| step.command));
         } else if let Some(needed) = attribute.strip_prefix("needs=") {
-            if !is_installed(needed) {
+            // Tokens take a feature of the program too.
+            let lacks_feature = needed == "softhsm2-util" && !cfg!(feature = "pkcs11");
+            if !is_installed(needed) || lacks_feature {
+                let why = if lacks_feature { "the feature pkcs11 is not built" } else { "it is not installed" };
                 let skipped: Vec<_> = self.steps.drain(first..).map(|step| step.command).collect();
-                crate::skipped(format_args!("{needed} is not installed: {skipped:?}"));
+                crate::skipped(format_args!("{needed}: {why}: {skipped:?}"));
             }
         } else if let Some(status) = attribute.strip_prefix("status=") {
             self.steps.last_mut().expect("a command").status = status.parse().expect("a status");

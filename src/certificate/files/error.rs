@@ -137,7 +137,7 @@ pub enum FileError {
     Authority {
         /// The certificate file.
         certificate: PathBuf,
-        /// The key file.
+        /// The key file, or the PKCS#11 URI of the key.
         key: PathBuf,
         /// Which check failed.
         error: AuthorityError,

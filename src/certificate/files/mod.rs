@@ -478,7 +478,8 @@ impl FileSet {
 
     /// Writes the set: certificate, key and chain, and a PFX file if requested. Creates the directory if missing.
     ///
-    /// Files of another name, or of a certificate above the new one, are never overwritten.
+    /// Files of another name, or of a certificate above the new one, are never overwritten. If the key is in a PKCS#11 token,
+    /// neither a key file nor a PFX file is written.
     ///
     /// # Errors
     /// Returns [`FileError::Exists`] if one of the four files exists and [`IfExists::Fail`] is given,
@@ -534,6 +535,8 @@ impl FileSet {
             .map_err(|error| FileError::io("create the directory", &self.directory, error))?;
         let _turn = self.lock()?;
         self.finish(Flush::Each)?;
+        // A key in a token stays there.
+        let key = key.filter(|(key, _)| key.token_uri().is_none());
         let above = fullchain.get(1..).unwrap_or_default();
         let is_key_kept = if let (None, Some(leaf)) = (key, fullchain.first()) {
             self.check_keeping(above, if_exists, &leaf.uncompressed_public_key())?
@@ -662,6 +665,33 @@ impl FileSet {
         Ok(authority.read_from(self.all()))
     }
 
+    /// Reads the set as a certificate authority whose key is elsewhere, such as in a PKCS#11 token.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Missing`] if the certificate does not exist, [`FileError::Authority`] if the key does not belong to
+    /// it; otherwise the errors of [`read_authority`](Self::read_authority).
+    pub fn read_authority_with_key(&self, key: PrivateKey, at: Timestamp) -> Result<CertificateAuthority, FileError> {
+        let existing = self.existing()?;
+        if !existing.contains(&self.certificate()) {
+            return Err(FileError::Missing(self.certificate()));
+        }
+        let certificates = self.with_chain(self.read_own_certificates()?, &existing)?;
+        let authority = with_key(certificates, &self.certificate(), key, at)?;
+        Ok(authority.read_from(self.all()))
+    }
+
+    /// Reads the certificate of the set, whose key need not be here.
+    ///
+    /// # Errors
+    /// Returns [`FileError::Missing`] if it does not exist, [`FileError::OtherName`] if it has another common name than the set,
+    /// and other errors if it cannot be read.
+    pub fn read_certificate(&self) -> Result<Certificate, FileError> {
+        if !self.existing()?.contains(&self.certificate()) {
+            return Err(FileError::Missing(self.certificate()));
+        }
+        Ok(self.read_own_certificates()?.swap_remove(0))
+    }
+
     /// Reads the certificate of the set, then the certificates of its full chain file. The key file must exist, and must
     /// belong to the certificate unless it is encrypted.
     ///
@@ -682,19 +712,33 @@ impl FileSet {
                 });
             }
         }
-        let mut certificates = read_certificates(&certificate)?;
+        let certificates = self.read_own_certificates()?;
+        // An encrypted key cannot be compared. A key that cannot be read is reported when it is used.
+        if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
+            return Err(FileError::Mixed { certificate, other: key });
+        }
+        self.with_chain(certificates, &existing)
+    }
+
+    /// Reads the file of the certificate.
+    fn read_own_certificates(&self) -> Result<Vec<Certificate>, FileError> {
+        let certificates = read_certificates(&self.certificate())?;
         if let Some(first) = certificates.first() {
             self.check_name(first)?;
         }
-        let mixed = |other: PathBuf| FileError::Mixed { certificate: certificate.clone(), other };
-        // An encrypted key cannot be compared. A key that cannot be read is reported when it is used.
-        if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
-            return Err(mixed(key));
-        }
+        Ok(certificates)
+    }
+
+    /// Adds the certificates of the full chain file.
+    fn with_chain(
+        &self,
+        mut certificates: Vec<Certificate>,
+        existing: &[PathBuf],
+    ) -> Result<Vec<Certificate>, FileError> {
         if existing.contains(&self.fullchain()) {
             let chain = read_certificates(&self.fullchain())?;
             if !chain.contains(&certificates[0]) {
-                return Err(mixed(self.fullchain()));
+                return Err(FileError::Mixed { certificate: self.certificate(), other: self.fullchain() });
             }
             certificates.extend(chain);
         }
@@ -827,6 +871,21 @@ pub fn read_authority<'a>(
     Ok(authority.read_from([certificate.to_owned(), key.to_owned()]))
 }
 
+/// Reads a certificate authority from a certificate file, which may also hold its chain, and a key from elsewhere, such as from
+/// a PKCS#11 token.
+///
+/// # Errors
+/// Returns a [`FileError`] that names the file and the reason.
+pub fn read_authority_with_key<'a>(
+    certificate: &Path,
+    key: PrivateKey,
+    passwords: impl Into<Passwords<'a>>,
+    at: Timestamp,
+) -> Result<CertificateAuthority, FileError> {
+    let authority = with_key(read_certificates_with(certificate, passwords.into())?, certificate, key, at)?;
+    Ok(authority.read_from([certificate.to_owned()]))
+}
+
 /// Returns whether both paths lead to the same file.
 fn is_same(one: &Path, other: &Path) -> bool {
     let canonical = |path: &Path| fs::canonicalize(path).ok();
@@ -897,17 +956,36 @@ pub(super) fn open_to_lock(directory: &Path) -> io::Result<fs::File> {
 }
 
 fn authority(
-    mut certificates: Vec<Certificate>,
+    certificates: Vec<Certificate>,
     certificate_path: &Path,
     key_path: &Path,
     passwords: Passwords<'_>,
     at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
-    let key = read_key(key_path, passwords)?;
+    pair(certificates, read_key(key_path, passwords)?, certificate_path, key_path, at)
+}
+
+fn with_key(
+    certificates: Vec<Certificate>,
+    certificate_path: &Path,
+    key: PrivateKey,
+    at: Timestamp,
+) -> Result<CertificateAuthority, FileError> {
+    let place = PathBuf::from(key.token_uri().unwrap_or("its key"));
+    pair(certificates, key, certificate_path, &place, at)
+}
+
+fn pair(
+    mut certificates: Vec<Certificate>,
+    key: PrivateKey,
+    certificate_path: &Path,
+    key_place: &Path,
+    at: Timestamp,
+) -> Result<CertificateAuthority, FileError> {
     certificates.dedup();
     CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
         certificate: certificate_path.to_owned(),
-        key: key_path.to_owned(),
+        key: key_place.to_owned(),
         error,
     })
 }

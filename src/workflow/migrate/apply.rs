@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     central::{Attestation, Client, EnrollmentGroup},
-    certificate::files::Passwords,
+    certificate::{PrivateKey, files::Passwords},
     dps::service::{MAX_BULK, RegistrationId},
     transport::{Error, SymmetricKeys, setters},
 };
@@ -51,13 +51,21 @@ pub struct ApplyRequest<'a> {
     pub skip_proof: bool,
     /// The password of private keys and PFX files.
     pub key_password: Option<&'a str>,
+    /// Private keys of CAs that the plan has no files for, such as keys in PKCS#11 tokens. They prove possession.
+    pub ca_keys: Vec<Arc<PrivateKey>>,
 }
 
 impl ApplyRequest<'_> {
     /// Carries out a plan with the outcomes in a file beside it, `plan.results.csv` for `plan.json`.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
-        Self { results: default_results(plan.path()), dry_run: false, skip_proof: false, key_password: None }
+        Self {
+            results: default_results(plan.path()),
+            dry_run: false,
+            skip_proof: false,
+            key_password: None,
+            ca_keys: Vec::new(),
+        }
     }
 }
 
@@ -66,6 +74,7 @@ setters!(ApplyRequest<'a> {
     dry_run: bool,
     skip_proof: bool,
     key_password: Option<&'a str>,
+    ca_keys: Vec<Arc<PrivateKey>>,
 });
 
 /// Why a plan could not be carried out. Failures of items are in the report.
@@ -81,6 +90,9 @@ pub enum ApplyError {
     /// The results cannot be kept.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// A given private key belongs to none of the CA certificates that the plan names; holds where the key is.
+    #[error("the key {0} belongs to none of the CA certificates of the plan that have a file")]
+    UnknownKey(String),
     /// The instance is not active.
     #[error("the provisioning service {instance} is not active, its state is {state}: wait until it is active")]
     NotActive {
@@ -150,9 +162,13 @@ pub async fn apply_plan(
         header: plan.header(),
         certificates: instance.read_certificates().await?,
         passwords: Passwords::new().key(request.key_password),
+        ca_keys: &request.ca_keys,
         skip_proof: request.skip_proof,
         dry_run: request.dry_run,
     };
+    if let Some(key) = mover.unknown_key() {
+        return Err(ApplyError::UnknownKey(key.token_uri().unwrap_or("given").to_owned()));
+    }
     let inspector =
         application.zip(groups.as_deref()).map(|(application, groups)| inspector(plan, application, groups));
     let devices = Arc::new(DeviceMover {

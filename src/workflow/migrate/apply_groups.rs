@@ -1,5 +1,7 @@
 //! The certificates and groups of a plan, at the instance.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         dps_instance::DpsInstance,
@@ -20,7 +22,7 @@ use crate::{
     arm::DpsCertificate,
     central::CertificateEntry,
     certificate::{
-        Certificate, CertificateAuthority, Timestamp,
+        Certificate, CertificateAuthority, PrivateKey, Timestamp,
         files::{FileError, Passwords, read_key},
     },
     dps::service::{
@@ -69,6 +71,8 @@ pub(super) struct GroupMover<'a> {
     /// The certificates of the instance before anything was done.
     pub(super) certificates: Vec<DpsCertificate>,
     pub(super) passwords: Passwords<'a>,
+    /// Keys of CAs that the plan has no files for.
+    pub(super) ca_keys: &'a [Arc<PrivateKey>],
     /// Whether certificates may be uploaded as verified.
     pub(super) skip_proof: bool,
     pub(super) dry_run: bool,
@@ -263,6 +267,16 @@ impl GroupMover<'_> {
         Err(target.not_confirmed(found, ours).into())
     }
 
+    /// Returns a given key that belongs to no CA certificate of the plan.
+    pub(super) fn unknown_key(&self) -> Option<&PrivateKey> {
+        let read = |planned: &PlannedCertificate| {
+            read_certificate(planned.file.as_deref()?, planned.sha1_thumbprint, self.passwords).ok()?
+        };
+        let certificates: Vec<_> = self.header.certificates.iter().filter_map(read).collect();
+        let is_unknown = |key: &&Arc<PrivateKey>| !certificates.iter().any(|certificate| key.belongs_to(certificate));
+        self.ca_keys.iter().find(is_unknown).map(|key| &**key)
+    }
+
     /// Reads a CA with its key, or its certificate if the key is not at hand.
     fn read_ca(&self, planned: &PlannedCertificate) -> Result<Ca, GroupError> {
         let wanted = planned.sha1_thumbprint;
@@ -276,10 +290,14 @@ impl GroupMover<'_> {
                 GroupError::Other(format!("the instance does not have the CA {wanted} any more, and there is no file"))
             })?
         };
-        let Some(key_file) = &planned.key_file else { return Ok(Ca::Certificate(Box::new(certificate))) };
-        let key = read_key(key_file, self.passwords)?;
+        let given = self.ca_keys.iter().find(|key| key.belongs_to(&certificate));
+        let (key, place) = match (given, &planned.key_file) {
+            (Some(key), _) => (Arc::clone(key), key.token_uri().unwrap_or("the given key").to_owned()),
+            (None, Some(file)) => (Arc::new(read_key(file, self.passwords)?), file.display().to_string()),
+            (None, None) => return Ok(Ca::Certificate(Box::new(certificate))),
+        };
         let authority = CertificateAuthority::new(vec![certificate], key, Timestamp::now()).map_err(|error| {
-            GroupError::Other(format!("{} cannot prove possession of the CA {wanted}: {error}", key_file.display()))
+            GroupError::Other(format!("{place} cannot prove possession of the CA {wanted}: {error}"))
         })?;
         Ok(Ca::Authority(Box::new(authority)))
     }

@@ -1,0 +1,65 @@
+//! Fleets sign in many sessions, and stop when the token fails.
+
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::lab::{Lab, run, uri};
+
+fn count(lab: &Lab, out: &str) -> usize {
+    fs::read_to_string(lab.path().join(out).join("manifest.csv"))
+        .map_or(0, |manifest| manifest.lines().count().saturating_sub(1))
+}
+
+#[test]
+fn a_fleet_uses_as_many_sessions_as_the_token_has() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    for sessions in ["sessions:1", "sessions:3"] {
+        let out = sessions.replace(':', "");
+        let issue =
+            ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "200", "--threads", "8", "--out", &out];
+        let Some(mut command) = lab.faulty(sessions, &issue) else { return };
+        run(&mut command).ok();
+        assert_eq!(count(&lab, &out), 200);
+        lab.run(&["cert", "verify", &format!("{out}/0000/device-200_fullchain.pem"), "--ca-cert", "labRoot_cert.pem"])
+            .ok();
+    }
+    assert_eq!(lab.logins(), 2, "one login for each run");
+}
+
+#[test]
+fn a_token_that_fails_stops_the_fleet_which_resumes() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    for (fault, reason) in [("removed:50", "CKR_DEVICE_REMOVED"), ("lie:50", "that its public key does not verify")] {
+        let out = fault.replace(':', "");
+        let issue =
+            ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "300", "--threads", "4", "--out", &out];
+        let Some(mut command) = lab.faulty(fault, &issue) else { return };
+        let error = run(&mut command).fails(1);
+        assert!(error.contains(reason) && error.contains("--resume"), "{error}");
+        assert!(count(&lab, &out) < 51, "{}", count(&lab, &out));
+        lab.run(&[&issue[..], &["--resume"]].concat()).ok();
+        assert_eq!(count(&lab, &out), 300);
+    }
+}
+
+#[test]
+fn a_token_that_is_removed_stops_the_fleet() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let issue = ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "1000000", "--out", "fleet"];
+    let child = lab.command(&issue).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let started = Instant::now();
+    while count(&lab, "fleet") == 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "no certificate was issued");
+        thread::yield_now();
+    }
+    fs::rename(lab.path().join("tokens"), lab.path().join("removed")).expect("renamed");
+    let error = crate::support::Run::ended(child.wait_with_output().expect("its end")).fails(1);
+    assert!(error.contains("the token \"lab\" does not answer any more") && error.contains("--resume"), "{error}");
+}
