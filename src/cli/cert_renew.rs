@@ -19,6 +19,7 @@ use super::{
     next_command::NextCommand,
     output::{GOOD, Output, clean, counted, fields, table},
     progress::bar,
+    token_key::{find_key, token_uri},
 };
 use crate::{
     certificate::{
@@ -174,7 +175,7 @@ impl Renew {
         let passwords = Passwords::new()
             .key(key_password.as_ref().map(|password| password.as_str()))
             .pfx(pfx_password.as_ref().map(|password| password.as_str()));
-        let authority = self.authority(passwords, at)?;
+        let authority = self.authority(passwords, at, output)?;
         let renewer = Renewer::new(self.options(at))
             .authority(authority.as_ref())
             .issuer_directory(self.dir.clone())
@@ -224,9 +225,19 @@ impl Renew {
         if self.dry_run { options.dry_run() } else { options }
     }
 
-    fn authority(&self, passwords: Passwords<'_>, at: Timestamp) -> anyhow::Result<Option<CertificateAuthority>> {
+    fn authority(
+        &self,
+        passwords: Passwords<'_>,
+        at: Timestamp,
+        output: &Output,
+    ) -> anyhow::Result<Option<CertificateAuthority>> {
         let (Some(certificate), Some(key)) = (&self.ca_cert, &self.ca_key) else { return Ok(None) };
-        Ok(Some(files::read_authority(certificate, key, passwords, at)?))
+        let Some(uri) = token_uri(key) else {
+            return Ok(Some(files::read_authority(certificate, key, passwords, at)?));
+        };
+        // A PIN is asked for only if the rest is in order.
+        files::read_certificates_with(certificate, passwords)?;
+        Ok(Some(files::read_authority_with_key(certificate, find_key(uri, output)?, passwords, at)?))
     }
 
     /// Asks before the key of a CA is replaced: that cannot be undone.
