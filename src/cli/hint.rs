@@ -233,7 +233,8 @@ fn renewal_hint(error: &RenewalError) -> Option<&'static str> {
             Some("give the CA that issued the certificate with --ca-cert FILE --ca-key FILE")
         }
         RenewalError::MissingKey { .. } => Some(
-            "--new-key generates one; if the device keeps its key, sign a request with `iot-enroll cert device ID --csr FILE`",
+            "--new-key generates one; if the device keeps its key, sign a request with `iot-enroll cert device ID --csr FILE`; \
+             for a root whose key is elsewhere, give it as --ca-cert, and its key as --ca-key",
         ),
         RenewalError::NoLifetime(_) => Some("--days N sets the lifetime"),
         RenewalError::Proof(_) => Some("`iot-enroll cert verification` creates one"),

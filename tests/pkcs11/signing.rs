@@ -96,3 +96,28 @@ fn a_token_that_only_hashes_itself_signs_with_rsa() {
     run(&mut command).ok();
     lab.run(&["cert", "verify", "d1_fullchain.pem", "--ca-cert", "r_cert.pem"]).ok();
 }
+
+#[test]
+fn certificates_of_keys_in_tokens_and_below_them_are_renewed() {
+    let Some(lab) = Lab::start() else { return };
+    let (root, plant) = (uri("root"), uri("plant"));
+    let by_root = ["--ca-cert", "lab_cert.pem", "--ca-key", &root];
+    lab.run(&["cert", "root", "lab", "--ca-key", &root]).ok();
+    lab.run(&[&["cert", "intermediate", "plant", "--key", &plant][..], &by_root].concat()).ok();
+    lab.run(&[&["cert", "device", "d1", "--no-pfx"][..], &by_root].concat()).ok();
+    for name in ["d1", "plant", "lab"] {
+        let file = format!("{name}_cert.pem");
+        let old = read(&lab, &file);
+        lab.run(&[&["cert", "renew", &file][..], &by_root].concat()).ok();
+        let new = read(&lab, &file);
+        assert_ne!(new.serial_number(), old.serial_number());
+        assert_eq!(new.public_key(), old.public_key());
+        assert_eq!(lab.path().join(format!("{name}_key.pem")).exists(), name == "d1");
+        let Some(verified) = openssl(lab.path(), &["verify", "-CAfile", "lab_cert.pem", &file]) else { return };
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    }
+    // Without the key, nothing is replaced.
+    let old = read(&lab, "lab_cert.pem");
+    lab.run(&["cert", "renew", "lab_cert.pem"]).fails(1);
+    assert_eq!(read(&lab, "lab_cert.pem"), old);
+}

@@ -243,6 +243,7 @@ impl<'a> Renewer<'a> {
             options.threshold.is_none_or(|threshold| threshold.is_reached(certificate, options.issue_time()))
         };
         let Snapshot { certificate: old, key, pfx } = files.snapshot(is_due)?;
+        let has_key_file = holder == KeyHolder::Files && (key.is_some() || options.has_new_key);
         if let Some(threshold) = options.threshold.filter(|_| !is_due(&old)) {
             let due_at = threshold.due_at(&old);
             return Ok(Prepared::NotDue(Box::new(NotDue { certificate: old, due_at })));
@@ -272,7 +273,7 @@ impl<'a> Renewer<'a> {
             issuers,
             shortened_from,
             has_new_key: new_key.is_some(),
-            has_key_file: holder == KeyHolder::Files,
+            has_key_file,
             has_pfx: pfx.is_some(),
         };
         Ok(Prepared::Ready(Box::new(set), replacement))
@@ -291,7 +292,8 @@ impl<'a> Renewer<'a> {
         let Some(content) = content else {
             return match holder {
                 KeyHolder::Device if options.has_new_key => Err(RenewalError::DeviceKey(files.certificate())),
-                KeyHolder::Files if !options.has_new_key => {
+                // The key of a CA can be in a token, and is not needed unless the certificate is self-signed.
+                KeyHolder::Files if !options.has_new_key && !is_authority(old) => {
                     Err(RenewalError::MissingKey { certificate: files.certificate(), key: path })
                 }
                 _ => Ok(None),
@@ -349,7 +351,8 @@ impl<'a> Renewer<'a> {
                 authority.check_issued_by_this(old)?;
             }
             let missing = || RenewalError::MissingKey { certificate: files.certificate(), key: files.private_key() };
-            return renew_self_signed(old, new_key.or(key).ok_or_else(missing)?, options);
+            let given = self.authority.map(CertificateAuthority::key).filter(|key| key.belongs_to(old));
+            return renew_self_signed(old, new_key.or(key).or(given).ok_or_else(missing)?, options);
         }
         match self.authority {
             Some(authority) => authority.renew(old, new_key, options),
