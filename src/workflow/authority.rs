@@ -7,7 +7,7 @@ use super::{
     step::{Outcome, Step, Steps},
 };
 use crate::certificate::{
-    CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm, Timestamp,
+    AuthorityError, CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm, Timestamp, chain,
     files::{self, FileError, FileSet, IfExists, PfxOptions},
 };
 
@@ -46,9 +46,10 @@ pub(super) enum CreatedRoot {
 impl AuthorityFiles<'_> {
     /// Reads the CA; none if it is a root that does not exist yet.
     pub(super) fn find(&self) -> Result<Option<CertificateAuthority>, ProvisionError> {
-        let found = match self.source {
+        let (found, certificate, key) = match self.source {
             AuthoritySource::Files { certificate, key } => {
-                files::read_authority(certificate, key, self.key_password, self.at)
+                let found = files::read_authority(certificate, key, self.key_password, self.at);
+                (found, certificate.clone(), key.clone())
             }
             AuthoritySource::Root(name) => {
                 let set = FileSet::new(self.directory, name)?;
@@ -56,10 +57,15 @@ impl AuthorityFiles<'_> {
                     set.check_spelling()?;
                     return Ok(None);
                 }
-                set.read_authority(self.key_password, self.at)
+                (set.read_authority(self.key_password, self.at), set.certificate(), set.private_key())
             }
         };
-        found.map(Some).map_err(ProvisionError::from_authority_files)
+        let checked = found.and_then(|found| match chain::check_authority(found.certificate(), self.at) {
+            Ok(()) => Ok(Some(found)),
+            // A CA for servers only cannot be enrolled.
+            Err(error) => Err(FileError::Authority { certificate, key, error: AuthorityError::Unfit(error) }),
+        });
+        checked.map_err(ProvisionError::from_authority_files)
     }
 
     /// Returns the files of a root and its name. No device may have the same files.

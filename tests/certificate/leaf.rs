@@ -160,16 +160,18 @@ fn an_alternative_name_is_only_a_host() {
     }
 }
 
+/// Why a certificate is not issued.
+#[track_caller]
+fn refused(authority: &CertificateAuthority, leaf: &LeafParams) -> ChainError {
+    match authority.issue_leaf(leaf, &IssueOptions::new()).expect_err("refused") {
+        AuthorityError::Invalid { error, .. } => *error,
+        other => panic!("{other}"),
+    }
+}
+
 #[test]
 fn server_certificate_that_would_not_verify_is_not_issued() {
     let options = IssueOptions::new();
-    let refused = |authority: &CertificateAuthority, leaf: &LeafParams| match authority
-        .issue_leaf(leaf, &options)
-        .expect_err("refused")
-    {
-        AuthorityError::Invalid { error, .. } => *error,
-        other => panic!("{other}"),
-    };
     let plant = authority(|params| {
         params.name_constraints = Some(rcgen::NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName("plant.example".to_owned())],
@@ -197,4 +199,39 @@ fn server_certificate_that_would_not_verify_is_not_issued() {
     assert!(matches!(error, ChainError::NotForServers { .. }), "{error}");
     let device = LeafParams::device(&DeviceId::new("d").expect("an ID")).expect("a device");
     clients.issue_leaf(&device, &options).expect("a client certificate");
+}
+
+#[test]
+fn authority_for_servers_issues_what_servers_need() {
+    let options = IssueOptions::new();
+    let servers = authority(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    let leaf = server("s", &["s.example"]);
+    let issued = servers.issue_leaf(&leaf, &options).expect("a server certificate");
+    webpki_accepts(&issued, servers.certificate(), "s.example").expect("accepted");
+    servers.issue_server(&name("s"), &["s.example"], &options).expect("a server certificate");
+    let edge_ca = servers.issue_edge_ca(&name("edge-1"), &options).expect("an Edge CA");
+    let below = servers.issue_intermediate(&name("I"), &options).expect("an intermediate");
+    for authority in [edge_ca, below] {
+        let authority = authority.into_authority(Timestamp::now()).expect("an authority");
+        let issued = authority.issue_leaf(&leaf, &options).expect("a server certificate");
+        webpki_accepts(&issued, servers.certificate(), "s.example").expect("accepted");
+        let error = refused(&authority, &server("s", &["s.example"]).client_authentication());
+        assert!(matches!(error, ChainError::NotForClients { .. }), "{error}");
+        let error = authority.issue_device(&DeviceId::new("d").expect("an ID"), &options).expect_err("refused");
+        assert!(error.to_string().contains("lacks client authentication"), "{error}");
+    }
+}
+
+#[test]
+fn authority_for_any_usage_issues_no_server_certificates() {
+    let options = IssueOptions::new();
+    let any = authority(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+    let error = refused(&any, &server("s", &["s.example"]));
+    assert!(matches!(error, ChainError::ServersByAnyUsage { .. }), "{error}");
+    any.issue_edge_ca(&name("edge-1"), &options).expect_err("its server certificates would be refused");
+    any.issue_device(&DeviceId::new("d").expect("an ID"), &options).expect("services accept it");
+    let both = vec![ExtendedKeyUsagePurpose::Any, ExtendedKeyUsagePurpose::ServerAuth];
+    let both = authority(|params| params.extended_key_usages = both);
+    let issued = both.issue_leaf(&server("s", &["s.example"]), &options).expect("a server certificate");
+    webpki_accepts(&issued, both.certificate(), "s.example").expect("accepted");
 }
