@@ -53,13 +53,13 @@ pub enum AuthorityError {
     },
     /// An Edge CA would expire too soon, together with its issuer.
     #[error(
-        "no certificate was issued for {subject}, since its issuer expires at {not_after}: an Edge CA needs at least 90 \
-         days, unless fewer are requested"
+        "no certificate was issued for {subject}, since its issuer or a CA above it expires at {not_after}: an Edge CA \
+         needs at least 90 days, unless fewer are requested"
     )]
     ShortValidity {
         /// The subject of the certificate.
         subject: String,
-        /// When the issuer expires.
+        /// When the issuer or a CA above it expires.
         not_after: String,
     },
     /// The lifetime is empty, or ends after the year 9999.

@@ -261,8 +261,11 @@ impl CertificateAuthority {
 /// Checks that an Edge CA is valid for long enough, unless a shorter validity was requested.
 fn check_left(issued: &IssuedCertificate, at: Timestamp) -> Result<(), AuthorityError> {
     let least = at.checked_add(MIN_VALIDITY);
-    let not_after = issued.certificate.not_after();
-    if issued.shortened_from.is_some() && least.is_some_and(|least| not_after < least) {
+    let own = issued.certificate.not_after();
+    // The chain is valid for as long as all its certificates are.
+    let not_after = issued.fullchain().map(Certificate::not_after).min().unwrap_or(own);
+    let is_shortened = issued.shortened_from.is_some() || not_after < own;
+    if is_shortened && least.is_some_and(|least| not_after < least) {
         return Err(AuthorityError::ShortValidity {
             subject: issued.certificate.subject().to_string(),
             not_after: moment(not_after),

@@ -72,7 +72,7 @@ pub(super) struct Convert {
     /// Namespace in NVS [default: certs]
     #[arg(long)]
     namespace: Option<NvsNamespace>,
-    /// Write NVS values as blobs, which may be longer than 3999 bytes
+    /// Write NVS values as blobs, which may be longer than 3967 bytes
     #[arg(long)]
     nvs_blob: bool,
     #[command(flatten)]

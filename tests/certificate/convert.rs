@@ -397,3 +397,23 @@ fn certificates_are_read_without_the_keys() {
     let keystore = Bundle::read_certificates(&fixture("pfx/two-keys.p12"), Passwords::new().pfx("changeit"));
     assert!(keystore.expect("certificates").certificates().len() >= 2);
 }
+
+#[test]
+fn headers_with_other_arrays_have_other_guards() {
+    let header = |file: &str, name: &str| {
+        let bundle = read(&fixture(file), Passwords::new());
+        let header = bundle.to_c_header(&Symbol::new(name).expect("a name"), KeyEncoding::new()).expect("a header");
+        header.lines().find(|line| line.starts_with("#ifndef ")).expect("a guard").to_owned()
+    };
+    let (certificate, key) = ("authorities/ec-sec1_cert.pem", "authorities/ec-sec1_key.pem");
+    assert_ne!(header(certificate, "device"), header(key, "device"));
+    assert_ne!(header(certificate, "a"), header(certificate, "A"), "C tells cases apart");
+}
+
+#[test]
+fn password_of_a_key_does_not_close_pfx_files() {
+    let both = [fixture("authorities/ec-sec1_cert.pem"), fixture("authorities/ec-sec1_key.pem")].concat();
+    let pfx = read(&both, Passwords::new()).to_pfx(PfxOptions::new("1234")).expect("PFX");
+    assert!(read(&pfx, Passwords::new().key("another")).key().is_some(), "the default password is still tried");
+    Bundle::read(&pfx, Passwords::new().pfx("another")).expect_err("only the given one is tried");
+}

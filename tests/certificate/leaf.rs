@@ -235,3 +235,30 @@ fn authority_for_any_usage_issues_no_server_certificates() {
     let issued = both.issue_leaf(&server("s", &["s.example"]), &options).expect("a server certificate");
     webpki_accepts(&issued, both.certificate(), "s.example").expect("accepted");
 }
+
+#[test]
+fn edge_ca_is_not_valid_for_longer_than_its_root() {
+    let key = || KeyPair::generate().expect("a key");
+    let params = |name: &str, not_after| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = time::macros::datetime!(2020-01-01 0:00 UTC);
+        params.not_after = not_after;
+        params
+    };
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
+    let root_key = key();
+    let root = params("Root", time::macros::datetime!(2030-03-01 0:00 UTC));
+    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let issuer = rcgen::Issuer::new(root, root_key);
+    let own_key = key();
+    let below = params("Below", time::macros::datetime!(2040-01-01 0:00 UTC));
+    let pem = below.signed_by(&own_key, &issuer).expect("an intermediate").pem() + &root_pem;
+    let authority = CertificateAuthority::from_pem(pem, own_key.serialize_pem(), now).expect("an authority");
+    let options = IssueOptions::new().at(now);
+    let error = authority.issue_edge_ca(&name("edge-1"), &options).expect_err("the root expires soon");
+    assert!(matches!(error, AuthorityError::ShortValidity { .. }), "{error}");
+    let days = options.lifetime(iot_enroll::certificate::Lifetime::Days(50));
+    authority.issue_edge_ca(&name("edge-1"), &days).expect("requested");
+}

@@ -227,7 +227,7 @@ fn value_too_long_for_a_string_in_nvs_is_refused() {
     let path = lab.path();
     fs::write(path.join("many.pem"), many_certificates()).expect("written");
     let error = convert(path, &["many.pem", "--to", "nvs-csv"]).fails(1);
-    assert!(error.contains("at most 3999") && error.contains("--nvs-blob"), "{error}");
+    assert!(error.contains("at most 3967") && error.contains("--nvs-blob"), "{error}");
     convert(path, &["many.pem", "--to", "nvs-csv", "--nvs-blob"]).ok();
     let error = convert(path, &["d_cert.pem", "--to", "nvs-csv", "--name", "a_long_name"]).fails(1);
     assert!(error.contains("a_long_name_cert") && error.contains("--name"), "{error}");

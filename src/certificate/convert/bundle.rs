@@ -140,9 +140,15 @@ impl Bundle {
                 self.add_key(PrivateKey::from_item(item, passwords.key)?)?;
             }
             ContentKind::Pfx => {
-                let contents = match pfx::read_contents(der()?, passwords.for_pfx()) {
+                let mut password = passwords.for_pfx();
+                // The password of another file's key: then the default passwords are tried as without it.
+                let is_of_key = passwords.pfx.is_none() && password.is_some();
+                if is_of_key && matches!(pfx::read_contents(der()?, password), Err(PfxError::Password)) {
+                    password = None;
+                }
+                let contents = match pfx::read_contents(der()?, password) {
                     Err(PfxError::Ambiguous(_) | PfxError::NoMatch | PfxError::Key(_)) if keys == Keys::Skip => {
-                        self.certificates.extend(pfx::read_in_file_order(der()?, passwords.for_pfx())?);
+                        self.certificates.extend(pfx::read_in_file_order(der()?, password)?);
                         return Ok(());
                     }
                     contents => contents?,

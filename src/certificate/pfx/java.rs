@@ -1,6 +1,6 @@
 //! What Java does not read: one such certificate or password makes a whole truststore unreadable.
 //!
-//! The rules are those of OpenJDK 17 (`X509CertImpl`, `X509CertInfo`, `CurveDB` and `PBEKey`), tried with `keytool`.
+//! The rules are those of Java 17 (`X509CertImpl`, `X509CertInfo`, `CurveDB` and `PBEKey`), tried with `keytool`.
 
 use std::collections::HashSet;
 
