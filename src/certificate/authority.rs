@@ -7,8 +7,10 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyIdMethod, P
 use super::{
     AuthorityError, Certificate, ChainError, CommonName, DeviceId, IssueOptions, KeyError, PrivateKey, Profile,
     PublicKeyAlgorithm, ReadError, Timestamp, chain,
+    chain::Usage,
     der::{BIT_STRING, der_element, der_frame, der_sequence},
     key::RcgenKey,
+    x509::{CLIENT_AUTHENTICATION, SERVER_AUTHENTICATION},
 };
 
 /// A new certificate, its private key, and the certificates above it.
@@ -49,7 +51,8 @@ impl IssuedCertificate {
 
 /// A CA certificate and its private key, which issues other certificates.
 ///
-/// It issues only certificates that [`chain::verify`] accepts under the topmost certificate of its known chain.
+/// It issues only certificates that [`chain::verify`] accepts under the topmost certificate of its known chain. For server
+/// certificates, the CAs of the chain must allow server authentication, not client authentication.
 ///
 /// ```
 /// use iot_enroll::certificate::{CertificateAuthority, CommonName, DeviceId, IssueOptions};
@@ -90,7 +93,7 @@ impl CertificateAuthority {
             .find(|certificate| key.belongs_to(certificate))
             .ok_or_else(|| mismatch(&certificates))?
             .clone();
-        chain::check_authority(&certificate, at).map_err(AuthorityError::Unfit)?;
+        chain::check_signer(&certificate, at).map_err(AuthorityError::Unfit)?;
         let issuers = chain::issuers(&certificate, certificates, at);
         Ok(Self { certificate, issuers, key, files: Vec::new() })
     }
@@ -259,9 +262,7 @@ impl CertificateAuthority {
             (Err(_), Err(_)) => Err(AuthorityError::AlternativeName((*name).to_owned())),
         };
         let names = alternative_names.iter().map(alternative_name).collect::<Result<_, _>>()?;
-        let issued = self.issue(Profile::Server, name, |params| params.subject_alt_names = names, options)?;
-        self.check_server_chain(&issued.certificate)?;
-        Ok(issued)
+        self.issue(Profile::Server, name, |params| params.subject_alt_names = names, options)
     }
 
     /// Issues a certificate. `adjust` changes what differs from the profile.
@@ -284,7 +285,28 @@ impl CertificateAuthority {
         let above = std::iter::once(&self.certificate).chain(&self.issuers);
         let presented: Vec<_> = std::iter::once(certificate).chain(above).cloned().collect();
         let top = self.issuers.last().unwrap_or(&self.certificate);
-        chain::verify(&presented, std::slice::from_ref(top), at).map(drop).map_err(|error| invalid(certificate, error))
+        self.usages(certificate).iter().try_for_each(|&usage| {
+            let verified = chain::verify_for(usage, &presented, std::slice::from_ref(top), at);
+            verified.map(drop).map_err(|error| invalid(certificate, error))
+        })
+    }
+
+    /// Returns what a new certificate is used for, which the CAs above it must allow. A CA is used for what they all allow.
+    fn usages(&self, certificate: &Certificate) -> &'static [Usage] {
+        let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
+        if is_authority {
+            let mut above = std::iter::once(&self.certificate).chain(&self.issuers);
+            let for_clients = above.clone().all(Certificate::allows_client_authentication);
+            let for_servers = above.all(Certificate::allows_server_authentication);
+            return if for_servers && !for_clients { &[Usage::Server] } else { &[Usage::Client] };
+        }
+        let has =
+            |wanted: &str| certificate.extended_key_usage().unwrap_or_default().iter().any(|usage| usage == wanted);
+        match (has(CLIENT_AUTHENTICATION), has(SERVER_AUTHENTICATION)) {
+            (true, true) => &[Usage::Client, Usage::Server],
+            (false, true) => &[Usage::Server],
+            (_, false) => &[Usage::Client],
+        }
     }
 
     /// Returns whether this CA or one above it has name constraints.
@@ -328,7 +350,7 @@ impl CertificateAuthority {
     /// Checks that this CA can sign now, and returns the path length of a new certificate of that kind.
     pub(super) fn path_length_below(&self, profile: Profile, at: Timestamp) -> Result<Option<u8>, AuthorityError> {
         // The CA may have expired since it was loaded.
-        chain::check_authority(&self.certificate, at).map_err(AuthorityError::Unfit)?;
+        chain::check_signer(&self.certificate, at).map_err(AuthorityError::Unfit)?;
         if !profile.is_authority() {
             return Ok(None);
         }
@@ -441,7 +463,7 @@ const ISSUER: usize = 3;
 const SUBJECT: usize = 5;
 
 fn subjects(certificates: &[Certificate]) -> String {
-    certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(", ")
+    certificates.iter().map(|certificate| certificate.subject().to_string()).collect::<Vec<_>>().join(" or ")
 }
 
 /// Returns the error for a key that belongs to none of the certificates.

@@ -40,15 +40,26 @@ pub enum AuthorityError {
         /// Why the certificate would not be valid.
         error: Box<ChainError>,
     },
+    /// The CAs above an Edge CA do not allow server certificates with the ID of a module as a DNS name.
+    #[error(
+        "the server certificates of the device would not be valid: IoT Edge adds the module ID {module} to them as a DNS name: \
+         {error}"
+    )]
+    ModuleName {
+        /// The ID of the module.
+        module: String,
+        /// Why the certificate would not be valid.
+        error: Box<ChainError>,
+    },
     /// An Edge CA would expire too soon, together with its issuer.
     #[error(
-        "no certificate was issued for {subject}, since its issuer expires at {not_after}: an Edge CA needs at least 90 \
-         days, unless fewer are requested"
+        "no certificate was issued for {subject}, since its issuer or a CA above it expires at {not_after}: an Edge CA \
+         needs at least 90 days, unless fewer are requested"
     )]
     ShortValidity {
         /// The subject of the certificate.
         subject: String,
-        /// When the issuer expires.
+        /// When the issuer or a CA above it expires.
         not_after: String,
     },
     /// The lifetime is empty, or ends after the year 9999.

@@ -37,6 +37,7 @@ pub(crate) use super::timestamp::moment;
 use super::{
     Certificate, SignatureError, Timestamp,
     name_constraints::{self, Violation},
+    x509::SERVER_AUTHENTICATION,
 };
 
 /// The highest number of certificates in a path. Real paths have three or four.
@@ -59,12 +60,29 @@ pub fn verify<'a>(
     anchors: &'a (impl AsRef<[Certificate]> + ?Sized),
     at: Timestamp,
 ) -> Result<Vec<&'a Certificate>, ChainError> {
+    verify_for(Usage::Client, presented, anchors.as_ref(), at)
+}
+
+/// What a certificate is used for. Every CA above it must allow that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    Client,
+    #[cfg_attr(not(feature = "issue"), expect(dead_code, reason = "only new certificates are checked for servers"))]
+    Server,
+}
+
+/// Verifies a chain as [`verify`] does, for that usage.
+pub(super) fn verify_for<'a>(
+    usage: Usage,
+    presented: &'a [Certificate],
+    anchors: &'a [Certificate],
+    at: Timestamp,
+) -> Result<Vec<&'a Certificate>, ChainError> {
     let (leaf, others) = presented.split_first().ok_or(ChainError::Empty)?;
-    let anchors = anchors.as_ref();
     if anchors.is_empty() {
         return Err(ChainError::NoAnchor);
     }
-    let mut search = Search { others, anchors, at, path: vec![leaf], signatures: MAX_SIGNATURES, failure: None };
+    let mut search = Search { usage, others, anchors, at, path: vec![leaf], signatures: MAX_SIGNATURES, failure: None };
     if search.finds_path() {
         return Ok(search.path);
     }
@@ -97,7 +115,7 @@ pub fn verify_possession(
             expected: subject(enrolled).into(),
         });
     }
-    check_path(&[proof, enrolled], at)
+    check_path(Usage::Client, &[proof, enrolled], at)
 }
 
 /// Checks that a certificate can be enrolled as a CA and sign as one: it is a CA certificate, it may issue client
@@ -108,6 +126,18 @@ pub fn verify_possession(
 pub fn check_authority(certificate: &Certificate, at: Timestamp) -> Result<(), ChainError> {
     check_extensions(certificate)?;
     check_may_sign(certificate)?;
+    check_validity(certificate, at)
+}
+
+/// Checks that a certificate can sign as a CA, as [`check_authority`] does, but for clients or servers: which of them is checked
+/// when a certificate is issued.
+#[cfg(feature = "issue")]
+pub(super) fn check_signer(certificate: &Certificate, at: Timestamp) -> Result<(), ChainError> {
+    check_extensions(certificate)?;
+    check_signs(certificate)?;
+    if !certificate.allows_client_authentication() && !certificate.allows_server_authentication() {
+        return Err(ChainError::NotForTls { subject: subject(certificate) });
+    }
     check_validity(certificate, at)
 }
 
@@ -162,6 +192,7 @@ enum Closeness {
 /// A depth-first search with backtracking: if several certificates have one subject, as with cross-signed CAs, any may be
 /// the right issuer.
 struct Search<'a> {
+    usage: Usage,
     others: &'a [Certificate],
     anchors: &'a [Certificate],
     at: Timestamp,
@@ -233,7 +264,7 @@ impl Search<'_> {
     }
 
     fn is_valid(&mut self) -> bool {
-        match check_path(&self.path, self.at) {
+        match check_path(self.usage, &self.path, self.at) {
             Ok(()) => true,
             Err(error) => {
                 self.fail(Closeness::Invalid, error);
@@ -268,12 +299,12 @@ fn dead_end(last: &Certificate, anchors: &[Certificate], leads_back: bool) -> Ch
 }
 
 /// Checks a path whose names and signatures match, the trust anchor last.
-fn check_path(path: &[&Certificate], at: Timestamp) -> Result<(), ChainError> {
+fn check_path(usage: Usage, path: &[&Certificate], at: Timestamp) -> Result<(), ChainError> {
     for (below, &certificate) in path.iter().enumerate() {
         check_validity(certificate, at)?;
         check_extensions(certificate)?;
         if below > 0 {
-            check_may_sign(certificate)?;
+            check_may_sign_for(usage, certificate)?;
             // Self-issued CA certificates do not count towards the path length (RFC 5280 section 4.2.1.9).
             let authorities = path[1..below].iter().filter(|authority| !authority.is_self_issued()).count();
             let allowed = certificate.basic_constraints().and_then(|constraints| constraints.path_length);
@@ -339,14 +370,43 @@ pub(crate) fn check_validity(certificate: &Certificate, at: Timestamp) -> Result
 
 /// Checks that a certificate is a CA's and may issue client certificates.
 pub(super) fn check_may_sign(certificate: &Certificate) -> Result<(), ChainError> {
+    check_may_sign_for(Usage::Client, certificate)
+}
+
+/// Checks that a certificate is a CA's and may issue certificates for that usage.
+fn check_may_sign_for(usage: Usage, certificate: &Certificate) -> Result<(), ChainError> {
+    check_signs(certificate)?;
+    check_usage(usage, certificate)
+}
+
+/// Checks that a CA may issue certificates for that usage.
+///
+/// For servers, `serverAuth` itself is required, and `anyExtendedKeyUsage` does not suffice: OpenSSL and webpki hold a chain to
+/// that, and they are what the clients of a server use. Enrollment services compare the certificates of devices differently.
+pub(super) fn check_usage(usage: Usage, certificate: &Certificate) -> Result<(), ChainError> {
+    let subject = || subject(certificate);
+    let has_server = |usages: &[String]| usages.iter().any(|usage| usage == SERVER_AUTHENTICATION);
+    match usage {
+        Usage::Client if !certificate.allows_client_authentication() => {
+            Err(ChainError::NotForClients { subject: subject() })
+        }
+        Usage::Server if !certificate.allows_server_authentication() => {
+            Err(ChainError::NotForServers { subject: subject() })
+        }
+        Usage::Server if !certificate.extended_key_usage().is_none_or(has_server) => {
+            Err(ChainError::ServersByAnyUsage { subject: subject() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a certificate is a CA's, and may sign certificates.
+fn check_signs(certificate: &Certificate) -> Result<(), ChainError> {
     if !certificate.basic_constraints().is_some_and(|constraints| constraints.authority) {
         return Err(ChainError::NotAnAuthority { subject: subject(certificate) });
     }
     if certificate.key_usage().is_some_and(|usage| !usage.certificate_signing) {
         return Err(ChainError::MayNotSign { subject: subject(certificate) });
-    }
-    if !certificate.allows_client_authentication() {
-        return Err(ChainError::NotForClients { subject: subject(certificate) });
     }
     Ok(())
 }

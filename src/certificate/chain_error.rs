@@ -64,6 +64,24 @@ pub enum ChainError {
         /// The subject of the CA certificate.
         subject: String,
     },
+    /// The extended key usage of a CA certificate excludes both client and server authentication.
+    #[error(
+        "{subject} may issue certificates neither for clients nor for servers: its extended key usage lacks both client and \
+         server authentication"
+    )]
+    NotForTls {
+        /// The subject of the CA certificate.
+        subject: String,
+    },
+    /// A CA certificate allows server certificates by `anyExtendedKeyUsage` only, which OpenSSL and webpki do not accept.
+    #[error(
+        "clients would refuse server certificates of {subject}: its extended key usage is anyExtendedKeyUsage, without \
+         server authentication"
+    )]
+    ServersByAnyUsage {
+        /// The subject of the CA certificate.
+        subject: String,
+    },
     /// The hash of the signature is broken, so that the signature can be forged.
     #[error("{subject} is signed with {algorithm}, which is broken")]
     WeakSignature {

@@ -21,11 +21,13 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{
     AlternativeName, AlternativeNameError, AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId,
     IssueOptions, IssuedCertificate, LeafParams, MAX_COMMON_NAME, NameError, Profile, Timestamp,
     authority::self_signed,
-    files::{FileError, FileSet, IfExists, Readers, write_file},
+    files::{FileError, FileSet, IfExists, Readers, check_replaceable_file, write_file},
     timestamp::moment,
 };
 
@@ -35,6 +37,10 @@ const EDGE_CA: &str = " Edge CA";
 /// The shortest validity of an Edge CA whose end is that of its issuer: the default lifetime of the certificates that IoT
 /// Edge creates for itself.
 const MIN_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// The ID of the module that every gateway has. IoT Edge adds the ID of a module to its server certificate, as a DNS name beside
+/// the host name (`module/cert/server.rs` of edgelet's workload API).
+const EDGE_HUB: &str = "edgeHub";
 
 /// The file with the certificates that modules and downstream devices trust.
 const TRUST_BUNDLE: &str = "trust_bundle.pem";
@@ -46,15 +52,22 @@ const CONFIG: &str = "config.toml";
 ///
 /// IoT Edge puts the host name into the common name of server certificates. If the Edge CA had the same name, clients would
 /// take such a certificate for a self-signed one. So ` Edge CA` is appended to a name without a space, which could be a host
-/// name.
+/// name. Of a name that is too long for that, the first 47 characters are kept, then a hyphen and the first 8 hexadecimal digits
+/// of the SHA-256 of the name, so that it is still unique.
 ///
 /// # Errors
-/// Returns [`NameError::Length`] if the common name would be too long.
+/// Returns a [`NameError`] if the result is not a common name.
 pub fn edge_ca_name(name: &CommonName) -> Result<CommonName, NameError> {
     if name.as_str().contains(' ') {
         return Ok(name.clone());
     }
-    CommonName::new(format!("{name}{EDGE_CA}"))
+    if name.as_str().chars().count() + EDGE_CA.len() <= MAX_COMMON_NAME {
+        return CommonName::new(format!("{name}{EDGE_CA}"));
+    }
+    let digits: String = Sha256::digest(name.as_str()).iter().take(4).map(|octet| format!("{octet:02x}")).collect();
+    let kept = MAX_COMMON_NAME - EDGE_CA.len() - 1 - digits.len();
+    let start: String = name.as_str().chars().take(kept).collect();
+    CommonName::new(format!("{start}-{digits}{EDGE_CA}"))
 }
 
 /// The host name of an IoT Edge device, which is the `hostname` setting and a name in its server certificates: a DNS name
@@ -214,15 +227,25 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
-    /// Checks that a server certificate for that host name would be valid under an Edge CA of this CA: CAs may constrain the
-    /// names below them. An Edge CA does not constrain names itself, so a certificate under this CA shows that.
+    /// Checks that the server certificate of the IoT Edge hub, for that host name, would be valid under an Edge CA of this CA:
+    /// CAs may constrain the names below them. An Edge CA does not constrain names itself, so a certificate under this CA shows
+    /// that.
     fn check_edge_hostname(&self, hostname: &EdgeHostname, at: Timestamp) -> Result<(), AuthorityError> {
-        let server = LeafParams::server(CommonName::new(hostname.to_string())?).alternative_names([hostname.0.clone()]);
-        match self.issue_leaf(&server, &IssueOptions::new().at(at)) {
-            Err(AuthorityError::Invalid { error, .. }) => {
-                Err(AuthorityError::Hostname { hostname: hostname.to_string(), error })
+        let common_name = CommonName::new(hostname.to_string())?;
+        let check = |names: &[&AlternativeName]| {
+            let server = LeafParams::server(common_name.clone()).alternative_names(names.iter().copied().cloned());
+            match self.issue_leaf(&server, &IssueOptions::new().at(at)) {
+                Err(AuthorityError::Invalid { error, .. }) => Ok(Some(error)),
+                other => other.map(|_| None),
             }
-            other => other.map(drop),
+        };
+        if let Some(error) = check(&[&hostname.0])? {
+            return Err(AuthorityError::Hostname { hostname: hostname.to_string(), error });
+        }
+        let Ok(hub) = AlternativeName::new(EDGE_HUB) else { return Ok(()) };
+        match check(&[&hostname.0, &hub])? {
+            Some(error) => Err(AuthorityError::ModuleName { module: EDGE_HUB.to_owned(), error }),
+            None => Ok(()),
         }
     }
 
@@ -238,8 +261,11 @@ impl CertificateAuthority {
 /// Checks that an Edge CA is valid for long enough, unless a shorter validity was requested.
 fn check_left(issued: &IssuedCertificate, at: Timestamp) -> Result<(), AuthorityError> {
     let least = at.checked_add(MIN_VALIDITY);
-    let not_after = issued.certificate.not_after();
-    if issued.shortened_from.is_some() && least.is_some_and(|least| not_after < least) {
+    let own = issued.certificate.not_after();
+    // The chain is valid for as long as all its certificates are.
+    let not_after = issued.fullchain().map(Certificate::not_after).min().unwrap_or(own);
+    let is_shortened = issued.shortened_from.is_some() || not_after < own;
+    if is_shortened && least.is_some_and(|least| not_after < least) {
         return Err(AuthorityError::ShortValidity {
             subject: issued.certificate.subject().to_string(),
             not_after: moment(not_after),
@@ -253,7 +279,7 @@ impl EdgeCertificates {
     ///
     /// # Errors
     /// Returns [`AuthorityError::Hostname`] if the CA or one above it does not allow server certificates for the host name,
-    /// and other errors if a certificate cannot be issued.
+    /// [`AuthorityError::ModuleName`] if it does not allow the DNS name that IoT Edge adds to them, and other errors if a certificate cannot be issued.
     pub fn issue(
         device: &DeviceId,
         hostname: &EdgeHostname,
@@ -300,18 +326,17 @@ impl EdgeCertificates {
     /// Returns [`FileError::Exists`] if one of the files exists and [`IfExists::Fail`] is given; otherwise the errors of
     /// [`FileSet::write`].
     pub fn write(&self, files: &EdgeFiles, settings: &EdgeSettings, if_exists: IfExists) -> Result<(), FileError> {
+        let existing: Vec<_> =
+            [&files.trust_bundle, &files.config].into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
+        existing.iter().try_for_each(|path| check_replaceable_file(path))?;
+        // Before the check for existing files: those of another device are not overwritten on request either.
+        files.check_config_owner(self.registration_id())?;
         for set in [&files.identity, &files.edge_ca] {
             set.check_available(if_exists)?;
         }
-        let existing: Vec<_> =
-            [&files.trust_bundle, &files.config].into_iter().filter(|path| path.symlink_metadata().is_ok()).collect();
         if if_exists == IfExists::Fail && !existing.is_empty() {
             return Err(FileError::Exists(existing.into_iter().cloned().collect()));
         }
-        if let Some(directory) = existing.into_iter().find(|path| path.is_dir()) {
-            return Err(FileError::NotAFile(directory.clone()));
-        }
-        files.check_config_owner(self.registration_id())?;
         files.identity.write(&self.identity, None, if_exists)?;
         files.edge_ca.write(&self.edge_ca, None, if_exists)?;
         write_file(&files.trust_bundle, self.trust_anchor().to_pem().as_bytes(), Readers::Everyone, if_exists)?;

@@ -3,9 +3,10 @@
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 
 use super::{
-    AlternativeName, AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
+    AlternativeName, AuthorityError, Certificate, CertificateAuthority, CommonName, DeviceId, IssueOptions,
     IssuedCertificate, Profile,
     authority::{invalid, self_signed},
+    chain::{self, Usage},
 };
 
 /// The contents of a new certificate for a device or server.
@@ -117,11 +118,10 @@ impl CertificateAuthority {
     pub fn issue_leaf(&self, leaf: &LeafParams, options: &IssueOptions) -> Result<IssuedCertificate, AuthorityError> {
         leaf.check()?;
         let issued = self.issue(leaf.profile, &leaf.name, |params| leaf.apply(params), options)?;
-        if leaf.is_server() {
-            self.check_server_chain(&issued.certificate)?;
-            if let Some(shadow) = leaf.with_common_name_as_dns_name().filter(|_| self.constrains_names()) {
-                self.issue(shadow.profile, &shadow.name, |params| shadow.apply(params), options)?;
-            }
+        if leaf.is_server()
+            && let Some(shadow) = leaf.with_common_name_as_dns_name().filter(|_| self.constrains_names())
+        {
+            self.issue(shadow.profile, &shadow.name, |params| shadow.apply(params), options)?;
         }
         Ok(issued)
     }
@@ -130,11 +130,8 @@ impl CertificateAuthority {
     /// usages of its CAs.
     pub(super) fn check_server_chain(&self, certificate: &Certificate) -> Result<(), AuthorityError> {
         let mut above = std::iter::once(self.certificate()).chain(self.issuers());
-        match above.find(|authority| !authority.allows_server_authentication()) {
-            Some(authority) => {
-                Err(invalid(certificate, ChainError::NotForServers { subject: authority.subject().to_string() }))
-            }
-            None => Ok(()),
-        }
+        above
+            .try_for_each(|authority| chain::check_usage(Usage::Server, authority))
+            .map_err(|error| invalid(certificate, error))
     }
 }

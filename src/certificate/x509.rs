@@ -384,8 +384,8 @@ impl Certificate {
     }
 }
 
-const SERVER_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.1";
-const CLIENT_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.2";
+pub(super) const SERVER_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.1";
+pub(super) const CLIENT_AUTHENTICATION: &str = "1.3.6.1.5.5.7.3.2";
 const ANY_EXTENDED_KEY_USAGE: &str = "2.5.29.37.0";
 
 fn read_version(der: &[u8]) -> Option<u32> {

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -162,7 +162,9 @@ pub(super) struct Pfx {
 
 impl Pfx {
     pub(super) fn new(password: &PfxPassword, legacy: bool) -> anyhow::Result<Self> {
-        Ok(Self { password: password.given()?, encryption: encryption(legacy) })
+        let password = password.given()?;
+        password.as_ref().map_or(Ok(()), |password| check_new_password(password))?;
+        Ok(Self { password, encryption: encryption(legacy) })
     }
 
     pub(super) fn with_password(password: Zeroizing<String>, legacy: bool) -> Self {
@@ -183,6 +185,14 @@ impl Pfx {
             ));
         }
     }
+}
+
+/// Checks that a new file is not encrypted with a password that cannot be entered elsewhere.
+pub(super) fn check_new_password(password: &str) -> anyhow::Result<()> {
+    if password.contains(char::is_control) {
+        bail!("the password of the new file has a control character, which other programs do not accept");
+    }
+    Ok(())
 }
 
 fn encryption(legacy: bool) -> PfxEncryption {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    args::{KeyPassword, Pfx, PfxPassword},
+    args::{KeyPassword, Pfx, PfxPassword, check_new_password},
     error::{UsageError, WithOut},
     input::{file_name, read, secret, secret_or_empty},
     output::{Format, Output, clean, counted, fields},
@@ -21,7 +21,7 @@ use crate::{
     certificate::{
         Certificate, ContentKind, KeyEncoding, KeyFormat, content_kinds,
         convert::{Bundle, NvsNamespace, NvsOptions, Symbol},
-        files::{IfExists, Passwords, Readers, check_file, is_same_file, write_file},
+        files::{FileError, IfExists, Passwords, Readers, check_file, is_same_file, write_file},
     },
     workflow::lossy_path,
 };
@@ -72,7 +72,7 @@ pub(super) struct Convert {
     /// Namespace in NVS [default: certs]
     #[arg(long)]
     namespace: Option<NvsNamespace>,
-    /// Write NVS values as blobs, which may be longer than 3999 bytes
+    /// Write NVS values as blobs, which may be longer than 3967 bytes
     #[arg(long)]
     nvs_blob: bool,
     #[command(flatten)]
@@ -212,7 +212,7 @@ impl Convert {
         let content = self.encode(&bundle, new_password, is_encrypted, output)?;
         let Place::File(file) = place else { return write_to_stdout(&content) };
         let readers = if holds_key { Readers::Owner } else { Readers::Everyone };
-        write_file(file, &content, readers, self.if_exists()).map_err(WithOut::new)?;
+        write_file(file, &content, readers, self.if_exists()).map_err(unwritable)?;
         let conversion = Conversion {
             file: file.to_owned(),
             format: self.to.name(),
@@ -250,8 +250,7 @@ impl Convert {
             let error = UsageError::new(format!("--out would overwrite the input {}", file.display()));
             return Err(error.with_hint("choose another file for --out").into());
         }
-        check_file(out, self.if_exists()).map_err(WithOut::new)?;
-        Ok(())
+        check_file(out, self.if_exists()).map_err(unwritable)
     }
 
     /// Reads the files and selects the requested part. Returns also whether a private key in them is encrypted.
@@ -264,10 +263,13 @@ impl Convert {
         let mut bundles = Vec::new();
         for file in &self.files {
             let bytes = read(file)?;
-            let bundle =
-                Bundle::read(&bytes, passwords).with_context(|| format!("could not convert {}", file_name(file)))?;
+            let bundle = match self.only {
+                Some(Part::Certificates) => Bundle::read_certificates(&bytes, passwords),
+                _ => Bundle::read(&bytes, passwords),
+            };
+            let bundle = bundle.with_context(|| format!("could not convert {}", file_name(file)))?;
             for part in bundle.left_out() {
-                output.note(format_args!("{part} in {} cannot be converted and are left out", file_name(file)));
+                output.note(format_args!("not converted: {part} in {}", file_name(file)));
             }
             let kinds = content_kinds(&bytes).unwrap_or_default();
             is_encrypted |= kinds.contains(&ContentKind::EncryptedPrivateKey);
@@ -298,7 +300,9 @@ impl Convert {
         }
         // An empty password does not protect a private key; PFX files and truststores without secrets often have one.
         let read = if self.to.is_pkcs12() { secret_or_empty } else { secret };
-        read(self.new_password_file.as_deref(), NEW_PASSWORD)
+        let password = read(self.new_password_file.as_deref(), NEW_PASSWORD)?;
+        password.as_ref().map_or(Ok(()), |password| check_new_password(password))?;
+        Ok(password)
     }
 
     fn encode(
@@ -359,6 +363,15 @@ impl Convert {
         let mut rows = vec![("file", format!("{}{access}", file.display()))];
         rows.extend(bundle.certificates().iter().map(|certificate| ("certificate", clean(&certificate.to_string()))));
         format!("Converted {what} to {}.\n{}", self.to, fields(&rows))
+    }
+}
+
+fn unwritable(error: FileError) -> anyhow::Error {
+    match error {
+        FileError::NotRegular(_) => UsageError::new(error.to_string())
+            .with_hint("choose another file for --out; --out - writes to standard output")
+            .into(),
+        other => WithOut::new(other).into(),
     }
 }
 

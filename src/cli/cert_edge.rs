@@ -28,8 +28,8 @@ use crate::{
 /// Issue a CA certificate for an IoT Edge device
 ///
 /// The common name is NAME and " Edge CA", or NAME as it is if it has a space: it must never be the host name of the device,
-/// since the server certificates of the device have that as their common name. Without an issuer the certificate is
-/// self-signed.
+/// since the server certificates of the device have that as their common name. A NAME of more than 56 characters is shortened.
+/// Without an issuer the certificate is self-signed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   iot-enroll cert edge-ca edge-1 mytestrootcert

@@ -16,7 +16,7 @@ use tempfile::TempPath;
 use super::{emulator_check, error::UsageError, output::Output, service::block_on, stop_signal::stop_signal};
 use crate::{
     central::Authorization,
-    certificate::Certificate,
+    certificate::{Certificate, files::check_replaceable_file},
     emulator::{Emulator as Server, EmulatorError, Fault, RemoteAccess},
 };
 
@@ -312,6 +312,7 @@ fn write_ca(pem: &str, named: Option<&Path>) -> anyhow::Result<CaFile> {
 /// Checks that a file does not exist or is the CA certificate of an earlier emulator: a key or another certificate must not
 /// be overwritten.
 fn check_overwritable(file: &Path, pem: &str) -> anyhow::Result<()> {
+    check_replaceable_file(file)?;
     if file.symlink_metadata().is_err() {
         return Ok(());
     }

@@ -64,6 +64,7 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<WithOut>() {
             return match error.file_error() {
                 FileError::Exists(_) => Some("--force overwrites, --out writes elsewhere".to_owned()),
+                FileError::NotRegular(_) => Some("--out writes elsewhere".to_owned()),
                 other => file_hint(other).map(|hint| hint.replace("--dir DIR", "--out DIR")),
             };
         }
@@ -75,8 +76,9 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
         {
             return Some("--results names another file".to_owned());
         }
-        if let Some(PlanError::Exists(_)) = cause.downcast_ref() {
-            return Some("--out names another file; remove this one if the plan is to be made again".to_owned());
+        if let Some(PlanError::Exists(path)) = cause.downcast_ref() {
+            let again = if path.is_file() { "; remove this one if the plan is to be made again" } else { "" };
+            return Some(format!("--out names another file{again}"));
         }
         if let Some(RolloverError::Provision(error)) = cause.downcast_ref() {
             return provision_hint(error, Workflow::Rollover);
@@ -250,6 +252,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::SigningAuthority(_) => {
             Some("choose a name whose files differ from those of the CA, or write to another directory with --dir DIR")
         }
+        FileError::NotRegular(_) => Some("write to another directory with --dir DIR"),
         FileError::OnlyKey { .. } => Some("move that file away, or write to another directory with --dir DIR"),
         FileError::OtherName { .. } => Some(
             "name the CA by the common name of its certificate; if its files are named differently, give them with \

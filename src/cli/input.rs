@@ -43,6 +43,10 @@ pub(super) fn secret_or_empty(file: Option<&Path>, variable: &str) -> anyhow::Re
     };
     let bytes = read(file)?;
     let line = text(file, &bytes)?.lines().next().unwrap_or_default();
+    // The first line of a key or certificate is known to everyone: as a password it would protect nothing.
+    if line.trim_start().starts_with("-----BEGIN ") {
+        bail!("{} holds PEM, and not a secret on its first line", file.display());
+    }
     Ok(Some(Zeroizing::new(line.to_owned())))
 }
 

@@ -12,6 +12,7 @@ use clap_mangen::roff::{Roff, roman};
 use serde_json::json;
 
 use super::output::Output;
+use crate::certificate::files::check_replaceable_file;
 
 /// Write manual pages, one for each command
 ///
@@ -49,6 +50,9 @@ impl Man {
                     path.display()
                 );
             }
+        }
+        for page in &pages {
+            check_replaceable_file(&directory.join(&page.name))?;
         }
         for page in &pages {
             self.write(page).with_context(|| format!("could not write {}", directory.join(&page.name).display()))?;

@@ -10,7 +10,7 @@ use super::{
     step::{Outcome, Step, Steps},
 };
 use crate::certificate::{
-    CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm, Timestamp,
+    AuthorityError, CertificateAuthority, CommonName, IssueOptions, KeyAlgorithm, Timestamp, chain,
     files::{self, FileError, FileSet, IfExists, PfxOptions},
 };
 
@@ -51,10 +51,14 @@ pub(super) enum CreatedRoot {
 impl AuthorityFiles<'_> {
     /// Reads the CA; none if it is a root that does not exist yet.
     pub(super) fn find(&self) -> Result<Option<Arc<CertificateAuthority>>, ProvisionError> {
-        let found = match self.source {
-            AuthoritySource::Authority(authority) => return Ok(Some(Arc::clone(authority))),
+        let (found, certificate, key) = match self.source {
+            AuthoritySource::Authority(authority) => {
+                chain::check_authority(authority.certificate(), self.at).map_err(AuthorityError::Unfit)?;
+                return Ok(Some(Arc::clone(authority)));
+            }
             AuthoritySource::Files { certificate, key } => {
-                files::read_authority(certificate, key, self.key_password, self.at)
+                let found = files::read_authority(certificate, key, self.key_password, self.at);
+                (found, certificate.clone(), key.clone())
             }
             AuthoritySource::Root(name) => {
                 let set = FileSet::new(self.directory, name)?;
@@ -62,10 +66,15 @@ impl AuthorityFiles<'_> {
                     set.check_spelling()?;
                     return Ok(None);
                 }
-                set.read_authority(self.key_password, self.at)
+                (set.read_authority(self.key_password, self.at), set.certificate(), set.private_key())
             }
         };
-        found.map(|found| Some(Arc::new(found))).map_err(ProvisionError::from_authority_files)
+        let checked = found.and_then(|found| match chain::check_authority(found.certificate(), self.at) {
+            Ok(()) => Ok(Some(Arc::new(found))),
+            // A CA for servers only cannot be enrolled.
+            Err(error) => Err(FileError::Authority { certificate, key, error: AuthorityError::Unfit(error) }),
+        });
+        checked.map_err(ProvisionError::from_authority_files)
     }
 
     /// Returns the files of a root and its name. No device may have the same files.

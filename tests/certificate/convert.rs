@@ -12,6 +12,8 @@ use iot_enroll::certificate::{
 };
 use proptest::prelude::*;
 
+use crate::forge::{der, sequence};
+
 fn fixture(name: &str) -> Vec<u8> {
     fs::read(format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).expect("the fixture exists")
 }
@@ -132,6 +134,8 @@ proptest! {
         let pfx = with_key.to_pfx(PfxOptions::new(&password)).expect("PFX");
         let back = read(&pfx, Passwords::new().pfx(password.as_str()));
         prop_assert_eq!((&der_of(&back), &key_of(&back)), (&expected, &expected_key));
+        // Java takes ASCII only.
+        let password: String = password.chars().map(|c| if c.is_ascii() { c } else { 'x' }).collect();
         let truststore = chain.to_truststore(&password).expect("a truststore");
         let back = read(&truststore, Passwords::new().pfx(password.as_str()));
         prop_assert_eq!(&der_of(&back), &expected);
@@ -261,8 +265,6 @@ fn aliases_of_a_truststore_are_distinct_for_java() {
     let bundle = Bundle::new([&roots[..], &roots[..1]].concat(), None).expect("a bundle");
     let truststore = bundle.to_truststore("changeit").expect("a truststore");
     assert_eq!(read(&truststore, Passwords::new().pfx("changeit")).certificates().len(), names.len());
-    let refused = bundle.to_truststore("🚀").expect_err("Java reads no such password");
-    assert!(matches!(refused, ConvertError::Pfx(PfxError::Write(_))), "{refused}");
 }
 
 #[test]
@@ -325,4 +327,93 @@ proptest! {
         }
         let _ = Bundle::read(&content, Passwords::new());
     }
+}
+
+#[test]
+fn truststore_that_java_could_not_open_is_not_written() {
+    let good = read(&fixture("authorities/ec-sec1_cert.pem"), Passwords::new());
+    for password in ["p\u{e4}ss", "p\u{20ac}", "p\u{1f680}", "a\tb", "a\u{0}b", "a\u{7f}"] {
+        let refused = good.to_truststore(password).expect_err("refused");
+        assert!(refused.to_string().contains("printable ASCII"), "{refused}");
+    }
+    good.to_truststore("").expect("an empty password");
+    good.to_truststore(" ~pass word!").expect("a password");
+    for (file, reason) in [
+        ("chains/dup_ext.pem", "twice"),
+        ("inspect/doubled-key-usage_cert.pem", "twice"),
+        ("inspect/explicit_cert.pem", "EC with explicit parameters"),
+        ("inspect/brainpool-t1_cert.pem", "brainpoolP384t1"),
+        ("authorities/ec-compressed_cert.pem", "compressed"),
+        ("chains/alg_mismatch_chain.pem", "signature algorithms"),
+    ] {
+        let bad = read(&[fixture("authorities/ec-sec1_cert.pem"), fixture(file)].concat(), Passwords::new());
+        let refused = bad.to_truststore("changeit").expect_err(file);
+        assert!(refused.to_string().contains(reason), "{file}: {refused}");
+        assert!(refused.to_string().contains("CN="), "the certificate is named: {refused}");
+    }
+}
+
+const PKCS7: [u8; 10] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07];
+
+fn pkcs7(kind: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+    sequence(&[[&PKCS7[..], &[kind]].concat(), der(0xa0, &sequence(parts))])
+}
+
+#[test]
+fn what_else_pkcs7_holds_is_refused() {
+    let certificate = read(&fixture("authorities/ec-sec1_cert.pem"), Passwords::new());
+    let signed = |extra: Vec<u8>| {
+        let certificates = der(0xa0, certificate.certificates()[0].der());
+        let content = sequence(&[[&PKCS7[..], &[1]].concat()]);
+        pkcs7(2, &[vec![0x02, 0x01, 0x01], der(0x31, &[]), content, certificates, extra, der(0x31, &[])])
+    };
+    assert_eq!(read(&signed(Vec::new()), Passwords::new()).certificates().len(), 1);
+    let list = der(0xa1, &sequence(&[sequence(&[])]));
+    let refused = Bundle::read(&signed(list), Passwords::new()).expect_err("refused");
+    assert_eq!(refused.to_string(), "it holds revocation lists, which cannot be converted");
+    // The label is the same as that of signed data.
+    let enveloped = pkcs7(3, &[vec![0x02, 0x01, 0x00], der(0x31, &[]), sequence(&[])]);
+    let pem = format!("-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n", BASE64_STANDARD.encode(&enveloped));
+    for content in [enveloped, pem.into_bytes()] {
+        let refused = Bundle::read(&content, Passwords::new()).expect_err("refused");
+        assert_eq!(refused.to_string(), "it holds PKCS#7 enveloped data, which cannot be converted");
+    }
+}
+
+#[test]
+fn certificates_are_read_without_the_keys() {
+    let keys = ["authorities/ec-sec1_key.pem", "authorities/ec-pkcs8_key.pem"].map(fixture).concat();
+    let file = [fixture("authorities/rsa-pkcs1_cert.pem"), keys.clone()].concat();
+    Bundle::read(&file, Passwords::new()).expect_err("several keys");
+    let bundle = Bundle::read_certificates(&file, Passwords::new()).expect("certificates");
+    assert!(bundle.certificates().len() == 1 && bundle.key().is_none());
+    let none = Bundle::read_certificates(&keys, Passwords::new()).expect("a file with keys only");
+    assert_eq!(none.only_certificates().expect_err("no certificate"), ConvertError::NoCertificate);
+    let key = PrivateKey::read(&fixture("authorities/ec-sec1_key.pem"), None).expect("a key");
+    let encrypted = key.encode_pem(KeyEncoding::new().password("secret")).expect("a key");
+    let file = [fixture("authorities/ec-sec1_cert.pem"), encrypted.as_bytes().to_vec()].concat();
+    let bundle = Bundle::read_certificates(&file, Passwords::new()).expect("certificates");
+    assert!(bundle.certificates().len() == 1 && bundle.key().is_none());
+    let keystore = Bundle::read_certificates(&fixture("pfx/two-keys.p12"), Passwords::new().pfx("changeit"));
+    assert!(keystore.expect("certificates").certificates().len() >= 2);
+}
+
+#[test]
+fn headers_with_other_arrays_have_other_guards() {
+    let header = |file: &str, name: &str| {
+        let bundle = read(&fixture(file), Passwords::new());
+        let header = bundle.to_c_header(&Symbol::new(name).expect("a name"), KeyEncoding::new()).expect("a header");
+        header.lines().find(|line| line.starts_with("#ifndef ")).expect("a guard").to_owned()
+    };
+    let (certificate, key) = ("authorities/ec-sec1_cert.pem", "authorities/ec-sec1_key.pem");
+    assert_ne!(header(certificate, "device"), header(key, "device"));
+    assert_ne!(header(certificate, "a"), header(certificate, "A"), "C tells cases apart");
+}
+
+#[test]
+fn password_of_a_key_does_not_close_pfx_files() {
+    let both = [fixture("authorities/ec-sec1_cert.pem"), fixture("authorities/ec-sec1_key.pem")].concat();
+    let pfx = read(&both, Passwords::new()).to_pfx(PfxOptions::new("1234")).expect("PFX");
+    assert!(read(&pfx, Passwords::new().key("another")).key().is_some(), "the default password is still tried");
+    Bundle::read(&pfx, Passwords::new().pfx("another")).expect_err("only the given one is tried");
 }

@@ -160,16 +160,18 @@ fn an_alternative_name_is_only_a_host() {
     }
 }
 
+/// Why a certificate is not issued.
+#[track_caller]
+fn refused(authority: &CertificateAuthority, leaf: &LeafParams) -> ChainError {
+    match authority.issue_leaf(leaf, &IssueOptions::new()).expect_err("refused") {
+        AuthorityError::Invalid { error, .. } => *error,
+        other => panic!("{other}"),
+    }
+}
+
 #[test]
 fn server_certificate_that_would_not_verify_is_not_issued() {
     let options = IssueOptions::new();
-    let refused = |authority: &CertificateAuthority, leaf: &LeafParams| match authority
-        .issue_leaf(leaf, &options)
-        .expect_err("refused")
-    {
-        AuthorityError::Invalid { error, .. } => *error,
-        other => panic!("{other}"),
-    };
     let plant = authority(|params| {
         params.name_constraints = Some(rcgen::NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName("plant.example".to_owned())],
@@ -197,4 +199,66 @@ fn server_certificate_that_would_not_verify_is_not_issued() {
     assert!(matches!(error, ChainError::NotForServers { .. }), "{error}");
     let device = LeafParams::device(&DeviceId::new("d").expect("an ID")).expect("a device");
     clients.issue_leaf(&device, &options).expect("a client certificate");
+}
+
+#[test]
+fn authority_for_servers_issues_what_servers_need() {
+    let options = IssueOptions::new();
+    let servers = authority(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    let leaf = server("s", &["s.example"]);
+    let issued = servers.issue_leaf(&leaf, &options).expect("a server certificate");
+    webpki_accepts(&issued, servers.certificate(), "s.example").expect("accepted");
+    servers.issue_server(&name("s"), &["s.example"], &options).expect("a server certificate");
+    let edge_ca = servers.issue_edge_ca(&name("edge-1"), &options).expect("an Edge CA");
+    let below = servers.issue_intermediate(&name("I"), &options).expect("an intermediate");
+    for authority in [edge_ca, below] {
+        let authority = authority.into_authority(Timestamp::now()).expect("an authority");
+        let issued = authority.issue_leaf(&leaf, &options).expect("a server certificate");
+        webpki_accepts(&issued, servers.certificate(), "s.example").expect("accepted");
+        let error = refused(&authority, &server("s", &["s.example"]).client_authentication());
+        assert!(matches!(error, ChainError::NotForClients { .. }), "{error}");
+        let error = authority.issue_device(&DeviceId::new("d").expect("an ID"), &options).expect_err("refused");
+        assert!(error.to_string().contains("lacks client authentication"), "{error}");
+    }
+}
+
+#[test]
+fn authority_for_any_usage_issues_no_server_certificates() {
+    let options = IssueOptions::new();
+    let any = authority(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]);
+    let error = refused(&any, &server("s", &["s.example"]));
+    assert!(matches!(error, ChainError::ServersByAnyUsage { .. }), "{error}");
+    any.issue_edge_ca(&name("edge-1"), &options).expect_err("its server certificates would be refused");
+    any.issue_device(&DeviceId::new("d").expect("an ID"), &options).expect("services accept it");
+    let both = vec![ExtendedKeyUsagePurpose::Any, ExtendedKeyUsagePurpose::ServerAuth];
+    let both = authority(|params| params.extended_key_usages = both);
+    let issued = both.issue_leaf(&server("s", &["s.example"]), &options).expect("a server certificate");
+    webpki_accepts(&issued, both.certificate(), "s.example").expect("accepted");
+}
+
+#[test]
+fn edge_ca_is_not_valid_for_longer_than_its_root() {
+    let key = || KeyPair::generate().expect("a key");
+    let params = |name: &str, not_after| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = time::macros::datetime!(2020-01-01 0:00 UTC);
+        params.not_after = not_after;
+        params
+    };
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
+    let root_key = key();
+    let root = params("Root", time::macros::datetime!(2030-03-01 0:00 UTC));
+    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let issuer = rcgen::Issuer::new(root, root_key);
+    let own_key = key();
+    let below = params("Below", time::macros::datetime!(2040-01-01 0:00 UTC));
+    let pem = below.signed_by(&own_key, &issuer).expect("an intermediate").pem() + &root_pem;
+    let authority = CertificateAuthority::from_pem(pem, own_key.serialize_pem(), now).expect("an authority");
+    let options = IssueOptions::new().at(now);
+    let error = authority.issue_edge_ca(&name("edge-1"), &options).expect_err("the root expires soon");
+    assert!(matches!(error, AuthorityError::ShortValidity { .. }), "{error}");
+    let days = options.lifetime(iot_enroll::certificate::Lifetime::Days(50));
+    authority.issue_edge_ca(&name("edge-1"), &days).expect("requested");
 }

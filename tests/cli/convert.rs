@@ -227,7 +227,7 @@ fn value_too_long_for_a_string_in_nvs_is_refused() {
     let path = lab.path();
     fs::write(path.join("many.pem"), many_certificates()).expect("written");
     let error = convert(path, &["many.pem", "--to", "nvs-csv"]).fails(1);
-    assert!(error.contains("at most 3999") && error.contains("--nvs-blob"), "{error}");
+    assert!(error.contains("at most 3967") && error.contains("--nvs-blob"), "{error}");
     convert(path, &["many.pem", "--to", "nvs-csv", "--nvs-blob"]).ok();
     let error = convert(path, &["d_cert.pem", "--to", "nvs-csv", "--name", "a_long_name"]).fails(1);
     assert!(error.contains("a_long_name_cert") && error.contains("--name"), "{error}");
@@ -442,4 +442,72 @@ fn result_is_described_as_json() {
     assert_eq!(found["certificates"].as_array().map(Vec::len), Some(3));
     let thumbprint = cert(path, &["thumbprint", "d_cert.pem"]).ok();
     assert_eq!(found["certificates"][0]["sha1Thumbprint"], thumbprint.trim());
+}
+
+#[test]
+fn only_regular_files_are_replaced() {
+    let lab = lab();
+    let path = lab.path();
+    make_pipe(&path.join("pipe"));
+    symlink("pipe", path.join("to-pipe")).expect("a link");
+    let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).expect("a socket");
+    // As /dev/stdout leads to an open file, which may be a regular one. A run as root must not touch those of the system.
+    symlink("/proc/self/fd/1", path.join("stdout")).expect("a link");
+    symlink("/dev/null", path.join("null")).expect("a link");
+    for out in ["pipe", "to-pipe", "socket", "stdout", "null"] {
+        for force in [&[][..], &["--force"]] {
+            let kind = fs::symlink_metadata(path.join(out)).expect("there").file_type();
+            let error = convert(path, &[&["d_key.pem", "--to", "pem", "--out", out][..], force].concat()).fails(2);
+            assert!(error.contains(&format!("{out} is not a regular file")), "{error}");
+            assert!(error.contains("--out -") && !error.contains("--force"), "{error}");
+            assert_eq!(fs::symlink_metadata(path.join(out)).expect("there").file_type(), kind, "{out} {force:?}");
+        }
+    }
+    // The files of a set are replaced in the same way, and a pipe is not waited for.
+    for (name, arguments) in [
+        ("e_cert.pem", &["device", "e"][..]),
+        ("e_key.pem", &["device", "e"]),
+        ("edge/config.toml", &["edge", "edge", "--hostname", "edge"]),
+        ("edge/trust_bundle.pem", &["edge", "edge", "--hostname", "edge"]),
+    ] {
+        let file = path.join(name);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("created");
+        make_pipe(&file);
+        for force in [&[][..], &["--force"]] {
+            let error = cert(path, &[arguments, force].concat()).fails(1);
+            assert!(error.contains(&format!("{name} is not a regular file")) && !error.contains("--force"), "{error}");
+        }
+        fs::remove_file(&file).expect("removed");
+    }
+    let man = path.join("iot-enroll.1");
+    make_pipe(&man);
+    let error = Run::of(program(path).args(["man", ".", "--force"])).fails(1);
+    assert!(error.contains("iot-enroll.1 is not a regular file"), "{error}");
+}
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+}
+
+#[test]
+fn what_cannot_be_a_password_is_refused() {
+    let lab = lab();
+    let path = lab.path();
+    fs::write(path.join("controls"), "a\tb\n").expect("written");
+    fs::copy(path.join("d_key.pem"), path.join("key-as-password")).expect("copied");
+    for (arguments, reason) in [
+        (&["d_key.pem", "--to", "pem", "--new-password-file", "controls"][..], "control character"),
+        (&["root_cert.pem", "--to", "truststore", "--new-password-file", "controls"], "control character"),
+        (&["d_key.pem", "--to", "pem", "--new-password-file", "key-as-password"], "holds PEM"),
+        (&["d.pfx", "--to", "pem", "--pfx-password-file", "key-as-password"], "holds PEM"),
+    ] {
+        let error = convert(path, &[arguments, &["--out", "out"]].concat()).fails(1);
+        assert!(error.contains(reason), "{error}");
+        assert!(!path.join("out").exists());
+    }
+    let error = cert(path, &["device", "n", "--pfx-password-file", "controls"]).fails(1);
+    assert!(error.contains("control character") && !path.join("n_key.pem").exists(), "{error}");
+    let error =
+        convert(path, &["root_cert.pem", "factory_cert.pem", "d_key.pem", "--to", "pem", "--out", "out"]).fails(1);
+    assert!(error.contains("does not belong to the certificate CN=") && error.contains(" or CN="), "{error}");
 }

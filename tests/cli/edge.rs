@@ -154,6 +154,7 @@ fn host_name_that_a_ca_above_excludes_is_refused() {
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![
                 GeneralSubtree::DnsName("plant.example".to_owned()),
+                GeneralSubtree::DnsName("edgeHub".to_owned()),
                 GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([192, 0, 2, 0], 24)),
             ],
             excluded_subtrees: vec![GeneralSubtree::DnsName("secret.plant.example".to_owned())],
@@ -215,4 +216,56 @@ fn host_name_that_iot_edge_could_not_use_is_wrong_usage() {
         cert(directory.path(), &arguments).fails(2);
     }
     assert_eq!(fs::read_dir(directory.path()).expect("read").count(), 0);
+}
+
+#[test]
+fn module_name_that_iot_edge_adds_must_be_permitted() {
+    let directory = temporary_directory();
+    let path = directory.path();
+    let key = KeyPair::generate().expect("a key");
+    fs::write(path.join("root_key.pem"), key.serialize_pem()).expect("written");
+    let constrained = Authority::of("Root", key, |params| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("plant.example".to_owned())],
+            excluded_subtrees: vec![],
+        });
+    });
+    fs::write(path.join("root_cert.pem"), constrained.pem).expect("written");
+    for hostname in ["e.plant.example", "192.0.2.7"] {
+        let error = cert(path, &["edge", "e", "Root", "--hostname", hostname]).fails(1);
+        assert!(error.contains("module ID edgeHub") && error.contains("name constraints"), "{error}");
+        assert!(!path.join("e").exists(), "nothing was written");
+    }
+}
+
+#[test]
+fn edge_ca_of_a_long_id_has_a_short_name_of_its_own() {
+    let directory = temporary_directory();
+    let path = directory.path();
+    let mut subjects = Vec::new();
+    for (id, is_kept) in [("a".repeat(56), true), ("a".repeat(57), false), ("a".repeat(63) + "b", false)] {
+        let out = format!("of{}", subjects.len());
+        let made = cert(path, &["edge", &id, "--hostname", "e", "--out", &out, "-o", "json"]).json();
+        let subject = made["edgeCa"]["subject"].as_str().expect("a subject").to_owned();
+        assert!(subject.ends_with(" Edge CA") && subject.len() <= "CN=".len() + 64, "{subject}");
+        assert_eq!(subject == format!("CN={id} Edge CA"), is_kept, "{subject}");
+        assert_eq!(made["identity"]["subject"], format!("CN={id}"));
+        // The same name again.
+        let again = cert(path, &["edge-ca", &id, "-o", "json"]).json();
+        assert_eq!(again["subject"], subject);
+        assert!(!subjects.contains(&subject), "{subject}");
+        subjects.push(subject);
+    }
+}
+
+#[test]
+fn files_of_another_device_are_not_overwritten_and_no_hint_says_so() {
+    let directory = temporary_directory();
+    let path = directory.path();
+    cert(path, &["edge", "edge-1", "--hostname", "e", "--out", "e1"]).ok();
+    for force in [&[][..], &["--force"]] {
+        let error = cert(path, &[&["edge", "edge-2", "--hostname", "e", "--out", "e1"][..], force].concat()).fails(1);
+        assert!(error.contains("belongs to \"edge-1\"") && !error.contains("--force"), "{error}");
+        assert!(error.contains("--out DIR"), "{error}");
+    }
 }

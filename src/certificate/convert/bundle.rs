@@ -9,11 +9,21 @@ use crate::certificate::{
     Certificate, ContentKind, KeyEncoding, PrivateKey, ReadError, Timestamp, chain,
     files::{Passwords, PfxOptions},
     pfx::{self, PfxError},
-    read::{Item, beside_certificates, decode, list_kinds},
+    read::{Item, beside_certificates, decode, list_kinds, pkcs7_kind},
 };
 
 /// The most certificates that are put in the order of a chain: the search for the leaf is quadratic. More are a list of CAs.
 const MAX_CHAIN: usize = 1000;
+
+/// What PKCS#7 can hold that is no part of its signature: it is refused, as it would be in a file of its own.
+const HELD: [&str; 2] = ["attribute certificates", "revocation lists"];
+
+/// Whether private keys are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Read,
+    Skip,
+}
 
 /// Certificates, and the private key of one of them or a private key only.
 ///
@@ -48,7 +58,18 @@ impl Bundle {
     /// list, [`ConvertError::SeveralKeys`] if it has different private keys, [`ConvertError::KeyMismatch`] if the key belongs
     /// to none of the certificates, and other errors if a part cannot be read.
     pub fn read<'p>(bytes: &[u8], passwords: impl Into<Passwords<'p>>) -> Result<Self, ConvertError> {
-        let mut bundle = Self::read_unchecked(bytes, passwords.into())?;
+        let mut bundle = Self::read_unchecked(bytes, passwords.into(), Keys::Read)?;
+        bundle.arrange()?;
+        Ok(bundle)
+    }
+
+    /// Reads the certificates in a file of any encoding, and skips its private keys: they may be encrypted, be several, or
+    /// belong to other certificates. A file that has only private keys is an empty bundle.
+    ///
+    /// # Errors
+    /// Returns the errors of [`read`](Self::read), except those about private keys.
+    pub fn read_certificates<'p>(bytes: &[u8], passwords: impl Into<Passwords<'p>>) -> Result<Self, ConvertError> {
+        let mut bundle = Self::read_unchecked(bytes, passwords.into(), Keys::Skip)?;
         bundle.arrange()?;
         Ok(bundle)
     }
@@ -70,20 +91,21 @@ impl Bundle {
         Ok(joined)
     }
 
-    fn read_unchecked(bytes: &[u8], passwords: Passwords<'_>) -> Result<Self, ConvertError> {
+    fn read_unchecked(bytes: &[u8], passwords: Passwords<'_>, keys: Keys) -> Result<Self, ConvertError> {
         let joined = character_list::joined(bytes);
         let items = decode(joined.as_ref().map_or(bytes, |text| text.as_slice()))?;
         let mut bundle = Self::default();
         for item in &items {
-            bundle.add(item, passwords)?;
+            bundle.add(item, passwords, keys)?;
         }
-        if bundle.certificates.is_empty() && bundle.key.is_none() {
+        let has_skipped = keys == Keys::Skip && items.iter().any(|item| item.kind.holds_private_key());
+        if bundle.certificates.is_empty() && bundle.key.is_none() && !has_skipped {
             return Err(ConvertError::Unsupported(list_kinds(&items)));
         }
         Ok(bundle)
     }
 
-    fn add(&mut self, item: &Item, passwords: Passwords<'_>) -> Result<(), ConvertError> {
+    fn add(&mut self, item: &Item, passwords: Passwords<'_>, keys: Keys) -> Result<(), ConvertError> {
         let der = || {
             item.der.as_ref().map_err(|damage| match item.kind {
                 ContentKind::Pfx => PfxError::Damaged(damage.reason().to_owned()).into(),
@@ -99,22 +121,43 @@ impl Bundle {
                     self.leave_out("the trust settings of OpenSSL");
                 }
             }
+            // The label does not tell signed data from other PKCS#7.
+            ContentKind::Pkcs7 if pkcs7_kind(der()?) != ContentKind::Pkcs7 => {
+                return Err(ConvertError::Unsupported(pkcs7_kind(der()?).to_string()));
+            }
             ContentKind::Pkcs7 => {
                 self.certificates.extend(Certificate::all_from_pkcs7(der()?)?);
-                for other in beside_certificates(der()?)? {
+                let others = beside_certificates(der()?)?;
+                if let Some(held) = others.iter().find(|other| HELD.contains(other)) {
+                    return Err(ConvertError::Unsupported((*held).to_owned()));
+                }
+                for other in others {
                     self.leave_out(&format!("the {other} of the PKCS#7"));
                 }
             }
+            ContentKind::PrivateKey | ContentKind::EncryptedPrivateKey if keys == Keys::Skip => {}
             ContentKind::PrivateKey | ContentKind::EncryptedPrivateKey => {
                 self.add_key(PrivateKey::from_item(item, passwords.key)?)?;
             }
             ContentKind::Pfx => {
-                let contents = pfx::read_contents(der()?, passwords.for_pfx())?;
+                let mut password = passwords.for_pfx();
+                // The password of another file's key: then the default passwords are tried as without it.
+                let is_of_key = passwords.pfx.is_none() && password.is_some();
+                if is_of_key && matches!(pfx::read_contents(der()?, password), Err(PfxError::Password)) {
+                    password = None;
+                }
+                let contents = match pfx::read_contents(der()?, password) {
+                    Err(PfxError::Ambiguous(_) | PfxError::NoMatch | PfxError::Key(_)) if keys == Keys::Skip => {
+                        self.certificates.extend(pfx::read_in_file_order(der()?, password)?);
+                        return Ok(());
+                    }
+                    contents => contents?,
+                };
                 if !contents.others.is_empty() {
                     return Err(ConvertError::Unsupported(contents.others.join(", ")));
                 }
                 self.certificates.extend(contents.certificates);
-                if let Some(key) = contents.key {
+                if let Some(key) = contents.key.filter(|_| keys == Keys::Read) {
                     self.add_key(key)?;
                 }
             }
@@ -152,7 +195,7 @@ impl Bundle {
         let leaf = match (leaves.as_slice(), &self.key) {
             ([], Some(_)) => {
                 let subjects: Vec<_> = self.certificates.iter().map(ToString::to_string).collect();
-                return Err(ConvertError::KeyMismatch(subjects.join(", ")));
+                return Err(ConvertError::KeyMismatch(subjects.join(" or ")));
             }
             (&[leaf], _) | (&[leaf, ..], Some(_)) => leaf,
             _ => return Ok(()),

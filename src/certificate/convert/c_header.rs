@@ -23,7 +23,13 @@ impl Bundle {
     pub fn to_c_header(&self, name: &Symbol, key: KeyEncoding<'_>) -> Result<Zeroizing<String>, ConvertError> {
         let certificates = self.certificates_pem();
         let key = self.key_pem(key)?;
-        let guard = format!("{}_CREDENTIALS_H", name.as_str().to_ascii_uppercase());
+        // Headers with other arrays are included together, so the guard names them. It is the name as it is: C tells cases apart.
+        let content = match (certificates.is_empty(), key.is_some()) {
+            (false, true) => "credentials",
+            (false, false) => "cert",
+            (true, _) => "key",
+        };
+        let guard = format!("{name}_{content}_H");
         // Room for everything, so that no part of the key is left in memory by a reallocation.
         let lengths = certificates.len() + key.as_ref().map_or(0, |key| key.len());
         let mut header = Zeroizing::new(String::with_capacity(8 * lengths + 512 * (self.certificates().len() + 4)));

@@ -21,7 +21,7 @@ pub enum ConvertError {
     /// The input has different private keys.
     #[error("there are several private keys, and only one can be converted at a time")]
     SeveralKeys,
-    /// The private key belongs to none of the certificates; holds their subjects.
+    /// The private key belongs to none of the certificates; holds their subjects, as a list with "or".
     #[error("the private key does not belong to the certificate {0}")]
     KeyMismatch(String),
     /// There is no certificate.

@@ -11,8 +11,9 @@ use crate::certificate::KeyEncoding;
 /// The maximum length of keys and namespaces, without NUL (`NVS_KEY_NAME_MAX_SIZE`).
 const MAX_KEY: usize = 15;
 
-/// The maximum length of strings, without NUL (`nvs_set_str`).
-const MAX_STRING: usize = 3999;
+/// The maximum length of strings, without NUL. `nvs_set_str` takes 3999, but `nvs_partition_gen` 0.3 writes a string only if its
+/// entries, of 32 bytes each, leave one of the 126 of a page free beside the header.
+const MAX_STRING: usize = 3967;
 
 /// A namespace in NVS, of 1 to 15 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,7 +108,7 @@ impl Bundle {
     ///
     /// # Errors
     /// Returns [`ConvertError::NvsKey`] if the name is too long, [`ConvertError::NvsString`] if a string would be longer than
-    /// 3999 bytes, and [`ConvertError::Key`] if the private key cannot be encoded that way.
+    /// 3967 bytes, and [`ConvertError::Key`] if the private key cannot be encoded that way.
     pub fn to_nvs_csv(&self, options: &NvsOptions, key: KeyEncoding<'_>) -> Result<Zeroizing<String>, ConvertError> {
         let certificates = self.certificates_pem();
         let key = self.key_pem(key)?;

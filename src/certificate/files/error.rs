@@ -54,6 +54,9 @@ pub enum FileError {
     /// A directory has the path of a file of the set.
     #[error("{} is a directory, but a file of that name is needed: move it away", .0.display())]
     NotAFile(PathBuf),
+    /// A device, a pipe, a socket, or a link to one has the path of a file that would be replaced.
+    #[error("{} is not a regular file, and nothing was written", .0.display())]
+    NotRegular(PathBuf),
     /// The file is larger than any certificate or key.
     #[error("{} is larger than 16 MiB, the limit for certificates and keys", .0.display())]
     TooLarge(PathBuf),

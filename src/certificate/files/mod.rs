@@ -39,6 +39,7 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) use self::replacement::{RenewedKey, Replacement, Snapshot, recover_directory, replace_all};
+pub(crate) use self::single::check_replaceable_file;
 pub use self::{
     error::FileError,
     single::{Readers, check_file, is_same_file, write_file},
@@ -332,6 +333,7 @@ impl FileSet {
     /// Checks that the files that exist may be overwritten by a set without a key. Returns whether the set has the private
     /// key, which is kept. The lock must be held.
     fn check_keeping(&self, above: &[&Certificate], if_exists: IfExists, public_key: &[u8]) -> Result<bool, FileError> {
+        self.present().iter().try_for_each(|path| check_replaceable_file(path))?;
         let holds = |path: &Path| read_key(path, None).map(|key| key.public_key() == public_key);
         let (key, pfx) = (self.private_key(), self.pfx());
         let found = holds(&key);
@@ -361,13 +363,15 @@ impl FileSet {
         if_exists: IfExists,
         kept: Option<&Path>,
     ) -> Result<(), FileError> {
-        self.check_owner(above)?;
         let mut existing = self.present();
+        // Before any is read: a pipe would be waited for.
+        existing.iter().try_for_each(|path| check_replaceable_file(path))?;
+        self.check_owner(above)?;
         existing.retain(|path| Some(path.as_path()) != kept);
         if if_exists == IfExists::Fail && !existing.is_empty() {
             return Err(FileError::Exists(existing));
         }
-        existing.into_iter().find(|path| path.is_dir()).map_or(Ok(()), |path| Err(FileError::NotAFile(path)))
+        Ok(())
     }
 
     /// Checks that a certificate has the common name of the set: other names may have the same file names.

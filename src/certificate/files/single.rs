@@ -32,12 +32,11 @@ impl Readers {
 ///
 /// # Errors
 /// Returns [`FileError::Exists`] if the file exists and [`IfExists::Fail`] is given, [`FileError::NotAFile`] if it is a
-/// directory, and [`FileError::Io`] if the file system fails.
+/// directory, [`FileError::NotRegular`] if it is a device, a pipe, a socket, or a link to one, and [`FileError::Io`] if the
+/// file system fails.
 pub fn write_file(path: &Path, content: &[u8], readers: Readers, if_exists: IfExists) -> Result<(), FileError> {
     let failed = |error| FileError::io("write", path, error);
-    if path.is_dir() {
-        return Err(FileError::NotAFile(path.to_owned()));
-    }
+    check_replaceable_file(path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".tmp");
@@ -64,13 +63,31 @@ pub fn write_file(path: &Path, content: &[u8], readers: Readers, if_exists: IfEx
 /// # Errors
 /// Returns the errors of [`write_file`].
 pub fn check_file(path: &Path, if_exists: IfExists) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Err(FileError::NotAFile(path.to_owned()));
-    }
+    check_replaceable_file(path)?;
     if if_exists == IfExists::Fail && fs::symlink_metadata(path).is_ok() {
         return Err(FileError::Exists(vec![path.to_owned()]));
     }
     Ok(())
+}
+
+/// Checks that a path is free, or that a rename replaces only a regular file or a link to one.
+///
+/// A rename over a device such as `/dev/null` or over a pipe would replace it for every program of the system.
+pub(crate) fn check_replaceable_file(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    // A link that leads nowhere is only replaced.
+    let is_special = path.metadata().is_ok_and(|found| !found.is_file()) || (found.is_symlink() && is_stream(path));
+    if is_special { Err(FileError::NotRegular(path.to_owned())) } else { Ok(()) }
+}
+
+/// Returns whether a link stands for an open file of the process, as `/dev/stdout` does. That may be a regular file.
+fn is_stream(link: &Path) -> bool {
+    let target = fs::read_link(link).unwrap_or_default();
+    let target = link.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
+    [link, &target].iter().any(|path| path.starts_with("/proc") || path.starts_with("/dev/fd"))
 }
 
 /// Returns whether both paths lead to the same existing file, through any link.

@@ -53,6 +53,10 @@ pub enum PfxError {
     #[cfg(feature = "issue")]
     #[error("the private key in the PFX file cannot be used: {0}")]
     Key(#[from] KeyError),
+    /// Java could not open the truststore; says why.
+    #[cfg(feature = "issue")]
+    #[error("Java could not open the truststore: {0}")]
+    Truststore(String),
     /// The file could not be written.
     #[error("the PFX file could not be made: {0}")]
     Write(String),

@@ -4,6 +4,8 @@ mod archive;
 mod error;
 mod identity;
 #[cfg(feature = "issue")]
+mod java;
+#[cfg(feature = "issue")]
 mod writer;
 
 use self::{archive::Archive, identity::Identity};

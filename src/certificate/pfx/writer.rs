@@ -5,7 +5,7 @@ use p12_keystore::{
     EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKeyChain, error::Error as P12Error,
 };
 
-use super::error::PfxError;
+use super::{error::PfxError, java};
 use crate::certificate::{
     Certificate, KeyError, PrivateKey,
     der::{CONTEXT_0, OCTET_STRING, SET, der_frame, der_sequence},
@@ -60,21 +60,19 @@ pub fn write<'a>(
 /// is taken. A certificate that is given twice has one entry.
 ///
 /// # Errors
-/// Returns [`PfxError::NoCertificate`] if there is none, and [`PfxError::Write`] if a part cannot be encoded, such as a
-/// password with characters outside the Basic Multilingual Plane.
+/// Returns [`PfxError::NoCertificate`] if there is none, [`PfxError::Truststore`] if Java could not open the file, because of
+/// the password or because it cannot parse a certificate, and [`PfxError::Write`] if a part cannot be encoded.
 pub fn write_truststore<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
     password: &str,
 ) -> Result<Vec<u8>, PfxError> {
-    if !is_in_bmp(password) {
-        let reason = "Java reads no password with characters outside the Basic Multilingual Plane";
-        return Err(PfxError::Write(reason.to_owned()));
-    }
+    java::check_password(password)?;
     let encode = |_: P12Error| PfxError::Write("its parts cannot be encoded".to_owned());
     let mut store = KeyStore::new();
     let mut written: Vec<&Certificate> = Vec::new();
     for certificate in certificates {
         if !written.contains(&certificate) {
+            java::check_certificate(certificate)?;
             let entry = p12_keystore::Certificate::from_der(certificate.der()).map_err(encode)?;
             store.add_entry(&alias(certificate, &store), KeyStoreEntry::Certificate(entry));
             written.push(certificate);

@@ -321,6 +321,12 @@ pub(super) fn beside_certificates(pkcs7: &[u8]) -> Result<Vec<&'static str>, Rea
     pkcs7::read(pkcs7).map(|data| data.others).map_err(ReadError::Pkcs7)
 }
 
+/// Returns which kind of PKCS#7 a structure is.
+#[cfg(feature = "issue")]
+pub(super) fn pkcs7_kind(pkcs7: &[u8]) -> ContentKind {
+    ContentKind::of_der(pkcs7).or_else(|| ContentKind::of_beginning(pkcs7)).unwrap_or(ContentKind::Pkcs7)
+}
+
 /// Lists the kinds of the items in a file, for an error about a missing kind.
 pub(super) fn list_kinds(items: &[Item]) -> String {
     let mut names: Vec<String> = Vec::new();
