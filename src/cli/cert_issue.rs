@@ -54,7 +54,7 @@ pub(super) struct Root {
   iot-enroll cert intermediate contoso-ica mytestrootcert --csr contoso-ica.csr
   iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem
   iot-enroll cert intermediate factory-1 mytestrootcert --key 'pkcs11:token=lab;object=factory-1'")]
-#[command(mut_arg("existing_key", |flag| flag.requires("own_key")))]
+#[command(mut_arg("existing_key", |flag| flag.requires("own_key").conflicts_with("csr")))]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
 #[command(override_usage = "iot-enroll cert intermediate [OPTIONS] <NAME> <PARENT|--ca-cert <FILE>>")]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 5 years]")))]
@@ -111,7 +111,7 @@ pub(super) struct Device {
     /// Create two self-signed certificates, for an individual enrollment
     ///
     /// The files of the secondary certificate are named after the ID and Secondary.
-    #[arg(long, conflicts_with_all = ["issuer", "csr"])]
+    #[arg(long, conflicts_with_all = ["issuer", "ca_key", "csr", "replace_subject"])]
     pair: bool,
     #[command(flatten)]
     issue: IssueArgs,
