@@ -261,7 +261,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         ),
         FileError::Incomplete { .. } => Some(
             "restore the missing file, or move the other away and create the set again; a key in a PKCS#11 token is \
-                 named with --ca-key URI",
+             named with --ca-key URI, in provision and rollover with --ca-cert FILE instead of --root",
         ),
         FileError::Key { error, .. } | FileError::Authority { error: AuthorityError::Key(error), .. } => {
             key_hint(error)
@@ -270,6 +270,9 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("use the key that was created with this certificate")
         }
+        FileError::OtherAuthority { .. } => Some(
+            "give the key of that certificate; to sign with the CA above it, name that CA, or give its own certificate",
+        ),
         _ => None,
     }
 }
