@@ -10,6 +10,7 @@
  *   FAULT=slow:N       a signature takes N milliseconds
  *   FAULT=together:N   after the first, signatures fail unless N are made at the same time
  *   FAULT=hashing      the mechanisms that take a hash are missing
+ *   FAULT=race         a signature creates the file RACE
  *   FAULT=extractable  keys are extractable
  *   FAULT=unsigning    keys may not sign
  *   FAULT=asking       keys take the PIN for each signature
@@ -104,6 +105,10 @@ static int wait_for_others(void) {
 
 static ulong sign(ulong session, unsigned char *data, ulong length, unsigned char *signature, ulong *signature_length) {
     if (signature && is("slow")) usleep(limit * 1000);
+    if (signature && is("race") && getenv("RACE")) {
+        FILE *file = fopen(getenv("RACE"), "w");
+        if (file) fclose(file);
+    }
     if (signature && is("together") && signatures > 0 && !wait_for_others()) return CKR_DEVICE_REMOVED;
     ulong rv = ((ulong (*)(ulong, unsigned char *, ulong, unsigned char *, ulong *))theirs[SIGN])(
         session, data, length, signature, signature_length);
