@@ -34,6 +34,7 @@ use std::{
     fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    slice,
 };
 
 use zeroize::Zeroizing;
@@ -45,7 +46,7 @@ pub use self::{
 };
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
-    Timestamp, camel_case,
+    Timestamp, camel_case, chain,
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
     secure_file::{self, Access},
 };
@@ -996,7 +997,7 @@ fn pair(
         && let Some(named) = certificates
             .iter()
             .filter(|other| !belongs(other))
-            .find(|below| below.names_issuer(found) && below.verify_signature(found).is_ok())
+            .find(|below| chain::find_issuer(below, slice::from_ref(found), |_| true).is_some())
     {
         return Err(other_authority(named, found, certificate_path, key_place));
     }
