@@ -238,7 +238,12 @@ impl Verification {
 
 /// Checks that the files of a certificate can be written, before a PIN is asked for. Files for a request are checked with its
 /// key, when they are written.
-fn check_before_login(issuer: &Issuer, has_request: bool, files: &FileSet, issue: &IssueArgs) -> anyhow::Result<()> {
+pub(super) fn check_before_login(
+    issuer: &Issuer,
+    has_request: bool,
+    files: &FileSet,
+    issue: &IssueArgs,
+) -> anyhow::Result<()> {
     if issuer.is_in_token()? && !has_request {
         files.check_available(issue.if_exists())?;
     }

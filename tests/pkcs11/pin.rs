@@ -95,6 +95,8 @@ fn the_pin_comes_from_a_file_or_else_from_the_environment() {
     // Nothing is asked for what cannot be done.
     let cheap = ["cert", "device", "d1", "lab-root", "--ca-key", KEY, "--no-pfx"];
     assert!(lab.run(&cheap).fails(1).contains("d1_cert.pem"));
+    run(&mut lab.command(&["cert", "server", "s1.lab", "lab-root", "--ca-key", &uri("root"), "--no-pfx"])).ok();
+    assert!(lab.run(&["cert", "server", "s1.lab", "lab-root", "--ca-key", KEY]).fails(1).contains("already exist"));
     assert!(lab.run(&[&cheap[..], &["--csr", "nope.csr"]].concat()).fails(1).contains("nope.csr"));
     // Without a terminal, nothing can be asked.
     let none = run(&mut issue(KEY, "--force")).fails(1);
