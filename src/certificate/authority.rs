@@ -201,7 +201,8 @@ impl CertificateAuthority {
     /// used.
     ///
     /// # Errors
-    /// Returns the errors of [`issue_intermediate`](Self::issue_intermediate).
+    /// Returns [`AuthorityError::SameKey`] if it is the key of this CA or of one above; otherwise the errors of
+    /// [`issue_intermediate`](Self::issue_intermediate).
     pub fn issue_intermediate_with_key(
         &self,
         name: &CommonName,
@@ -209,6 +210,10 @@ impl CertificateAuthority {
         options: &IssueOptions,
     ) -> Result<IssuedCertificate, AuthorityError> {
         let options = options.with_fixed_time();
+        let above = || std::iter::once(&self.certificate).chain(&self.issuers);
+        if let Some(owner) = above().find(|authority| key.belongs_to(authority)) {
+            return Err(AuthorityError::SameKey(owner.subject().to_string()));
+        }
         let issued = self.issue_unchecked(Profile::Intermediate, name, || Ok(key), |_| (), &options)?;
         self.check_issued(&issued.certificate, options.issue_time())?;
         Ok(issued)

@@ -17,6 +17,9 @@ pub enum AuthorityError {
         /// Its public key.
         key: PublicKeyAlgorithm,
     },
+    /// A new CA would have the key of a CA above it; holds the subject of that.
+    #[error("the key is that of {0}, and a CA needs a key of its own")]
+    SameKey(String),
     /// The certificate may not sign, or is not valid at the time of issue.
     #[error("{0}")]
     Unfit(#[source] ChainError),

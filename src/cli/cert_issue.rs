@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{
     args::{IssueArgs, KeyPassword, Pfx},
     cert_pair::issue_pair,
-    cert_request::{sign_authority_request, sign_device_request},
+    cert_request::{read_request, sign_authority_request, sign_device_request},
     certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
     issuer::{Issuer, MISSING_ISSUER, read_authority},
     output::{Output, clean, fields},
@@ -54,7 +54,7 @@ pub(super) struct Root {
   iot-enroll cert intermediate contoso-ica mytestrootcert --csr contoso-ica.csr
   iot-enroll cert intermediate factory-1 --ca-cert company_cert.pem --ca-key company_key.pem
   iot-enroll cert intermediate factory-1 mytestrootcert --key 'pkcs11:token=lab;object=factory-1'")]
-#[command(mut_arg("existing_key", |flag| flag.requires("own_key")))]
+#[command(mut_arg("existing_key", |flag| flag.requires("own_key").conflicts_with("csr")))]
 #[command(group(clap::ArgGroup::new("issuer").required(true).args(["parent", "ca_cert"])))]
 #[command(override_usage = "iot-enroll cert intermediate [OPTIONS] <NAME> <PARENT|--ca-cert <FILE>>")]
 #[command(mut_arg("days", |days| days.help("Validity of the certificate in days [default: 5 years]")))]
@@ -111,7 +111,7 @@ pub(super) struct Device {
     /// Create two self-signed certificates, for an individual enrollment
     ///
     /// The files of the secondary certificate are named after the ID and Secondary.
-    #[arg(long, conflicts_with_all = ["issuer", "csr"])]
+    #[arg(long, conflicts_with_all = ["issuer", "ca_key", "csr", "replace_subject"])]
     pair: bool,
     #[command(flatten)]
     issue: IssueArgs,
@@ -160,11 +160,13 @@ impl Root {
 
 impl Intermediate {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
-        let authority = read_issuer(&self.issuer, &self.issue, output)?.context(MISSING_ISSUER)?;
-        if let Some(csr) = &self.csr {
-            return sign_authority_request(csr, &self.name, &authority, &self.issue, output);
-        }
+        let request = read_request(self.csr.as_deref())?;
         let files = FileSet::new(&self.issue.dir, &self.name)?;
+        check_before_login(&self.issuer, request.is_some(), &files, &self.issue)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?.context(MISSING_ISSUER)?;
+        if let Some((csr, request)) = &request {
+            return sign_authority_request((csr, request), &self.name, &authority, &self.issue, output);
+        }
         files.check_apart(&authority)?;
         let options = self.issue.options();
         let issued = match &self.own_key {
@@ -184,16 +186,25 @@ impl Intermediate {
 
 impl Device {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
+        let request = read_request(self.csr.as_deref())?;
+        let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
+        check_before_login(&self.issuer, request.is_some(), &files, &self.issue)?;
         let authority = read_issuer(&self.issuer, &self.issue, output)?;
-        if let Some(csr) = &self.csr {
+        if let Some((csr, request)) = &request {
             let authority = authority.context(MISSING_ISSUER)?;
-            return sign_device_request(csr, &self.id, self.replace_subject, &authority, &self.issue, output);
+            return sign_device_request(
+                (csr, request),
+                &self.id,
+                self.replace_subject,
+                &authority,
+                &self.issue,
+                output,
+            );
         }
         let leaf = LeafParams::device(&self.id)?.alternative_names(self.alternative_names.iter().cloned());
         if self.pair {
             return issue_pair(&self.id, &leaf, &self.issue, output);
         }
-        let files = FileSet::new(&self.issue.dir, &self.id.common_name()?)?;
         let issued = issue_leaf(&leaf, authority.as_ref(), &files, &self.issue)?;
         write("device certificate", &files, &issued, &self.issue, output)
     }
@@ -223,6 +234,20 @@ impl Verification {
         self.issue.force |= holds_proof_for_another_code(&files, &self.code);
         write("verification certificate", &files, &issued, &self.issue, output)
     }
+}
+
+/// Checks that the files of a certificate can be written, before a PIN is asked for. Files for a request are checked with its
+/// key, when they are written.
+pub(super) fn check_before_login(
+    issuer: &Issuer,
+    has_request: bool,
+    files: &FileSet,
+    issue: &IssueArgs,
+) -> anyhow::Result<()> {
+    if issuer.is_in_token()? && !has_request {
+        files.check_available(issue.if_exists())?;
+    }
+    Ok(())
 }
 
 pub(super) fn read_issuer(
@@ -263,7 +288,12 @@ pub(super) fn write(
     let in_token = issued.key.token_uri();
     let pfx = if in_token.is_some() { None } else { issue.keys.pfx()? };
     let before = files.existing().unwrap_or_default();
-    files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists())?;
+    let written = files.write(issued, pfx.as_ref().map(Pfx::options), issue.if_exists());
+    if in_token.is_some() {
+        written.context("the key stays in the token, for --existing-key, but its certificate was not written")?;
+    } else {
+        written?;
+    }
     note_removed(&before, output);
     let mut record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
     if let Some(uri) = in_token {

@@ -87,7 +87,8 @@ pub(super) struct Renew {
     #[arg(long, value_name = "FILE", requires = "ca_key")]
     ca_cert: Option<PathBuf>,
     /// Private key of the issuing CA
-    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    // A flag that is required is not missed where another one that is given excludes it.
+    #[arg(long, value_name = "FILE", requires = "ca_cert", conflicts_with = "dir")]
     ca_key: Option<PathBuf>,
     #[command(flatten)]
     key_password: KeyPassword,

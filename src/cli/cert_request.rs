@@ -23,15 +23,14 @@ const OF_AUTHORITIES: [&str; 3] = ["basicConstraints", "keyUsage", "subjectKeyId
 
 /// Issues a device certificate for the key of a request.
 pub(super) fn sign_device_request(
-    file: &Path,
+    (file, request): (&Path, &CertificateRequest),
     id: &DeviceId,
     replace_subject: bool,
     authority: &CertificateAuthority,
     issue: &IssueArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let request = read_request(file)?;
-    if !replace_subject && let Some(found) = other_name(&request, id.as_str()) {
+    if !replace_subject && let Some(found) = other_name(request, id.as_str()) {
         bail!(
             "the request in {} {found}, but the device ID is {:?}: --replace-subject issues it for the device ID",
             file_name(file),
@@ -50,16 +49,15 @@ pub(super) fn sign_device_request(
 
 /// Issues an intermediate CA certificate for the key of a request.
 pub(super) fn sign_authority_request(
-    file: &Path,
+    (file, request): (&Path, &CertificateRequest),
     name: &CommonName,
     authority: &CertificateAuthority,
     issue: &IssueArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let request = read_request(file)?;
     // Without a common name in the request, NAME only names the files.
     if request.subject().common_name().is_some()
-        && let Some(found) = other_name(&request, name.as_str())
+        && let Some(found) = other_name(request, name.as_str())
     {
         bail!(
             "the request in {} {found}, not {:?}: the subject is never changed, so give that common name as NAME",
@@ -70,14 +68,19 @@ pub(super) fn sign_authority_request(
     let files = FileSet::new(&issue.dir, name)?;
     files.check_apart(authority)?;
     let signed = authority
-        .sign_authority_request(&request, &issue.options())
+        .sign_authority_request(request, &issue.options())
         .with_context(|| format!("could not sign the request in {}", file_name(file)))?;
     let ignored = request.ignored().iter().map(String::as_str).filter(|name| !OF_AUTHORITIES.contains(name)).collect();
     let chain = signed.fullchain().collect();
     Signed { chain, shortened_from: signed.shortened_from, ignored }.write(&files, issue, output)
 }
 
-fn read_request(file: &Path) -> anyhow::Result<CertificateRequest> {
+/// Reads a request, or nothing without a file.
+pub(super) fn read_request(file: Option<&Path>) -> anyhow::Result<Option<(&Path, CertificateRequest)>> {
+    file.map(|file| parse_request(file).map(|request| (file, request))).transpose()
+}
+
+fn parse_request(file: &Path) -> anyhow::Result<CertificateRequest> {
     CertificateRequest::read(&read(file)?).with_context(|| format!("could not sign the request in {}", file_name(file)))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     args::IssueArgs,
-    cert_issue::{issue_leaf, read_issuer, write},
+    cert_issue::{check_before_login, issue_leaf, read_issuer, write},
     error::UsageError,
     issuer::Issuer,
     output::Output,
@@ -42,8 +42,9 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn run(&self, output: &Output) -> anyhow::Result<()> {
         let leaf = self.leaf()?;
-        let authority = read_issuer(&self.issuer, &self.issue, output)?;
         let files = FileSet::new(&self.issue.dir, &self.name)?;
+        check_before_login(&self.issuer, false, &files, &self.issue)?;
+        let authority = read_issuer(&self.issuer, &self.issue, output)?;
         let issued = issue_leaf(&leaf, authority.as_ref(), &files, &self.issue)?;
         write("server certificate", &files, &issued, &self.issue, output)
     }

@@ -264,7 +264,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         ),
         FileError::Incomplete { .. } => Some(
             "restore the missing file, or move the other away and create the set again; a key in a PKCS#11 token is \
-                 named with --ca-key URI",
+             named with --ca-key URI, in provision and rollover with --ca-cert FILE instead of --root",
         ),
         FileError::Key { error, .. } | FileError::Authority { error: AuthorityError::Key(error), .. } => {
             key_hint(error)
@@ -273,6 +273,9 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::Authority { error: AuthorityError::KeyMismatch(_), .. } => {
             Some("use the key that was created with this certificate")
         }
+        FileError::OtherAuthority { .. } => Some(
+            "give the key of that certificate; to sign with the CA above it, name that CA, or give its own certificate",
+        ),
         _ => None,
     }
 }
@@ -319,7 +322,7 @@ fn token_hint(error: &TokenError) -> Option<&'static str> {
         TokenError::SeveralTokens { .. } => "add token=LABEL, serial=NUMBER or slot-id=NUMBER to the PKCS#11 URI",
         TokenError::PinNeeded { .. } => {
             "write the PIN to a file that only you can read, and add ?pin-source=file:FILE to the PKCS#11 URI, or set \
-             IOT_ENROLL_PIN; on a terminal it is asked for"
+             IOT_ENROLL_PIN; it is asked for if standard error is a terminal"
         }
         TokenError::WrongPin { .. } => "check the PIN before the next try: nothing was tried twice",
         TokenError::PinLocked { .. } => {
@@ -330,6 +333,15 @@ fn token_hint(error: &TokenError) -> Option<&'static str> {
         }
         TokenError::SeveralKeys { .. } => "add object=LABEL or id=%01, percent-encoded, to the PKCS#11 URI, in quotes",
         TokenError::KeyExists { .. } => "--existing-key uses it; another label or ID creates another key",
+        TokenError::CreatedUnusable { error, .. } => match **error {
+            TokenError::Removed { .. } | TokenError::Failed { .. } => {
+                "insert the token again, or unlock it, then use the key with --existing-key"
+            }
+            _ => {
+                "delete the key with the token's own program; a token that creates such keys can be given one with that too"
+            }
+        },
+        TokenError::Extractable { .. } => "create another key for the CA, without --existing-key",
         TokenError::Removed { .. } => "insert the token again, or unlock it, then run the same command",
         TokenError::NotForSigning { .. } | TokenError::PinForEachUse { .. } | TokenError::Unsupported { .. } => {
             "create another key for the CA"

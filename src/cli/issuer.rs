@@ -42,6 +42,15 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
+    /// Returns whether the key of the CA is in a token. Refuses options that are only for files then.
+    pub(super) fn is_in_token(&self) -> anyhow::Result<bool> {
+        let is_in_token = self.ca_key.as_deref().and_then(token_uri).is_some();
+        if is_in_token {
+            self.key_password.refuse_for_token()?;
+        }
+        Ok(is_in_token)
+    }
+
     /// Reads the CA, or returns `None` if the options name none. PARENT is looked up in `directory`.
     pub(super) fn read(
         &self,

@@ -51,6 +51,8 @@ mod examples;
 mod fleet_ids;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "pkcs11")]
+mod hidden_question;
 mod hint;
 mod import_rows;
 mod input;

@@ -80,7 +80,8 @@ pub(super) struct Provision {
     #[arg(long, value_name = "FILE", requires = "ca_key", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
     /// Private key of --ca-cert, a file or the PKCS#11 URI of a key in a token
-    #[arg(long, value_name = "FILE|URI", requires = "ca_cert")]
+    // A flag that is required is not missed where another one that is given excludes it.
+    #[arg(long, value_name = "FILE|URI", requires = "ca_cert", conflicts_with = "root")]
     ca_key: Option<PathBuf>,
     /// Name of the certificate in the DPS instance [default: made of its name]
     ///

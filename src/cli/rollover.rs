@@ -56,7 +56,8 @@ pub(super) struct Rollover {
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     ca_cert: Option<PathBuf>,
     /// Private key of --ca-cert, a file or a PKCS#11 URI; not needed with --retire
-    #[arg(long, value_name = "FILE|URI", requires = "ca_cert")]
+    // A flag that is required is not missed where another one that is given excludes it.
+    #[arg(long, value_name = "FILE|URI", requires = "ca_cert", conflicts_with = "root")]
     ca_key: Option<PathBuf>,
     /// Name of the new certificate in the DPS instance [default: made of its name]
     ///

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 #[cfg(feature = "pkcs11")]
-use super::token_login::create_key;
-#[cfg(feature = "pkcs11")]
 pub(super) use super::token_login::{check_uri, find_key};
+#[cfg(feature = "pkcs11")]
+use super::token_login::{create_key, find_guarded_key};
 use super::{error::UsageError, output::Output};
 use crate::certificate::{KeyAlgorithm, PrivateKey};
 
@@ -35,7 +35,7 @@ pub(super) fn new_authority_key(
     let Some(uri) = token_uri(value) else {
         return Err(not_a_uri(option).with_hint(format!("omit {option} to create a key file")).into());
     };
-    if existing.existing_key { find_key(uri, output) } else { create_key(uri, algorithm, output) }
+    if existing.existing_key { find_guarded_key(uri, output) } else { create_key(uri, algorithm, output) }
 }
 
 /// Finds the key of a CA where only keys in tokens are taken.
@@ -74,6 +74,11 @@ pub(super) fn find_key(uri: &str, _: &Output) -> anyhow::Result<PrivateKey> {
     check_uri(uri)?;
     // No URI gets here.
     anyhow::bail!("there is no support for tokens")
+}
+
+#[cfg(not(feature = "pkcs11"))]
+fn find_guarded_key(uri: &str, output: &Output) -> anyhow::Result<PrivateKey> {
+    find_key(uri, output)
 }
 
 #[cfg(not(feature = "pkcs11"))]

@@ -1,22 +1,19 @@
 //! Keys in PKCS#11 tokens: the module, the PIN, and the login.
 
-use std::{
-    env,
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-};
+use std::{env, path::PathBuf};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
 
 use super::{
     error::UsageError,
+    hidden_question::ask_hidden,
     input::{note_readable, secret},
     output::{Output, WARN, clean},
 };
 use crate::certificate::{
     KeyAlgorithm, PrivateKey,
-    pkcs11::{PinTries, Pkcs11Uri, Pkcs11UriError, Token, TokenError, TokenSession},
+    pkcs11::{PinTries, Pkcs11Uri, Pkcs11UriError, Token, TokenSession},
 };
 
 const MODULE: &str = "PKCS11_MODULE_PATH";
@@ -51,6 +48,12 @@ pub(super) fn find_key(uri: &str, output: &Output) -> anyhow::Result<PrivateKey>
     Ok(open(&uri, output)?.find_key(&uri)?)
 }
 
+/// Finds the key of a URI for a new CA. It must be one that cannot be read from the token.
+pub(super) fn find_guarded_key(uri: &str, output: &Output) -> anyhow::Result<PrivateKey> {
+    let uri = parse(uri)?;
+    Ok(open(&uri, output)?.find_guarded_key(&uri)?)
+}
+
 /// Creates a key in the token of a URI.
 pub(super) fn create_key(uri: &str, algorithm: KeyAlgorithm, output: &Output) -> anyhow::Result<PrivateKey> {
     let uri = parse(uri)?;
@@ -59,7 +62,12 @@ pub(super) fn create_key(uri: &str, algorithm: KeyAlgorithm, output: &Output) ->
 
 fn open(uri: &Pkcs11Uri, output: &Output) -> anyhow::Result<TokenSession> {
     let token = Token::find(uri, &module_path(uri)?)?;
-    let pin = if token.needs_pin() && token.tries() != PinTries::None { pin(uri, &token, output)? } else { None };
+    // The file is read where the token is open already, too: the result names the URI for later runs.
+    let in_file = pin_of_file(uri, output)?;
+    let pin = match in_file {
+        None if token.needs_pin() && token.tries() != PinTries::None => pin(&token, output)?,
+        in_file => in_file,
+    };
     Ok(token.log_in(pin.as_ref().map(|pin| pin.as_str()))?)
 }
 
@@ -74,18 +82,20 @@ fn module_path(uri: &Pkcs11Uri) -> Result<PathBuf, UsageError> {
     })
 }
 
-/// Returns the PIN from the file of the URI, or else from the environment or a terminal. `None` if it is entered at the
-/// token.
-fn pin(uri: &Pkcs11Uri, token: &Token, output: &Output) -> anyhow::Result<Option<Zeroizing<String>>> {
-    if let Some(file) = uri.pin_file() {
-        if !file.exists() {
-            // The value may be the PIN itself.
-            let error = UsageError::new("the file that pin-source names in the PKCS#11 URI does not exist");
-            return Err(error.with_hint("a relative path starts at the current directory").into());
-        }
-        note_readable("pin-source", file, output);
-        return secret(Some(file), PIN).context("could not read the PIN that pin-source names");
+/// Returns the PIN from the file of the URI, if it names one.
+fn pin_of_file(uri: &Pkcs11Uri, output: &Output) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let Some(file) = uri.pin_file() else { return Ok(None) };
+    if !file.exists() {
+        // The value may be the PIN itself.
+        let error = UsageError::new("the file that pin-source names in the PKCS#11 URI does not exist");
+        return Err(error.with_hint("a relative path starts at the current directory").into());
     }
+    note_readable("pin-source", file, output);
+    secret(Some(file), PIN).context("could not read the PIN that pin-source names")
+}
+
+/// Returns the PIN from the environment or a terminal. `None` if it is entered at the token, or there is none.
+fn pin(token: &Token, output: &Output) -> anyhow::Result<Option<Zeroizing<String>>> {
     if let Some(pin) = secret(None, PIN)? {
         return Ok(Some(pin));
     }
@@ -93,42 +103,12 @@ fn pin(uri: &Pkcs11Uri, token: &Token, output: &Output) -> anyhow::Result<Option
         output.progress(format_args!("Enter the PIN of {} at the token.", clean(token.label())));
         return Ok(None);
     }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(TokenError::PinNeeded { token: token.label().to_owned() }.into());
-    }
     let tries = match token.tries() {
         PinTries::Last => " (a wrong one locks it)",
         PinTries::Fewer => " (it was wrong the last time)",
         _ => "",
     };
     let question = format!("{WARN}PIN of the token {}{tries}:{WARN:#} ", clean(token.label()));
-    let pin = ask_hidden(&question).context("could not read the PIN")?;
-    Ok(Some(pin).filter(|pin| !pin.is_empty()))
-}
-
-/// Asks on the terminal, and reads the answer without an echo. The echo ends before the question appears, so that a program
-/// can answer it at once.
-#[cfg(unix)]
-fn ask_hidden(question: &str) -> io::Result<Zeroizing<String>> {
-    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-    let stdin = io::stdin();
-    let before = tcgetattr(&stdin)?;
-    let mut hidden = before.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
-    let _ = write!(anstream::stderr().lock(), "{question}");
-    let mut answer = Zeroizing::new(String::new());
-    let read = stdin.read_line(&mut answer);
-    tcsetattr(&stdin, OptionalActions::Flush, &before)?;
-    let _ = writeln!(anstream::stderr().lock());
-    read?;
-    let length = answer.trim_end_matches(['\r', '\n']).len();
-    answer.truncate(length);
-    Ok(answer)
-}
-
-#[cfg(not(unix))]
-fn ask_hidden(question: &str) -> io::Result<Zeroizing<String>> {
-    let _ = write!(anstream::stderr().lock(), "{question}");
-    console::Term::stderr().read_secure_line().map(Zeroizing::new)
+    // Without a PIN, the login says that one is needed.
+    Ok(ask_hidden(&question).context("could not read the PIN")?.filter(|pin| !pin.is_empty()))
 }

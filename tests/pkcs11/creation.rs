@@ -1,6 +1,8 @@
 //! Keys are created in the token, and stay there.
 
-use crate::lab::{Lab, uri};
+use std::fs;
+
+use crate::lab::{Lab, run, uri};
 use crate::support::openssl;
 
 const ALGORITHMS: [&str; 5] = ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
@@ -87,12 +89,52 @@ fn no_key_is_created_for_a_certificate_that_cannot_be_written_or_issued() {
 }
 
 #[test]
-fn a_key_that_could_be_read_from_the_token_gets_no_certificate() {
+fn a_key_that_cannot_be_used_is_reported_as_created() {
     let Some(lab) = Lab::start() else { return };
-    let Some(mut command) = lab.faulty("extractable", &["cert", "root", "r", "--ca-key", &uri("r")]) else { return };
-    let error = crate::lab::run(&mut command).fails(1);
-    assert!(error.contains("can be read from the token"), "{error}");
+    for (fault, reason) in [
+        ("extractable", "can be read from the token"),
+        ("unsigning", "may not sign"),
+        ("asking", "takes the PIN for each signature"),
+    ] {
+        let create = ["cert", "root", "r", "--ca-key", &uri(fault)];
+        let Some(mut command) = lab.faulty(fault, &create) else { return };
+        let error = run(&mut command).fails(1);
+        assert!(
+            error.contains("was created in the token \"lab\" and stays there") && error.contains(reason),
+            "{error}"
+        );
+        assert!(error.contains("hint: delete the key"), "{error}");
+        // It is not accepted one command later.
+        let Some(mut command) = lab.faulty(fault, &[&create[..], &["--existing-key"]].concat()) else { return };
+        let error = run(&mut command).fails(1);
+        assert!(error.contains(reason) && !error.contains("was created"), "{error}");
+    }
     assert!(lab.files().is_empty());
+}
+
+#[test]
+fn a_key_whose_certificate_is_not_written_stays_for_existing_key() {
+    let Some(lab) = Lab::start() else { return };
+    let create = ["cert", "root", "r", "--ca-key", &uri("r")];
+    let Some(mut command) = lab.faulty("race", &create) else { return };
+    let error = run(command.env("RACE", "r_cert.pem")).fails(1);
+    assert!(
+        error.contains("the key stays in the token, for --existing-key") && error.contains("r_cert.pem"),
+        "{error}"
+    );
+    fs::remove_file(lab.path().join("r_cert.pem")).expect("removed");
+    lab.run(&[&create[..], &["--existing-key"]].concat()).ok();
+}
+
+#[test]
+fn an_intermediate_has_a_key_of_its_own() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let root = uri("root");
+    let issue = ["cert", "intermediate", "i", "lab-root", "--ca-key", &root, "--key", &root, "--existing-key"];
+    let error = lab.run(&issue).fails(1);
+    assert!(error.contains("a CA needs a key of its own"), "{error}");
+    assert!(!lab.exists("i_cert.pem"));
 }
 
 #[test]

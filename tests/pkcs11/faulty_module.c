@@ -7,7 +7,10 @@
  *   FAULT=final        the next wrong PIN locks the token
  *   FAULT=locks        a login locks the PIN
  *   FAULT=sessions:N   the token has N sessions
+ *   FAULT=slow:N       a signature takes N milliseconds
+ *   FAULT=together:N   after the first, signatures fail unless N are made at the same time
  *   FAULT=hashing      the mechanisms that take a hash are missing
+ *   FAULT=race         a signature creates the file RACE
  *   FAULT=extractable  keys are extractable
  *   FAULT=unsigning    keys may not sign
  *   FAULT=asking       keys take the PIN for each signature
@@ -20,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef unsigned long ulong;
 
@@ -38,7 +42,7 @@ static struct list ours;
 static void *theirs[FUNCTIONS];
 static const char *fault = "";
 static long limit;
-static long signatures, sessions;
+static long signatures, sessions, signing, together;
 
 static int is(const char *name) { return strncmp(fault, name, strlen(name)) == 0; }
 
@@ -90,7 +94,22 @@ static ulong get_attribute_value(ulong session, ulong object, struct attribute *
     return rv;
 }
 
+/* Waits until enough signatures are made at the same time, or for ten seconds. */
+static int wait_for_others(void) {
+    long now = __atomic_add_fetch(&signing, 1, __ATOMIC_SEQ_CST);
+    if (now >= limit) __atomic_store_n(&together, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 10000 && !__atomic_load_n(&together, __ATOMIC_SEQ_CST); i++) usleep(1000);
+    __atomic_sub_fetch(&signing, 1, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&together, __ATOMIC_SEQ_CST);
+}
+
 static ulong sign(ulong session, unsigned char *data, ulong length, unsigned char *signature, ulong *signature_length) {
+    if (signature && is("slow")) usleep(limit * 1000);
+    if (signature && is("race") && getenv("RACE")) {
+        FILE *file = fopen(getenv("RACE"), "w");
+        if (file) fclose(file);
+    }
+    if (signature && is("together") && signatures > 0 && !wait_for_others()) return CKR_DEVICE_REMOVED;
     ulong rv = ((ulong (*)(ulong, unsigned char *, ulong, unsigned char *, ulong *))theirs[SIGN])(
         session, data, length, signature, signature_length);
     /* Without a buffer, only the length is asked for. */

@@ -63,3 +63,33 @@ fn a_token_that_is_removed_stops_the_fleet() {
     let error = crate::support::Run::ended(child.wait_with_output().expect("its end")).fails(1);
     assert!(error.contains("the token \"lab\" does not answer any more") && error.contains("--resume"), "{error}");
 }
+
+#[test]
+fn every_thread_signs_at_the_same_time() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let issue = ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "20", "--threads", "4"];
+    let Some(mut command) = lab.faulty("together:4", &issue) else { return };
+    run(&mut command).ok();
+}
+
+#[test]
+fn a_signal_stops_a_fleet_with_a_slow_token_after_the_devices_in_progress() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let issue = ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "3000", "--threads", "2"];
+    let Some(mut command) = lab.faulty("slow:50", &issue) else { return };
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let started = Instant::now();
+    while !lab.exists("fleet/0000/device-0002_cert.pem") {
+        assert!(started.elapsed() < Duration::from_secs(60), "no certificate was issued");
+        thread::yield_now();
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(kill.success());
+    let stopped = crate::support::Run::ended(child.wait_with_output().expect("its end"));
+    assert!(stopped.status != 0 && stopped.stderr.contains("--resume"), "{}", stopped.stderr);
+    let listed = count(&lab, "fleet");
+    // All 3000 would take more than a minute.
+    assert!((1..1500).contains(&listed), "{listed} devices are listed");
+}

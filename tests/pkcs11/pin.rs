@@ -85,6 +85,19 @@ fn the_pin_comes_from_a_file_or_else_from_the_environment() {
     run(issue(&uri("root"), "--force").env("IOT_ENROLL_PIN", "0000000000")).ok();
     let absolute = format!("{KEY}?pin-source=file://{}", lab.path().join("pin").display());
     run(&mut issue(&absolute, "--force")).ok();
+    run(&mut issue(&absolute.replace("file://", "file://localhost"), "--force")).ok();
+    let null = run(&mut issue(&format!("{KEY}%00?pin-source=file:pin"), "--force")).fails(2);
+    assert!(null.contains("without a null character"), "{null}");
+    // The token is open already, but the result names the URI.
+    let own = "pkcs11:token=lab;object=i?pin-source=file:nope";
+    let two = ["cert", "intermediate", "i", "lab-root", "--ca-key", &uri("root"), "--key", own];
+    assert!(lab.run(&two).fails(2).contains("the file that pin-source names"));
+    // Nothing is asked for what cannot be done.
+    let cheap = ["cert", "device", "d1", "lab-root", "--ca-key", KEY, "--no-pfx"];
+    assert!(lab.run(&cheap).fails(1).contains("d1_cert.pem"));
+    run(&mut lab.command(&["cert", "server", "s1.lab", "lab-root", "--ca-key", &uri("root"), "--no-pfx"])).ok();
+    assert!(lab.run(&["cert", "server", "s1.lab", "lab-root", "--ca-key", KEY]).fails(1).contains("already exist"));
+    assert!(lab.run(&[&cheap[..], &["--csr", "nope.csr"]].concat()).fails(1).contains("nope.csr"));
     // Without a terminal, nothing can be asked.
     let none = run(&mut issue(KEY, "--force")).fails(1);
     assert!(none.contains("takes a PIN") && none.contains("IOT_ENROLL_PIN"), "{none}");
@@ -101,36 +114,66 @@ fn the_pin_comes_from_a_file_or_else_from_the_environment() {
     assert!(noted.stderr.contains("chmod 600"), "{}", noted.stderr);
 }
 
-#[test]
-fn the_pin_is_asked_for_on_a_terminal_without_echo() {
-    let Some(lab) = Lab::start() else { return };
-    lab.create_root();
-    let program = env!("CARGO_BIN_EXE_iot-enroll");
-    let line = format!("{program} cert device d1 lab-root --ca-key '{KEY}' --no-pfx");
-    let mut command = lab.prepare(Command::new("script"), &["-qec", &line, "/dev/null"]);
-    command.current_dir(lab.path()).env_remove("IOT_ENROLL_PIN").env("TERM", "xterm");
+/// Runs a line of a shell on a terminal, and types the answer when the question is there: the terminal would echo what comes
+/// before. Returns whether the line succeeded, and what it printed. Without the program script, returns nothing and reports
+/// that.
+fn answered(lab: &Lab, line: &str, answer: &str) -> Option<(bool, String)> {
+    let mut command = lab.prepare(Command::new("script"), &["-qec", line, "/dev/null"]);
+    command.current_dir(lab.path()).env_remove("IOT_ENROLL_PIN").env("TERM", "xterm").env("SHELL", "/bin/sh");
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let Ok(mut child) = spawned.inspect_err(|error| skipped(&format!("script cannot be run: {error}"))) else { return };
+    let mut child = spawned.inspect_err(|error| skipped(&format!("script cannot be run: {error}"))).ok()?;
     let mut stdin = child.stdin.take().expect("its input");
     let mut stdout = child.stdout.take().expect("its output");
     let mut printed = Vec::new();
-    // The answer is typed when the question is there: the terminal would echo what comes before.
     let mut byte = [0];
     while !String::from_utf8_lossy(&printed).contains("PIN of the token lab:") {
         let read = std::io::Read::read(&mut stdout, &mut byte).expect("output");
         assert_eq!(read, 1, "no question in: {}", String::from_utf8_lossy(&printed));
         printed.push(byte[0]);
     }
+    let answer = answer.to_owned();
     let typed = std::thread::spawn(move || {
-        stdin.write_all(format!("{PIN}\n").as_bytes()).expect("typed");
+        stdin.write_all(answer.as_bytes()).expect("typed");
         stdin
     });
     std::io::Read::read_to_end(&mut stdout, &mut printed).expect("output");
     drop(typed.join().expect("no panic"));
-    assert!(child.wait().expect("its end").success());
-    let printed = String::from_utf8_lossy(&printed);
-    assert!(printed.contains("Created the device certificate d1"), "{printed}");
+    let printed = String::from_utf8_lossy(&printed).into_owned();
     assert!(!printed.contains(PIN), "{printed}");
+    Some((child.wait().expect("its end").success(), printed))
+}
+
+#[test]
+fn the_pin_is_asked_for_on_a_terminal_without_echo() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let program = env!("CARGO_BIN_EXE_iot-enroll");
+    let issue = |id: &str| format!("{program} cert device {id} lab-root --ca-key '{KEY}' --no-pfx");
+    let Some((succeeded, printed)) = answered(&lab, &issue("d1"), &format!("{PIN}\n")) else { return };
+    assert!(succeeded && printed.contains("Created the device certificate d1"), "{printed}");
+    // Typing errors are corrected as elsewhere.
+    let Some((succeeded, printed)) = answered(&lab, &issue("d2"), &format!("12\x15{PIN}x\x7f\r")) else { return };
+    assert!(succeeded && printed.contains("Created the device certificate d2"), "{printed}");
+    // Standard input is for something else.
+    let fleet = format!("echo s1 | {program} cert fleet lab-root --ca-key '{KEY}' --devices -");
+    let Some((succeeded, printed)) = answered(&lab, &fleet, &format!("{PIN}\n")) else { return };
+    assert!(succeeded && printed.contains("Issued certificates for 1 device"), "{printed}");
+}
+
+#[test]
+fn ctrl_c_at_the_question_ends_the_process_and_restores_the_terminal() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let program = env!("CARGO_BIN_EXE_iot-enroll");
+    let line = format!(
+        "trap : INT; {program} cert device d1 lab-root --ca-key '{KEY}' --no-pfx; echo \"status $?\"; stty -a; trap - INT"
+    );
+    let Some((_, printed)) = answered(&lab, &line, "12\x03") else { return };
+    assert!(printed.contains("status 130"), "{printed}");
+    for mode in ["echo", "icanon", "isig"] {
+        assert!(printed.split_whitespace().any(|word| word == mode), "no {mode}: {printed}");
+    }
+    assert!(!lab.exists("d1_cert.pem"));
 }
 
 #[test]

@@ -61,6 +61,33 @@ fn provision_and_rollover_use_a_key_in_a_token() {
 }
 
 #[test]
+fn a_ca_key_that_would_not_be_used_is_refused() {
+    let Some(labs) = Labs::start() else { return };
+    let lab = &labs.lab;
+    lab.create_root();
+    lab.run(&["cert", "root", "file-root", "--no-pfx"]).ok();
+    let before = lab.files();
+    for key in [&*uri("root"), "fileRoot_key.pem"] {
+        for arguments in [
+            &["provision", "--emulator", "--root", "lab-root"][..],
+            &["provision", "--emulator", "--root", "fresh"],
+            &["provision", "--emulator"],
+            &["provision", "--group", "g", "--root", "fresh", "--device", "d1"],
+            &["rollover", "--group", "g", "--root", "fresh", "--device", "d1"],
+            &["rollover", "--group", "g", "--root", "lab-root", "--device", "d1", "--retire", "--yes"],
+            &["cert", "renew", "labRoot_cert.pem", "--dir", "."],
+            &["cert", "device", "d1"],
+            &["cert", "device", "d1", "--pair"],
+        ] {
+            labs.run(&[arguments, &["--ca-key", key]].concat()).fails(2);
+        }
+    }
+    labs.run(&["cert", "device", "d1", "--pair", "--replace-subject"]).fails(2);
+    labs.run(&["cert", "intermediate", "i", "file-root", "--csr", "i.csr", "--existing-key"]).fails(2);
+    assert_eq!(lab.files(), before);
+}
+
+#[test]
 fn a_token_that_fails_ends_a_workflow_with_its_reason() {
     let Some(labs) = Labs::start() else { return };
     let lab = &labs.lab;

@@ -121,3 +121,44 @@ fn certificates_of_keys_in_tokens_and_below_them_are_renewed() {
     lab.run(&["cert", "renew", "lab_cert.pem"]).fails(1);
     assert_eq!(read(&lab, "lab_cert.pem"), old);
 }
+
+#[test]
+fn the_key_of_another_ca_of_the_chain_signs_nothing() {
+    let Some(lab) = Lab::start() else { return };
+    lab.create_root();
+    let (root, own) = (uri("root"), uri("factory"));
+    lab.run(&["cert", "intermediate", "factory-1", "lab-root", "--ca-key", &root, "--key", &own]).ok();
+    lab.run(&["cert", "root", "file-root", "--no-pfx"]).ok();
+    lab.run(&["cert", "intermediate", "file-1", "file-root", "--no-pfx"]).ok();
+    let before = lab.files();
+    let chain = ["--ca-cert", "factory1_fullchain.pem", "--ca-key", &root];
+    for arguments in [
+        &["cert", "device", "d1", "factory-1", "--ca-key", &root][..],
+        &["cert", "intermediate", "i1", "factory-1", "--ca-key", &root],
+        &["cert", "server", "s1", "factory-1", "--ca-key", &root],
+        &["cert", "fleet", "factory-1", "--ca-key", &root, "--count", "2"],
+        &[&["cert", "device", "d1"][..], &chain].concat(),
+        &[&["cert", "verification", "--code", "C0DE"][..], &chain].concat(),
+        &[&["provision", "--emulator"][..], &chain].concat(),
+    ] {
+        let error = lab.run(arguments).fails(1);
+        assert!(error.contains("the certificate of \"factory-1\"") && error.contains("\"lab-root\""), "{error}");
+        assert!(error.contains("hint: give the key of that certificate"), "{error}");
+    }
+    let files = ["--ca-cert", "file1_fullchain.pem", "--ca-key", "fileRoot_key.pem"];
+    for arguments in [
+        &[&["cert", "device", "d1"][..], &files].concat()[..],
+        &[&["cert", "verification", "--code", "C0DE"][..], &files].concat(),
+        &[&["provision", "--emulator"][..], &files].concat(),
+    ] {
+        let error = lab.run(arguments).fails(1);
+        assert!(error.contains("the certificate of \"file-1\"") && error.contains("\"file-root\""), "{error}");
+    }
+    assert_eq!(lab.files(), before);
+    // The key selects its certificate in a file that has an order of its own.
+    let read = |name: &str| fs::read_to_string(lab.path().join(name)).expect("read");
+    let bundle = [read("labRoot_cert.pem"), read("fileRoot_cert.pem"), read("factory1_cert.pem")].concat();
+    fs::write(lab.path().join("bundle.pem"), bundle).expect("written");
+    let issued = lab.run(&["cert", "device", "d1", "--ca-cert", "bundle.pem", "--ca-key", &own, "--no-pfx"]).ok();
+    assert!(issued.contains("issued by factory-1"), "{issued}");
+}

@@ -145,6 +145,21 @@ pub enum FileError {
         /// Which check failed.
         error: AuthorityError,
     },
+    /// The key belongs to a CA above the one of the certificate file.
+    #[error(
+        "could not sign with {}, the certificate of {expected:?}: the key {} is that of {found:?}, a CA above it",
+        .certificate.display(), .key.display()
+    )]
+    OtherAuthority {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file, or the PKCS#11 URI of the key.
+        key: PathBuf,
+        /// The CA of the certificate file.
+        expected: String,
+        /// The CA whose key it is.
+        found: String,
+    },
     /// The certificate has no common name, or files cannot have that name.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -34,6 +34,7 @@ use std::{
     fmt, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    slice,
 };
 
 use zeroize::Zeroizing;
@@ -46,7 +47,7 @@ pub use self::{
 };
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
-    Timestamp, camel_case,
+    Timestamp, camel_case, chain,
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
     secure_file::{self, Access},
 };
@@ -665,7 +666,8 @@ impl FileSet {
         // No other process replaces the set between the certificate and the key.
         let (locked, _turn) = self.locked()?;
         let certificates = locked.read_certificates()?;
-        let authority = authority(certificates, &self.certificate(), &self.private_key(), key_password.into(), at)?;
+        let key = read_key(&self.private_key(), key_password)?;
+        let authority = pair_with_first(certificates, key, &self.certificate(), &self.private_key(), at)?;
         Ok(authority.read_from(self.all()))
     }
 
@@ -680,7 +682,8 @@ impl FileSet {
             return Err(FileError::Missing(self.certificate()));
         }
         let certificates = self.with_chain(self.read_own_certificates()?, &existing)?;
-        let authority = with_key(certificates, &self.certificate(), key, at)?;
+        let place = place(&key);
+        let authority = pair_with_first(certificates, key, &self.certificate(), &place, at)?;
         Ok(authority.read_from(self.all()))
     }
 
@@ -871,7 +874,8 @@ pub fn read_authority<'a>(
     at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
     let passwords = passwords.into();
-    let authority = authority(read_certificates_with(certificate, passwords)?, certificate, key, passwords, at)?;
+    let certificates = read_certificates_with(certificate, passwords)?;
+    let authority = pair(certificates, read_key(key, passwords)?, certificate, key, at)?;
     Ok(authority.read_from([certificate.to_owned(), key.to_owned()]))
 }
 
@@ -886,7 +890,8 @@ pub fn read_authority_with_key<'a>(
     passwords: impl Into<Passwords<'a>>,
     at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
-    let authority = with_key(read_certificates_with(certificate, passwords.into())?, certificate, key, at)?;
+    let place = place(&key);
+    let authority = pair(read_certificates_with(certificate, passwords.into())?, key, certificate, &place, at)?;
     Ok(authority.read_from([certificate.to_owned()]))
 }
 
@@ -959,26 +964,29 @@ pub(super) fn open_to_lock(directory: &Path) -> io::Result<fs::File> {
     }
 }
 
-fn authority(
-    certificates: Vec<Certificate>,
-    certificate_path: &Path,
-    key_path: &Path,
-    passwords: Passwords<'_>,
-    at: Timestamp,
-) -> Result<CertificateAuthority, FileError> {
-    pair(certificates, read_key(key_path, passwords)?, certificate_path, key_path, at)
+/// Returns where a key is that has no file.
+fn place(key: &PrivateKey) -> PathBuf {
+    PathBuf::from(key.token_uri().unwrap_or("its key"))
 }
 
-fn with_key(
+/// Combines the certificates of a set with its key, which must belong to the first of them: the others are its chain.
+fn pair_with_first(
     certificates: Vec<Certificate>,
-    certificate_path: &Path,
     key: PrivateKey,
+    certificate_path: &Path,
+    key_place: &Path,
     at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
-    let place = PathBuf::from(key.token_uri().unwrap_or("its key"));
-    pair(certificates, key, certificate_path, &place, at)
+    if let Some(named) = certificates.first().filter(|named| !key.belongs_to(named))
+        && let Some(found) = certificates.iter().find(|certificate| key.belongs_to(certificate))
+    {
+        return Err(other_authority(named, found, certificate_path, key_place));
+    }
+    pair(certificates, key, certificate_path, key_place, at)
 }
 
+/// Combines the certificates of a file with a key. In a file without an order, the key selects its certificate. The key of a CA
+/// above another certificate does not: the file is the chain of that one, and its certificates would come from another CA.
 fn pair(
     mut certificates: Vec<Certificate>,
     key: PrivateKey,
@@ -987,11 +995,30 @@ fn pair(
     at: Timestamp,
 ) -> Result<CertificateAuthority, FileError> {
     certificates.dedup();
+    let belongs = |certificate: &&Certificate| key.belongs_to(certificate);
+    if let Some(found) = certificates.iter().find(belongs)
+        && certificates.first() != Some(found)
+        && let Some(named) = certificates
+            .iter()
+            .filter(|other| !belongs(other))
+            .find(|below| chain::find_issuer(below, slice::from_ref(found), |_| true).is_some())
+    {
+        return Err(other_authority(named, found, certificate_path, key_place));
+    }
     CertificateAuthority::new(certificates, key, at).map_err(|error| FileError::Authority {
         certificate: certificate_path.to_owned(),
         key: key_place.to_owned(),
         error,
     })
+}
+
+fn other_authority(named: &Certificate, found: &Certificate, certificate: &Path, key: &Path) -> FileError {
+    FileError::OtherAuthority {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        expected: name_of(named),
+        found: name_of(found),
+    }
 }
 
 /// Reads a private key from a file in any encoding, including PFX.

@@ -187,7 +187,8 @@ impl<'a> Fleet<'a> {
         let validity = issuer.validity();
         let (not_before, not_after) = (validity.not_before.to_string(), validity.not_after.to_string());
         let is_ec = matches!(options.key_algorithm(), KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384);
-        let is_quick = pfx.is_none() && is_ec;
+        // A token may take long for each signature.
+        let is_quick = pfx.is_none() && is_ec && authority.key().token_uri().is_none();
         Ok(Self { issuer, pfx, threads, is_quick, issuers, not_before, not_after })
     }
 

@@ -121,15 +121,21 @@ pub enum TokenError {
         /// The key.
         key: String,
     },
-    /// The token created a key that can be read from it.
-    #[error(
-        "the token {token:?} created the key {key} so that it can be read from the token, and no certificate was issued for it"
-    )]
+    /// The key can be read from the token.
+    #[error("the key {key} can be read from the token: CKA_SENSITIVE is not true, or CKA_EXTRACTABLE not false")]
     Extractable {
+        /// The key.
+        key: String,
+    },
+    /// The token created a key that cannot be used. It stays in the token.
+    #[error("the key {key} was created in the token {token:?} and stays there, but cannot be used: {error}")]
+    CreatedUnusable {
         /// The label of the token.
         token: String,
         /// The key.
         key: String,
+        /// Why it cannot be used.
+        error: Box<TokenError>,
     },
     /// The token does not have the public key.
     #[error(

@@ -31,6 +31,23 @@ impl TokenSession {
     /// URI, [`TokenError::NotForSigning`], [`TokenError::PinForEachUse`] or [`TokenError::Unsupported`] if it cannot sign,
     /// [`TokenError::NoPublicKey`] if the token does not have its public key.
     pub fn find_key(&self, uri: &Pkcs11Uri) -> Result<PrivateKey, TokenError> {
+        let (handle, name) = self.find(uri)?;
+        self.key(uri, handle, name)
+    }
+
+    /// Finds the private key of a URI for a new CA, as [`create_key`](Self::create_key) would create it.
+    ///
+    /// # Errors
+    /// Returns [`TokenError::Extractable`] if the key can be read from the token; otherwise the errors of
+    /// [`find_key`](Self::find_key).
+    pub fn find_guarded_key(&self, uri: &Pkcs11Uri) -> Result<PrivateKey, TokenError> {
+        let (handle, name) = self.find(uri)?;
+        self.check_guarded(handle, &name)?;
+        self.key(uri, handle, name)
+    }
+
+    /// Returns the only private key with the attributes of a URI, and its description.
+    fn find(&self, uri: &Pkcs11Uri) -> Result<(ObjectHandle, String), TokenError> {
         let token = &self.0;
         let found = token.with_session("list its keys", |session| {
             let template = wanted(uri, ObjectClass::PRIVATE_KEY);
@@ -38,7 +55,7 @@ impl TokenSession {
             found.into_iter().map(|handle| Ok((handle, describe(session, handle)?))).collect::<Result<Vec<_>, _>>()
         })?;
         match <[_; 1]>::try_from(found) {
-            Ok([(handle, name)]) => self.key(uri, handle, name),
+            Ok([found]) => Ok(found),
             Err(found) if found.is_empty() => Err(TokenError::NoKey {
                 token: token.label.clone(),
                 wanted: uri.wanted_key(),
@@ -56,7 +73,8 @@ impl TokenSession {
     ///
     /// # Errors
     /// Returns [`TokenError::KeyExists`] if a key has that label or ID, [`TokenError::NoLabel`] if the URI has none,
-    /// [`TokenError::WriteProtected`] if the token takes no keys; otherwise the errors of [`find_key`](Self::find_key).
+    /// [`TokenError::WriteProtected`] if the token takes no keys, [`TokenError::CreatedUnusable`] if the new key cannot sign or
+    /// can be read, and other errors if the token fails.
     pub fn create_key(&self, uri: &Pkcs11Uri, algorithm: KeyAlgorithm) -> Result<PrivateKey, TokenError> {
         let token = &self.0;
         let label = uri.object.as_ref().ok_or(TokenError::NoLabel)?;
@@ -76,14 +94,22 @@ impl TokenSession {
         let failed = |error: &Error| token.failed("create a key", error);
         let session = token.sessions.open_to_write().map_err(|error| failed(&error))?;
         let (_, handle) = session.generate_key_pair(&mechanism, &public, &private).map_err(|error| failed(&error))?;
-        let name = describe(&session, handle).map_err(|error| failed(&error))?;
-        let guarded = [AttributeType::Sensitive, AttributeType::Extractable];
-        let guarded = session.get_attributes(handle, &guarded).map_err(|error| failed(&error))?;
-        if !guarded.contains(&Attribute::Sensitive(true)) || !guarded.contains(&Attribute::Extractable(false)) {
-            return Err(TokenError::Extractable { token: token.label.clone(), key: name });
-        }
+        let name = describe(&session, handle).unwrap_or_else(|_| uri.wanted_key());
         drop(session);
-        self.key(uri, handle, name)
+        self.check_guarded(handle, &name).and_then(|()| self.key(uri, handle, name.clone())).map_err(|error| {
+            TokenError::CreatedUnusable { token: token.label.clone(), key: name, error: Box::new(error) }
+        })
+    }
+
+    /// Fails if a private key can be read from the token.
+    fn check_guarded(&self, handle: ObjectHandle, name: &str) -> Result<(), TokenError> {
+        const GUARDS: [AttributeType; 2] = [AttributeType::Sensitive, AttributeType::Extractable];
+        let found = self.0.with_session("read the key", |session| session.get_attributes(handle, &GUARDS))?;
+        if found.contains(&Attribute::Sensitive(true)) && found.contains(&Attribute::Extractable(false)) {
+            Ok(())
+        } else {
+            Err(TokenError::Extractable { key: name.to_owned() })
+        }
     }
 
     /// Fails if a private or public key has that label or ID.

@@ -207,8 +207,11 @@ impl Pkcs11Uri {
     fn set(&mut self, name: &'static str, value: &str) -> Result<(), Pkcs11UriError> {
         let error = |expected| Pkcs11UriError::Value { name, expected };
         let octets = percent_decode(value).ok_or(error("encoded with % and two hexadecimal digits"))?;
-        if octets.is_empty() || octets.contains(&0) && name != "id" {
+        if octets.is_empty() {
             return Err(error("a text that is not empty"));
+        }
+        if octets.contains(&0) && name != "id" {
+            return Err(error("a text without a null character (%00)"));
         }
         if name == "id" {
             self.id = Some(octets);
@@ -226,9 +229,7 @@ impl Pkcs11Uri {
             "pin-source" => {
                 let file = text.strip_prefix("file:").filter(|file| !file.is_empty());
                 let file = file.ok_or(error("file: and the path of a file with the PIN"))?;
-                // An absolute path may be written as the URI of a file (RFC 8089): file:///run/pin.
-                let file = file.strip_prefix("//").filter(|file| file.starts_with('/')).unwrap_or(file);
-                self.pin_file = Some(file.into());
+                self.pin_file = Some(local_path(file).into());
             }
             // The only other attribute.
             _ if text != "private" => return Err(error("private: only private keys can sign")),
@@ -236,6 +237,16 @@ impl Pkcs11Uri {
         }
         Ok(())
     }
+}
+
+/// Returns the path that follows the scheme `file:`. An absolute path may be written as the URI of a file on this host (RFC
+/// 8089): `file:///run/pin` or `file://localhost/run/pin`.
+fn local_path(file: &str) -> &str {
+    const HOST: &str = "localhost";
+    let Some(rest) = file.strip_prefix("//") else { return file };
+    let host = rest.get(..HOST.len()).filter(|host| host.eq_ignore_ascii_case(HOST));
+    let path = host.and_then(|host| rest.get(host.len()..)).unwrap_or(rest);
+    if path.starts_with('/') { path } else { file }
 }
 
 impl fmt::Display for Pkcs11Uri {
