@@ -98,7 +98,10 @@ impl Renewer<'_> {
 fn split(sets: Vec<FileSet>, report: &mut RenewalReport) -> (Vec<FileSet>, Vec<FileSet>) {
     let (mut authorities, mut others) = (Vec::new(), Vec::new());
     for files in sets {
-        let certificate = read_certificates(&files.certificate()).ok().map(|mut found| found.swap_remove(0));
+        let path = files.certificate();
+        // Reading from a pipe would wait for a writer.
+        let found = if path.is_file() { read_certificates(&path).ok() } else { None };
+        let certificate = found.map(|mut found| found.swap_remove(0));
         match certificate {
             Some(certificate) if is_authority(&certificate) => authorities.push((files, certificate)),
             Some(certificate) if is_proof(&files, &certificate) => report.proofs += 1,

@@ -16,8 +16,12 @@ use super::{
     options::RenewalOptions,
 };
 use crate::certificate::{
-    Certificate, CertificateAuthority, PrivateKey, Timestamp, camel_case,
-    files::{FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, Snapshot, parse_key, replace_all},
+    Certificate, CertificateAuthority, ContentKind, KeyEncoding, KeyError, PrivateKey, Timestamp, camel_case, chain,
+    content_kinds,
+    files::{
+        FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, Snapshot, parse_key, read_certificates,
+        replace_all,
+    },
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption, PfxError},
 };
 
@@ -251,17 +255,20 @@ impl<'a> Renewer<'a> {
         if is_proof(files, &old) {
             return Err(RenewalError::Proof(files.certificate()));
         }
+        files.check_no_key_link(options.has_new_key)?;
+        let encoding = self.key_encoding(files, key.as_ref().map(|key| key.as_slice()), options)?;
         let key = self.key_of(files, &old, key, options, holder)?;
         let pfx = self.pfx_of(files, &old, pfx)?;
         let new_key = options.has_new_key.then(|| new_key(&old)).transpose()?;
         let renewed = self.sign(files, &old, key.as_ref(), new_key.as_ref(), options)?;
-        let RenewedCertificate { certificate, issuers, shortened_from } = renewed;
+        let RenewedCertificate { certificate, mut issuers, shortened_from } = renewed;
+        extend(files, &certificate, &mut issuers, options.issue_time());
         let mut replacement = None;
         if !options.is_dry_run {
             let fullchain: Vec<_> = std::iter::once(&certificate).chain(&issuers).collect();
             let pfx = pfx.as_ref().map(|pfx| PfxOptions::new(&pfx.password).encryption(pfx.encryption));
             let key = match &new_key {
-                Some(key) => RenewedKey::New(key),
+                Some(key) => RenewedKey::New(key, encoding),
                 None => RenewedKey::Kept(key.as_ref()),
             };
             replacement = Some(Box::new(files.replacement(&old, &fullchain, key, pfx)?));
@@ -277,6 +284,26 @@ impl<'a> Renewer<'a> {
             has_pfx: pfx.is_some(),
         };
         Ok(Prepared::Ready(Box::new(set), replacement))
+    }
+
+    /// Returns the encoding of a new key: encrypted with the same password if the old key file is.
+    fn key_encoding(
+        &self,
+        files: &FileSet,
+        old: Option<&[u8]>,
+        options: &RenewalOptions,
+    ) -> Result<KeyEncoding<'a>, RenewalError> {
+        let is_encrypted = |kind: &ContentKind| matches!(kind, ContentKind::EncryptedPrivateKey | ContentKind::Pfx);
+        let kinds = old.filter(|_| options.has_new_key).and_then(|old| content_kinds(old).ok());
+        if !kinds.is_some_and(|kinds| kinds.iter().any(is_encrypted)) {
+            return Ok(KeyEncoding::new());
+        }
+        let path = files.private_key();
+        let password = self.passwords.key.or(self.passwords.pfx);
+        let password = password.ok_or(FileError::Key { path: path.clone(), error: KeyError::PasswordNeeded })?;
+        // It must be the password of the old key.
+        parse_key(&path, old.unwrap_or_default(), self.passwords)?;
+        Ok(KeyEncoding::new().password(password))
     }
 
     /// Reads the private key of a set. `None` if it is not needed: it is replaced, or the device keeps it.
@@ -402,6 +429,29 @@ pub(super) fn is_proof(files: &FileSet, certificate: &Certificate) -> bool {
     let is_authority = certificate.basic_constraints().is_some_and(|constraints| constraints.authority);
     let stem = certificate.subject().common_name().map(camel_case);
     files.is_named_as_proof() && !is_authority && stem.as_deref() != Some("verification")
+}
+
+/// Adds the certificates above the last issuer from the old full chain: the file of the issuer may hold only its certificate.
+fn extend(files: &FileSet, certificate: &Certificate, issuers: &mut Vec<Certificate>, at: Timestamp) {
+    if issuers.last().is_none_or(Certificate::is_self_signed) {
+        return;
+    }
+    let (path, known) = (files.fullchain(), issuers.len());
+    let old = if path.is_file() { read_certificates(&path).unwrap_or_default() } else { Vec::new() };
+    let is_issuer = |below: &Certificate, above: &Certificate| {
+        is_authority(above) && below.names_issuer(above) && below.verify_signature(above).is_ok()
+    };
+    while let Some(last) = issuers.last().filter(|last| !last.is_self_signed()) {
+        let next = old.iter().find(|above| !issuers.contains(above) && is_issuer(last, above));
+        let Some(next) = next.cloned() else { break };
+        issuers.push(next);
+    }
+    if let Some(anchor) = issuers.get(known..).and_then(<[_]>::last) {
+        let presented: Vec<_> = std::iter::once(certificate).chain(issuers.iter()).cloned().collect();
+        if chain::verify(&presented, std::slice::from_ref(anchor), at).is_err() {
+            issuers.truncate(known);
+        }
+    }
 }
 
 fn new_key(old: &Certificate) -> Result<PrivateKey, RenewalError> {
