@@ -318,7 +318,7 @@ impl Renew {
         }
         let mut rows = vec![("certificate", record.certificate.display().to_string())];
         if set.has_key_file {
-            let state = if set.has_new_key { "new, readable only by you" } else { "unchanged" };
+            let state = if set.has_new_key { "new" } else { "unchanged" };
             rows.push(("private key", format!("{} ({state})", record.private_key.display())));
         }
         rows.push(("full chain", record.fullchain.display().to_string()));

@@ -130,6 +130,11 @@ fn what_is_not_due_is_left_as_it_is() {
     for wrong in ["101%", "x%", "3m", "%"] {
         cert(path, &["renew", "d1_cert.pem", "--if-within", wrong]).fails(2);
     }
+    for (wrong, reason) in
+        [("99999999999d", "after the year 9999"), ("33.3%", "whole number"), ("999%", "at most 100%")]
+    {
+        assert!(cert(path, &["renew", "d1_cert.pem", "--if-within", wrong]).fails(2).contains(reason), "{wrong}");
+    }
 }
 
 #[test]
@@ -269,6 +274,10 @@ fn what_is_not_a_set_is_refused() {
     assert_eq!(read(path, "verification_cert.pem"), proof);
     fs::create_dir(path.join("empty")).expect("a directory");
     assert!(cert(path, &["renew", "empty"]).fails(1).contains("no certificate"));
+    fs::write(path.join("empty/manifest.csv"), "IOTC_DEVICEID,certificate\n").expect("written");
+    assert!(cert(path, &["renew", "empty"]).fails(1).contains("empty/manifest.csv is not the manifest of a fleet"));
+    let error = cert(path, &["renew", "missing"]).fails(1);
+    assert!(error.contains("missing does not exist") && !error.contains("PARENT"), "{error}");
 }
 
 #[test]

@@ -475,10 +475,13 @@ pub(super) fn is_authority(certificate: &Certificate) -> bool {
 /// Returns the set that a file belongs to by its name, such as `sensor1_cert.pem`.
 ///
 /// # Errors
-/// Returns [`RenewalError::NotASet`] for another name, and [`RenewalError::Tar`] for a tar file.
+/// Returns [`RenewalError::NotASet`] for another name, [`FileError::Missing`] if there is no such file either, and [`RenewalError::Tar`] for a tar file.
 pub fn set_of_file(path: &Path) -> Result<FileSet, RenewalError> {
     FileSet::of_file(path).ok_or_else(|| {
         let is_tar = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"));
+        if path.symlink_metadata().is_err() {
+            return FileError::Missing(path.to_owned()).into();
+        }
         if is_tar { RenewalError::Tar(path.to_owned()) } else { RenewalError::NotASet(path.to_owned()) }
     })
 }
