@@ -155,8 +155,8 @@ impl<'a> Renewer<'a> {
     /// encryption. The key file is not touched, unless a new key is requested. The certificate may have expired.
     ///
     /// # Errors
-    /// Returns a [`RenewalError`]. Nothing was changed then, except that a replacement which a killed process had begun is
-    /// finished.
+    /// Returns a [`RenewalError`], also if the set is that of a name, and the certificate has another common name. Nothing was
+    /// changed then, except that a replacement which a killed process had begun is finished.
     pub fn renew_set(&self, files: &FileSet) -> Result<Renewed, RenewalError> {
         files.recover()?;
         self.renew(files, &self.options, KeyHolder::Files)
