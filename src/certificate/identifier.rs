@@ -1,6 +1,6 @@
 //! Common names, device IDs, and the file names that are made of them.
 
-use std::{fmt, str::FromStr};
+use super::text_conversions::text_conversions;
 
 /// The maximum length of a common name in characters (`ub-common-name`, RFC 5280 appendix A.1).
 pub const MAX_COMMON_NAME: usize = 64;
@@ -138,47 +138,12 @@ impl DeviceId {
     }
 }
 
-macro_rules! impl_text {
-    ($name:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-        impl FromStr for $name {
-            type Err = NameError;
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::new(text)
-            }
-        }
-        impl TryFrom<&str> for $name {
-            type Error = NameError;
-            fn try_from(text: &str) -> Result<Self, NameError> {
-                Self::new(text)
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                Self::new(text)
-            }
-        }
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-        #[cfg(feature = "serde")]
-        super::serde_text::impl_serde_as_text!($name);
-    };
-}
-impl_text!(CommonName);
-impl_text!(DeviceId);
+text_conversions!(CommonName, NameError);
+text_conversions!(DeviceId, NameError);
+#[cfg(feature = "serde")]
+super::serde_text::impl_serde_as_text!(CommonName);
+#[cfg(feature = "serde")]
+super::serde_text::impl_serde_as_text!(DeviceId);
 
 /// The reason why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -22,6 +22,7 @@ mod read;
 #[cfg(feature = "serde")]
 mod serde_text;
 mod signature;
+mod text_conversions;
 mod thumbprint;
 mod timestamp;
 mod validity;
@@ -101,6 +102,8 @@ pub use possession::Possession;
 pub use public_key::PublicKeyAlgorithm;
 pub use read::{ContentKind, ReadError, content_kinds};
 pub use signature::{PssParameters, SignatureAlgorithm};
+#[cfg(feature = "client")]
+pub(crate) use text_conversions::text_conversions;
 pub use thumbprint::{Thumbprint, ThumbprintError};
 pub use timestamp::{Timestamp, TimestampError};
 pub use validity::Validity;

@@ -10,14 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempPath;
 
 use super::{emulator_check, error::UsageError, output::Output, service::block_on, stop_signal::stop_signal};
 use crate::{
     central::Authorization,
     certificate::{Certificate, files::check_replaceable_file},
-    emulator::{Emulator as Server, EmulatorError, Fault, RemoteAccess},
+    emulator::{Builder, Emulator as Server, EmulatorError, Fault, RemoteAccess},
 };
 
 /// Serve an emulated IoT Central application and DPS on a loopback port
@@ -149,71 +149,18 @@ impl Emulator {
             return block_on(emulator_check::check(url, self.tls_ca.as_deref(), output));
         }
         block_on(async {
-            let mut builder = Server::builder()
-                .listen(self.listen)
-                .rate(Some(self.rate))
-                .tls(self.tls)
-                .remote_access(self.remote_access())
-                .assign_after(self.assign_after)
-                .registration_retry_after(Duration::from_secs(self.retry_after.into()));
-            if let Some(address) = self.mqtt {
-                allow_many_connections();
-                builder = builder.mqtt(address);
-            }
-            for host in &self.hosts {
-                builder = builder.host(host);
-            }
-            if let Some(file) = &self.state {
-                builder = builder.state_file(file);
-            }
-            if let Some(file) = &self.import {
-                builder = builder.import_file(file);
-            }
-            if let Some(token) = &self.token {
-                builder = builder.token(token.as_str());
-            }
-            let started = builder.start().await;
+            let started = self.builder().start().await;
             if !matches!(started, Err(EmulatorError::Token))
                 && let Some(Err(error)) = self.token.clone().map(Authorization::parse)
             {
                 output.note(format_args!("the other commands of this program cannot send this token: {error}"));
             }
-            let server = started.map_err(|error| match error {
-                EmulatorError::NotLoopback(_) => {
-                    UsageError::new(error.to_string()).with_hint("--allow-remote with --tls allows it").into()
-                }
-                EmulatorError::RemotePlainHttp(_) => UsageError::new(error.to_string())
-                    .with_hint("add --tls, or --allow-plain-http if everyone on the network may read them")
-                    .into(),
-                EmulatorError::Token | EmulatorError::ShortToken | EmulatorError::Host(_) => {
-                    anyhow::Error::from(UsageError::new(error.to_string()))
-                }
-                other => other.into(),
-            })?;
+            let server = started.map_err(start_error)?;
             for fault in &self.faults {
                 server.inject(fault.clone())?;
             }
             let stop = stop_signal()?;
-            let mut line = json!({
-                "endpoint": server.endpoint(),
-                "token": server.token(),
-                "idScope": server.id_scope(),
-                "arm": {
-                    "endpoint": server.endpoint(),
-                    "token": server.arm_token(),
-                    "subscription": server.subscription(),
-                    "resourceGroup": server.resource_group(),
-                },
-                "dps": {
-                    "name": server.dps_name(),
-                    "idScope": server.dps_id_scope(),
-                    "serviceEndpoint": server.endpoint(),
-                    "connectionString": server.dps_connection_string(),
-                },
-            });
-            if let Some(endpoint) = server.mqtt_endpoint() {
-                line["mqtt"] = json!(endpoint);
-            }
+            let mut line = first_line(&server);
             let ca_file = server.ca_pem().map(|pem| write_ca(pem, self.ca_out.as_deref())).transpose()?;
             if let Some(file) = &ca_file {
                 line["caFile"] = json!(std::path::absolute(file.path())?.display().to_string());
@@ -225,6 +172,33 @@ impl Emulator {
             server.stop_and_save().await?;
             Ok(())
         })
+    }
+
+    fn builder(&self) -> Builder {
+        let mut builder = Server::builder()
+            .listen(self.listen)
+            .rate(Some(self.rate))
+            .tls(self.tls)
+            .remote_access(self.remote_access())
+            .assign_after(self.assign_after)
+            .registration_retry_after(Duration::from_secs(self.retry_after.into()));
+        if let Some(address) = self.mqtt {
+            allow_many_connections();
+            builder = builder.mqtt(address);
+        }
+        for host in &self.hosts {
+            builder = builder.host(host);
+        }
+        if let Some(file) = &self.state {
+            builder = builder.state_file(file);
+        }
+        if let Some(file) = &self.import {
+            builder = builder.import_file(file);
+        }
+        if let Some(token) = &self.token {
+            builder = builder.token(token.as_str());
+        }
+        builder
     }
 
     fn remote_access(&self) -> RemoteAccess {
@@ -247,6 +221,44 @@ impl Emulator {
             Output::warning(format_args!("other machines can reach the emulator on {addresses}{unencrypted}"));
         }
     }
+}
+
+/// Returns why the emulator did not start. Options that do not go together are wrong usage.
+fn start_error(error: EmulatorError) -> anyhow::Error {
+    let usage = UsageError::new(error.to_string());
+    match error {
+        EmulatorError::NotLoopback(_) => usage.with_hint("--allow-remote with --tls allows it").into(),
+        EmulatorError::RemotePlainHttp(_) => {
+            usage.with_hint("add --tls, or --allow-plain-http if everyone on the network may read them").into()
+        }
+        EmulatorError::Token | EmulatorError::ShortToken | EmulatorError::Host(_) => usage.into(),
+        other => other.into(),
+    }
+}
+
+/// Returns the first line of output, without the file of the CA.
+fn first_line(server: &Server) -> Value {
+    let mut line = json!({
+        "endpoint": server.endpoint(),
+        "token": server.token(),
+        "idScope": server.id_scope(),
+        "arm": {
+            "endpoint": server.endpoint(),
+            "token": server.arm_token(),
+            "subscription": server.subscription(),
+            "resourceGroup": server.resource_group(),
+        },
+        "dps": {
+            "name": server.dps_name(),
+            "idScope": server.dps_id_scope(),
+            "serviceEndpoint": server.endpoint(),
+            "connectionString": server.dps_connection_string(),
+        },
+    });
+    if let Some(endpoint) = server.mqtt_endpoint() {
+        line["mqtt"] = json!(endpoint);
+    }
+    line
 }
 
 /// Raises the limit of open files to that of the administrator, as far as connections need them: many systems set it to
