@@ -40,6 +40,34 @@ pub(crate) fn create_new(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
+/// Gives a new file the owner, group and mode of the file that it will replace, if there is one.
+///
+/// Only a privileged user can give a file to another owner, or to a group without being a member. Otherwise the file belongs
+/// to the user that runs the program, and a group that is not kept gets no more than everyone else.
+///
+/// # Errors
+/// Returns the error of the system if the mode cannot be set.
+pub(crate) fn copy_rights(replaced: &Path, new: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let Ok(old) = replaced.metadata() else { return Ok(()) };
+        let _ = fchown(new, None, Some(old.gid()));
+        let _ = fchown(new, Some(old.uid()), None);
+        let found = new.metadata()?;
+        let mut mode = old.mode() & 0o777;
+        if found.gid() != old.gid() {
+            mode &= 0o707 | ((mode & 0o007) << 3);
+        }
+        if found.mode() & 0o777 != mode {
+            new.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (replaced, new);
+    Ok(())
+}
+
 /// Creates a directory that does not exist. Only its owner can create and remove files in it, regardless of the umask.
 ///
 /// # Errors

@@ -242,9 +242,13 @@ impl FromStr for Within {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let expected = || format!("expected a number and a unit, d, w, h or %, such as 30d or 33%; found {text:?}");
         if let Some(percent) = text.strip_suffix('%') {
-            let percent = percent.parse().map_err(|_| expected())?;
+            if percent.split_once('.').is_some_and(|(one, other)| is_number(one) && is_number(other)) {
+                return Err(format!("the percentage must be a whole number, as in 33%; found {text:?}"));
+            }
+            let percent = if is_number(percent) { percent.parse().unwrap_or(u8::MAX) } else { return Err(expected()) };
             let threshold = Some(percent).filter(|percent| *percent <= 100).map(RenewalThreshold::Percent);
             return threshold.map(Self).ok_or_else(|| "a lifetime has at most 100%".to_owned());
         }
@@ -255,7 +259,8 @@ impl FromStr for Within {
             "w" => 24 * 7,
             _ => return Err(expected()),
         };
-        let number: u32 = digits.parse().map_err(|_| expected())?;
+        // Any number that is too large is after the year 9999.
+        let number = if is_number(digits) { digits.parse().unwrap_or(u32::MAX) } else { return Err(expected()) };
         let remaining = Duration::from_secs(u64::from(number) * hours * 60 * 60);
         let is_expressible = Timestamp::now().checked_add(remaining).is_some();
         let threshold = is_expressible.then_some(Self(RenewalThreshold::Remaining(remaining)));

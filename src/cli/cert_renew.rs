@@ -248,7 +248,9 @@ impl Renew {
         }
         // What cannot be read is reported when it is renewed.
         let _ = files.existing();
-        let Ok(found) = read_certificates(&files.certificate()) else { return Ok(()) };
+        let path = files.certificate();
+        let found = if path.is_file() { read_certificates(&path) } else { return Ok(()) };
+        let Ok(found) = found else { return Ok(()) };
         let certificate = &found[0];
         if !is_authority(certificate)
             || self.if_within.is_some_and(|within| !within.includes(certificate, Timestamp::now()))
@@ -281,6 +283,12 @@ impl Renew {
             Renewed::Done(set) => {
                 note_shortened(set.certificate.not_after(), set.shortened_from, output);
                 note_weak_signature(set.issuers.last(), output);
+                if set.certificate.not_after() < set.old.not_after() {
+                    let old_end = set.old.not_after().date();
+                    output.note(format_args!(
+                        "the new certificate expires before the old one, which was valid until {old_end}"
+                    ));
+                }
                 if set.old.is_expired_at(at) {
                     output.note(format_args!("the old certificate expired on {}", set.old.not_after().date()));
                 }
@@ -311,7 +319,7 @@ impl Renew {
         }
         let mut rows = vec![("certificate", record.certificate.display().to_string())];
         if set.has_key_file {
-            let state = if set.has_new_key { "new, readable only by you" } else { "unchanged" };
+            let state = if set.has_new_key { "new" } else { "unchanged" };
             rows.push(("private key", format!("{} ({state})", record.private_key.display())));
         }
         rows.push(("full chain", record.fullchain.display().to_string()));

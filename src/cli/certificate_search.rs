@@ -91,7 +91,7 @@ impl Search<'_> {
                 Err(error) => Err(error),
             };
             if let Err(error) = searched {
-                self.unreadable(&path, error.to_string());
+                self.unreadable_unless_key(&path, error.to_string());
             }
         }
         Ok(())
@@ -166,6 +166,7 @@ impl Search<'_> {
                         self.report.without_certificate += 1;
                     }
                 }
+                _ if boundaries == 0 => self.unreadable_unless_key(path, format!("{error:#}")),
                 _ => self.unreadable(path, format!("{error:#}")),
             },
         }
@@ -173,6 +174,15 @@ impl Search<'_> {
 
     fn not_read(&mut self, path: &Path, reason: impl Into<String>) {
         self.report.not_read.push(UnreadFile { file: path.to_owned(), reason: reason.into() });
+    }
+
+    /// Adds a file that cannot be read. One that is named as the private key of a set should hold no certificate.
+    fn unreadable_unless_key(&mut self, path: &Path, reason: impl Into<String>) {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with("_key.pem")) {
+            self.not_read(path, reason);
+        } else {
+            self.unreadable(path, reason);
+        }
     }
 
     fn unreadable(&mut self, path: &Path, reason: impl Into<String>) {

@@ -240,6 +240,9 @@ fn renewal_hint(error: &RenewalError) -> Option<&'static str> {
         ),
         RenewalError::NoLifetime(_) => Some("--days N sets the lifetime"),
         RenewalError::Proof(_) => Some("`iot-enroll cert verification` creates one"),
+        RenewalError::File(FileError::NotRegular(_)) => Some("move it away"),
+        // The files that are named need not be those of a CA.
+        RenewalError::File(FileError::Missing(_)) => None,
         RenewalError::File(error) => file_hint(error),
         _ => None,
     }
@@ -253,6 +256,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
             Some("choose a name whose files differ from those of the CA, or write to another directory with --dir DIR")
         }
         FileError::NotRegular(_) => Some("write to another directory with --dir DIR"),
+        FileError::KeyLink(_) => Some("name the file that the link leads to, or put it in the place of the link"),
         FileError::OnlyKey { .. } => Some("move that file away, or write to another directory with --dir DIR"),
         FileError::OtherName { .. } => Some(
             "name the CA by the common name of its certificate; if its files are named differently, give them with \

@@ -1,8 +1,12 @@
 //! Metrics of certificates in the text format of Prometheus, for the textfile collector of its node exporter.
 
-use std::{collections::HashSet, fmt::Write as _, path::Path};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt::Write as _,
+    path::Path,
+};
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Timestamp};
 
 const NOT_AFTER: &str = "iot_enroll_certificate_not_after_timestamp_seconds";
 const NOT_BEFORE: &str = "iot_enroll_certificate_not_before_timestamp_seconds";
@@ -12,14 +16,14 @@ const UNREADABLE: &str = "iot_enroll_certificate_unreadable_files";
 /// The samples of certificates.
 #[derive(Default)]
 pub(super) struct Metrics {
-    /// The labels of each certificate: no sample may occur twice.
-    labels: HashSet<String>,
-    not_after: String,
-    not_before: String,
+    /// The labels of each certificate, and the start and end of its validity.
+    series: Vec<(String, Timestamp, Timestamp)>,
+    /// Where the labels are in `series`: no series may occur twice.
+    positions: HashMap<String, usize>,
 }
 
 impl Metrics {
-    /// Adds a certificate.
+    /// Adds a certificate. Of those with the same labels, the one that expires first counts.
     pub(super) fn add(&mut self, path: &Path, certificate: &Certificate) {
         let labels = format!(
             "{{path=\"{}\",subject=\"{}\",issuer=\"{}\",serial=\"{}\"}}",
@@ -28,11 +32,19 @@ impl Metrics {
             escaped(&certificate.issuer().to_string()),
             certificate.serial_number(),
         );
-        if !self.labels.insert(labels.clone()) {
-            return;
+        let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
+        match self.positions.entry(labels) {
+            Entry::Vacant(unseen) => {
+                self.series.push((unseen.key().clone(), not_before, not_after));
+                unseen.insert(self.series.len() - 1);
+            }
+            Entry::Occupied(seen) => {
+                let series = &mut self.series[*seen.get()];
+                if not_after < series.2 {
+                    (series.1, series.2) = (not_before, not_after);
+                }
+            }
         }
-        let _ = writeln!(self.not_after, "{NOT_AFTER}{labels} {}", certificate.not_after().unix_seconds());
-        let _ = writeln!(self.not_before, "{NOT_BEFORE}{labels} {}", certificate.not_before().unix_seconds());
     }
 
     /// Returns the metrics in the text format.
@@ -41,10 +53,15 @@ impl Metrics {
         let mut metric = |name: &str, help: &str, samples: &str| {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{samples}");
         };
+        let (mut starts, mut ends) = (String::new(), String::new());
+        for (labels, not_before, not_after) in &self.series {
+            let _ = writeln!(starts, "{NOT_BEFORE}{labels} {}", not_before.unix_seconds());
+            let _ = writeln!(ends, "{NOT_AFTER}{labels} {}", not_after.unix_seconds());
+        }
         // A metric without samples is left out.
-        if !self.not_after.is_empty() {
-            metric(NOT_AFTER, "End of the validity of a certificate, in seconds since 1970.", &self.not_after);
-            metric(NOT_BEFORE, "Start of the validity of a certificate, in seconds since 1970.", &self.not_before);
+        if !self.series.is_empty() {
+            metric(NOT_AFTER, "End of the validity of a certificate, in seconds since 1970.", &ends);
+            metric(NOT_BEFORE, "Start of the validity of a certificate, in seconds since 1970.", &starts);
         }
         metric(CERTIFICATES, "Number of certificates that were found.", &format!("{CERTIFICATES} {certificates}\n"));
         let help = "Number of files that should hold a certificate and could not be read.";

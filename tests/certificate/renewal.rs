@@ -106,7 +106,7 @@ fn renewed(
     options: RenewalOptions,
 ) -> Result<RenewedSet, RenewalError> {
     let directory = temporary_directory();
-    let files = FileSet::new(directory.path(), &name("set")).expect("a file name");
+    let files = FileSet::of_file(&directory.path().join("set_cert.pem")).expect("a file name");
     let chain: Vec<_> = issued.fullchain().collect();
     // The common name may be no file name.
     files.write_with_key(&chain, &issued.key, None, IfExists::Fail).expect("written");

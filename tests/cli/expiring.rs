@@ -327,3 +327,41 @@ fn inspect_within_fails_if_a_certificate_expires() {
     assert!(cert(directory.path(), &["inspect", "missing", "--within", "1w"]).fails(3).contains("missing"));
     cert(directory.path(), &["inspect", "missing"]).fails(1);
 }
+
+#[test]
+fn unreadable_keys_are_no_unreadable_certificates() {
+    let directory = directory();
+    let path = directory.path();
+    let key = fs::read_to_string(path.join("d_key.pem")).expect("read");
+    fs::write(path.join("d_key.pem"), key.replace("-----END", "")).expect("written");
+    let run = cert(path, &["expiring", ".", "--format", "prometheus"]);
+    assert!(run.stdout.contains("iot_enroll_certificate_unreadable_files 0\n"), "{}", run.stdout);
+    assert!(run.stderr.contains("files not read: 1, such as ./d_key.pem"), "{}", run.stderr);
+    run.ok();
+}
+
+#[test]
+fn two_certificates_with_the_same_labels_are_one_series() {
+    let directory = directory();
+    let path = directory.path();
+    let mut bundle = String::new();
+    for days in ["20", "10", "30"] {
+        let request =
+            ["req", "-x509", "-key", "d_key.pem", "-subj", "/CN=x", "-set_serial", "7", "-out", "x.pem", "-days"];
+        if openssl(path, &[&request[..], &[days]].concat()).is_none() {
+            crate::skipped("there is no openssl");
+            return;
+        }
+        bundle += &fs::read_to_string(path.join("x.pem")).expect("read");
+    }
+    fs::write(path.join("x.pem"), bundle).expect("written");
+    let text = cert(path, &["expiring", "x.pem", "--format", "prometheus"]).ok();
+    let ends: Vec<u64> = text
+        .lines()
+        .filter(|line| line.starts_with("iot_enroll_certificate_not_after_timestamp_seconds{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+    assert!(matches!(ends[..], [end] if end < now + 11 * 86_400), "{text}");
+    assert!(text.contains("iot_enroll_certificates 3"), "{text}");
+}

@@ -4,12 +4,13 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use iot_enroll::certificate::{
-    Certificate, PrivateKey,
+    Certificate, KeyEncoding, PrivateKey,
     files::{FileSet, read_certificates, read_key},
     pfx,
 };
@@ -128,6 +129,11 @@ fn what_is_not_due_is_left_as_it_is() {
     assert!(human.contains("Renewed 1 certificate; 2 not due"), "{human}");
     for wrong in ["101%", "x%", "3m", "%"] {
         cert(path, &["renew", "d1_cert.pem", "--if-within", wrong]).fails(2);
+    }
+    for (wrong, reason) in
+        [("99999999999d", "after the year 9999"), ("33.3%", "whole number"), ("999%", "at most 100%")]
+    {
+        assert!(cert(path, &["renew", "d1_cert.pem", "--if-within", wrong]).fails(2).contains(reason), "{wrong}");
     }
 }
 
@@ -268,6 +274,10 @@ fn what_is_not_a_set_is_refused() {
     assert_eq!(read(path, "verification_cert.pem"), proof);
     fs::create_dir(path.join("empty")).expect("a directory");
     assert!(cert(path, &["renew", "empty"]).fails(1).contains("no certificate"));
+    fs::write(path.join("empty/manifest.csv"), "IOTC_DEVICEID,certificate\n").expect("written");
+    assert!(cert(path, &["renew", "empty"]).fails(1).contains("empty/manifest.csv is not the manifest of a fleet"));
+    let error = cert(path, &["renew", "missing"]).fails(1);
+    assert!(error.contains("missing does not exist") && !error.contains("PARENT"), "{error}");
 }
 
 #[test]
@@ -496,4 +506,178 @@ fn eight_runs_at_once_leave_whole_sets() {
         .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with('.')));
     assert_eq!(hidden.count(), 0);
     assert_eq!(FileSet::of_file(&path.join("d1.pfx")).expect("a set").certificate(), path.join("d1_cert.pem"));
+}
+
+/// Encrypts the key file of a set, and writes its password to a file.
+fn encrypt_key(path: &Path, stem: &str) {
+    let key = read_key(&path.join(format!("{stem}_key.pem")), None).expect("a key");
+    let pem = key.encode_pem(KeyEncoding::new().password("k3y")).expect("encrypted");
+    fs::write(path.join(format!("{stem}_key.pem")), pem.as_bytes()).expect("written");
+    fs::write(path.join("password"), "k3y\n").expect("written");
+}
+
+#[test]
+fn a_new_key_is_encrypted_if_the_old_one_was() {
+    let lab = lab("60");
+    let path = lab.path();
+    for stem in ["d1", "i"] {
+        encrypt_key(path, stem);
+    }
+    let before = bytes(path);
+    for target in ["d1_cert.pem", "i_cert.pem"] {
+        let error = cert(path, &["renew", target, "--new-key", "--yes"]).fails(1);
+        assert!(error.contains("_key.pem") && error.contains("--key-password-file"), "{error}");
+    }
+    fs::write(path.join("wrong"), "wrong\n").expect("written");
+    cert(path, &["renew", "i_cert.pem", "--new-key", "--yes", "--key-password-file", "wrong"]).fails(1);
+    fs::remove_file(path.join("wrong")).expect("removed");
+    assert_eq!(bytes(path), before);
+    for stem in ["d1", "i"] {
+        let target = format!("{stem}_cert.pem");
+        cert(path, &["renew", &target, "--new-key", "--yes", "--key-password-file", "password"]).ok();
+        let file = path.join(format!("{stem}_key.pem"));
+        let text = fs::read_to_string(&file).expect("read");
+        assert!(
+            text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+                && text.as_bytes() != before[&format!("{stem}_key.pem")]
+        );
+        assert!(read_key(&file, Some("k3y")).expect("a key").belongs_to(&read(path, &target)));
+    }
+}
+
+#[test]
+fn a_manifest_never_vouches_for_the_certificate_of_another_device() {
+    let lab = lab("60");
+    let path = lab.path();
+    let fleet = path.join("fleet");
+    cert(path, &["fleet", "I", "--count", "3"]).ok();
+    let manifest = fleet.join("manifest.csv");
+    let text = fs::read_to_string(&manifest).expect("read");
+    let old = rows(&manifest);
+    // The files of two devices are swapped.
+    for suffix in ["_cert.pem", "_key.pem", "_fullchain.pem"] {
+        let name = |device: &str| fleet.join(format!("0000/{device}{suffix}"));
+        for (from, to) in [("device-1", "x"), ("device-2", "device-1"), ("x", "device-2")] {
+            fs::rename(name(from), name(to)).expect("moved");
+        }
+    }
+    let run = cert(path, &["renew", "fleet"]);
+    assert!(run.stderr.contains(r#"is the certificate of "device-2", not of "device-1""#), "{}", run.stderr);
+    run.fails(1);
+    let new = rows(&manifest);
+    assert_eq!(new[..2], old[..2]);
+    assert_ne!(new[2], old[2]);
+    assert_eq!(rows(&fleet.join("0000/manifest.csv")), new);
+    // A row that leads to the files of another device, and two rows of one device.
+    for changed in
+        [text.replace("0000/device-1_", "0000/device-3_"), text.clone() + text.lines().last().expect("a row") + "\n"]
+    {
+        fs::write(&manifest, changed).expect("written");
+        cert(path, &["renew", "fleet"]).fails(1);
+        let now = rows(&manifest);
+        let third = read(&fleet, "0000/device-3_cert.pem");
+        assert_eq!(now[2]["serialNumber"], third.serial_number());
+        assert_ne!(now[0]["serialNumber"], third.serial_number());
+        assert_eq!(rows(&fleet.join("0000/manifest.csv"))[2], now[2]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_named_as_files_of_sets_are_not_read() {
+    let lab = lab("60");
+    let path = lab.path();
+    cert(path, &["fleet", "I", "--count", "1"]).ok();
+    cert(path, &["device", "e", "I", "--no-pfx"]).ok();
+    for name in ["x_cert.pem", "e_key.pem", "fleet/0000/device-1_cert.pem"] {
+        let _ = fs::remove_file(path.join(name));
+        let made = Command::new("mkfifo").arg(path.join(name)).status().expect("mkfifo");
+        assert!(made.success());
+    }
+    for target in ["x_cert.pem", "e_cert.pem", "fleet"] {
+        let run = cert(path, &["renew", target, "--new-key"]);
+        assert!(run.stderr.contains("is not a regular file"), "{}", run.stderr);
+        run.fails(1);
+    }
+    let run = cert(path, &["renew", ".", "-o", "json"]);
+    let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!((&report["renewed"], &report["failed"]), (&3.into(), &2.into()));
+    // That of the issuer.
+    fs::remove_file(path.join("i_key.pem")).expect("removed");
+    assert!(Command::new("mkfifo").arg(path.join("i_key.pem")).status().expect("mkfifo").success());
+    assert!(cert(path, &["renew", "d1_cert.pem"]).fails(1).contains("i_key.pem is not a regular file"));
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_are_not_replaced_through_links() {
+    let lab = lab("60");
+    let path = lab.path();
+    fs::create_dir(path.join("real")).expect("a directory");
+    for name in ["d1_key.pem", "d1_cert.pem"] {
+        fs::rename(path.join(name), path.join("real").join(name)).expect("moved");
+        std::os::unix::fs::symlink(format!("real/{name}"), path.join(name)).expect("a link");
+    }
+    let before = bytes(path);
+    for more in [&[][..], &["--dry-run"]] {
+        let error = cert(path, &[&["renew", "d1_cert.pem", "--new-key"], more].concat()).fails(1);
+        assert!(error.contains("d1_key.pem is a symbolic link"), "{error}");
+    }
+    assert_eq!(bytes(path), before);
+    // The key stays, and so does its link.
+    cert(path, &["renew", "d1_cert.pem"]).ok();
+    assert!(path.join("d1_key.pem").is_symlink());
+    check_set(path, "d1");
+    fs::rename(path.join("d1.pfx"), path.join("real/d1.pfx")).expect("moved");
+    std::os::unix::fs::symlink("real/d1.pfx", path.join("d1.pfx")).expect("a link");
+    assert!(cert(path, &["renew", "d1_cert.pem"]).fails(1).contains("d1.pfx is a symbolic link"));
+}
+
+#[test]
+fn the_chain_above_the_issuer_is_kept() {
+    let lab = lab("60");
+    let path = lab.path();
+    let issuer = ["--ca-cert", "i_cert.pem", "--ca-key", "i_key.pem"];
+    cert(path, &[&["renew", "d1_cert.pem"][..], &issuer].concat()).ok();
+    let chain = read_certificates(&path.join("d1_fullchain.pem")).expect("a chain");
+    assert_eq!(chain[1..], [read(path, "i_cert.pem"), read(path, "r_cert.pem")]);
+    // One that did not sign the issuer is not.
+    cert(path, &["root", "R", "--no-pfx", "--dir", "other"]).ok();
+    let chain = [fs::read(path.join("d1_cert.pem")), fs::read(path.join("other/r_cert.pem"))];
+    fs::write(path.join("d1_fullchain.pem"), chain.map(|file| file.expect("read")).concat()).expect("written");
+    cert(path, &[&["renew", "d1_cert.pem"][..], &issuer].concat()).ok();
+    assert_eq!(read_certificates(&path.join("d1_fullchain.pem")).expect("a chain").len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn replaced_files_keep_owner_group_and_mode() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let lab = lab("60");
+    let path = lab.path();
+    let names = ["d1_cert.pem", "d1_fullchain.pem", "d1_key.pem", "d1.pfx"];
+    // Only a privileged user can change the owner.
+    let _ = names.map(|name| chown(path.join(name), Some(4321), Some(4322)));
+    for (name, mode) in names.into_iter().zip([0o640, 0o644, 0o440, 0o600]) {
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    let rights = || {
+        names.map(|name| {
+            let found = path.join(name).metadata().expect("a file");
+            (found.uid(), found.gid(), found.mode())
+        })
+    };
+    let before = rights();
+    cert(path, &["renew", "d1_cert.pem"]).ok();
+    assert_eq!(rights(), before);
+    cert(path, &["renew", "d1_cert.pem", "--new-key"]).ok();
+    assert_eq!(rights(), before);
+}
+
+#[test]
+fn a_shorter_validity_is_noted() {
+    let lab = lab("60");
+    let run = cert(lab.path(), &["renew", "r_cert.pem", "--days", "1"]);
+    assert!(run.stderr.contains("expires before the old one"), "{}", run.stderr);
+    run.ok();
 }

@@ -57,6 +57,9 @@ pub enum FileError {
     /// A device, a pipe, a socket, or a link to one has the path of a file that would be replaced.
     #[error("{} is not a regular file, and nothing was written", .0.display())]
     NotRegular(PathBuf),
+    /// A file with a private key is a link, and a new file would leave the old key where the link leads to; holds its path.
+    #[error("{} is a symbolic link: files with private keys are not replaced through links, and nothing was written", .0.display())]
+    KeyLink(PathBuf),
     /// The file is larger than any certificate or key.
     #[error("{} is larger than 16 MiB, the limit for certificates and keys", .0.display())]
     TooLarge(PathBuf),

@@ -167,6 +167,15 @@ enum Flush {
     Together,
 }
 
+/// Owner, group and mode of new files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    /// Those of every new file.
+    Default,
+    /// Those of the files that are replaced.
+    Kept,
+}
+
 /// What to do if files of a set already exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IfExists {
@@ -234,6 +243,12 @@ impl FileSet {
     /// Returns the set with the information that the caller has locked its directory, which a second lock would wait for.
     pub(super) fn in_locked_directory(mut self) -> Self {
         self.is_locked = true;
+        self
+    }
+
+    /// Returns the set of the certificate with this common name. A certificate with another name is refused.
+    pub(super) fn of_name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -559,7 +574,7 @@ impl FileSet {
     /// Replaces whatever files of the set exist. The lock must be held.
     fn put_in_place(&self, contents: &Contents) -> Result<(), FileError> {
         remove_leftovers(&self.directory, &HashSet::from([self.stem.as_str()]));
-        let staging = self.stage(contents, Flush::Each)?;
+        let staging = self.stage(contents, Flush::Each, Rights::Default)?;
         self.commit_staged(staging, contents, Flush::Each)
     }
 
@@ -589,7 +604,7 @@ impl FileSet {
 
     /// Writes the set into a hidden directory. A key that is kept is only in the marker, so that it is not removed as an old
     /// file.
-    fn stage(&self, contents: &Contents, flush: Flush) -> Result<tempfile::TempDir, FileError> {
+    fn stage(&self, contents: &Contents, flush: Flush, rights: Rights) -> Result<tempfile::TempDir, FileError> {
         let prefix = format!(".{}.", self.stem);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(STAGING);
@@ -605,7 +620,11 @@ impl FileSet {
             .map_err(|error| FileError::io("write", &staging.path().join(MARKER), error))?;
         let put = |target: PathBuf, content: &[u8], access| {
             let staged = target.file_name().map(|name| staging.path().join(name)).unwrap_or_default();
-            write_new(&staged, content, access, flush).map_err(|error| FileError::io("write", &target, error))
+            let written = write_new(&staged, content, access, flush).and_then(|file| match rights {
+                Rights::Default => Ok(()),
+                Rights::Kept => secure_file::copy_rights(&target, &file),
+            });
+            written.map_err(|error| FileError::io("write", &target, error))
         };
         put(self.certificate(), contents.certificate.as_bytes(), Access::Everyone)?;
         put(self.fullchain(), contents.fullchain.as_bytes(), Access::Everyone)?;
@@ -719,6 +738,7 @@ impl FileSet {
                 });
             }
         }
+        existing.iter().try_for_each(|path| check_replaceable_file(path))?;
         let certificates = self.read_own_certificates()?;
         // An encrypted key cannot be compared. A key that cannot be read is reported when it is used.
         if read_key(&key, None).is_ok_and(|key| !certificates.iter().any(|it| key.belongs_to(it))) {
@@ -757,6 +777,9 @@ impl FileSet {
 fn is_new_key(staged: &Path, existing: &Path) -> bool {
     // Otherwise it was moved already, or is kept.
     let Ok(staged) = read_limited(staged) else { return false };
+    if !existing.is_file() {
+        return true;
+    }
     read_limited(existing).map_or(true, |existing| *staged != *existing)
 }
 
@@ -1057,10 +1080,13 @@ pub fn read_limited(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     if bytes.len() as u64 > MAX_FILE { Err(FileError::TooLarge(path.to_owned())) } else { Ok(bytes) }
 }
 
-fn write_new(path: &Path, content: &[u8], access: Access, flush: Flush) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], access: Access, flush: Flush) -> io::Result<fs::File> {
     let mut file = secure_file::create_new(path, access)?;
     file.write_all(content)?;
-    if flush == Flush::Each { file.sync_all() } else { Ok(()) }
+    if flush == Flush::Each {
+        file.sync_all()?;
+    }
+    Ok(file)
 }
 
 /// Flushes the renames to the disk. Not every system can flush a directory; the files were flushed before.

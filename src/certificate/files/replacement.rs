@@ -9,18 +9,18 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    COMMITTED, Contents, FileSet, Flush, KeyFile, MARKER, PfxOptions, STAGING, pfx_file, read_certificates,
-    read_limited, remove_leftovers, sync_directory,
+    COMMITTED, Contents, FileSet, Flush, KeyFile, MARKER, PfxOptions, Rights, STAGING, check_replaceable_file,
+    pfx_file, read_certificates, read_limited, remove_leftovers, sync_directory,
 };
-use crate::certificate::{Certificate, PrivateKey, files::FileError};
+use crate::certificate::{Certificate, KeyEncoding, PrivateKey, files::FileError};
 
 /// The key of a renewed set.
 #[derive(Clone, Copy)]
 pub(in crate::certificate) enum RenewedKey<'a> {
     /// The key file stays as it is. The key is given if a PFX file needs it.
     Kept(Option<&'a PrivateKey>),
-    /// A new key.
-    New(&'a PrivateKey),
+    /// A new key, and how its file is encoded.
+    New(&'a PrivateKey, KeyEncoding<'a>),
 }
 
 /// A set whose certificate was renewed, and which is not written yet.
@@ -59,7 +59,10 @@ impl FileSet {
                 None => FileError::Missing(path),
             });
         }
+        // Reading from a pipe would wait for a writer.
+        self.present().iter().try_for_each(|path| check_replaceable_file(path))?;
         let certificate = read_certificates(&path)?.swap_remove(0);
+        self.check_name(&certificate)?;
         let are_wanted = are_others_wanted(&certificate);
         let read =
             |path: PathBuf| (are_wanted && path.symlink_metadata().is_ok()).then(|| read_limited(&path)).transpose();
@@ -76,6 +79,14 @@ impl FileSet {
         Ok(())
     }
 
+    /// Checks that no file with a private key that is replaced is a link: the old key would stay where the link leads to.
+    pub(in crate::certificate) fn check_no_key_link(&self, is_key_new: bool) -> Result<(), FileError> {
+        let mut replaced = vec![self.pfx()];
+        replaced.extend(is_key_new.then(|| self.private_key()));
+        let link = replaced.into_iter().find(|path| path.is_symlink());
+        link.map_or(Ok(()), |path| Err(FileError::KeyLink(path)))
+    }
+
     /// Encodes the files of a renewed set. The encryption of a PFX file takes long, so that this is done without the lock.
     pub(in crate::certificate) fn replacement(
         &self,
@@ -84,14 +95,18 @@ impl FileSet {
         key: RenewedKey<'_>,
         pfx: Option<PfxOptions<'_>>,
     ) -> Result<Replacement, FileError> {
+        let is_key_new = matches!(key, RenewedKey::New(..));
         let contents = match key {
-            RenewedKey::New(key) => Contents::new(fullchain, Some((key, pfx)))?,
+            RenewedKey::New(key, encoding) => Contents {
+                key: KeyFile::New(key.encode_pem(encoding)?),
+                pfx: pfx.map(|options| pfx_file(fullchain, key, options)).transpose()?,
+                ..Contents::without_key(fullchain)
+            },
             RenewedKey::Kept(key) => Contents {
                 pfx: key.zip(pfx).map(|(key, options)| pfx_file(fullchain, key, options)).transpose()?,
                 ..Contents::without_key(fullchain)
             },
         };
-        let is_key_new = matches!(key, RenewedKey::New(_));
         Ok(Replacement { files: self.clone(), old: old.clone(), contents, is_key_new })
     }
 }
@@ -107,7 +122,7 @@ impl Replacement {
         if !self.is_key_new && self.files.private_key().symlink_metadata().is_ok() {
             self.contents.key = KeyFile::Kept;
         }
-        let staging = self.files.stage(&self.contents, flush)?;
+        let staging = self.files.stage(&self.contents, flush, Rights::Kept)?;
         Ok((self, staging))
     }
 }

@@ -200,6 +200,10 @@ impl Columns {
         self.position(column).and_then(|position| row.get(position)).unwrap_or_default()
     }
 
+    pub(in crate::certificate) fn has_ids(&self) -> bool {
+        self.position(Column::DeviceId).is_some()
+    }
+
     pub(in crate::certificate) fn id<'r>(&self, row: &'r StringRecord) -> &'r str {
         self.get(row, Column::DeviceId)
     }

@@ -14,7 +14,10 @@ use super::{
 use crate::certificate::{
     Certificate,
     files::{FileError, FileSet, read_certificates, recover_directory},
-    fleet::ordered::{Parallelism, in_order},
+    fleet::{
+        FleetError, MANIFEST,
+        ordered::{Parallelism, in_order},
+    },
 };
 
 /// How many batches for each thread may be in progress or done before the oldest is taken.
@@ -46,6 +49,11 @@ impl Renewer<'_> {
         let mut report = RenewalReport::default();
         let (authorities, others) = split(sets(directory)?, &mut report);
         if authorities.is_empty() && others.is_empty() && report.proofs == 0 {
+            let manifest = directory.join(MANIFEST);
+            if manifest.is_file() {
+                let reason = "it lists no certificate of this directory".to_owned();
+                return Err(FleetError::Manifest { path: manifest, reason }.into());
+            }
             return Err(RenewalError::Empty(directory.to_owned()));
         }
         for files in authorities {
@@ -98,7 +106,10 @@ impl Renewer<'_> {
 fn split(sets: Vec<FileSet>, report: &mut RenewalReport) -> (Vec<FileSet>, Vec<FileSet>) {
     let (mut authorities, mut others) = (Vec::new(), Vec::new());
     for files in sets {
-        let certificate = read_certificates(&files.certificate()).ok().map(|mut found| found.swap_remove(0));
+        let path = files.certificate();
+        // Reading from a pipe would wait for a writer.
+        let found = if path.is_file() { read_certificates(&path).ok() } else { None };
+        let certificate = found.map(|mut found| found.swap_remove(0));
         match certificate {
             Some(certificate) if is_authority(&certificate) => authorities.push((files, certificate)),
             Some(certificate) if is_proof(&files, &certificate) => report.proofs += 1,

@@ -117,6 +117,14 @@ pub enum RenewalError {
         /// The device.
         id: String,
     },
+    /// A manifest has several rows for one device.
+    #[error("{} has several rows for {id}: only the first was used", .manifest.display())]
+    RepeatedRow {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The device.
+        id: String,
+    },
     /// The certificate could not be issued.
     #[error(transparent)]
     Authority(#[from] AuthorityError),

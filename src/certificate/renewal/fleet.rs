@@ -1,7 +1,7 @@
 //! Renewal of a fleet, and of the rows of its manifest.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{BufReader, BufWriter, Read},
     path::{Component, Path, PathBuf},
@@ -46,6 +46,8 @@ struct Device {
     row: StringRecord,
     /// `None` if the row is copied unchanged.
     set: Option<(FileSet, KeyHolder)>,
+    /// Why the row is not renewed.
+    refusal: Option<(FileSet, RenewalError)>,
     /// Whether the run was stopped before this device.
     is_stopped: bool,
 }
@@ -53,6 +55,8 @@ struct Device {
 /// A row after the renewal.
 struct Done {
     row: StringRecord,
+    /// Whether the row describes the certificate as it is now.
+    is_current: bool,
     is_stopped: bool,
     outcome: Option<(FileSet, Result<Renewed, RenewalError>)>,
 }
@@ -145,13 +149,15 @@ impl Renewer<'_> {
         let first = rows.peek().and_then(|row| row.as_ref().ok());
         let size = batch_size(&self.options, first.is_some_and(|row| !columns.pfx(row).is_empty()));
         let mut finished: Option<PathBuf> = None;
+        let mut seen = HashSet::new();
         let next = || {
             let mut batch = Vec::new();
             for row in rows.by_ref().take(size) {
                 let row = row.map_err(|error| csv_error(&path, error))?;
                 let is_stopped = control.stop.load(Ordering::Relaxed);
                 let certificate = Path::new(columns.certificate(&row));
-                let set = if is_stopped || !fleet.includes(certificate) {
+                let mut refusal = None;
+                let mut set = if is_stopped || !fleet.includes(certificate) {
                     None
                 } else {
                     let directory = root.join(certificate.parent().unwrap_or(Path::new("")));
@@ -163,7 +169,13 @@ impl Renewer<'_> {
                     let (files, holder) = columns.set(root, &path, &row)?;
                     Some((if is_root { files.in_locked_directory() } else { files }, holder))
                 };
-                batch.push(Device { row, set, is_stopped });
+                // Renewed twice, one of the rows would be of a certificate that is no longer there.
+                if !seen.insert(columns.identity(&row).to_owned()) {
+                    let repeated =
+                        || RenewalError::RepeatedRow { manifest: path.clone(), id: columns.id(&row).to_owned() };
+                    refusal = set.take().map(|(files, _)| (files, repeated()));
+                }
+                batch.push(Device { row, set, refusal, is_stopped });
             }
             Ok((!batch.is_empty()).then_some(batch))
         };
@@ -176,9 +188,9 @@ impl Renewer<'_> {
                 Ok(())
             },
             |done| {
-                for Done { row, is_stopped, outcome } in done.drain(..) {
+                for Done { row, is_current, is_stopped, outcome } in done.drain(..) {
                     stopped |= is_stopped;
-                    writer.add(&row, &columns)?;
+                    writer.add(&row, is_current, &columns)?;
                     if let Some((files, outcome)) = outcome {
                         report.add(&files, outcome, control)?;
                     }
@@ -194,7 +206,10 @@ impl Renewer<'_> {
     fn renew_devices(&self, devices: Vec<Device>, columns: &Columns) -> Vec<Done> {
         let sets = devices.iter().filter_map(|device| device.set.clone()).collect();
         let mut outcomes = self.renew_batch(sets, &self.options).into_iter();
-        let done = |Device { mut row, set, is_stopped }: Device| {
+        let done = |Device { mut row, set, refusal, is_stopped }: Device| {
+            if let Some((files, error)) = refusal {
+                return Done { row, is_current: false, is_stopped, outcome: Some((files, Err(error))) };
+            }
             let outcome = set.and_then(|_| outcomes.next());
             let in_place;
             let certificate = match &outcome {
@@ -202,15 +217,17 @@ impl Renewer<'_> {
                 // A killed run may have renewed the certificate, and not the row.
                 Some((_, Ok(Renewed::NotDue(not_due)))) => Some(&not_due.certificate),
                 Some((files, Err(_))) => {
-                    in_place = read_certificates(&files.certificate()).unwrap_or_default();
-                    in_place.first()
+                    let path = files.certificate();
+                    in_place = if path.is_file() { read_certificates(&path).unwrap_or_default() } else { Vec::new() };
+                    // A row never vouches for the certificate of another device.
+                    in_place.first().filter(|found| files.check_name(found).is_ok())
                 }
                 None => None,
             };
             if let Some(certificate) = certificate {
                 columns.update(&mut row, certificate);
             }
-            Done { row, is_stopped, outcome }
+            Done { row, is_current: certificate.is_some(), is_stopped, outcome }
         };
         devices.into_iter().map(done).collect()
     }
@@ -232,7 +249,12 @@ impl Columns {
             return Err(unfit());
         }
         let holder = if self.private_key(row).is_empty() { KeyHolder::Device } else { KeyHolder::Files };
-        Ok((files, holder))
+        Ok((if self.has_ids() { files.of_name(self.id(row)) } else { files }, holder))
+    }
+
+    /// Returns what no two rows have in common.
+    fn identity<'r>(&self, row: &'r StringRecord) -> &'r str {
+        if self.has_ids() { self.id(row) } else { self.certificate(row) }
     }
 }
 
@@ -258,7 +280,7 @@ impl<'a> ManifestWriter<'a> {
         Ok(Self { root, path, is_dry_run, out, directory: PathBuf::new(), rows: HashMap::new() })
     }
 
-    fn add(&mut self, row: &StringRecord, columns: &Columns) -> Result<(), RenewalError> {
+    fn add(&mut self, row: &StringRecord, is_current: bool, columns: &Columns) -> Result<(), RenewalError> {
         let Some(out) = &mut self.out else { return Ok(()) };
         out.write_record(row).map_err(|error| csv_error(self.path, error))?;
         let certificate = columns.certificate(row);
@@ -268,7 +290,7 @@ impl<'a> ManifestWriter<'a> {
             self.finish_directory(columns)?;
             self.directory = directory;
         }
-        if self.directory != Path::new("") {
+        if is_current && self.directory != Path::new("") {
             self.rows.insert(certificate.to_owned(), row.clone());
         }
         Ok(())
@@ -290,7 +312,9 @@ impl<'a> ManifestWriter<'a> {
         out.write_record(&header).map_err(|error| csv_error(&part, error))?;
         for row in reader.records() {
             let mut row = row.map_err(|error| csv_error(&part, error))?;
-            if let Some(renewed) = rows.get(its.certificate(&row)) {
+            if let Some(renewed) = rows.get(its.certificate(&row))
+                && (!its.has_ids() || its.id(&row) == columns.id(renewed))
+            {
                 its.copy(&mut row, renewed, columns);
             }
             out.write_record(&row).map_err(|error| csv_error(&part, error))?;
@@ -327,7 +351,8 @@ fn create(path: &Path) -> Result<csv::Writer<BufWriter<File>>, RenewalError> {
 fn put_in_place(out: csv::Writer<BufWriter<File>>, hidden: &Path, path: &Path) -> Result<(), RenewalError> {
     let written = out.into_inner().map_err(csv::IntoInnerError::into_error);
     let written = written.and_then(|out| out.into_inner().map_err(std::io::IntoInnerError::into_error));
-    written.and_then(|file| file.sync_all()).map_err(FleetError::io("write", hidden))?;
+    let finish = |file: File| secure_file::copy_rights(path, &file).and_then(|()| file.sync_all());
+    written.and_then(finish).map_err(FleetError::io("write", hidden))?;
     if is_same(hidden, path) {
         fs::remove_file(hidden).map_err(FleetError::io("remove", hidden))?;
         return Ok(());

@@ -16,8 +16,12 @@ use super::{
     options::RenewalOptions,
 };
 use crate::certificate::{
-    Certificate, CertificateAuthority, PrivateKey, Timestamp, camel_case,
-    files::{FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, Snapshot, parse_key, replace_all},
+    Certificate, CertificateAuthority, ContentKind, KeyEncoding, KeyError, PrivateKey, Timestamp, camel_case, chain,
+    content_kinds,
+    files::{
+        FileError, FileSet, Passwords, PfxOptions, RenewedKey, Replacement, Snapshot, parse_key, read_certificates,
+        replace_all,
+    },
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption, PfxError},
 };
 
@@ -151,8 +155,8 @@ impl<'a> Renewer<'a> {
     /// encryption. The key file is not touched, unless a new key is requested. The certificate may have expired.
     ///
     /// # Errors
-    /// Returns a [`RenewalError`]. Nothing was changed then, except that a replacement which a killed process had begun is
-    /// finished.
+    /// Returns a [`RenewalError`], also if the set is that of a name, and the certificate has another common name. Nothing was
+    /// changed then, except that a replacement which a killed process had begun is finished.
     pub fn renew_set(&self, files: &FileSet) -> Result<Renewed, RenewalError> {
         files.recover()?;
         self.renew(files, &self.options, KeyHolder::Files)
@@ -251,17 +255,20 @@ impl<'a> Renewer<'a> {
         if is_proof(files, &old) {
             return Err(RenewalError::Proof(files.certificate()));
         }
+        files.check_no_key_link(options.has_new_key)?;
+        let encoding = self.key_encoding(files, key.as_ref().map(|key| key.as_slice()), options)?;
         let key = self.key_of(files, &old, key, options, holder)?;
         let pfx = self.pfx_of(files, &old, pfx)?;
         let new_key = options.has_new_key.then(|| new_key(&old)).transpose()?;
         let renewed = self.sign(files, &old, key.as_ref(), new_key.as_ref(), options)?;
-        let RenewedCertificate { certificate, issuers, shortened_from } = renewed;
+        let RenewedCertificate { certificate, mut issuers, shortened_from } = renewed;
+        extend(files, &certificate, &mut issuers, options.issue_time());
         let mut replacement = None;
         if !options.is_dry_run {
             let fullchain: Vec<_> = std::iter::once(&certificate).chain(&issuers).collect();
             let pfx = pfx.as_ref().map(|pfx| PfxOptions::new(&pfx.password).encryption(pfx.encryption));
             let key = match &new_key {
-                Some(key) => RenewedKey::New(key),
+                Some(key) => RenewedKey::New(key, encoding),
                 None => RenewedKey::Kept(key.as_ref()),
             };
             replacement = Some(Box::new(files.replacement(&old, &fullchain, key, pfx)?));
@@ -277,6 +284,26 @@ impl<'a> Renewer<'a> {
             has_pfx: pfx.is_some(),
         };
         Ok(Prepared::Ready(Box::new(set), replacement))
+    }
+
+    /// Returns the encoding of a new key: encrypted with the same password if the old key file is.
+    fn key_encoding(
+        &self,
+        files: &FileSet,
+        old: Option<&[u8]>,
+        options: &RenewalOptions,
+    ) -> Result<KeyEncoding<'a>, RenewalError> {
+        let is_encrypted = |kind: &ContentKind| matches!(kind, ContentKind::EncryptedPrivateKey | ContentKind::Pfx);
+        let kinds = old.filter(|_| options.has_new_key).and_then(|old| content_kinds(old).ok());
+        if !kinds.is_some_and(|kinds| kinds.iter().any(is_encrypted)) {
+            return Ok(KeyEncoding::new());
+        }
+        let path = files.private_key();
+        let password = self.passwords.key.or(self.passwords.pfx);
+        let password = password.ok_or(FileError::Key { path: path.clone(), error: KeyError::PasswordNeeded })?;
+        // It must be the password of the old key.
+        parse_key(&path, old.unwrap_or_default(), self.passwords)?;
+        Ok(KeyEncoding::new().password(password))
     }
 
     /// Reads the private key of a set. `None` if it is not needed: it is replaced, or the device keeps it.
@@ -404,6 +431,29 @@ pub(super) fn is_proof(files: &FileSet, certificate: &Certificate) -> bool {
     files.is_named_as_proof() && !is_authority && stem.as_deref() != Some("verification")
 }
 
+/// Adds the certificates above the last issuer from the old full chain: the file of the issuer may hold only its certificate.
+fn extend(files: &FileSet, certificate: &Certificate, issuers: &mut Vec<Certificate>, at: Timestamp) {
+    if issuers.last().is_none_or(Certificate::is_self_signed) {
+        return;
+    }
+    let (path, known) = (files.fullchain(), issuers.len());
+    let old = if path.is_file() { read_certificates(&path).unwrap_or_default() } else { Vec::new() };
+    let is_issuer = |below: &Certificate, above: &Certificate| {
+        is_authority(above) && below.names_issuer(above) && below.verify_signature(above).is_ok()
+    };
+    while let Some(last) = issuers.last().filter(|last| !last.is_self_signed()) {
+        let next = old.iter().find(|above| !issuers.contains(above) && is_issuer(last, above));
+        let Some(next) = next.cloned() else { break };
+        issuers.push(next);
+    }
+    if let Some(anchor) = issuers.get(known..).and_then(<[_]>::last) {
+        let presented: Vec<_> = std::iter::once(certificate).chain(issuers.iter()).cloned().collect();
+        if chain::verify(&presented, std::slice::from_ref(anchor), at).is_err() {
+            issuers.truncate(known);
+        }
+    }
+}
+
 fn new_key(old: &Certificate) -> Result<PrivateKey, RenewalError> {
     PrivateKey::generate_like(old.public_key_algorithm())?.ok_or_else(|| RenewalError::KeyAlgorithm {
         subject: old.to_string(),
@@ -425,10 +475,13 @@ pub(super) fn is_authority(certificate: &Certificate) -> bool {
 /// Returns the set that a file belongs to by its name, such as `sensor1_cert.pem`.
 ///
 /// # Errors
-/// Returns [`RenewalError::NotASet`] for another name, and [`RenewalError::Tar`] for a tar file.
+/// Returns [`RenewalError::NotASet`] for another name, [`FileError::Missing`] if there is no such file either, and [`RenewalError::Tar`] for a tar file.
 pub fn set_of_file(path: &Path) -> Result<FileSet, RenewalError> {
     FileSet::of_file(path).ok_or_else(|| {
         let is_tar = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar"));
+        if path.symlink_metadata().is_err() {
+            return FileError::Missing(path.to_owned()).into();
+        }
         if is_tar { RenewalError::Tar(path.to_owned()) } else { RenewalError::NotASet(path.to_owned()) }
     })
 }
