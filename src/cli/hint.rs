@@ -256,7 +256,7 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
             Some("choose a name whose files differ from those of the CA, or write to another directory with --dir DIR")
         }
         FileError::NotRegular(_) => Some("write to another directory with --dir DIR"),
-        FileError::KeyLink(_) => Some("name the file that the link leads to, or put it in the place of the link"),
+        FileError::KeyLink(_) => Some("name the file that the link leads to, or replace the link with it"),
         FileError::OnlyKey { .. } => Some("move that file away, or write to another directory with --dir DIR"),
         FileError::OtherName { .. } => Some(
             "name the CA by the common name of its certificate; if its files are named differently, give them with \

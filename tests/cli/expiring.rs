@@ -5,7 +5,7 @@ use crate::support::{Run, openssl, program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A directory with the certificate of a device that runs out in 5 days.
+/// A directory with the certificate of a device that expires in 5 days.
 fn directory() -> TempDir {
     let directory = crate::support::temporary_directory();
     cert(directory.path(), &["device", "d", "--days", "5", "--no-pfx", "--dir", "."]).ok();

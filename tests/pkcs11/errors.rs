@@ -69,7 +69,7 @@ fn exactly_one_token_and_one_key_must_match() {
     // A key of another certificate.
     lab.run(&["cert", "root", "other", "--ca-key", &uri("other")]).ok();
     refused(&lab, &uri("other"), 1, &["does not belong to the certificate"]);
-    // Two keys with one label are told apart by the ID.
+    // The ID distinguishes two keys with one label.
     lab.run(&["cert", "root", "file", "--no-pfx"]).ok();
     for id in ["aa", "bb"] {
         let Some(()) = lab.import("file_key.pem", "twice", id, &[]) else { return };

@@ -571,7 +571,7 @@ impl FileSet {
         self.put_in_place(&contents)
     }
 
-    /// Replaces whatever files of the set exist. The lock must be held.
+    /// Replaces the files of the set that exist. The lock must be held.
     fn put_in_place(&self, contents: &Contents) -> Result<(), FileError> {
         remove_leftovers(&self.directory, &HashSet::from([self.stem.as_str()]));
         let staging = self.stage(contents, Flush::Each, Rights::Default)?;

@@ -63,7 +63,7 @@ impl CertificateAuthority {
         };
         let certificate = changes.apply(old)?;
         self.check_issued(&certificate, at)?;
-        // A server that is no client is of no use without it.
+        // A certificate that is only for servers needs a chain that allows servers.
         if certificate.allows_server_authentication() && !certificate.allows_client_authentication() {
             self.check_server_chain(&certificate)?;
         }
