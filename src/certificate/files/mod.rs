@@ -950,8 +950,9 @@ pub fn check_writable(directory: &Path) -> Result<(), FileError> {
     if !existing.is_dir() {
         return Err(FileError::NotADirectory(existing.to_owned()));
     }
-    let trial = tempfile::Builder::new().prefix(".").suffix(STAGING).tempdir_in(existing);
-    trial.map(drop).map_err(|error| FileError::io("create a directory in", existing, error))
+    // A file without a name, of which nothing is left if the process is killed.
+    let trial = tempfile::tempfile_in(existing);
+    trial.map(drop).map_err(|error| FileError::io("create a file in", existing, error))
 }
 
 /// Reads every certificate of a file in any encoding. PFX files are opened with the default passwords of [`pfx::read`].

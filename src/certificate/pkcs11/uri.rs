@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::certificate::hex::hexadecimal;
+
 /// A PKCS#11 URI (RFC 7512) that names a private key in a token.
 ///
 /// ```
@@ -132,7 +134,7 @@ impl Pkcs11Uri {
 
 /// Returns an ID in hexadecimal, as other programs show it.
 pub(super) fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(id).to_ascii_lowercase()
 }
 
 fn without_scheme(text: &str) -> Option<&str> {
