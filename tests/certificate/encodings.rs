@@ -1,6 +1,7 @@
 //! Certificates, private keys, requests and PFX files are read in the same encodings, and nothing is called damaged that
 //! is not.
 
+use crate::support::rcgen_pem::rcgen_key;
 use std::{
     fs,
     path::Path,
@@ -16,7 +17,7 @@ use iot_enroll::certificate::{
     content_kinds, pfx,
 };
 use proptest::prelude::*;
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rcgen::{PublicKeyData, SigningKey};
 
 fn fixture(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)).expect("the fixture exists")
@@ -24,11 +25,6 @@ fn fixture(name: &str) -> Vec<u8> {
 
 fn certificate(name: &str) -> Certificate {
     Certificate::read(&fixture(&format!("authorities/{name}_cert.pem"))).expect("a certificate")
-}
-
-/// The key for rcgen, which encodes and signs without our own code.
-fn rcgen_key(key: &PrivateKey) -> KeyPair {
-    KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key")
 }
 
 fn key() -> PrivateKey {

@@ -1,5 +1,6 @@
 //! Fleets through the library: the certificates are those that rcgen makes, sets are whole, order is kept.
 
+use crate::support::rcgen_pem::rcgen_key;
 use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
@@ -54,7 +55,6 @@ fn to_be_signed(der: &[u8]) -> Vec<u8> {
 
 /// What rcgen makes of the same values.
 fn by_rcgen(id: &str, made: &Certificate, key: &PrivateKey, authority: &CertificateAuthority) -> Vec<u8> {
-    let pair = |key: &PrivateKey| KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, id);
@@ -73,8 +73,8 @@ fn by_rcgen(id: &str, made: &Certificate, key: &PrivateKey, authority: &Certific
     issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     issuer.distinguished_name = DistinguishedName::new();
     issuer.distinguished_name.push(DnType::CommonName, authority.certificate().subject().common_name().expect("one"));
-    let issuer = Issuer::new(issuer, pair(authority.key()));
-    params.signed_by(&pair(key), &issuer).expect("a certificate").der().to_vec()
+    let issuer = Issuer::new(issuer, rcgen_key(authority.key()));
+    params.signed_by(&rcgen_key(key), &issuer).expect("a certificate").der().to_vec()
 }
 
 proptest! {

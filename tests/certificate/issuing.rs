@@ -1,5 +1,6 @@
 //! Certificates are made by RFC 5280, checked by webpki and, where there is one, by the `openssl` program.
 
+use crate::support::rcgen_pem::rcgen_key;
 use std::{fs, path::Path, time::Duration};
 
 use crate::support::{DAY, authority_fixture, openssl};
@@ -239,10 +240,6 @@ fn an_unfit_authority_is_refused_with_the_check_that_failed() {
         at(NOW - DAY * 2).expect_err("not yet valid"),
         AuthorityError::Unfit(ChainError::NotYetValid { .. })
     ));
-}
-
-fn rcgen_key(key: &PrivateKey) -> rcgen::KeyPair {
-    rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key")
 }
 
 fn copy(key: &PrivateKey) -> PrivateKey {

@@ -1,5 +1,6 @@
 //! Server certificates and certificates with alternative names are valid for exactly the names that they are given.
 
+use crate::support::rcgen_pem::{certificate_pem, key_pem};
 use std::time::Duration;
 
 use iot_enroll::certificate::{
@@ -52,7 +53,8 @@ fn authority(adjust: impl FnOnce(&mut CertificateParams)) -> CertificateAuthorit
     adjust(&mut params);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate");
-    CertificateAuthority::from_pem(certificate.pem(), key.serialize_pem(), Timestamp::now()).expect("an authority")
+    CertificateAuthority::from_pem(certificate_pem(&certificate), key_pem(&key), Timestamp::now())
+        .expect("an authority")
 }
 
 #[test]
@@ -250,12 +252,12 @@ fn edge_ca_is_not_valid_for_longer_than_its_root() {
     let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
     let root_key = key();
     let root = params("Root", time::macros::datetime!(2030-03-01 0:00 UTC));
-    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let root_pem = certificate_pem(&root.self_signed(&root_key).expect("a root"));
     let issuer = rcgen::Issuer::new(root, root_key);
     let own_key = key();
     let below = params("Below", time::macros::datetime!(2040-01-01 0:00 UTC));
-    let pem = below.signed_by(&own_key, &issuer).expect("an intermediate").pem() + &root_pem;
-    let authority = CertificateAuthority::from_pem(pem, own_key.serialize_pem(), now).expect("an authority");
+    let pem = certificate_pem(&below.signed_by(&own_key, &issuer).expect("an intermediate")) + &root_pem;
+    let authority = CertificateAuthority::from_pem(pem, key_pem(&own_key), now).expect("an authority");
     let options = IssueOptions::new().at(now);
     let error = authority.issue_edge_ca(&name("edge-1"), &options).expect_err("the root expires soon");
     assert!(matches!(error, AuthorityError::ShortValidity { .. }), "{error}");

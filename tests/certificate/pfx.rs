@@ -3,6 +3,7 @@
 //! The files in `fixtures/pfx` hold one identity under many algorithms. Most are by OpenSSL; those of PBMAC1, of BER and of
 //! the two empty passwords are by a script over Python's hashlib. Plain files are put together here, by an encoder of its own.
 
+use crate::support::rcgen_pem::rcgen_key;
 use std::fs;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -173,7 +174,7 @@ fn the_leaf_is_the_certificate_of_the_key_regardless_of_ids_and_order() {
 fn of_certificates_of_one_key_the_local_key_id_and_then_the_order_decide() {
     let first = root("first", KeyAlgorithm::EcP256);
     let key = &first.key;
-    let rcgen_key = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
+    let rcgen_key = rcgen_key(key);
     let mut renewed = rcgen::CertificateParams::default();
     renewed.distinguished_name = rcgen::DistinguishedName::new();
     renewed.distinguished_name.push(rcgen::DnType::CommonName, "second");

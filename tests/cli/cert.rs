@@ -1,5 +1,6 @@
 //! `cert`: the files, names and results that scripts rely on.
 
+use crate::support::rcgen_pem::certificate_pem;
 use std::{
     collections::BTreeMap,
     fs,
@@ -248,7 +249,7 @@ fn untrusted_names_cannot_control_the_terminal() {
     params.distinguished_name.push(rcgen::DnType::CommonName, "a\x1b]0;title\x07\x1b[31mred\u{9b}8m\u{202e}\n");
     let key = rcgen::KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate");
-    fs::write(directory.path().join("c.pem"), certificate.pem()).expect("written");
+    fs::write(directory.path().join("c.pem"), certificate_pem(&certificate)).expect("written");
     let foreign = ["\x1b]", "\x07", "\x1b[31m", "\u{9b}", "\u{202e}"];
     for color in ["always", "never"] {
         let shown = cert(directory.path(), &["inspect", "c.pem", "--color", color]).ok();

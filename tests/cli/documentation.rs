@@ -169,7 +169,7 @@ impl Page {
     /// What stands for what in a command: the application, ID scope and port of the pages are the emulator's.
     fn substituted(command: &str, place: &Place) -> String {
         command
-            .replace("cargo run --release -- ", "iot-enroll ")
+            .replace("cargo run -- ", "iot-enroll ")
             .replace("--app contoso", &format!("--app {}", place.endpoint))
             .replace("IOT_ENROLL_APP=contoso", &format!("IOT_ENROLL_APP={}", place.endpoint))
             .replace("contoso-dps", "emulated-dps")

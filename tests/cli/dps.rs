@@ -220,6 +220,15 @@ fn initial_twin_is_read_from_a_file() {
     let create = ["dps", "enrollment-group", "create", "g", "--symmetric-key", "--initial-twin"];
     let created = lab.json(&[&create[..], &["twin.json"]].concat());
     assert_eq!(created["initialTwin"], twin);
+    // A parser of less precision reads another number than this one.
+    let exact = "51.248178375505404";
+    fs::write(lab.path().join("exact.json"), format!(r#"{{"tags":{{"latitude":{exact}}}}}"#)).expect("written");
+    let create_exact =
+        ["dps", "enrollment-group", "create", "exact", "--symmetric-key", "--initial-twin", "exact.json"];
+    lab.run(&create_exact).ok();
+    let updated = ["-o", "json", "dps", "enrollment-group", "update", "exact", "--enabled", "false"];
+    let updated = lab.run(&updated).ok();
+    assert!(updated.contains(&format!("\"latitude\": {exact}")), "{updated}");
     fs::write(lab.path().join("broken.json"), "{\"tags\": 1}").expect("written");
     let error = lab.run(&[&create[..], &["broken.json"]].concat()).fails(1);
     assert!(error.contains("broken.json"), "{error}");

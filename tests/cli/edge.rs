@@ -1,5 +1,6 @@
 //! `cert edge-ca` and `cert edge`: certificates that an IoT Edge device can use as they are.
 
+use crate::support::rcgen_pem::key_pem;
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use rcgen::{CidrSubnet, GeneralSubtree, KeyPair, NameConstraints};
@@ -149,7 +150,7 @@ fn host_name_that_a_ca_above_excludes_is_refused() {
     let directory = temporary_directory();
     let path = directory.path();
     let key = KeyPair::generate().expect("a key");
-    fs::write(path.join("root_key.pem"), key.serialize_pem()).expect("written");
+    fs::write(path.join("root_key.pem"), key_pem(&key)).expect("written");
     let constrained = Authority::of("Root", key, |params| {
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![
@@ -223,7 +224,7 @@ fn module_name_that_iot_edge_adds_must_be_permitted() {
     let directory = temporary_directory();
     let path = directory.path();
     let key = KeyPair::generate().expect("a key");
-    fs::write(path.join("root_key.pem"), key.serialize_pem()).expect("written");
+    fs::write(path.join("root_key.pem"), key_pem(&key)).expect("written");
     let constrained = Authority::of("Root", key, |params| {
         params.name_constraints = Some(NameConstraints {
             permitted_subtrees: vec![GeneralSubtree::DnsName("plant.example".to_owned())],

@@ -1,5 +1,6 @@
 //! Issuing: which CA signs, which files are written, and what is never issued.
 
+use crate::support::rcgen_pem::{certificate_pem, key_pem};
 use std::{
     collections::BTreeMap,
     fs,
@@ -323,11 +324,11 @@ impl Ca {
             Some(above) => params.signed_by(&key, &above.issuer),
             None => params.self_signed(&key),
         };
-        let certificate = certificate.expect("a certificate").pem();
+        let certificate = certificate_pem(&certificate.expect("a certificate"));
         let chain = certificate.clone() + above.map_or("", |above| &above.chain);
         let file = |suffix: &str| path.join(format!("{name}_{suffix}.pem"));
         fs::write(file("cert"), certificate).expect("written");
-        fs::write(file("key"), key.serialize_pem()).expect("written");
+        fs::write(file("key"), key_pem(&key)).expect("written");
         fs::write(file("fullchain"), &chain).expect("written");
         Self { issuer: rcgen::Issuer::new(params, key), chain }
     }

@@ -1,5 +1,6 @@
 //! Registration with a certificate request, against a scripted service: what is sent, and which answers are believed.
 
+use crate::support::rcgen_pem::rcgen_key;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     certificate::{
@@ -224,7 +225,7 @@ async fn a_certificate_that_is_a_ca_or_not_for_clients_is_refused() {
     use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Usage, IsCa};
 
     let (key, request) = OperationalRequest::generate(&id(DEVICE)).expect("a request");
-    let own = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
+    let own = rcgen_key(&key);
     let key = rcgen::KeyPair::generate().expect("a key");
     let named = |name: &str, is_ca, usages: &[Usage]| {
         let mut params = rcgen::CertificateParams::default();
@@ -260,10 +261,10 @@ async fn a_certificate_that_is_a_ca_or_not_for_clients_is_refused() {
 #[tokio::test]
 async fn a_leaf_that_signs_another_is_no_chain() {
     let (key, request) = OperationalRequest::generate(&id(DEVICE)).expect("a request");
-    let own = rcgen::KeyPair::from_pem(&key.to_pem().expect("PEM")).expect("a key");
+    let own = rcgen_key(&key);
     // A device certificate as the issuer.
     let parent = issue_at("sensor-2", &operational_root("Operational Root"), &options(now(), 30));
-    let key = rcgen::KeyPair::from_pem(&parent.key.to_pem().expect("PEM")).expect("a key");
+    let key = rcgen_key(&parent.key);
     let mut name = rcgen::CertificateParams::default();
     name.distinguished_name = rcgen::DistinguishedName::new();
     name.distinguished_name.push(rcgen::DnType::CommonName, "sensor-2");

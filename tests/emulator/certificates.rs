@@ -1,5 +1,6 @@
 //! Signing certificates and the proof of possession.
 
+use crate::support::rcgen_pem::key_pem;
 use std::time::Duration;
 
 use crate::support::app::{App, Authority, symmetric_group, x509_group};
@@ -76,7 +77,7 @@ async fn an_invalid_signing_certificate_is_refused_with_the_reason() {
         (String::new(), "empty"),
         ("no certificate".to_owned(), "neither PEM"),
         (encode("no certificate"), "cannot read a certificate"),
-        (encode(&KeyPair::generate().expect("a key").serialize_pem()), "private key"),
+        (encode(&key_pem(&KeyPair::generate().expect("a key"))), "private key"),
         (encode(&format!("{}{}", root.pem, expired.pem)), "expected one certificate, found 2"),
         (encode(include_str!("../../fixtures/root-rsa1024.pem")), "RSA 1024"),
         (ed25519.base64(), "Ed25519"),

@@ -1,5 +1,6 @@
 //! The Device Provisioning Service: which devices it admits, and its responses.
 
+use crate::support::rcgen_pem::rcgen_key;
 use crate::support::{DAY, caller};
 use std::{fs, path::Path, time::Duration};
 
@@ -103,7 +104,7 @@ fn odd_leaf(issuer: &CertificateAuthority, change: impl FnOnce(&mut CertificateP
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters
     };
-    let issuer_key = KeyPair::from_pem(&issuer.key().to_pem().expect("PEM")).expect("a key");
+    let issuer_key = rcgen_key(issuer.key());
     let issuer = Issuer::new(named(issuer.certificate().subject().common_name().expect("a name")), issuer_key);
     let mut parameters = named(ID);
     change(&mut parameters);

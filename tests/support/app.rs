@@ -1,6 +1,7 @@
 //! An emulator with a plain HTTP client that checks every response by the API description, and certificates to send.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use super::rcgen_pem::certificate_pem;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Builder, Emulator};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -216,7 +217,11 @@ impl Authority {
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         change(&mut parameters);
         let certificate = parameters.self_signed(&key).expect("a certificate");
-        Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(parameters, key) }
+        Self {
+            pem: certificate_pem(&certificate),
+            der: certificate.der().to_vec(),
+            issuer: Issuer::new(parameters, key),
+        }
     }
 
     /// Returns base64 of the PEM, like the script of the article.
@@ -229,7 +234,7 @@ impl Authority {
         let mut parameters = parameters(common_name);
         change(&mut parameters);
         let key = KeyPair::generate().expect("a key");
-        parameters.signed_by(&key, &self.issuer).expect("a certificate").pem()
+        certificate_pem(&parameters.signed_by(&key, &self.issuer).expect("a certificate"))
     }
 
     /// Issues a device certificate, another one each time, and returns it with its chain.

@@ -1,6 +1,7 @@
 //! A provisioning service on TLS whose answers are scripted: what it is asked and who asks is kept.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use super::rcgen_pem::certificate_pem;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -207,7 +208,7 @@ fn configuration(name: &str, asks: Asks) -> (String, ServerConfig) {
         asks => Arc::new(TakesAll { provider, refuses: asks == Asks::RefusesAll }),
     };
     let config = builder.with_client_cert_verifier(verifier).with_single_cert(vec![leaf.der().clone()], private_key);
-    (authority.pem(), config.expect("a configuration"))
+    (certificate_pem(&authority), config.expect("a configuration"))
 }
 
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, state: &Mutex<State>, answer: &dyn Fn(&Request) -> Reply) {

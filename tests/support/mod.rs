@@ -14,6 +14,7 @@ pub(crate) mod mqtt;
 pub(crate) mod openapi;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod rcgen_pem;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod tls;
