@@ -169,10 +169,10 @@ impl Edge {
         let date = |time: &str| time.split('T').next().unwrap_or_default().to_owned();
         let rows = fields(&[
             ("identity", record.identity.fullchain.display().to_string()),
-            ("identity key", format!("{} (readable only by you)", record.identity.private_key.display())),
+            ("identity key", format!("{} (readable only by you)", files.identity.private_key().display())),
             ("identity valid until", date(&record.identity.not_after)),
             ("Edge CA", record.edge_ca.fullchain.display().to_string()),
-            ("Edge CA key", format!("{} (readable only by you)", record.edge_ca.private_key.display())),
+            ("Edge CA key", format!("{} (readable only by you)", files.edge_ca.private_key().display())),
             ("Edge CA valid until", date(&record.edge_ca.not_after)),
             ("trust bundle", files.trust_bundle.display().to_string()),
             ("configuration", files.config.display().to_string()),
@@ -191,7 +191,7 @@ impl Edge {
         };
         let (identity, edge_ca) = (&record.identity, &record.edge_ca);
         let certificates = at_place(&[&identity.fullchain, &edge_ca.fullchain, &files.trust_bundle]);
-        let keys = at_place(&[&identity.private_key, &edge_ca.private_key]);
+        let keys = at_place(&[&files.identity.private_key(), &files.edge_ca.private_key()]);
         format!(
             "Created the certificates of the IoT Edge device {}, reached as {}.\n{}\n\n{copy}\n  \
              sudo chown aziotcs:aziotcs {certificates}\n  sudo chown aziotks:aziotks {keys}\n\

@@ -8,7 +8,7 @@ use super::{
     args::{IssueArgs, KeyPassword, Pfx},
     cert_pair::issue_pair,
     cert_request::{read_request, sign_authority_request, sign_device_request},
-    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
+    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature, record_rows},
     issuer::{Issuer, MISSING_ISSUER, read_authority},
     output::{Output, clean, fields},
     token_key::{ExistingKey, key_stays, new_authority_key},
@@ -297,7 +297,7 @@ pub(super) fn write(
     note_removed(&before, output);
     let mut record = CertificateRecord::new(&issued.certificate, files, pfx.is_some().then(|| files.pfx()));
     if let Some(uri) = in_token {
-        record.private_key = uri.into();
+        record.private_key = Some(uri.into());
         output.note("the private key stays in the token: neither a key file nor a PFX file was written");
     }
     note_shortened(issued.certificate.not_after(), issued.shortened_from, output);
@@ -311,13 +311,7 @@ pub(super) fn write(
             None => "self-signed".to_owned(),
         };
         let whose = if in_token.is_some() { "in the token" } else { "readable only by you" };
-        let mut rows = vec![
-            ("certificate", record.certificate.display().to_string()),
-            ("private key", format!("{} ({whose})", record.private_key.display())),
-            ("full chain", record.fullchain.display().to_string()),
-        ];
-        rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
-        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+        let rows = record_rows(&record, whose);
         format!(
             "Created the {kind} {}, {signer}, valid until {}.\n{}",
             clean(&name_of(&issued.certificate)),

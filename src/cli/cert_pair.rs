@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     args::{IssueArgs, Pfx},
-    certificate_text::note_removed,
+    certificate_text::{note_removed, record_rows},
     next_command::NextCommand,
     output::{Output, fields},
 };
@@ -47,12 +47,7 @@ impl Pair {
     fn human(&self, id: &DeviceId) -> String {
         let Self { primary, secondary } = self;
         let rows = |record: &CertificateRecord| {
-            let mut rows = vec![
-                ("certificate", record.certificate.display().to_string()),
-                ("private key", format!("{} (readable only by you)", record.private_key.display())),
-            ];
-            rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
-            rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+            let rows = record_rows(record, "readable only by you");
             fields(&rows).trim_end().to_owned()
         };
         let mut enrollment = NextCommand::new("dps");

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     args::{CERTIFICATES, Confirmation, KeyPassword, PfxPassword, Within, days, lifetime},
     cert_fleet::{stop_flag, threads},
-    certificate_text::{name_of, note_shortened, note_weak_signature},
+    certificate_text::{name_of, note_shortened, note_weak_signature, record_rows},
     error::AlreadyReported,
     next_command::NextCommand,
     output::{GOOD, Output, clean, counted, fields, table},
@@ -155,8 +155,12 @@ struct Failure {
 impl Entry {
     fn new(set: &RenewedSet) -> Self {
         let old = &set.old;
+        let mut record = CertificateRecord::new(&set.certificate, &set.files, set.has_pfx.then(|| set.files.pfx()));
+        if !set.has_key_file {
+            record.private_key = None;
+        }
         Self {
-            record: CertificateRecord::new(&set.certificate, &set.files, set.has_pfx.then(|| set.files.pfx())),
+            record,
             new_key: set.has_new_key,
             previous: Previous {
                 serial_number: old.serial_number(),
@@ -317,14 +321,7 @@ impl Renew {
         if self.dry_run {
             return format!("{heading}\nThis was a dry run: nothing was changed.");
         }
-        let mut rows = vec![("certificate", record.certificate.display().to_string())];
-        if set.has_key_file {
-            let state = if set.has_new_key { "new" } else { "unchanged" };
-            rows.push(("private key", format!("{} ({state})", record.private_key.display())));
-        }
-        rows.push(("full chain", record.fullchain.display().to_string()));
-        rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
-        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+        let rows = record_rows(record, if set.has_new_key { "new" } else { "unchanged" });
         format!("{heading}\n{}\n{}", fields(&rows), next_steps(set))
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use super::{
     args::IssueArgs,
-    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature},
+    certificate_text::{name_of, note_removed, note_shortened, note_weak_signature, record_rows},
     input::{file_name, read},
     output::{Output, clean, fields},
 };
@@ -114,25 +114,19 @@ impl Signed<'_> {
         for name in &self.ignored {
             output.note(format_args!("{} of the request was ignored", clean(name)));
         }
-        let record = CertificateRecord::new(certificate, files, None);
-        // A key file that is left belongs to the certificate.
-        let kept = files.private_key().exists().then(|| format!("{} (unchanged)", record.private_key.display()));
-        let mut rows = vec![("certificate", record.certificate.display().to_string())];
-        rows.extend(kept.clone().map(|key| ("private key", key)));
-        rows.push(("full chain", record.fullchain.display().to_string()));
-        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+        let mut record = CertificateRecord::new(certificate, files, None);
+        // A key file that is left belongs to the certificate. Otherwise the key is elsewhere.
+        if !files.private_key().exists() {
+            record.private_key = None;
+        }
         let text = format!(
             "Signed the request of {}, issued by {}, valid until {}.\n{}",
             clean(&name_of(certificate)),
             clean(&name_of(issuer)),
             certificate.not_after().date(),
-            fields(&rows)
+            fields(&record_rows(&record, "unchanged"))
         );
-        // The same members as for any other certificate, but the key may be elsewhere.
         let mut signed = serde_json::to_value(&record)?;
-        if kept.is_none() {
-            signed["privateKey"] = serde_json::Value::Null;
-        }
         signed["passedOver"] = self.ignored.as_slice().into();
         output.result(&signed, || text)
     }

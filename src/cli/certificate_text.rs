@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::output::Output;
-use crate::certificate::{Certificate, Timestamp};
+use crate::{
+    certificate::{Certificate, Timestamp},
+    workflow::CertificateRecord,
+};
 
 /// Returns the common name of the subject, or the whole subject without one, or the serial number without a subject.
 pub(super) fn name_of(certificate: &Certificate) -> String {
@@ -44,4 +47,15 @@ pub(super) fn note_weak_signature(top: Option<&Certificate>, output: &Output) {
             top.signature_algorithm()
         ));
     }
+}
+
+/// Returns the files and the thumbprint of a certificate, for [`fields`](super::output::fields). `key_state` follows the file of
+/// the key.
+pub(super) fn record_rows(record: &CertificateRecord, key_state: &str) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("certificate", record.certificate.display().to_string())];
+    rows.extend(record.private_key.as_ref().map(|key| ("private key", format!("{} ({key_state})", key.display()))));
+    rows.push(("full chain", record.fullchain.display().to_string()));
+    rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
+    rows.push(("thumbprint", record.sha1_thumbprint.clone()));
+    rows
 }

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde::{Serialize, Serializer, ser::Error};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{
     args::Pfx,
-    certificate_text::note_removed,
+    certificate_text::{note_removed, record_rows},
     input::{file_name, read},
     output::Output,
 };
@@ -80,24 +79,14 @@ impl OperationalArgs {
     }
 }
 
-/// An operational certificate that was stored.
+/// An operational certificate that was stored. A key that the device keeps is null.
+#[derive(Serialize)]
 pub(super) struct Stored {
+    #[serde(flatten)]
     record: CertificateRecord,
-    has_key: bool,
     /// Whether the key was there before.
+    #[serde(skip)]
     keeps_key: bool,
-}
-
-/// The members of `cert device -o json`. A key that the device keeps is null.
-impl Serialize for Stored {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.has_key {
-            return self.record.serialize(serializer);
-        }
-        let mut json = serde_json::to_value(&self.record).map_err(S::Error::custom)?;
-        json["privateKey"] = Value::Null;
-        json.serialize(serializer)
-    }
 }
 
 impl Stored {
@@ -123,20 +112,11 @@ impl Stored {
             };
             output.note(format_args!("the certificate expires {left}: register again with a new request before {end}"));
         }
-        Ok(Self { record, has_key: files.has_key(), keeps_key: files.keeps_key() })
+        Ok(Self { record, keeps_key: files.keeps_key() })
     }
 
     /// Returns the rows for people.
     pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
-        let record = &self.record;
-        let mut rows = vec![("certificate", record.certificate.display().to_string())];
-        if self.has_key {
-            let state = if self.keeps_key { "unchanged" } else { "readable only by you" };
-            rows.push(("private key", format!("{} ({state})", record.private_key.display())));
-        }
-        rows.push(("full chain", record.fullchain.display().to_string()));
-        rows.extend(record.pfx.as_ref().map(|pfx| ("PFX", pfx.display().to_string())));
-        rows.push(("thumbprint", record.sha1_thumbprint.clone()));
-        rows
+        record_rows(&self.record, if self.keeps_key { "unchanged" } else { "readable only by you" })
     }
 }

@@ -51,7 +51,7 @@ impl DevicePlan {
         let pfx = Some(self.set.pfx()).filter(|pfx| pfx.exists());
         let mut record = CertificateRecord::new(certificate, &self.set, pfx);
         if let Some(KeptKey { old_set, .. }) = &self.kept_key {
-            record.private_key = old_set.private_key();
+            record.private_key = Some(old_set.private_key());
         }
         ProvisionedDevice { id: self.id.to_string(), record, assigned_hub: None }
     }

@@ -149,7 +149,11 @@ impl OperationalFiles {
         };
         written.map_err(|error| OperationalFilesError::NotWritten { id: id.clone(), error: error.into() })?;
         let pfx = (pfx.is_some() && self.key.is_some()).then(|| self.set.pfx());
-        Ok(CertificateRecord::new(leaf, &self.set, pfx))
+        let mut record = CertificateRecord::new(leaf, &self.set, pfx);
+        if !self.has_key() {
+            record.private_key = None;
+        }
+        Ok(record)
     }
 }
 

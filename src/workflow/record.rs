@@ -14,9 +14,9 @@ pub struct CertificateRecord {
     /// The file of the certificate.
     #[serde(serialize_with = "lossy_path")]
     pub certificate: PathBuf,
-    /// The file of the private key.
-    #[serde(serialize_with = "lossy_path")]
-    pub private_key: PathBuf,
+    /// The file of the private key, or the URI of a key in a PKCS#11 token. None if the key is kept elsewhere.
+    #[serde(serialize_with = "optional_lossy_path")]
+    pub private_key: Option<PathBuf>,
     /// The file of the certificate and its chain.
     #[serde(serialize_with = "lossy_path")]
     pub fullchain: PathBuf,
@@ -45,7 +45,7 @@ impl CertificateRecord {
     pub fn new(certificate: &Certificate, files: &FileSet, pfx: Option<PathBuf>) -> Self {
         Self {
             certificate: files.certificate(),
-            private_key: files.private_key(),
+            private_key: Some(files.private_key()),
             fullchain: files.fullchain(),
             pfx,
             subject: certificate.subject().to_string(),

@@ -108,7 +108,9 @@ fn certificates_of_keys_in_tokens_and_below_them_are_renewed() {
     for name in ["d1", "plant", "lab"] {
         let file = format!("{name}_cert.pem");
         let old = read(&lab, &file);
-        lab.run(&[&["cert", "renew", &file][..], &by_root].concat()).ok();
+        let renewed = lab.run(&[&["-o", "json", "cert", "renew", &file][..], &by_root].concat()).json();
+        let key = &renewed["certificates"][0]["privateKey"];
+        assert_eq!(key.as_str(), (name == "d1").then_some("./d1_key.pem"), "{renewed}");
         let new = read(&lab, &file);
         assert_ne!(new.serial_number(), old.serial_number());
         assert_eq!(new.public_key(), old.public_key());
