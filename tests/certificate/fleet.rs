@@ -5,7 +5,10 @@ use std::{
     io::{self, Read, Write},
     num::NonZeroUsize,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -212,6 +215,31 @@ fn a_failing_device_ends_a_run_and_keeps_complete_sets() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 2, "nothing hidden is left");
     let report = fleet.write_directory(devices(1_250), directory.path(), IfExists::Resume, CONTROL).expect("resumed");
     assert_eq!((report.devices, report.resumed), (1_250, made));
+}
+
+/// The lock of a file ends with the run, not when a program lets go of it that another thread has started meanwhile.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_next_run_is_not_held_up_by_copies_of_the_files_of_the_last() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
+    let directory = crate::support::temporary_directory();
+    let (tree, tar) = (directory.path().join("fleet"), directory.path().join("fleet.tar"));
+    let copies: [OnceLock<_>; 4] = Default::default();
+    let copy = |run: usize, path: &Path| {
+        let (copies, path) = (&copies[run], path.to_owned());
+        move |_| {
+            copies.get_or_init(|| crate::support::descriptors::copy_open_files(&path));
+        }
+    };
+    for (run, count, if_exists) in [(0, 40, IfExists::Fail), (2, 80, IfExists::Resume)] {
+        let made =
+            fleet.write_directory(devices(count), &tree, if_exists, FleetControl::new(&NEVER, &copy(run, &tree)));
+        assert_eq!(made.expect("made").devices, count as u64);
+        let made =
+            fleet.write_tar_file(devices(count), &tar, if_exists, FleetControl::new(&NEVER, &copy(run + 1, &tar)));
+        assert_eq!(made.expect("made").devices, count as u64);
+    }
 }
 
 /// A disk that takes so many bytes.

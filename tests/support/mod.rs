@@ -5,6 +5,8 @@ pub(crate) mod app;
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod clock;
+#[cfg(target_os = "linux")]
+pub(crate) mod descriptors;
 pub(crate) mod devices;
 pub(crate) mod dps;
 pub(crate) mod instance;
