@@ -27,7 +27,7 @@ use std::{
     process::{Command, Output},
     sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -65,6 +65,15 @@ pub(crate) fn skipped(reason: &str) {
     let report = format!("skipped: {test}: {reason}\n");
     if REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(report.clone()) {
         let _ = std::io::stderr().write_all(report.as_bytes());
+    }
+}
+
+/// Waits until another process fulfills a condition, which nothing but looking tells. Spinning would take the processor from it.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} within a minute");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
