@@ -78,6 +78,8 @@ mod key_format;
 mod leaf;
 #[cfg(feature = "issue")]
 mod lifetime;
+#[cfg(feature = "issue")]
+pub(crate) mod locked_file;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 #[cfg(feature = "issue")]

@@ -20,7 +20,10 @@ use super::{
     identity::Identity,
     state::{State, Store},
 };
-use crate::certificate::secure_file::{Access, check_in_place, open_own};
+use crate::certificate::{
+    locked_file::LockedFile,
+    secure_file::{Access, check_in_place, open_own},
+};
 
 const FORMAT: &str = "iot-enroll emulator state";
 
@@ -61,7 +64,7 @@ const MAX_SAVED_COPIES: u32 = 1000;
 /// A state file, which is locked until this is dropped.
 pub(super) struct StateFile {
     path: PathBuf,
-    lock: File,
+    lock: LockedFile,
     /// The hash of its content, as this emulator read or wrote it.
     hash: [u8; 32],
 }
@@ -89,6 +92,7 @@ impl StateFile {
                 Err(TryLockError::WouldBlock) => return Err(failed("another emulator uses it".to_owned())),
                 Err(TryLockError::Error(error)) => return Err(failed(format!("cannot lock it: {error}"))),
             }
+            let file = LockedFile::new(file);
             // An emulator that has just stopped may have replaced the file.
             match check_in_place(&file, path) {
                 Ok(()) => break file,
@@ -125,7 +129,7 @@ impl StateFile {
             Found::Changed => Err(written),
         };
         self.lock = match written {
-            Ok(file) => file,
+            Ok(file) => LockedFile::new(file),
             Err(written) => {
                 let saved = persist_beside(written, &path).map_err(unwritable)?;
                 return Err(EmulatorError::StateFileChanged { path, saved });
@@ -176,7 +180,9 @@ fn persist_beside(mut written: NamedTempFile, path: &Path) -> io::Result<PathBuf
         let mut beside = OsString::from(path);
         beside.push(format!(".{number}"));
         match written.persist_noclobber(&beside) {
-            Ok(_) => {
+            Ok(file) => {
+                // An emulator may use it now.
+                drop(LockedFile::new(file));
                 sync_directory(path)?;
                 return Ok(beside.into());
             }

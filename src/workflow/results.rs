@@ -2,14 +2,14 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek},
     path::{Path, PathBuf},
 };
 
 use csv::StringRecord;
 
-use crate::certificate::secure_file::check_in_place;
+use crate::certificate::{locked_file::LockedFile, secure_file::check_in_place};
 
 /// The suffix of a results file while it is being rewritten.
 const REWRITE_SUFFIX: &str = ".tmp";
@@ -86,8 +86,8 @@ pub(crate) fn plain_text(text: &str) -> String {
 pub(super) struct ResultsFile {
     path: PathBuf,
     format: ResultsFormat,
-    file: File,
-    /// Whether it is a regular file. A terminal or a pipe is only written to.
+    file: LockedFile,
+    /// Whether it is a regular file. A terminal or a pipe is only written to, and not locked.
     is_regular: bool,
 }
 
@@ -107,13 +107,10 @@ impl ResultsFile {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         let file = options.open(path).map_err(unwritable(path))?;
+        let run = format.run;
+        let busy = || ResultsError::Locked { path: path.to_owned(), run };
+        let file = if is_regular { LockedFile::try_lock(file).ok_or_else(busy)? } else { LockedFile::new(file) };
         if is_regular {
-            let run = format.run;
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Err(ResultsError::Locked { path: path.to_owned(), run }),
-                // Some file systems have no locks, and must work too.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-            }
             let is_results =
                 is_results(&file, format).map_err(|error| ResultsError::Read { path: path.to_owned(), error })?;
             if !is_results {
@@ -154,7 +151,7 @@ impl ResultsFile {
         let file = temporary.reopen().map_err(unwritable(&path))?;
         // Locked before it has the name. The old file stays locked for runs that have opened it already.
         let _ = file.try_lock();
-        let mut writer = ResultsWriter::new(path.clone(), file, true);
+        let mut writer = ResultsWriter::new(path.clone(), LockedFile::new(file), true);
         let mut write = |record: &StringRecord| writer.csv.write_record(record).map_err(csv_unwritable(&path));
         write(&format.columns.iter().collect())?;
         for record in whole_records(&earlier, format) {
@@ -211,14 +208,14 @@ impl ResultsRow<'_> {
 /// Writes results. The file stays locked until this is dropped.
 pub(super) struct ResultsWriter {
     path: PathBuf,
-    csv: csv::Writer<BufWriter<File>>,
+    csv: csv::Writer<BufWriter<LockedFile>>,
     is_regular: bool,
     has_failed: bool,
-    _earlier: Option<File>,
+    _earlier: Option<LockedFile>,
 }
 
 impl ResultsWriter {
-    fn new(path: PathBuf, file: File, is_regular: bool) -> Self {
+    fn new(path: PathBuf, file: LockedFile, is_regular: bool) -> Self {
         let csv = csv::Writer::from_writer(BufWriter::new(file));
         Self { path, csv, is_regular, has_failed: false, _earlier: None }
     }

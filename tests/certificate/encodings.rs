@@ -616,7 +616,8 @@ fn the_first_key_of_a_file_counts() {
 /// A reader that looks at its input again for each of its parts would take minutes for these.
 #[test]
 fn large_inputs_take_no_longer_than_their_bytes() {
-    const SIZE: usize = 1 << 18;
+    // Reading takes a tenth of a second. A reader that looks at all bytes for each of them would take longer than the limit.
+    const SIZE: usize = 1 << 17;
     let fill = |part: &[u8]| part.repeat(SIZE / part.len());
     let good = certificate("ec-sec1");
     let many = signed_data(&[]);
@@ -649,7 +650,7 @@ fn large_inputs_take_no_longer_than_their_bytes() {
         let _ = Certificate::read_all(&bytes);
         let _ = PrivateKey::read(&bytes, Some("secret"));
         let _ = CertificateRequest::read(&bytes);
-        assert!(start.elapsed() < Duration::from_secs(30), "{}", String::from_utf8_lossy(&bytes[..40]));
+        assert!(start.elapsed() < Duration::from_secs(7), "{}", String::from_utf8_lossy(&bytes[..40]));
     }
 }
 

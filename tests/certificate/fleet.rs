@@ -6,7 +6,10 @@ use std::{
     io::{self, Read, Write},
     num::NonZeroUsize,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -77,21 +80,32 @@ fn by_rcgen(id: &str, made: &Certificate, key: &PrivateKey, authority: &Certific
     params.signed_by(&rcgen_key(key), &issuer).expect("a certificate").der().to_vec()
 }
 
+/// A CA key of each kind, of which RSA keys take long to generate.
+static AUTHORITY_KEYS: LazyLock<[String; 3]> = LazyLock::new(|| {
+    [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048]
+        .map(|algorithm| PrivateKey::generate(algorithm).and_then(|key| key.to_pem()).expect("a key").to_string())
+});
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_certificate_is_byte_for_byte_what_rcgen_makes(
         id in "[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?",
-        own in 0..4_usize,
+        own in 0..8_usize,
         authoritys in 0..3_usize,
         year in 2_026..2_060_i32,
     ) {
         // 4096 bits differ from 3072 in nothing but the time they take.
-        let algorithm = [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::EcP256, KeyAlgorithm::Rsa2048][own];
+        let algorithm = match own {
+            0..4 => KeyAlgorithm::EcP256,
+            4..7 => KeyAlgorithm::EcP384,
+            _ => KeyAlgorithm::Rsa2048,
+        };
         let at = format!("{year}-05-17T12:30:45Z").parse::<Timestamp>().expect("a time");
-        let authority = options([KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::Rsa2048][authoritys]);
-        let authority = CertificateAuthority::new_root(&CommonName::new("R").expect("a name"), &authority.at(at));
+        let key = PrivateKey::read(AUTHORITY_KEYS[authoritys].as_bytes(), None).expect("a key");
+        let authority = IssueOptions::new().at(at);
+        let authority = CertificateAuthority::new_root_with_key(&CommonName::new("R").expect("a name"), key, &authority);
         let authority = authority.and_then(|root| root.into_authority(at)).expect("an authority");
         let issuer = DeviceIssuer::new(&authority, &options(algorithm).at(at)).expect("an issuer");
         let made = issuer.issue(&DeviceId::new(id.as_str()).expect("an id")).expect("a certificate");
@@ -212,6 +226,31 @@ fn a_failing_device_ends_a_run_and_keeps_complete_sets() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 2, "nothing hidden is left");
     let report = fleet.write_directory(devices(1_250), directory.path(), IfExists::Resume, CONTROL).expect("resumed");
     assert_eq!((report.devices, report.resumed), (1_250, made));
+}
+
+/// The lock of a file ends with the run, not when a program lets go of it that another thread has started meanwhile.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_next_run_is_not_held_up_by_copies_of_the_files_of_the_last() {
+    let root = root(KeyAlgorithm::EcP256);
+    let fleet = Fleet::new(&root, &options(KeyAlgorithm::EcP256), None, threads(2)).expect("a fleet");
+    let directory = crate::support::temporary_directory();
+    let (tree, tar) = (directory.path().join("fleet"), directory.path().join("fleet.tar"));
+    let copies: [std::sync::OnceLock<_>; 4] = Default::default();
+    let copy = |run: usize, path: &Path| {
+        let (copies, path) = (&copies[run], path.to_owned());
+        move |_| {
+            copies.get_or_init(|| crate::support::descriptors::copy_open_files(&path));
+        }
+    };
+    for (run, count, if_exists) in [(0, 40, IfExists::Fail), (2, 80, IfExists::Resume)] {
+        let made =
+            fleet.write_directory(devices(count), &tree, if_exists, FleetControl::new(&NEVER, &copy(run, &tree)));
+        assert_eq!(made.expect("made").devices, count as u64);
+        let made =
+            fleet.write_tar_file(devices(count), &tar, if_exists, FleetControl::new(&NEVER, &copy(run + 1, &tar)));
+        assert_eq!(made.expect("made").devices, count as u64);
+    }
 }
 
 /// A disk that takes so many bytes.

@@ -1,9 +1,8 @@
 //! Certificates are made by RFC 5280, checked by webpki and, where there is one, by the `openssl` program.
 
-use crate::support::rcgen_pem::rcgen_key;
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::LazyLock, time::Duration};
 
-use crate::support::{DAY, authority_fixture, openssl};
+use crate::support::{DAY, authority_fixture, openssl, rcgen_pem::rcgen_key};
 use iot_enroll::certificate::{
     AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
     IssuedCertificate, KeyAlgorithm, KeyError, Lifetime, Objection, PrivateKey, PublicKeyAlgorithm, Timestamp, chain,
@@ -23,6 +22,10 @@ fn options() -> IssueOptions {
 fn with(algorithm: KeyAlgorithm) -> IssueOptions {
     options().algorithm(algorithm)
 }
+
+/// A root with a key of each kind. Some keys take seconds to generate.
+static ROOTS: LazyLock<Vec<CertificateAuthority>> =
+    LazyLock::new(|| KeyAlgorithm::ALL.into_iter().map(|algorithm| root(&with(algorithm))).collect());
 
 fn name(text: &str) -> CommonName {
     CommonName::new(text).expect("a name")
@@ -77,9 +80,13 @@ fn openssl_accepts(issued: &IssuedCertificate, root: &Certificate, at: Timestamp
 
 #[test]
 fn every_kind_of_key_makes_chains_that_others_accept() {
-    for algorithm in KeyAlgorithm::ALL {
-        let root = root(&with(algorithm));
-        let intermediate = root.issue_intermediate(&name("Factory 1"), &with(algorithm)).expect("an intermediate");
+    for (number, algorithm) in KeyAlgorithm::ALL.into_iter().enumerate() {
+        let root = &ROOTS[number];
+        // A key of another kind, which is in no other certificate of the chain.
+        let next = ROOTS[(number + 1) % ROOTS.len()].key().to_pem().expect("PEM");
+        let next = PrivateKey::read(next.as_bytes(), None).expect("a key");
+        let intermediate = root.issue_intermediate_with_key(&name("Factory 1"), next, &options());
+        let intermediate = intermediate.expect("an intermediate");
         let intermediate = intermediate.into_authority(NOW).expect("an authority");
         let device = intermediate.issue_device(&id("sensor-1"), &with(algorithm)).expect("a device");
         assert_eq!(webpki_accepts(&device, root.certificate(), NOW), Ok(()), "{algorithm}");
@@ -346,8 +353,8 @@ fn keys_that_cannot_be_used_are_refused_with_the_reason() {
 
 #[test]
 fn a_key_survives_its_encodings_and_is_never_shown() {
-    for algorithm in KeyAlgorithm::ALL {
-        let key = PrivateKey::generate(algorithm).expect("a key");
+    for root in ROOTS.iter() {
+        let key = root.key();
         let pem = key.to_pem().expect("PEM");
         let der = key.to_pkcs8_der().expect("DER");
         for bytes in [pem.as_bytes(), &der, format!("\u{feff}{}", pem.replace('\n', "\r\n")).as_bytes()] {

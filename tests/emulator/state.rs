@@ -138,6 +138,24 @@ async fn a_restart_continues_with_everything() {
     assert_eq!(delete.header("If-Match", etag).send().await.expect("an answer").status(), 409);
 }
 
+/// The lock of a file ends with the emulator, not when a program lets go of it that another thread has started meanwhile.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_next_emulator_is_not_held_up_by_copies_of_the_file() {
+    let directory = temporary_directory();
+    let file = directory.path().join("state.json");
+    let first = builder(&file).start().await.expect("started");
+    let _copies = crate::support::descriptors::copy_open_files(&file);
+    assert!(builder(&file).start().await.is_err(), "it is locked");
+    drop(first);
+    let second = builder(&file).start().await.expect("started");
+    second.stop_and_save().await.expect("saved");
+    let third = builder(&file).start().await.expect("started");
+    let _more = crate::support::descriptors::copy_open_files(&file);
+    third.stop_and_save().await.expect("saved");
+    builder(&file).start().await.expect("started");
+}
+
 #[tokio::test]
 async fn a_verification_code_and_a_registration_survive_a_restart() {
     let directory = temporary_directory();

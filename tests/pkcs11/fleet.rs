@@ -1,13 +1,11 @@
 //! Fleets sign in many sessions, and stop when the token fails.
 
-use std::{
-    fs,
-    process::Stdio,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Stdio};
 
-use crate::lab::{Lab, run, uri};
+use crate::{
+    lab::{Lab, run, uri},
+    support::wait_until,
+};
 
 fn count(lab: &Lab, out: &str) -> usize {
     fs::read_to_string(lab.path().join(out).join("manifest.csv"))
@@ -54,11 +52,7 @@ fn a_token_that_is_removed_stops_the_fleet() {
     lab.create_root();
     let issue = ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "1000000", "--out", "fleet"];
     let child = lab.command(&issue).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
-    let started = Instant::now();
-    while count(&lab, "fleet") == 0 {
-        assert!(started.elapsed() < Duration::from_secs(60), "no certificate was issued");
-        thread::yield_now();
-    }
+    wait_until("a certificate", || count(&lab, "fleet") > 0);
     fs::rename(lab.path().join("tokens"), lab.path().join("removed")).expect("renamed");
     let error = crate::support::Run::ended(child.wait_with_output().expect("its end")).fails(1);
     assert!(error.contains("the token \"lab\" does not answer any more") && error.contains("--resume"), "{error}");
@@ -80,16 +74,13 @@ fn a_signal_stops_a_fleet_with_a_slow_token_after_the_devices_in_progress() {
     let issue = ["cert", "fleet", "lab-root", "--ca-key", &uri("root"), "--count", "3000", "--threads", "2"];
     let Some(mut command) = lab.faulty("slow:50", &issue) else { return };
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
-    let started = Instant::now();
-    while !lab.exists("fleet/0000/device-0002_cert.pem") {
-        assert!(started.elapsed() < Duration::from_secs(60), "no certificate was issued");
-        thread::yield_now();
-    }
+    // The directory has its name when it has a thousand devices.
+    wait_until("a certificate", || lab.exists("fleet/.0000.tmp/device-0002_cert.pem"));
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
     assert!(kill.success());
     let stopped = crate::support::Run::ended(child.wait_with_output().expect("its end"));
     assert!(stopped.status != 0 && stopped.stderr.contains("--resume"), "{}", stopped.stderr);
     let listed = count(&lab, "fleet");
-    // All 3000 would take more than a minute.
-    assert!((1..1500).contains(&listed), "{listed} devices are listed");
+    // All 3000 would take more than a minute, and the first directory half of it.
+    assert!((1..500).contains(&listed), "{listed} devices are listed");
 }

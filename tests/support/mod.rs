@@ -5,6 +5,8 @@ pub(crate) mod app;
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod clock;
+#[cfg(target_os = "linux")]
+pub(crate) mod descriptors;
 pub(crate) mod devices;
 pub(crate) mod dps;
 pub(crate) mod instance;
@@ -26,7 +28,7 @@ use std::{
     process::{Command, Output},
     sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -64,6 +66,15 @@ pub(crate) fn skipped(reason: &str) {
     let report = format!("skipped: {test}: {reason}\n");
     if REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(report.clone()) {
         let _ = std::io::stderr().write_all(report.as_bytes());
+    }
+}
+
+/// Waits until another process fulfills a condition, which nothing but looking tells. Spinning would take the processor from it.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} within a minute");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

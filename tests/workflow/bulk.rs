@@ -194,6 +194,26 @@ async fn an_import_through_the_library_reports_each_row_in_order() {
     assert_eq!(listed.len(), 2);
 }
 
+/// The lock of a file ends with the run, not when a program lets go of it that another thread has started meanwhile.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_next_import_is_not_held_up_by_copies_of_the_results() {
+    let lab = Lab::start().await;
+    let path = lab.path().join("devices.results.csv");
+    let rows = || {
+        let device = DeviceId::new("a").map(|id| (id.into(), DeviceUpdate::default()));
+        Ok([Ok(ImportRow { line: 2, id: "a".to_owned(), device: device.map_err(|error| error.to_string()) })]
+            .into_iter())
+    };
+    let request = ImportRequest::new(path.clone());
+    let mut copies = Vec::new();
+    for run in 1..=3 {
+        let copy = &mut |_: WorkflowEvent<'_>| copies.push(crate::support::descriptors::copy_open_files(&path));
+        import_devices(&lab.client(), rows, &request, copy).await.expect("a report");
+        assert!(copies.len() >= run, "each run reports its row");
+    }
+}
+
 #[test]
 fn workflows_can_move_between_threads() {
     fn assert_send(_: &impl Send) {}

@@ -48,6 +48,7 @@ pub use self::{
 use super::{
     Certificate, CertificateAuthority, CommonName, IssuedCertificate, KeyError, NameError, PrivateKey, ReadError,
     Timestamp, camel_case, chain,
+    locked_file::LockedFile,
     pfx::{self, DEFAULT_PASSWORD, PfxEncryption},
     secure_file::{self, Access},
 };
@@ -479,13 +480,13 @@ impl FileSet {
     }
 
     /// Returns the set in its locked directory, if there is one, and the lock.
-    fn locked(&self) -> Result<(Self, Option<fs::File>), FileError> {
+    fn locked(&self) -> Result<(Self, Option<LockedFile>), FileError> {
         let turn = if self.directory.is_dir() { self.lock()? } else { None };
         Ok((self.clone().in_locked_directory(), turn))
     }
 
     /// Waits for the lock on the directory, which is released when the value is dropped.
-    fn lock(&self) -> Result<Option<fs::File>, FileError> {
+    fn lock(&self) -> Result<Option<LockedFile>, FileError> {
         if self.is_locked {
             return Ok(None);
         }
@@ -493,7 +494,7 @@ impl FileSet {
         let file = file.map_err(|error| FileError::io("open the directory", &self.directory, error))?;
         // Some network file systems have no locks. The rename that commits a set is atomic there too.
         let _ = file.lock();
-        Ok(Some(file))
+        Ok(Some(LockedFile::new(file)))
     }
 
     /// Writes the set: certificate, key and chain, and a PFX file if requested. Creates the directory if missing.

@@ -46,7 +46,7 @@ impl Fleet<'_> {
         secure_file::create_directory_all(directory).map_err(FleetError::io("create the directory", directory))?;
         let resume = if_exists == IfExists::Resume;
         let locked = open_to_lock(directory).map_err(FleetError::io("open the directory", directory))?;
-        lock(&locked, directory)?;
+        let locked = lock(locked, directory)?;
         let manifest = directory.join(MANIFEST);
         let first = completed(directory)?.first().map(|&number| directory.join(directory_name(number)));
         let places = [manifest.clone(), directory.join(directory_name(0)), hidden(directory, 0)];

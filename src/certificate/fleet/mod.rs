@@ -12,7 +12,7 @@ pub(super) mod ordered;
 mod tarball;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::File,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -31,6 +31,7 @@ use self::{
 use super::{
     AuthorityError, Certificate, CertificateAuthority, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, KeyError,
     files::PfxOptions,
+    locked_file::LockedFile,
     pem::push_pem,
     pfx,
     profile::{SERIAL_LENGTH, random_serials},
@@ -367,11 +368,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// Locks an open file or directory until it is closed. `path` names it in errors.
-pub(super) fn lock(file: &File, path: &Path) -> Result<(), FleetError> {
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(FleetError::Busy(path.to_owned())),
-        // Some network file systems have no locks.
-        _ => Ok(()),
-    }
+/// Locks an open file or directory. `path` names it in errors.
+pub(super) fn lock(file: File, path: &Path) -> Result<LockedFile, FleetError> {
+    LockedFile::try_lock(file).ok_or_else(|| FleetError::Busy(path.to_owned()))
 }

@@ -21,7 +21,10 @@ use super::{
     manifest::{self, MANIFEST},
     ordered::{Parallelism, in_order},
 };
-use crate::certificate::secure_file::{Access, check_in_place, create_new, open_own};
+use crate::certificate::{
+    locked_file::LockedFile,
+    secure_file::{Access, check_in_place, create_new, open_own},
+};
 
 /// The size of a block. Headers and contents are padded to whole blocks.
 const BLOCK: usize = 512;
@@ -78,8 +81,7 @@ impl Fleet<'_> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(FleetError::Exists(path.to_owned())),
             opened => opened.map_err(FleetError::io("write", path)),
         };
-        let file = open(path, Access::Owner)?;
-        lock(&file, path)?;
+        let file = lock(open(path, Access::Owner)?, path)?;
         let manifest = open(&manifest_path, Access::Everyone)?;
         let mut earlier = Earlier { position: 0, sets: 0, rows: 0, pending: None };
         if resume {
@@ -378,7 +380,7 @@ impl<W: Write> Members for Stream<'_, W> {
 
 /// A file.
 struct Tarball<'a> {
-    file: File,
+    file: LockedFile,
     path: &'a Path,
     /// Where the last whole set ends.
     position: u64,

@@ -134,7 +134,7 @@ impl Renewer<'_> {
     pub fn renew_fleet(&self, fleet: &FleetPart, control: RenewalControl<'_>) -> Result<RenewalReport, RenewalError> {
         let root = &fleet.root;
         let locked = open_to_lock(root).map_err(FleetError::io("open the directory", root))?;
-        lock(&locked, root)?;
+        let _turn = lock(locked, root)?;
         self.issuers.set_locked(root);
         let path = root.join(MANIFEST);
         let mut reader = csv::Reader::from_path(&path).map_err(|error| csv_error(&path, error))?;

@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs::{File, TryLockError},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, BufRead, BufReader, Seek, Write},
     path::{Path, PathBuf},
@@ -18,7 +17,10 @@ use super::{
     plan_error::PlanError,
     plan_file::parse_device,
 };
-use crate::certificate::secure_file::{Access, check_in_place, open_own};
+use crate::certificate::{
+    locked_file::LockedFile,
+    secure_file::{Access, check_in_place, open_own},
+};
 
 /// The suffix of the file.
 const SUFFIX: &str = ".partial";
@@ -58,7 +60,7 @@ pub(super) struct Partial {
     path: PathBuf,
     /// The place of the plan.
     plan: PathBuf,
-    file: File,
+    file: LockedFile,
     /// The lines so far, of which the first is the header.
     lines: u64,
     latest: HashMap<u64, Latest>,
@@ -81,15 +83,11 @@ impl Partial {
         let path = PathBuf::from(name);
         let unreadable = |error| PlanError::Read { path: path.clone(), error };
         let file = open_own(&path, Access::Owner).map_err(|error| PlanError::Write { path: path.clone(), error })?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(PlanError::Locked(plan.to_owned())),
-            // Some file systems have no locks, and must work too.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
+        let file = LockedFile::try_lock(file).ok_or_else(|| PlanError::Locked(plan.to_owned()))?;
         // A run that ended in between has removed it.
         check_in_place(&file, &path).map_err(unreadable)?;
         let mut first = Vec::new();
-        BufReader::new(&file).read_until(b'\n', &mut first).map_err(unreadable)?;
+        BufReader::new(&*file).read_until(b'\n', &mut first).map_err(unreadable)?;
         let header = if first.ends_with(b"\n") { serde_json::from_slice(&first).ok() } else { None };
         if header.is_none() && first.ends_with(b"\n") {
             let problem = "it is no plan of an earlier run: remove it, or name another file for the plan".to_owned();
@@ -103,7 +101,7 @@ impl Partial {
     pub(super) fn resume(&mut self) -> Result<(), PlanError> {
         let unreadable = |error| PlanError::Read { path: self.path.clone(), error };
         self.file.rewind().map_err(unreadable)?;
-        let mut reader = BufReader::new(&self.file);
+        let mut reader = BufReader::new(&*self.file);
         let (mut line, mut whole) = (Vec::new(), 0);
         loop {
             line.clear();

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, TryLockError},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use crate::{
     certificate::{
         Timestamp,
+        locked_file::LockedFile,
         secure_file::{Access, check_in_place, open_own, open_to_read},
     },
     dps::service::RegistrationState,
@@ -52,7 +53,7 @@ pub(super) fn is_left_by_rehearsal(plan: &Path, id: &str, record: &RegistrationS
 /// The mark of a rehearsal, locked against other rehearsals of the same device.
 pub(super) struct RehearsalMarker {
     path: PathBuf,
-    file: File,
+    file: LockedFile,
     /// When a rehearsal that was interrupted started.
     earlier: Option<Timestamp>,
 }
@@ -62,19 +63,11 @@ impl RehearsalMarker {
     pub(super) fn open(plan: &Path, id: &str) -> Result<Self, (PathBuf, io::Error)> {
         let path = path_of(plan, id);
         let opened = open_own(&path, Access::Owner).and_then(|file| {
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::WouldBlock,
-                        "another rehearsal of the device is under way",
-                    ));
-                }
-                // Some file systems have no locks, and must work too.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-            }
+            let busy = || io::Error::new(io::ErrorKind::WouldBlock, "another rehearsal of the device is under way");
+            let file = LockedFile::try_lock(file).ok_or_else(busy)?;
             // A rehearsal that ended in between has removed it.
             check_in_place(&file, &path)?;
-            let earlier = last_start(&file)?;
+            let earlier = last_start(&*file)?;
             Ok((file, earlier))
         });
         match opened {
