@@ -89,7 +89,7 @@ mod token_login;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -213,16 +213,19 @@ struct Parsed {
 
 /// Parses the arguments. No error repeats a value that may be a secret.
 fn parse(arguments: &[OsString]) -> anyhow::Result<Parsed> {
-    // Parsing adds the global options to the commands that the arguments select. The rest is only built for help and errors.
+    // Parsing completes the commands that the arguments select. The others are only needed to find the cause of an error, and
+    // the examples to show help.
     let mut line = Cli::command();
     let mut matches = line.try_get_matches_from_mut(arguments);
-    if matches.is_err() {
-        line = command_line();
+    match matches.as_ref().map_err(clap::Error::kind) {
+        Ok(_) => {}
+        Err(ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) => {
+            line = command_line();
+            matches = line.try_get_matches_from_mut(arguments);
+        }
+        Err(_) => line.build(),
     }
     secret_arguments::check(&line, arguments)?;
-    if matches.is_err() {
-        matches = line.try_get_matches_from_mut(arguments);
-    }
     let parsed = matches.and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut line))?;
         Ok((cli, matches))
