@@ -21,7 +21,8 @@
 //! ```
 //! use iot_enroll::certificate::Certificate;
 //!
-//! # let bytes = include_bytes!("../fixtures/authorities/ec-sec1_cert.pem");
+//! # // An absolute path, since examples are compiled into one program, elsewhere. If that fails, each is compiled into its own.
+//! # let bytes = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/authorities/ec-sec1_cert.pem"));
 //! let certificate = Certificate::read(bytes)?;
 //! println!("{}", certificate.sha1_thumbprint());
 //! # Ok::<(), iot_enroll::certificate::ReadError>(())

@@ -21,7 +21,7 @@
 //! ```
 //! use iot_enroll::certificate::{Certificate, chain};
 //!
-//! # let enrolled = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
+//! # let enrolled = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/authorities/ec-sec1_cert.pem"));
 //! # let fullchain = enrolled;
 //! // What the device presents, its own certificate first.
 //! let presented = Certificate::read_all(fullchain)?;

@@ -29,7 +29,7 @@ use super::{
 /// ```
 /// use iot_enroll::certificate::Certificate;
 ///
-/// # let bytes = include_bytes!("../../fixtures/authorities/ec-sec1_cert.pem");
+/// # let bytes = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/authorities/ec-sec1_cert.pem"));
 /// let certificate = Certificate::read(bytes)?;
 /// assert_eq!(certificate.to_string(), "CN=EC SEC1");
 /// println!("{} expires on {}", certificate.sha1_thumbprint(), certificate.not_after());

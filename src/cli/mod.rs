@@ -89,7 +89,7 @@ mod token_login;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -171,7 +171,7 @@ pub fn main() -> ExitCode {
         return finish(&before_parsing, Err(error.into()));
     }
     ignore_file_size_signal();
-    let (Cli { global, command }, matches) = match parse(&arguments) {
+    let Parsed { cli: Cli { global, command }, matches, line } = match parse(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return finish(&before_parsing, Err(error)),
     };
@@ -183,7 +183,7 @@ pub fn main() -> ExitCode {
     .write_global();
     let output = Output::new(global.output, global.quiet);
     init_tracing(global.verbose);
-    let checked = secret_arguments::check_files(&command_line(), &matches, &output);
+    let checked = secret_arguments::check_files(&line, &matches, &output);
     finish(&output, checked.and_then(|()| run(command, &output)))
 }
 
@@ -204,18 +204,39 @@ fn ignore_file_size_signal() {
 #[cfg(not(unix))]
 fn ignore_file_size_signal() {}
 
-/// Parses the arguments. No error repeats a value that may be a secret.
-fn parse(arguments: &[OsString]) -> anyhow::Result<(Cli, clap::ArgMatches)> {
-    let mut command = command_line();
-    secret_arguments::check(&command, arguments)?;
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        Ok((cli, matches))
-    });
-    parsed.map_err(|error| secret_arguments::conceal(&command, arguments, error))
+/// The arguments, and the definition of the command line that they were parsed with.
+struct Parsed {
+    cli: Cli,
+    matches: clap::ArgMatches,
+    line: clap::Command,
 }
 
-/// Builds the command line, with the global options in every command.
+/// Parses the arguments. No error repeats a value that may be a secret.
+fn parse(arguments: &[OsString]) -> anyhow::Result<Parsed> {
+    // Parsing completes the commands that the arguments select. The others are only needed to find the cause of an error, and
+    // the examples to show help.
+    let mut line = Cli::command();
+    let mut matches = line.try_get_matches_from_mut(arguments);
+    match matches.as_ref().map_err(clap::Error::kind) {
+        Ok(_) => {}
+        Err(ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) => {
+            line = command_line();
+            matches = line.try_get_matches_from_mut(arguments);
+        }
+        Err(_) => line.build(),
+    }
+    secret_arguments::check(&line, arguments)?;
+    let parsed = matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut line))?;
+        Ok((cli, matches))
+    });
+    match parsed {
+        Ok((cli, matches)) => Ok(Parsed { cli, matches, line }),
+        Err(error) => Err(secret_arguments::conceal(&line, arguments, error)),
+    }
+}
+
+/// Builds the whole command line: the global options in every command, and examples that can be pasted.
 fn command_line() -> clap::Command {
     let mut command = examples::break_lines(Cli::command());
     command.build();

@@ -325,13 +325,13 @@ fn a_fleet_is_renewed_with_its_manifest() {
     let lab = lab("60");
     let path = lab.path();
     let fleet = path.join("fleet");
-    cert(path, &["fleet", "I", "--count", "300", "--days", "20"]).ok();
+    cert(path, &["fleet", "I", "--count", "100", "--days", "20"]).ok();
     let before = check_manifest(&fleet);
     let human = cert(path, &["renew", "fleet", "--if-within", "50%"]).ok();
-    assert!(human.contains("Renewed 0 certificates; 300 not due"), "{human}");
+    assert!(human.contains("Renewed 0 certificates; 100 not due"), "{human}");
     assert_eq!(check_manifest(&fleet), before);
     let report = cert(path, &["renew", "fleet", "--if-within", "30d", "--days", "90", "-o", "json"]).json();
-    assert_eq!((&report["renewed"], &report["manifest"]), (&300.into(), &"fleet/manifest.csv".into()));
+    assert_eq!((&report["renewed"], &report["manifest"]), (&100.into(), &"fleet/manifest.csv".into()));
     let after = check_manifest(&fleet);
     assert!(before.iter().zip(&after).all(|(old, new)| old["serialNumber"] != new["serialNumber"]));
     // One device, and one directory.
@@ -341,7 +341,7 @@ fn a_fleet_is_renewed_with_its_manifest() {
     assert_eq!(different.len(), 1);
     assert_eq!(different[0].1["IOTC_DEVICEID"], "device-007");
     let report = cert(&fleet.join("0000"), &["renew", ".", "-o", "json"]).json();
-    assert_eq!(report["renewed"], 300);
+    assert_eq!(report["renewed"], 100);
     let before = check_manifest(&fleet);
     // A run that was killed before the manifest: the next one corrects the row, although nothing is due.
     let stale = fs::read_to_string(fleet.join("manifest.csv")).expect("read").replace(&before[5]["serialNumber"], "00");
@@ -349,8 +349,8 @@ fn a_fleet_is_renewed_with_its_manifest() {
     cert(path, &["renew", "fleet", "--if-within", "1d"]).ok();
     assert_eq!(check_manifest(&fleet), before);
     // The fleet can still grow.
-    cert(path, &["fleet", "I", "--count", "300", "--days", "20", "--resume"]).ok();
-    cert(path, &["verify", "fleet/0000/device-300_fullchain.pem", "--ca-cert", "r_cert.pem"]).ok();
+    cert(path, &["fleet", "I", "--count", "100", "--days", "20", "--resume"]).ok();
+    cert(path, &["verify", "fleet/0000/device-100_fullchain.pem", "--ca-cert", "r_cert.pem"]).ok();
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! use iot_enroll::certificate::convert::{Bundle, Symbol};
 //! use iot_enroll::certificate::files::Passwords;
 //!
-//! # let pem = include_bytes!("../../../fixtures/authorities/ec-sec1_cert.pem");
+//! # let pem = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/authorities/ec-sec1_cert.pem"));
 //! let bundle = Bundle::read(pem, Passwords::new())?;
 //! let header = bundle.to_c_header(&Symbol::new("root_ca")?, Default::default())?;
 //! assert!(header.contains("static const char root_ca_cert[]"));

@@ -377,7 +377,7 @@ impl Certificate {
     /// ```
     /// use iot_enroll::certificate::Certificate;
     ///
-    /// # let root = include_str!("../../../fixtures/authorities/ec-sec1_cert.pem");
+    /// # let root = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/authorities/ec-sec1_cert.pem"));
     /// # let fullchain = format!("{root}{root}");
     /// for certificate in Certificate::read_all(fullchain.as_bytes())? {
     ///     println!("{certificate}, issued by {}", certificate.issuer());
