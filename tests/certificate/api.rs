@@ -44,8 +44,8 @@ fn options_that_were_created_long_ago_issue_certificates_that_are_valid_now() {
 
 #[test]
 fn an_issuer_of_many_certificates_stops_when_they_would_have_expired() {
-    // The CA, and so each of its certificates, expires in one to two seconds: its end has no fractions.
-    let early = Timestamp::now() - DAY + Duration::from_secs(2);
+    // The CA, and so each of its certificates, expires in two to three seconds: its end has no fractions.
+    let early = Timestamp::now() - DAY + Duration::from_secs(3);
     let options = IssueOptions::new().lifetime(Lifetime::Days(1));
     let root = CertificateAuthority::new_root(&name("Root"), &options.at(early)).expect("a root");
     let root = root.into_authority(early).expect("an authority");
