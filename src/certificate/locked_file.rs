@@ -8,13 +8,13 @@ use std::{
 
 /// A file whose lock is released when this is dropped.
 ///
-/// Closing the file does not release it at once: a program that another thread starts at that moment has a copy of the file
-/// for some milliseconds, and the lock would last as long.
+/// Closing the file is not enough: a child process that another thread starts at that moment has a copy of it until it runs its
+/// program, and the lock lasts as long.
 #[derive(Debug)]
 pub(crate) struct LockedFile(File);
 
 impl LockedFile {
-    /// Takes over a file that was locked.
+    /// Takes over a file, which may be locked already.
     pub(crate) fn new(file: File) -> Self {
         Self(file)
     }

@@ -1,10 +1,6 @@
 //! `provision`: an enrollment group from nothing to verified.
 
-use std::{
-    fmt::Write,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write, num::NonZeroU32, path::PathBuf};
 
 use super::{
     any_service::{AnyService, ServiceKind},
@@ -369,8 +365,7 @@ pub(super) fn connecting(
         let _ = writeln!(text, "{WARN}No device can connect through the group{WARN:#}: {obstacle}.");
     }
     for device in devices.iter().filter(|device| refused.iter().all(|refused| refused.id != device.id)) {
-        let (chain, key) = (&device.record.fullchain, device.record.private_key.as_deref());
-        let (chain, key) = (chain.display(), key.unwrap_or(Path::new("")).display());
+        let (chain, key) = (device.record.fullchain.display(), device.key_file().display());
         if obstacle.is_some() && device.assigned_hub.is_none() {
             let _ = writeln!(text, "The files of {} are {chain} and {key}.", device.id);
             continue;

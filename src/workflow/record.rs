@@ -73,6 +73,13 @@ pub struct ProvisionedDevice {
     pub assigned_hub: Option<String>,
 }
 
+impl ProvisionedDevice {
+    /// Returns the file of the private key, which each of these devices has.
+    pub(crate) fn key_file(&self) -> &Path {
+        self.record.private_key.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
 /// Serializes a path. Bytes that are not UTF-8 are replaced: JSON cannot express them.
 pub(crate) fn lossy_path<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.as_ref().to_string_lossy())

@@ -67,8 +67,7 @@ impl DeviceRegistration<'_> {
         for device in devices {
             steps.start(Step::Register, &format!("registering {}", device.id));
             let id = DeviceId::new(device.id.as_str()).map_err(|error| ProvisionError::Devices(error.into()))?;
-            let key = device.record.private_key.as_deref().unwrap_or(Path::new(""));
-            match self.register(&id, &device.record.fullchain, key).await {
+            match self.register(&id, &device.record.fullchain, device.key_file()).await {
                 Ok(assigned) => {
                     let detail = format!("{id} is assigned to {}", assigned.assigned_hub);
                     steps.finish(Step::Register, Outcome::Done, detail);

@@ -1,13 +1,13 @@
 //! Certificates, private keys, requests and PFX files are read in the same encodings, and nothing is called damaged that
 //! is not.
 
-use crate::support::rcgen_pem::rcgen_key;
 use std::{
     fs,
     path::Path,
     time::{Duration, Instant},
 };
 
+use crate::support::rcgen_pem::rcgen_key;
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},

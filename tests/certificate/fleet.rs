@@ -1,6 +1,5 @@
 //! Fleets through the library: the certificates are those that rcgen makes, sets are whole, order is kept.
 
-use crate::support::rcgen_pem::rcgen_key;
 use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
@@ -13,6 +12,7 @@ use std::{
     time::SystemTime,
 };
 
+use crate::support::rcgen_pem::rcgen_key;
 use iot_enroll::certificate::{
     Certificate, CertificateAuthority, CommonName, DeviceId, DeviceIssuer, IssueOptions, KeyAlgorithm, PrivateKey,
     Timestamp, chain,
@@ -228,7 +228,7 @@ fn a_failing_device_ends_a_run_and_keeps_complete_sets() {
     assert_eq!((report.devices, report.resumed), (1_250, made));
 }
 
-/// The lock of a file ends with the run, not when a program lets go of it that another thread has started meanwhile.
+/// The lock of a file ends with the run, even if a child process still has a copy of the file.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_next_run_is_not_held_up_by_copies_of_the_files_of_the_last() {

@@ -1,8 +1,8 @@
 //! Server certificates and certificates with alternative names are valid for exactly the names that they are given.
 
-use crate::support::rcgen_pem::{certificate_pem, key_pem};
 use std::time::Duration;
 
+use crate::support::rcgen_pem::{certificate_pem, key_pem};
 use iot_enroll::certificate::{
     AlternativeName, AuthorityError, Certificate, CertificateAuthority, ChainError, CommonName, DeviceId, IssueOptions,
     IssuedCertificate, KeyAlgorithm, LeafParams, Timestamp,

@@ -3,9 +3,9 @@
 //! The files in `fixtures/pfx` hold one identity under many algorithms. Most are by OpenSSL; those of PBMAC1, of BER and of
 //! the two empty passwords are by a script over Python's hashlib. Plain files are put together here, by an encoder of its own.
 
-use crate::support::rcgen_pem::rcgen_key;
 use std::fs;
 
+use crate::support::rcgen_pem::rcgen_key;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::certificate::{
     Certificate, CertificateAuthority, CommonName, ContentKind, IssueOptions, IssuedCertificate, KeyAlgorithm,

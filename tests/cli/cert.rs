@@ -1,6 +1,5 @@
 //! `cert`: the files, names and results that scripts rely on.
 
-use crate::support::rcgen_pem::certificate_pem;
 use std::{
     collections::BTreeMap,
     fs,
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Run, authority_fixture, openssl, program};
+use crate::support::{Run, authority_fixture, openssl, program, rcgen_pem::certificate_pem};
 use iot_enroll::certificate::{Certificate, PrivateKey, pfx};
 use tempfile::TempDir;
 

@@ -1,11 +1,10 @@
 //! `cert edge-ca` and `cert edge`: certificates that an IoT Edge device can use as they are.
 
-use crate::support::rcgen_pem::key_pem;
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use rcgen::{CidrSubnet, GeneralSubtree, KeyPair, NameConstraints};
 
-use crate::support::{Run, app::Authority, openssl, program, temporary_directory};
+use crate::support::{Run, app::Authority, openssl, program, rcgen_pem::key_pem, temporary_directory};
 
 fn cert(directory: &Path, arguments: &[&str]) -> Run {
     Run::of(program(directory).arg("cert").args(arguments))
@@ -145,23 +144,29 @@ fn configuration_can_name_the_directory_on_the_device() {
     assert!(error.contains("\"Edge.1\""), "the files of another device are not overwritten: {error}");
 }
 
+/// Writes the root `Root`, which is limited to some names, and its key.
+fn write_constrained_root(path: &Path, constraints: NameConstraints) {
+    let key = KeyPair::generate().expect("a key");
+    fs::write(path.join("root_key.pem"), key_pem(&key)).expect("written");
+    let root = Authority::of("Root", key, |params| params.name_constraints = Some(constraints));
+    fs::write(path.join("root_cert.pem"), root.pem).expect("written");
+}
+
 #[test]
 fn host_name_that_a_ca_above_excludes_is_refused() {
     let directory = temporary_directory();
     let path = directory.path();
-    let key = KeyPair::generate().expect("a key");
-    fs::write(path.join("root_key.pem"), key_pem(&key)).expect("written");
-    let constrained = Authority::of("Root", key, |params| {
-        params.name_constraints = Some(NameConstraints {
+    write_constrained_root(
+        path,
+        NameConstraints {
             permitted_subtrees: vec![
                 GeneralSubtree::DnsName("plant.example".to_owned()),
                 GeneralSubtree::DnsName("edgeHub".to_owned()),
                 GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([192, 0, 2, 0], 24)),
             ],
             excluded_subtrees: vec![GeneralSubtree::DnsName("secret.plant.example".to_owned())],
-        });
-    });
-    fs::write(path.join("root_cert.pem"), constrained.pem).expect("written");
+        },
+    );
     cert(path, &["intermediate", "Factory", "Root", "--no-pfx"]).ok();
     for hostname in ["other.example", "gw", "gw.secret.plant.example", "198.51.100.7", "2001:db8::1"] {
         for issuer in ["Root", "Factory"] {
@@ -223,15 +228,8 @@ fn host_name_that_iot_edge_could_not_use_is_wrong_usage() {
 fn module_name_that_iot_edge_adds_must_be_permitted() {
     let directory = temporary_directory();
     let path = directory.path();
-    let key = KeyPair::generate().expect("a key");
-    fs::write(path.join("root_key.pem"), key_pem(&key)).expect("written");
-    let constrained = Authority::of("Root", key, |params| {
-        params.name_constraints = Some(NameConstraints {
-            permitted_subtrees: vec![GeneralSubtree::DnsName("plant.example".to_owned())],
-            excluded_subtrees: vec![],
-        });
-    });
-    fs::write(path.join("root_cert.pem"), constrained.pem).expect("written");
+    let permitted_subtrees = vec![GeneralSubtree::DnsName("plant.example".to_owned())];
+    write_constrained_root(path, NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
     for hostname in ["e.plant.example", "192.0.2.7"] {
         let error = cert(path, &["edge", "e", "Root", "--hostname", hostname]).fails(1);
         assert!(error.contains("module ID edgeHub") && error.contains("name constraints"), "{error}");

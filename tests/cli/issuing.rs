@@ -1,6 +1,5 @@
 //! Issuing: which CA signs, which files are written, and what is never issued.
 
-use crate::support::rcgen_pem::{certificate_pem, key_pem};
 use std::{
     collections::BTreeMap,
     fs,
@@ -8,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::{Run, authority_fixture, openssl, program};
+use crate::support::{
+    Run, authority_fixture, openssl, program,
+    rcgen_pem::{certificate_pem, key_pem},
+};
 use tempfile::TempDir;
 
 fn directory() -> TempDir {

@@ -1,6 +1,5 @@
 //! Registration with a certificate request, against a scripted service: what is sent, and which answers are believed.
 
-use crate::support::rcgen_pem::rcgen_key;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::{
     certificate::{
@@ -19,6 +18,7 @@ use crate::support::{
     clock::ManualClock,
     devices::{DEVICE, credential, id, issue, issue_at, options, root, root_at},
     dps::{Dps, HUB, SCOPE, assigned, assigning, ended, error},
+    rcgen_pem::rcgen_key,
     server::Reply,
 };
 

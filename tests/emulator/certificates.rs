@@ -1,9 +1,11 @@
 //! Signing certificates and the proof of possession.
 
-use crate::support::rcgen_pem::key_pem;
 use std::time::Duration;
 
-use crate::support::app::{App, Authority, symmetric_group, x509_group};
+use crate::support::{
+    app::{App, Authority, symmetric_group, x509_group},
+    rcgen_pem::key_pem,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Clock, Emulator};
 use rcgen::{IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};

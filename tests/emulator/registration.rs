@@ -1,7 +1,6 @@
 //! The Device Provisioning Service: which devices it admits, and its responses.
 
-use crate::support::rcgen_pem::rcgen_key;
-use crate::support::{DAY, caller};
+use crate::support::{DAY, caller, rcgen_pem::rcgen_key};
 use std::{fs, path::Path, time::Duration};
 
 use crate::support::caller::{Answer, Caller, Identity, check_time};

@@ -138,7 +138,7 @@ async fn a_restart_continues_with_everything() {
     assert_eq!(delete.header("If-Match", etag).send().await.expect("an answer").status(), 409);
 }
 
-/// The lock of a file ends with the emulator, not when a program lets go of it that another thread has started meanwhile.
+/// The lock of a file ends with the emulator, even if a child process still has a copy of the file.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_next_emulator_is_not_held_up_by_copies_of_the_file() {

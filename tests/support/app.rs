@@ -1,14 +1,13 @@
 //! An emulator with a plain HTTP client that checks every response by the API description, and certificates to send.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use super::rcgen_pem::certificate_pem;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use iot_enroll::emulator::{Builder, Emulator};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use reqwest::{Method, Request, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::openapi;
+use super::{openapi, rcgen_pem::certificate_pem};
 
 pub(crate) const VERSION: &str = "api-version=2022-07-31";
 pub(crate) const PREVIEW: &str = "api-version=2022-10-31-preview";

@@ -1,4 +1,4 @@
-//! Copies of open files, as a program has them that another thread starts meanwhile.
+//! Copies of open files, which a child process has until it runs its program.
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 

@@ -1,7 +1,6 @@
 //! A provisioning service on TLS whose answers are scripted: what it is asked and who asks is kept.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use super::rcgen_pem::certificate_pem;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -29,7 +28,7 @@ use rustls::{
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use super::{clock::ManualClock, server::Reply};
+use super::{clock::ManualClock, rcgen_pem::certificate_pem, server::Reply};
 
 pub(crate) const SCOPE: &str = "0ne00000001";
 pub(crate) const HUB: &str = "iotc-1.azure-devices.net";

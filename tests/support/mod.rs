@@ -69,7 +69,7 @@ pub(crate) fn skipped(reason: &str) {
     }
 }
 
-/// Waits until another process fulfills a condition, which nothing but looking tells. Spinning would take the processor from it.
+/// Polls until another process fulfills a condition. Without a pause, this would take the processor from it.
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {

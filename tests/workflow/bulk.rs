@@ -194,7 +194,7 @@ async fn an_import_through_the_library_reports_each_row_in_order() {
     assert_eq!(listed.len(), 2);
 }
 
-/// The lock of a file ends with the run, not when a program lets go of it that another thread has started meanwhile.
+/// The lock of a file ends with the run, even if a child process still has a copy of the file.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_next_import_is_not_held_up_by_copies_of_the_results() {
